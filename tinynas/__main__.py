@@ -1,0 +1,6 @@
+"""``python -m tinynas``."""
+
+from tinynas.cli import main
+
+if __name__ == "__main__":
+    main()

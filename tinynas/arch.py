@@ -1,0 +1,423 @@
+"""Arch: what was chosen for a network, nothing computed; YAML and ProxylessNAS JSON in and out.
+
+Shapes, padding and operator order are :func:`tinynas.graph.lower`'s business. ``Arch.id`` names the
+network by content, so that a network is known again whichever way it was reached.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import Field, model_validator
+
+from tinynas.config import Config, build, parse_yaml, read_text, resolve
+from tinynas.errors import ArchError, ConfigError, Fault
+
+Activation = Literal["relu6", "relu", "none"]
+#: Bounds that no microcontroller network comes near; beyond them a number is a typing mistake.
+MAX_RESOLUTION, MAX_CHANNELS, MAX_CLASSES, MAX_BLOCKS = 1024, 8192, 10_000, 200
+
+Kernel = Annotated[int, Field(ge=1, le=11)]
+Stride = Annotated[int, Field(ge=1, le=4)]
+Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+
+
+class ConvLayer(Config):
+    """A dense convolution with folded batch norm and an activation."""
+
+    kind: Literal["conv"] = "conv"
+    out: Channels
+    """Output channels."""
+    kernel: Kernel = 3
+    """Square kernel size in pixels."""
+    stride: Stride = 1
+    """Stride in pixels, both directions."""
+    act: Activation = "relu6"
+    """Activation after batch norm."""
+
+
+class MBConv(Config):
+    """MobileNet inverted residual (ProxylessNAS block): 1x1 expand, k x k depthwise, 1x1 project (linear).
+
+    An expand ratio of 1 has no expand convolution. ``mid``, where given, overrides the expand ratio.
+    """
+
+    kind: Literal["mbconv"] = "mbconv"
+    out: Channels
+    """Output channels."""
+    kernel: Kernel = 3
+    """Depthwise kernel size in pixels."""
+    stride: Stride = 1
+    """Stride of the depthwise convolution."""
+    expand: Annotated[float, Field(ge=1, le=32)] = 1
+    """Expand ratio: mid channels = round(in channels * expand)."""
+    mid: Channels | None = None
+    """Mid channels, overriding ``expand`` (which then only says whether there is an expand convolution)."""
+    residual: bool = False
+    """Add the input to the output; needs stride 1 and as many output as input channels."""
+    act: Activation = "relu6"
+    """Activation after the expand and the depthwise convolution."""
+
+    @model_validator(mode="after")
+    def _residual_keeps_size(self) -> Self:
+        if self.residual and self.stride != 1:
+            raise ValueError("a residual block needs stride 1")
+        return self
+
+
+class Separable(Config):
+    """Depthwise separable convolution (MobileNetV1): k x k depthwise, then 1x1, both activated."""
+
+    kind: Literal["separable"] = "separable"
+    out: Channels
+    """Output channels."""
+    kernel: Kernel = 3
+    """Depthwise kernel size in pixels."""
+    stride: Stride = 1
+    """Stride of the depthwise convolution."""
+    act: Activation = "relu6"
+    """Activation after both convolutions."""
+
+
+class Pool(Config):
+    """Spatial pooling without padding (VALID), as ColabNAS uses between its convolutions."""
+
+    kind: Literal["pool"] = "pool"
+    op: Literal["max", "avg"] = "max"
+    """Maximum or average."""
+    kernel: Kernel = 2
+    """Square window in pixels."""
+    stride: Stride = 2
+    """Stride in pixels."""
+
+
+Block = Annotated[MBConv | Separable | ConvLayer | Pool, Field(discriminator="kind")]
+
+
+class Arch(Config):
+    """A whole network: input, first convolution, blocks, last convolution, classifier."""
+
+    name: str | None = None
+    """A name for people; not part of the id."""
+    height: Annotated[int, Field(ge=4, le=MAX_RESOLUTION)]
+    """Input height in pixels."""
+    width: Annotated[int, Field(ge=4, le=MAX_RESOLUTION)]
+    """Input width in pixels."""
+    channels: Literal[1, 3] = 3
+    """Input channels: 3 for RGB, 1 for grayscale."""
+    classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)]
+    """Outputs of the classifier (logits)."""
+    stem: ConvLayer | None = None
+    """First convolution."""
+    blocks: Annotated[tuple[Block, ...], Field(max_length=MAX_BLOCKS)] = ()
+    """The body, in order."""
+    head: ConvLayer | None = None
+    """Last convolution before global average pooling (ProxylessNAS feature_mix_layer)."""
+
+    @model_validator(mode="after")
+    def _has_layers(self) -> Self:
+        if self.stem is None and not self.blocks and self.head is None:
+            raise ValueError("a network needs at least one layer: give stem, blocks or head")
+        return self
+
+    @cached_property
+    def id(self) -> str:
+        """Ten hex digits of the SHA-256 of the content (all but the name)."""
+        content = self.model_dump(mode="json", exclude={"name"})
+        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+
+    def with_classes(self, classes: int) -> Arch:
+        """The same network with another number of outputs."""
+        return Arch.model_validate({**self.model_dump(), "classes": classes})
+
+    def to_yaml(self) -> str:
+        """YAML text that :func:`load_arch` reads back to an equal ``Arch``."""
+        content = self.model_dump(mode="json", exclude_defaults=True)
+        for kept, block in zip(content.get("blocks", []), self.blocks, strict=True):
+            kept["kind"] = block.kind
+        text: str = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110)
+        return text
+
+
+def load_arch(name_or_path: str) -> Arch:
+    """An ``Arch`` from an arch YAML, a ProxylessNAS net-config JSON, or a zoo name.
+
+    Raises ConfigError with every fault at once.
+    """
+    path = resolve(name_or_path, "zoo")
+    arch = _load_file(path)
+    return arch if arch.name else arch.model_copy(update={"name": path.stem})
+
+
+def _load_file(path: Path) -> Arch:
+    text = read_text(path)
+    if path.suffix == ".json":
+        try:
+            document = json.loads(text)
+        except (json.JSONDecodeError, RecursionError) as error:
+            line = getattr(error, "lineno", None)
+            raise ConfigError(path, [Fault("file" if line is None else f"line {line}", None, f"is not valid JSON: {error}")]) from None
+        if isinstance(document, dict) and "first_conv" in document:
+            return from_proxyless(document, source=path)
+        return build(document, Arch, source=path)
+    document, lines = parse_yaml(text, path)
+    return build(document, Arch, source=path, lines=lines)
+
+
+# ProxylessNAS net-config JSON, as used by MCUNet and the Wake Vision entry mcunet-tiny2.
+
+_ACTS: dict[str | None, Activation] = {"relu6": "relu6", "relu": "relu", None: "none"}
+
+
+class _Reader:
+    """Collects all faults of a net config; a fault yields a harmless stand-in so that reading goes on."""
+
+    def __init__(self) -> None:
+        self.faults: list[Fault] = []
+
+    def fault(self, place: str, value: object, rule: str, remedy: str | None = None) -> None:
+        self.faults.append(Fault(place, None if value is None else repr(value)[:80], rule, remedy))
+
+    def mapping(self, node: Mapping[str, Any], key: str, place: str, *, optional: bool = False) -> Mapping[str, Any] | None:
+        value = node.get(key)
+        if isinstance(value, dict):
+            return value
+        if value is not None or not optional:
+            self.fault(f"{place}{key}", value, "must be an object" + (" or null" if optional else ""))
+        return None
+
+    def integer(self, node: Mapping[str, Any], key: str, place: str) -> int:
+        value = node.get(key)
+        if isinstance(value, list) and len(set(map(str, value))) == 1:  # Once-for-All writes lists of equal sizes
+            value = value[0]
+        if isinstance(value, int) and not isinstance(value, bool) and value >= 1:
+            return value
+        self.fault(f"{place}.{key}", value, "must be a positive integer")
+        return 1
+
+    def activation(self, node: Mapping[str, Any], place: str) -> Activation:
+        act = node.get("act_func")
+        if act in _ACTS:
+            return _ACTS[act]
+        self.fault(f"{place}.act_func", act, "unsupported activation", "supported: relu6, relu, null")
+        return "none"
+
+    def forbid(self, node: Mapping[str, Any], place: str, **plain: object) -> None:
+        for key, expected in plain.items():
+            if node.get(key, expected) not in (expected, None):
+                self.fault(f"{place}.{key}", node[key], f"is not supported; only {expected!r} is")
+
+
+def from_proxyless(document: Mapping[str, Any], source: str | Path = "net config") -> Arch:
+    """An ``Arch`` from a ProxylessNAS net-config object.
+
+    Raises ConfigError naming every fault at once (channel counts that do not chain included).
+    """
+    read = _Reader()
+    known = {"name", "bn", "first_conv", "blocks", "feature_mix_layer", "classifier", "resolution"}
+    for key in document.keys() - known:
+        read.fault(str(key), None, "unknown key", f"known keys: {', '.join(sorted(known))}")
+
+    stem_node = read.mapping(document, "first_conv", "")
+    stem, in_channels, carried = None, 3, 3
+    if stem_node is not None:
+        stem, in_channels = _conv_from(read, stem_node, "first_conv"), read.integer(stem_node, "in_channels", "first_conv")
+        carried = stem.out
+        if in_channels not in (1, 3):
+            read.fault("first_conv.in_channels", in_channels, "must be 3 (RGB) or 1 (grayscale)")
+
+    blocks: list[MBConv] = []
+    nodes = document.get("blocks")
+    if not isinstance(nodes, list):
+        read.fault("blocks", nodes, "must be a list")
+        nodes = []
+    for index, node in enumerate(nodes):
+        place = f"blocks[{index}]"
+        if not isinstance(node, dict):
+            read.fault(place, node, "must be an object")
+            continue
+        block = _block_from(read, node, place, carried)
+        if block is not None:
+            blocks.append(block)
+            carried = block.out
+
+    head_node = read.mapping(document, "feature_mix_layer", "", optional=True)
+    head = None
+    if head_node is not None:
+        head = _conv_from(read, head_node, "feature_mix_layer")
+        _chains(read, head_node, "in_channels", "feature_mix_layer", carried)
+        carried = head.out
+    classes = 1
+    classifier = read.mapping(document, "classifier", "")
+    if classifier is not None:
+        classes = read.integer(classifier, "out_features", "classifier")
+        _chains(read, classifier, "in_features", "classifier", carried)
+        read.forbid(classifier, "classifier", use_bn=False, bias=True)
+    resolution = document.get("resolution")
+    size = tuple(resolution) if isinstance(resolution, list) else (resolution, resolution)
+    if len(size) != 2 or not all(isinstance(side, int) and not isinstance(side, bool) for side in size):
+        read.fault("resolution", resolution, "must be an integer, or [height, width]")
+        size = (32, 32)
+    if read.faults:
+        raise ConfigError(source, read.faults)
+    return build(
+        {
+            "height": size[0],
+            "width": size[1],
+            "channels": in_channels,
+            "classes": classes,
+            "stem": stem.model_dump() if stem else None,
+            "blocks": [block.model_dump() for block in blocks],
+            "head": head.model_dump() if head else None,
+        },
+        Arch,
+        source=source,
+    )
+
+
+def _chains(read: _Reader, node: Mapping[str, Any], key: str, place: str, carried: int) -> None:
+    declared = read.integer(node, key, place)
+    if declared != carried:
+        read.fault(f"{place}.{key}", declared, f"does not match the {carried} channels coming in")
+
+
+def _clamped(read: _Reader, place: str, value: int, upper: int) -> int:
+    if value > upper:
+        read.fault(place, value, f"must be at most {upper}")
+        return 1
+    return value
+
+
+def _conv_from(read: _Reader, node: Mapping[str, Any], place: str) -> ConvLayer:
+    read.forbid(node, place, dilation=1, groups=1, has_shuffle=False, bias=False, use_bn=True)
+    return ConvLayer(
+        out=_clamped(read, f"{place}.out_channels", read.integer(node, "out_channels", place), MAX_CHANNELS),
+        kernel=_clamped(read, f"{place}.kernel_size", read.integer(node, "kernel_size", place), 11),
+        stride=_clamped(read, f"{place}.stride", read.integer(node, "stride", place), 4),
+        act=read.activation(node, place),
+    )
+
+
+def _block_from(read: _Reader, node: Mapping[str, Any], place: str, carried: int) -> MBConv | None:
+    conv = node.get("mobile_inverted_conv")
+    if conv is None or (isinstance(conv, dict) and conv.get("name") == "ZeroLayer"):
+        if node.get("shortcut") is None:
+            read.fault(f"{place}.mobile_inverted_conv", None, "is null and there is no shortcut: nothing passes")
+        return None  # a block the search skipped: the identity
+    inner = f"{place}.mobile_inverted_conv"
+    if not isinstance(conv, dict):
+        read.fault(inner, conv, "must be an object or null")
+        return None
+    read.forbid(conv, inner, use_se=False)
+    _chains(read, conv, "in_channels", inner, carried)
+    expand = conv.get("expand_ratio", 1)
+    if not isinstance(expand, (int, float)) or isinstance(expand, bool) or not 1 <= expand <= 32:
+        read.fault(f"{inner}.expand_ratio", expand, "must be a number from 1 to 32")
+        expand = 1
+    mid = (
+        None
+        if conv.get("mid_channels") is None
+        else _clamped(read, f"{inner}.mid_channels", read.integer(conv, "mid_channels", inner), MAX_CHANNELS)
+    )
+    out = _clamped(read, f"{inner}.out_channels", read.integer(conv, "out_channels", inner), MAX_CHANNELS)
+    stride = _clamped(read, f"{inner}.stride", read.integer(conv, "stride", inner), 4)
+    residual = node.get("shortcut") is not None
+    if residual and (stride != 1 or out != carried):
+        read.fault(
+            f"{place}.shortcut", None, f"needs stride 1 and {carried} output channels (stride {stride}, {out} channels)", "set it to null"
+        )
+        residual = False
+    return MBConv(
+        out=out,
+        kernel=_clamped(read, f"{inner}.kernel_size", read.integer(conv, "kernel_size", inner), 11),
+        stride=stride,
+        expand=expand,
+        mid=mid,
+        residual=residual,
+        act=read.activation(conv, inner),
+    )
+
+
+def to_proxyless(arch: Arch) -> dict[str, Any]:
+    """The ProxylessNAS net-config object of ``arch``; :func:`from_proxyless` reads it back to an equal ``Arch``.
+
+    Raises ArchError where the format cannot hold the network (no first convolution, other block kinds).
+    """
+    if arch.stem is None or any(not isinstance(block, MBConv) for block in arch.blocks):
+        raise ArchError(
+            "the ProxylessNAS format holds a first convolution and inverted residual blocks only",
+            "write the arch YAML instead",
+        )
+    carried = arch.stem.out
+    blocks = []
+    for block in arch.blocks:
+        assert isinstance(block, MBConv)
+        expand = int(block.expand) if block.expand == int(block.expand) else block.expand
+        conv = {
+            "name": "MBInvertedConvLayer",
+            "in_channels": carried,
+            "out_channels": block.out,
+            "kernel_size": block.kernel,
+            "stride": block.stride,
+            "expand_ratio": expand,
+            "mid_channels": block.mid,
+            "act_func": None if block.act == "none" else block.act,
+            "use_se": False,
+        }
+        shortcut = {
+            "name": "IdentityLayer",
+            "in_channels": [carried],
+            "out_channels": [carried],
+            "use_bn": False,
+            "act_func": None,
+            "dropout_rate": 0,
+            "ops_order": "weight_bn_act",
+        }
+        blocks.append(
+            {"name": "MobileInvertedResidualBlock", "mobile_inverted_conv": conv, "shortcut": shortcut if block.residual else None}
+        )
+        carried = block.out
+    head = None if arch.head is None else _conv_to(arch.head, carried)
+    return {
+        "name": "ProxylessNASNets",
+        "bn": {"momentum": 0.1, "eps": 1e-05, "ws_eps": None},
+        "first_conv": _conv_to(arch.stem, arch.channels),
+        "blocks": blocks,
+        "feature_mix_layer": head,
+        "classifier": {
+            "name": "LinearLayer",
+            "in_features": arch.head.out if arch.head else carried,
+            "out_features": arch.classes,
+            "bias": True,
+            "use_bn": False,
+            "act_func": None,
+            "dropout_rate": 0,
+            "ops_order": "weight_bn_act",
+        },
+        "resolution": arch.height if arch.height == arch.width else [arch.height, arch.width],
+    }
+
+
+def _conv_to(conv: ConvLayer, in_channels: int) -> dict[str, Any]:
+    return {
+        "name": "ConvLayer",
+        "kernel_size": conv.kernel,
+        "stride": conv.stride,
+        "dilation": 1,
+        "groups": 1,
+        "bias": False,
+        "has_shuffle": False,
+        "in_channels": in_channels,
+        "out_channels": conv.out,
+        "use_bn": True,
+        "act_func": None if conv.act == "none" else conv.act,
+        "dropout_rate": 0,
+        "ops_order": "weight_bn_act",
+    }

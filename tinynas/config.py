@@ -1,0 +1,344 @@
+"""YAML in, frozen pydantic model out; all faults at once with file, line, place and nearest key.
+
+Sizes carry units (``320 KiB``), durations too (``10m``). Nothing here knows what is configured.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import re
+import types
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic_core import PydanticCustomError
+
+from tinynas.errors import ConfigError, Fault
+
+M = TypeVar("M", bound="Config")
+
+#: Larger YAML files are refused: no configuration of ours comes near, and YAML aliases can explode.
+MAX_CONFIG_BYTES = 4 * 1024 * 1024
+
+_SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*$")
+_SIZE_UNITS = {"b": 1, "bytes": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
+_AMBIGUOUS = {"kb": (1000, 1024), "mb": (1000**2, 1024**2), "gb": (1000**3, 1024**3), "k": (1000, 1024), "m": (1000**2, 1024**2)}
+_DURATION = re.compile(r"^\s*(?:([0-9]+(?:\.[0-9]+)?)\s*h)?\s*(?:([0-9]+(?:\.[0-9]+)?)\s*m(?:in)?)?\s*(?:([0-9]+(?:\.[0-9]+)?)\s*s)?\s*$")
+
+
+class Config(BaseModel):
+    """Base of every configuration model: frozen, unknown keys refused, fields documented where declared."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+
+def parse_size(value: object) -> int:
+    """Bytes from ``"320 KiB"``. A bare number or a decimal ``KB`` is refused: both readings are named."""
+    if isinstance(value, bool) or not isinstance(value, (str, int, float)):
+        raise PydanticCustomError("size", 'must be a size with a unit, such as "320 KiB"')
+    if isinstance(value, (int, float)):
+        if value == 0:
+            return 0
+        raise PydanticCustomError("size", 'needs a unit: write "{value} B" or "{value} KiB"', {"value": value})
+    match = _SIZE.match(value)
+    if match is None:
+        raise PydanticCustomError("size", 'is not a size; write a number and a unit, such as "320 KiB"')
+    number, unit = float(match[1]), match[2].lower()
+    if unit in _AMBIGUOUS:
+        decimal, binary = _AMBIGUOUS[unit]
+        raise PydanticCustomError(
+            "size",
+            '"{unit}" can mean {decimal} B or {binary} B; write "{number} {iec}" for the latter or "{bytes} B" for the former',
+            {
+                "unit": match[2],
+                "decimal": f"{round(number * decimal):,}",
+                "binary": f"{round(number * binary):,}",
+                "number": match[1],
+                "iec": f"{unit[0].upper()}iB",
+                "bytes": round(number * decimal),
+            },
+        )
+    if unit not in _SIZE_UNITS:
+        raise PydanticCustomError("size", 'has no known unit; use B, KiB or MiB, such as "320 KiB"')
+    size = number * _SIZE_UNITS[unit]
+    if size != int(size):
+        raise PydanticCustomError("size", "is not a whole number of bytes")
+    return int(size)
+
+
+def _already_bytes(value: object) -> object:
+    # Python callers and round trips of resolved models pass plain ints through model_construct / BytesInt;
+    # in YAML a unit is required, and YAML values reach us as str/int/float.
+    return value if isinstance(value, _ResolvedBytes) else parse_size(value)
+
+
+class _ResolvedBytes(int):
+    """An int known to be bytes (internal: lets code build models without formatting a string)."""
+
+
+def n_bytes(value: int) -> int:
+    """Mark ``value`` as a size in bytes, for building configuration models from Python."""
+    return _ResolvedBytes(value)
+
+
+Bytes = Annotated[int, BeforeValidator(_already_bytes, json_schema_input_type=str)]
+"""A size in bytes, written in YAML with a unit."""
+
+
+def format_size(size_bytes: int) -> str:
+    """``size_bytes`` for people: KiB with one decimal (B below 1 KiB)."""
+    return f"{size_bytes} B" if abs(size_bytes) < 1024 else f"{size_bytes / 1024:,.1f} KiB"
+
+
+def yaml_size(size_bytes: int) -> str:
+    """``size_bytes`` as YAML text that :func:`parse_size` reads back exactly."""
+    for unit, factor in (("MiB", 1024**2), ("KiB", 1024)):
+        if size_bytes and size_bytes % factor == 0:
+            return f"{size_bytes // factor} {unit}"
+    return f"{size_bytes} B"
+
+
+def parse_duration(value: object) -> float:
+    """Seconds from ``"10m"``, ``"1h30m"``, ``"45s"`` or a bare number of seconds."""
+    if isinstance(value, (int, float)) and not isinstance(value, bool):
+        seconds = float(value)
+    elif isinstance(value, str) and value.strip():
+        try:
+            seconds = float(value)
+        except ValueError:
+            match = _DURATION.match(value)
+            if match is None or not any(match.groups()):
+                raise PydanticCustomError("duration", 'is not a duration; write "10m", "1h30m" or "45s"') from None
+            hours, minutes, secs = (float(part or 0) for part in match.groups())
+            seconds = hours * 3600 + minutes * 60 + secs
+    else:
+        raise PydanticCustomError("duration", 'is not a duration; write "10m", "1h30m" or "45s"')
+    if not math.isfinite(seconds) or seconds <= 0:
+        raise PydanticCustomError("duration", "must be a positive, finite time")
+    return seconds
+
+
+Seconds = Annotated[float, BeforeValidator(parse_duration, json_schema_input_type=str | float)]
+"""A duration in seconds, written as ``10m`` or ``45s``."""
+
+
+class _Loader(yaml.SafeLoader):
+    """SafeLoader that refuses duplicate keys (YAML's silent last-one-wins hides mistakes)."""
+
+
+def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
+    seen: dict[Any, yaml.Node] = {}
+    for key_node, _ in node.value:
+        key = loader.construct_object(key_node, deep=True)
+        if not isinstance(key, (str, int, float, bool)):
+            raise yaml.constructor.ConstructorError(None, None, "keys must be plain words", key_node.start_mark)
+        if key in seen:
+            raise yaml.constructor.ConstructorError(None, None, f"key {key!r} is given twice", key_node.start_mark)
+        seen[key] = key_node
+    return yaml.SafeLoader.construct_mapping(loader, node, deep=True)
+
+
+_Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping)
+
+
+def read_text(path: Path) -> str:
+    """The text of a configuration file; unreadable, oversized and non-UTF-8 files are a :class:`ConfigError`."""
+    try:
+        if path.is_dir():
+            raise ConfigError(path, [Fault("file", None, "is a folder, not a file", "give the path of a YAML file")])
+        if path.stat().st_size > MAX_CONFIG_BYTES:
+            raise ConfigError(
+                path, [Fault("file", f"{path.stat().st_size:,} B", f"is larger than {MAX_CONFIG_BYTES:,} B", "is this the right file?")]
+            )
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise ConfigError(path, [Fault("file", None, "does not exist", "check the path")]) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(path, [Fault(f"byte {error.start}", None, "is not UTF-8 text", "is this the right file?")]) from None
+    except OSError as error:
+        raise ConfigError(path, [Fault("file", None, error.strerror or str(error), "check its permissions")]) from None
+
+
+def parse_yaml(text: str, source: str | Path) -> tuple[Any, dict[tuple[str | int, ...], int]]:
+    """The document in ``text`` and the 1-based line of every key and item.
+
+    Raises ConfigError with line and column on a syntax error, a duplicate key or a non-mapping key.
+    """
+    try:
+        node = yaml.compose(text, Loader=_Loader)
+        document = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader subclass
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = "file" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}"
+        problem = getattr(error, "problem", None) or str(error).splitlines()[0]
+        raise ConfigError(source, [Fault(place, None, f"is not valid YAML: {problem}", "check quotes, colons and indentation")]) from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(source, [Fault("file", None, f"cannot be read: {error}")]) from None
+    lines: dict[tuple[str | int, ...], int] = {}
+    if node is not None:
+        _mark_lines(node, (), lines, depth=0)
+    return document, lines
+
+
+def _mark_lines(node: yaml.Node, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], depth: int) -> None:
+    lines.setdefault(path, node.start_mark.line + 1)
+    if depth > 50:
+        return
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            child = (*path, key.value)
+            lines[child] = key.start_mark.line + 1
+            _mark_lines(value, child, lines, depth + 1)
+    elif isinstance(node, yaml.SequenceNode):
+        for index, value in enumerate(node.value):
+            _mark_lines(value, (*path, index), lines, depth + 1)
+
+
+def load(path: Path, model: type[M], overrides: Sequence[str] = ()) -> M:
+    """Read the YAML at ``path`` into ``model``, with ``--set a.b=c`` overrides applied.
+
+    Raises ConfigError naming every fault with its line, value, rule and nearest key.
+    """
+    document, lines = parse_yaml(read_text(path), path)
+    return build(document, model, source=path, lines=lines, overrides=overrides)
+
+
+def build(
+    document: object,
+    model: type[M],
+    *,
+    source: str | Path,
+    lines: Mapping[tuple[str | int, ...], int] | None = None,
+    overrides: Sequence[str] = (),
+) -> M:
+    """Validate an already parsed ``document`` into ``model``; see :func:`load`."""
+    if document is None:
+        document = {}
+    if not isinstance(document, dict):
+        raise ConfigError(source, [Fault("file", type(document).__name__, "must be a mapping of keys to values")])
+    document = apply_overrides(document, overrides)
+    try:
+        return model.model_validate(document)
+    except ValidationError as error:
+        raise ConfigError(source, list(_faults(error, document, model, lines or {}))) from None
+
+
+def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
+    """A copy of ``document`` with every ``a.b=c`` set; values are read as YAML."""
+    result: dict[str, Any] = dict(document)
+    for text in overrides:
+        key, equals, raw = text.partition("=")
+        parts = key.strip().split(".")
+        if not equals or not all(parts):
+            raise ConfigError("--set", [Fault(text, None, "is not of the form a.b=value", "such as --set train.epochs=20")])
+        value, _ = parse_yaml(raw, f"--set {key}")
+        cursor = result
+        for part in parts[:-1]:
+            child = cursor.get(part)
+            child = dict(child) if isinstance(child, dict) else {}
+            cursor[part] = child
+            cursor = child
+        cursor[parts[-1]] = value
+    return result
+
+
+def _faults(
+    error: ValidationError, document: object, model: type[BaseModel], lines: Mapping[tuple[str | int, ...], int]
+) -> Iterable[Fault]:
+    items = error.errors(include_url=False)
+    nested = {item["loc"][:n] for item in items for n in range(1, len(item["loc"]))}
+    for item in items:
+        if item["type"] == "too_short" and item["loc"] in nested:
+            continue  # only short because its items are faulty, which is said already
+        # pydantic puts union tags and function names into the location: keep the parts the document has.
+        where = _document_path(item["loc"], document)
+        dotted = ".".join(str(part) for part in where) or "file"
+        line = next((lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in lines), None)
+        place = f"line {line}, {dotted}" if line is not None and where else dotted
+        rule, remedy = item["msg"], None
+        value: str | None = repr(item["input"])
+        if item["type"] == "extra_forbidden":
+            known = _known_keys(model, where[:-1])
+            near = difflib.get_close_matches(str(where[-1]), known, n=1, cutoff=0.5)
+            rule, value = "unknown key", None
+            remedy = f'did you mean "{near[0]}"?' if near else f"known keys: {', '.join(sorted(known))}"
+        elif item["type"] == "missing":
+            rule, value = "is missing", None
+        elif item["type"] == "literal_error":
+            expected = str(item.get("ctx", {}).get("expected", ""))
+            choices = re.findall(r"'([^']*)'", expected)
+            near = difflib.get_close_matches(str(item["input"]), choices, n=1, cutoff=0.4)
+            rule = f"must be one of {expected}"
+            remedy = f'did you mean "{near[0]}"?' if near else None
+        elif item["type"] == "value_error":
+            rule = rule.removeprefix("Value error, ")
+            value = None if isinstance(item["input"], (dict, list)) else value
+        elif isinstance(item["input"], (dict, list)) and len(repr(item["input"])) > 80:
+            value = f"a {type(item['input']).__name__}"
+        yield Fault(place, value if value is None or len(value) <= 120 else value[:117] + "...", rule, remedy)
+
+
+def _document_path(location: tuple[int | str, ...], document: object) -> tuple[str | int, ...]:
+    path: list[str | int] = []
+    cursor = document
+    for position, part in enumerate(location):
+        here = isinstance(cursor, dict) and part in cursor
+        if here or (isinstance(cursor, (list, tuple)) and isinstance(part, int) and part < len(cursor)):
+            cursor = cursor[part]
+            path.append(part)
+        elif isinstance(cursor, dict) and position == len(location) - 1:
+            path.append(part)
+    return tuple(path)
+
+
+def _known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    models: list[type[BaseModel]] = [model]
+    for part in path:
+        following: list[type[BaseModel]] = []
+        for candidate in models:
+            if isinstance(part, int) or part not in candidate.model_fields:
+                following.append(candidate) if isinstance(part, int) else None
+                continue
+            following += _models_in(candidate.model_fields[part].annotation)
+        models = following
+    return sorted({name for candidate in models for name in candidate.model_fields})
+
+
+def _models_in(annotation: object) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and not isinstance(annotation, types.GenericAlias) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [found for argument in typing.get_args(annotation) for found in _models_in(argument)]
+
+
+def shipped(kind: str) -> dict[str, Path]:
+    """Name to path of every shipped YAML or JSON of ``kind`` (``budgets``, ``search_spaces`` or ``zoo``).
+
+    In a checkout these are the folders at the top; in a wheel they lie inside the package.
+    """
+    package = Path(str(resources.files("tinynas")))
+    folders = [package / "shipped" / kind, package / kind, package.parent / kind]
+    for folder in folders:
+        if folder.is_dir():
+            files = sorted(p for p in folder.iterdir() if p.suffix in {".yaml", ".yml", ".json"})
+            if files:
+                return {p.stem: p for p in files}
+    return {}
+
+
+def resolve(name_or_path: str, kind: str) -> Path:
+    """The file a user means: an existing path, or a shipped name. Raises ConfigError with the nearest name."""
+    path = Path(name_or_path)
+    if path.is_file():
+        return path
+    known = shipped(kind)
+    if name_or_path in known:
+        return known[name_or_path]
+    near = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.4)
+    remedy = f'did you mean "{near[0]}"?' if near else f"shipped: {', '.join(known) or 'none'}"
+    raise ConfigError(name_or_path, [Fault("file", None, f"does not exist and is no shipped {kind.replace('_', ' ').rstrip('s')}", remedy)])

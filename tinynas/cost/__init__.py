@@ -1,0 +1,1 @@
+"""Costs of a graph: MACs, flash, SRAM, latency, by runtime."""

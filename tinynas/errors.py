@@ -1,0 +1,100 @@
+"""The error tree: every fault a user can cause, each with a remedy.
+
+::
+
+    TinynasError                exit 1 unless a subclass says otherwise
+    |-- UserError               exit 2: the user can mend it
+    |   |-- ConfigError         a YAML/JSON file: all faults at once, each with file, place, value, rule, remedy
+    |   |-- ArchError           an architecture that cannot be built
+    |   |-- DataError           images, labels, splits, caches
+    |   |-- BudgetError         nothing fits, or a limit that makes no sense
+    |   |-- ModelFileError      a .tflite (or weights) file that is broken or foreign
+    |   |-- RunError            a run folder: missing, locked, of another version, unknown id
+    |   `-- MissingExtraError   an optional package is not installed; the hint is the install line
+    `-- InternalError           exit 1: ours, please report
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+class TinynasError(Exception):
+    """Base of all errors tinynas raises on purpose.
+
+    ``message`` says what is wrong and where; ``hint`` says what to do about it.
+    """
+
+    exit_code: int = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+    def __str__(self) -> str:
+        return self.message if self.hint is None else f"{self.message}\n  -> {self.hint}"
+
+
+class UserError(TinynasError):
+    """A fault the user can mend: one message, exit code 2, no traceback."""
+
+    exit_code = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Fault:
+    """One fault in a configuration: where, what was found, which rule it breaks, how to mend it."""
+
+    place: str
+    value: str | None
+    rule: str
+    remedy: str | None = None
+
+    def __str__(self) -> str:
+        found = "" if self.value is None else f" (got {self.value})"
+        remedy = "" if self.remedy is None else f"; {self.remedy}"
+        return f"{self.place}: {self.rule}{found}{remedy}"
+
+
+class ConfigError(UserError):
+    """A configuration file or option with one or more faults, all reported at once."""
+
+    def __init__(self, source: str | Path, faults: Sequence[Fault], hint: str | None = None) -> None:
+        self.source = str(source)
+        self.faults = tuple(faults)
+        lines = [f"{self.source}: {len(self.faults)} fault{'s' if len(self.faults) != 1 else ''}"]
+        lines += [f"  - {fault}" for fault in self.faults]
+        super().__init__("\n".join(lines), hint)
+
+
+class ArchError(UserError):
+    """An architecture that cannot be built (shapes, residuals, resolution too small)."""
+
+
+class DataError(UserError):
+    """Images, labels, splits or caches that cannot be used."""
+
+
+class BudgetError(UserError):
+    """Nothing fits the budget, or a limit makes no sense."""
+
+
+class ModelFileError(UserError):
+    """A model file that is broken, foreign or unsupported."""
+
+
+class RunError(UserError):
+    """A run folder that is missing, locked, of another version, or lacks the id asked for."""
+
+
+class MissingExtraError(UserError):
+    """An optional package is needed; the hint is the exact install line."""
+
+
+class InternalError(TinynasError):
+    """A bug of ours: an invariant does not hold."""
+
+    exit_code = 1

@@ -1,0 +1,1 @@
+"""tinynas.report"""

@@ -1,0 +1,230 @@
+"""Space: which networks may be chosen; ``Space.sample(choose) -> Arch``. Knows nothing of Optuna.
+
+A space is a flat, ordered list of genes (integer choices). A genotype is a tuple of indices, one a gene.
+Genes of blocks beyond a stage's chosen depth do not matter; :meth:`Space.canonical` sets them to 0, so that
+equal networks have equal genotypes. :meth:`Space.decode` is pure: genotype -> ``Arch``.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
+
+from tinynas.arch import MAX_BLOCKS, MAX_CHANNELS, MAX_RESOLUTION, Activation, Arch, ConvLayer, MBConv
+from tinynas.config import Config
+
+Genotype = tuple[int, ...]
+
+
+def _as_choices(value: object) -> object:
+    # "kernel: 3" means the same as "kernel: [3]"; duplicates would bias sampling, so they are refused.
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    if not values:
+        raise PydanticCustomError("choices", "must offer at least one value")
+    if len({str(v) for v in values}) != len(values):
+        raise PydanticCustomError("choices", "offers a value twice")
+    return values
+
+
+_C = BeforeValidator(_as_choices)
+Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_CHANNELS)], ...], _C]
+Kernels = Annotated[tuple[Literal[1, 3, 5, 7, 9], ...], _C]
+Strides = Annotated[tuple[Literal[1, 2], ...], _C]
+
+
+class StemSpace(Config):
+    """Choices for the first convolution."""
+
+    out: Widths = (16,)
+    """Output channels before the width multiplier."""
+    kernel: Kernels = (3,)
+    """Kernel sizes in pixels."""
+    stride: Strides = (2,)
+    """Strides."""
+
+
+class StageSpace(Config):
+    """A run of inverted residual blocks at one width; the first block carries the stride."""
+
+    out: Widths
+    """Output channels before the width multiplier."""
+    depth: Annotated[tuple[Annotated[int, Field(ge=1, le=12)], ...], _C] = (1,)
+    """Numbers of blocks."""
+    kernel: Kernels = (3, 5, 7)
+    """Depthwise kernel sizes, chosen for each block."""
+    expand: Annotated[tuple[Annotated[float, Field(ge=1, le=16)], ...], _C] = (3, 4, 6)
+    """Expand ratios, chosen for each block."""
+    stride: Strides = (1,)
+    """Strides of the first block."""
+
+
+class HeadSpace(Config):
+    """Choices for the last 1x1 convolution; 0 means none."""
+
+    out: Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_CHANNELS)], ...], _C] = (0,)
+    """Output channels before the width multiplier; 0 for no last convolution."""
+
+
+@dataclass(frozen=True, slots=True)
+class Gene:
+    """One integer choice. ``stage`` and ``block`` say where it acts (-1 for the whole network)."""
+
+    name: str
+    choices: tuple[Any, ...]
+    stage: int = -1
+    block: int = -1
+
+
+class Space(Config):
+    """A search space over ProxylessNAS (MobileNet inverted residual) blocks."""
+
+    name: str = "space"
+    """A name for people."""
+    resolution: Annotated[tuple[Annotated[int, Field(ge=8, le=MAX_RESOLUTION)], ...], _C]
+    """Square input resolutions in pixels."""
+    color: Annotated[tuple[Literal["rgb", "gray"], ...], _C] = ("rgb",)
+    """Input colours: rgb (3 channels) or gray (1)."""
+    width_mult: Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], _C] = (1.0,)
+    """Width multipliers applied to every channel count of the space."""
+    divisor: Annotated[int, Field(ge=1, le=64)] = 8
+    """Channel counts are rounded to a multiple of this (never below 90 % of the value, MobileNet's rule)."""
+    stem: StemSpace = StemSpace()
+    """First convolution."""
+    stages: Annotated[tuple[StageSpace, ...], Field(min_length=1, max_length=12)]
+    """The body."""
+    head: HeadSpace = HeadSpace()
+    """Last convolution."""
+    act: Activation = "relu6"
+    """Activation of every non-linear convolution."""
+
+    @model_validator(mode="after")
+    def _buildable(self) -> Self:
+        if sum(max(stage.depth) for stage in self.stages) > MAX_BLOCKS:
+            raise ValueError(f"more than {MAX_BLOCKS} blocks")
+        widest = max(self.width_mult) * max(max(s.out) * max(s.expand) for s in self.stages)
+        if widest > MAX_CHANNELS:
+            raise ValueError(f"the widest network has {widest:.0f} channels; at most {MAX_CHANNELS} are possible")
+        return self
+
+    # genes ------------------------------------------------------------------------------------------
+
+    @cached_property
+    def genes(self) -> tuple[Gene, ...]:
+        """All genes in decoding order; each stage lists depth before its blocks."""
+        genes = [
+            Gene("resolution", self.resolution),
+            Gene("color", self.color),
+            Gene("width_mult", self.width_mult),
+            Gene("stem.out", self.stem.out),
+            Gene("stem.kernel", self.stem.kernel),
+            Gene("stem.stride", self.stem.stride),
+        ]
+        for s, stage in enumerate(self.stages):
+            genes.append(Gene(f"s{s}.out", stage.out, s))
+            genes.append(Gene(f"s{s}.stride", stage.stride, s))
+            genes.append(Gene(f"s{s}.depth", stage.depth, s))
+            for b in range(max(stage.depth)):
+                genes.append(Gene(f"s{s}.b{b}.kernel", stage.kernel, s, b))
+                genes.append(Gene(f"s{s}.b{b}.expand", stage.expand, s, b))
+        genes.append(Gene("head.out", self.head.out))
+        return tuple(genes)
+
+    @cached_property
+    def gene_index(self) -> dict[str, int]:
+        """Gene name to position in a genotype."""
+        return {gene.name: index for index, gene in enumerate(self.genes)}
+
+    @cached_property
+    def size(self) -> int:
+        """Exact number of distinct canonical genotypes."""
+        total = len(self.resolution) * len(self.color) * len(self.width_mult) * len(self.head.out)
+        total *= len(self.stem.out) * len(self.stem.kernel) * len(self.stem.stride)
+        for stage in self.stages:
+            per_block = len(stage.kernel) * len(stage.expand)
+            total *= len(stage.out) * len(stage.stride) * sum(per_block**depth for depth in stage.depth)
+        return total
+
+    def active(self, genotype: Sequence[int]) -> tuple[bool, ...]:
+        """Which genes matter at the depths ``genotype`` chooses."""
+        depths = [stage.depth[genotype[self.gene_index[f"s{s}.depth"]]] for s, stage in enumerate(self.stages)]
+        return tuple(gene.block < 0 or gene.block < depths[gene.stage] for gene in self.genes)
+
+    def canonical(self, genotype: Sequence[int]) -> Genotype:
+        """``genotype`` with every inactive gene set to 0."""
+        return tuple(index if on else 0 for index, on in zip(genotype, self.active(genotype), strict=True))
+
+    # genotype -> Arch -------------------------------------------------------------------------------
+
+    def decode(self, genotype: Sequence[int], classes: int) -> Arch:
+        """The network that ``genotype`` names."""
+        value = {gene.name: gene.choices[index] for gene, index in zip(self.genes, genotype, strict=True)}
+        width = value["width_mult"]
+        carried = make_divisible(value["stem.out"] * width, self.divisor)
+        stem = ConvLayer(out=carried, kernel=value["stem.kernel"], stride=value["stem.stride"], act=self.act)
+        blocks = []
+        for s in range(len(self.stages)):
+            out = make_divisible(value[f"s{s}.out"] * width, self.divisor)
+            for b in range(value[f"s{s}.depth"]):
+                stride = value[f"s{s}.stride"] if b == 0 else 1
+                blocks.append(
+                    MBConv(
+                        out=out,
+                        kernel=value[f"s{s}.b{b}.kernel"],
+                        stride=stride,
+                        expand=value[f"s{s}.b{b}.expand"],
+                        residual=stride == 1 and out == carried,
+                        act=self.act,
+                    )
+                )
+                carried = out
+        head = None
+        if value["head.out"]:
+            head = ConvLayer(out=make_divisible(value["head.out"] * width, self.divisor), kernel=1, act=self.act)
+        side = value["resolution"]
+        return Arch(
+            height=side,
+            width=side,
+            channels=3 if value["color"] == "rgb" else 1,
+            classes=classes,
+            stem=stem,
+            blocks=tuple(blocks),
+            head=head,
+        )
+
+    def draw(self, choose: Callable[[str, int], int]) -> Genotype:
+        """A canonical genotype; ``choose(gene name, n)`` gives an index below n, and is asked for active genes only."""
+        genotype: list[int] = []
+        depth = 0
+        for gene in self.genes:
+            index = choose(gene.name, len(gene.choices)) if gene.block < depth or gene.block < 0 else 0
+            if gene.name.endswith(".depth"):
+                depth = gene.choices[index]
+            genotype.append(index)
+        return tuple(genotype)
+
+    def sample(self, choose: Callable[[str, int], int], classes: int) -> Arch:
+        """A network; see :meth:`draw`."""
+        return self.decode(self.draw(choose), classes)
+
+    def restricted(self, **values: Any) -> Space:
+        """The sub-space with fields such as ``resolution`` or ``width_mult`` fixed."""
+        return Space.model_validate({**self.model_dump(), **values})
+
+    def describe(self) -> str:
+        """One line for people: how many networks, resolutions, widths."""
+        exponent = math.floor(math.log10(self.size))
+        count = f"{self.size:,}" if self.size < 1_000_000 else f"{self.size / 10**exponent:.1f}e{exponent}"
+        side = f"{min(self.resolution)}-{max(self.resolution)} px" if len(self.resolution) > 1 else f"{self.resolution[0]} px"
+        return f"{count} networks, {side}, {len(self.stages)} stages"
+
+
+def make_divisible(channels: float, divisor: int) -> int:
+    """``channels`` rounded to a multiple of ``divisor``, never below 90 % of it (MobileNet's rule)."""
+    rounded = max(divisor, int(channels + divisor / 2) // divisor * divisor)
+    return rounded + divisor if rounded < 0.9 * channels else rounded
