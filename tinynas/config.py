@@ -286,7 +286,7 @@ def _faults(
 
 def _document_path(location: tuple[int | str, ...], document: object) -> tuple[str | int, ...]:
     path: list[str | int] = []
-    cursor = document
+    cursor: Any = document
     for position, part in enumerate(location):
         here = isinstance(cursor, dict) and part in cursor
         if here or (isinstance(cursor, (list, tuple)) and isinstance(part, int) and part < len(cursor)):

@@ -1,0 +1,105 @@
+"""Records: what the stages tell each other, frozen and plain; JSON in and out.
+
+Sizes are bytes, accuracies are shares (0..1), and a figure that is not known is None, never 0.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, Self
+
+from tinynas.errors import RunError
+
+TrialState = Literal["trained", "infeasible", "duplicate", "failed", "stopped"]
+"""``trained``: has a score. ``stopped``: dropped at a low rung (its score is of that rung).
+``infeasible`` and ``duplicate`` cost no training. ``failed``: training raised; ``reason`` says what."""
+
+
+class _Json:
+    """JSON in and out for frozen dataclasses; unknown and missing keys are a :class:`RunError`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """A JSON-ready dict in field order."""
+        document = dataclasses.asdict(self)  # type: ignore[call-overload]
+        return {key: list(value) if isinstance(value, tuple) else value for key, value in document.items()}
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read back what :meth:`to_json` wrote."""
+        fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
+        unknown = set(document) - set(fields)
+        needed = {n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
+        if unknown or needed - set(document):
+            problem = f"unknown keys {sorted(unknown)}" if unknown else f"missing keys {sorted(needed - set(document))}"
+            raise RunError(f"a {cls.__name__} record has {problem}", "it was written by another version of tinynas; use that version")
+        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
+
+
+@dataclass(frozen=True)
+class Trial(_Json):
+    """One proposal of a search, with its reason and costs. Holds no wall-clock time, so equal searches write equal bytes."""
+
+    number: int
+    """Order of proposal, from 0."""
+    id: str
+    """``Arch.id``; the architecture itself is in ``nets/<id>/arch.yaml`` and in ``genotype``."""
+    state: TrialState
+    source: str
+    """Who proposed it, such as ``baseline`` (uniform feasible), ``start``, ``tpe``, ``mutation``."""
+    genotype: tuple[int, ...] = ()
+    """Gene indices of the run's space."""
+    costs: dict[str, float | None] = field(default_factory=dict)
+    """``macs``, ``params``, ``weights_bytes``, ``flash_bytes``, ``sram_bytes``, ``latency_ms``."""
+    excess: dict[str, float] = field(default_factory=dict)
+    """Share over each limit; positive is over."""
+    scores: dict[str, float] = field(default_factory=dict)
+    """``accuracy`` (validation), ``int8_accuracy``, ``loss_sum``, ..."""
+    epochs: float = 0
+    """Proxy epochs trained."""
+    images: int = 0
+    """Training images seen."""
+    parent: str | None = None
+    """Id of the network it was mutated from."""
+    reason: str | None = None
+    """Why it is infeasible, duplicate, stopped or failed."""
+
+    @property
+    def accuracy(self) -> float | None:
+        """Validation accuracy, 0..1, or None where it was not trained."""
+        return self.scores.get("accuracy")
+
+
+@dataclass(frozen=True)
+class Promoted(_Json):
+    """A network after full training."""
+
+    id: str
+    epochs: int
+    best_epoch: int
+    """Chosen by validation accuracy."""
+    val_accuracy: float
+    test_accuracy: float
+    """Float accuracy on the test split, read once."""
+    test_images: int
+    seconds: float
+    seed: int
+    recipe: dict[str, Any] = field(default_factory=dict)
+    confusion: tuple[tuple[int, ...], ...] = ()
+    """Test confusion of the float network: rows are true classes."""
+    qat: bool = False
+    """Trained with quantisation in the loop."""
+
+
+@dataclass(frozen=True)
+class Artifact(_Json):
+    """An exported file with every promised figure beside the measured one."""
+
+    id: str
+    file: str
+    """File name inside the network's folder."""
+    format: str
+    sha256: str
+    report: dict[str, Any] = field(default_factory=dict)
+    """The export report: accuracy, agreement, flash_bytes and arena_bytes estimated and measured, checks."""
