@@ -1,0 +1,30 @@
+"""Shared fixtures: where the real data is, and quiet threads."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session")
+def test_data() -> Path:
+    """The folder with real images and models; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("TINYNAS_TEST_DATA", ROOT.parent / "shared" / "data"))
+    if not folder.is_dir():
+        pytest.skip(f"no test data at {folder}: set TINYNAS_TEST_DATA")
+    return folder
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # The user's cache is neither read nor filled by tests.
+    os.environ["TINYNAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))

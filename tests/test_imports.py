@@ -1,0 +1,94 @@
+"""Imports point one way, and light commands load nothing heavy."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parent.parent / "tinynas"
+
+# Lowest first; a room imports only from lines above its own (DESIGN: data flows one way).
+LINES = [
+    {"errors"},
+    {"config"},
+    {"arch"},
+    {"space", "graph"},
+    {"cost"},
+    {"budget", "records"},
+    {"objectives", "runs"},
+    {"pareto"},
+    {"data", "model", "quantize"},
+    {"train"},
+    {"search", "promote", "export", "report"},
+    {"boards", "doctor", "init"},
+    {"api"},
+    {"cli"},
+    {"__main__"},
+]
+LEVEL = {room: level for level, line in enumerate(LINES) for room in line}
+#: Rooms of one line that may see each other: the model is quantised, so the quantiser sits just above it.
+NEIGHBOURS = {("quantize", "model"), ("space", "graph"), ("doctor", "boards"), ("init", "boards")}
+
+
+def room_of(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
+def imported_rooms(tree: ast.AST) -> set[str]:
+    rooms = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [f"{node.module}.{alias.name}" if node.module == "tinynas" else node.module for alias in node.names]
+        else:
+            continue
+        rooms |= {name.split(".")[1] for name in names if name.startswith("tinynas.")}
+    return rooms
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    room = room_of(path)
+    if room == "__init__":
+        return  # the public names: a lazy table, checked below
+    assert room in LEVEL, f"{room} has no line: give it one in tests/test_imports.py"
+    for other in imported_rooms(ast.parse(path.read_text(encoding="utf-8"))):
+        if other == room or other.startswith("__") or (room, other) in NEIGHBOURS:
+            continue
+        assert LEVEL[other] < LEVEL[room], f"{room} must not import {other}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_only_search_imports_optuna(path: Path) -> None:
+    if room_of(path) == "search":
+        return
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        assert not any(name.split(".")[0] == "optuna" for name in names)
+
+
+@pytest.mark.parametrize(
+    "code",
+    [
+        "import tinynas",
+        "import tinynas.cost, tinynas.budget",
+        "import tinynas.cli",
+        "from tinynas.cli import run; run(['estimate', 'mcunet-tiny2', '--budget', 'stm32f746'])",
+        "from tinynas.cli import run; run(['budgets'])",
+        "from tinynas.cli import run; run(['--help'])",
+    ],
+)
+def test_light_commands_load_nothing_heavy(code: str) -> None:
+    heavy = ["torch", "tensorflow", "albumentations", "datasets", "optuna", "plotly", "pandas", "ai_edge_litert", "tflite_micro"]
+    script = f"import sys\n{code}\nprint('HEAVY', [m for m in {heavy!r} if m in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, cwd=PACKAGE.parent)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip().splitlines()[-1] == "HEAVY []", done.stdout

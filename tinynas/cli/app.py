@@ -1,0 +1,94 @@
+"""The application object, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated, Never
+
+import click
+import typer
+
+from tinynas import __version__
+from tinynas.cli.common import report_error, session
+from tinynas.errors import InternalError, RunError, TinynasError, UserError
+
+app = typer.Typer(
+    name="tinynas",
+    help="Find a network that truly fits your microcontroller, train it, and export the int8 file.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"tinynas {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")] = False,
+) -> None:
+    """Find a network that truly fits your microcontroller, train it, and export the int8 file."""
+
+
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return the exit code; nothing escapes as a traceback for a user's fault."""
+    from tinynas.cli import data, nets, search, tools  # noqa: F401  they register their commands
+
+    args = list(sys.argv[1:] if arguments is None else arguments)
+    session.arguments, session.json_mode = args, "--json" in args
+    session.continue_command, session.json_printed = None, False
+    try:
+        _terminate_like_ctrl_c()
+        outcome = app(args, standalone_mode=False)
+        return outcome if isinstance(outcome, int) else 0
+    except TinynasError as error:
+        return report_error(error)
+    except click.exceptions.Exit as done:
+        return done.exit_code
+    except click.UsageError as error:
+        place = f"tinynas {error.ctx.info_name}" if error.ctx and error.ctx.info_name != "tinynas" else "tinynas"
+        return report_error(UserError(f"{place}: {error.format_message()}", f"see: {place} --help"))
+    except click.ClickException as error:
+        return report_error(UserError(error.format_message()))
+    except (KeyboardInterrupt, click.Abort):
+        sys.stderr.write("\ninterrupted; nothing finished is lost\n")
+        if session.continue_command:
+            sys.stderr.write(f"continue with: {session.continue_command}\n")
+        return 130
+    except BrokenPipeError:
+        # The reader (head, less) has gone: that is no fault. Keep Python from flushing into it at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        place = f"{error.filename}: " if error.filename else ""
+        hint = "free some space and run the same command again" if error.errno == 28 else "check the path and its permissions"
+        return report_error(RunError(f"{place}{error.strerror or error}", hint))
+    except MemoryError:
+        return report_error(UserError("out of memory", "use a lower resolution, a smaller batch or fewer workers"))
+    except Exception as error:
+        if os.environ.get("TINYNAS_DEBUG"):
+            traceback.print_exc()
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{os.path.basename(where.filename)}:{where.lineno}"  # noqa: PTH119
+        hint = "run again with TINYNAS_DEBUG=1 and report what it prints"
+        return report_error(InternalError(f"{type(error).__name__} at {place}: {error}", hint))
+
+
+def _terminate_like_ctrl_c() -> None:
+    def stop(_signal: int, _frame: FrameType | None) -> Never:
+        raise KeyboardInterrupt
+
+    try:
+        signal.signal(signal.SIGTERM, stop)
+    except ValueError:
+        pass  # not the main thread (tests, notebooks): leave signals alone
