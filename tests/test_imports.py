@@ -71,7 +71,13 @@ def test_only_search_imports_optuna(path: Path) -> None:
     if room_of(path) == "search":
         return
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
-        names = [a.name for a in node.names] if isinstance(node, ast.Import) else [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+        names = (
+            [a.name for a in node.names]
+            if isinstance(node, ast.Import)
+            else [node.module or ""]
+            if isinstance(node, ast.ImportFrom)
+            else []
+        )
         assert not any(name.split(".")[0] == "optuna" for name in names)
 
 
