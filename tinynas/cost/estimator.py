@@ -1,0 +1,144 @@
+"""estimate(Graph, runtime) -> Cost: one row per operator and the totals."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tinynas.cost.memory import live_bytes
+from tinynas.cost.runtimes import RUNTIMES, Runtime
+from tinynas.cost.tail import tail_bytes
+from tinynas.cost.work import Work, from_graph
+from tinynas.errors import UserError
+from tinynas.graph import Graph, Shape
+
+
+@dataclass(frozen=True, slots=True)
+class OpCost:
+    """The cost of one operator."""
+
+    index: int
+    kind: str
+    name: str
+    input_shape: Shape
+    output_shape: Shape
+    macs: int
+    params: int
+    """Weights and biases, batch norm folded."""
+    weights_bytes: int
+    """int8 weights and 4 bytes a bias."""
+    live_bytes: int
+    """Bytes of activations and scratch in memory while it runs."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """What a network costs on a runtime. Bytes everywhere; ``latency_ms`` is None where there is no evidence."""
+
+    runtime: str
+    macs: int
+    params: int
+    weights_bytes: int
+    flash_bytes: int
+    """Flash of the model: the .tflite file, or weights and biases for code generators."""
+    sram_bytes: int
+    """head_bytes + tail_bytes on a 32-bit microcontroller."""
+    head_bytes: int
+    """Activations and operator scratch, planned."""
+    tail_bytes: int
+    """The runtime's persistent structures (0 for code generators)."""
+    host_arena_bytes: int
+    """The same arena on a 64-bit host, as tflite-micro's Python wheel measures it (0 where it does not apply)."""
+    latency_ms: float | None
+    peak_op: str
+    peak_index: int
+    layers: tuple[OpCost, ...]
+
+    def values(self) -> dict[str, float | None]:
+        """The figures that limits and objectives are about."""
+        return {
+            "macs": self.macs,
+            "params": self.params,
+            "weights_bytes": self.weights_bytes,
+            "flash_bytes": self.flash_bytes,
+            "sram_bytes": self.sram_bytes,
+            "latency_ms": self.latency_ms,
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``tinynas estimate --json`` but for name, fits and excess."""
+        return {
+            "runtime": self.runtime,
+            **self.values(),
+            "sram": {"head_bytes": self.head_bytes, "tail_bytes": self.tail_bytes},
+            "peak": {"op": self.peak_op, "index": self.peak_index},
+            "layers": [
+                {
+                    "index": op.index,
+                    "kind": op.kind,
+                    "name": op.name,
+                    "input_shape": list(op.input_shape),
+                    "output_shape": list(op.output_shape),
+                    "macs": op.macs,
+                    "params": op.params,
+                    "weights_bytes": op.weights_bytes,
+                    "live_bytes": op.live_bytes,
+                }
+                for op in self.layers
+            ],
+        }
+
+
+def runtime_named(name: str) -> Runtime:
+    """The runtime called ``name``. Raises UserError with the known names."""
+    try:
+        return RUNTIMES[name]
+    except KeyError:
+        raise UserError(f"unknown runtime {name!r}", f"known: {', '.join(RUNTIMES)}") from None
+
+
+def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, clock_mhz: float | None = None) -> Cost:
+    """The cost of ``graph`` on ``runtime``; latency where ``core`` and ``clock_mhz`` are given and evidence exists.
+
+    Raises UserError for an unknown runtime.
+    """
+    chosen = runtime_named(runtime)
+    return work_cost(from_graph(graph), chosen, None, core=core, clock_mhz=clock_mhz)
+
+
+def work_cost(work: Work, runtime: Runtime, file_bytes: int | None, *, core: str | None, clock_mhz: float | None) -> Cost:
+    """The cost of any work; ``file_bytes`` is the size of its .tflite file."""
+    pieces, shapes = work.pieces, work.shapes
+    live = live_bytes(work, runtime)
+    head = max(live)
+    peak = live.index(head)
+    weights_bytes = sum([p.weights_bytes for p in pieces])
+    tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn") if runtime.tail else 0
+    flash = (file_bytes if file_bytes is not None else _file_bytes(work)) if runtime.flash == "file" else weights_bytes
+    layers = tuple(
+        [
+            OpCost(i, p.kind, p.name, shapes[p.inputs[0]], shapes[p.outputs[0]], p.macs, p.weights + p.biases, p.weights_bytes, live[i])
+            for i, p in enumerate(pieces)
+        ]
+    )
+    return Cost(
+        runtime=runtime.name,
+        macs=sum([p.macs for p in pieces]),
+        params=sum([p.weights + p.biases for p in pieces]),
+        weights_bytes=weights_bytes,
+        flash_bytes=flash,
+        sram_bytes=head + tail,
+        head_bytes=head,
+        tail_bytes=tail,
+        host_arena_bytes=head + tail_bytes(work, "host") if runtime.tail else 0,
+        latency_ms=None,
+        peak_op=pieces[peak].name,
+        peak_index=peak,
+        layers=layers,
+    )
+
+
+def _file_bytes(work: Work) -> int:
+    convs = [p for p in work.pieces if p.kind in {"conv", "dw"}]
+    adds = sum(p.kind == "add" for p in work.pieces)
+    return sum(p.weights_bytes for p in work.pieces) + 24 * sum(p.out_channels for p in convs) + 1160 + 340 * len(convs) + 139 * adds

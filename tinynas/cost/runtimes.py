@@ -1,0 +1,74 @@
+"""RUNTIMES: what each inference runtime adds to the network's own bytes, and how well that is known."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from tinynas.cost.work import Piece, Work
+
+Evidence = Literal["exact", "fitted", "bound"]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A way to run a network on a microcontroller and how its memory is modelled."""
+
+    name: str
+    title: str
+    planner: Literal["offline", "inplace-depthwise", "inplace"]
+    """How activations are placed; see :mod:`tinynas.cost.memory`."""
+    scratch: Literal["reference", "cmsis-nn", "none"]
+    """Which operators ask for scratch memory in the head."""
+    tail: bool
+    """Whether there is a persistent tail (TFLM's arena)."""
+    flash: Literal["file", "weights"]
+    """What lies in flash: the .tflite file or weights and biases in generated code."""
+    patches: bool
+    """Whether patch-based inference is supported."""
+    evidence: dict[str, tuple[Evidence, str]]
+    """Per figure: how well it is known, and from what."""
+
+
+RUNTIMES: dict[str, Runtime] = {
+    runtime.name: runtime
+    for runtime in (
+        Runtime(
+            "tflm",
+            "TensorFlow Lite for Microcontrollers, reference kernels",
+            "offline",
+            "reference",
+            True,
+            "file",
+            False,
+            {},
+        ),
+        Runtime(
+            "tflm-cmsis-nn",
+            "TensorFlow Lite for Microcontrollers, CMSIS-NN kernels",
+            "offline",
+            "cmsis-nn",
+            True,
+            "file",
+            False,
+            {},
+        ),
+        Runtime("tinyengine", "TinyEngine (MCUNet)", "inplace-depthwise", "none", False, "weights", True, {}),
+        Runtime("stedgeai", "ST Edge AI Core (X-CUBE-AI)", "inplace", "none", False, "weights", False, {}),
+    )
+}
+
+
+def scratch_bytes(runtime: Runtime, piece: Piece, work: Work) -> tuple[int, ...]:
+    """Bytes of each scratch buffer the kernel of ``piece`` asks for (live during that operator only)."""
+    if runtime.scratch == "none":
+        return ()
+    if piece.kind == "mean":
+        rank = len(work.shapes[piece.inputs[0]]) + 1
+        return (4 * rank, 4 * 2, 4 * piece.out_channels)
+    if runtime.scratch == "cmsis-nn":
+        if piece.kind == "dw" and piece.kernel > 9:
+            return (2 * piece.kernel * piece.in_channels,)
+        if piece.kind == "conv" and piece.kernel > 1:
+            return (4 * ((piece.kernel * piece.in_channels + 3) // 4 * 4),)
+    return ()
