@@ -1,0 +1,189 @@
+"""Run folders survive kills, full disks and hands that edit files."""
+
+from __future__ import annotations
+
+import errno
+import json
+import multiprocessing
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tinynas import runs
+from tinynas.arch import load_arch
+from tinynas.budget import load_budget
+from tinynas.config import load, shipped
+from tinynas.errors import RunError
+from tinynas.records import Artifact, Promoted, Trial
+from tinynas.runs import Run, append_line, read_lines, write_atomic
+from tinynas.space import Space
+
+
+def make_run(path: Path) -> Run:
+    space = load(shipped("search_spaces")["tiny"], Space)
+    return Run.create(path, config={"seed": 1}, space=space, budget=load_budget("stm32f746"), env={"seed": 1})
+
+
+def test_create_open_and_refuse_a_second(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    again = Run.open(tmp_path / "a")
+    assert again.config["seed"] == 1
+    assert again.space == load(shipped("search_spaces")["tiny"], Space)
+    assert again.budget.limits == load_budget("stm32f746").limits
+    assert again.env["versions"]["numpy"]
+    with pytest.raises(RunError, match="holds a run already"):
+        make_run(run.path)
+
+
+def test_open_names_what_is_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    make_run(Path("results/one"))
+    assert Run.open("one").name == "one"
+    with pytest.raises(RunError) as caught:
+        Run.open("two")
+    assert "one" in str(caught.value)
+    assert Run.fresh_path("one") == Path("results/one-2")
+
+
+def test_another_format_is_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    run.config_file.write_text("format: 99\n")
+    with pytest.raises(RunError, match="format 99"):
+        Run.open(run.path)
+
+
+trial = st.builds(
+    Trial,
+    number=st.integers(0, 50),
+    id=st.text("0123456789abcdef", min_size=10, max_size=10),
+    state=st.sampled_from(["trained", "infeasible", "duplicate", "failed", "stopped"]),
+    source=st.sampled_from(["baseline", "tpe"]),
+    genotype=st.lists(st.integers(0, 5), max_size=5).map(tuple),
+    costs=st.dictionaries(st.sampled_from(["macs", "sram_bytes"]), st.one_of(st.none(), st.integers(0, 10**9))),
+    scores=st.dictionaries(st.just("accuracy"), st.floats(0, 1)),
+)
+
+
+@given(st.lists(trial, max_size=10))
+def test_trials_round_trip_and_the_last_line_of_a_number_counts(tmp_path_factory: pytest.TempPathFactory, trials: list[Trial]) -> None:
+    run = Run(tmp_path_factory.mktemp("run"))
+    for one in trials:
+        run.append_trial(one)
+    latest = {one.number: one for one in trials}
+    assert run.trials() == [latest[number] for number in sorted(latest)]
+
+
+def test_a_line_cut_off_by_a_kill_is_dropped_and_mended(tmp_path: Path) -> None:
+    log = tmp_path / "trials.jsonl"
+    append_line(log, {"n": 1})
+    with log.open("ab") as file:
+        file.write(b'{"n": 2, "half')
+    assert list(read_lines(log)) == [{"n": 1}]
+    append_line(log, {"n": 3})
+    assert list(read_lines(log)) == [{"n": 1}, {"n": 3}]
+
+
+def test_a_damaged_line_names_file_and_line(tmp_path: Path) -> None:
+    log = tmp_path / "trials.jsonl"
+    log.write_text('{"n": 1}\nnonsense\n{"n": 2}\n')
+    with pytest.raises(RunError, match=r"trials\.jsonl, line 2"):
+        list(read_lines(log))
+
+
+def _append_many(path: str, worker: int) -> None:
+    for index in range(50):
+        append_line(Path(path), {"worker": worker, "index": index})
+
+
+def test_processes_append_without_tearing(tmp_path: Path) -> None:
+    log = tmp_path / "log.jsonl"
+    context = multiprocessing.get_context("spawn")
+    workers = [context.Process(target=_append_many, args=(str(log), worker)) for worker in range(3)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    lines = list(read_lines(log))
+    assert sorted((line["worker"], line["index"]) for line in lines) == [(w, i) for w in range(3) for i in range(50)]
+
+
+def test_a_full_disk_is_one_message_and_keeps_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "front.json"
+    write_atomic(path, "old")
+
+    def full(_handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(runs.os, "fsync", full)
+    with pytest.raises(RunError, match="No space left") as caught:
+        write_atomic(path, "new")
+    assert "--resume" in str(caught.value)
+    assert path.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["front.json"]
+    with pytest.raises(RunError, match="No space left"):
+        append_line(tmp_path / "log.jsonl", {"n": 1})
+    monkeypatch.undo()
+    assert list(read_lines(tmp_path / "log.jsonl")) == []
+    append_line(tmp_path / "log.jsonl", {"n": 2})
+    assert list(read_lines(tmp_path / "log.jsonl")) == [{"n": 2}]
+
+
+def test_ids_resolve_by_their_beginning(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    arch = load_arch("mcunet-tiny2")
+    run.write_arch(arch)
+    assert run.resolve_id(arch.id[:3]) == arch.id
+    assert run.arch(arch.id).id == arch.id
+    run.write_front([{"id": arch.id, "accuracy": 0.7}])
+    assert run.resolve_id("best") == arch.id
+    with pytest.raises(RunError, match=arch.id):
+        run.resolve_id("zzz")
+
+
+def test_promoted_and_artifact_round_trip(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    promoted = Promoted("abc", 10, 7, 0.8, 0.79, 100, 12.5, 0, {"lr": 0.1}, ((40, 10), (11, 39)))
+    run.write_promoted(promoted)
+    loaded = run.promoted("abc")
+    assert loaded is not None
+    assert [list(row) for row in loaded.confusion] == [[40, 10], [11, 39]]
+    assert loaded.test_accuracy == 0.79
+    artifact = Artifact("abc", "model_int8.tflite", "tflite", "00", {"arena": 1})
+    run.write_artifact(artifact)
+    assert run.artifact("abc") == artifact
+
+
+def test_a_record_of_another_version_is_refused() -> None:
+    document: dict[str, Any] = Trial(0, "x", "trained", "tpe").to_json()
+    with pytest.raises(RunError, match="unknown keys"):
+        Trial.from_json({**document, "new": 1})
+    del document["id"]
+    with pytest.raises(RunError, match="missing keys"):
+        Trial.from_json(document)
+
+
+def test_trials_csv_has_a_row_a_trial(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    run.append_trial(Trial(0, "x", "infeasible", "tpe", costs={"macs": 5}, excess={"sram_bytes": 0.5}))
+    run.append_trial(Trial(1, "y", "trained", "tpe", costs={"macs": 6}, scores={"accuracy": 0.5}))
+    run.write_trials_csv()
+    header, *rows = (run.path / "trials.csv").read_text().splitlines()
+    assert "scores.accuracy" in header
+    assert len(rows) == 2
+
+
+def test_json_is_finite(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        append_line(tmp_path / "x.jsonl", {"x": float("nan")})
+    run = make_run(tmp_path / "a")
+    assert json.loads((run.path / "env.json").read_text())["tinynas"]
+
+
+def test_a_folder_in_the_way(tmp_path: Path) -> None:
+    (tmp_path / "a").write_text("a file")
+    with pytest.raises(RunError, match="is a file"):
+        make_run(tmp_path / "a")

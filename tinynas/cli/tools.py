@@ -1,0 +1,126 @@
+"""budgets, schema, doctor, init, report."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import typer
+
+from tinynas.cli.app import app
+from tinynas.cli.common import JsonOption, console, emit, next_step, session
+from tinynas.config import format_size, shipped
+
+
+@app.command()
+def budgets(json_: JsonOption = False) -> None:
+    """List the shipped budgets with what a network may use on each."""
+    from tinynas.budget import load_budget
+
+    rows: list[dict[str, Any]] = []
+    for name, path in shipped("budgets").items():
+        budget = load_budget(path)
+        rows.append(
+            {
+                "name": name,
+                "board": budget.board,
+                "mcu": budget.mcu,
+                "core": budget.core,
+                "clock_mhz": budget.clock_mhz,
+                "runtime": budget.runtime,
+                "sram_bytes": budget.sram,
+                "flash_bytes": budget.flash,
+                "limits": budget.limits,
+                "file": str(path),
+            }
+        )
+    if json_:
+        return emit(rows)
+    from rich.table import Table
+
+    table = Table("budget", "board", "core", "MHz", "runtime", box=None, header_style="bold")
+    for title in ("SRAM", "flash", "SRAM for the net", "flash for the net"):
+        table.add_column(title, justify="right")
+    for row in rows:
+        clock = "" if row["clock_mhz"] is None else f"{row['clock_mhz']:g}"
+        own = [format_size(row["sram_bytes"]), format_size(row["flash_bytes"])]
+        left = [format_size(int(row["limits"]["sram_bytes"])), format_size(int(row["limits"]["flash_bytes"]))]
+        table.add_row(row["name"], row["board"] or "", row["core"] or "", clock, row["runtime"], *own, *left)
+    console().print(table)
+    return next_step(f"tinynas search --budget {rows[0]['name'] if rows else 'B'}")
+
+
+@app.command()
+def schema(
+    what: Annotated[Literal["budget", "space", "recipe", "arch"], typer.Argument(help="Which file's schema.")],
+) -> None:
+    """Print the JSON Schema of a YAML file, for editors."""
+    from tinynas.init import json_schema
+
+    emit(json_schema(what))
+
+
+@app.command()
+def init(
+    directory: Annotated[Path, typer.Argument(help="Where to write budget.yaml and space.yaml.")] = Path(),
+    board: Annotated[str | None, typer.Option("--board", help="A board name of the board table (see: tinynas init --boards).")] = None,
+    boards: Annotated[bool, typer.Option("--boards", help="List the boards and stop.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Write commented budget and space YAMLs to start from."""
+    from tinynas import init as starter
+
+    if boards:
+        from tinynas.boards import boards as known
+
+        rows = [board.to_json() for board in known()]
+        if json_:
+            return emit(rows)
+        for row in rows:
+            console().print(f"{row['name']:<32} {row['mcu'] or '':<16} {row['core'] or ''}")
+        return None
+    written = starter.write(directory, board=board, force=force)
+    if json_:
+        return emit({"files": [str(path) for path in written]})
+    for path in written:
+        console().print(f"wrote {path}")
+    return next_step(f"tinynas search --budget {written[0]} --space {written[1]}")
+
+
+@app.command()
+def doctor(json_: JsonOption = False) -> None:
+    """Check the installation: versions, device, disk, shipped files, and a small train-export-check run."""
+    from tinynas.doctor import diagnose, print_checks
+
+    checks = diagnose()
+    if json_:
+        emit({"ok": all(check.ok for check in checks), "checks": [check.to_json() for check in checks]})
+    else:
+        print_checks(checks, console())
+        if all(check.ok for check in checks):
+            next_step("tinynas search --budget stm32f746")
+    if not all(check.ok for check in checks):
+        raise typer.Exit(1)
+
+
+@app.command()
+def report(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under results/.")],
+    watch: Annotated[bool, typer.Option("--watch", help="Write it anew while a search runs; end with Ctrl-C.")] = False,
+    json_: JsonOption = False,
+) -> None:
+    """Write report.html: one page with the front, the networks and what the limits cost."""
+    from tinynas.report import watch_report, write_report
+    from tinynas.runs import Run
+
+    opened = Run.open(run)
+    if watch:
+        session.continue_command = f"tinynas report {run} --watch"
+        console().print(f"watching {opened.path}; open {opened.report_file}; end with Ctrl-C")
+        return watch_report(opened)
+    path = write_report(opened)
+    if json_:
+        return emit({"run": str(opened.path), "report": str(path)})
+    console().print(f"wrote {path}")
+    return None
