@@ -1,0 +1,257 @@
+"""Network: the PyTorch module of a :class:`~tinynas.graph.Graph`. It computes no shape and no padding.
+
+One submodule per graph operator, under the operator's name (dots become underscores). Inputs are float
+(batch, channels, height, width), normalised as ``(pixel - 128) / 128``; channels_last memory is the fast one.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias, assert_never
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from tinynas.arch import Activation
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Padding, Pool2D
+
+#: Batch norm as MobileNetV2 and ProxylessNAS train it (PyTorch's defaults; the net-config JSON states the same).
+BN_EPS, BN_MOMENTUM = 1e-5, 0.1
+
+OpModule: TypeAlias = "ConvBN | AddOp | PoolOp | MeanOp | Classifier"
+
+
+def normalise(images: Tensor) -> Tensor:
+    """Float (B, C, H, W) in channels_last memory from uint8 (B, H, W, C): ``(pixel - 128) / 128``, exact in float32."""
+    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).sub_(128.0).mul_(1.0 / 128.0)
+
+
+def activate(x: Tensor, act: Activation) -> Tensor:
+    """``x`` through the activation, in place."""
+    match act:
+        case "relu6":
+            return F.relu6(x, inplace=True)
+        case "relu":
+            return F.relu(x, inplace=True)
+        case "none":
+            return x
+    assert_never(act)
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch norm without the batch counter: only cumulative averaging reads it, and it costs a kernel a step."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(channels, eps=BN_EPS, momentum=BN_MOMENTUM)
+        self.num_batches_tracked = None
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any) -> None:
+        # States come from safetensors, without PyTorch's module versions; version 2 keeps it from adding a counter.
+        state_dict.pop(prefix + "num_batches_tracked", None)
+        super()._load_from_state_dict(state_dict, prefix, {**local_metadata, "version": 2}, *args)  # type: ignore[no-untyped-call]
+
+
+class ConvBN(nn.Module):
+    """Dense or depthwise convolution, batch norm (unless the operator has none), activation."""
+
+    def __init__(self, op: Conv2D | DepthwiseConv2D) -> None:
+        super().__init__()
+        inputs, outputs, groups = (
+            (op.in_channels, op.out_channels, 1) if isinstance(op, Conv2D) else (op.channels, op.channels, op.channels)
+        )
+        self.pad, symmetric = _split_padding(op.padding)
+        self.conv: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
+            nn.Conv2d, inputs, outputs, op.kernel, stride=op.stride, padding=symmetric, groups=groups, bias=not op.bn
+        )
+        self.bn = BatchNorm(outputs) if op.bn else None
+        self.act: Activation = op.act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, Cin, H, W) -> (B, Cout, H', W')."""
+        if self.pad is not None:
+            x = F.pad(x, self.pad)
+        x = self.conv(x)
+        if self.bn is not None:
+            x = self.bn(x)
+        return activate(x, self.act)
+
+
+class AddOp(nn.Module):
+    """Sum of two tensors of one shape."""
+
+    def __init__(self, op: Add) -> None:
+        super().__init__()
+        self.act: Activation = op.act
+
+    def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        """Two (B, C, H, W) -> one."""
+        return activate(x + other, self.act)
+
+
+class PoolOp(nn.Module):
+    """Max or average pooling."""
+
+    def __init__(self, op: Pool2D) -> None:
+        super().__init__()
+        self.op, self.kernel, self.stride = op.op, op.kernel, op.stride
+        pad = op.padding
+        self.pad = None if pad.none else (pad.left, pad.right, pad.top, pad.bottom)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H', W')."""
+        if self.pad is not None:
+            # Padding must never win a maximum; an average over padding is TFLite's only without it (divisor = real pixels).
+            x = F.pad(x, self.pad, value=-math.inf if self.op == "max" else 0.0)
+        return F.max_pool2d(x, self.kernel, self.stride) if self.op == "max" else F.avg_pool2d(x, self.kernel, self.stride)
+
+
+class MeanOp(nn.Module):
+    """Global average pooling."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C)."""
+        return x.mean((2, 3))
+
+
+class Classifier(nn.Module):
+    """The fully connected layer."""
+
+    def __init__(self, op: FullyConnected) -> None:
+        super().__init__()
+        self.linear: nn.Linear = nn.utils.skip_init(nn.Linear, op.in_features, op.out_features)  # type: ignore[no-untyped-call]
+        self.act: Activation = op.act
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, in) -> (B, out)."""
+        return activate(self.linear(x), self.act)
+
+
+class Network(nn.Module):
+    """The graph as a trainable module; ``seed`` fixes the initial weights (the global generator is not touched)."""
+
+    def __init__(self, graph: Graph, *, seed: int = 0) -> None:
+        super().__init__()
+        self.graph = graph
+        #: share of the classifier's inputs dropped in training mode, and what decides which
+        self.dropout = 0.0
+        self.generator: torch.Generator | None = None
+        lifetimes = graph.lifetimes
+        #: per operator: submodule name, tensors read, tensor written, tensors that die afterwards
+        self._steps: list[tuple[str, tuple[int, ...], int, tuple[int, ...]]] = []
+        for index, op in enumerate(graph.ops):
+            name = module_name(op.name)
+            self.add_module(name, _module(op))
+            dying = tuple(t for t in set(op.inputs) if lifetimes[t][1] == index and t != graph.output)
+            self._steps.append((name, op.inputs, op.output, dying))
+        self.reset(seed)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, classes) from a normalised float (B, C, H, W)."""
+        values: list[Tensor | None] = [None] * len(self.graph.tensors)
+        values[self.graph.input] = x
+        modules = self._modules
+        for name, inputs, output, dying in self._steps:
+            module = modules[name]
+            assert module is not None
+            read = [values[i] for i in inputs]
+            if self.training and self.dropout and isinstance(module, Classifier):
+                read = [self._drop(x) for x in read if x is not None]
+            values[output] = module(*read)
+            for tensor in dying:
+                values[tensor] = None
+        logits = values[self.graph.output]
+        assert logits is not None
+        return logits
+
+    def _drop(self, x: Tensor) -> Tensor:
+        keep = 1.0 - self.dropout
+        return x * torch.empty_like(x).bernoulli_(keep, generator=self.generator).div_(keep)
+
+    def named_op(self, op_name: str) -> tuple[nn.Conv2d | nn.Linear, nn.BatchNorm2d | None]:
+        """The convolution or linear layer of the graph operator ``op_name`` and its batch norm, if it has one."""
+        module = self._modules[module_name(op_name)]
+        if isinstance(module, ConvBN):
+            return module.conv, module.bn
+        assert isinstance(module, Classifier), f"{op_name} has no weights"
+        return module.linear, None
+
+    def reset(self, seed: int) -> None:
+        """Initial weights from ``seed``: He normal by fan-out (as MobileNetV2), batch norm at identity, a small classifier."""
+        generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            for module in self.modules():
+                if isinstance(module, nn.Conv2d):
+                    fan_out = module.out_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
+                    module.weight.normal_(0.0, math.sqrt(2.0 / fan_out), generator=generator)
+                    if module.bias is not None:
+                        module.bias.zero_()
+                elif isinstance(module, nn.BatchNorm2d):
+                    assert module.running_mean is not None and module.running_var is not None
+                    module.running_mean.zero_()
+                    module.running_var.fill_(1.0)
+                    module.weight.fill_(1.0)
+                    module.bias.zero_()
+                elif isinstance(module, nn.Linear):
+                    module.weight.normal_(0.0, 0.01, generator=generator)
+                    module.bias.zero_()
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+
+def inherit(child: Network, parent: Mapping[str, Tensor]) -> int:
+    """Copy what fits of ``parent``'s state into ``child``; the number of child tensors that inherited.
+
+    Tensors meet by operator name. Where shapes differ, the common leading channels and the common centre of the
+    kernel are copied (MobileNet stages widen at the end, kernels grow around their centre); the rest stays as drawn.
+    """
+    inherited = 0
+    with torch.no_grad():
+        for key, target in child.state_dict().items():
+            source = parent.get(key)
+            if source is None or source.ndim != target.ndim:
+                continue
+            here, there = [], []
+            for axis, (n, m) in enumerate(zip(target.shape, source.shape, strict=True)):
+                common = min(n, m)
+                centred = axis >= 2
+                here.append(slice((n - common) // 2, (n - common) // 2 + common) if centred else slice(0, common))
+                there.append(slice((m - common) // 2, (m - common) // 2 + common) if centred else slice(0, common))
+            target[tuple(here)] = source[tuple(there)]
+            inherited += 1
+    return inherited
+
+
+def module_name(op_name: str) -> str:
+    """The submodule name of a graph operator (PyTorch forbids dots)."""
+    return op_name.replace(".", "_")
+
+
+def _module(op: Conv2D | DepthwiseConv2D | Add | Pool2D | Mean | FullyConnected) -> nn.Module:
+    match op:
+        case Conv2D() | DepthwiseConv2D():
+            return ConvBN(op)
+        case Add():
+            return AddOp(op)
+        case Pool2D():
+            return PoolOp(op)
+        case Mean():
+            return MeanOp()
+        case FullyConnected():
+            return Classifier(op)
+    assert_never(op)
+
+
+def _split_padding(padding: Padding) -> tuple[tuple[int, int, int, int] | None, tuple[int, int]]:
+    # Symmetric padding is free inside the convolution; only what is left over costs a copy.
+    height, width = min(padding.top, padding.bottom), min(padding.left, padding.right)
+    if padding.top == padding.bottom and padding.left == padding.right:
+        return None, (height, width)
+    return (padding.left, padding.right, padding.top, padding.bottom), (0, 0)
+
+
+def trainable_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Sequence[Tensor] | float]]:
+    """Optimiser groups: decay for convolution and linear weights, none for batch norm and biases."""
+    decayed = [p for p in network.parameters() if p.ndim > 1]
+    plain = [p for p in network.parameters() if p.ndim <= 1]
+    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]

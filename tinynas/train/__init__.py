@@ -1,0 +1,16 @@
+"""Training: one recipe, one loop; proxy and full training differ by their Recipe only."""
+
+from tinynas.train.loop import Diverged, EpochMetrics, EvalResult, Trainer, pick_device
+from tinynas.train.losses import make_loss, symmetric_cross_entropy
+from tinynas.train.recipe import Recipe
+
+__all__ = [
+    "Diverged",
+    "EpochMetrics",
+    "EvalResult",
+    "Recipe",
+    "Trainer",
+    "make_loss",
+    "pick_device",
+    "symmetric_cross_entropy",
+]

@@ -1,0 +1,368 @@
+"""The one training loop. Deterministic on CPU for (graph, data, recipe, seed); resumable at every epoch.
+
+Nothing random has hidden state: the order of images, their augmentation and dropout follow from (seed, epoch),
+so a training that is saved, killed and loaded gives the same bits as one that ran through.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import functools
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.torch
+import torch
+import torch.distributed as dist
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinynas.data import Split
+from tinynas.data.augment import make_augmenter
+from tinynas.errors import DataError, RunError, TinynasError
+from tinynas.graph import Graph
+from tinynas.model import Network, normalise, trainable_groups
+from tinynas.runs import write_atomic
+from tinynas.train.losses import make_loss
+from tinynas.train.recipe import Recipe
+
+#: Images a step of evaluation: larger does not run faster on a CPU.
+EVAL_BATCH = 256
+#: The average never looks back further than this many steps, whatever the size of an epoch.
+EMA_MAX_DECAY = 0.9999
+CHECKPOINT_FORMAT = "1"
+
+
+class Diverged(TinynasError):
+    """The loss is no longer a number; a lower learning rate is the remedy."""
+
+
+@dataclass(frozen=True)
+class EpochMetrics:
+    """One epoch. Accuracies are shares; ``seconds`` include validation; ``images`` counts training images seen in it."""
+
+    epoch: int
+    """From 1."""
+    loss: float
+    """Mean training loss."""
+    train_accuracy: float
+    """On the augmented images, while training."""
+    val_accuracy: float
+    """Of the averaged weights."""
+    val_loss: float
+    """Cross entropy, of the averaged weights."""
+    seconds: float
+    images: int
+
+
+@dataclass(frozen=True)
+class EvalResult:
+    """Accuracy (share), cross entropy and float32 logits (N, classes)."""
+
+    accuracy: float
+    loss: float
+    logits: NDArray[np.float32]
+
+
+def pick_device() -> torch.device:
+    """CUDA where there is one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+class Trainer:
+    """A training of one network that can be stopped at any epoch and continued.
+
+    ``weights`` (names to tensors, such as a parent's) replace the initial weights. In a process group
+    (``torch.distributed`` initialised) every process takes its share of each batch.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        train: Split,
+        val: Split,
+        recipe: Recipe,
+        *,
+        seed: int,
+        device: torch.device | None = None,
+        weights: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        for name, split in (("train", train), ("validation", val)):
+            if tuple(split.images.shape[1:]) != graph.shape(graph.input):
+                raise DataError(f"{name} images are {split.images.shape[1:]}, the network reads {graph.shape(graph.input)}")
+            if len(split.labels) == 0:
+                raise DataError(f"the {name} split is empty", "give more images")
+        self.graph, self.recipe, self.seed = graph, recipe, seed
+        self.device = device or pick_device()
+        self.train = train.subset(recipe.subset, seed) if 0 < recipe.subset < len(train.labels) else train
+        self.val = val
+        self.history: list[EpochMetrics] = []
+        self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self._raw = Network(graph, seed=seed)
+        if weights is not None:
+            self._raw.load_state_dict(dict(weights))
+        self._raw.to(self.device)
+        self._raw.dropout = recipe.dropout
+        self._raw.generator = torch.Generator(self.device)
+        self._average = Network(graph, seed=seed).to(self.device) if recipe.ema else None
+        if self._average is not None:
+            self._average.load_state_dict(self._raw.state_dict())
+        self._optimizer = _optimizer(self._raw, recipe)
+        self._loss = make_loss(recipe)
+        self._augmenter = make_augmenter(recipe.augment, *graph.shape(graph.input), seed)
+        self.batch_size = min(recipe.batch_size, len(self.train.labels))
+        self.steps_per_epoch = max(1, len(self.train.labels) // self.batch_size)
+        self._warmup_steps = recipe.warmup_epochs * self.steps_per_epoch
+
+    @property
+    def network(self) -> Network:
+        """The network as it is evaluated and exported: averaged weights where the recipe averages."""
+        return self._raw if self._average is None else self._average
+
+    @property
+    def epoch(self) -> int:
+        """Epochs finished."""
+        return len(self.history)
+
+    # training ---------------------------------------------------------------------------------------
+
+    def run(
+        self,
+        until_epoch: int | None = None,
+        on_epoch: Callable[[EpochMetrics], None] | None = None,
+        deadline: float | None = None,
+    ) -> int:
+        """Train until ``until_epoch`` (default: the recipe's last) is finished; the number of epochs finished.
+
+        At ``deadline`` (``time.monotonic()``) it stops; an epoch cut short is undone, so it can be continued later.
+        Raises Diverged where the loss is not a number.
+        """
+        until = min(until_epoch or self.recipe.epochs, self.recipe.epochs)
+        with _threads(self.recipe.threads):
+            while self.epoch < until:
+                undo = None if deadline is None else {key: tensor.clone() for key, tensor in self._tensors().items()}
+                try:
+                    metrics = self._epoch(self.epoch + 1, deadline)
+                except _DeadlineReached:
+                    assert undo is not None
+                    self._restore(undo)
+                    break
+                self.history.append(metrics)
+                if on_epoch is not None:
+                    on_epoch(metrics)
+        return self.epoch
+
+    def learning_rate(self, step: int) -> float:
+        """The rate of training step ``step``, counted from 0 over all epochs."""
+        recipe = self.recipe
+        if step < self._warmup_steps:
+            return recipe.lr * (step + 1) / (self._warmup_steps + 1)
+        if recipe.schedule == "constant":
+            return recipe.lr
+        total = recipe.epochs * self.steps_per_epoch
+        progress = (step - self._warmup_steps) / max(1.0, total - self._warmup_steps)
+        return recipe.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+
+    def _epoch(self, epoch: int, deadline: float | None) -> EpochMetrics:
+        started = time.monotonic()
+        self._raw.train()
+        assert self._raw.generator is not None
+        self._raw.generator.manual_seed(int(np.random.default_rng((self.seed, epoch, self.rank)).integers(1 << 62)))
+        step = (epoch - 1) * self.steps_per_epoch
+        loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
+        correct = torch.zeros((), device=self.device, dtype=torch.int64)
+        seen = 0
+        for images, labels in self._batches(epoch):
+            if deadline is not None and time.monotonic() >= deadline:
+                raise _DeadlineReached
+            loss, hits = self._step(images, labels, step)
+            # No synchronisation with a GPU inside the epoch: sums stay on the device.
+            loss_sum += loss
+            correct += hits
+            seen += len(labels)
+            step += 1
+        if self.world > 1:
+            seen = self._reduce_epoch(loss_sum, correct, seen)
+        mean_loss = float(loss_sum) / self.steps_per_epoch / self.world
+        if not math.isfinite(mean_loss):
+            raise Diverged(f"the loss became {mean_loss} in epoch {epoch}", f"lower lr (now {self.recipe.lr:g})")
+        result = self.evaluate(self.val)
+        return EpochMetrics(epoch, mean_loss, int(correct) / seen, result.accuracy, result.loss, time.monotonic() - started, seen)
+
+    def _step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
+        for group in self._optimizer.param_groups:
+            group["lr"] = self.learning_rate(step)
+        self._optimizer.zero_grad(set_to_none=True)
+        autocast = self.recipe.precision == "bfloat16" and self.device.type == "cuda"
+        with torch.autocast("cuda", torch.bfloat16) if autocast else contextlib.nullcontext():
+            logits = self._raw(images)
+        logits = logits.float()
+        loss = self._loss(logits, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        if self.world > 1:
+            _average_gradients(self._raw, self.world)
+        self._optimizer.step()
+        if self._average is not None:
+            self._update_average(step)
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def _update_average(self, step: int) -> None:
+        assert self._average is not None
+        # Running batch-norm statistics are averaged like weights: they belong to them.
+        decay = min(math.exp(-1.0 / (self.recipe.ema * self.steps_per_epoch)), (1.0 + step) / (10.0 + step), EMA_MAX_DECAY)
+        target = [*self._average.parameters(), *self._average.buffers()]
+        source = [*self._raw.parameters(), *self._raw.buffers()]
+        with torch.no_grad():
+            torch._foreach_lerp_(target, source, 1.0 - decay)
+
+    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.train.labels))
+        for start in range(0, self.steps_per_epoch * self.batch_size, self.batch_size):
+            indices = order[start : start + self.batch_size][self.rank :: self.world]
+            images = self.train.images[indices]
+            images = self._augmenter(images, epoch, indices)
+            labels = torch.from_numpy(self.train.labels[indices])
+            yield normalise(torch.from_numpy(images).to(self.device)), labels.to(self.device)
+
+    def _reduce_epoch(self, loss_sum: Tensor, correct: Tensor, seen: int) -> int:
+        # Each process normalises with its own statistics; their mean is what is evaluated and saved.
+        total = torch.tensor(seen, device=self.device)
+        for tensor in (loss_sum, correct, total):
+            dist.all_reduce(tensor)
+        for network in filter(None, (self._raw, self._average)):
+            for buffer in network.buffers():
+                dist.all_reduce(buffer)
+                buffer /= self.world
+        return int(total)
+
+    # evaluation -------------------------------------------------------------------------------------
+
+    def evaluate(self, split: Split) -> EvalResult:
+        """Accuracy, cross entropy and logits of :attr:`network` on ``split``, unaugmented."""
+        return evaluate(self.network, split, threads=self.recipe.threads)
+
+    # state ------------------------------------------------------------------------------------------
+
+    def save(self, path: Path) -> None:
+        """Write the whole resumable state, atomically. Raises RunError on a full disk."""
+        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in self._tensors().items()}
+        metadata = {"format": CHECKPOINT_FORMAT, "history": json.dumps([asdict(m) for m in self.history]), "of": self._identity()}
+        write_atomic(path, safetensors.torch.save(tensors, metadata))
+
+    def load(self, path: Path) -> None:
+        """Continue from a state that :meth:`save` wrote. Raises RunError where it is damaged or of another training."""
+        tensors, metadata = read_tensors(path)
+        if metadata.get("format") != CHECKPOINT_FORMAT or metadata.get("of") != self._identity():
+            raise RunError(f"{path}: is the state of another training (recipe, network, seed or data differ)", "remove it to start over")
+        try:
+            self._restore(tensors)
+        except (KeyError, RuntimeError) as error:
+            raise RunError(f"{path}: is damaged: {error}", "remove it to start over") from None
+        self.history = [EpochMetrics(**document) for document in json.loads(metadata["history"])]
+
+    def _identity(self) -> str:
+        arch = self.graph.arch.id if self.graph.arch is not None else ""
+        recipe = self.recipe.model_dump(mode="json", exclude={"threads"})
+        images = [len(self.train.labels), len(self.val.labels)]
+        return json.dumps({"arch": arch, "recipe": recipe, "seed": self.seed, "images": images}, sort_keys=True)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        tensors = {f"raw.{key}": value for key, value in self._raw.state_dict().items()}
+        if self._average is not None:
+            tensors |= {f"average.{key}": value for key, value in self._average.state_dict().items()}
+        for index, state in self._optimizer.state_dict()["state"].items():
+            tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
+        return tensors
+
+    def _restore(self, tensors: Mapping[str, Tensor]) -> None:
+        def part(prefix: str) -> dict[str, Tensor]:
+            return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+        self._raw.load_state_dict(part("raw."))
+        if self._average is not None:
+            self._average.load_state_dict(part("average."))
+        state: dict[int, dict[str, Tensor]] = {}
+        for key, value in part("optimizer.").items():
+            index, _, name = key.partition(".")
+            state.setdefault(int(index), {})[name] = value
+        groups: list[Any] = self._optimizer.state_dict()["param_groups"]
+        self._optimizer.load_state_dict({"state": state, "param_groups": groups})
+
+
+class _DeadlineReached(Exception):
+    pass
+
+
+def evaluate(network: torch.nn.Module, split: Split, *, threads: int = 1) -> EvalResult:
+    """Accuracy, cross entropy and logits of ``network`` (left in evaluation mode) on ``split``, unaugmented."""
+    device = next(network.parameters()).device
+    network.eval()
+    logits = []
+    with _threads(threads), torch.inference_mode():
+        for start in range(0, len(split.labels), EVAL_BATCH):
+            images = torch.from_numpy(np.ascontiguousarray(split.images[start : start + EVAL_BATCH]))
+            logits.append(network(normalise(images.to(device))).float())
+        scores = torch.cat(logits).cpu()
+        labels = torch.from_numpy(np.asarray(split.labels))
+        loss = float(F.cross_entropy(scores, labels))
+    correct = int((scores.argmax(1) == labels).sum())
+    return EvalResult(correct / len(labels), loss, scores.numpy())
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. Raises RunError where it is missing or damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RunError(f"{path}: cannot be read: {error}", "the file is missing or damaged; remove it to start over") from None
+
+
+def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+    groups = trainable_groups(network, recipe.weight_decay)
+    if recipe.optimizer == "adamw":
+        return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+    return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True, fused=True)
+
+
+def _average_gradients(network: Network, world: int) -> None:
+    # One message for all gradients: tiny networks are bound by latency, not by bandwidth.
+    gradients = [p.grad for p in network.parameters() if p.grad is not None]
+    flat = torch.cat([g.reshape(-1) for g in gradients])
+    dist.all_reduce(flat)
+    flat /= world
+    for gradient, part in zip(gradients, torch.split(flat, [g.numel() for g in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+@contextlib.contextmanager
+def _threads(count: int) -> Iterator[None]:
+    before = torch.get_num_threads()
+    _keep_memory()
+    if before != count:
+        torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        if before != count:
+            torch.set_num_threads(before)
+
+
+@functools.cache
+def _keep_memory() -> None:
+    # glibc gives every large activation back to the kernel and faults it in again at the next step;
+    # keeping it is worth 6-20 % of a training step. Other C libraries have no mallopt and need none.
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL(None)
+        m_trim_threshold, m_mmap_threshold = -1, -3
+        libc.mallopt(m_mmap_threshold, 1 << 30)
+        libc.mallopt(m_trim_threshold, (1 << 31) - 1)
