@@ -1,0 +1,175 @@
+"""Terminal tables and progress: the numbers are right, and they read the same without a terminal or colours."""
+
+from __future__ import annotations
+
+import io
+import re
+from types import SimpleNamespace
+
+import pytest
+from rich.console import Console, RenderableType
+
+from tinynas import api
+from tinynas.budget import load_budget
+from tinynas.report import terminal, words
+
+
+def shown(renderable: RenderableType, *, width: int = 100, encoding: str = "utf-8", colour: bool = False) -> str:
+    raw = io.BytesIO()
+    stream = io.TextIOWrapper(raw, encoding=encoding, newline="")
+    Console(file=stream, width=width, force_terminal=colour, legacy_windows=False).print(renderable)
+    stream.flush()
+    return raw.getvalue().decode(encoding)
+
+
+def row(text: str, start: str) -> str:
+    return next(line for line in text.splitlines() if line.strip().startswith(start))
+
+
+def test_cost_table_says_what_fits_and_by_how_much() -> None:
+    cost = api.estimate("mcunet-tiny2")
+    fits = shown(terminal.cost_table(cost, load_budget("stm32f746"), name="mcunet-tiny2"))
+    assert "fits STM32F746G-DISCO" in fits
+    assert "1.67 M" in row(fits, "MACs")
+    assert f"{cost.sram_bytes / 1024:.1f} KiB" in row(fits, "SRAM")
+    assert f"{round(100 * cost.sram_bytes / (284 * 1024))} %" in row(fits, "SRAM")
+    small = load_budget("stm32f746", ["sram=70 KiB"])
+    over = shown(terminal.cost_table(cost, small))
+    assert f"SRAM is {(cost.sram_bytes - small.limits['sram_bytes']) / 1024:.1f} KiB over" in over
+    assert "fits" not in shown(terminal.cost_table(cost))
+
+
+def test_unknown_latency_is_no_fit_and_no_number() -> None:
+    cost = api.estimate("mcunet-tiny2")
+    limits = load_budget("stm32f746", ["latency_ms=20"])
+    text = shown(terminal.cost_table(cost.__class__(**{**_fields(cost), "latency_ms": None}), limits))
+    assert "no evidence" in row(text, "latency")
+    assert "does not fit" in text
+
+
+def _fields(record: object) -> dict[str, object]:
+    return {name: getattr(record, name) for name in record.__dataclass_fields__}  # type: ignore[attr-defined]
+
+
+def test_layers_table_has_every_operator_and_one_peak() -> None:
+    cost = api.estimate("mcunet-tiny2")
+    lines = shown(terminal.layers_table(cost)).rstrip().splitlines()
+    assert len(lines) == 1 + len(cost.layers)
+    marked = [line for line in lines if "< peak" in line]
+    assert len(marked) == 1
+    assert cost.peak_op in marked[0]
+
+
+def test_front_table_is_sorted_and_drops_columns_nobody_knows() -> None:
+    rows = [
+        {"id": "aaaaaaaaaa", "accuracy": 0.7, "macs": 1_000_000, "sram_bytes": 20480, "flash_bytes": 40960, "latency_ms": None},
+        {"id": "bbbbbbbbbb", "accuracy": 0.8, "macs": 2_000_000, "sram_bytes": 30720, "flash_bytes": 51200, "latency_ms": None},
+    ]
+    text = shown(terminal.front_table(rows))
+    assert text.index("bbbbbbbbbb") < text.index("aaaaaaaaaa")
+    assert "80.0 %" in row(text, "bbbbbbbbbb")
+    assert "30.0 KiB" in row(text, "bbbbbbbbbb")
+    assert "latency" not in text
+    assert "int8" not in text
+    assert shown(terminal.front_table([])).split() == ["network", "accuracy"]
+
+
+def test_promoted_table_shows_estimated_beside_measured() -> None:
+    document = {
+        "id": "aaaaaaaaaa",
+        "accuracy": {"float": 0.861, "int8": 0.858, "split": "test"},
+        "agreement": 0.991,
+        "flash_bytes": {"estimated": 84000, "measured": 84000},
+        "arena_bytes": {"estimated": 43008, "measured": 43024},
+    }
+    text = row(shown(terminal.promoted_table([document])), "aaaaaaaaaa")
+    assert re.findall(r"([0-9.]+) %", text) == ["86.1", "85.8", "99.1"]
+    assert text.count("82.0 KiB") == 2
+
+
+def test_bars_are_ascii_where_the_terminal_is() -> None:
+    assert shown(terminal.Bar(0.5, 10), encoding="ascii").strip() == "#####....."
+    assert shown(terminal.Bar(0.5, 10)).strip() == "█████·····"
+    assert shown(terminal.Bar(7.0, 4)).strip() == "████"
+
+
+def test_no_color_drops_colours(monkeypatch: pytest.MonkeyPatch) -> None:
+    cost = api.estimate("mcunet-tiny2")
+    budget = load_budget("stm32f746")
+    monkeypatch.delenv("NO_COLOR", raising=False)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    assert "\x1b[32m" in (coloured := shown(terminal.cost_table(cost, budget), colour=True)) or "\x1b[1;32m" in coloured
+    monkeypatch.setenv("NO_COLOR", "1")
+    assert not re.search(r"\x1b\[(?:[0-9]+;)*3[0-9]", shown(terminal.cost_table(cost, budget), colour=True))
+
+
+def test_search_progress_off_a_terminal_is_a_few_plain_lines() -> None:
+    file = io.StringIO()
+    console = Console(file=file, width=40)
+    with terminal.search_progress(console, every=1000) as progress:
+        for step in range(50):
+            progress(
+                SimpleNamespace(
+                    elapsed=step * 12.0,
+                    timeout=600.0,
+                    trained=step,
+                    infeasible=1000,
+                    duplicate=2,
+                    failed=1,
+                    front_size=4,
+                    hypervolume=0.5,
+                    best_accuracy=0.8123,
+                    message="space: 64 px" if step else None,
+                )
+            )
+    lines = file.getvalue().splitlines()
+    assert lines == [
+        "[0.0s of 10m00s] 0 trained, 1,000 do not fit, 2 seen before, 1 failed, front 4, best 81.2 %, hypervolume 0.5000",
+        "space: 64 px",
+        "[9m48s of 10m00s] 49 trained (5.0/min), 1,000 do not fit, 2 seen before, 1 failed, front 4, best 81.2 %, hypervolume 0.5000",
+    ]
+
+
+def test_progress_takes_mappings_and_missing_counts() -> None:
+    file = io.StringIO()
+    with terminal.search_progress(Console(file=file)) as progress:
+        progress({"elapsed": 5.0, "trained": 3, "trials": 12, "message": "[markup] is not read"})
+    assert file.getvalue().splitlines() == ["[markup] is not read", "[5.0s, 15s left] 3 of 12 trained (36.0/min)"]
+
+
+def test_search_progress_on_a_terminal_redraws_one_block() -> None:
+    file = io.StringIO()
+    console = Console(file=file, force_terminal=True, width=80, legacy_windows=False)
+    with terminal.search_progress(console) as progress:
+        progress({"elapsed": 30.0, "timeout": 60.0, "trained": 3, "front_size": 2})
+        progress({"elapsed": 60.0, "timeout": 60.0, "trained": 7, "front_size": 3})
+    assert "7 trained" in file.getvalue().rsplit("searching", 1)[1]
+    assert "front 3" in file.getvalue()
+
+
+def test_promote_progress_names_network_epoch_and_time_left() -> None:
+    file = io.StringIO()
+    with terminal.promote_progress(Console(file=file)) as progress:
+        progress(SimpleNamespace(id="aaaaaaaaaa", index=0, total=2, epoch=10, epochs=40, seconds=6.0, loss=0.5, val_accuracy=0.84))
+    assert file.getvalue() == "training aaaaaaaaaa (1 of 2): epoch 10 of 40, 3m00s left, loss 0.500, validation 84.0 %\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "text"),
+    [(0, "0"), (999, "999"), (999.9, "1.00 k"), (1_674_512, "1.67 M"), (55_771_000, "55.8 M"), (300_774_272, "301 M"), (9_996, "10.0 k")],
+)
+def test_counts_keep_three_digits(number: float, text: str) -> None:
+    assert words.count(number) == text
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0.04, "0.0s"), (9.94, "9.9s"), (59.6, "1m00s"), (3599.7, "1h00m"), (252, "4m12s")])
+def test_durations_round_without_sixty(seconds: float, text: str) -> None:
+    assert words.duration(seconds) == text
+
+
+def test_summary_reads_a_network_in_a_few_lines() -> None:
+    lines = words.summary(api.load_net("mcunet-tiny2"))
+    assert lines[0] == "input 48x48 RGB"
+    assert lines[1] == "stem 3x3 to 12, stride 2"
+    assert lines[3] == "16 ch: k3m36s2 k3m48+"
+    assert sum(line.count("k") for line in lines[2:]) == 8

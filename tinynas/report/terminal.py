@@ -1,0 +1,336 @@
+"""Tables and progress for the terminal. Everything is a rich renderable; rich drops colours where ``NO_COLOR`` is set.
+
+Where the output is no terminal, progress becomes a plain line now and then. Imports rich only.
+"""
+
+from __future__ import annotations
+
+import abc
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.live import Live
+from rich.measure import Measurement
+from rich.progress_bar import ProgressBar
+from rich.segment import Segment
+from rich.style import Style
+from rich.table import Table
+from rich.text import Text
+
+from tinynas.budget import Budget
+from tinynas.cost import Cost
+from tinynas.report.words import COSTS, amount, count, duration, percent, shape, title
+
+#: Seconds between two plain progress lines where the output is no terminal.
+PLAIN_EVERY = 15.0
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of ``width`` cells filled to ``share``; beyond 1 it is full and red. ASCII where the terminal is."""
+
+    share: float
+    width: int = 12
+    color: str = "cyan"
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        eighths = round(min(max(self.share, 0.0), 1.0) * self.width * 8)
+        if self.share > 0 and eighths == 0:
+            eighths = 1
+        full, part = divmod(eighths, 8)
+        if options.ascii_only:
+            text = "#" * round(eighths / 8) + "." * (self.width - round(eighths / 8))
+        else:
+            text = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
+            text += "·" * (self.width - len(text))
+        # Share over 1 is said by the text beside the bar too: colour alone says nothing.
+        yield Segment(text, Style.parse("red" if self.share > 1 else self.color))
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        return Measurement(self.width, self.width)
+
+
+def _table(*columns: str, right: Sequence[str] = ()) -> Table:
+    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    for column in columns:
+        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
+    return table
+
+
+def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = None) -> Group:
+    """What a network costs, and beside each limit of ``budget`` how much of it is used."""
+    limits = budget.limits if budget is not None else {}
+    columns = ("", "estimate") + (("limit", "used", " ") if limits else ())
+    table = _table(*columns, right=("estimate", "limit", "used"))
+    for key, value in cost.values().items():
+        if value is None and key not in limits:
+            continue
+        row: list[Any] = [title(key), amount(key, value)]
+        if limits:
+            limit = limits.get(key)
+            if limit is None:
+                row += ["", "", ""]
+            elif value is None:
+                row += [amount(key, limit), "no evidence", ""]
+            else:
+                row += [amount(key, limit), percent(value / limit, 0), Bar(value / limit)]
+        table.add_row(*row)
+        if key == "sram_bytes":
+            for part, size in (("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes)):
+                table.add_row(Text(f"  {part}", "dim"), Text(amount("sram_bytes", size), "dim"), *[""] * (len(columns) - 2))
+    runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})", "dim")
+    head = [Text(name, "bold")] if name else []
+    if budget is None:
+        return Group(*head, table, runtime)
+    return Group(*head, table, runtime, _verdict(cost, budget))
+
+
+def _verdict(cost: Cost, budget: Budget) -> Text:
+    board = budget.board or budget.name
+    over = {key: share for key, share in budget.excess(cost).items() if share > 0}
+    if not over:
+        return Text.assemble(("fits ", "bold green"), board)
+    values = cost.values()
+    parts = []
+    for key in over:
+        value = values[key]
+        if value is None:
+            parts.append(f"{title(key)} is not known for {cost.runtime} on {budget.core or 'an unknown core'}")
+        else:
+            parts.append(f"{title(key)} is {amount(key, value - budget.limits[key])} over")
+    return Text.assemble(("does not fit ", "bold red"), f"{board}: ", "; ".join(parts))
+
+
+def layers_table(cost: Cost) -> Table:
+    """One row per operator: shapes, MACs, weights, live memory with a bar, the peak marked."""
+    table = _table("#", "operator", "kind", "output", "MACs", "weights", "live", "", " ", right=("#", "MACs", "weights", "live"))
+    top = max((op.live_bytes for op in cost.layers), default=1) or 1
+    for op in cost.layers:
+        peak = op.index == cost.peak_index
+        table.add_row(
+            str(op.index),
+            op.name,
+            op.kind,
+            shape(op.output_shape),
+            count(op.macs) if op.macs else "",
+            amount("weights_bytes", op.weights_bytes) if op.weights_bytes else "",
+            amount("sram_bytes", op.live_bytes),
+            Bar(op.live_bytes / top, color="magenta" if peak else "cyan"),
+            "< peak" if peak else "",
+            style="bold" if peak else None,
+        )
+    return table
+
+
+def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The front, most accurate first: accuracy with a bar, and every cost that is known."""
+    shown = [key for key in COSTS if key not in {"params", "weights_bytes"} and any(row.get(key) is not None for row in rows)]
+    int8 = any(row.get("int8_accuracy") is not None for row in rows)
+    columns = ["network", "accuracy", ""] + (["int8"] if int8 else []) + [title(key) for key in shown]
+    table = _table(*columns, right=columns[1:2] + columns[3:])
+    best = max((row.get("accuracy") or 0.0 for row in rows), default=0.0)
+    worst = min((row.get("accuracy") or 0.0 for row in rows), default=0.0)
+    # The bar starts a little below the worst of the front: from zero all bars of a front look alike.
+    floor = max(0.0, worst - 0.25 * (best - worst) - 0.01)
+    for row in sorted(rows, key=lambda row: -(row.get("accuracy") or 0.0)):
+        accuracy = row.get("accuracy")
+        cells: list[Any] = [Text(str(row["id"]), "bold"), percent(accuracy)]
+        cells.append("" if accuracy is None else Bar((accuracy - floor) / (best - floor or 1.0), 10, "green"))
+        cells += [percent(row.get("int8_accuracy"))] if int8 else []
+        table.add_row(*cells, *[amount(key, row.get(key)) for key in shown])
+    return table
+
+
+def promoted_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The rows of ``tinynas promote --json``: float and int8 accuracy, estimated and measured sizes."""
+    table = _table(
+        "network", "float", "int8", "agreement", "flash est.", "measured", "arena est.", "measured ", right=("float", "int8", "agreement")
+    )
+    for column in table.columns[4:]:
+        column.justify = "right"
+    for row in rows:
+        accuracy = row.get("accuracy") or {}
+        flash, arena = row.get("flash_bytes") or {}, row.get("arena_bytes") or {}
+        table.add_row(
+            Text(str(row["id"]), "bold"),
+            percent(accuracy.get("float")),
+            percent(accuracy.get("int8")),
+            percent(row.get("agreement")),
+            *[amount("flash_bytes", side) for pair in (flash, arena) for side in (pair.get("estimated"), pair.get("measured"))],
+        )
+    return table
+
+
+# Progress. Events are read by attribute name, so that report needs no stage and no stage needs report.
+
+
+def _get(event: Any, *names: str, default: Any = None) -> Any:
+    for name in names:
+        value = event.get(name) if isinstance(event, Mapping) else getattr(event, name, None)
+        if value is not None:
+            return value
+    return default
+
+
+class _Progress(abc.ABC):
+    """Draws on a terminal, or prints a plain line now and then; call it with each event."""
+
+    def __init__(self, console: Console, every: float) -> None:
+        self.console, self.every = console, every
+        self._live: Live | None = None
+        self._last_line = float("-inf")
+        self._pending: str | None = None
+        self._messages: set[str] = set()
+
+    def __call__(self, event: Any) -> None:
+        message = _get(event, "message")
+        if message and str(message) not in self._messages:
+            self._messages.add(str(message))
+            self.console.print(Text(str(message), "dim"))
+        if self._live is not None:
+            self._live.update(self.draw(event))
+            return
+        self._pending = self.line(event)
+        now = time.monotonic()
+        if self._pending and now - self._last_line >= self.every:
+            self._last_line = now
+            self._flush()
+
+    def _flush(self) -> None:
+        if self._pending:
+            self.console.print(self._pending, markup=False, highlight=False, soft_wrap=True)
+            self._pending = None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator[_Progress]:
+        """Draw while the context lasts; the last state stays on the screen."""
+        if not self.console.is_terminal or self.console.is_dumb_terminal:
+            try:
+                yield self
+            finally:
+                self._flush()
+            return
+        with Live(console=self.console, refresh_per_second=4) as self._live:
+            yield self
+        self._live = None
+
+    @abc.abstractmethod
+    def draw(self, event: Any) -> Group:
+        """What a terminal shows."""
+
+    @abc.abstractmethod
+    def line(self, event: Any) -> str:
+        """One plain line."""
+
+
+class _SearchProgress(_Progress):
+    def _share(self, event: Any) -> float:
+        elapsed, timeout = _get(event, "elapsed", "elapsed_s", "seconds", default=0.0), _get(event, "timeout", "timeout_s")
+        trained, trials = _get(event, "trained", default=0), _get(event, "trials", "target")
+        shares = [elapsed / timeout] if timeout else []
+        shares += [trained / trials] if trials else []
+        return min(1.0, max(shares, default=0.0))
+
+    def _clock(self, event: Any) -> str:
+        elapsed, timeout = _get(event, "elapsed", "elapsed_s", "seconds", default=0.0), _get(event, "timeout", "timeout_s")
+        share = self._share(event)
+        text = duration(elapsed) + (f" of {duration(timeout)}" if timeout else "")
+        if not timeout and 0.02 < share < 1:
+            text += f", {duration(elapsed * (1 - share) / share)} left"
+        return text
+
+    def _facts(self, event: Any) -> list[str]:
+        elapsed = _get(event, "elapsed", "elapsed_s", "seconds", default=0.0)
+        trained, trials = _get(event, "trained", default=0), _get(event, "trials", "target")
+        facts = [f"{trained:,}" + (f" of {trials:,}" if trials else "") + " trained"]
+        if trained and elapsed > 1:
+            facts[0] += f" ({60 * trained / elapsed:.1f}/min)"
+        for names, words in (
+            (("infeasible",), "do not fit"),
+            (("duplicate", "duplicates"), "seen before"),
+            (("stopped",), "stopped early"),
+            (("failed",), "failed"),
+        ):
+            number = _get(event, *names, default=0)
+            if number:
+                facts.append(f"{number:,} {words}")
+        front = _get(event, "front_size", "front")
+        if front is not None:
+            facts.append(f"front {front if isinstance(front, int) else len(front)}")
+        best, volume = _get(event, "best_accuracy", "best"), _get(event, "hypervolume")
+        facts += [f"best {percent(best)}"] if best is not None else []
+        facts += [f"hypervolume {volume:.4f}"] if volume is not None else []
+        return facts
+
+    def draw(self, event: Any) -> Group:
+        """The bar with the clock, and a line of counts."""
+        grid = Table.grid(padding=(0, 1))
+        grid.add_row("searching", ProgressBar(total=1.0, completed=self._share(event), width=32), self._clock(event))
+        return Group(grid, Text(" · ".join(self._facts(event)), overflow="fold"))
+
+    def line(self, event: Any) -> str:
+        """One plain line."""
+        return f"[{self._clock(event)}] " + ", ".join(self._facts(event))
+
+
+class _PromoteProgress(_Progress):
+    def draw(self, event: Any) -> Group:
+        """The bar of the network in training, and what it has reached."""
+        epoch, epochs = _get(event, "epoch", default=0), _get(event, "epochs", default=0)
+        grid = Table.grid(padding=(0, 1))
+        done = epoch / epochs if epochs else 0.0
+        grid.add_row(self._who(event), ProgressBar(total=1.0, completed=done, width=32), f"epoch {epoch} of {epochs}{self._left(event)}")
+        return Group(grid, Text(" · ".join(self._facts(event)), overflow="fold"))
+
+    def line(self, event: Any) -> str:
+        """One plain line."""
+        epoch, epochs = _get(event, "epoch", default=0), _get(event, "epochs", default=0)
+        return ", ".join([f"{self._who(event)}: epoch {epoch} of {epochs}{self._left(event)}", *self._facts(event)])
+
+    @staticmethod
+    def _who(event: Any) -> str:
+        net, index, total = _get(event, "id", "net_id", default=""), _get(event, "index"), _get(event, "total", "count")
+        number = f" ({index + 1} of {total})" if index is not None and total and total > 1 else ""
+        return f"training {net}{number}"
+
+    @staticmethod
+    def _left(event: Any) -> str:
+        epoch, epochs = _get(event, "epoch", default=0), _get(event, "epochs", default=0)
+        seconds = _get(event, "seconds_per_epoch", "seconds")
+        return f", {duration(seconds * (epochs - epoch))} left" if seconds and epochs > epoch else ""
+
+    @staticmethod
+    def _facts(event: Any) -> list[str]:
+        facts = []
+        loss, accuracy = _get(event, "loss"), _get(event, "val_accuracy", "accuracy")
+        best, rate = _get(event, "best_val_accuracy", "best_accuracy", "best"), _get(event, "images_per_second")
+        facts += [f"loss {loss:.3f}"] if loss is not None else []
+        facts += [f"validation {percent(accuracy)}"] if accuracy is not None else []
+        facts += [f"best {percent(best)}"] if best is not None else []
+        facts += [f"{rate:,.0f} images/s"] if rate else []
+        return facts
+
+
+@contextlib.contextmanager
+def search_progress(console: Console, *, every: float = PLAIN_EVERY) -> Iterator[Callable[[Any], None]]:
+    """A callable for ``search``'s ``on_event``: a live bar on a terminal, else a plain line every ``every`` seconds.
+
+    Events may be objects or mappings with any of: elapsed, timeout, trials, trained, infeasible, duplicate, stopped,
+    failed, front_size, hypervolume, best_accuracy, message (printed once).
+    """
+    with _SearchProgress(console, every).running() as progress:
+        yield progress
+
+
+@contextlib.contextmanager
+def promote_progress(console: Console, *, every: float = PLAIN_EVERY) -> Iterator[Callable[[Any], None]]:
+    """A callable for ``promote``'s ``on_event``; see :func:`search_progress`.
+
+    Events may have any of: id, index, total, epoch, epochs, loss, val_accuracy, best_val_accuracy, seconds, message.
+    """
+    with _PromoteProgress(console, every).running() as progress:
+        yield progress
