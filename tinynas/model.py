@@ -8,14 +8,19 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, TypeAlias, assert_never
 
+import safetensors
+import safetensors.torch
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinynas.arch import Activation
+from tinynas.errors import RunError
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Padding, Pool2D
+from tinynas.runs import write_atomic
 
 #: Batch norm as MobileNetV2 and ProxylessNAS train it (PyTorch's defaults; the net-config JSON states the same).
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
@@ -50,7 +55,7 @@ class BatchNorm(nn.BatchNorm2d):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, local_metadata: dict[str, Any], *args: Any) -> None:
         # States come from safetensors, without PyTorch's module versions; version 2 keeps it from adding a counter.
         state_dict.pop(prefix + "num_batches_tracked", None)
-        super()._load_from_state_dict(state_dict, prefix, {**local_metadata, "version": 2}, *args)  # type: ignore[no-untyped-call]
+        super()._load_from_state_dict(state_dict, prefix, {**local_metadata, "version": 2}, *args)
 
 
 class ConvBN(nn.Module):
@@ -220,6 +225,35 @@ def inherit(child: Network, parent: Mapping[str, Tensor]) -> int:
             target[tuple(here)] = source[tuple(there)]
             inherited += 1
     return inherited
+
+
+def save_weights(network: Network, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write ``network``'s weights and batch-norm statistics with ``metadata``, atomically. Raises RunError on a full disk."""
+    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
+    write_atomic(path, safetensors.torch.save(tensors, dict(metadata)))
+
+
+def load_weights(graph: Graph, path: Path) -> Network:
+    """The network of ``graph`` with the weights that :func:`save_weights` wrote, in evaluation mode.
+
+    Raises RunError where the file is missing, damaged or of another network.
+    """
+    network = Network(graph)
+    try:
+        network.load_state_dict(read_tensors(path)[0])
+    except RuntimeError as error:
+        problem = str(error).splitlines()[-1].strip()
+        raise RunError(f"{path}: does not hold this network's weights: {problem}", "promote the network again") from None
+    return network.eval()
+
+
+def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """Tensors and metadata of a safetensors file. Raises RunError where it is missing or damaged."""
+    try:
+        with safetensors.safe_open(path, framework="pt") as file:
+            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (OSError, safetensors.SafetensorError) as error:
+        raise RunError(f"{path}: cannot be read: {error}", "the file is missing or damaged; remove it to start over") from None
 
 
 def module_name(op_name: str) -> str:

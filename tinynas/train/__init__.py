@@ -1,6 +1,6 @@
 """Training: one recipe, one loop; proxy and full training differ by their Recipe only."""
 
-from tinynas.train.loop import Diverged, EpochMetrics, EvalResult, Trainer, pick_device
+from tinynas.train.loop import Diverged, EpochMetrics, EvalResult, Trainer, evaluate, pick_device
 from tinynas.train.losses import make_loss, symmetric_cross_entropy
 from tinynas.train.recipe import Recipe
 
@@ -10,6 +10,7 @@ __all__ = [
     "EvalResult",
     "Recipe",
     "Trainer",
+    "evaluate",
     "make_loss",
     "pick_device",
     "symmetric_cross_entropy",

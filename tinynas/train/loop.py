@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors
 import safetensors.torch
 import torch
 import torch.distributed as dist
@@ -30,7 +29,7 @@ from tinynas.data import Split
 from tinynas.data.augment import make_augmenter
 from tinynas.errors import DataError, RunError, TinynasError
 from tinynas.graph import Graph
-from tinynas.model import Network, normalise, trainable_groups
+from tinynas.model import Network, normalise, read_tensors, trainable_groups
 from tinynas.runs import write_atomic
 from tinynas.train.losses import make_loss
 from tinynas.train.recipe import Recipe
@@ -291,9 +290,13 @@ class Trainer:
         if self._average is not None:
             self._average.load_state_dict(part("average."))
         state: dict[int, dict[str, Tensor]] = {}
+        parameters = [p.detach() for group in self._optimizer.param_groups for p in group["params"]]
         for key, value in part("optimizer.").items():
             index, _, name = key.partition(".")
-            state.setdefault(int(index), {})[name] = value
+            parameter = parameters[int(index)]
+            # The fused optimisers walk parameter and state side by side: both must lie in memory alike.
+            aligned = torch.empty_like(parameter).copy_(value) if value.shape == parameter.shape else value.clone()
+            state.setdefault(int(index), {})[name] = aligned
         groups: list[Any] = self._optimizer.state_dict()["param_groups"]
         self._optimizer.load_state_dict({"state": state, "param_groups": groups})
 
@@ -316,15 +319,6 @@ def evaluate(network: torch.nn.Module, split: Split, *, threads: int = 1) -> Eva
         loss = float(F.cross_entropy(scores, labels))
     correct = int((scores.argmax(1) == labels).sum())
     return EvalResult(correct / len(labels), loss, scores.numpy())
-
-
-def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises RunError where it is missing or damaged."""
-    try:
-        with safetensors.safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
-        raise RunError(f"{path}: cannot be read: {error}", "the file is missing or damaged; remove it to start over") from None
 
 
 def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:

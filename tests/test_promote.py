@@ -1,0 +1,248 @@
+"""Promote: resumes after a kill with the same bits, trains nothing twice, reads the test split once, at the end."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from tinynas.arch import Arch, ConvLayer, MBConv
+from tinynas.budget import load_budget
+from tinynas.config import load
+from tinynas.data import Split
+from tinynas.data.augment import Augment
+from tinynas.errors import RunError
+from tinynas.graph import lower
+from tinynas.model import load_weights, read_tensors
+from tinynas.promote import PromoteEvent, best_epoch, confusion, promote
+from tinynas.runs import Run
+from tinynas.space import Space
+from tinynas.train import EpochMetrics, Recipe, evaluate
+
+SIDE = 12
+NET = Arch(
+    height=SIDE,
+    width=SIDE,
+    channels=3,
+    classes=2,
+    stem=ConvLayer(out=8, kernel=3, stride=2),
+    blocks=(MBConv(out=8, kernel=3, expand=2, residual=True),),
+)
+OTHER = NET.model_copy(update={"head": ConvLayer(out=10, kernel=1)})
+RECIPE = Recipe(epochs=5, batch_size=32, lr=0.02, warmup_epochs=1, ema=1.0, dropout=0.1, augment=Augment(kind="light"))
+
+
+class Images:
+    """A data set in memory that remembers which splits were asked for."""
+
+    name = "noise"
+    labels = ("dark", "bright")
+    fingerprint = "f00d"
+    notes = ()
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def split(self, split: str, height: int, width: int, channels: int) -> Split:
+        self.asked.append(split)
+        seed, n = {"train": (0, 160), "val": (1, 96), "test": (2, 80)}[split]
+        rng = np.random.default_rng(seed)
+        labels = rng.integers(0, 2, n)
+        pixels = rng.normal(120, 50, (n, height, width, channels))
+        pixels[labels == 1, :, : width // 2] += 20
+        return Split(pixels.clip(0, 255).astype(np.uint8), labels.astype(np.int64), tuple(f"{split}{i}" for i in range(n)))
+
+
+def new_run(path: Path) -> Run:
+    shipped = Path(__file__).parent.parent / "search_spaces" / "tiny.yaml"
+    run = Run.create(path, config={}, space=load(shipped, Space), budget=load_budget("stm32f746"), env={})
+    run.write_arch(NET)
+    run.write_arch(OTHER)
+    return run
+
+
+def go(run: Run, *ids: str, recipe: Recipe = RECIPE, seed: int = 0, data: Images | None = None) -> tuple[list[PromoteEvent], Images]:
+    events: list[PromoteEvent] = []
+    data = data or Images()
+    promote(run, ids or (NET.id,), data=data, recipe=recipe, seed=seed, on_event=events.append)  # type: ignore[arg-type]
+    return events, data
+
+
+def test_promoted_network_is_on_disk_with_honest_figures(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    events, data = go(run)
+    assert [e.kind for e in events] == ["started", *["epoch"] * 5, "done"]
+    promoted = run.promoted(NET.id)
+    assert promoted is not None and events[-1].promoted is not None
+    assert json.dumps(promoted.to_json()) == json.dumps(events[-1].promoted.to_json())
+    network = load_weights(lower(NET), run.weights_file(NET.id))
+    test = data.split("test", SIDE, SIDE, 3)
+    result = evaluate(network, test)
+    assert promoted.test_accuracy == result.accuracy > 0.7
+    assert promoted.test_images == 80 == sum(map(sum, promoted.confusion))
+    assert sum(row[i] for i, row in enumerate(promoted.confusion)) / 80 == promoted.test_accuracy
+    rows = list(csv.DictReader(run.train_csv(NET.id).read_text().splitlines()))
+    assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5]
+    best = max(float(row["val_accuracy"]) for row in rows)
+    assert promoted.val_accuracy == best == float(rows[promoted.best_epoch - 1]["val_accuracy"])
+    assert evaluate(network, data.split("val", SIDE, SIDE, 3)).accuracy == best, "the stored weights are the best epoch's"
+    assert not run.checkpoint_dir(NET.id).exists()
+    assert read_tensors(run.weights_file(NET.id))[1]["arch"] == NET.id
+
+
+def test_the_test_split_is_asked_for_once_and_last(tmp_path: Path) -> None:
+    data = Images()
+    seen: list[tuple[str, list[str]]] = []
+    run = new_run(tmp_path / "run")
+    promote(run, [NET.id], data=data, recipe=RECIPE, on_event=lambda e: seen.append((e.kind, list(data.asked))))  # type: ignore[arg-type]
+    assert data.asked == ["train", "val", "test"]
+    assert all("test" not in asked for kind, asked in seen if kind != "done")
+
+
+def test_what_is_promoted_is_not_trained_again(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    go(run)
+    weights = run.weights_file(NET.id).read_bytes()
+    events, data = go(run, NET.id, OTHER.id, NET.id)
+    assert [(e.kind, e.id) for e in events if e.kind != "epoch"] == [("known", NET.id), ("started", OTHER.id), ("done", OTHER.id)]
+    assert run.weights_file(NET.id).read_bytes() == weights and data.asked == ["train", "val", "test"]
+    events, _ = go(run, recipe=RECIPE.model_copy(update={"epochs": 2}))
+    assert events[0].kind == "started" and run.promoted(NET.id).epochs == 2  # type: ignore[union-attr]
+
+
+def test_unknown_ids_are_the_users_fault(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="nonsense"):
+        go(new_run(tmp_path / "run"), "nonsense")
+
+
+CHILD = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_promote import NET, RECIPE, Images, Run, promote
+def on_event(event):
+    print(event.kind, event.epoch, flush=True)
+    if event.kind == "epoch" and event.epoch == {stop}:
+        sys.stdin.read()
+promote(Run(Path(sys.argv[1])), [NET.id], data=Images(), recipe=RECIPE, on_event=on_event)
+"""
+
+
+def test_kill_9_then_again_repeats_only_the_unfinished_epoch_and_ends_in_the_same_bits(tmp_path: Path) -> None:
+    whole, killed = new_run(tmp_path / "whole"), new_run(tmp_path / "killed")
+    go(whole)
+    code = CHILD.format(tests=str(Path(__file__).parent), stop=3)
+    child = subprocess.Popen([sys.executable, "-c", code, str(killed.path)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    lines = []
+    while "epoch 3" not in lines:
+        line = child.stdout.readline()
+        assert line, "the child died early"
+        lines.append(line.strip())
+    child.send_signal(signal.SIGKILL)
+    child.communicate()
+    assert killed.promoted(NET.id) is None and not killed.weights_file(NET.id).exists()
+    events, data = go(killed)
+    assert [(e.kind, e.epoch) for e in events] == [("resumed", 3), ("epoch", 4), ("epoch", 5), ("done", 5)]
+    assert data.asked == ["train", "val", "test"]
+    assert killed.weights_file(NET.id).read_bytes() == whole.weights_file(NET.id).read_bytes()
+    first, second = whole.promoted(NET.id), killed.promoted(NET.id)
+    assert first is not None and second is not None
+    assert {**first.to_json(), "seconds": 0} == {**second.to_json(), "seconds": 0}
+
+
+@pytest.mark.parametrize("lost", ["state", "cut"])
+def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path, lost: str) -> None:
+    run = new_run(tmp_path / "run")
+
+    def stop(event: PromoteEvent) -> None:
+        if event.kind == "epoch" and event.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        promote(run, [NET.id], data=Images(), recipe=RECIPE, on_event=stop)  # type: ignore[arg-type]
+    (state,) = [p for p in run.checkpoint_dir(NET.id).iterdir() if "epoch" not in p.name]
+    if lost == "cut":
+        state.write_bytes(state.read_bytes()[:50])
+        with pytest.raises(RunError, match="remove it to start over"):
+            go(run)
+    else:
+        state.unlink()
+        assert go(run)[0][0].kind == "started"
+
+
+def test_another_recipe_does_not_continue_the_wrong_checkpoint(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+
+    def stop(event: PromoteEvent) -> None:
+        if event.kind == "epoch":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        promote(run, [NET.id], data=Images(), recipe=RECIPE, on_event=stop)  # type: ignore[arg-type]
+    events, _ = go(run, recipe=RECIPE.model_copy(update={"lr": 0.01}))
+    assert events[0].kind == "started"
+
+
+def test_best_epoch_breaks_ties_by_loss_and_respects_quantised_epochs() -> None:
+    def metrics(epoch: int, accuracy: float, loss: float) -> EpochMetrics:
+        return EpochMetrics(epoch, 0.0, 0.0, accuracy, loss, 0.0, 0)
+
+    history = [metrics(1, 0.9, 0.5), metrics(2, 0.9, 0.4), metrics(3, 0.9, 0.4), metrics(4, 0.8, 0.3)]
+    assert best_epoch(history, Recipe(epochs=4)).epoch == 2
+    assert best_epoch(history, Recipe(epochs=4, qat_epochs=1)).epoch == 4
+
+
+def test_confusion_counts_true_rows_and_predicted_columns() -> None:
+    logits = np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]
+    assert confusion(logits, np.array([0, 1, 0, 2])) == ((1, 1, 0), (0, 1, 0), (0, 0, 1))
+
+
+PARALLEL = """
+import sys
+from pathlib import Path
+sys.path.insert(0, {tests!r})
+from test_promote import NET, RECIPE, Images, Run, promote
+from tinynas.train.group import rank
+def on_event(event):
+    if event.metrics: print(event.epoch, event.metrics.images, event.metrics.val_accuracy, flush=True)
+(promoted,) = promote(Run(Path(sys.argv[1])), [NET.id], data=Images(), recipe=RECIPE, on_event=on_event)
+print("test", promoted.test_accuracy, flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_share_a_training_and_agree(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    code = PARALLEL.format(tests=str(Path(__file__).parent))
+    environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-c", code, str(run.path)],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    outputs = [child.communicate(timeout=120)[0].splitlines() for child in children]
+    assert [child.returncode for child in children] == [0, 0]
+    assert len(outputs[0]) == 6 and len(outputs[1]) == 1, "only the first process reports epochs"
+    assert all(line.split()[1] == "160" for line in outputs[0][:5]), "every image once an epoch, over both processes"
+    assert outputs[0][-1] == outputs[1][-1], "both evaluate the same weights"
+    promoted = run.promoted(NET.id)
+    assert promoted is not None and promoted.test_accuracy > 0.7
+    assert all(torch.isfinite(t).all() for t in load_file(run.weights_file(NET.id)).values())

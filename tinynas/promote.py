@@ -1,0 +1,192 @@
+"""Promote: full training of networks a search found. Resumable after a kill; the test split is read once, at the end.
+
+Every finished epoch is on disk before the next begins: the trainer's state, and the weights of the best epoch so far
+in a file of their own. The state is the truth: which epoch is best follows from the history in it, so a kill between
+two writes loses at most the unfinished epoch. On a CPU the continued training gives the same bits.
+"""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import hashlib
+import io
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from tinynas import __version__
+from tinynas.arch import Arch
+from tinynas.data import ImageData
+from tinynas.graph import Graph, lower
+from tinynas.model import load_weights, save_weights
+from tinynas.records import Promoted
+from tinynas.runs import Run, write_atomic
+from tinynas.train import EpochMetrics, Recipe, Trainer, evaluate
+from tinynas.train.group import barrier, process_group, rank
+
+
+@dataclass(frozen=True)
+class PromoteEvent:
+    """What happened to one network."""
+
+    kind: Literal["started", "resumed", "epoch", "done", "known"]
+    """``resumed``: continues a killed training; ``known``: was promoted with these very settings before, nothing is trained."""
+    id: str
+    epoch: int
+    """Epochs finished."""
+    epochs: int
+    """Epochs in all."""
+    metrics: EpochMetrics | None = None
+    """Of the epoch just finished."""
+    promoted: Promoted | None = None
+    """With ``done`` and ``known``."""
+
+
+OnEvent = Callable[[PromoteEvent], None]
+
+
+def promote(
+    run: Run,
+    ids: Sequence[str],
+    *,
+    data: ImageData,
+    recipe: Recipe,
+    seed: int = 0,
+    on_event: OnEvent | None = None,
+) -> list[Promoted]:
+    """Train the networks ``ids`` of ``run`` with ``recipe``; write weights, history and metrics into the run.
+
+    A network that was promoted with the same recipe, seed and data is not trained again. Raises RunError for unknown ids
+    and unwritable folders, Diverged where the loss is no longer a number. Under ``torchrun`` all processes share the work
+    and the run folder; the first one writes.
+    """
+    net_ids = list(dict.fromkeys(run.resolve_id(text) for text in ids))
+    with process_group() as device:
+        return [_promote(run, net_id, data, recipe, seed, device, on_event) for net_id in net_ids]
+
+
+def _promote(run: Run, net_id: str, data: ImageData, recipe: Recipe, seed: int, device: torch.device, on_event: OnEvent | None) -> Promoted:
+    def tell(kind: Literal["started", "resumed", "epoch", "done", "known"], epoch: int, **more: object) -> None:
+        if on_event is not None and rank() == 0:
+            on_event(PromoteEvent(kind, net_id, epoch, recipe.epochs, **more))  # type: ignore[arg-type]
+
+    known = run.promoted(net_id)
+    settings = recipe_record(recipe, data)
+    if known is not None and known.recipe == settings and known.seed == seed and run.weights_file(net_id).is_file():
+        tell("known", known.epochs, promoted=known)
+        return known
+    arch = run.arch(net_id)
+    graph = lower(arch)
+    shape = graph.shape(graph.input)
+    trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), recipe, seed=seed, device=device)
+    checkpoint = _Checkpoint(run.checkpoint_dir(net_id), settings, seed)
+    if checkpoint.state.exists():
+        trainer.load(checkpoint.state)
+        tell("resumed", trainer.epoch)
+    else:
+        tell("started", 0)
+    barrier()  # nobody writes a state before everybody has read the old one
+
+    def after_epoch(metrics: EpochMetrics) -> None:
+        if rank() == 0:
+            checkpoint.write(trainer)
+            write_atomic(run.train_csv(net_id), history_csv(trainer.history))
+        tell("epoch", metrics.epoch, metrics=metrics)
+
+    trainer.run(on_epoch=after_epoch)
+    barrier()
+    promoted = _finish(run, arch, graph, trainer, checkpoint, data, settings)
+    tell("done", recipe.epochs, promoted=promoted)
+    return promoted
+
+
+def _finish(
+    run: Run, arch: Arch, graph: Graph, trainer: Trainer, checkpoint: _Checkpoint, data: ImageData, settings: dict[str, object]
+) -> Promoted:
+    best = best_epoch(trainer.history, trainer.recipe)
+    network = load_weights(graph, checkpoint.weights(best.epoch)).to(trainer.device)
+    test = data.split("test", *graph.shape(graph.input))  # the only place where training code sees the test images
+    result = evaluate(network, test, threads=trainer.recipe.threads)
+    promoted = Promoted(
+        id=arch.id,
+        epochs=trainer.epoch,
+        best_epoch=best.epoch,
+        val_accuracy=best.val_accuracy,
+        test_accuracy=result.accuracy,
+        test_images=len(test.labels),
+        seconds=round(sum(m.seconds for m in trainer.history), 3),
+        seed=trainer.seed,
+        recipe=settings,
+        confusion=confusion(result.logits, test.labels),
+        qat=trainer.recipe.qat_epochs > 0,
+    )
+    if rank() == 0:
+        metadata = {"tinynas": __version__, "arch": arch.id, "labels": json.dumps(data.labels), "epoch": str(best.epoch)}
+        save_weights(network, run.weights_file(arch.id), metadata)
+        run.write_promoted(promoted)  # last: a network with metrics is finished
+        checkpoint.remove()
+    barrier()
+    return promoted
+
+
+def best_epoch(history: Sequence[EpochMetrics], recipe: Recipe) -> EpochMetrics:
+    """The epoch with the highest validation accuracy (then the lowest validation loss, then the earliest).
+
+    Where the last epochs train with quantisation in the loop, only they are eligible: their weights are on the int8 grid.
+    """
+    eligible = [m for m in history if not recipe.qat_epochs or m.epoch > recipe.epochs - recipe.qat_epochs] or list(history)
+    return max(eligible, key=lambda m: (m.val_accuracy, -m.val_loss, -m.epoch))
+
+
+def confusion(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
+    """Counts (true class, predicted class)."""
+    classes = logits.shape[1]
+    counts = np.bincount(labels * classes + logits.argmax(1), minlength=classes * classes).reshape(classes, classes)
+    return tuple(tuple(int(n) for n in row) for row in counts)
+
+
+def history_csv(history: Sequence[EpochMetrics]) -> str:
+    """``train.csv``: one row an epoch."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(EpochMetrics)], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows({**dataclasses.asdict(m), "seconds": round(m.seconds, 3)} for m in history)
+    return text.getvalue()
+
+
+def recipe_record(recipe: Recipe, data: ImageData) -> dict[str, object]:
+    """The settings that decide the result, as they are written into ``metrics.json``."""
+    return {**recipe.model_dump(mode="json", exclude={"threads"}), "data": data.name, "data_fingerprint": data.fingerprint}
+
+
+class _Checkpoint:
+    """The files of one unfinished training. Another recipe or seed has other names, so nothing is continued wrongly."""
+
+    def __init__(self, folder: Path, settings: dict[str, object], seed: int) -> None:
+        self.folder = folder
+        content = json.dumps([settings, seed], sort_keys=True)
+        self.key = hashlib.sha256(content.encode()).hexdigest()[:10]
+        self.state = folder / f"{self.key}.safetensors"
+
+    def weights(self, epoch: int) -> Path:
+        return self.folder / f"{self.key}-epoch{epoch}.safetensors"
+
+    def write(self, trainer: Trainer) -> None:
+        best = best_epoch(trainer.history, trainer.recipe)
+        if best.epoch == trainer.epoch:
+            save_weights(trainer.network, self.weights(best.epoch), {"epoch": str(best.epoch)})
+        trainer.save(self.state)
+        for old in self.folder.glob(f"{self.key}-epoch*.safetensors"):
+            if old != self.weights(best.epoch):
+                old.unlink(missing_ok=True)
+
+    def remove(self) -> None:
+        shutil.rmtree(self.folder, ignore_errors=True)
