@@ -1,0 +1,766 @@
+"""The firmware folder: compiled, run on the host and on an emulated Cortex-M4, and compared with numpy.
+
+The interpreter is a stub (tests/tflm_stub) that answers with outputs TFLM's own kernels gave; with TFLM_DIR set,
+the same folder is built against the real sources.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import shutil
+import struct
+import subprocess
+import zipfile
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tinynas.errors import ModelFileError, UserError
+from tinynas.export.firmware import (
+    RESOLVER_METHODS,
+    ArenaFigures,
+    ModelFacts,
+    build_firmware,
+    identifier,
+    pixel_table,
+    read_facts,
+    tflm_outputs,
+    write_firmware,
+)
+
+STUB = Path(__file__).parent / "tflm_stub"
+FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti"]
+
+needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed (apt-get install g++)")
+needs_arm = pytest.mark.skipif(
+    shutil.which("arm-none-eabi-g++") is None,
+    reason="arm-none-eabi-g++ is not installed (apt-get install gcc-arm-none-eabi libstdc++-arm-none-eabi-newlib)",
+)
+needs_qemu = pytest.mark.skipif(shutil.which("qemu-system-arm") is None, reason="qemu-system-arm is not installed")
+needs_cmake = pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+
+
+# models ----------------------------------------------------------------------------------------------------
+
+
+def tiny_model(channels: int = 3, height: int = 12, width: int = 16, classes: int = 3, **quantisation: Any) -> bytes:
+    """A real int8 .tflite written here operator by operator: conv 3x3/2, depthwise 3x3, mean, fully connected."""
+    from ai_edge_litert import schema_py_generated as s
+
+    rng = np.random.default_rng(channels * 1000 + height)
+    model, graph = s.ModelT(), s.SubGraphT()
+    model.version, model.buffers, graph.tensors, graph.operators, model.operatorCodes = 3, [s.BufferT()], [], [], []
+    model.subgraphs = [graph]
+
+    def tensor(shape: list[int], kind: int, scales: list[float], zero: int = 0, data: Any = None) -> int:
+        t, q = s.TensorT(), s.QuantizationParametersT()
+        t.shape, t.type, t.name, t.buffer = shape, kind, f"t{len(graph.tensors)}".encode(), 0
+        q.scale, q.zeroPoint, q.quantizedDimension = scales, [zero] * len(scales), 0
+        t.quantization = q if scales else None
+        if data is not None:
+            buffer = s.BufferT()
+            buffer.data = np.frombuffer(np.ascontiguousarray(data).tobytes(), dtype=np.uint8)
+            model.buffers.append(buffer)
+            t.buffer = len(model.buffers) - 1
+        graph.tensors.append(t)
+        return len(graph.tensors) - 1
+
+    def operator(code: int, inputs: list[int], outputs: list[int], kind: int, options: Any, version: int) -> None:
+        entry = s.OperatorCodeT()
+        entry.builtinCode, entry.deprecatedBuiltinCode, entry.version = code, min(code, 127), version
+        model.operatorCodes.append(entry)
+        op = s.OperatorT()
+        op.opcodeIndex, op.inputs, op.outputs = len(model.operatorCodes) - 1, inputs, outputs
+        op.builtinOptionsType, op.builtinOptions = kind, options
+        graph.operators.append(op)
+
+    int8, int32, mid = s.TensorType.INT8, s.TensorType.INT32, 8
+    scale, zero = quantisation.get("scale", 1 / 128), quantisation.get("zero", 0)
+    out_h, out_w = -(-height // 2), -(-width // 2)
+    x = tensor([1, height, width, channels], int8, [scale], zero)
+    w = tensor([mid, 3, 3, channels], int8, [0.01] * mid, data=rng.integers(-127, 128, (mid, 3, 3, channels), dtype=np.int8))
+    b = tensor([mid], int32, [0.01 * scale] * mid, data=rng.integers(-900, 900, mid, dtype=np.int32))
+    y = tensor([1, out_h, out_w, mid], int8, [0.03], -128)
+    conv = s.Conv2DOptionsT()
+    conv.padding, conv.strideH, conv.strideW = s.Padding.SAME, 2, 2
+    conv.fusedActivationFunction = s.ActivationFunctionType.RELU6
+    operator(s.BuiltinOperator.CONV_2D, [x, w, b], [y], s.BuiltinOptions.Conv2DOptions, conv, 3)
+    dw = tensor([1, 3, 3, mid], int8, [0.01] * mid, data=rng.integers(-127, 128, (1, 3, 3, mid), dtype=np.int8))
+    graph.tensors[dw].quantization.quantizedDimension = 3
+    db = tensor([mid], int32, [0.0003] * mid, data=np.zeros(mid, dtype=np.int32))
+    z = tensor([1, out_h, out_w, mid], int8, [0.05], 3)
+    depthwise = s.DepthwiseConv2DOptionsT()
+    depthwise.padding, depthwise.strideH, depthwise.strideW, depthwise.depthMultiplier = s.Padding.SAME, 1, 1, 1
+    operator(s.BuiltinOperator.DEPTHWISE_CONV_2D, [y, dw, db], [z], s.BuiltinOptions.DepthwiseConv2DOptions, depthwise, 3)
+    axes = tensor([2], int32, [], data=np.array([1, 2], dtype=np.int32))
+    pooled = tensor([1, mid], int8, [0.02], 0)
+    operator(s.BuiltinOperator.MEAN, [z, axes], [pooled], s.BuiltinOptions.ReducerOptions, s.ReducerOptionsT(), 2)
+    fw = tensor([classes, mid], int8, [0.02], data=rng.integers(-127, 128, (classes, mid), dtype=np.int8))
+    fb = tensor([classes], int32, [0.0004], data=rng.integers(-100, 100, classes, dtype=np.int32))
+    logits = tensor([1, classes], int8, [0.0371], -5)
+    operator(
+        s.BuiltinOperator.FULLY_CONNECTED, [pooled, fw, fb], [logits], s.BuiltinOptions.FullyConnectedOptions, s.FullyConnectedOptionsT(), 4
+    )
+    graph.inputs, graph.outputs = [x], [logits]
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    return bytes(builder.Output())
+
+
+def images_for(facts: ModelFacts, seed: int = 0) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    return rng.integers(0, 256, (2, *facts.input_shape), dtype=np.uint8)
+
+
+ARENA = ArenaFigures(head_bytes=3072, host_tail_bytes=1600, cmsis_scratch_bytes=108)
+
+
+def folder(path: Path, model: bytes, **options: Any) -> Path:
+    facts = read_facts(model)
+    labels = [f"class {i}" for i in range(facts.classes)]
+    arena = ArenaFigures(max(ARENA.head_bytes, int(np.prod(facts.input_shape))), ARENA.host_tail_bytes, ARENA.cmsis_scratch_bytes)
+    options = {"labels": labels, "images": images_for(facts), "arena": arena, "name": "demo", **options}
+    write_firmware(path, model, **options)
+    return path
+
+
+# the quantiser, by an independent route ------------------------------------------------------------------------
+
+
+def resized_size(height: int, width: int, target: tuple[int, int]) -> tuple[int, int]:
+    """Size of the whole frame after the resize: by the larger of the two scales."""
+    scale = max(Fraction(target[0], height), Fraction(target[1], width))
+    return max(round(height * scale), target[0]), max(round(width * scale), target[1])
+
+
+def area_matrix(full: int, scaled: int) -> np.ndarray:
+    """(scaled, full) integer weights of the mean over covered pixels; every row sums to ``full``."""
+    weights = np.zeros((scaled, full), dtype=np.int64)
+    for i in range(scaled):
+        for j in range(full):
+            weights[i, j] = max(0, min((i + 1) * full, (j + 1) * scaled) - max(i * full, j * scaled))
+    return weights
+
+
+def bilinear_matrix(full: int, scaled: int) -> np.ndarray:
+    """(scaled, full) weights with pixel centres aligned, in 1/2048."""
+    weights = np.zeros((scaled, full), dtype=np.int64)
+    for i in range(scaled):
+        at = (i + 0.5) * full / scaled - 0.5
+        at = min(max(at, 0.0), full - 1)
+        first = int(at)
+        fraction = round((at - first) * 2048)
+        weights[i, first] += 2048 - fraction
+        weights[i, min(first + 1, full - 1)] += fraction
+    return weights
+
+
+def reference(rgb: np.ndarray, target: tuple[int, int, int], method: str = "training") -> np.ndarray:
+    """The uint8 image (H, W, C) that the network should see of an RGB frame."""
+    height, width = rgb.shape[:2]
+    rows, columns = resized_size(height, width, target[:2])
+    if method == "training":
+        method = "area" if rows < height or columns < width else "bilinear"
+    frame = rgb.astype(np.int64)
+    if method == "nearest":
+        image = frame[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
+    else:
+        matrix = area_matrix if method == "area" else bilinear_matrix
+        down, across = matrix(height, rows), matrix(width, columns)
+        total = int(down[0].sum() * across[0].sum())
+        image = np.einsum("ij,jkc->ikc", down, np.einsum("lk,jkc->jlc", across, frame))
+        image = np.rint(image / total).astype(np.int64)  # halves to even; exact in double
+    top, left = (rows - target[0]) // 2, (columns - target[1]) // 2
+    image = image[top : top + target[0], left : left + target[1]]
+    if target[2] == 1:
+        image = (9798 * image[..., :1] + 19235 * image[..., 1:2] + 3735 * image[..., 2:] + 16384) >> 15
+    return image.astype(np.uint8)
+
+
+def as_frame(rgb: np.ndarray, form: str) -> tuple[np.ndarray, np.ndarray]:
+    """(bytes (H, row bytes), the RGB values they hold) of a frame in one of the pixel formats."""
+    height = rgb.shape[0]
+    if form == "kRgb888":
+        return rgb.reshape(height, -1), rgb
+    if form == "kBgr888":
+        return rgb[..., ::-1].reshape(height, -1), rgb
+    if form == "kGray8":
+        return rgb[..., 0], np.repeat(rgb[..., :1], 3, axis=2)
+    r, g, b = (rgb[..., i].astype(np.uint16) >> n for i, n in ((0, 3), (1, 2), (2, 3)))
+    packed = (r << 11) | (g << 5) | b
+    held = np.stack([(r << 3) | (r >> 2), (g << 2) | (g >> 4), (b << 3) | (b >> 2)], axis=2).astype(np.uint8)
+    order = "<u2" if form == "kRgb565LittleEndian" else ">u2"
+    return packed.astype(order).view(np.uint8).reshape(height, -1), held
+
+
+FORMATS = ("kRgb888", "kBgr888", "kRgb565LittleEndian", "kRgb565BigEndian", "kGray8")
+METHODS = ("training", "area", "bilinear", "nearest")
+
+# Reads frames from stdin and writes 1 byte (accepted) and the input tensor for each; every buffer has its exact size,
+# so that the sanitisers see a read or write one byte too far.
+DRIVER = r"""
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include "image_input.h"
+int main() {
+  int header[6];
+  while (fread(header, sizeof header, 1, stdin) == 1) {
+    uint8_t* pixels = static_cast<uint8_t*>(malloc(static_cast<size_t>(header[5]) ? header[5] : 1));
+    if (header[5] && fread(pixels, static_cast<size_t>(header[5]), 1, stdin) != 1) return 2;
+    using namespace demo_model;
+    InputElement* input = static_cast<InputElement*>(calloc(kInputElements, sizeof(InputElement)));
+    const Frame frame = {header[5] ? pixels : nullptr, header[0], header[1], static_cast<PixelFormat>(header[2]), header[3]};
+    const char accepted = QuantizeFrame(frame, input, static_cast<Resize>(header[4])) ? 1 : 0;
+    fwrite(&accepted, 1, 1, stdout);
+    fwrite(input, sizeof(InputElement), kInputElements, stdout);
+    free(pixels);
+    free(input);
+  }
+  return 0;
+}
+"""
+
+
+class Quantiser:
+    """QuantizeFrame compiled with the address and undefined-behaviour sanitisers."""
+
+    def __init__(self, path: Path, model: bytes, **options: Any) -> None:
+        self.facts = read_facts(model)
+        folder(path, model, **options)
+        (path / "driver.cc").write_text(DRIVER)
+        sources = ["driver.cc", "image_input.cc", "model_settings.cc"]
+        command = ["g++", *FLAGS, "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", *sources, "-o", "driver"]
+        subprocess.run(command, cwd=path, check=True, timeout=100)
+        self.program = path / "driver"
+
+    def __call__(self, frames: list[tuple[bytes, int, int, int, int, int]]) -> list[np.ndarray | None]:
+        """(pixels, width, height, format, stride, method) each -> the input tensor, or None where refused."""
+        feed = b"".join(struct.pack("<6i", w, h, form, stride, method, len(data)) + data for data, w, h, form, stride, method in frames)
+        done = subprocess.run([str(self.program)], input=feed, capture_output=True, timeout=100, check=False)
+        assert done.returncode == 0, done.stderr.decode()[-3000:]
+        dtype = np.dtype(self.facts.input_dtype)
+        size = int(np.prod(self.facts.input_shape)) * dtype.itemsize
+        assert len(done.stdout) == len(frames) * (size + 1)
+        results: list[np.ndarray | None] = []
+        for i in range(len(frames)):
+            record = done.stdout[i * (size + 1) : (i + 1) * (size + 1)]
+            results.append(np.frombuffer(record[1:], dtype).reshape(self.facts.input_shape) if record[0] else None)
+        return results
+
+
+SIZES = [(12, 16), (24, 32), (120, 160), (96, 96), (31, 77), (77, 31), (5, 4), (7, 40), (13, 17), (1, 1), (240, 7)]
+
+
+@needs_gxx
+@pytest.mark.parametrize("channels", [3, 1])
+def test_frames_become_the_input_that_training_saw(tmp_path: Path, channels: int) -> None:
+    quantise = Quantiser(tmp_path, tiny_model(channels))
+    target, table = quantise.facts.input_shape, pixel_table(quantise.facts)
+    rng = np.random.default_rng(7)
+    frames, expected = [], []
+    for case, (height, width) in enumerate(SIZES):
+        rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        for form, name in enumerate(FORMATS):
+            for method, kind in enumerate(METHODS):
+                if (case + form + method) % 3 and case > 3:
+                    continue  # all formats and methods on the first sizes, a third of the rest
+                rows, held = as_frame(rgb, name)
+                pad = 5 * (case % 2)  # every other frame has a stride with bytes to skip
+                wide = np.full((height, rows.shape[1] + pad), 99, dtype=np.uint8)
+                wide[:, : rows.shape[1]] = rows
+                data = wide.tobytes()[: wide.size - pad]  # the last row may end early
+                frames.append((data, width, height, form, wide.shape[1] if pad else 0, method))
+                image = reference(held, target, kind)
+                if name == "kGray8" and channels == 1:
+                    image = reference(np.repeat(held[..., :1], 3, axis=2), (*target[:2], 3), kind)[..., :1]
+                expected.append((f"{width}x{height} {name} {kind}", table[image]))
+    results = quantise(frames)
+    assert len(results) > 100
+    for (what, want), got in zip(expected, results, strict=True):
+        assert got is not None, what
+        difference = np.abs(got.astype(int) - want.astype(int)).max()
+        # The bilinear weights are rounded to 1/2048 by two routes; everything else is exact.
+        assert difference <= (1 if "bilinear" in what or "training" in what else 0), f"{what}: {difference}"
+
+
+@needs_gxx
+def test_area_resize_agrees_with_opencv_and_full_scale_survives(tmp_path: Path) -> None:
+    import cv2
+
+    quantise = Quantiser(tmp_path, tiny_model(3, 24, 24))
+    rng = np.random.default_rng(3)
+    frames, images = [], []
+    for height, width in ((240, 320), (96, 96), (50, 75), (24, 24)):
+        rgb = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (3, 3), 0)
+        rgb[:2] = 255
+        rgb[-2:] = 0
+        frames.append((rgb.tobytes(), width, height, 0, 0, 1))
+        scale = max(24 / height, 24 / width)
+        resized = cv2.resize(rgb, (max(24, round(width * scale)), max(24, round(height * scale))), interpolation=cv2.INTER_AREA)
+        left, top = (resized.shape[1] - 24) // 2, (resized.shape[0] - 24) // 2
+        images.append(resized[top : top + 24, left : left + 24])
+    for got, image in zip(quantise(frames), images, strict=True):
+        assert got is not None
+        difference = np.abs(got.astype(int) + 128 - image)
+        assert difference.max() <= 1
+        assert (difference > 0).mean() < 0.02
+    same = quantise([(images[3].tobytes(), 24, 24, 0, 0, 0)])[0]
+    assert same is not None
+    assert (same.astype(int) + 128 == images[3]).all()  # a frame of the input's size is passed through
+
+
+@needs_gxx
+def test_bad_frames_are_refused_and_leave_the_input_alone(tmp_path: Path) -> None:
+    quantise = Quantiser(tmp_path, tiny_model())
+    pixel = bytes(300)
+    frames = [
+        (b"", 10, 10, 0, 0, 0),
+        (pixel, 0, 10, 0, 0, 0),
+        (pixel, 10, -1, 0, 0, 0),
+        (pixel, 10, 10, 0, 29, 0),
+        (pixel, 10, 10, 0, -30, 0),
+        (pixel, 10, 10, 9, 0, 0),
+        (pixel, 70000, 1, 4, 0, 0),
+        (pixel, 5000, 5000, 4, 0, 0),
+        (pixel, 65535, 1, 4, 0, 0),
+    ]
+    assert quantise(frames) == [None] * len(frames)
+    assert quantise([(pixel, 10, 10, 0, 30, 0)])[0] is not None
+
+
+@needs_gxx
+def test_rotated_models_get_the_image_turned(tmp_path: Path) -> None:
+    model = tiny_model()
+    rgb = np.random.default_rng(5).integers(0, 256, (60, 81, 3), dtype=np.uint8)
+    frame = (rgb.tobytes(), 81, 60, 0, 0, 0)
+    upright = Quantiser(tmp_path / "upright", model)([frame])[0]
+    turned = Quantiser(tmp_path / "turned", model, rotation=180)([frame])[0]
+    assert upright is not None
+    assert turned is not None
+    assert (upright[::-1, ::-1] == turned).all()
+    assert (upright != turned).any()
+
+
+@needs_gxx
+def test_an_input_grid_that_is_not_the_pixels_goes_through_a_table(tmp_path: Path) -> None:
+    model = tiny_model(3, 12, 16, scale=0.0071, zero=4)
+    quantise = Quantiser(tmp_path, model)
+    assert "kPixelTable[256]" in (tmp_path / "model_settings.cc").read_text()
+    image = np.arange(12 * 16 * 3, dtype=np.int64).reshape(12, 16, 3).astype(np.uint8)
+    got = quantise([(image.tobytes(), 16, 12, 0, 0, 0)])[0]
+    want = np.clip(np.rint((image.astype(float) - 128) / 128 / np.float32(0.0071)) + 4, -128, 127)
+    assert got is not None
+    assert (got == want).all()
+
+
+# the whole folder against the interpreter stub ------------------------------------------------------------------
+
+
+def stub_tree(path: Path, model: bytes, inputs: list[np.ndarray], outputs: list[np.ndarray]) -> Path:
+    """A copy of the stub with the answers TFLM gave for ``inputs`` (elements as the network sees them)."""
+    shutil.copytree(STUB, path)
+    facts = read_facts(model)
+    arena = max(4000, inputs[0].nbytes)  # the stub lays the input into the arena
+    total = 0
+    for byte in model:
+        total = (total * 31 + byte) % 2**32
+    types = {"float32": 1, "uint8": 3, "int8": 9}
+    names = [RESOLVER_METHODS[kind].removeprefix("Add") for kind in dict.fromkeys(facts.operators)]
+
+    def arrays(rows: list[np.ndarray]) -> str:
+        return ",\n".join("{" + ",".join(map(str, np.frombuffer(row.tobytes(), np.uint8))) + "}" for row in rows)
+
+    text = f"""#include <stdint.h>
+const uint32_t kStubModelBytes = {len(model)}, kStubModelSum = {total}u, kStubArenaBytes = {arena};
+const unsigned int kStubOperators = {len(names)}, kStubAnswers = {len(inputs)};
+const char* const kStubOperatorNames[] = {{{", ".join(f'"{name}"' for name in names)}}};
+const int kStubInputType = {types[facts.input_dtype]}, kStubOutputType = {types[facts.output_dtype]};
+const uint32_t kStubInputBytes = {inputs[0].nbytes}, kStubOutputBytes = {outputs[0].nbytes};
+const uint8_t kStubInputs[][{inputs[0].nbytes}] = {{{arrays(inputs)}}};
+const uint8_t kStubOutputs[][{outputs[0].nbytes}] = {{{arrays(outputs)}}};
+"""
+    (path / "tensorflow/lite/micro/stub_answers.h").write_text(text)
+    return path
+
+
+def example_frame() -> np.ndarray:
+    """The RGB values of the ramp that example_main.cc shows."""
+    y, x = np.mgrid[:120, :160]
+    grey = ((x + y) * 255 // 280).astype(np.uint8)
+    return as_frame(np.repeat(grey[..., None], 3, axis=2), "kRgb565BigEndian")[1]
+
+
+def answered(path: Path, model: bytes, rotation: int = 0) -> tuple[Path, np.ndarray]:
+    """The stub with the answers for the self-test images and the example's frame; and the latter's outputs."""
+    facts = read_facts(model)
+    shown = np.concatenate([images_for(facts), reference(example_frame(), facts.input_shape)[None]])
+    if rotation:
+        shown = np.ascontiguousarray(shown[:, ::-1, ::-1])
+    outputs = tflm_outputs(model, shown)
+    inputs = [pixel_table(facts)[image] for image in shown]
+    return stub_tree(path, model, inputs, list(outputs)), outputs[-1]
+
+
+SOURCES = ["model_data.cc", "model_settings.cc", "image_input.cc", "classifier.cc", "self_test.cc", "self_test_data.cc"]
+
+
+def compile_program(
+    c: Path, stub: Path, main: str, *, compiler: tuple[str, ...] = ("g++", "-O1"), defines: tuple[str, ...] = (), link: tuple[str, ...] = ()
+) -> Path:
+    program = c / f"{Path(main).stem}.elf"
+    interpreter = str(stub / "tensorflow/lite/micro/stub_interpreter.cc")
+    command = [*compiler, *FLAGS, *defines, "-I.", f"-I{stub}", *SOURCES, main, interpreter, *link, "-o", str(program)]
+    subprocess.run(command, cwd=c, check=True, timeout=200)
+    return program
+
+
+def run(*command: object) -> tuple[int, str]:
+    done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=60, check=False)
+    return done.returncode, done.stdout + done.stderr
+
+
+@needs_gxx
+@pytest.mark.parametrize("namespace", [0, 1])
+def test_self_test_and_example_run_on_the_host(tmp_path: Path, namespace: int) -> None:
+    model = tiny_model()
+    stub, outputs = answered(tmp_path / "tflm", model)
+    c = folder(tmp_path / "c", model)
+    defines = (f"-DSTUB_NEW_NAMESPACE={namespace}",)
+    status, text = run(compile_program(c, stub, "self_test_main.cc", defines=defines))
+    assert (status, text.count(": ok"), "self-test: PASS" in text) == (0, 2, True), text
+    status, text = run(compile_program(c, stub, "example_main.cc", defines=defines))
+    assert status == 0, text
+    logits = 0.0371 * (outputs.astype(float) + 5)
+    share = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    assert text.startswith(f"class {outputs.argmax()} ({int(100 * share.max() + 0.5)} %), arena 4000 of"), text
+
+
+@needs_gxx
+def test_self_test_notices_every_fault_it_is_for(tmp_path: Path) -> None:
+    model = tiny_model()
+    facts = read_facts(model)
+    images = images_for(facts)
+    stub, _ = answered(tmp_path / "tflm", model)
+    expected = tflm_outputs(model, images)
+
+    wrong = expected.copy()
+    wrong[1, 2] += 1  # one output byte, one step off
+    c = folder(tmp_path / "off_by_one", model, expected=wrong)
+    status, text = run(compile_program(c, stub, "self_test_main.cc"))
+    assert (status, text.count(": ok")) == (1, 1), text
+    assert "largest difference 1 steps: FAIL" in text
+    status, text = run(compile_program(c, stub, "self_test_main.cc", defines=("-DTINYNAS_SELF_TEST_TOLERANCE=1",)))
+    assert status == 0, text
+
+    c = folder(tmp_path / "other_pixels", model, images=images[::-1].copy(), expected=expected)
+    status, text = run(compile_program(c, stub, "self_test_main.cc"))
+    assert status == 1, text
+
+    c = folder(tmp_path / "small_arena", model)
+    status, text = run(compile_program(c, stub, "self_test_main.cc", defines=("-DTINYNAS_ARENA_BYTES=3984",)))
+    assert status == 1, text
+    assert "3984 bytes of arena are too few" in text
+
+    text = (c / "model_ops.h").read_text()
+    (c / "model_ops.h").write_text(text.replace("resolver.AddMean() == kTfLiteOk", "true"))
+    status, text = run(compile_program(c, stub, "self_test_main.cc"))
+    assert status == 1, text
+
+    c = folder(tmp_path / "damaged", model)
+    data = (c / "model_data.cc").read_text()
+    last = data.rindex("0x")
+    (c / "model_data.cc").write_text(data[:last] + "0xEE" + data[last + 4 :])
+    status, text = run(compile_program(c, stub, "self_test_main.cc"))
+    assert status == 1, text
+
+
+@needs_gxx
+def test_rotation_is_honoured_from_frame_to_output(tmp_path: Path) -> None:
+    model = tiny_model()
+    stub, _ = answered(tmp_path / "tflm", model, rotation=180)
+    c = folder(tmp_path / "c", model, rotation=180)
+    assert "constexpr int kInputRotation = 180;" in (c / "model_settings.h").read_text()
+    status, text = run(compile_program(c, stub, "self_test_main.cc"))
+    assert status == 0, text
+    upright = folder(tmp_path / "upright", model)
+    status, text = run(compile_program(upright, stub, "self_test_main.cc"))
+    assert status == 1, text  # the stub knows turned images only
+
+
+@needs_gxx
+def test_real_models_of_others(tmp_path: Path, test_data: Path) -> None:
+    """MLPerf Tiny's ResNet (CIFAR-10, other scales), TFLM's grey person detector, ST's MobileNet with QUANTIZE."""
+    names = ["mlcommons-tiny__pretrainedResnet_quant", "tflite-micro__person_detect", "st-modelzoo-v2__resnet_v1_8_32_tfs_int8"]
+    for name in names:
+        model = (test_data / "models" / f"{name}.tflite").read_bytes()
+        stub, _ = answered(tmp_path / name / "tflm", model)
+        c = folder(tmp_path / name / "c", model)
+        status, text = run(compile_program(c, stub, "self_test_main.cc"))
+        assert status == 0, f"{name}: {text}"
+        assert run(compile_program(c, stub, "example_main.cc"))[0] == 0
+
+
+# cross compilers, build systems ---------------------------------------------------------------------------------
+
+CORTEX_M4 = ("arm-none-eabi-g++", "-Os", "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-fno-threadsafe-statics")
+
+
+@needs_arm
+def test_compiles_for_cortex_m(tmp_path: Path) -> None:
+    model = tiny_model(1)
+    stub, _ = answered(tmp_path / "tflm", model)
+    c = folder(tmp_path / "c", model)
+    for core in (("-mcpu=cortex-m0plus", "-mthumb"), ("-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16")):
+        for source in [*SOURCES, "example_main.cc"]:
+            command = ["arm-none-eabi-g++", "-Os", *core, *FLAGS, "-Wdouble-promotion", "-I.", f"-I{stub}", "-c", source, "-o", "o.o"]
+            subprocess.run(command, cwd=c, check=True, timeout=60)
+
+
+@needs_arm
+@needs_qemu
+def test_self_test_runs_on_an_emulated_cortex_m4(tmp_path: Path) -> None:
+    model = tiny_model()
+    stub, _ = answered(tmp_path / "tflm", model)
+    c = folder(tmp_path / "c", model)
+    link = ("qemu/startup.cc", "-nostartfiles", "--specs=rdimon.specs", "-Tqemu/mps2_an386.ld", "-fno-use-cxa-atexit")
+    qemu = ["qemu-system-arm", "-M", "mps2-an386", "-nographic", "-monitor", "none", "-serial", "none"]
+    qemu += ["-semihosting-config", "enable=on,target=native", "-kernel"]
+    program = compile_program(c, stub, "self_test_main.cc", compiler=CORTEX_M4, link=link)
+    status, text = run(*qemu, program)
+    assert (status, text.count(": ok"), "self-test: PASS" in text) == (0, 2, True), text
+    small = compile_program(c, stub, "self_test_main.cc", compiler=CORTEX_M4, link=link, defines=("-DTINYNAS_ARENA_BYTES=3984",))
+    status, text = run(*qemu, small)
+    assert status == 1, text
+
+
+def cmake_self_test(c: Path, tree: Path, build: Path, *options: str) -> str:
+    configure = ["cmake", "-S", c, "-B", build, f"-DTFLM_DIR={tree}", *options]
+    status, text = run(*configure)
+    assert status == 0, text
+    done = subprocess.run(["cmake", "--build", str(build), "-j2"], capture_output=True, text=True, timeout=900, check=False)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    status, text = run("ctest", "--test-dir", build, "-V")
+    assert status == 0, text
+    assert "self-test: PASS" in text
+    return text
+
+
+@needs_gxx
+@needs_cmake
+def test_plain_cmake_builds_and_passes_on_the_host(tmp_path: Path) -> None:
+    model = tiny_model()
+    stub, _ = answered(tmp_path / "tflm", model)
+    cmake_self_test(folder(tmp_path / "c", model), stub, tmp_path / "build")
+    status, text = run("cmake", "-S", tmp_path / "c", "-B", tmp_path / "no_tree", "-DTFLM_DIR=/nowhere")
+    assert status != 0
+    assert "pass -DTFLM_DIR=" in text
+
+
+@needs_arm
+@needs_qemu
+@needs_cmake
+def test_plain_cmake_builds_and_passes_in_qemu(tmp_path: Path) -> None:
+    model = tiny_model()
+    stub, _ = answered(tmp_path / "tflm", model)
+    c = folder(tmp_path / "c", model)
+    cmake_self_test(c, stub, tmp_path / "build", f"-DCMAKE_TOOLCHAIN_FILE={c}/qemu/cortex-m4.cmake")
+
+
+@pytest.mark.slow
+@needs_gxx
+@needs_cmake
+@pytest.mark.skipif(not os.environ.get("TFLM_DIR"), reason="TFLM_DIR is not set: no interpreter sources to build the self-test with")
+@pytest.mark.parametrize("target", ["host", "qemu"])
+def test_self_test_with_the_real_interpreter(tmp_path: Path, target: str) -> None:
+    if target == "qemu" and (shutil.which("arm-none-eabi-g++") is None or shutil.which("qemu-system-arm") is None):
+        pytest.skip("arm-none-eabi-g++ or qemu-system-arm is not installed")
+    from tinynas.export.firmware import measured_arena
+
+    model = tiny_model()
+    c = folder(tmp_path / "c", model, arena=measured_arena(model))
+    options = [f"-DCMAKE_TOOLCHAIN_FILE={c}/qemu/cortex-m4.cmake"] if target == "qemu" else []
+    text = cmake_self_test(c, Path(os.environ["TFLM_DIR"]), tmp_path / "build", *options)
+    print(text)
+
+
+# text ----------------------------------------------------------------------------------------------------------
+
+
+def small(**options: Any) -> dict[str, bytes]:
+    model = tiny_model()
+    facts = read_facts(model)
+    options = {"labels": ["a", "b", "c"], "images": images_for(facts), "arena": ARENA, "name": "demo", **options}
+    return build_firmware(model, **options)
+
+
+def test_same_input_gives_the_same_bytes_and_nothing_is_left_to_fill() -> None:
+    first, second = small(), small()
+    assert first == second
+    for path, content in first.items():
+        if not path.endswith(".zip"):
+            text = content.decode("ascii")
+            assert "\r" not in text
+            assert text.endswith("\n")
+            words = [word for word in text.split("@")[1::2] if word.isidentifier()]
+            assert not words, f"{path}: {words}"
+
+
+def test_facts_are_read_from_the_file() -> None:
+    facts = read_facts(tiny_model(1, 10, 14, 5))
+    assert facts.input_shape == (10, 14, 1)
+    assert (facts.input_dtype, facts.input_scale, facts.input_zero_point) == ("int8", 1 / 128, 0)
+    assert (facts.classes, facts.output_dtype, facts.output_zero_point) == (5, "int8", -5)
+    assert facts.output_scale == float(np.float32(0.0371))
+    assert facts.operators == ("CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "FULLY_CONNECTED")
+    assert facts.cmsis_scratch_bytes == 4 * 12  # 3 * 3 * 1 rounded up to 4, two columns of 16 bits
+    assert (facts.metadata, facts.input_rotation) == ({}, 0)
+
+
+def test_resolver_has_exactly_the_operators() -> None:
+    text = small()["model_ops.h"].decode()
+    assert text.count("resolver.Add") == 4
+    assert "kOperators = 4;" in small()["model_settings.h"].decode()
+    for method in ("AddConv2D", "AddDepthwiseConv2D", "AddMean", "AddFullyConnected"):
+        assert f"resolver.{method}() == kTfLiteOk" in text
+
+
+def test_model_array_is_the_file() -> None:
+    text = small()["model_data.cc"].decode()
+    body = text[text.index("= {") + 3 : text.index("};")]
+    assert bytes(int(word, 16) for word in body.replace("\n", "").replace(" ", "").rstrip(",").split(",")) == tiny_model()
+    assert "alignas(16)" in text
+
+
+def test_arena_covers_the_host_and_cmsis_nn_and_states_the_margin() -> None:
+    bound = ArenaFigures(30_000, 5_000, cmsis_scratch_bytes=1_000)
+    assert bound.cmsis_bytes == 35_000 + 1_008 + 80
+    assert bound.arena_bytes == (35_000 + 1_008 + 80 + 512 + 15) // 16 * 16
+    estimated = ArenaFigures(30_000, 5_000, 1_000, cmsis_total_bytes=34_000)
+    assert estimated.arena_bytes == 35_520  # the host's own figure is the larger one
+    header = small(arena=bound)["model_settings.h"].decode()
+    assert f"#define TINYNAS_ARENA_BYTES {bound.arena_bytes}" in header
+    assert "512 bytes of margin" in header
+    assert "35000 (30000 activations" in header
+
+
+def test_awkward_labels_and_names(tmp_path: Path) -> None:
+    labels = ['qu"ote\\', "Straße ??/", "new\nline"]
+    files = small(labels=labels, name='9 "x"; int')
+    text = files["model_settings.cc"].decode("ascii")
+    assert '"qu\\042ote\\134"' in text
+    assert '"Stra\\303\\237e \\077\\077/"' in text
+    assert "namespace model_9_x_int {" in text
+    yaml.safe_load(files["idf_component.yml"])
+    if shutil.which("g++"):
+        for path in ("model_settings.cc", "model_settings.h"):
+            (tmp_path / path).write_bytes(files[path])
+        main = '#include "model_settings.h"\n#include <stdio.h>\n'
+        main += "int main() { for (auto l : model_9_x_int::kLabels) fwrite(l, 1, __builtin_strlen(l) + 1, stdout); }"
+        (tmp_path / "main.cc").write_text(main)
+        subprocess.run(["g++", *FLAGS, "main.cc", "model_settings.cc", "-o", "m"], cwd=tmp_path, check=True, timeout=60)
+        shown = subprocess.run([str(tmp_path / "m")], capture_output=True, check=True, timeout=10).stdout
+        assert shown.decode().split("\0")[:3] == labels
+
+
+@pytest.mark.parametrize(
+    ("name", "want"),
+    [("mcunet-tiny2", "mcunet_tiny2_model"), ("3fa9", "model_3fa9"), ("class", "class_model"), ("", "model"), ("a__b", "a_b_model")],
+)
+def test_identifiers(name: str, want: str) -> None:
+    assert identifier(name) == want
+
+
+def test_manifests() -> None:
+    files = small()
+    properties = dict(line.split("=", 1) for line in files["library.properties"].decode().splitlines())
+    assert set(properties) >= {"name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures"}
+    component = yaml.safe_load(files["idf_component.yml"])
+    assert "espressif/esp-tflite-micro" in component["dependencies"]
+    module = yaml.safe_load(files["zephyr/module.yml"])
+    assert module["build"]["kconfig"] in files
+    assert module["name"] == "demo_model"
+    archive = zipfile.ZipFile(io.BytesIO(files["DemoModel.zip"]))
+    names = set(archive.namelist())
+    assert {"DemoModel/library.properties", "DemoModel/src/DemoModel.h", "DemoModel/examples/self_test/self_test.ino"} <= names
+    assert all(name.startswith("DemoModel/") for name in names)
+    assert not any(name.endswith(("main.cpp", ".cc")) for name in names)
+    assert archive.read("DemoModel/src/model_data.cpp") == files["model_data.cc"]
+
+
+@needs_gxx
+def test_arduino_library_compiles_flat(tmp_path: Path) -> None:
+    model = tiny_model()
+    stub, _ = answered(tmp_path / "tflm", model)
+    zipfile.ZipFile(io.BytesIO(small()["DemoModel.zip"])).extractall(tmp_path)
+    main = "#include <DemoModel.h>\nint main() { return demo_model::SelfTest() ? 0 : 1; }\n"
+    (tmp_path / "main.cpp").write_text(main)
+    sources = sorted(str(p) for p in (tmp_path / "DemoModel/src").glob("*.cpp"))
+    interpreter = str(stub / "tensorflow/lite/micro/stub_interpreter.cc")
+    include = [f"-I{tmp_path}/DemoModel/src", f"-I{stub}"]
+    command = ["g++", *FLAGS, *include, *sources, interpreter, str(tmp_path / "main.cpp"), "-o", str(tmp_path / "m")]
+    subprocess.run(command, check=True, timeout=100)
+    assert run(tmp_path / "m")[0] == 0
+
+
+def test_two_models_in_one_program_do_not_clash() -> None:
+    one, two = small(name="first"), small(name="second")
+    assert "namespace first_model {" in one["classifier.cc"].decode()
+    assert "FIRST_MODEL_CLASSIFIER_H_" in one["classifier.h"].decode()
+    assert "FIRST" not in two["classifier.h"].decode().upper()
+
+
+# faults --------------------------------------------------------------------------------------------------------
+
+
+def test_faults_are_named() -> None:
+    model = tiny_model()
+    facts = read_facts(model)
+    with pytest.raises(UserError, match="2 labels for a model of 3 classes"):
+        small(labels=["a", "b"])
+    with pytest.raises(UserError, match="self-test images are uint8"):
+        small(images=images_for(facts)[:1])
+    with pytest.raises(UserError, match="rotation of 90"):
+        small(rotation=90)
+    with pytest.raises(ModelFileError, match="TFL3"):
+        read_facts(b"not a model at all")
+    with pytest.raises(ModelFileError):
+        read_facts(model[:8])
+
+
+def test_broken_files_never_escape_as_other_errors() -> None:
+    model = tiny_model()
+    rng = np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        broken = bytearray(model)
+        for _ in range(int(rng.integers(1, 30))):
+            broken[int(rng.integers(0, len(broken)))] = int(rng.integers(0, 256))
+        if rng.random() < 0.3:
+            broken = broken[: int(rng.integers(0, len(broken)))]
+        try:
+            read_facts(bytes(broken))
+        except ModelFileError:
+            refused += 1
+    assert refused > 20
+
+
+def test_operators_without_a_resolver_call_are_named(test_data: Path) -> None:
+    from ai_edge_litert import schema_py_generated as s
+
+    model = s.ModelT.InitFromObj(s.Model.GetRootAs(tiny_model(), 0))
+    model.operatorCodes[2].builtinCode = model.operatorCodes[2].deprecatedBuiltinCode = s.BuiltinOperator.SVDF
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(model.Pack(builder), b"TFL3")
+    facts = read_facts(tiny_model())
+    with pytest.raises(ModelFileError, match="SVDF"):
+        build_firmware(bytes(builder.Output()), labels=list("abc"), images=images_for(facts), arena=ARENA)

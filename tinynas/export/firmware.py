@@ -1,0 +1,513 @@
+"""The firmware folder ``c/``: a finished .tflite with the code around it, ready for a microcontroller.
+
+Everything is made from the model file itself, its labels and two images: the operators, shapes and scales are
+read from the flatbuffer, the expected output bytes of the self-test come from TFLM's own kernels. The same
+input gives the same bytes, on every machine: no date, no path, no compression that depends on a library.
+
+The templates lie in ``templates/firmware``; ``@word@`` in them is replaced, nothing else is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import re
+import struct
+import zipfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from importlib.resources.abc import Traversable
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from tinynas import __version__
+from tinynas.errors import InternalError, ModelFileError, UserError
+from tinynas.export.rotate import rotate_images
+from tinynas.runs import write_atomic
+
+DType = Literal["int8", "uint8", "float32"]
+
+#: Bytes added to the largest arena known: TFLM's persistent structures grow by a few dozen bytes now and then
+#: between versions, and an arena that a linker places unaligned loses up to 15.
+ARENA_MARGIN = 512
+#: CMSIS-NN kernels keep 48 to 80 bytes more in the persistent part than the reference kernels do.
+CMSIS_TAIL = 80
+SELF_TEST_IMAGES = 2
+#: Arena on the host for the expected outputs: far beyond any microcontroller's.
+_HOST_ARENA_BYTES = 32 * 1024 * 1024
+
+#: .tflite operator -> method of TFLM's MicroMutableOpResolver.
+RESOLVER_METHODS: dict[str, str] = {
+    "ADD": "AddAdd",
+    "AVERAGE_POOL_2D": "AddAveragePool2D",
+    "CONCATENATION": "AddConcatenation",
+    "CONV_2D": "AddConv2D",
+    "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
+    "DEQUANTIZE": "AddDequantize",
+    "FULLY_CONNECTED": "AddFullyConnected",
+    "HARD_SWISH": "AddHardSwish",
+    "LEAKY_RELU": "AddLeakyRelu",
+    "LOGISTIC": "AddLogistic",
+    "MAX_POOL_2D": "AddMaxPool2D",
+    "MEAN": "AddMean",
+    "MUL": "AddMul",
+    "PACK": "AddPack",
+    "PAD": "AddPad",
+    "PADV2": "AddPadV2",
+    "QUANTIZE": "AddQuantize",
+    "RELU": "AddRelu",
+    "RELU6": "AddRelu6",
+    "RESHAPE": "AddReshape",
+    "SHAPE": "AddShape",
+    "SOFTMAX": "AddSoftmax",
+    "STRIDED_SLICE": "AddStridedSlice",
+    "SUB": "AddSub",
+    "TRANSPOSE": "AddTranspose",
+}
+
+_C_TYPES: dict[str, tuple[str, str]] = {
+    "int8": ("int8_t", "kTfLiteInt8"),
+    "uint8": ("uint8_t", "kTfLiteUInt8"),
+    "float32": ("float", "kTfLiteFloat32"),
+}
+
+
+@dataclass(frozen=True)
+class ModelFacts:
+    """What the firmware must know of a model file."""
+
+    input_shape: tuple[int, int, int]
+    """(height, width, channels)."""
+    input_dtype: DType
+    input_scale: float
+    """1 for float inputs."""
+    input_zero_point: int
+    classes: int
+    output_dtype: DType
+    output_scale: float
+    output_zero_point: int
+    operators: tuple[str, ...]
+    """Names in execution order, such as CONV_2D."""
+    cmsis_scratch_bytes: int
+    """Largest scratch buffer that a CMSIS-NN kernel asks for in any operator (Cortex-M with the DSP extension)."""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    """What tinynas wrote into the file about itself; empty for files of others."""
+
+    @property
+    def input_rotation(self) -> int:
+        """Degrees by which images must be turned before the network: 0 or 180."""
+        return int(self.metadata.get("input_rotation", 0))
+
+
+@dataclass(frozen=True)
+class ArenaFigures:
+    """Arena bytes of the model, each with its origin; :attr:`arena_bytes` is what the firmware reserves."""
+
+    head_bytes: int
+    """Activations and scratch: measured by TFLM on the host, equal on every target with reference kernels."""
+    host_tail_bytes: int
+    """Persistent part measured on the 64-bit host; 32-bit targets need less (pointers are half as long)."""
+    cmsis_scratch_bytes: int = 0
+    """Upper bound of what CMSIS-NN kernels add to the head."""
+    cmsis_total_bytes: int | None = None
+    """Arena with CMSIS-NN kernels by the estimator, where known: replaces the bound."""
+
+    @property
+    def host_bytes(self) -> int:
+        """The whole arena as measured on the host."""
+        return self.head_bytes + self.host_tail_bytes
+
+    @property
+    def cmsis_bytes(self) -> int:
+        """Arena with CMSIS-NN kernels: by the estimator, or bounded by every scratch buffer on top of the head."""
+        if self.cmsis_total_bytes is not None:
+            return self.cmsis_total_bytes
+        return self.host_bytes + _aligned(self.cmsis_scratch_bytes) + CMSIS_TAIL
+
+    @property
+    def arena_bytes(self) -> int:
+        """Bytes that work first time with reference and CMSIS-NN kernels: the larger of the two, and the margin."""
+        return _aligned(max(self.host_bytes, self.cmsis_bytes) + ARENA_MARGIN)
+
+    def explained(self) -> list[str]:
+        """Lines for people: where :attr:`arena_bytes` comes from."""
+        cmsis = "estimated" if self.cmsis_total_bytes is not None else "at most (head, tail and the largest scratch buffer)"
+        return [
+            f"Measured on the 64-bit host, reference kernels: {self.host_bytes} ({self.head_bytes} activations and scratch,",
+            f"{self.host_tail_bytes} persistent; 32-bit targets need less of the latter, pointers are half as long).",
+            f"With CMSIS-NN kernels, {cmsis}: {self.cmsis_bytes}.",
+            f"The larger of the two, {ARENA_MARGIN} bytes of margin for other versions of the interpreter, rounded up to 16.",
+            "Setup says so where it is too little; ArenaUsedBytes tells what is really used.",
+        ]
+
+
+def _aligned(size: int) -> int:
+    return (size + 15) // 16 * 16
+
+
+def read_facts(model: bytes) -> ModelFacts:
+    """Shapes, scales, operators and metadata of a .tflite image classifier.
+
+    Raises ModelFileError where the file is broken, is no classifier of one image, or has types that the
+    firmware code does not handle.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    if len(model) < 8 or model[4:8] != b"TFL3":
+        raise ModelFileError("the model is not a .tflite file (no TFL3 identifier)", "give the file that tinynas export wrote")
+    try:
+        table = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
+        return _facts(table, schema)
+    except ModelFileError:
+        raise
+    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, MemoryError, struct.error) as error:
+        raise ModelFileError(f"the model file is broken: {error}", "copy or export the model again") from None
+
+
+def _facts(model: Any, schema: Any) -> ModelFacts:
+    graph = model.subgraphs[0]
+    if len(model.subgraphs) != 1 or len(graph.inputs) != 1 or len(graph.outputs) != 1:
+        raise ModelFileError("the model has several graphs, inputs or outputs", "the firmware folder is for classifiers of one image")
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    types = {schema.TensorType.INT8: "int8", schema.TensorType.UINT8: "uint8", schema.TensorType.FLOAT32: "float32"}
+    source, target = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+    for tensor in (source, target):
+        if tensor.type not in types:
+            raise ModelFileError("the model's input and output must be int8, uint8 or float32", "export it again with --io int8")
+    shape = [int(n) for n in source.shape]
+    if len(shape) != 4 or shape[0] != 1 or shape[3] not in (1, 3):
+        raise ModelFileError(f"the model's input has the shape {shape}", "it must be [1, height, width, 1 or 3]")
+    operators, scratch = [], 0
+    for op in graph.operators:
+        code = model.operatorCodes[op.opcodeIndex]
+        name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "?")
+        operators.append(name)
+        tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
+        scratch = max(scratch, _cmsis_scratch(name, [[int(n) for n in t.shape] for t in tensors]))
+    input_scale, input_zero = _quantisation(source)
+    output_scale, output_zero = _quantisation(target)
+    return ModelFacts(
+        (shape[1], shape[2], shape[3]),
+        types[source.type],  # type: ignore[arg-type]
+        input_scale,
+        input_zero,
+        int(np.prod([int(n) for n in target.shape], dtype=np.int64)),
+        types[target.type],  # type: ignore[arg-type]
+        output_scale,
+        output_zero,
+        tuple(operators),
+        scratch,
+        _metadata(model),
+    )
+
+
+def _quantisation(tensor: Any) -> tuple[float, int]:
+    quantisation = tensor.quantization
+    if quantisation is None or quantisation.scale is None or len(quantisation.scale) == 0:
+        return 1.0, 0
+    return float(np.float32(quantisation.scale[0])), int(quantisation.zeroPoint[0])
+
+
+def _cmsis_scratch(operator: str, shapes: Sequence[Sequence[int]]) -> int:
+    # CMSIS-NN's arm_*_get_buffer_size for the DSP extension (Cortex-M4, M7, M33); see docs/firmware.md.
+    if operator == "CONV_2D":
+        _, height, width, channels = shapes[1]
+        return 0 if height * width == 1 else 4 * ((height * width * channels + 3) // 4 * 4)
+    if operator == "DEPTHWISE_CONV_2D":
+        _, height, width, channels = shapes[1]
+        return 0 if (height, width) == (3, 3) else 2 * height * width * channels
+    return 4 * shapes[0][-1] if operator == "AVERAGE_POOL_2D" else 0
+
+
+def _metadata(model: Any) -> dict[str, Any]:
+    # tinynas writes one JSON object; every entry that is one is read, so that its name may change.
+    found: dict[str, Any] = {}
+    for entry in model.metadata or ():
+        data = model.buffers[entry.buffer].data
+        try:
+            document = json.loads(bytes(bytearray(data)).decode()) if data is not None else None
+        except (ValueError, UnicodeDecodeError):
+            continue
+        if isinstance(document, dict):
+            found.update(document)
+    return found
+
+
+def tflm_outputs(model: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
+    """Outputs (N, classes) in the file's own type, by TFLM's reference kernels, for uint8 (N, H, W, C) images as the network sees them."""
+    from tflite_micro import runtime
+
+    facts = read_facts(model)
+    interpreter = runtime.Interpreter.from_bytes(bytes(model), arena_size=_HOST_ARENA_BYTES)
+    table, outputs = pixel_table(facts), []
+    for image in images:
+        interpreter.set_input(table[image][None], 0)
+        interpreter.invoke()
+        outputs.append(np.array(interpreter.get_output(0)).reshape(-1))
+    return np.stack(outputs)
+
+
+def pixel_table(facts: ModelFacts) -> npt.NDArray[Any]:
+    """The input element (256,) of every pixel value: real = (pixel - 128) / 128 on the file's input grid."""
+    real = (np.arange(256, dtype=np.float64) - 128) / 128
+    if facts.input_dtype == "float32":
+        return real.astype(np.float32)
+    low, high = (-128, 127) if facts.input_dtype == "int8" else (0, 255)
+    grid = np.rint(real / facts.input_scale) + facts.input_zero_point
+    return np.asarray(np.clip(grid, low, high), dtype=facts.input_dtype)
+
+
+def build_firmware(
+    model: bytes,
+    *,
+    labels: Sequence[str],
+    images: npt.NDArray[np.uint8],
+    arena: ArenaFigures,
+    expected: npt.NDArray[Any] | None = None,
+    name: str = "tinynas_model",
+    rotation: int | None = None,
+) -> dict[str, bytes]:
+    """Relative path -> content of every file of the folder.
+
+    ``images`` are two upright uint8 (2, H, W, C) images of the input's size for the self-test; ``expected`` their
+    outputs (2, classes) in the file's type, by TFLM's kernels (computed here where None). ``rotation`` (0 or 180)
+    overrides what the file's metadata says. ``name`` becomes the C++ namespace and the library's name.
+    Raises ModelFileError for a file the firmware cannot hold and UserError for labels or images that do not fit it.
+    """
+    facts = read_facts(model)
+    rotation = facts.input_rotation if rotation is None else rotation
+    _check_inputs(facts, labels, images, rotation)
+    if expected is None:
+        expected = tflm_outputs(model, np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8))
+    if expected.shape != (len(images), facts.classes) or expected.dtype != np.dtype(facts.output_dtype):
+        raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}, the model gives {facts.output_dtype}")
+    words = _words(model, facts, labels, images, expected, arena, name, rotation)
+    files = {path: _fill(path, text, words) for path, text in _templates().items()}
+    arduino = {path.removeprefix("arduino/"): files.pop(path) for path in list(files) if path.startswith("arduino/")}
+    library = words["arduino_name"]
+    files[f"{library}.zip"] = _arduino_zip(library, files, arduino)
+    return dict(sorted(files.items()))
+
+
+def write_firmware(
+    folder: Path,
+    model: bytes,
+    *,
+    labels: Sequence[str],
+    images: npt.NDArray[np.uint8],
+    arena: ArenaFigures | None = None,
+    expected: npt.NDArray[Any] | None = None,
+    name: str = "tinynas_model",
+    rotation: int | None = None,
+    cmsis_total_bytes: int | None = None,
+) -> list[Path]:
+    """Write the folder (see :func:`build_firmware`) and return its files. ``arena`` is measured where None.
+
+    Each file is replaced atomically; files of an earlier export that no longer belong are left alone.
+    """
+    if arena is None:
+        arena = measured_arena(model, cmsis_total_bytes=cmsis_total_bytes)
+    files = build_firmware(model, labels=labels, images=images, arena=arena, expected=expected, name=name, rotation=rotation)
+    for path, content in files.items():
+        write_atomic(folder / path, content)
+    return [folder / path for path in files]
+
+
+def measured_arena(model: bytes, *, cmsis_total_bytes: int | None = None) -> ArenaFigures:
+    """Arena figures of ``model``, measured by TFLM on this machine."""
+    from tinynas.export.check import measure_arena  # type: ignore[import-not-found,unused-ignore]
+
+    head, tail = measure_arena(model)
+    return ArenaFigures(head, tail, read_facts(model).cmsis_scratch_bytes, cmsis_total_bytes)
+
+
+def _check_inputs(facts: ModelFacts, labels: Sequence[str], images: npt.NDArray[np.uint8], rotation: int) -> None:
+    unknown = sorted(set(facts.operators) - set(RESOLVER_METHODS))
+    if unknown:
+        raise ModelFileError(f"the firmware folder has no resolver call for {', '.join(unknown)}", "export the model with tinynas")
+    if len(labels) != facts.classes:
+        raise UserError(f"{len(labels)} labels for a model of {facts.classes} classes", "give one label for each output")
+    if images.dtype != np.uint8 or images.shape != (SELF_TEST_IMAGES, *facts.input_shape):
+        height, width, channels = facts.input_shape
+        raise UserError(
+            f"the self-test images are {images.dtype} {images.shape}",
+            f"give {SELF_TEST_IMAGES} uint8 images of {height} x {width} x {channels}, upright",
+        )
+    if rotation not in (0, 180):
+        raise UserError(f"an input rotation of {rotation} degrees is not possible", "it is 0, or 180 for imported weights")
+
+
+def identifier(name: str) -> str:
+    """``name`` as a C++ namespace: lower case letters, digits and underscores; ``model`` in it keeps it off reserved words."""
+    word = re.sub(r"_+", "_", re.sub(r"[^0-9A-Za-z]", "_", name)).strip("_").lower()
+    if not word or word[0].isdigit():
+        return f"model_{word}".rstrip("_")
+    return word if word.endswith("_model") or word.startswith("model_") else f"{word}_model"
+
+
+# words for the templates ---------------------------------------------------------------------------------
+
+
+def _words(
+    model: bytes,
+    facts: ModelFacts,
+    labels: Sequence[str],
+    images: npt.NDArray[np.uint8],
+    expected: npt.NDArray[Any],
+    arena: ArenaFigures,
+    name: str,
+    rotation: int,
+) -> dict[str, str]:
+    height, width, channels = facts.input_shape
+    kinds = tuple(dict.fromkeys(facts.operators))
+    namespace = identifier(name)
+    library = "".join(part.capitalize() for part in namespace.split("_"))
+    function, table = _pixel_code(facts)
+    banner = f"Generated by tinynas {__version__}; licensed under Apache-2.0 apart from the model. Do not edit: export again."
+    return {
+        "banner": banner,
+        "hash_banner": banner,
+        "star_banner": banner,
+        "version": __version__,
+        "title": _plain(name),
+        "sentence": f"{_plain(name)}: image classifier, {height}x{width}x{channels}, {facts.classes} classes",
+        "ns": namespace,
+        "GUARD": namespace.upper(),
+        "KCONFIG": f"TINYNAS_{namespace.upper()}",
+        "arduino_name": library,
+        "model_bytes": str(len(model)),
+        "model_bytes_words": f"{len(model):,} B",
+        "model_sha256": hashlib.sha256(model).hexdigest(),
+        "model_array": _bytes_array(model),
+        "input_height": str(height),
+        "input_width": str(width),
+        "input_channels": str(channels),
+        "input_channels_note": "red, green, blue" if channels == 3 else "grey",
+        "input_dtype": facts.input_dtype,
+        "input_type": _C_TYPES[facts.input_dtype][0],
+        "input_tflite_type": _C_TYPES[facts.input_dtype][1],
+        "input_scale": _float(facts.input_scale),
+        "input_zero_point": str(facts.input_zero_point),
+        "rotation": str(rotation),
+        "rotation_words": ", turned by 180 degrees (`QuantizeFrame` does it)" if rotation else "",
+        "pixel_function": function,
+        "pixel_table": table,
+        "classes": str(facts.classes),
+        "output_dtype": facts.output_dtype,
+        "output_type": _C_TYPES[facts.output_dtype][0],
+        "output_tflite_type": _C_TYPES[facts.output_dtype][1],
+        "output_scale": _float(facts.output_scale),
+        "output_zero_point": str(facts.output_zero_point),
+        "labels": "\n".join(f"    {_c_string(label)}," for label in labels),
+        "labels_words": ", ".join(_plain(label) for label in labels[:10]) + (", ..." if len(labels) > 10 else ""),
+        "arena_bytes": str(arena.arena_bytes),
+        "arena_note": "\n".join(f"// {line}" for line in arena.explained()),
+        "arena_words": " ".join(arena.explained()),
+        "operator_kinds": str(len(kinds)),
+        "operators_words": ", ".join(f"{kind} x {facts.operators.count(kind)}" for kind in kinds),
+        "add_operators": " &&\n".join(
+            f"  {'return' if i == 0 else '      '} resolver.{RESOLVER_METHODS[kind]}() == kTfLiteOk" for i, kind in enumerate(kinds)
+        )
+        + ";",
+        "self_test_images": str(len(images)),
+        "self_test_bytes": str(images.size + expected.nbytes),
+        "self_test_format": "PixelFormat::kRgb888" if channels == 3 else "PixelFormat::kGray8",
+        "self_test_tolerance": "0.0001f" if facts.output_dtype == "float32" else "0",
+        "self_test_kernels": "TFLM's reference kernels (tflite-micro, Python wheel)",
+        "self_test_pixels": "\n".join(f"    {{\n{_bytes_array(image.tobytes())}\n    }}," for image in images),
+        "self_test_outputs": "\n".join("    {" + ", ".join(_number(v) for v in row) + "}," for row in expected),
+    }
+
+
+def _pixel_code(facts: ModelFacts) -> tuple[str, str]:
+    # The grid of tinynas files needs no table: element = pixel - 128 (int8) or pixel (uint8).
+    head = "inline InputElement QuantizePixel(uint32_t pixel) "
+    plain = {("int8", 0): "static_cast<int>(pixel) - 128", ("uint8", 128): "pixel"}.get((facts.input_dtype, facts.input_zero_point))
+    if facts.input_dtype == "float32":
+        return head + "{ return (static_cast<float>(pixel) - 128.0f) / 128.0f; }", ""
+    if plain is not None and facts.input_scale == 1 / 128:
+        return f"// Exact: the input grid is the pixels'.\n{head}{{ return static_cast<InputElement>({plain}); }}", ""
+    rows = pixel_table(facts)
+    lines = [", ".join(str(v) for v in rows[i : i + 16]) for i in range(0, 256, 16)]
+    table = "\n// The input element of every pixel value.\nconst InputElement kPixelTable[256] = {\n"
+    table += "\n".join(f"    {line}," for line in lines) + "\n};\n"
+    return f"extern const InputElement kPixelTable[256];\n{head}{{ return kPixelTable[pixel]; }}", table
+
+
+def _bytes_array(data: bytes) -> str:
+    hexed = [f"0x{value:02x}," for value in range(256)]
+    return "\n".join("    " + "".join(hexed[b] for b in data[i : i + 20]) for i in range(0, len(data), 20))
+
+
+def _float(value: float) -> str:
+    return np.format_float_scientific(np.float32(value), unique=True, trim="0") + "f"
+
+
+def _number(value: Any) -> str:
+    return _float(float(value)) if isinstance(value, np.floating) else str(int(value))
+
+
+def _c_string(text: str) -> str:
+    # Octal escapes end after three digits, hexadecimal ones do not end; "?" could start a trigraph.
+    escaped = "".join(chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
+    return f'"{escaped}"'
+
+
+def _plain(text: str) -> str:
+    """``text`` for comments, manifests and tables: one line, nothing that ends a string or a cell."""
+    return re.sub(r"[^\w .,:;()+-]", "_", text, flags=re.ASCII) or "_"
+
+
+# files ---------------------------------------------------------------------------------------------------
+
+
+def _templates() -> dict[str, str]:
+    root = resources.files("tinynas.export") / "templates" / "firmware"
+    return dict(sorted(_walk(root, "")))
+
+
+def _walk(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
+    found: list[tuple[str, str]] = []
+    for entry in folder.iterdir():
+        path = f"{prefix}{entry.name}"
+        if entry.is_dir():
+            found += _walk(entry, f"{path}/")
+        else:
+            found.append((path, entry.read_text(encoding="utf-8")))
+    return found
+
+
+_WORD = re.compile(r"@([A-Za-z_0-9]+)@")
+
+
+def _fill(path: str, text: str, words: Mapping[str, str]) -> bytes:
+    def word(match: re.Match[str]) -> str:
+        if match[1] not in words:
+            raise InternalError(f"the template {path} asks for {match[1]!r}")
+        return words[match[1]]
+
+    return _WORD.sub(word, text).encode()
+
+
+def _arduino_zip(library: str, files: Mapping[str, bytes], arduino: Mapping[str, bytes]) -> bytes:
+    # Arduino compiles .cpp, not .cc, and wants the sources under src/. Stored, not deflated: equal bytes everywhere.
+    content = {f"{library}/library.properties": files["library.properties"], f"{library}/src/{library}.h": arduino["library.h"]}
+    for path, data in files.items():
+        stem, _, suffix = path.rpartition(".")
+        if "/" not in path and suffix in {"h", "cc"} and not stem.endswith("_main"):
+            content[f"{library}/src/{stem}.{'cpp' if suffix == 'cc' else suffix}"] = data
+    for sketch in ("classify", "self_test"):
+        content[f"{library}/examples/{sketch}/{sketch}.ino"] = arduino[f"{sketch}.ino"]
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
+        for path in sorted(content):
+            entry = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
+            entry.external_attr = 0o644 << 16
+            entry.create_system = 3
+            archive.writestr(entry, content[path])
+    return buffer.getvalue()

@@ -1,0 +1,44 @@
+// @banner@
+// Everything the code around the model must know about it.
+#ifndef @GUARD@_MODEL_SETTINGS_H_
+#define @GUARD@_MODEL_SETTINGS_H_
+
+#include <stdint.h>
+
+namespace @ns@ {
+
+// Input: one image, height x width x channels, row by row, channels together.
+constexpr int kInputHeight = @input_height@;
+constexpr int kInputWidth = @input_width@;
+constexpr int kInputChannels = @input_channels@;  // @input_channels_note@
+constexpr int kInputElements = kInputHeight * kInputWidth * kInputChannels;
+using InputElement = @input_type@;
+constexpr float kInputScale = @input_scale@;  // real = scale * (element - zero point)
+constexpr int kInputZeroPoint = @input_zero_point@;
+// The network was trained on real = (pixel - 128) / 128.
+// Degrees by which the image is turned on its way into the network. 180 for weights that were trained with
+// symmetric padding; QuantizeFrame does it, the caller hands over upright frames.
+constexpr int kInputRotation = @rotation@;
+
+@pixel_function@
+
+// Output: one logit a class.
+constexpr int kClasses = @classes@;
+using OutputElement = @output_type@;
+constexpr float kOutputScale = @output_scale@;
+constexpr int kOutputZeroPoint = @output_zero_point@;
+extern const char* const kLabels[kClasses];
+
+// Tensor arena in bytes.
+@arena_note@
+#ifndef TINYNAS_ARENA_BYTES
+#define TINYNAS_ARENA_BYTES @arena_bytes@
+#endif
+constexpr int kTensorArenaBytes = TINYNAS_ARENA_BYTES;
+
+// MicroInterpreter wants exactly these operators: see model_ops.h.
+constexpr int kOperators = @operator_kinds@;
+
+}  // namespace @ns@
+
+#endif  // @GUARD@_MODEL_SETTINGS_H_

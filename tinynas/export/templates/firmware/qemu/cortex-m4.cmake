@@ -1,0 +1,12 @@
+# @hash_banner@
+# Bare-metal Cortex-M4F as qemu's machine mps2-an386 has it; printf and the exit status go through semihosting.
+set(CMAKE_SYSTEM_NAME Generic)
+set(CMAKE_SYSTEM_PROCESSOR cortex-m4)
+set(CMAKE_CXX_COMPILER arm-none-eabi-g++)
+set(CMAKE_C_COMPILER arm-none-eabi-gcc)
+set(CMAKE_TRY_COMPILE_TARGET_TYPE STATIC_LIBRARY)
+set(CMAKE_CXX_FLAGS_INIT "-mcpu=cortex-m4 -mthumb -mfloat-abi=hard -mfpu=fpv4-sp-d16 -fno-threadsafe-statics -fno-use-cxa-atexit")
+set(CMAKE_EXE_LINKER_FLAGS_INIT "-nostartfiles --specs=rdimon.specs -T${CMAKE_CURRENT_LIST_DIR}/mps2_an386.ld -Wl,--gc-sections")
+set(BOARD_SOURCES ${CMAKE_CURRENT_LIST_DIR}/startup.cc)
+set(CMAKE_CROSSCOMPILING_EMULATOR
+    qemu-system-arm;-M;mps2-an386;-nographic;-monitor;none;-serial;none;-semihosting-config;enable=on,target=native;-kernel)
