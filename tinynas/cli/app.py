@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import sys
@@ -88,7 +89,5 @@ def _terminate_like_ctrl_c() -> None:
     def stop(_signal: int, _frame: FrameType | None) -> Never:
         raise KeyboardInterrupt
 
-    try:
+    with contextlib.suppress(ValueError):  # not the main thread (tests, notebooks): leave signals alone
         signal.signal(signal.SIGTERM, stop)
-    except ValueError:
-        pass  # not the main thread (tests, notebooks): leave signals alone

@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; progress goes to stderr.")]
-BudgetOption = Annotated[str | None, typer.Option("--budget", "-b", metavar="B", help="A budget YAML or a shipped name (see: tinynas budgets).")]
+BudgetOption = Annotated[
+    str | None, typer.Option("--budget", "-b", metavar="B", help="A budget YAML or a shipped name (see: tinynas budgets).")
+]
 DataOption = Annotated[
     str | None,
     typer.Option("--data", "-d", metavar="D", help="An image folder (class per directory), a data set name, or hf:owner/name."),

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tinynas.cli.app import app
-from tinynas.cli.common import BudgetOption, DataOption, JsonOption, SeedOption, SetOption, console, emit, next_step, quote, session
+from tinynas.cli.common import BudgetOption, JsonOption, SetOption, console, emit
 from tinynas.errors import UserError
 
 
@@ -16,7 +15,9 @@ from tinynas.errors import UserError
 def estimate(
     net: Annotated[str, typer.Argument(metavar="NET", help="An arch YAML, a ProxylessNAS JSON, a .tflite, RUN:ID, or a zoo name.")],
     budget: BudgetOption = None,
-    runtime: Annotated[str | None, typer.Option("--runtime", "-r", metavar="R", help="tflm, tflm-cmsis-nn, tinyengine or stedgeai.")] = None,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", "-r", metavar="R", help="tflm, tflm-cmsis-nn, tinyengine or stedgeai.")
+    ] = None,
     layers: Annotated[bool, typer.Option("--layers", "-l", help="One row per operator, with live memory and the peak.")] = False,
     overrides: SetOption = None,
     json_: JsonOption = False,

@@ -1,0 +1,226 @@
+"""search, worker, pareto, spaces."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from tinynas.cli.app import app
+from tinynas.cli.common import BudgetOption, DataOption, JsonOption, SeedOption, SetOption, console, emit, next_step, quote, session
+from tinynas.config import parse_duration, shipped
+
+if TYPE_CHECKING:
+    from tinynas.api import PreparedSearch
+    from tinynas.search import SearchEvent, SearchResult
+
+SpaceOption = Annotated[
+    str | None, typer.Option("--space", "-s", metavar="S", help="A space YAML or a shipped name (see: tinynas spaces). Default: mcunet.")
+]
+#: Without --trials and --timeout a search takes this long: with the installation, a first run fits into a coffee break.
+DEFAULT_TIMEOUT_S = 480.0
+
+
+def _duration(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return parse_duration(text)
+    except Exception as error:
+        raise typer.BadParameter(f"{text!r} {error}", param_hint="--timeout") from None
+
+
+@app.command()
+def search(
+    budget: BudgetOption = None,
+    space: SpaceOption = None,
+    data: DataOption = None,
+    trials: Annotated[
+        int | None, typer.Option("--trials", "-n", min=1, help="Networks to train; default: as many as the time allows.")
+    ] = None,
+    timeout: Annotated[
+        str | None, typer.Option("--timeout", "-t", metavar="10m", help="Time for the search, such as 10m or 1h30m. Default: 8m.")
+    ] = None,
+    workers: Annotated[
+        int | None, typer.Option("--workers", "-w", min=1, help="Training processes, one thread each. Default: one per core.")
+    ] = None,
+    seed: SeedOption = 0,
+    objective: Annotated[
+        list[str] | None,
+        typer.Option("--objective", "-o", help="What to trade against accuracy: macs (default), sram, flash, latency, ..."),
+    ] = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="results/NAME", help="The run folder. Default: results/<budget>-<data>.")
+    ] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out (default: the newest).")] = False,
+    storage: Annotated[
+        str | None, typer.Option("--storage", metavar="URL", help="Optuna storage, such as postgresql://user@host/db.")
+    ] = None,
+    overrides: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Search for networks that fit a budget and train them: the Pareto front of accuracy and cost."""
+    from tinynas import api
+
+    seconds = _duration(timeout)
+    if seconds is None and trials is None and not resume:
+        seconds = DEFAULT_TIMEOUT_S
+    if not resume:
+        console().print(_first_line(budget, space, data, seconds, trials), soft_wrap=True)
+    prepared = api.prepare_search(
+        budget,
+        space=space or "mcunet",
+        data=data or "synthetic",
+        out=out,
+        resume=resume,
+        overrides=overrides or (),
+        objectives=tuple(_split(objective)) or None,
+        trials=trials,
+        timeout=seconds,
+        workers=workers or (None if resume else api.default_workers()),
+        seed=seed,
+        storage=storage,
+    )
+    session.continue_command = quote(["tinynas", "search", "--resume", "--out", str(prepared.run.path)])
+    result = _run(prepared)
+    _finish(prepared, result, json_)
+    if result.interrupted:
+        raise KeyboardInterrupt
+
+
+def _split(objective: list[str] | None) -> list[str]:
+    return [name.strip() for text in objective or () for name in text.split(",") if name.strip()]
+
+
+def _first_line(budget: str | None, space: str | None, data: str | None, seconds: float | None, trials: int | None) -> str:
+    length = f"{trials} networks" if seconds is None else f"{seconds / 60:.3g} minutes"
+    images = data or "the built-in synthetic images (pass --data for your own)"
+    return f"searching {space or 'mcunet'} for {budget or 'a budget'} on {images}, {length}"
+
+
+def _run(prepared: PreparedSearch) -> SearchResult:
+    from tinynas.report.terminal import search_progress
+
+    out = console()
+    for note in prepared.data.notes:
+        out.print(note, style="dim", markup=False)
+    with search_progress(out) as progress:
+        settings = prepared.settings
+
+        def show(event: SearchEvent) -> None:
+            facts = {name: getattr(event, name) for name in ("message", "front_size", "hypervolume", "elapsed", "eta", "best_accuracy")}
+            progress({**facts, **event.counts.to_json(), "timeout": settings.timeout, "trials": settings.trials})
+
+        return prepared.go(show)
+
+
+def _finish(prepared: PreparedSearch, result: SearchResult, json_: bool) -> None:
+    from tinynas.report import write_report
+
+    run = prepared.run
+    page = write_report(run)
+    if json_:
+        return emit(
+            {
+                "run": str(run.path),
+                "trials": result.counts.to_json(),
+                "hypervolume": result.hypervolume,
+                "baseline_hypervolume": result.baseline_hypervolume,
+                "front": list(result.front),
+                "interrupted": result.interrupted,
+                "report": str(page),
+            }
+        )
+    from tinynas.report.terminal import front_table
+
+    out = console()
+    out.print(front_table(result.front))
+    counts = result.counts
+    out.print(
+        f"{len(result.front)} networks on the front of {counts.trained} trained in {result.seconds / 60:.1f} min; "
+        f"{counts.infeasible} proposals did not fit, {counts.duplicate} were known, {counts.failed} failed",
+        soft_wrap=True,
+    )
+    out.print(
+        f"hypervolume {result.hypervolume:.4f}, uniform feasible baseline {result.baseline_hypervolume:.4f}; "
+        "accuracies are of the short proxy training",
+        soft_wrap=True,
+    )
+    out.print(f"picture: {page}", soft_wrap=True)
+    if result.front and not result.interrupted:
+        next_step(f"tinynas promote {run.path} best")
+    return None
+
+
+@app.command()
+def worker(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a running search.")],
+    json_: JsonOption = False,
+) -> None:
+    """Join a running search from this or another machine; ends when the search does."""
+    from tinynas.runs import Run
+    from tinynas.search import worker as work
+
+    opened = Run.open(run)
+    session.continue_command = quote(["tinynas", "worker", run])
+    trained = work(opened.path)
+    if json_:
+        return emit({"run": str(opened.path), "trainings": trained})
+    console().print(f"{trained} trainings done for {opened.path}")
+    return None
+
+
+@app.command()
+def pareto(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under results/.")],
+    json_: JsonOption = False,
+) -> None:
+    """Print the Pareto front of a run."""
+    from tinynas.runs import Run
+
+    opened = Run.open(run)
+    rows = opened.front()
+    if json_:
+        return emit(rows)
+    from tinynas.report.terminal import front_table
+
+    if not rows:
+        console().print("the front is empty: nothing was trained yet")
+        return next_step(f"tinynas search --resume --out {opened.path}")
+    console().print(front_table(rows))
+    return next_step(f"tinynas promote {opened.path} best")
+
+
+@app.command()
+def spaces(
+    budget: BudgetOption = None,
+    space: SpaceOption = None,
+    seed: SeedOption = 0,
+    draw: Annotated[Path | None, typer.Option("--draw", metavar="FILE.html", help="Also draw the distributions of MACs.")] = None,
+    json_: JsonOption = False,
+) -> None:
+    """List the shipped spaces; with --budget, rank the (resolution, width) sub-spaces of one by what fits."""
+    from tinynas import api
+
+    if budget is None:
+        rows: list[dict[str, Any]] = []
+        for name, path in shipped("search_spaces").items():
+            loaded = api.load_space(str(path))
+            rows.append({"name": name, "networks": float(loaded.size), "description": loaded.describe(), "file": str(path)})
+        if json_:
+            return emit(rows)
+        for row in rows:
+            console().print(f"[bold]{row['name']:<10}[/bold] {row['description']}")
+        return next_step("tinynas spaces --budget stm32f746")
+    table = api.rank_spaces(space or "mcunet", budget, seed=seed)
+    if draw is not None:
+        from tinynas.report import write_space_picture
+
+        write_space_picture(table, draw)
+    if json_:
+        return emit(table.to_json())
+    console().print(table.text(), markup=False, soft_wrap=True)
+    if draw is not None:
+        console().print(f"picture: {draw}")
+    return next_step(f"tinynas search --budget {budget}" + (f" --space {space}" if space else ""))
