@@ -119,7 +119,8 @@ class Trainer:
         self._loss = make_loss(recipe)
         self._augmenter = make_augmenter(recipe.augment, *graph.shape(graph.input), seed)
         self.batch_size = min(recipe.batch_size, len(self.train.labels))
-        self.steps_per_epoch = max(1, len(self.train.labels) // self.batch_size)
+        epoch_images = min(recipe.epoch_images or len(self.train.labels), len(self.train.labels))
+        self.steps_per_epoch = max(1, epoch_images // self.batch_size)
         self._warmup_steps = recipe.warmup_epochs * self.steps_per_epoch
 
     @property
