@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from tinynas.cost.memory import live_bytes
-from tinynas.cost.runtimes import RUNTIMES, Runtime
+from tinynas.cost.latency import latency_ms
+from tinynas.cost.memory import file_head_bytes, live_bytes
+from tinynas.cost.runtimes import Runtime, runtime_named
 from tinynas.cost.tail import tail_bytes
 from tinynas.cost.work import Work, from_graph
-from tinynas.errors import UserError
 from tinynas.graph import Graph, Shape
 
 
@@ -89,32 +89,44 @@ class Cost:
         }
 
 
-def runtime_named(name: str) -> Runtime:
-    """The runtime called ``name``. Raises UserError with the known names."""
-    try:
-        return RUNTIMES[name]
-    except KeyError:
-        raise UserError(f"unknown runtime {name!r}", f"known: {', '.join(RUNTIMES)}") from None
-
-
 def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, clock_mhz: float | None = None) -> Cost:
     """The cost of ``graph`` on ``runtime``; latency where ``core`` and ``clock_mhz`` are given and evidence exists.
 
     Raises UserError for an unknown runtime.
     """
     chosen = runtime_named(runtime)
-    return work_cost(from_graph(graph), chosen, None, core=core, clock_mhz=clock_mhz)
+    work = from_graph(graph)
+    return work_cost(work, chosen, _file_bytes(work), core=core, clock_mhz=clock_mhz)
 
 
-def work_cost(work: Work, runtime: Runtime, file_bytes: int | None, *, core: str | None, clock_mhz: float | None) -> Cost:
-    """The cost of any work; ``file_bytes`` is the size of its .tflite file."""
+def work_cost(
+    work: Work,
+    runtime: Runtime,
+    file_bytes: int,
+    *,
+    core: str | None,
+    clock_mhz: float | None,
+    plan: tuple[int, ...] | None = None,
+    own_file: bool = True,
+) -> Cost:
+    """The cost of any work; ``file_bytes`` is the size of its .tflite file.
+
+    ``own_file`` says that tinynas writes the file and so chooses its memory plan; else ``plan`` is the one it
+    carries, or None where the runtime plans.
+    """
     pieces, shapes = work.pieces, work.shapes
     live = live_bytes(work, runtime)
-    head = max(live)
-    peak = live.index(head)
+    bound = max(live)
+    peak = live.index(bound)
+    if own_file or not runtime.tail:
+        head = bound
+    else:
+        head = file_head_bytes(work, runtime, plan)
     weights_bytes = sum([p.weights_bytes for p in pieces])
-    tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn") if runtime.tail else 0
-    flash = (file_bytes if file_bytes is not None else _file_bytes(work)) if runtime.flash == "file" else weights_bytes
+    tail = host = 0
+    if runtime.tail:
+        tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn")
+        host = head + tail_bytes(work, "host") if runtime.scratch == "reference" else 0
     layers = tuple(
         [
             OpCost(i, p.kind, p.name, shapes[p.inputs[0]], shapes[p.outputs[0]], p.macs, p.weights + p.biases, p.weights_bytes, live[i])
@@ -126,12 +138,12 @@ def work_cost(work: Work, runtime: Runtime, file_bytes: int | None, *, core: str
         macs=sum([p.macs for p in pieces]),
         params=sum([p.weights + p.biases for p in pieces]),
         weights_bytes=weights_bytes,
-        flash_bytes=flash,
+        flash_bytes=file_bytes if runtime.flash == "file" else weights_bytes,
         sram_bytes=head + tail,
         head_bytes=head,
         tail_bytes=tail,
-        host_arena_bytes=head + tail_bytes(work, "host") if runtime.tail else 0,
-        latency_ms=None,
+        host_arena_bytes=host,
+        latency_ms=latency_ms(work, core, runtime.name, clock_mhz),
         peak_op=pieces[peak].name,
         peak_index=peak,
         layers=layers,

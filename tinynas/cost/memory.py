@@ -92,7 +92,7 @@ def buffers_of(work: Work, runtime: Runtime) -> tuple[list[Buffer], list[int]]:
     planned = [t for t, size in enumerate(work.sizes) if size and last[t] >= 0]
     buffers = [Buffer(aligned(work.sizes[t]), first[t], last[t]) for t in planned]
     for index, piece in enumerate(work.pieces):
-        for size in scratch_bytes(runtime, piece, work):
+        for size in scratch_bytes(runtime, piece):
             buffers.append(Buffer(aligned(size), index, index))
             planned.append(-1)
     return buffers, planned
@@ -110,7 +110,7 @@ def live_bytes(work: Work, runtime: Runtime) -> list[int]:
     live = list(accumulate(steps))
     live.pop()
     for index, piece in enumerate(work.pieces):
-        for size in scratch_bytes(runtime, piece, work):
+        for size in scratch_bytes(runtime, piece):
             live[index] += (size + 15) & ~15
     return live
 
@@ -125,6 +125,14 @@ def greedy_work(work: Work, runtime: Runtime) -> MemoryPlan:
     buffers, tensors = buffers_of(work, runtime)
     offsets, head = greedy(buffers)
     return MemoryPlan(_by_tensor(offsets, tensors, len(work.sizes)), head, tuple(range(len(work.pieces))))
+
+
+def file_head_bytes(work: Work, runtime: Runtime, plan: Sequence[int] | None) -> int:
+    """Head bytes of a file as TFLM plans it: around the offsets of ``plan`` where it carries one."""
+    buffers, tensors = buffers_of(work, runtime)
+    if plan is None:
+        return greedy(buffers)[1]
+    return greedy(buffers, [plan[t] if t >= 0 else -1 for t in tensors])[1]
 
 
 def plan_offline(graph: Graph, runtime: str = "tflm") -> MemoryPlan:

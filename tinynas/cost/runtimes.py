@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from tinynas.cost.work import Piece, Work
+from tinynas.cost.work import Piece
+from tinynas.errors import UserError
 
 Evidence = Literal["exact", "fitted", "bound"]
 
@@ -59,16 +60,16 @@ RUNTIMES: dict[str, Runtime] = {
 }
 
 
-def scratch_bytes(runtime: Runtime, piece: Piece, work: Work) -> tuple[int, ...]:
+def scratch_bytes(runtime: Runtime, piece: Piece) -> tuple[int, ...]:
     """Bytes of each scratch buffer the kernel of ``piece`` asks for (live during that operator only)."""
-    if runtime.scratch == "none":
-        return ()
-    if piece.kind == "mean":
-        rank = len(work.shapes[piece.inputs[0]]) + 1
-        return (4 * rank, 4 * 2, 4 * piece.out_channels)
-    if runtime.scratch == "cmsis-nn":
-        if piece.kind == "dw" and piece.kernel > 9:
-            return (2 * piece.kernel * piece.in_channels,)
-        if piece.kind == "conv" and piece.kernel > 1:
-            return (4 * ((piece.kernel * piece.in_channels + 3) // 4 * 4),)
-    return ()
+    if runtime.scratch == "reference":
+        return piece.scratch
+    return piece.cmsis_scratch if runtime.scratch == "cmsis-nn" else ()
+
+
+def runtime_named(name: str) -> Runtime:
+    """The runtime called ``name``. Raises UserError with the known names."""
+    try:
+        return RUNTIMES[name]
+    except KeyError:
+        raise UserError(f"unknown runtime {name!r}", f"known: {', '.join(RUNTIMES)}") from None

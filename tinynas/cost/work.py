@@ -27,15 +27,18 @@ class Piece:
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
-    macs: int
-    weights: int
-    biases: int
-    weights_bytes: int
-    kernel: int = 1
-    """Kernel height * width."""
-    stride: int = 1
+    macs: int = 0
+    weights: int = 0
+    biases: int = 0
+    weights_bytes: int = 0
+    kernel: tuple[int, int] = (1, 1)
+    stride: tuple[int, int] = (1, 1)
     in_channels: int = 0
     out_channels: int = 0
+    scratch: tuple[int, ...] = ()
+    """Bytes of each scratch buffer that TFLM's reference kernel asks for, live during this operator only."""
+    cmsis_scratch: tuple[int, ...] = ()
+    """The same for the CMSIS-NN kernels on a core with DSP instructions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,70 +46,131 @@ class Work:
     """Operators in execution order over activation tensors."""
 
     sizes: tuple[int, ...]
-    """Bytes of each activation tensor; 0 where the runtime plans no memory for it (constants)."""
+    """Bytes of each tensor; 0 where the runtime plans no memory for it (constants)."""
     shapes: tuple[Shape, ...]
     pieces: tuple[Piece, ...]
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
+    tensor_count: int
+    """Tensors of the .tflite file, constants included."""
+    input_scales: tuple[int, ...] = (1,)
+    """Number of quantisation scales of each input; 0 for float."""
+    output_scales: tuple[int, ...] = (1,)
+    """The same of each output."""
+
+
+def conv_cmsis_scratch(kernel: int, in_channels: int) -> tuple[int, ...]:
+    """Scratch of CMSIS-NN's convolution: none for 1x1, else two int16 columns of the input patch."""
+    return () if kernel == 1 else (4 * ((kernel * in_channels + 3) // 4 * 4),)
+
+
+def depthwise_cmsis_scratch(kernel_height: int, kernel_width: int, channels: int) -> tuple[int, ...]:
+    """Scratch of CMSIS-NN's depthwise convolution: none for 3x3, else one int16 patch of all channels."""
+    return () if (kernel_height, kernel_width) == (3, 3) else (2 * kernel_height * kernel_width * channels,)
+
+
+def mean_scratch(rank: int, axes: int, outputs: int) -> tuple[int, ...]:
+    """Scratch of TFLM's int8 MEAN: sums, index and axis arrays, all int32; ``rank`` counts the batch."""
+    return (4 * outputs, 4 * rank, 4 * axes)
 
 
 @lru_cache(maxsize=65536)
-def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: int, stride: int, pixels: int) -> Piece:
-    weights = in_channels * out * kernel
-    return Piece("conv", name, (x,), (y,), pixels * weights, weights, out, weights + 4 * out, kernel, stride, in_channels, out)
+def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: tuple[int, int], stride: tuple[int, int], pixels: int) -> Piece:
+    area = kernel[0] * kernel[1]
+    weights = in_channels * out * area
+    return Piece(
+        "conv",
+        name,
+        (x,),
+        (y,),
+        pixels * weights,
+        weights,
+        out,
+        weights + 4 * out,
+        kernel,
+        stride,
+        in_channels,
+        out,
+        (),
+        conv_cmsis_scratch(area, in_channels),
+    )
 
 
 @lru_cache(maxsize=65536)
-def _depthwise(name: str, x: int, y: int, channels: int, kernel: int, stride: int, pixels: int) -> Piece:
-    weights = channels * kernel
-    return Piece("dw", name, (x,), (y,), pixels * weights, weights, channels, weights + 4 * channels, kernel, stride, channels, channels)
+def _depthwise(name: str, x: int, y: int, channels: int, kernel: tuple[int, int], stride: tuple[int, int], pixels: int) -> Piece:
+    weights = channels * kernel[0] * kernel[1]
+    return Piece(
+        "dw",
+        name,
+        (x,),
+        (y,),
+        pixels * weights,
+        weights,
+        channels,
+        weights + 4 * channels,
+        kernel,
+        stride,
+        channels,
+        channels,
+        (),
+        depthwise_cmsis_scratch(*kernel, channels),
+    )
+
+
+@lru_cache(maxsize=4096)
+def _dense(name: str, x: int, y: int, inputs: int, outputs: int) -> Piece:
+    weights = inputs * outputs
+    return Piece("fc", name, (x,), (y,), weights, weights, outputs, weights + 4 * outputs, in_channels=inputs, out_channels=outputs)
+
+
+@lru_cache(maxsize=4096)
+def _mean(name: str, x: int, y: int, channels: int) -> Piece:
+    scratch = mean_scratch(4, 2, channels)
+    return Piece("mean", name, (x,), (y,), in_channels=channels, out_channels=channels, scratch=scratch, cmsis_scratch=scratch)
 
 
 def from_graph(graph: Graph) -> Work:
     """The work of ``graph``: int8 weights (1 B each), int32 biases (4 B each), batch norm folded."""
     tensors = graph.tensors
     pieces = []
+    constants = 0
     for op in graph.ops:
         match op:
             case Conv2D():
                 height, width, _ = tensors[op.output].shape
-                kernel = op.kernel[0] * op.kernel[1]
-                pieces.append(_conv(op.name, op.input, op.output, op.in_channels, op.out_channels, kernel, op.stride[0], height * width))
+                pieces.append(_conv(op.name, op.input, op.output, op.in_channels, op.out_channels, op.kernel, op.stride, height * width))
+                constants += 2
             case DepthwiseConv2D():
                 height, width, _ = tensors[op.output].shape
-                kernel = op.kernel[0] * op.kernel[1]
-                pieces.append(_depthwise(op.name, op.input, op.output, op.channels, kernel, op.stride[0], height * width))
+                pieces.append(_depthwise(op.name, op.input, op.output, op.channels, op.kernel, op.stride, height * width))
+                constants += 2
             case FullyConnected():
-                weights = op.in_features * op.out_features
+                pieces.append(_dense(op.name, op.input, op.output, op.in_features, op.out_features))
+                constants += 2
+            case Add():
+                channels = tensors[op.output].shape[-1]
+                pieces.append(Piece("add", op.name, (op.input, op.other), (op.output,), in_channels=channels, out_channels=channels))
+            case Mean():
+                pieces.append(_mean(op.name, op.input, op.output, tensors[op.output].shape[-1]))
+                constants += 1  # the axes
+            case Pool2D():
+                channels = tensors[op.output].shape[-1]
+                scratch = (4 * channels,) if op.op == "avg" else ()
                 pieces.append(
                     Piece(
-                        "fc",
+                        f"{op.op}_pool",
                         op.name,
                         (op.input,),
                         (op.output,),
-                        weights,
-                        weights,
-                        op.out_features,
-                        weights + 4 * op.out_features,
-                        1,
-                        1,
-                        op.in_features,
-                        op.out_features,
+                        kernel=op.kernel,
+                        stride=op.stride,
+                        in_channels=channels,
+                        out_channels=channels,
+                        cmsis_scratch=scratch,
                     )
-                )
-            case Add():
-                channels = tensors[op.output].shape[-1]
-                pieces.append(Piece("add", op.name, (op.input, op.other), (op.output,), 0, 0, 0, 0, 1, 1, channels, channels))
-            case Mean():
-                channels = tensors[op.output].shape[-1]
-                pieces.append(Piece("mean", op.name, (op.input,), (op.output,), 0, 0, 0, 0, 1, 1, channels, channels))
-            case Pool2D():
-                channels = tensors[op.output].shape[-1]
-                kernel = op.kernel[0] * op.kernel[1]
-                pieces.append(
-                    Piece(f"{op.op}_pool", op.name, (op.input,), (op.output,), 0, 0, 0, 0, kernel, op.stride[0], channels, channels)
                 )
             case _:
                 assert_never(op)
     sizes = tuple([t.elements * DTYPE_BYTES[t.dtype] for t in tensors])
-    return Work(sizes, tuple([t.shape for t in tensors]), tuple(pieces), (graph.input,), (graph.output,))
+    shapes = tuple([t.shape for t in tensors])
+    return Work(sizes, shapes, tuple(pieces), (graph.input,), (graph.output,), len(tensors) + constants)
