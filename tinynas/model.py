@@ -6,6 +6,7 @@ One submodule per graph operator, under the operator's name (dots become undersc
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -229,8 +230,7 @@ def inherit(child: Network, parent: Mapping[str, Tensor]) -> int:
 
 def save_weights(network: Network, path: Path, metadata: Mapping[str, str]) -> None:
     """Write ``network``'s weights and batch-norm statistics with ``metadata``, atomically. Raises RunError on a full disk."""
-    tensors = {key: value.detach().cpu().contiguous() for key, value in network.state_dict().items()}
-    write_atomic(path, safetensors.torch.save(tensors, dict(metadata)))
+    write_tensors(network.state_dict(), path, metadata)
 
 
 def load_weights(graph: Graph, path: Path) -> Network:
@@ -247,12 +247,20 @@ def load_weights(graph: Graph, path: Path) -> Network:
     return network.eval()
 
 
+def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
+    """A safetensors file, written atomically; equal content gives equal bytes. Raises RunError on a full disk."""
+    # safetensors shuffles the keys of its metadata; one key, with sorted JSON in it, has only one order.
+    header = {"tinynas": json.dumps(metadata, sort_keys=True)}
+    write_atomic(path, safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, header))
+
+
 def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors and metadata of a safetensors file. Raises RunError where it is missing or damaged."""
+    """Tensors and metadata that :func:`write_tensors` wrote. Raises RunError where the file is missing or damaged."""
     try:
         with safetensors.safe_open(path, framework="pt") as file:
-            return {key: file.get_tensor(key) for key in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (OSError, safetensors.SafetensorError) as error:
+            metadata: dict[str, str] = json.loads((file.metadata() or {}).get("tinynas", "{}"))
+            return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
+    except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise RunError(f"{path}: cannot be read: {error}", "the file is missing or damaged; remove it to start over") from None
 
 

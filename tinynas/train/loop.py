@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import safetensors.torch
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -29,8 +28,7 @@ from tinynas.data import Split
 from tinynas.data.augment import make_augmenter
 from tinynas.errors import DataError, RunError, TinynasError
 from tinynas.graph import Graph
-from tinynas.model import Network, normalise, read_tensors, trainable_groups
-from tinynas.runs import write_atomic
+from tinynas.model import Network, normalise, read_tensors, trainable_groups, write_tensors
 from tinynas.train.losses import make_loss
 from tinynas.train.recipe import Recipe
 
@@ -254,9 +252,8 @@ class Trainer:
 
     def save(self, path: Path) -> None:
         """Write the whole resumable state, atomically. Raises RunError on a full disk."""
-        tensors = {key: tensor.detach().cpu().contiguous() for key, tensor in self._tensors().items()}
         metadata = {"format": CHECKPOINT_FORMAT, "history": json.dumps([asdict(m) for m in self.history]), "of": self._identity()}
-        write_atomic(path, safetensors.torch.save(tensors, metadata))
+        write_tensors(self._tensors(), path, metadata)
 
     def load(self, path: Path) -> None:
         """Continue from a state that :meth:`save` wrote. Raises RunError where it is damaged or of another training."""
