@@ -38,16 +38,18 @@ def budgets(json_: JsonOption = False) -> None:
         return emit(rows)
     from rich.table import Table
 
-    table = Table("budget", "board", "core", "MHz", "runtime", box=None, header_style="bold")
-    for title in ("SRAM", "flash", "SRAM for the net", "flash for the net"):
-        table.add_column(title, justify="right")
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("budget", "board", "core"):
+        table.add_column(column, no_wrap=column == "budget")
+    for column in ("MHz", "SRAM left", "flash left"):
+        table.add_column(column, justify="right", no_wrap=True)
     for row in rows:
         clock = "" if row["clock_mhz"] is None else f"{row['clock_mhz']:g}"
-        own = [format_size(row["sram_bytes"]), format_size(row["flash_bytes"])]
-        left = [format_size(int(row["limits"]["sram_bytes"])), format_size(int(row["limits"]["flash_bytes"]))]
-        table.add_row(row["name"], row["board"] or "", row["core"] or "", clock, row["runtime"], *own, *left)
+        left = [format_size(int(row["limits"][key])) for key in ("sram_bytes", "flash_bytes")]
+        table.add_row(row["name"], row["board"] or "", row["core"] or "", clock, *left)
     console().print(table)
-    return next_step(f"tinynas search --budget {rows[0]['name'] if rows else 'B'}")
+    console().print("left: for the network, after the reserves stated in each file", style="dim")
+    return next_step("tinynas search --budget stm32f746")
 
 
 @app.command()
