@@ -30,9 +30,9 @@ CHUNK = 4096
 #: A table of more rows than this would not pay; the space is refused with the advice to restrict it.
 MAX_ROWS = 4_000_000
 
-# Columns of the block tables; all but the peak are summed over a network's blocks.
-_DENSE, _POINTWISE, _DEPTHWISE, _CONNECTED, _WEIGHTS, _CHANNELS, _CONVS, _ADDS, _MULTIPLIERS, _HANDLES, _PEAK = range(11)
-_COLUMNS = 11
+# Columns of the block tables; the last two are maximised over a network's blocks, the others summed.
+_DENSE, _POINTWISE, _DEPTHWISE, _CONNECTED, _WEIGHTS, _CHANNELS, _CONVS, _ADDS, _MULTIPLIERS, _HANDLES, _STATIC, _PEAK, _BUFFER = range(13)
+_COLUMNS = 13
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +225,7 @@ class BatchEstimator:
         _, c1, c2, c3, c4, c5 = self._stem_counts
         rows = self._stem.take(((((side * c1 + colour) * c2 + width) * c3 + stem_out) * c4 + kernel) * c5 + stride, axis=0)
         total = rows
-        peak = rows[:, _PEAK].copy()
+        peak = rows[:, _PEAK:].copy()
         at = self._map_of_stem[side, stride]
         inside = self._channels_of_stem[width, stem_out]
         last_adds = np.zeros(len(side), dtype=np.int64)
@@ -246,18 +246,19 @@ class BatchEstimator:
                     row = (base + columns[kernel_column]) * n_expand + columns[expand_column]
                     rows = stage.other.take(np.where(depth > number, row, zero), axis=0)
                 total += rows
-                np.maximum(peak, rows[:, _PEAK], out=peak)
+                np.maximum(peak, rows[:, _PEAK:], out=peak)
             last_adds = np.where(depth > 1, 1, stage.residual_first[inside, out, step])
             at, inside = next_map, out
         _, n_in, n_width, n_head = self._last_counts
         head = columns[self._head_column]
         rows = self._last.take(((at * n_in + inside) * n_width + width) * n_head + head, axis=0)
         total += rows
-        np.maximum(peak, rows[:, _PEAK], out=peak)
+        np.maximum(peak, rows[:, _PEAK:], out=peak)
         return self._costs(total, peak, last_adds * (1 - self._head_given[width, head]))
 
-    def _costs(self, total: Ints, peak: Ints, ends_in_add: Ints) -> BatchCost:
-        dense, pointwise, depthwise, connected, weights, channels, convs, adds, multipliers, handles, _ = total.T
+    def _costs(self, total: Ints, peaks: Ints, ends_in_add: Ints) -> BatchCost:
+        dense, pointwise, depthwise, connected, weights, channels, convs, adds, multipliers, handles, static, _, _ = total.T
+        peak = peaks[:, 0] + peaks[:, 1] + static + self.runtime.extra_bytes
         weights_bytes = weights + 4 * channels
         tail = self._tail(convs, adds, multipliers, handles, ends_in_add)
         if self.latency is None or self.clock_mhz is None:
@@ -268,7 +269,7 @@ class BatchEstimator:
         if self.runtime.flash == "file":
             flash = weights_bytes + 24 * (channels - self.classes) + 1160 + 340 * convs + 139 * adds
         else:
-            flash = weights_bytes
+            flash = weights_bytes + 4 * channels if self.runtime.flash == "weights and scales" else weights_bytes
         return BatchCost(
             macs=dense + pointwise + depthwise + connected,
             params=weights + channels,
@@ -347,7 +348,7 @@ class _Rows:
     def __init__(self, shape: tuple[int, ...], runtime: Runtime) -> None:
         self.grid = np.zeros((*shape, _COLUMNS), dtype=np.int64)
         self.runtime = runtime
-        self.align: Callable[[Any], Any] = _aligned if runtime.tail else np.asarray
+        self.align: Callable[[Any], Any] = _aligned if runtime.alignment == 16 else np.asarray
 
     def _weights(self, column: int, pixels: Any, weights: Any, out: Any, times: Any) -> None:
         grid = self.grid
@@ -365,9 +366,13 @@ class _Rows:
         self._weights(_DENSE, side * side, weights, out, times * (1 - pointwise))
         if self.runtime.scratch == "cmsis-nn":
             self.grid[..., _HANDLES] += times * (1 - pointwise)
+        self.buffer(4 * area * inside, times)
+        if self.runtime.in_place_depthwise:
+            self.grid[..., _STATIC] += np.where((area == 9) & (np.asarray(inside) == 3), 2 * 27 * out, 0) * times
 
-    def depthwise(self, side: Any, channels: Any, kernel: Any) -> None:
+    def depthwise(self, before: Any, side: Any, channels: Any, kernel: Any) -> None:
         self._weights(_DEPTHWISE, side * side, kernel * kernel * channels, channels, 1)
+        self.buffer(2 * (before + kernel - 1) ** 2)
         if self.runtime.scratch == "cmsis-nn":
             self.grid[..., _HANDLES] += np.asarray(kernel != 3)
 
@@ -377,6 +382,11 @@ class _Rows:
         grid[..., _WEIGHTS] += inside * out
         grid[..., _CHANNELS] += out
         grid[..., _HANDLES] += 3  # of MEAN
+
+    def buffer(self, size: Any, times: Any = 1) -> None:
+        """TinyEngine's work buffer; see :func:`tinynas.cost.runtimes.static_bytes`."""
+        if self.runtime.in_place_depthwise:
+            self.grid[..., _BUFFER] = np.maximum(self.grid[..., _BUFFER], size * times)
 
     def add(self, times: Any) -> None:
         self.grid[..., _ADDS] += times
@@ -403,9 +413,13 @@ def _block_rows(runtime: Runtime, side: Any, inside: Any, out: Any, stride: Any,
     kept = rows.align(x) * residual
     rows.conv(side, inside, mid, 1, times=expands)
     rows.live(x, wide, times=expands)
-    rows.depthwise(after, mid, kernel)
+    rows.depthwise(side, after, mid, kernel)
     # Without an expand convolution the depthwise one reads the block's input itself.
-    rows.live(wide, narrow, scratch=_depthwise_scratch(runtime, kernel, mid) + kept * expands)
+    kept_here = kept * expands
+    if runtime.in_place_depthwise:
+        rows.live(np.where((residual == 1) & (expands == 0), wide + narrow, np.maximum(wide, narrow)), scratch=kept_here)
+    else:
+        rows.live(wide, narrow, scratch=_depthwise_scratch(runtime, kernel, mid) + kept_here)
     rows.conv(after, mid, out, 1)
     rows.live(narrow, y, scratch=kept)
     rows.add(residual)

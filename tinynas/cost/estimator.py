@@ -7,7 +7,7 @@ from typing import Any
 
 from tinynas.cost.latency import latency_ms
 from tinynas.cost.memory import file_head_bytes, live_bytes
-from tinynas.cost.runtimes import Runtime, runtime_named
+from tinynas.cost.runtimes import Runtime, runtime_named, static_bytes
 from tinynas.cost.tail import tail_bytes
 from tinynas.cost.work import Work, from_graph
 from tinynas.graph import Graph, Shape
@@ -118,10 +118,7 @@ def work_cost(
     live = live_bytes(work, runtime)
     bound = max(live)
     peak = live.index(bound)
-    if own_file or not runtime.tail:
-        head = bound
-    else:
-        head = file_head_bytes(work, runtime, plan)
+    head = (bound if own_file or not runtime.tail else file_head_bytes(work, runtime, plan)) + static_bytes(runtime, work)
     weights_bytes = sum([p.weights_bytes for p in pieces])
     tail = host = 0
     if runtime.tail:
@@ -138,7 +135,7 @@ def work_cost(
         macs=sum([p.macs for p in pieces]),
         params=sum([p.weights + p.biases for p in pieces]),
         weights_bytes=weights_bytes,
-        flash_bytes=file_bytes if runtime.flash == "file" else weights_bytes,
+        flash_bytes=_flash_bytes(work, runtime, file_bytes, weights_bytes),
         sram_bytes=head + tail,
         head_bytes=head,
         tail_bytes=tail,
@@ -148,6 +145,13 @@ def work_cost(
         peak_index=peak,
         layers=layers,
     )
+
+
+def _flash_bytes(work: Work, runtime: Runtime, file_bytes: int, weights_bytes: int) -> int:
+    if runtime.flash == "file":
+        return file_bytes
+    scales = 4 * sum([p.biases for p in work.pieces]) if runtime.flash == "weights and scales" else 0
+    return weights_bytes + scales
 
 
 def _file_bytes(work: Work) -> int:

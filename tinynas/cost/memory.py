@@ -99,19 +99,24 @@ def buffers_of(work: Work, runtime: Runtime) -> tuple[list[Buffer], list[int]]:
 
 
 def live_bytes(work: Work, runtime: Runtime) -> list[int]:
-    """Aligned bytes of tensors and scratch alive during each operator: no plan can need less than the largest."""
+    """Bytes of tensors and scratch alive during each operator, aligned: no plan can need less than the largest."""
     first, last = lifetimes(work)
+    mask = runtime.alignment - 1
     steps = [0] * (len(work.pieces) + 1)
     for size, begin, end in zip(work.sizes, first, last, strict=True):
         if end >= 0:
-            size = (size + 15) & ~15
+            size = (size + mask) & ~mask
             steps[begin] += size
             steps[end + 1] -= size
     live = list(accumulate(steps))
     live.pop()
     for index, piece in enumerate(work.pieces):
         for size in scratch_bytes(runtime, piece):
-            live[index] += (size + 15) & ~15
+            live[index] += (size + mask) & ~mask
+    if runtime.in_place_depthwise:
+        for index, piece in enumerate(work.pieces):
+            if piece.kind == "dw" and last[piece.inputs[0]] == index:
+                live[index] -= min(work.sizes[piece.inputs[0]], work.sizes[piece.outputs[0]])
     return live
 
 
