@@ -11,6 +11,7 @@ import os
 import shutil
 import struct
 import subprocess
+import sys
 import zipfile
 from fractions import Fraction
 from pathlib import Path
@@ -27,6 +28,7 @@ from tinynas.export.firmware import (
     ModelFacts,
     build_firmware,
     identifier,
+    measured_arena,
     pixel_table,
     read_facts,
     tflm_outputs,
@@ -119,13 +121,13 @@ def images_for(facts: ModelFacts, seed: int = 0) -> np.ndarray:
     return rng.integers(0, 256, (2, *facts.input_shape), dtype=np.uint8)
 
 
-ARENA = ArenaFigures(head_bytes=3072, host_tail_bytes=1600, cmsis_scratch_bytes=108)
+ARENA = ArenaFigures(head_bytes=3072, host_tail_bytes=1600, cmsis_head_bytes=3200)
 
 
 def folder(path: Path, model: bytes, **options: Any) -> Path:
     facts = read_facts(model)
     labels = [f"class {i}" for i in range(facts.classes)]
-    arena = ArenaFigures(max(ARENA.head_bytes, int(np.prod(facts.input_shape))), ARENA.host_tail_bytes, ARENA.cmsis_scratch_bytes)
+    arena = ArenaFigures(max(ARENA.head_bytes, int(np.prod(facts.input_shape))), ARENA.host_tail_bytes)
     options = {"labels": labels, "images": images_for(facts), "arena": arena, "name": "demo", **options}
     write_firmware(path, model, **options)
     return path
@@ -508,6 +510,59 @@ def test_real_models_of_others(tmp_path: Path, test_data: Path) -> None:
         assert run(compile_program(c, stub, "example_main.cc"))[0] == 0
 
 
+# the real interpreter, out of the Python wheel -------------------------------------------------------------------
+
+
+def wheel_self_test(c: Path, arena: int) -> tuple[int, str]:
+    """(exit status, log) of the self-test with TFLM's interpreter and kernels on the host and ``arena`` bytes."""
+    (c / "entry.cc").write_text('#include "self_test.h"\nextern "C" int entry() { return demo_model::SelfTest(); }\n')
+    include = ["-I.", f"-I{STUB.parent / 'tflm_wheel'}"]
+    command = [
+        "g++",
+        "-std=c++17",
+        "-O1",
+        "-shared",
+        "-fPIC",
+        f"-DTINYNAS_ARENA_BYTES={arena}",
+        *include,
+        *SOURCES,
+        "entry.cc",
+        "-o",
+        "l.so",
+    ]
+    subprocess.run(command, cwd=c, check=True, timeout=100)
+    return run(sys.executable, STUB.parent / "tflm_wheel" / "run_self_test.py", c / "l.so")
+
+
+def wheel_exports_the_interpreter() -> bool:
+    import tflite_micro
+
+    libraries = list(Path(tflite_micro.__file__).parent.rglob("_runtime*.so"))
+    return bool(libraries) and b"_ZN6tflite5micro16MicroInterpreter15AllocateTensorsEv" in libraries[0].read_bytes()
+
+
+@needs_gxx
+@pytest.mark.skipif(sys.platform != "linux", reason="the wheel's symbols are linked the Linux way")
+def test_self_test_passes_with_the_real_interpreter_and_the_arena_works_first_time(tmp_path: Path) -> None:
+    if not wheel_exports_the_interpreter():
+        pytest.skip("this tflite-micro wheel does not export tflite::micro::MicroInterpreter")
+    pytest.importorskip("tinynas.export.check")
+    model = tiny_model()
+    arena = measured_arena(model)
+    c = folder(tmp_path / "c", model, arena=arena)
+    status, text = wheel_self_test(c, arena.arena_bytes)
+    assert (status, text.count("largest difference 0 steps: ok")) == (0, 2), text
+    status, text = wheel_self_test(c, arena.host_bytes + 16)
+    assert status == 0, text
+    status, text = wheel_self_test(c, arena.host_bytes - 64)  # the measured figure is no guess: a little less fails
+    assert status == 1, text
+
+    wrong = tflm_outputs(model, images_for(read_facts(model)))
+    wrong[0, 0] -= 1
+    status, text = wheel_self_test(folder(tmp_path / "wrong", model, arena=arena, expected=wrong), arena.arena_bytes)
+    assert status == 1, text
+
+
 # cross compilers, build systems ---------------------------------------------------------------------------------
 
 CORTEX_M4 = ("arm-none-eabi-g++", "-Os", "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-fno-threadsafe-statics")
@@ -582,8 +637,6 @@ def test_plain_cmake_builds_and_passes_in_qemu(tmp_path: Path) -> None:
 def test_self_test_with_the_real_interpreter(tmp_path: Path, target: str) -> None:
     if target == "qemu" and (shutil.which("arm-none-eabi-g++") is None or shutil.which("qemu-system-arm") is None):
         pytest.skip("arm-none-eabi-g++ or qemu-system-arm is not installed")
-    from tinynas.export.firmware import measured_arena
-
     model = tiny_model()
     c = folder(tmp_path / "c", model, arena=measured_arena(model))
     options = [f"-DCMAKE_TOOLCHAIN_FILE={c}/qemu/cortex-m4.cmake"] if target == "qemu" else []
@@ -620,7 +673,6 @@ def test_facts_are_read_from_the_file() -> None:
     assert (facts.classes, facts.output_dtype, facts.output_zero_point) == (5, "int8", -5)
     assert facts.output_scale == float(np.float32(0.0371))
     assert facts.operators == ("CONV_2D", "DEPTHWISE_CONV_2D", "MEAN", "FULLY_CONNECTED")
-    assert facts.cmsis_scratch_bytes == 4 * 12  # 3 * 3 * 1 rounded up to 4, two columns of 16 bits
     assert (facts.metadata, facts.input_rotation) == ({}, 0)
 
 
@@ -640,15 +692,16 @@ def test_model_array_is_the_file() -> None:
 
 
 def test_arena_covers_the_host_and_cmsis_nn_and_states_the_margin() -> None:
-    bound = ArenaFigures(30_000, 5_000, cmsis_scratch_bytes=1_000)
-    assert bound.cmsis_bytes == 35_000 + 1_008 + 80
-    assert bound.arena_bytes == (35_000 + 1_008 + 80 + 512 + 15) // 16 * 16
-    estimated = ArenaFigures(30_000, 5_000, 1_000, cmsis_total_bytes=34_000)
-    assert estimated.arena_bytes == 35_520  # the host's own figure is the larger one
-    header = small(arena=bound)["model_settings.h"].decode()
-    assert f"#define TINYNAS_ARENA_BYTES {bound.arena_bytes}" in header
+    arena = ArenaFigures(30_000, 5_000, cmsis_head_bytes=34_800)
+    assert arena.cmsis_bytes == 34_800 + 5_000 + 80
+    assert arena.arena_bytes == (34_800 + 5_000 + 80 + 512 + 15) // 16 * 16
+    unknown = ArenaFigures(30_000, 5_000)
+    assert unknown.arena_bytes == 35_520
+    header = small(arena=arena)["model_settings.h"].decode()
+    assert f"#define TINYNAS_ARENA_BYTES {arena.arena_bytes}" in header
     assert "512 bytes of margin" in header
     assert "35000 (30000 activations" in header
+    assert "CMSIS-NN kernels: unknown" in small(arena=unknown)["model_settings.h"].decode()
 
 
 def test_awkward_labels_and_names(tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas import __version__
+from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError, UserError
 from tinynas.export.rotate import rotate_images
 from tinynas.runs import write_atomic
@@ -93,8 +94,6 @@ class ModelFacts:
     output_zero_point: int
     operators: tuple[str, ...]
     """Names in execution order, such as CONV_2D."""
-    cmsis_scratch_bytes: int
-    """Largest scratch buffer that a CMSIS-NN kernel asks for in any operator (Cortex-M with the DSP extension)."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """What tinynas wrote into the file about itself; empty for files of others."""
 
@@ -112,10 +111,8 @@ class ArenaFigures:
     """Activations and scratch: measured by TFLM on the host, equal on every target with reference kernels."""
     host_tail_bytes: int
     """Persistent part measured on the 64-bit host; 32-bit targets need less (pointers are half as long)."""
-    cmsis_scratch_bytes: int = 0
-    """Upper bound of what CMSIS-NN kernels add to the head."""
-    cmsis_total_bytes: int | None = None
-    """Arena with CMSIS-NN kernels by the estimator, where known: replaces the bound."""
+    cmsis_head_bytes: int | None = None
+    """The head with the scratch of CMSIS-NN kernels (Cortex-M with the DSP extension), by the cost model; None where unknown."""
 
     @property
     def host_bytes(self) -> int:
@@ -123,25 +120,23 @@ class ArenaFigures:
         return self.head_bytes + self.host_tail_bytes
 
     @property
-    def cmsis_bytes(self) -> int:
-        """Arena with CMSIS-NN kernels: by the estimator, or bounded by every scratch buffer on top of the head."""
-        if self.cmsis_total_bytes is not None:
-            return self.cmsis_total_bytes
-        return self.host_bytes + _aligned(self.cmsis_scratch_bytes) + CMSIS_TAIL
+    def cmsis_bytes(self) -> int | None:
+        """Arena with CMSIS-NN kernels: their head, and the host's persistent part with what those kernels keep more."""
+        return None if self.cmsis_head_bytes is None else self.cmsis_head_bytes + self.host_tail_bytes + CMSIS_TAIL
 
     @property
     def arena_bytes(self) -> int:
         """Bytes that work first time with reference and CMSIS-NN kernels: the larger of the two, and the margin."""
-        return _aligned(max(self.host_bytes, self.cmsis_bytes) + ARENA_MARGIN)
+        return _aligned(max(self.host_bytes, self.cmsis_bytes or 0) + ARENA_MARGIN)
 
     def explained(self) -> list[str]:
         """Lines for people: where :attr:`arena_bytes` comes from."""
-        cmsis = "estimated" if self.cmsis_total_bytes is not None else "at most (head, tail and the largest scratch buffer)"
+        cmsis = "unknown, and not allowed for" if self.cmsis_bytes is None else f"{self.cmsis_bytes} by the cost model"
         return [
             f"Measured on the 64-bit host, reference kernels: {self.host_bytes} ({self.head_bytes} activations and scratch,",
             f"{self.host_tail_bytes} persistent; 32-bit targets need less of the latter, pointers are half as long).",
-            f"With CMSIS-NN kernels, {cmsis}: {self.cmsis_bytes}.",
-            f"The larger of the two, {ARENA_MARGIN} bytes of margin for other versions of the interpreter, rounded up to 16.",
+            f"With CMSIS-NN kernels: {cmsis}.",
+            f"Reserved: the larger, {ARENA_MARGIN} bytes of margin for other versions of the interpreter, rounded up to 16.",
             "Setup says so where it is too little; ArenaUsedBytes tells what is really used.",
         ]
 
@@ -160,6 +155,7 @@ def read_facts(model: bytes) -> ModelFacts:
 
     if len(model) < 8 or model[4:8] != b"TFL3":
         raise ModelFileError("the model is not a .tflite file (no TFL3 identifier)", "give the file that tinynas export wrote")
+    parse_model(model)  # every offset is checked there; the generated reader trusts them
     try:
         table = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
         return _facts(table, schema)
@@ -182,13 +178,10 @@ def _facts(model: Any, schema: Any) -> ModelFacts:
     shape = [int(n) for n in source.shape]
     if len(shape) != 4 or shape[0] != 1 or shape[3] not in (1, 3):
         raise ModelFileError(f"the model's input has the shape {shape}", "it must be [1, height, width, 1 or 3]")
-    operators, scratch = [], 0
+    operators = []
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]
-        name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "?")
-        operators.append(name)
-        tensors = [graph.tensors[i] for i in op.inputs if i >= 0]
-        scratch = max(scratch, _cmsis_scratch(name, [[int(n) for n in t.shape] for t in tensors]))
+        operators.append(names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "?"))
     input_scale, input_zero = _quantisation(source)
     output_scale, output_zero = _quantisation(target)
     return ModelFacts(
@@ -201,7 +194,6 @@ def _facts(model: Any, schema: Any) -> ModelFacts:
         output_scale,
         output_zero,
         tuple(operators),
-        scratch,
         _metadata(model),
     )
 
@@ -211,17 +203,6 @@ def _quantisation(tensor: Any) -> tuple[float, int]:
     if quantisation is None or quantisation.scale is None or len(quantisation.scale) == 0:
         return 1.0, 0
     return float(np.float32(quantisation.scale[0])), int(quantisation.zeroPoint[0])
-
-
-def _cmsis_scratch(operator: str, shapes: Sequence[Sequence[int]]) -> int:
-    # CMSIS-NN's arm_*_get_buffer_size for the DSP extension (Cortex-M4, M7, M33); see docs/firmware.md.
-    if operator == "CONV_2D":
-        _, height, width, channels = shapes[1]
-        return 0 if height * width == 1 else 4 * ((height * width * channels + 3) // 4 * 4)
-    if operator == "DEPTHWISE_CONV_2D":
-        _, height, width, channels = shapes[1]
-        return 0 if (height, width) == (3, 3) else 2 * height * width * channels
-    return 4 * shapes[0][-1] if operator == "AVERAGE_POOL_2D" else 0
 
 
 def _metadata(model: Any) -> dict[str, Any]:
@@ -304,26 +285,29 @@ def write_firmware(
     expected: npt.NDArray[Any] | None = None,
     name: str = "tinynas_model",
     rotation: int | None = None,
-    cmsis_total_bytes: int | None = None,
 ) -> list[Path]:
     """Write the folder (see :func:`build_firmware`) and return its files. ``arena`` is measured where None.
 
     Each file is replaced atomically; files of an earlier export that no longer belong are left alone.
     """
     if arena is None:
-        arena = measured_arena(model, cmsis_total_bytes=cmsis_total_bytes)
+        arena = measured_arena(model)
     files = build_firmware(model, labels=labels, images=images, arena=arena, expected=expected, name=name, rotation=rotation)
     for path, content in files.items():
         write_atomic(folder / path, content)
     return [folder / path for path in files]
 
 
-def measured_arena(model: bytes, *, cmsis_total_bytes: int | None = None) -> ArenaFigures:
-    """Arena figures of ``model``, measured by TFLM on this machine."""
+def measured_arena(model: bytes) -> ArenaFigures:
+    """Arena figures of ``model``: measured by TFLM on this machine, and by the cost model for CMSIS-NN kernels."""
     from tinynas.export.check import measure_arena  # type: ignore[import-not-found,unused-ignore]
 
     head, tail = measure_arena(model)
-    return ArenaFigures(head, tail, read_facts(model).cmsis_scratch_bytes, cmsis_total_bytes)
+    try:
+        cmsis = parse_model(model).estimate("tflm-cmsis-nn").head_bytes
+    except ModelFileError:  # an operator that the cost model does not know
+        cmsis = None
+    return ArenaFigures(head, tail, None if cmsis is None else max(cmsis, head))
 
 
 def _check_inputs(facts: ModelFacts, labels: Sequence[str], images: npt.NDArray[np.uint8], rotation: int) -> None:
