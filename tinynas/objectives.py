@@ -1,0 +1,102 @@
+"""OBJECTIVES: what a search can optimise, by name. One line here is all that a new objective needs.
+
+An objective reads a :class:`~tinynas.records.Trial`. It answers None where its figure is not known; a trial
+without a figure takes no part in the comparison.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from tinynas.errors import UserError
+from tinynas.records import Trial
+
+
+@dataclass(frozen=True, slots=True)
+class Objective:
+    """One thing to make large or small."""
+
+    name: str
+    maximize: bool
+    unit: str
+    """``share`` (0..1), ``MACs``, ``B``, ``ms`` or ``points``."""
+    of: Callable[[Trial], float | None]
+    needs: str | None = None
+    """Score that only exists where it is asked for (``int8_accuracy``), or None."""
+
+    @property
+    def trained(self) -> bool:
+        """True where the figure needs training, False where it follows from the architecture."""
+        return self.unit in {"share", "points"}
+
+
+def _cost(name: str) -> Callable[[Trial], float | None]:
+    return lambda trial: trial.costs.get(name)
+
+
+def _score(name: str) -> Callable[[Trial], float | None]:
+    return lambda trial: trial.scores.get(name)
+
+
+#: What the challenge's reference network costs: mcunet-vww2 (55.771 M MACs; 174 kB of SRAM in TinyEngine's table;
+#: its published .tflite has 613,840 B).
+WAKE_VISION_REFERENCE = {"macs": 55_771_000, "sram_bytes": 174_000, "flash_bytes": 613_840}
+#: Accuracy that counts as 1 after normalisation: the published 4th place has 0.75, normalised 0.94.
+WAKE_VISION_ACCURACY = 0.80
+
+
+def wake_vision_score(accuracy: float, macs: float, sram_bytes: float, flash_bytes: float) -> float:
+    """Score of the Wake Vision Challenge's model-centric track: normalised accuracy times deployability, 0..1.
+
+    The organisers publish the terms (flash, RAM, MACs, test accuracy), not every constant. This is the reading that
+    reproduces the published row (github.com/Mohammad-Hallaq/Wake_Vision_Challenge_Model_Centric_Track, README:
+    55,392 B flash, 61,968 B RAM, 3,887,331 MACs -> deployability 0.8; accuracy 0.75 -> 0.94; score 0.78):
+    deployability is 1 minus the mean of the three costs as shares of the reference network's, and accuracy is
+    normalised by 0.80. Use it to rank networks, not to predict a place.
+    """
+    used = {"macs": macs, "sram_bytes": sram_bytes, "flash_bytes": flash_bytes}
+    shares = [min(1.0, used[name] / limit) for name, limit in WAKE_VISION_REFERENCE.items()]
+    return accuracy / WAKE_VISION_ACCURACY * (1.0 - sum(shares) / len(shares))
+
+
+def _wake_vision(trial: Trial) -> float | None:
+    accuracy = trial.accuracy
+    costs = [trial.costs.get(name) for name in ("macs", "sram_bytes", "flash_bytes")]
+    if accuracy is None or any(cost is None for cost in costs):
+        return None
+    macs, sram_bytes, flash_bytes = (float(cost or 0) for cost in costs)
+    return wake_vision_score(accuracy, macs, sram_bytes, flash_bytes)
+
+
+OBJECTIVES: dict[str, Objective] = {
+    objective.name: objective
+    for objective in (
+        Objective("accuracy", True, "share", _score("accuracy")),
+        Objective("int8_accuracy", True, "share", _score("int8_accuracy"), needs="int8_accuracy"),
+        Objective("macs", False, "MACs", _cost("macs")),
+        Objective("sram", False, "B", _cost("sram_bytes")),
+        Objective("flash", False, "B", _cost("flash_bytes")),
+        Objective("params", False, "parameters", _cost("params")),
+        Objective("latency", False, "ms", _cost("latency_ms")),
+        Objective("wake-vision-score", True, "points", _wake_vision),
+    )
+}
+
+
+def objectives(names: Sequence[str]) -> tuple[Objective, ...]:
+    """The objectives of these names; ``accuracy`` is put first where no trained objective is named.
+
+    ``("macs",)`` therefore means accuracy against MACs. Raises UserError for an unknown or repeated name.
+    """
+    for name in names:
+        if name not in OBJECTIVES:
+            near = difflib.get_close_matches(name, OBJECTIVES, n=1, cutoff=0.4)
+            raise UserError(f"unknown objective {name!r}", f'did you mean "{near[0]}"?' if near else f"known: {', '.join(OBJECTIVES)}")
+    if len(set(names)) != len(names):
+        raise UserError(f"an objective is given twice: {', '.join(names)}", "name each once")
+    chosen = tuple(OBJECTIVES[name] for name in names)
+    if not any(objective.trained for objective in chosen):
+        chosen = (OBJECTIVES["accuracy"], *chosen)
+    return chosen

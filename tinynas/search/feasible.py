@@ -1,0 +1,268 @@
+"""Feasible first: which networks of a space fit a budget, drawn before anything is trained.
+
+Genotypes are rows of an integer array (N, genes), canonical (genes that do not act are 0). All is vectorised
+through the batch estimator; nothing here knows Optuna or training.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynas.budget import Budget
+from tinynas.config import format_size
+from tinynas.cost.batch import BatchEstimator
+from tinynas.errors import BudgetError
+from tinynas.space import Genotype, Space
+
+Genotypes = NDArray[np.int64]
+Floats = NDArray[np.float64]
+
+COSTS = ("macs", "params", "weights_bytes", "flash_bytes", "sram_bytes", "latency_ms")
+#: Below this share of fitting draws, rejection is given up and networks are counted instead.
+RARE = 1e-4
+CHUNK = 4096
+
+
+@dataclass(frozen=True)
+class Pool:
+    """Networks that fit: genotypes (N, genes) and their costs (N,) by name; how they were found."""
+
+    genotypes: Genotypes
+    costs: dict[str, Floats]
+    drawn: int
+    """Networks looked at to find these."""
+    share: float
+    """Share of the space that fits: measured, or counted where it is rare."""
+    counted: bool = False
+
+    def __len__(self) -> int:
+        return len(self.genotypes)
+
+    def take(self, rows: Any) -> Pool:
+        """The pool of these rows (index array or mask)."""
+        return Pool(self.genotypes[rows], {name: values[rows] for name, values in self.costs.items()}, self.drawn, self.share, self.counted)
+
+
+class Feasible:
+    """What fits ``budget`` among the networks of ``space`` with ``classes`` outputs.
+
+    ``subspaces`` narrows it to these (resolution, width_mult) choices, by index; ``max_macs`` to what can be trained.
+    """
+
+    def __init__(
+        self, space: Space, classes: int, budget: Budget, *, subspaces: Sequence[tuple[int, int]] = (), max_macs: float | None = None
+    ) -> None:
+        self.space, self.classes, self.budget, self.max_macs = space, classes, budget, max_macs
+        self.subspaces = tuple(subspaces)
+        self._subspaces = np.array(subspaces, dtype=np.int64).reshape(-1, 2)
+        self._choice = [space.gene_index["resolution"], space.gene_index["width_mult"]]
+        self._estimator = BatchEstimator(space, classes, budget.runtime, budget.core, budget.clock_mhz)
+        self.sizes = np.array([len(gene.choices) for gene in space.genes])
+        self._blocks = np.array([gene.block for gene in space.genes])
+        stages = np.array([gene.stage for gene in space.genes])
+        self._depth_gene = np.array([space.gene_index[f"s{s}.depth"] if s >= 0 else 0 for s in stages])
+        self._depths = np.zeros((len(space.genes), int(self.sizes.max())), dtype=np.int64)
+        for index, gene in enumerate(space.genes):
+            if gene.name.endswith(".depth"):
+                self._depths[index, : len(gene.choices)] = gene.choices
+
+    # genotypes --------------------------------------------------------------------------------------
+
+    def canonical(self, genotypes: Genotypes) -> Genotypes:
+        """Rows with every gene that does not act set to 0."""
+        depth = self._depths[self._depth_gene, genotypes[:, self._depth_gene]]
+        return np.where((self._blocks < 0) | (self._blocks < depth), genotypes, 0)
+
+    def draw(self, count: int, rng: np.random.Generator) -> Genotypes:
+        """``count`` canonical genotypes, every choice that acts drawn evenly (as :meth:`Space.draw`)."""
+        rows = rng.integers(0, self.sizes, size=(count, len(self.sizes)))
+        if len(self._subspaces):
+            rows[:, self._choice] = self._subspaces[rng.integers(len(self._subspaces), size=count)]
+        return self.canonical(rows)
+
+    def inside(self, genotypes: Genotypes) -> Genotypes:
+        """Rows with (resolution, width) moved to the nearest sub-space searched."""
+        if not len(self._subspaces):
+            return genotypes
+        rows = genotypes.copy()
+        steps = np.maximum(1, self.sizes[self._choice] - 1)
+        away = np.abs(rows[:, None, self._choice] - self._subspaces[None]) / steps
+        rows[:, self._choice] = self._subspaces[away.sum(axis=2).argmin(axis=1)]
+        return rows
+
+    def costs(self, genotypes: Genotypes) -> dict[str, Floats]:
+        """Costs by name, each (N,); latency is NaN where it is not known."""
+        parts = [self._estimator.estimate(genotypes[i : i + CHUNK]) for i in range(0, len(genotypes), CHUNK)]
+        return {name: np.concatenate([np.asarray(getattr(p, name), dtype=np.float64) for p in parts] or [np.zeros(0)]) for name in COSTS}
+
+    def excess(self, costs: Mapping[str, Floats]) -> Floats:
+        """(N, limits) share over each limit of the budget; unknown costs are infinitely over."""
+        limits = [*self.budget.limits.items(), *([("macs", self.max_macs)] if self.max_macs is not None else [])]
+        columns = [(costs[name] - limit) / limit for name, limit in limits]
+        return np.nan_to_num(np.stack(columns, axis=1), nan=np.inf)
+
+    def fits(self, costs: Mapping[str, Floats]) -> NDArray[np.bool_]:
+        """(N,) whether no limit is exceeded."""
+        return np.asarray((self.excess(costs) <= 0).all(axis=1))
+
+    # the pool ---------------------------------------------------------------------------------------
+
+    def pool(self, count: int, rng: np.random.Generator, *, max_draws: int = 200_000) -> Pool:
+        """``count`` distinct networks that fit, drawn uniformly; fewer where the space holds no more.
+
+        Rejection; where under 0.01 % of the draws fit, networks are counted exactly over the stages and drawn by
+        their numbers. Raises BudgetError, with the limit that binds and the smallest value reached, where none fits.
+        """
+        found: list[Genotypes] = []
+        kept: list[dict[str, Floats]] = []
+        seen: set[bytes] = set()
+        drawn = fitting = 0
+        smallest: Floats | None = None
+        while drawn < max_draws and len(seen) < min(count, self.space.size):
+            rows = self.draw(min(CHUNK, max_draws - drawn), rng)
+            costs = self.costs(rows)
+            excess = self.excess(costs)
+            fit = (excess <= 0).all(axis=1)
+            drawn += len(rows)
+            fitting += int(fit.sum())
+            worst = excess.min(axis=0)
+            smallest = worst if smallest is None else np.minimum(smallest, worst)
+            new = [i for i in np.flatnonzero(fit) if not (rows[i].tobytes() in seen or seen.add(rows[i].tobytes()))]  # type: ignore[func-returns-value]
+            found.append(rows[new])
+            kept.append({name: values[new] for name, values in costs.items()})
+        share = fitting / max(1, drawn)
+        if share < RARE and len(seen) < min(count, self.space.size):
+            from tinynas.search.counting import count_feasible
+
+            counted = count_feasible(self, rng, count)
+            if counted is not None and len(counted):
+                return counted
+        if not fitting:
+            raise self._nothing_fits(drawn, smallest)
+        genotypes = np.concatenate(found)[:count]
+        return Pool(genotypes, {name: np.concatenate([k[name] for k in kept])[:count] for name in COSTS}, drawn, share)
+
+    def _nothing_fits(self, drawn: int, smallest: Floats | None) -> BudgetError:
+        low = self.smallest_network()
+        costs = self.costs(low[None, :])
+        over = {
+            name: (float(costs[name][0]), limit)
+            for name, limit in self.budget.limits.items()
+            if not costs[name][0] <= limit or (smallest is not None and smallest[list(self.budget.limits).index(name)] > 0)
+        }
+        lines = [
+            f"{name}: the smallest network needs {_figure(name, value)}, the limit is {_figure(name, limit)}"
+            for name, (value, limit) in over.items()
+        ]
+        together = "" if over else "; each limit can be met alone, not all together"
+        raise_or_widen = "raise the limit, shrink the reserves, or widen the space downwards (resolution, width_mult, depth)"
+        return BudgetError(
+            f"no network of space {self.space.name!r} fits budget {self.budget.name!r} ({drawn:,} drawn){together}"
+            + "".join(f"\n  - {line}" for line in lines),
+            raise_or_widen,
+        )
+
+    def smallest_network(self) -> NDArray[np.int64]:
+        """The network with the least sum of excess that greedy descent reaches from the smallest choices."""
+        start = [int(np.argmin([_magnitude(choice) for choice in gene.choices])) for gene in self.space.genes]
+        row = self.canonical(np.array([start]))[0]
+        return self._descend(row)
+
+    # repair -----------------------------------------------------------------------------------------
+
+    def neighbours(self, genotype: NDArray[np.int64]) -> Genotypes:
+        """All distinct canonical networks that differ in one gene."""
+        rows = []
+        for gene, size in enumerate(self.sizes):
+            for choice in range(size):
+                if choice != genotype[gene]:
+                    row = genotype.copy()
+                    row[gene] = choice
+                    rows.append(row)
+        if not rows:
+            return np.zeros((0, len(self.sizes)), dtype=np.int64)
+        rows_array = np.unique(self.inside(self.canonical(np.array(rows))), axis=0)
+        return np.asarray(rows_array[(rows_array != genotype).any(axis=1)])
+
+    def repair(self, genotype: NDArray[np.int64], pool: Pool | None = None) -> NDArray[np.int64] | None:
+        """The nearest network that fits: by single changes that shed the most excess, or the pool's nearest.
+
+        None where neither finds one.
+        """
+        row = self._descend(self.inside(genotype[None, :])[0])
+        best = row if bool(self.fits(self.costs(row[None, :]))[0]) else None
+        if pool is not None and len(pool):
+            distance = self.distance(pool.genotypes, genotype)
+            nearest = int(distance.argmin())
+            if best is None or distance[nearest] < self.distance(best[None, :], genotype)[0]:
+                best = pool.genotypes[nearest]
+        return best
+
+    def distance(self, genotypes: Genotypes, genotype: NDArray[np.int64]) -> Floats:
+        """(N,) sum over genes of the difference as a share of the gene's range."""
+        return np.asarray((np.abs(genotypes - genotype) / np.maximum(1, self.sizes - 1)).sum(axis=1))
+
+    def _descend(self, genotype: NDArray[np.int64], steps: int = 64) -> NDArray[np.int64]:
+        row = genotype
+        over = float(np.maximum(self.excess(self.costs(row[None, :])), 0).sum())
+        for _ in range(steps):
+            if over <= 0:
+                break
+            around = self.neighbours(row)
+            if not len(around):
+                break
+            excess = np.maximum(self.excess(self.costs(around)), 0).sum(axis=1)
+            # Among those that fit, the nearest to what was asked for; otherwise the steepest way down.
+            fitting = np.flatnonzero(excess <= 0)
+            best = int(fitting[self.distance(around[fitting], genotype).argmin()]) if len(fitting) else int(excess.argmin())
+            if excess[best] >= over:
+                break
+            row, over = around[best], float(excess[best])
+        return row
+
+    @cached_property
+    def acting(self) -> tuple[int, ...]:
+        """Genes with more than one choice."""
+        return tuple(int(i) for i in np.flatnonzero(self.sizes > 1))
+
+
+def as_genotype(row: Sequence[int] | NDArray[np.int64]) -> Genotype:
+    """A row as a plain tuple."""
+    return tuple(int(x) for x in row)
+
+
+def strata(values: Floats, count: int) -> tuple[float, ...]:
+    """Inner edges that cut log ``values`` into ``count`` bands of equal width."""
+    if not len(values) or values.min() <= 0 or values.min() == values.max():
+        return ()
+    return tuple(float(x) for x in np.geomspace(values.min(), values.max(), count + 1)[1:-1])
+
+
+def band(value: float, edges: Sequence[float]) -> int:
+    """The band of ``value``: 0 for the cheapest."""
+    return sum(value > edge for edge in edges)
+
+
+def stratified(values: Floats, edges: Sequence[float], rng: np.random.Generator) -> list[int]:
+    """All indices, in turn from each band (dearest first, so that the largest are never left out), shuffled within."""
+    bands = [list(rng.permutation(np.flatnonzero([band(v, edges) == b for v in values]))) for b in reversed(range(len(edges) + 1))]
+    order = []
+    while any(bands):
+        order += [int(one.pop()) for one in bands if one]
+    return order
+
+
+def _magnitude(choice: Any) -> float:
+    return float(choice) if isinstance(choice, (int, float)) else float(choice != "gray")
+
+
+def _figure(name: str, value: float) -> str:
+    if name.endswith("_bytes"):
+        return format_size(int(value))
+    return f"{value:,.1f} ms" if name == "latency_ms" else f"{value:,.0f} {name}"

@@ -1,0 +1,175 @@
+"""Space choice, TinyNAS's first stage: which resolutions and widths are worth searching under a budget.
+
+For each (resolution, width multiplier) networks are drawn and costed, and those that fit are kept. Under a memory
+limit, the sub-space whose fitting networks can spend the most MACs holds the most accurate ones (MCUNet,
+arXiv 2007.10319). A front wants good networks at every size, so the rule is applied once for each MACs band: with
+the band's upper edge as a further limit, the sub-spaces with the largest mean MACs are kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynas.budget import Budget
+from tinynas.errors import BudgetError
+from tinynas.search.feasible import Feasible, strata
+from tinynas.space import Space
+
+#: Networks drawn for each sub-space, as in MCUNet.
+DRAWS = 1000
+#: Fewer fitting networks than this say nothing about a sub-space.
+MIN_FITTING = 10
+QUANTILES = tuple(i / 20 for i in range(21))
+
+
+@dataclass(frozen=True)
+class SubSpace:
+    """One (resolution, width multiplier) and what fits of it."""
+
+    resolution: int
+    width_mult: float
+    genes: tuple[int, int]
+    """Their indices in the space."""
+    drawn: int
+    fitting: int
+    mean_macs: float
+    """Of the networks that fit; 0 where none does."""
+    macs_quantiles: tuple[float, ...] = ()
+    """MACs of the networks that fit, at 0 %, 5 %, ..., 100 %: the CDF."""
+    bands: tuple[int, ...] = ()
+    """MACs bands it was chosen for (0 is the cheapest); empty where it was not chosen."""
+
+    @property
+    def share(self) -> float:
+        """Share of the drawn networks that fit."""
+        return self.fitting / max(1, self.drawn)
+
+    @property
+    def chosen(self) -> bool:
+        """True where the search looks here."""
+        return bool(self.bands)
+
+    def to_json(self) -> dict[str, Any]:
+        """A row of ``tinynas spaces --budget B --json``."""
+        return {
+            "resolution": self.resolution,
+            "width_mult": self.width_mult,
+            "drawn": self.drawn,
+            "share": self.share,
+            "mean_macs": self.mean_macs,
+            "macs_quantiles": list(self.macs_quantiles),
+            "bands": list(self.bands),
+            "chosen": self.chosen,
+        }
+
+
+@dataclass(frozen=True)
+class SpaceTable:
+    """The sub-spaces of one space under one budget, the largest mean MACs first."""
+
+    space: str
+    budget: str
+    rows: tuple[SubSpace, ...]
+
+    def to_json(self) -> list[dict[str, Any]]:
+        """Rows of ``tinynas spaces --budget B --json``."""
+        return [row.to_json() for row in self.rows]
+
+    @property
+    def chosen(self) -> tuple[SubSpace, ...]:
+        """The sub-spaces that a search looks at."""
+        return tuple(row for row in self.rows if row.chosen)
+
+    def explain(self) -> str:
+        """One sentence for people: what was chosen and why."""
+        top = max(self.chosen, key=lambda row: (max(row.bands), row.mean_macs))
+        shown = ", ".join(
+            f"{row.resolution}px x{row.width_mult:g}" for row in sorted(self.chosen, key=lambda r: (r.resolution, r.width_mult))
+        )
+        return (
+            f"{len(self.chosen)} of {len(self.rows)} (resolution, width) sub-spaces of {self.space}: {shown}. "
+            f"At {top.resolution}px x{top.width_mult:g} the networks that fit have the most MACs ({top.mean_macs / 1e6:.1f} M on average, "
+            f"{top.share:.0%} fit); the others lead at smaller sizes."
+        )
+
+    def text(self) -> str:
+        """The table for a terminal."""
+        lines = [f"{'resolution':>10} {'width':>6} {'fit':>6} {'mean MACs':>10} {'median':>8} {'largest':>8}  searched for"]
+        for row in self.rows:
+            quantiles = [f"{q / 1e6:.2f} M" for q in (row.macs_quantiles[10], row.macs_quantiles[-1])] if row.macs_quantiles else ["-", "-"]
+            bands = ", ".join(f"band {band + 1}" for band in row.bands)
+            mean = f"{row.mean_macs / 1e6:.2f} M" if row.fitting else "-"
+            lines.append(
+                f"{row.resolution:>10} {row.width_mult:>6g} {row.share:>6.0%} {mean:>10} {quantiles[0]:>8} {quantiles[1]:>8}  {bands}"
+            )
+        return "\n".join([*lines, "", self.explain()])
+
+
+def rank_spaces(
+    space: Space,
+    budget: Budget,
+    *,
+    classes: int = 2,
+    seed: int = 0,
+    draws: int = DRAWS,
+    bands: int = 4,
+    keep: int = 3,
+    max_resolution: int | None = None,
+    max_macs: float | None = None,
+) -> SpaceTable:
+    """Every sub-space of ``space`` under ``budget``, the largest mean MACs first; those to search carry their bands.
+
+    ``max_resolution`` and ``max_macs`` leave out what the images or the time do not support. Raises BudgetError
+    where nothing fits.
+    """
+    feasible = Feasible(space, classes, budget)
+    res_gene, width_gene = space.gene_index["resolution"], space.gene_index["width_mult"]
+    rng = np.random.default_rng((seed, 0x5BACE))
+    rows, fitting = [], []
+    for r, resolution in enumerate(space.resolution):
+        for w, width in enumerate(space.width_mult):
+            genotypes = feasible.draw(draws, rng)
+            genotypes[:, res_gene], genotypes[:, width_gene] = r, w
+            costs = feasible.costs(genotypes)
+            fits = feasible.fits(costs)
+            if max_macs is not None:
+                fits &= costs["macs"] <= max_macs
+            if max_resolution is not None and resolution > max_resolution:
+                fits &= False
+            macs = costs["macs"][fits]
+            quantiles = tuple(float(x) for x in np.quantile(macs, QUANTILES)) if len(macs) else ()
+            rows.append(SubSpace(resolution, width, (r, w), draws, len(macs), float(macs.mean()) if len(macs) else 0.0, quantiles))
+            fitting.append(macs)
+    if not any(len(macs) for macs in fitting):
+        # The pool says which limit binds; an image or time limit that leaves nothing is lifted instead.
+        if max_resolution is not None or max_macs is not None:
+            return rank_spaces(space, budget, classes=classes, seed=seed, draws=draws, bands=bands, keep=keep)
+        feasible.pool(1, rng)
+        raise BudgetError(f"no network of space {space.name!r} drawn for the space choice fits budget {budget.name!r}", "raise its limits")
+    chosen = _choose(fitting, bands, keep)
+    rows = [replace(row, bands=tuple(chosen.get(i, ()))) for i, row in enumerate(rows)]
+    return SpaceTable(space.name, budget.name, tuple(sorted(rows, key=lambda row: -row.mean_macs)))
+
+
+def _choose(fitting: Sequence[NDArray[np.float64]], bands: int, keep: int) -> dict[int, list[int]]:
+    everything = np.concatenate(list(fitting))
+    limits = [*strata(everything, bands), float(everything.max())]
+    chosen: dict[int, list[int]] = {}
+    for index, limit in enumerate(limits):
+        lower = limits[index - 1] if index else 0.0
+        means = {}
+        for i, macs in enumerate(fitting):
+            under = macs[macs <= limit]
+            if len(under) >= MIN_FITTING and (under > lower).sum() >= MIN_FITTING // 2:
+                means[i] = float(under.mean())
+        for i in sorted(means, key=lambda i: -means[i])[:keep]:
+            chosen.setdefault(i, []).append(index)
+    if not chosen:
+        best = max(range(len(fitting)), key=lambda i: float(fitting[i].mean()) if len(fitting[i]) else 0.0)
+        chosen[best] = [len(limits) - 1]
+    return chosen

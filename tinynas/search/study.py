@@ -1,0 +1,401 @@
+"""The study: Optuna's record of every training, and what follows from it.
+
+Every Optuna trial is one training of one network to one rung, or one proposal that was refused. Optuna's storage
+is the truth; ``trials.jsonl`` is written from it, one line each time a network's record changes, and is mended
+from it after a kill. Trainings of one network share the user attribute ``net``.
+
+Several processes, on one machine or many, work on one study. Decisions are taken under a lock (milliseconds);
+training is not. A process holds a lock on a file of its own for as long as it lives, so its death is known at
+once, on any machine that shares the folder: its training is handed to the next one that asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import socket
+import time
+import uuid
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any, cast
+
+import optuna
+from optuna.distributions import IntDistribution
+from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from tinynas.errors import MissingExtraError, RunError, UserError
+from tinynas.objectives import Objective
+from tinynas.records import Trial
+from tinynas.runs import Run
+from tinynas.search.schedule import Net, Result
+from tinynas.space import Space
+
+#: A training that took its worker with it this often is given up (out of memory, say).
+MAX_RETRIES = 3
+HEARTBEAT_SECONDS = 10
+GRACE_SECONDS = 60
+
+
+@dataclass(frozen=True)
+class Job:
+    """A training to do: ``number`` is Optuna's, ``proposal`` ours."""
+
+    number: int
+    net: str
+    proposal: int
+    genotype: tuple[int, ...]
+    source: str
+    parent: str | None
+    rung: int
+    retries: int = 0
+
+
+@dataclass
+class Ledger:
+    """Everything that is known, read from the study."""
+
+    nets: dict[str, Net] = field(default_factory=dict)
+    genotypes: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    """Of each network."""
+    records: dict[int, Trial] = field(default_factory=dict)
+    """The latest record of each proposal."""
+    waiting: int = 0
+    refused: int = 0
+    """Infeasible and duplicate proposals in a row, at the end."""
+
+    @property
+    def proposals(self) -> int:
+        """The next proposal's number."""
+        return 1 + max([*self.records, *(net.number for net in self.nets.values())], default=-1)
+
+
+def distributions(space: Space) -> dict[str, IntDistribution]:
+    """Optuna's view of the space: one integer a gene that has a choice."""
+    return {gene.name: IntDistribution(0, len(gene.choices) - 1) for gene in space.genes if len(gene.choices) > 1}
+
+
+class Study:
+    """The study of ``run``. Make it with :meth:`open`; several processes may have it open."""
+
+    def __init__(self, run: Run, study: optuna.Study, space: Space, goals: Sequence[Objective]) -> None:
+        self.run, self.optuna, self.space, self.goals = run, study, space, tuple(goals)
+        self.distributions = distributions(space)
+        self._lock_file = run.state_dir() / "study.lock"
+        self._member: IO[bytes] | None = None
+        self.member = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
+
+    @classmethod
+    def open(cls, run: Run, space: Space, goals: Sequence[Objective], storage: str | None, sampler: optuna.samplers.BaseSampler) -> Study:
+        """Open or begin the study. Raises UserError where the storage cannot be reached, RunError where it is of another kind."""
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        run.state_dir().mkdir(parents=True, exist_ok=True)
+        backend = _storage(run, storage)
+        name = f"tinynas-{_study_key(run)}" if storage else run.name
+        directions = [StudyDirection.MAXIMIZE if goal.maximize else StudyDirection.MINIMIZE for goal in goals]
+        with file_lock(run.state_dir() / "study.lock"), database_errors(storage):
+            study = optuna.create_study(study_name=name, storage=backend, sampler=sampler, directions=directions, load_if_exists=True)
+            if study.directions != directions:
+                raise RunError(
+                    f"{run.path}: was searched for other objectives", "continue it with the same --objective, or start a new run"
+                )
+            if study.metric_names != [goal.name for goal in goals]:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+                    study.set_metric_names([goal.name for goal in goals])
+                study.set_user_attr("made_by", "tinynas")
+        return cls(run, study, space, goals)
+
+    # locks ------------------------------------------------------------------------------------------
+
+    @contextlib.contextmanager
+    def deciding(self) -> Iterator[None]:
+        """Hold the study's lock: one process decides at a time."""
+        with file_lock(self._lock_file):
+            yield
+
+    def join(self) -> None:
+        """Be known as alive until the process ends, however it ends."""
+        folder = self.run.state_dir() / "members"
+        folder.mkdir(parents=True, exist_ok=True)
+        self._member = (folder / self.member).open("wb")
+        _flock(self._member, blocking=True)
+
+    def leave(self) -> None:
+        """Be known as gone."""
+        if self._member is not None:
+            self._member.close()
+            self._member = None
+        with contextlib.suppress(OSError):
+            (self.run.state_dir() / "members" / self.member).unlink()
+
+    def alive(self, member: str) -> bool:
+        """True while the process that joined as ``member`` lives."""
+        if member == self.member:
+            return True
+        path = self.run.state_dir() / "members" / member
+        try:
+            with path.open("rb+") as file:
+                free = _flock(file, blocking=False)
+        except OSError:
+            return False
+        if free:
+            with contextlib.suppress(OSError):
+                path.unlink()
+        return not free
+
+    # reading ----------------------------------------------------------------------------------------
+
+    def trials(self) -> list[FrozenTrial]:
+        """Optuna's trials by number (not to be changed)."""
+        return list(self.optuna.get_trials(deepcopy=False))
+
+    def ledger(self) -> Ledger:
+        """What the study knows now."""
+        ledger = Ledger()
+        for trial in self.trials():
+            attrs = trial.user_attrs
+            if trial.state == TrialState.WAITING:
+                ledger.waiting += 1
+            if "net" not in attrs or "proposal" not in attrs:
+                continue
+            if "record" in attrs:
+                record = Trial.from_json(json.loads(attrs["record"]))
+                ledger.records[record.number] = record
+                if record.state in ("infeasible", "duplicate"):
+                    ledger.refused += 1
+                    continue
+            ledger.refused = 0
+            net = ledger.nets.get(attrs["net"])
+            if net is None:
+                net = ledger.nets[attrs["net"]] = Net(attrs["net"], attrs["proposal"], float(attrs["cost"]))
+                ledger.genotypes[net.id] = tuple(attrs["genotype"])
+            if trial.state in (TrialState.RUNNING, TrialState.WAITING):
+                net.busy = True
+            elif "result" in attrs:
+                outcome = json.loads(attrs["result"])
+                result = Result(outcome["epochs"], outcome["images"], outcome["scores"])
+                if outcome["rung"] > net.rung:
+                    net.results.append(result)
+                elif net.results:
+                    net.results[-1] = result
+            elif trial.state == TrialState.FAIL and attrs.get("given_up"):
+                net.failed = True
+        return ledger
+
+    # writing ----------------------------------------------------------------------------------------
+
+    def claim_waiting(self) -> tuple[optuna.Trial, dict[str, Any]]:
+        """Take the oldest waiting training; only under the lock and where one waits."""
+        trial = self.optuna.ask(self.distributions)
+        trial.set_user_attr("owner", self.member)
+        return trial, dict(trial.user_attrs)
+
+    def begin(self, genotype: Sequence[int], attrs: Mapping[str, Any], constraints: Mapping[str, float]) -> optuna.Trial:
+        """A new Optuna trial of this genotype, running and owned by this process; only under the lock and where none waits."""
+        self.optuna.enqueue_trial(self.params(genotype), user_attrs={**attrs, "genotype": list(genotype), "owner": self.member})
+        trial = self.optuna.ask(self.distributions)
+        for name, value in constraints.items():
+            trial.set_constraint(name, min(value, 1e6))
+        return trial
+
+    def params(self, genotype: Sequence[int]) -> dict[str, int]:
+        """Optuna parameters of a genotype."""
+        return {gene.name: int(index) for gene, index in zip(self.space.genes, genotype, strict=True) if gene.name in self.distributions}
+
+    def genotype(self, params: Mapping[str, int]) -> tuple[int, ...]:
+        """The canonical genotype of Optuna parameters."""
+        return self.space.canonical([int(params.get(gene.name, 0)) for gene in self.space.genes])
+
+    def refuse(self, trial: optuna.Trial, record: Trial, values: Sequence[float] | None = None) -> None:
+        """Record a proposal that is not trained: infeasible (pruned, or told ``values``), or a duplicate (told the known values)."""
+        trial.set_user_attr("record", json.dumps(record.to_json()))
+        known = self.values(record) if record.state == "duplicate" else values
+        if known is not None:
+            self.optuna.tell(trial, known)
+        else:
+            self.optuna.tell(trial, state=TrialState.PRUNED)
+        self.run.append_trial(record)
+
+    def finish(self, number: int, record: Trial, outcome: Mapping[str, Any]) -> None:
+        """Record a training that reached a rung."""
+        trial_id = self._id(number)
+        storage = self._storage
+        for key, value in {
+            **{f"score:{k}": v for k, v in record.scores.items()},
+            **{f"cost:{k}": v for k, v in record.costs.items()},
+        }.items():
+            storage.set_trial_user_attr(trial_id, key, value)
+        storage.set_trial_user_attr(trial_id, "result", json.dumps(outcome))
+        storage.set_trial_user_attr(trial_id, "record", json.dumps(record.to_json()))
+        values = self.values(record)
+        if values is None:
+            self.optuna.tell(number, state=TrialState.PRUNED)
+        else:
+            self.optuna.tell(number, values)
+        self.run.append_trial(record)
+
+    def give_up(self, number: int, record: Trial) -> None:
+        """Record a training that failed for good."""
+        trial_id = self._id(number)
+        self._storage.set_trial_user_attr(trial_id, "given_up", True)
+        self._storage.set_trial_user_attr(trial_id, "record", json.dumps(record.to_json()))
+        self.optuna.tell(number, state=TrialState.FAIL)
+        self.run.append_trial(record)
+
+    def hand_back(self, number: int, *, count_retry: bool = False) -> None:
+        """Put a training that was cut off back into the queue."""
+        trial = next(t for t in self.trials() if t.number == number)
+        attrs = {key: value for key, value in trial.user_attrs.items() if key not in ("owner", "result", "record")}
+        attrs["retries"] = int(attrs.get("retries", 0)) + count_retry
+        attrs["retry_of"] = number
+        self.optuna.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        self.optuna.enqueue_trial(trial.params, user_attrs=attrs)
+
+    def reclaim(self) -> list[str]:
+        """Hand back the trainings of processes that died; the ids of their networks. Only under the lock."""
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            fail_stale_trials(self.optuna)
+        reclaimed = []
+        alive: dict[str, bool] = {self.member: True}
+        for trial in self.trials():
+            if trial.state != TrialState.RUNNING:
+                continue
+            owner = trial.user_attrs.get("owner")
+            if owner is not None:
+                alive.setdefault(owner, self.alive(owner))
+            if owner is None or not alive[owner]:
+                if "net" not in trial.user_attrs:
+                    # Killed between Optuna's ask and our first note: the proposal was never made.
+                    self.optuna.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+                    continue
+                self.hand_back(trial.number, count_retry=True)
+                reclaimed.append(str(trial.user_attrs["net"]))
+        return reclaimed
+
+    def mend(self) -> None:
+        """Write the records that a kill kept out of trials.jsonl. Only under the lock."""
+        written = {trial.number: trial for trial in self.run.trials()}
+        for number, record in sorted(self.ledger().records.items()):
+            known = written.get(number)
+            if known is None or (known != record and known.images <= record.images and known.state != "stopped"):
+                self.run.append_trial(record)
+
+    def heartbeat(self, number: int) -> None:
+        """Tell a database storage that the training goes on."""
+        if self.needs_heartbeat:
+            cast(RDBStorage, self._storage).record_heartbeat(self._id(number))
+
+    @property
+    def needs_heartbeat(self) -> bool:
+        """True where the storage is a database."""
+        # Optuna wraps a database in a cache.
+        return isinstance(getattr(self._storage, "_backend", None), RDBStorage)
+
+    def values(self, record: Trial) -> list[float] | None:
+        """The objectives' values of a record, or None where one is not known."""
+        values = [goal.of(record) for goal in self.goals]
+        return None if any(value is None for value in values) else [float(cast(float, value)) for value in values]
+
+    @property
+    def _storage(self) -> BaseStorage:
+        return cast(BaseStorage, self.optuna._storage)
+
+    def _id(self, number: int) -> int:
+        return int(self._storage.get_trial_id_from_study_id_trial_number(self.optuna._study_id, number))
+
+
+def _storage(run: Run, url: str | None) -> BaseStorage:
+    if url is None:
+        path = str(run.journal_file)
+        return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+    if "://" not in url:
+        raise UserError(f"--storage {url}: is not a database URL", "write postgresql://user:password@host/database, or leave it out")
+    with database_errors(url), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        try:
+            return RDBStorage(
+                url,
+                engine_kwargs={"pool_pre_ping": True},
+                heartbeat_interval=HEARTBEAT_SECONDS,
+                grace_period=GRACE_SECONDS,
+                heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
+            )
+        except (ModuleNotFoundError, ImportError) as error:
+            raise MissingExtraError(f"--storage {_shown(url)}: {error}", "pip install 'tinynas[postgresql]'") from None
+
+
+@contextlib.contextmanager
+def database_errors(url: str | None) -> Iterator[None]:
+    """A database that cannot be reached is the user's to mend."""
+    if url is None:
+        yield
+        return
+    import sqlalchemy.exc
+
+    try:
+        yield
+    except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
+        cause = str(error.__cause__ or error).strip().splitlines()[0]
+        raise UserError(
+            f"--storage {_shown(url)}: {cause}",
+            "check that the server runs and the URL is right, then continue with --resume; nothing finished is lost",
+        ) from None
+
+
+def _shown(url: str) -> str:
+    # A password has no place in messages and logs.
+    scheme, _, rest = url.partition("://")
+    login, at, place = rest.rpartition("@")
+    return f"{scheme}://{login.partition(':')[0]}{at}{place}"
+
+
+def _study_key(run: Run) -> str:
+    # A run keeps its study's name wherever its folder is moved or mounted.
+    path = run.state_dir() / "study_name"
+    if not path.exists():
+        from tinynas.runs import write_atomic
+
+        write_atomic(path, f"{run.name}-{uuid.uuid4().hex[:8]}")
+    return path.read_text(encoding="utf-8").strip()
+
+
+@contextlib.contextmanager
+def file_lock(path: Path) -> Iterator[None]:
+    """An exclusive lock on ``path`` that the kernel drops with the process."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as file:
+        _flock(file, blocking=True)
+        yield
+
+
+def _flock(file: IO[bytes], *, blocking: bool) -> bool:
+    try:
+        import fcntl
+    except ImportError:
+        return _flock_windows(file, blocking=blocking)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _flock_windows(file: IO[bytes], *, blocking: bool) -> bool:
+    msvcrt: Any = __import__("msvcrt")
+    while True:
+        try:
+            file.seek(0)
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+            return True
+        except OSError:
+            if not blocking:
+                return False
+            time.sleep(0.05)

@@ -1,0 +1,160 @@
+"""One training job of the search: continue a network to a rung, and measure it. Knows Trainer, not Optuna."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from tinynas.arch import Arch
+from tinynas.errors import RunError
+from tinynas.graph import lower
+from tinynas.train import Diverged, Recipe, Trainer
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from tinynas.data import ImageData, Split
+
+#: Images that calibrate the quantisation of an int8 objective.
+CALIBRATION_IMAGES = 200
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a job came to; ``scores`` is empty where not one epoch was finished."""
+
+    epochs: int
+    images: int
+    scores: dict[str, float]
+    seconds: float
+    new_images: int
+    """Images trained on in this job."""
+    failure: str | None = None
+
+
+class Trainings:
+    """Trains the networks of one search on one data set."""
+
+    def __init__(self, data: ImageData, recipe: Recipe, seed: int, state_dir: Path, *, int8: bool = False, inherit: bool = False) -> None:
+        self.data, self.recipe, self.seed, self.state_dir, self.int8, self.inherit = data, recipe, seed, state_dir, int8, inherit
+        self._splits: dict[tuple[str, int, int, int], Split] = {}
+
+    def split(self, name: Literal["train", "val"], arch: Arch) -> Split:
+        """The mapped split at the resolution of ``arch``."""
+        key = (name, arch.height, arch.width, arch.channels)
+        if key not in self._splits:
+            self._splits[key] = self.data.split(name, arch.height, arch.width, arch.channels)
+        return self._splits[key]
+
+    def state_file(self, net_id: str) -> Path:
+        """The resumable state of a network's proxy training."""
+        return self.state_dir / f"{net_id}.safetensors"
+
+    def trainer(self, arch: Arch, parent: str | None = None) -> Trainer:
+        """A trainer of ``arch``, continued from its saved state where there is one."""
+        graph = lower(arch)
+        path = self.state_file(arch.id)
+        weights = self._inherited(arch, parent) if self.inherit and parent and not path.exists() else None
+        trainer = Trainer(graph, self.split("train", arch), self.split("val", arch), self.recipe, seed=self.seed, weights=weights)
+        if path.exists():
+            try:
+                trainer.load(path)
+            except RunError:
+                # Damaged by a kill or of an older recipe: the training is deterministic, so it is simply done again.
+                path.unlink(missing_ok=True)
+                return self.trainer(arch, parent)
+        return trainer
+
+    def train(
+        self,
+        arch: Arch,
+        until_epoch: int,
+        *,
+        parent: str | None = None,
+        deadline: float | None = None,
+        on_epoch: Callable[[int, float], None] | None = None,
+    ) -> Outcome:
+        """Continue ``arch`` to ``until_epoch`` or the deadline (``time.monotonic()``), save its state, measure it."""
+        started = time.monotonic()
+        trainer = self.trainer(arch, parent)
+        before = sum(m.images for m in trainer.history)
+        try:
+            trainer.run(until_epoch, on_epoch and (lambda m: on_epoch(m.epoch, m.val_accuracy)), deadline)
+        except Diverged as error:
+            return Outcome(trainer.epoch, before, {}, time.monotonic() - started, 0, error.message)
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            return Outcome(trainer.epoch, before, {}, time.monotonic() - started, 0, f"out of memory: {str(error).splitlines()[0]}")
+        images = sum(m.images for m in trainer.history)
+        if images > before:
+            trainer.save(self.state_file(arch.id))
+        scores: dict[str, float] = {}
+        if trainer.history:
+            last = trainer.history[-1]
+            scores = {
+                "accuracy": last.val_accuracy,
+                "val_loss": last.val_loss,
+                "train_accuracy": last.train_accuracy,
+                "loss_sum": sum(m.loss for m in trainer.history),
+            }
+            if self.int8:
+                scores["int8_accuracy"] = self._int8_accuracy(trainer, arch)
+        return Outcome(trainer.epoch, images, scores, time.monotonic() - started, images - before)
+
+    def _inherited(self, arch: Arch, parent: str) -> dict[str, Tensor] | None:
+        from tinynas.model import Network, read_tensors
+
+        path = self.state_file(parent)
+        if not path.exists():
+            return None
+        tensors, _ = read_tensors(path)
+        known = {key.removeprefix("raw."): value for key, value in tensors.items() if key.startswith("raw.")}
+        own = Network(lower(arch), seed=self.seed).state_dict()
+        return {key: known[key] if key in known and known[key].shape == value.shape else value for key, value in own.items()}
+
+    def _int8_accuracy(self, trainer: Trainer, arch: Arch) -> float:
+        import numpy as np
+        import torch
+
+        from tinynas.model import normalise
+        from tinynas.quantize import FakeQuantNetwork, fold, quantize
+
+        calibration = self.split("train", arch).subset(CALIBRATION_IMAGES, self.seed)
+        network = FakeQuantNetwork(quantize(fold(trainer.network), np.asarray(calibration.images)))
+        val = self.split("val", arch)
+        correct = 0
+        with torch.inference_mode():
+            for start in range(0, len(val.labels), 256):
+                images = torch.from_numpy(np.ascontiguousarray(val.images[start : start + 256]))
+                predicted = network(normalise(images)).argmax(1).numpy()
+                correct += int((predicted == val.labels[start : start + 256]).sum())
+        return correct / len(val.labels)
+
+
+def seconds_per_image(trainings: Trainings, arch: Arch, *, seconds: float = 1.0) -> float:
+    """Measured training seconds of one image of ``arch`` on this machine, one thread; about ``seconds`` of work."""
+    import numpy as np
+
+    from tinynas.data import Split
+
+    split = trainings.split("train", arch)
+    batch = min(trainings.recipe.batch_size, len(split.labels))
+    rows = np.sort(np.random.default_rng(trainings.seed).permutation(len(split.labels))[: 2 * batch])
+    few = Split(np.asarray(split.images[rows]), split.labels[rows], tuple(split.names[int(i)] for i in rows))
+    tiny = Split(few.images[:2], few.labels[:2], few.names[:2])
+    recipe = trainings.recipe.model_copy(update={"subset": 0, "epoch_images": batch, "epochs": 1000, "schedule": "constant"})
+    trainer = Trainer(lower(arch), few, tiny, recipe, seed=trainings.seed)
+    trainer.run(1)
+    best = float("inf")
+    started = time.monotonic()
+    while time.monotonic() - started < seconds:
+        before = time.monotonic()
+        trainer.run(trainer.epoch + 1)
+        best = min(best, (time.monotonic() - before) / batch)
+        if trainer.epoch >= 12:
+            break
+    return best
