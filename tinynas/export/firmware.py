@@ -100,7 +100,14 @@ class ModelFacts:
     @property
     def input_rotation(self) -> int:
         """Degrees by which images must be turned before the network: 0 or 180."""
-        return int(self.metadata.get("input_rotation", 0))
+        rotation = self.metadata.get("input_rotation", 0)
+        return rotation if isinstance(rotation, int) else 0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Class names from the metadata; empty where the file has none."""
+        labels = self.metadata.get("labels", ())
+        return tuple(str(label) for label in labels) if isinstance(labels, list) else ()
 
 
 @dataclass(frozen=True)
@@ -246,7 +253,7 @@ def pixel_table(facts: ModelFacts) -> npt.NDArray[Any]:
 def build_firmware(
     model: bytes,
     *,
-    labels: Sequence[str],
+    labels: Sequence[str] | None = None,
     images: npt.NDArray[np.uint8],
     arena: ArenaFigures,
     expected: npt.NDArray[Any] | None = None,
@@ -255,6 +262,7 @@ def build_firmware(
 ) -> dict[str, bytes]:
     """Relative path -> content of every file of the folder.
 
+    ``labels`` where None are those of the file's metadata.
     ``images`` are two upright uint8 (2, H, W, C) images of the input's size for the self-test; ``expected`` their
     outputs (2, classes) in the file's type, by TFLM's kernels (computed here where None). ``rotation`` (0 or 180)
     overrides what the file's metadata says. ``name`` becomes the C++ namespace and the library's name.
@@ -262,6 +270,7 @@ def build_firmware(
     """
     facts = read_facts(model)
     rotation = facts.input_rotation if rotation is None else rotation
+    labels = facts.labels if labels is None else labels
     _check_inputs(facts, labels, images, rotation)
     if expected is None:
         expected = tflm_outputs(model, np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8))
@@ -279,7 +288,7 @@ def write_firmware(
     folder: Path,
     model: bytes,
     *,
-    labels: Sequence[str],
+    labels: Sequence[str] | None = None,
     images: npt.NDArray[np.uint8],
     arena: ArenaFigures | None = None,
     expected: npt.NDArray[Any] | None = None,

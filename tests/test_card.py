@@ -1,0 +1,190 @@
+"""The model card: every figure comes from a record, what no record holds is unknown, and its code runs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+
+from tinynas.arch import load_arch
+from tinynas.export.card import _interval, model_card
+from tinynas.records import Artifact, Promoted
+
+ARCH = load_arch("mcunet-tiny2")
+PROMOTED = Promoted(
+    id=ARCH.id,
+    epochs=40,
+    best_epoch=37,
+    val_accuracy=0.8512,
+    test_accuracy=0.8437,
+    test_images=960,
+    seconds=342.4,
+    seed=7,
+    recipe={"epochs": 40, "lr": 0.003, "loss": "ce", "augment": {"kind": "light", "flip": True}},
+    confusion=((400, 60), (90, 410)),
+)
+REPORT: dict[str, Any] = {
+    "accuracy": {"float": 0.8437, "int8": 0.8417, "split": "test"},
+    "agreement": {"overall": 0.9875, "per_class": {"no_person": 0.99, "person": 0.985}},
+    "flash_bytes": {"estimated": 84288, "measured": 84288},
+    "arena_bytes": {"estimated": 33210, "measured": 33216},
+    "kernels": "TFLM reference (tflite-micro)",
+    "confusion": [[398, 62], [90, 410]],
+}
+ARTIFACT = Artifact(id=ARCH.id, file="model_int8.tflite", format="tflite", sha256="ab" * 32, report=REPORT)
+COSTS = {
+    "tflm": {"macs": 1_674_512, "params": 39_018, "flash_bytes": 84_288, "sram_bytes": 33_210, "latency_ms": None},
+    "tflm-cmsis-nn": {"macs": 1_674_512, "params": 39_018, "flash_bytes": 84_288, "sram_bytes": 34_001, "latency_ms": 123.456},
+}
+
+
+def full(**changes: Any) -> str:
+    options: dict[str, Any] = {
+        "labels": ("no_person", "person"),
+        "promoted": PROMOTED,
+        "artifact": ARTIFACT,
+        "costs": COSTS,
+        "data": {
+            "name": "person64",
+            "fingerprint": "c0ffee",
+            "splits": {"train": 7680, "val": 480, "test": 960},
+            "notes": ["validation was carved from train"],
+        },
+        "budget": {"name": "stm32f746", "board": "Discovery", "runtime": "tflm", "limits": {"sram_bytes": 262_144, "macs": 5_000_000}},
+        "environment": {"python": "3.11.7", "platform": "Linux", "versions": {"torch": "2.13.0"}},
+        "firmware": True,
+        **changes,
+    }
+    return model_card(ARCH, **options)
+
+
+def test_every_figure_of_the_records_is_there() -> None:
+    card = full()
+    for figure in (
+        "84.4 %",  # float, test
+        "85.1 %",  # float, validation
+        "84.2 %",  # int8
+        "98.8 %",  # agreement
+        "99.0 %",
+        "84,288 B (82.3 KiB)",
+        "33,216 B",
+        "33,210 B",
+        "1,674,512",
+        "123.5 ms",
+        "best by validation: 37",
+        "342 s",
+        "960",
+        "augment kind | light",
+        "validation was carved from train",
+        "sram_bytes 262,144 B",
+        "macs 5,000,000",
+        "c0ffee",
+        "abab",
+        "TFLM reference (tflite-micro)",
+    ):
+        assert figure in card, figure
+    assert "**no_person** | 400 | 60 | 87.0 %" in card
+    assert "**person** | 90 | 410 | 82.0 %" in card
+    assert "**no_person** | 398 | 62 | 86.5 %" in card
+    assert "`tflm` | 1,674,512 | 39,018 | 84,288 B (82.3 KiB) | 33,210 B (32.4 KiB) | unknown (no evidence)" in card
+
+
+def test_the_same_records_give_the_same_text_and_valid_tables() -> None:
+    assert full() == full()
+    for card in (full(), model_card(ARCH)):
+        block: list[str] = []
+        for line in [*card.splitlines(), ""]:
+            if line.startswith("|"):
+                block.append(line)
+            elif block:
+                columns = {len(re.findall(r"(?<!\\)\|", row)) for row in block}
+                assert len(columns) == 1, block
+                assert set(block[1]) <= set("|-")
+                block = []
+        assert card.endswith("\n")
+        assert "None" not in card
+        assert not re.search(r"\bnan\b", card)
+
+
+def test_what_is_not_known_is_said_to_be_unknown() -> None:
+    card = model_card(ARCH)
+    sections = dict(re.findall(r"## (.+?)\n\n(.*?)(?=\n## |\Z)", card, flags=re.DOTALL))
+    assert set(sections) >= {"Intended use", "Data", "Training", "Results", "Costs", "Limits", "Licences", "How to run", "Provenance"}
+    for title in ("Data", "Training", "Results", "Costs", "Licences", "Provenance"):
+        assert "nknown" in sections[title], title
+    results = sections["Results"]
+    assert not re.search(r"\d %(?! interval)", results.replace("95 % interval", "")), results  # no figure from nowhere
+    assert "has not been measured" in sections["Limits"]
+    assert "How the weights came about is unknown" in sections["Limits"]
+    assert "| Weights | unknown |" in sections["Licences"]
+    assert "tinynas export --format tflite,c" in sections["How to run"]
+
+
+def test_licences_are_given_by_the_publisher() -> None:
+    card = full(licences={"weights": "CC-BY-4.0", "data": "ImageNet terms: research only"})
+    front = yaml.safe_load(card.split("---")[1])
+    assert front["license"] == "CC-BY-4.0"
+    assert front["pipeline_tag"] == "image-classification"
+    assert "| Data | ImageNet terms: research only |" in card
+    assert yaml.safe_load(full(licences={"weights": 'odd: "one"'}).split("---")[1])["license"] == "odd:  one "
+
+
+def test_many_classes_show_the_most_frequent_mistakes() -> None:
+    n = 30
+    matrix = np.eye(n, dtype=int) * 10
+    matrix[3, 5], matrix[7, 1], matrix[8, 8] = 9, 4, 0
+    labels = [f"k{i}" for i in range(n)]
+    promoted = Promoted.from_json({**PROMOTED.to_json(), "confusion": tuple(map(tuple, matrix.tolist()))})
+    card = full(promoted=promoted, labels=labels, artifact=None)
+    assert "The most frequent mistakes of 30 classes." in card
+    assert card.index("| k3 | k5 | 9 |") < card.index("| k7 | k1 | 4 |")
+    assert card.count("| k3 |") == 1
+
+
+def test_a_class_without_images_has_no_recall() -> None:
+    promoted = Promoted.from_json({**PROMOTED.to_json(), "confusion": ((5, 1), (0, 0))})
+    assert "**person** | 0 | 0 | unknown" in full(promoted=promoted)
+
+
+def test_wilson_interval_by_its_definition() -> None:
+    """The ends p of the interval solve |p - x| = z sqrt(p (1 - p) / n)."""
+    low, high = (float(part) / 100 for part in re.findall(r"[\d.]+", _interval(0.8437, 960)))
+    for end in (low, high):
+        assert abs(abs(end - 0.8437) - 1.96 * (end * (1 - end) / 960) ** 0.5) < 6e-4
+    assert _interval(1.0, 50).endswith("100.0 %")
+    assert _interval(None, 960) == _interval(0.5, None) == "unknown"
+
+
+def test_odd_names_break_nothing() -> None:
+    card = full(labels=("a|b", "<script>`x`"), name="my *net*\n# x")
+    assert "# my \\*net\\* # x" in card
+    assert "a\\|b" in card
+    assert "<script>" not in card.replace("\\<script\\>", "").split("```")[0]
+
+
+@pytest.mark.parametrize("rotation", [0, 180])
+def test_the_code_of_the_card_runs(tmp_path: Path, rotation: int) -> None:
+    """The host example on a real file prints the class that TFLM's kernels give for the (turned) image."""
+    import cv2
+    from test_firmware import tiny_model
+
+    from tinynas.arch import Arch, ConvLayer
+    from tinynas.export.firmware import tflm_outputs
+
+    model = tiny_model(3, 12, 16)
+    arch = Arch(height=12, width=16, channels=3, classes=3, stem=ConvLayer(out=8))
+    image = np.random.default_rng(2).integers(0, 256, (12, 16, 3), dtype=np.uint8)
+    cv2.imwrite(str(tmp_path / "image.png"), image[..., ::-1])
+    (tmp_path / "model_int8.tflite").write_bytes(model)
+    card = model_card(arch, labels=("one", "two's", "three"), input_rotation=rotation)
+    code = card.split("```python\n")[1].split("```")[0].replace("image.jpg", "image.png")
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = np.ascontiguousarray(image[::-1, ::-1]) if rotation else image
+    assert done.stdout.strip() == ("one", "two's", "three")[int(tflm_outputs(model, shown[None])[0].argmax())]

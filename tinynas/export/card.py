@@ -1,0 +1,369 @@
+"""MODEL_CARD.md: what a model is, what it was made from, how good it is, what it costs and how to run it.
+
+A pure function of records: the same records give the same text. Nothing is invented: what no record holds is
+said to be unknown. Figures say whether they were measured or estimated, and by what.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from tinynas import __version__
+from tinynas.arch import Arch
+from tinynas.config import format_size
+from tinynas.records import Artifact, Promoted
+
+UNKNOWN = "unknown"
+#: Larger confusions are shown by their most frequent mistakes.
+_MAX_CONFUSION = 20
+_Z95 = 1.959964  # 97.5 % quantile of the normal distribution
+
+
+def model_card(
+    arch: Arch,
+    *,
+    labels: Sequence[str] = (),
+    promoted: Promoted | None = None,
+    artifact: Artifact | None = None,
+    costs: Mapping[str, Mapping[str, Any]] | None = None,
+    data: Mapping[str, Any] | None = None,
+    budget: Mapping[str, Any] | None = None,
+    environment: Mapping[str, Any] | None = None,
+    licences: Mapping[str, str] | None = None,
+    name: str | None = None,
+    input_rotation: int = 0,
+    firmware: bool = False,
+) -> str:
+    """The card as Markdown.
+
+    ``costs``: runtime name -> ``Cost.to_json()``. ``data``: name, fingerprint, notes, splits (name -> images), and
+    what else is known. ``budget``: name, board, runtime, limits (cost name -> bytes or count). ``licences``: of
+    ``weights``, ``data`` and ``code``. ``environment``: ``env.json`` of the run. ``firmware``: whether a folder
+    ``c/`` lies beside the model.
+    """
+    title = name or arch.name or f"network {arch.id}"
+    report = artifact.report if artifact is not None else {}
+    parts = [
+        _front_matter(licences),
+        f"# {_text(title)}",
+        _what(arch, labels, input_rotation),
+        _uses(),
+        _data(data, labels),
+        _recipe(promoted),
+        _results(promoted, report, labels),
+        _costs(costs, report, budget),
+        _limits(promoted, report, data, costs),
+        _licence(licences),
+        _run(arch, labels, artifact, input_rotation, firmware),
+        _made(arch, artifact, environment),
+    ]
+    return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+# sections ------------------------------------------------------------------------------------------------
+
+
+def _front_matter(licences: Mapping[str, str] | None) -> str:
+    licence = (licences or {}).get("weights", UNKNOWN)
+    lines = ["---", f"license: {_yaml(licence)}", "library_name: tflite", "pipeline_tag: image-classification"]
+    return "\n".join([*lines, "tags: [tinyml, microcontroller, int8, tinynas]", "---"])
+
+
+def _what(arch: Arch, labels: Sequence[str], rotation: int) -> str:
+    colour = "RGB" if arch.channels == 3 else "grayscale"
+    turned = "; the image must be turned by 180 degrees first (the firmware's `QuantizeFrame` does it)" if rotation else ""
+    rows = [
+        ("Task", "image classification"),
+        ("Input", f"{arch.height} x {arch.width} {colour}, real = (pixel - 128) / 128{turned}"),
+        ("Output", f"{arch.classes} logits: {_labels(labels, arch.classes)}"),
+        ("Architecture", f"`{arch.id}`: {_blocks(arch)}"),
+        ("Made with", f"tinynas {__version__}"),
+    ]
+    return _table(("What", ""), rows)
+
+
+def _uses() -> str:
+    return (
+        "## Intended use\n\n"
+        "Unknown: whoever publishes the model says here what it is for and what it is not for. "
+        "The records hold how it was trained and measured, which the sections below give."
+    )
+
+
+def _data(data: Mapping[str, Any] | None, labels: Sequence[str]) -> str:
+    known = dict(data or {})
+    splits = known.pop("splits", None)
+    notes = known.pop("notes", None) or ()
+    rows = [("Name", _text(known.pop("name", UNKNOWN))), ("Fingerprint of the content", f"`{_text(known.pop('fingerprint', UNKNOWN))}`")]
+    if isinstance(splits, Mapping) and splits:
+        rows.append(("Images", ", ".join(f"{_text(split)} {_count(count)}" for split, count in splits.items())))
+    else:
+        rows.append(("Images", UNKNOWN))
+    rows.append(("Classes", ", ".join(_text(label) for label in labels) if labels else UNKNOWN))
+    rows += [(_text(str(key)).capitalize(), _text(value)) for key, value in known.items() if isinstance(value, (str, int, float))]
+    text = "## Data\n\n" + _table(("What", ""), rows)
+    if notes:
+        text += "\n\nFound while reading it:\n\n" + "\n".join(f"- {_text(note)}" for note in notes)
+    return text
+
+
+def _recipe(promoted: Promoted | None) -> str:
+    if promoted is None:
+        return "## Training\n\nUnknown: no record of the training was given."
+    rows = [
+        ("Epochs", f"{promoted.epochs}, best by validation: {promoted.best_epoch}"),
+        ("Quantisation-aware", "yes" if promoted.qat else "no"),
+        ("Seed", str(promoted.seed)),
+        ("Time", f"{promoted.seconds:,.0f} s"),
+    ]
+    rows += [(_text(key.replace("_", " ")), _text(value)) for key, value in _flat(promoted.recipe) if key != "epochs"]
+    return "## Training\n\n" + _table(("Setting", "Value"), rows)
+
+
+def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Sequence[str]) -> str:
+    accuracy = _mapping(report.get("accuracy"))
+    split, count = accuracy.get("split"), promoted.test_images if promoted else report.get("images")
+    where = _text(split) if split else ("test" if promoted else UNKNOWN)
+    rows = []
+    if promoted is not None:
+        rows.append(("float32", "validation", _share(promoted.val_accuracy), UNKNOWN, "PyTorch"))
+        rows.append(("float32", "test", _share(promoted.test_accuracy), _interval(promoted.test_accuracy, promoted.test_images), "PyTorch"))
+    elif accuracy.get("float") is not None:
+        rows.append(("float32", where, _share(accuracy["float"]), _interval(accuracy["float"], count), "PyTorch"))
+    kernels = _text(report.get("kernels", accuracy.get("kernels", UNKNOWN)))
+    int8 = accuracy.get("int8")
+    rows.append(("int8", where, _share(int8), _interval(int8, count), kernels))
+    text = "## Results\n\n" + _table(("Numbers", "Split", "Accuracy", "95 % interval", "Kernels"), rows)
+    text += f"\n\nThe interval (Wilson) is what {_count(count)} images leave open; it says nothing of other data."
+    agreement = _agreement(report.get("agreement"))
+    if agreement:
+        text += f"\n\n{agreement}"
+    per_class = _per_class(report.get("agreement"), labels)
+    if per_class:
+        text += "\n\n" + _table(("Class", "int8 agrees with float"), per_class)
+    for title, matrix in (("float32", promoted.confusion if promoted else ()), ("int8", report.get("confusion") or ())):
+        shown = _confusion(matrix, labels)
+        text += f"\n\n### Confusion, {title}\n\n{shown or f'{UNKNOWN.capitalize()}.'}"
+    return text
+
+
+def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
+    text = "## Costs\n\n"
+    if costs:
+        rows = []
+        for runtime, cost in costs.items():
+            latency = cost.get("latency_ms")
+            rows.append(
+                (
+                    f"`{_text(runtime)}`",
+                    _count(cost.get("macs")),
+                    _count(cost.get("params")),
+                    _size(cost.get("flash_bytes")),
+                    _size(cost.get("sram_bytes")),
+                    f"{UNKNOWN} (no evidence)" if latency is None else f"{latency:,.1f} ms",
+                )
+            )
+        text += "Estimated, by runtime:\n\n" + _table(("Runtime", "MACs", "Parameters", "Flash", "SRAM", "Latency"), rows)
+    else:
+        text += "Estimates by runtime: unknown."
+    pairs = [(title, _mapping(report.get(key))) for title, key in (("File", "flash_bytes"), ("TFLM arena", "arena_bytes"))]
+    both = [(title, _size(pair.get("estimated")), _size(pair.get("measured"))) for title, pair in pairs]
+    text += "\n\nThe exported file:\n\n" + _table(("What", "Estimated", "Measured on the host"), both)
+    if budget:
+        limits = _mapping(budget.get("limits"))
+        shown = ", ".join(f"{_text(key)} {_size(value) if key.endswith('_bytes') else _count(value)}" for key, value in limits.items())
+        board = f" ({_text(budget['board'])})" if budget.get("board") else ""
+        text += f"\n\nMade for the budget {_text(budget.get('name', UNKNOWN))}{board}"
+        text += f", runtime `{_text(budget.get('runtime', UNKNOWN))}`: at most {shown or UNKNOWN}."
+    else:
+        text += "\n\nBudget: unknown."
+    return text
+
+
+def _limits(
+    promoted: Promoted | None, report: Mapping[str, Any], data: Mapping[str, Any] | None, costs: Mapping[str, Mapping[str, Any]] | None
+) -> str:
+    lines = [
+        "Accuracy was measured on the split named above and on nothing else: other cameras, light, distances and people are unknown.",
+        "How accuracy differs between groups of people or places is unknown: the records hold no such labels.",
+        "The interval counts sampling only; the share of wrong labels in the data is "
+        + (_text(data["label_noise"]) if data and data.get("label_noise") is not None else UNKNOWN)
+        + ".",
+    ]
+    if _mapping(report.get("accuracy")).get("int8") is None:
+        lines.append("The int8 file's accuracy has not been measured.")
+    if promoted is None:
+        lines.append("How the weights came about is unknown.")
+    if not costs or any(cost.get("latency_ms") is None for cost in costs.values()):
+        lines.append("Where the latency is unknown there is no public measurement for that core and runtime: measure it on the board.")
+    lines.append("A frame that comes as RGB565 has fewer colours than the training images; what that costs is unknown.")
+    return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
+
+
+def _licence(licences: Mapping[str, str] | None) -> str:
+    known = dict(licences or {})
+    rows = [(part.capitalize(), _text(known.pop(part, UNKNOWN))) for part in ("weights", "data")]
+    rows.append(("Code in `c/`", _text(known.pop("code", "Apache-2.0 (tinynas templates)"))))
+    rows += [(_text(part).capitalize(), _text(licence)) for part, licence in known.items()]
+    return (
+        "## Licences\n\n"
+        + _table(("Part", "Licence"), rows)
+        + ("\n\nThe licence of the data may bind the weights too; that is for whoever publishes them to settle.")
+    )
+
+
+def _run(arch: Arch, labels: Sequence[str], artifact: Artifact | None, rotation: int, firmware: bool) -> str:
+    file = artifact.file if artifact is not None else "model_int8.tflite"
+    turn = "[::-1, ::-1]" if rotation else ""
+    colour = "RGB" if arch.channels == 3 else "GRAY"
+    names = ", ".join(repr(label) for label in labels)
+    label = f"[{names}][int(np.argmax(logits))]" if labels else "int(np.argmax(logits))"
+    code = f"""\
+import cv2
+import numpy as np
+from tflite_micro import runtime  # pip install opencv-python-headless tflite-micro: the kernels that microcontrollers run
+
+height, width = {arch.height}, {arch.width}
+image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2{colour})
+scale = max(height / image.shape[0], width / image.shape[1])  # the short side fits, the centre is kept
+size = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
+image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
+top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
+pixels = image[top : top + height, left : left + width]{turn}.reshape(1, height, width, {arch.channels})
+
+interpreter = runtime.Interpreter.from_file("{file}")
+interpreter.set_input((pixels.astype(np.int16) - 128).astype(np.int8), 0)
+interpreter.invoke()
+logits = interpreter.get_output(0)
+print({label})"""
+    text = f"## How to run\n\nOn a computer:\n\n```python\n{code}\n```\n\n"
+    text += "Do not judge it by LiteRT's default delegate (XNNPACK): its int8 results differ from every microcontroller's.\n\n"
+    if firmware:
+        text += (
+            "On a microcontroller: the folder `c/` beside this file is an Arduino library, an ESP-IDF component, a Zephyr module and\n"
+            "plain CMake in one; its README says how. Flash the self-test first: it must print PASS."
+        )
+    else:
+        text += "On a microcontroller: `tinynas export --format tflite,c` writes the code around the model."
+    return text
+
+
+def _made(arch: Arch, artifact: Artifact | None, environment: Mapping[str, Any] | None) -> str:
+    rows = [
+        ("Architecture id", f"`{arch.id}`"),
+        ("File", f"`{_text(artifact.file)}`, SHA-256 `{artifact.sha256}`" if artifact else UNKNOWN),
+    ]
+    known = environment or {}
+    rows.append(("Python", _text(known.get("python", UNKNOWN))))
+    rows.append(("Machine", _text(known.get("platform", UNKNOWN))))
+    versions = _mapping(known.get("versions"))
+    rows.append(("Packages", ", ".join(f"{_text(k)} {_text(v)}" for k, v in versions.items()) or UNKNOWN))
+    return "## Provenance\n\n" + _table(("What", ""), rows)
+
+
+# pieces --------------------------------------------------------------------------------------------------
+
+
+def _blocks(arch: Arch) -> str:
+    kinds: dict[str, int] = {}
+    for block in arch.blocks:
+        kinds[block.kind] = kinds.get(block.kind, 0) + 1
+    body = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no blocks"
+    stem = f"{arch.stem.kernel}x{arch.stem.kernel} convolution to {arch.stem.out} channels, " if arch.stem else ""
+    head = f", last convolution to {arch.head.out}" if arch.head else ""
+    return f"{stem}{body}{head}, mean, classifier"
+
+
+def _labels(labels: Sequence[str], classes: int) -> str:
+    return ", ".join(_text(label) for label in labels) if labels else f"names {UNKNOWN} ({classes} classes)"
+
+
+def _agreement(agreement: Any) -> str:
+    overall = agreement
+    if isinstance(agreement, Mapping):
+        overall = next((agreement[key] for key in ("overall", "argmax", "all", "share") if key in agreement), None)
+    if not isinstance(overall, (int, float)):
+        return ""
+    return f"The int8 file gives the float network's answer on {_share(overall)} of the images."
+
+
+def _per_class(agreement: Any, labels: Sequence[str]) -> list[tuple[str, str]]:
+    rows = _mapping(agreement).get("per_class") if isinstance(agreement, Mapping) else None
+    if isinstance(rows, Mapping):
+        return [(_text(name), _share(value)) for name, value in rows.items()]
+    if isinstance(rows, (list, tuple)):
+        return [(_text(labels[i]) if i < len(labels) else str(i), _share(value)) for i, value in enumerate(rows)]
+    return []
+
+
+def _confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
+    if not matrix:
+        return ""
+    names = [_text(labels[i]) if i < len(labels) else str(i) for i in range(len(matrix))]
+    if len(matrix) <= _MAX_CONFUSION:
+        rows = [
+            (f"**{name}**", *(_count(n) for n in row), _recall(row, i)) for i, (name, row) in enumerate(zip(names, matrix, strict=True))
+        ]
+        return "Rows are true classes, columns what the model said.\n\n" + _table(("", *names, "Recall"), rows)
+    mistakes = sorted(
+        ((n, i, j) for i, row in enumerate(matrix) for j, n in enumerate(row) if i != j and n), key=lambda m: (-m[0], m[1], m[2])
+    )
+    shown = [(names[i], names[j], _count(n)) for n, i, j in mistakes[:_MAX_CONFUSION]]
+    return f"The most frequent mistakes of {len(matrix)} classes.\n\n" + _table(("True class", "Said", "Images"), shown)
+
+
+def _recall(row: Sequence[int], index: int) -> str:
+    return _share(row[index] / sum(row)) if sum(row) else UNKNOWN
+
+
+def _interval(accuracy: Any, count: Any) -> str:
+    if not isinstance(accuracy, (int, float)) or not isinstance(count, int) or count < 1:
+        return UNKNOWN
+    centre = accuracy + _Z95**2 / (2 * count)
+    spread = _Z95 * math.sqrt(accuracy * (1 - accuracy) / count + _Z95**2 / (4 * count**2))
+    scale = 1 + _Z95**2 / count
+    return f"{_share((centre - spread) / scale)} to {_share((centre + spread) / scale)}"
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
+    rows: list[tuple[str, Any]] = []
+    for key, value in mapping.items():
+        if isinstance(value, Mapping):
+            rows += _flat(value, f"{prefix}{key} ")
+        else:
+            rows.append((f"{prefix}{key}", value))
+    return rows
+
+
+def _mapping(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _share(value: Any) -> str:
+    return f"{100 * value:.1f} %" if isinstance(value, (int, float)) else UNKNOWN
+
+
+def _count(value: Any) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.0f}" if isinstance(value, float) else UNKNOWN
+
+
+def _size(value: Any) -> str:
+    return f"{int(value):,} B ({format_size(int(value))})" if isinstance(value, (int, float)) else UNKNOWN
+
+
+def _text(value: Any) -> str:
+    """``value`` as one line that breaks no table and starts no markup."""
+    text = re.sub(r"\s+", " ", "none" if value is None else str(value)).strip()
+    return re.sub(r"([|<>*`\\\[\]])", r"\\\1", text) or UNKNOWN
+
+
+def _yaml(value: str) -> str:
+    return value if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", value) else '"' + re.sub(r'["\\\n]', " ", value) + '"'
+
+
+def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [f"| {' | '.join(header)} |", f"|{'|'.join('---' for _ in header)}|"]
+    return "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows)])
