@@ -16,6 +16,20 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from tinynas.arch import Activation
+from tinynas.cost.flash import (
+    OptionKey,
+    Terms,
+    activation_terms,
+    constant_bytes,
+    houses_table,
+    mean_terms,
+    metadata_reserve,
+    shape_bytes,
+    structure_terms,
+    total_bytes,
+    weighted_terms,
+)
 from tinynas.cost.latency import latency_model
 from tinynas.cost.runtimes import Runtime, runtime_named
 from tinynas.cost.tail import CMSIS_EXTRA_BYTES, LAYOUTS
@@ -25,14 +39,25 @@ from tinynas.space import Space, StageSpace, make_divisible
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+#: Bytes of an operator's entry, table and list of one output in the file; see :mod:`tinynas.cost.flash`.
+OPERATOR_BYTES = 36
 #: Networks costed at a time: small enough that the working arrays stay in the processor's cache.
 CHUNK = 4096
 #: A table of more rows than this would not pay; the space is refused with the advice to restrict it.
 MAX_ROWS = 4_000_000
 
-# Columns of the block tables; the last two are maximised over a network's blocks, the others summed.
-_DENSE, _POINTWISE, _DEPTHWISE, _CONNECTED, _WEIGHTS, _CHANNELS, _CONVS, _ADDS, _MULTIPLIERS, _HANDLES, _STATIC, _PEAK, _BUFFER = range(13)
-_COLUMNS = 13
+# Columns of the block tables. Summed over a network's blocks:
+_DENSE, _POINTWISE, _DEPTHWISE, _CONNECTED, _WEIGHTS, _CHANNELS, _CONVS, _ADDS, _MULTIPLIERS, _HANDLES, _STATIC = range(11)
+# ... of which the last four are the terms of :mod:`tinynas.cost.flash` (spare: contents less houses),
+_FRONT, _GRIDS, _CONSTANTS, _SPARE = range(11, 15)
+# maximised,
+_PEAK, _BUFFER = 15, 16
+# and united: bits of the options tables that the file needs, then of the channel counts that occur.
+_KEYS = 17
+_SUMMED, _BITS = slice(0, 15), slice(17, None)
+_MAXIMISED = slice(15, 17)
+#: Bits a word; the sign bit is left alone.
+_WORD = 62
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,9 +115,9 @@ class _Axis:
 @dataclass(frozen=True, slots=True)
 class _Stage:
     first: Ints
-    """Rows of a first block: (map, in, out, stride, kernel, expand) in row-major order, then the zero row."""
+    """Rows of a first block: (map, in, out, stride, kernel, expand) row-major, for each number of digits; then the zero row."""
     other: Ints
-    """Rows of a later block: (map after the stride, out, kernel, expand), then the zero row."""
+    """Rows of a later block: (map after the stride, out, kernel, expand), for each number of digits; then the zero row."""
     out_of: Ints
     """(width multiplier, out gene) -> index of the out channels."""
     map_of: Ints
@@ -127,8 +152,7 @@ class BatchEstimator:
     # tables -----------------------------------------------------------------------------------------
 
     def _build(self) -> None:
-        space = self.space
-        index = space.gene_index
+        space, index = self.space, self.space.gene_index
         widths = np.array(space.width_mult, dtype=np.float64)
         self._head_columns = tuple(index[n] for n in ("resolution", "color", "width_mult", "stem.out", "stem.kernel", "stem.stride"))
         stem_out = _scaled(widths, space.stem.out, space.divisor)
@@ -136,43 +160,51 @@ class BatchEstimator:
         colours = np.array([3 if c == "rgb" else 1 for c in space.color], dtype=np.int64)
         kernels = np.array(space.stem.kernel, dtype=np.int64)
         strides = np.array(space.stem.stride, dtype=np.int64)
+        self._make = _Makes(self.runtime, space)
+
         side, colour, width, out, kernel, stride = np.ix_(
             sides, colours, np.arange(len(widths)), np.arange(len(space.stem.out)), kernels, strides
         )
-        stem_channels = stem_out[width, out]
+        channels = stem_out[width, out]
         after = -(-side // stride)
-        rows = _Rows(np.broadcast_shapes(side.shape, colour.shape, width.shape, out.shape, kernel.shape, stride.shape), self.runtime)
-        rows.conv(after, colour, stem_channels, kernel)
-        rows.live(side * side * colour, after * after * stem_channels, scratch=_conv_scratch(self.runtime, kernel, colour))
+        rows = self._make.rows(side, colour, width, out, kernel, stride)
+        rows.terms(activation_terms(len("input"), full=True))
+        rows.shape(3)
+        rows.conv("stem", after, colour, channels, kernel, stride=stride, act=space.act)
+        rows.output("stem", times_shape=(channels != colour) | (after != side))
+        rows.live(side * side * colour, after * after * channels, scratch=_conv_scratch(self.runtime, kernel, colour))
         self._stem = rows.table()
         self._stem_counts = (len(sides), len(colours), len(widths), len(space.stem.out), len(kernels), len(strides))
 
         maps = _Axis.of(-(-sides[:, None] // strides[None, :]))
-        channels = _Axis.of(stem_out)
+        ins = _Axis.of(stem_out)
         self._map_of_stem = maps.index(-(-sides[:, None] // strides[None, :]))
-        self._channels_of_stem = channels.index(stem_out)
+        self._channels_of_stem = ins.index(stem_out)
         self._stages: list[_Stage] = []
         for number, stage in enumerate(space.stages):
-            built, maps, channels = self._stage(number, stage, maps, channels, widths)
+            built, maps, ins = self._stage(number, stage, maps, ins, widths)
             self._stages.append(built)
 
         self._head_column = index["head.out"]
-        heads = np.array([[make_divisible(o * w, space.divisor) if o else 0 for o in space.head.out] for w in widths], dtype=np.int64)
-        side, inside, width, out = np.ix_(maps.values, channels.values, np.arange(len(widths)), np.arange(len(space.head.out)))
+        heads = np.array(
+            [[make_divisible(o * w, space.divisor) if o else 0 for o in space.head.out] for w in space.width_mult], dtype=np.int64
+        )
+        side, inside, width, out = np.ix_(maps.values, ins.values, np.arange(len(widths)), np.arange(len(space.head.out)))
         head = heads[width, out]
-        last = np.where(head > 0, head, inside)
-        rows = _Rows(np.broadcast_shapes(side.shape, inside.shape, width.shape, out.shape), self.runtime)
         has_head = (head > 0).astype(np.int64)
-        rows.conv(side, inside, head, 1, times=has_head)
+        last = np.where(head > 0, head, inside)
+        rows = self._make.rows(side, inside, width, out)
+        rows.conv("head", side, inside, head, np.asarray(1), act=space.act, times=has_head)
+        rows.output("head", times_shape=head != inside, times=has_head)
         rows.live(side * side * inside, side * side * head, times=has_head)
-        if self.runtime.scratch == "none":
-            rows.live(side * side * last, last)
-        else:
-            rows.live(side * side * last, last, scratch=_aligned(4 * last) + _aligned(16) + _aligned(8))
-        rows.connected(last, self.classes)
+        rows.mean("pool", last)
+        rows.live(
+            side * side * last, last, scratch=0 if self.runtime.scratch == "none" else _aligned(4 * last) + _aligned(16) + _aligned(8)
+        )
+        rows.connected("fc", "logits", last, self.classes)
         rows.live(last, np.asarray(self.classes))
         self._last = rows.table()
-        self._last_counts = (len(maps), len(channels), len(widths), len(space.head.out))
+        self._last_counts = (len(maps), len(ins), len(widths), len(space.head.out))
         self._head_given = (heads > 0).astype(np.int64)
 
     def _stage(self, number: int, stage: StageSpace, maps: _Axis, channels: _Axis, widths: Floats) -> tuple[_Stage, _Axis, _Axis]:
@@ -187,10 +219,10 @@ class BatchEstimator:
         counts = (len(maps), len(channels), len(out_axis), len(strides), len(kernels), len(expands))
         if np.prod(counts, dtype=np.float64) > MAX_ROWS:
             raise UserError(f"stage {number} of space {space.name!r} offers too many different blocks to tabulate", "offer fewer choices")
-        side, inside, out, stride, kernel, expand = np.ix_(maps.values, channels.values, out_axis.values, strides, kernels, expands)
-        first = _block_rows(self.runtime, side, inside, out, stride, kernel, expand)
+        axes = np.ix_(maps.values, channels.values, out_axis.values, strides, kernels, expands)
+        first = self._make.blocks(space.act, *axes)
         side, out, kernel, expand = np.ix_(next_maps.values, out_axis.values, kernels, expands)
-        other = _block_rows(self.runtime, side, out, out, np.asarray(1), kernel, expand)
+        other = self._make.blocks(space.act, side, out, out, np.asarray(1), kernel, expand)
         inside, out, stride = np.ix_(channels.values, out_axis.values, strides)
         built = _Stage(
             first=first,
@@ -225,10 +257,11 @@ class BatchEstimator:
         _, c1, c2, c3, c4, c5 = self._stem_counts
         rows = self._stem.take(((((side * c1 + colour) * c2 + width) * c3 + stem_out) * c4 + kernel) * c5 + stride, axis=0)
         total = rows
-        peak = rows[:, _PEAK:].copy()
         at = self._map_of_stem[side, stride]
         inside = self._channels_of_stem[width, stem_out]
         last_adds = np.zeros(len(side), dtype=np.int64)
+        blocks = np.zeros(len(side), dtype=np.int64)
+        digits = self._make.digits
         for stage in self._stages:
             _, n_in, n_out, n_stride, n_kernel, n_expand = stage.counts
             out_column, stride_column, depth_column = stage.columns
@@ -237,28 +270,32 @@ class BatchEstimator:
             depth = stage.depths[columns[depth_column]]
             next_map = stage.map_of[at, step]
             base = (next_map * n_out + out) * n_kernel
-            zero = len(stage.other) - 1
+            zero, least = len(stage.other) - 1, int(stage.depths.min())
             for number, (kernel_column, expand_column) in enumerate(stage.blocks):
                 if number == 0:
                     row = (((at * n_in + inside) * n_out + out) * n_stride + step) * n_kernel + columns[kernel_column]
-                    rows = stage.first.take(row * n_expand + columns[expand_column], axis=0)
                 else:
-                    row = (base + columns[kernel_column]) * n_expand + columns[expand_column]
-                    rows = stage.other.take(np.where(depth > number, row, zero), axis=0)
-                total += rows
-                np.maximum(peak, rows[:, _PEAK:], out=peak)
+                    row = base + columns[kernel_column]
+                row = row * n_expand + columns[expand_column]
+                if len(digits) > 1:
+                    row = row * len(digits) + np.searchsorted(digits[1:], blocks + number, side="right")
+                if number == 0:
+                    rows = stage.first.take(row, axis=0)
+                else:
+                    rows = stage.other.take(np.where(depth > number, row, zero) if number >= least else row, axis=0)
+                _merge(total, rows)
+            blocks += depth
             last_adds = np.where(depth > 1, 1, stage.residual_first[inside, out, step])
             at, inside = next_map, out
         _, n_in, n_width, n_head = self._last_counts
         head = columns[self._head_column]
-        rows = self._last.take(((at * n_in + inside) * n_width + width) * n_head + head, axis=0)
-        total += rows
-        np.maximum(peak, rows[:, _PEAK:], out=peak)
-        return self._costs(total, peak, last_adds * (1 - self._head_given[width, head]))
+        _merge(total, self._last.take(((at * n_in + inside) * n_width + width) * n_head + head, axis=0))
+        return self._costs(total, last_adds * (1 - self._head_given[width, head]))
 
-    def _costs(self, total: Ints, peaks: Ints, ends_in_add: Ints) -> BatchCost:
-        dense, pointwise, depthwise, connected, weights, channels, convs, adds, multipliers, handles, static, _, _ = total.T
-        peak = peaks[:, 0] + peaks[:, 1] + static + self.runtime.extra_bytes
+    def _costs(self, total: Ints, ends_in_add: Ints) -> BatchCost:
+        columns = np.ascontiguousarray(total.T)
+        dense, pointwise, depthwise, connected, weights, channels, convs, adds, multipliers, handles, static = columns[:_FRONT]
+        peak = columns[_PEAK] + columns[_BUFFER] + static + self.runtime.extra_bytes
         weights_bytes = weights + 4 * channels
         tail = self._tail(convs, adds, multipliers, handles, ends_in_add)
         if self.latency is None or self.clock_mhz is None:
@@ -267,7 +304,7 @@ class BatchEstimator:
             a, b, c, d = self.latency.cycles
             latency = (dense * a + pointwise * b + depthwise * c + connected * d) / (1000.0 * self.clock_mhz)
         if self.runtime.flash == "file":
-            flash = weights_bytes + 24 * (channels - self.classes) + 1160 + 340 * convs + 139 * adds
+            flash = self._make.file_bytes(columns, 2 * convs + convs + adds + 6, self.classes)
         else:
             flash = weights_bytes + 4 * channels if self.runtime.flash == "weights and scales" else weights_bytes
         return BatchCost(
@@ -342,13 +379,143 @@ def _depthwise_scratch(runtime: Runtime, kernel: Any, channels: Any) -> Any:
     return np.where(kernel == 3, 0, _aligned(2 * kernel * kernel * channels))
 
 
+def _merge(total: Ints, rows: Ints) -> None:
+    total[:, _SUMMED] += rows[:, _SUMMED]
+    np.maximum(total[:, _MAXIMISED], rows[:, _MAXIMISED], out=total[:, _MAXIMISED])
+    np.bitwise_or(total[:, _BITS], rows[:, _BITS], out=total[:, _BITS])
+
+
+class _Makes:
+    """Makes the tables of one space: which bit stands for which options table and which channel count."""
+
+    def __init__(self, runtime: Runtime, space: Space) -> None:
+        self.runtime = runtime
+        act = space.act
+        strides = sorted({s for stage in space.stages for s in stage.stride} | {1})
+        keys: list[OptionKey] = [("conv", (s, s), act, True) for s in sorted({*space.stem.stride, 1})]
+        keys += [("conv", (1, 1), "none", True), *(("dw", (s, s), act, True) for s in strides)]
+        keys += [("add", "none"), ("mean",), ("fc", "none")]
+        self.keys = list(dict.fromkeys(keys))
+        self.bit = {key: number for number, key in enumerate(self.keys)}
+        self.channels = self._channels(space)
+        self.words = -(-len(self.channels) // _WORD)
+        self.columns = _KEYS + 1 + self.words
+        deepest = sum(max(stage.depth) for stage in space.stages)
+        self.digits = np.array([0, *(10**n for n in range(1, len(str(deepest - 1))))], dtype=np.int64)
+        """First block number with one digit, two digits, ...: longer names make a longer file."""
+        self._sums = self._byte_sums()
+        self._structures: dict[int, Terms] = {}
+
+    @staticmethod
+    def _channels(space: Space) -> Ints:
+        """Every output channel count that a convolution of the space can have."""
+        widths = space.width_mult
+        found: set[int] = set()
+        ins = {make_divisible(o * w, space.divisor) for w in widths for o in space.stem.out}
+        found |= ins
+        for stage in space.stages:
+            outs = {make_divisible(o * w, space.divisor) for w in widths for o in stage.out}
+            found |= outs
+            found |= {int(_mid(np.asarray(c), e)) for c in ins | outs for e in stage.expand}
+            ins = outs
+        found |= {make_divisible(o * w, space.divisor) for w in widths for o in space.head.out if o}
+        return np.array(sorted(found), dtype=np.int64)
+
+    def _byte_sums(self) -> Ints:
+        """(bytes of the bit words, 256, 2): front and grids terms of the channel counts whose bits a byte holds."""
+        per_value = np.zeros((self.words * _WORD, 2), dtype=np.int64)
+        per_value[: len(self.channels), 0] = 8 - shape_bytes(3)
+        per_value[: len(self.channels), 1] = shape_bytes(3) + 4 + 8 * self.channels
+        sums = np.zeros((self.words, -(-_WORD // 8), 256, 2), dtype=np.int64)
+        for word in range(self.words):
+            for bit in range(_WORD):
+                holds = (np.arange(256) >> (bit % 8)) & 1
+                sums[word, bit // 8] += holds[:, None] * per_value[word * _WORD + bit]
+        return sums
+
+    def rows(self, *axes: Any) -> _Rows:
+        """An empty grid over ``axes``."""
+        return _Rows(self, np.broadcast_shapes(*(np.shape(axis) for axis in axes)))
+
+    def blocks(self, act: Activation, *axes: Any) -> Ints:
+        """Rows of inverted residual blocks, for each number of digits that a block's number can have."""
+        tables = [_block_rows(self, f"b{first}", act, *axes) for first in self.digits]
+        flat = np.stack([table[:-1] for table in tables], axis=1).reshape(-1, self.columns)
+        return np.concatenate([flat, tables[0][-1:]])
+
+    def file_bytes(self, columns: Ints, tensors: Ints, classes: int) -> Ints:
+        """:func:`tinynas.cost.flash.file_bytes` with a memory plan, from the united columns of N networks."""
+        front, grids, constants, spare = (columns[c].copy() for c in (_FRONT, _GRIDS, _CONSTANTS, _SPARE))
+        for word in range(self.words):
+            bits = columns[_KEYS + 1 + word]
+            for byte in range(self._sums.shape[1]):
+                pair = self._sums[word, byte]
+                chosen = (bits >> (8 * byte)) & 255
+                front += pair[:, 0][chosen]
+                grids += pair[:, 1][chosen]
+        has_classes = self._occurs(columns, classes)
+        front += 8 * (1 - has_classes)
+        single = 1 - self._occurs(columns, 1)
+        front -= shape_bytes(1) * single
+        grids += (shape_bytes(1) + 12) * single
+        masks, inverse = np.unique(columns[_KEYS], return_inverse=True)
+        terms = np.array([self._structure(int(mask)) for mask in masks], dtype=np.int64).T[:, inverse]
+        front += terms[0]
+        grids += terms[1] + terms[2]
+        constants += terms[3]
+        spare += terms[5] - terms[4]
+        contents: tuple[Any, Any] = (12 + 4 * tensors, metadata_reserve(classes))
+        for size in contents:
+            constants += constant_bytes(size)
+            spare += 1 - houses_table(size)
+        sums: Any = (front, grids, 0, constants, 0, spare, tensors)
+        size_bytes: Any = total_bytes(Terms(*sums))
+        result: Ints = size_bytes
+        return result
+
+    def _occurs(self, columns: Ints, channels: int) -> Ints:
+        at = int(np.searchsorted(self.channels, channels))
+        if at == len(self.channels) or self.channels[at] != channels:
+            return np.zeros_like(columns[_KEYS])
+        occurs: Ints = (columns[_KEYS + 1 + at // _WORD] >> (at % _WORD)) & 1
+        return occurs
+
+    def _structure(self, mask: int) -> Terms:
+        if mask not in self._structures:
+            keys = frozenset(key for key, bit in self.bit.items() if mask >> bit & 1)
+            self._structures[mask] = structure_terms(keys, io="int8", flavour="full", plan=True)
+        return self._structures[mask]
+
+
 class _Rows:
     """Costs of one block at every point of a grid."""
 
-    def __init__(self, shape: tuple[int, ...], runtime: Runtime) -> None:
-        self.grid = np.zeros((*shape, _COLUMNS), dtype=np.int64)
-        self.runtime = runtime
-        self.align: Callable[[Any], Any] = _aligned if runtime.alignment == 16 else np.asarray
+    def __init__(self, make: _Makes, shape: tuple[int, ...]) -> None:
+        self.make = make
+        self.runtime = make.runtime
+        self.grid = np.zeros((*shape, make.columns), dtype=np.int64)
+        self.align: Callable[[Any], Any] = _aligned if make.runtime.alignment == 16 else np.asarray
+
+    def terms(self, terms: Terms, times: Any = 1) -> None:
+        """Adds terms of the file's size; tensors are counted otherwise."""
+        grid = self.grid
+        grid[..., _FRONT] += terms.front * times
+        grid[..., _GRIDS] += (terms.quantisation + terms.scales) * times
+        grid[..., _CONSTANTS] += terms.constants * times
+        grid[..., _SPARE] += (terms.contents - terms.houses) * times
+
+    def shape(self, rank: int, times: Any = 1) -> None:
+        """Adds a list of dimensions."""
+        self.grid[..., _FRONT] += shape_bytes(rank) * times
+
+    def output(self, name: str, *, times_shape: Any, times: Any = 1) -> None:
+        """Adds an activation tensor, with a shape of its own where ``times_shape``."""
+        self.terms(activation_terms(len(name), full=True), times)
+        self.shape(3, np.asarray(times_shape) * times)
+
+    def key(self, key: OptionKey, where: Any = True) -> None:
+        """Notes that the file needs an options table."""
+        self.grid[..., _KEYS] |= np.where(where, 1 << self.make.bit[key], 0)
 
     def _weights(self, column: int, pixels: Any, weights: Any, out: Any, times: Any) -> None:
         grid = self.grid
@@ -357,11 +524,20 @@ class _Rows:
         grid[..., _CHANNELS] += out * times
         grid[..., _CONVS] += times
         grid[..., _MULTIPLIERS] += 2 * _aligned(4 * np.asarray(out)) * times
+        # Channel counts that cannot occur (times 0) have no bit; they are not marked either.
+        at = np.minimum(np.searchsorted(self.make.channels, out), len(self.make.channels) - 1)
+        for word in range(self.make.words):
+            here = (at // _WORD == word) & (np.asarray(times) > 0)
+            grid[..., _KEYS + 1 + word] |= np.where(here, np.left_shift(1, at % _WORD), 0)
 
-    def conv(self, side: Any, inside: Any, out: Any, kernel: Any, times: Any = 1) -> None:
-        area = np.asarray(kernel) ** 2
+    def conv(
+        self, name: str, side: Any, inside: Any, out: Any, kernel: Any, *, act: Activation, stride: Any = None, times: Any = 1
+    ) -> None:
+        """Adds a dense convolution without its output tensor."""
+        area = kernel**2
         weights = area * inside * out
         pointwise = (area == 1).astype(np.int64)
+        times = np.asarray(times)
         self._weights(_POINTWISE, side * side, weights, out, times * pointwise)
         self._weights(_DENSE, side * side, weights, out, times * (1 - pointwise))
         if self.runtime.scratch == "cmsis-nn":
@@ -369,59 +545,96 @@ class _Rows:
         self.buffer(4 * area * inside, times)
         if self.runtime.in_place_depthwise:
             self.grid[..., _STATIC] += np.where((area == 9) & (np.asarray(inside) == 3), 2 * 27 * out, 0) * times
+        self.terms(weighted_terms("conv", weights, out, len(name), full=True), times)
+        self.grid[..., _FRONT] -= 4 * times  # operator code 0 is not stored
+        for step in (1,) if stride is None else np.unique(stride):
+            self.key(("conv", (int(step), int(step)), act, True), (times > 0) & (True if stride is None else stride == step))
 
-    def depthwise(self, before: Any, side: Any, channels: Any, kernel: Any) -> None:
-        self._weights(_DEPTHWISE, side * side, kernel * kernel * channels, channels, 1)
+    def depthwise(self, name: str, before: Any, side: Any, channels: Any, kernel: Any, stride: Any, act: Activation) -> None:
+        """Adds a depthwise convolution without its output tensor."""
+        weights = kernel * kernel * channels
+        self._weights(_DEPTHWISE, side * side, weights, channels, 1)
         self.buffer(2 * (before + kernel - 1) ** 2)
         if self.runtime.scratch == "cmsis-nn":
             self.grid[..., _HANDLES] += np.asarray(kernel != 3)
+        self.terms(weighted_terms("dw", weights, channels, len(name), full=True))
+        for step in np.unique(stride):
+            self.key(("dw", (int(step), int(step)), act, True), stride == step)
 
-    def connected(self, inside: Any, out: Any) -> None:
+    def mean(self, name: str, channels: Any) -> None:
+        """Adds the global average pooling and its output."""
+        self.grid[..., _HANDLES] += 3
+        self.terms(mean_terms(len(name), full=True))
+        self.terms(activation_terms(len(name), full=True))
+        self.shape(1)
+        self.key(("mean",))
+
+    def connected(self, name: str, output: str, inside: Any, out: int) -> None:
+        """Adds the classifier and its output."""
         grid = self.grid
         grid[..., _CONNECTED] += inside * out
         grid[..., _WEIGHTS] += inside * out
         grid[..., _CHANNELS] += out
-        grid[..., _HANDLES] += 3  # of MEAN
+        self.terms(weighted_terms("fc", inside * out, out, len(name), full=True))
+        self.terms(activation_terms(len(output), full=True))
+        self.shape(1, inside != out)
+        self.key(("fc", "none"))
+
+    def add(self, name: str, times: Any) -> None:
+        """Adds a residual and its output, whose shape is the shortcut's."""
+        self.grid[..., _ADDS] += times
+        self.grid[..., _FRONT] += (OPERATOR_BYTES + 12) * times
+        self.output(name, times_shape=False, times=times)
+        self.key(("add", "none"), np.asarray(times) > 0)
 
     def buffer(self, size: Any, times: Any = 1) -> None:
         """TinyEngine's work buffer; see :func:`tinynas.cost.runtimes.static_bytes`."""
         if self.runtime.in_place_depthwise:
             self.grid[..., _BUFFER] = np.maximum(self.grid[..., _BUFFER], size * times)
 
-    def add(self, times: Any) -> None:
-        self.grid[..., _ADDS] += times
-
     def live(self, *sizes: Any, scratch: Any = 0, times: Any = 1) -> None:
+        """Notes the bytes alive during an operator."""
         total: Any = sum(self.align(size) for size in sizes)
         self.grid[..., _PEAK] = np.maximum(self.grid[..., _PEAK], (total + scratch) * times)
 
     def table(self) -> Ints:
         """All rows, row-major, with a row of zeros at the end."""
-        flat = self.grid.reshape(-1, _COLUMNS)
-        return np.concatenate([flat, np.zeros((1, _COLUMNS), dtype=np.int64)])
+        flat = self.grid.reshape(-1, self.make.columns)
+        return np.concatenate([flat, np.zeros((1, self.make.columns), dtype=np.int64)])
 
 
-def _block_rows(runtime: Runtime, side: Any, inside: Any, out: Any, stride: Any, kernel: Any, expand: Any) -> Ints:
-    shape = np.broadcast_shapes(*(np.shape(axis) for axis in (side, inside, out, stride, kernel, expand)))
-    rows = _Rows(shape, runtime)
+def _mid(inside: Any, expand: Any) -> Any:
     # Python's round() is half to even, as is numpy's: mid channels agree with tinynas.graph.mid_channels.
-    mid = np.where(np.asarray(expand) == 1, inside, np.maximum(1, np.rint(inside * expand))).astype(np.int64)
+    return np.where(np.asarray(expand) == 1, inside, np.maximum(1, np.rint(inside * expand))).astype(np.int64)
+
+
+def _block_rows(make: _Makes, name: str, act: Activation, side: Any, inside: Any, out: Any, stride: Any, kernel: Any, expand: Any) -> Ints:
+    runtime = make.runtime
+    rows = make.rows(side, inside, out, stride, kernel, expand)
+    mid = _mid(inside, expand)
     expands = (np.asarray(expand) != 1).astype(np.int64)
     residual = ((np.asarray(stride) == 1) & (np.asarray(inside) == np.asarray(out))).astype(np.int64)
     after = -(-side // stride)
     x, wide, narrow, y = side * side * inside, side * side * mid, after * after * mid, after * after * out
     kept = rows.align(x) * residual
-    rows.conv(side, inside, mid, 1, times=expands)
+
+    rows.conv(f"{name}.expand", side, inside, mid, np.asarray(1), act=act, times=expands)
+    rows.output(f"{name}.expand", times_shape=mid != inside, times=expands)
     rows.live(x, wide, times=expands)
-    rows.depthwise(side, after, mid, kernel)
+
+    rows.depthwise(f"{name}.dw", side, after, mid, kernel, stride, act)
+    rows.output(f"{name}.dw", times_shape=after != side)
     # Without an expand convolution the depthwise one reads the block's input itself.
     kept_here = kept * expands
     if runtime.in_place_depthwise:
         rows.live(np.where((residual == 1) & (expands == 0), wide + narrow, np.maximum(wide, narrow)), scratch=kept_here)
     else:
         rows.live(wide, narrow, scratch=_depthwise_scratch(runtime, kernel, mid) + kept_here)
-    rows.conv(after, mid, out, 1)
+
+    rows.conv(f"{name}.project", after, mid, out, np.asarray(1), act="none")
+    rows.output(f"{name}.project", times_shape=(out != mid) & (residual == 0))
     rows.live(narrow, y, scratch=kept)
-    rows.add(residual)
+
+    rows.add(f"{name}.add", residual)
     rows.live(x, y, y, times=residual)
     return rows.table()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from tinynas.cost.flash import file_bytes
 from tinynas.cost.latency import latency_ms
 from tinynas.cost.memory import file_head_bytes, live_bytes
 from tinynas.cost.runtimes import Runtime, runtime_named, static_bytes
@@ -96,20 +97,20 @@ def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, cl
     """
     chosen = runtime_named(runtime)
     work = from_graph(graph)
-    return work_cost(work, chosen, _file_bytes(work), core=core, clock_mhz=clock_mhz)
+    return work_cost(work, chosen, file_bytes(graph) if chosen.flash == "file" else 0, core=core, clock_mhz=clock_mhz)
 
 
 def work_cost(
     work: Work,
     runtime: Runtime,
-    file_bytes: int,
+    size_bytes: int,
     *,
     core: str | None,
     clock_mhz: float | None,
     plan: tuple[int, ...] | None = None,
     own_file: bool = True,
 ) -> Cost:
-    """The cost of any work; ``file_bytes`` is the size of its .tflite file.
+    """The cost of any work; ``size_bytes`` is the size of its .tflite file.
 
     ``own_file`` says that tinynas writes the file and so chooses its memory plan; else ``plan`` is the one it
     carries, or None where the runtime plans.
@@ -135,7 +136,7 @@ def work_cost(
         macs=sum([p.macs for p in pieces]),
         params=sum([p.weights + p.biases for p in pieces]),
         weights_bytes=weights_bytes,
-        flash_bytes=_flash_bytes(work, runtime, file_bytes, weights_bytes),
+        flash_bytes=_flash_bytes(work, runtime, size_bytes, weights_bytes),
         sram_bytes=head + tail,
         head_bytes=head,
         tail_bytes=tail,
@@ -147,14 +148,8 @@ def work_cost(
     )
 
 
-def _flash_bytes(work: Work, runtime: Runtime, file_bytes: int, weights_bytes: int) -> int:
+def _flash_bytes(work: Work, runtime: Runtime, size_bytes: int, weights_bytes: int) -> int:
     if runtime.flash == "file":
-        return file_bytes
+        return size_bytes
     scales = 4 * sum([p.biases for p in work.pieces]) if runtime.flash == "weights and scales" else 0
     return weights_bytes + scales
-
-
-def _file_bytes(work: Work) -> int:
-    convs = [p for p in work.pieces if p.kind in {"conv", "dw"}]
-    adds = sum(p.kind == "add" for p in work.pieces)
-    return sum(p.weights_bytes for p in work.pieces) + 24 * sum(p.out_channels for p in convs) + 1160 + 340 * len(convs) + 139 * adds

@@ -64,7 +64,10 @@ RUNTIMES: dict[str, Runtime] = {
             extra_bytes=0,
             patches=False,
             evidence={
-                "sram": ("fitted", "kernel scratch as measured on an emulated Cortex-M4 (heads of 32 of 32 networks); tail 48 to 80 B above tflm's"),
+                "sram": (
+                    "fitted",
+                    "scratch as measured on an emulated Cortex-M4 (heads of 32 of 32 networks); tail 48 to 80 B above tflm's",
+                ),
                 "flash": ("exact", "size of the file that tinynas writes; the runtime's code is a reserve of the budget"),
             },
         ),
