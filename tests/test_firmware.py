@@ -136,10 +136,10 @@ def folder(path: Path, model: bytes, **options: Any) -> Path:
 # the quantiser, by an independent route ------------------------------------------------------------------------
 
 
-def resized_size(height: int, width: int, target: tuple[int, int]) -> tuple[int, int]:
-    """Size of the whole frame after the resize: by the larger of the two scales."""
-    scale = max(Fraction(target[0], height), Fraction(target[1], width))
-    return max(round(height * scale), target[0]), max(round(width * scale), target[1])
+def window(height: int, width: int, target: tuple[int, int]) -> tuple[int, int]:
+    """Size of the largest window with the target's aspect ratio."""
+    aspect = Fraction(target[0], target[1])
+    return min(height, max(1, round(width * aspect))), min(width, max(1, round(height / aspect)))
 
 
 def area_matrix(full: int, scaled: int) -> np.ndarray:
@@ -167,20 +167,20 @@ def bilinear_matrix(full: int, scaled: int) -> np.ndarray:
 def reference(rgb: np.ndarray, target: tuple[int, int, int], method: str = "training") -> np.ndarray:
     """The uint8 image (H, W, C) that the network should see of an RGB frame."""
     height, width = rgb.shape[:2]
-    rows, columns = resized_size(height, width, target[:2])
+    high, wide = window(height, width, target[:2])
+    top, left = (height - high) // 2, (width - wide) // 2
+    frame = rgb[top : top + high, left : left + wide].astype(np.int64)
     if method == "training":
-        method = "area" if rows < height or columns < width else "bilinear"
-    frame = rgb.astype(np.int64)
+        method = "area" if target[0] <= high and target[1] <= wide else "bilinear"
     if method == "nearest":
-        image = frame[np.arange(rows) * height // rows][:, np.arange(columns) * width // columns]
+        image = frame[np.arange(target[0]) * high // target[0]][:, np.arange(target[1]) * wide // target[1]]
     else:
         matrix = area_matrix if method == "area" else bilinear_matrix
-        down, across = matrix(height, rows), matrix(width, columns)
+        down, across = matrix(high, target[0]), matrix(wide, target[1])
         total = int(down[0].sum() * across[0].sum())
         image = np.einsum("ij,jkc->ikc", down, np.einsum("lk,jkc->jlc", across, frame))
-        image = np.rint(image / total).astype(np.int64)  # halves to even; exact in double
-    top, left = (rows - target[0]) // 2, (columns - target[1]) // 2
-    image = image[top : top + target[0], left : left + target[1]]
+        # Halves to even for means, as rint; up for the fixed-point interpolation. Exact in double.
+        image = (np.rint(image / total) if method == "area" else (2 * image + total) // (2 * total)).astype(np.int64)
     if target[2] == 1:
         image = (9798 * image[..., :1] + 19235 * image[..., 1:2] + 3735 * image[..., 2:] + 16384) >> 15
     return image.astype(np.uint8)
@@ -294,29 +294,28 @@ def test_frames_become_the_input_that_training_saw(tmp_path: Path, channels: int
 
 
 @needs_gxx
-def test_area_resize_agrees_with_opencv_and_full_scale_survives(tmp_path: Path) -> None:
-    import cv2
+@pytest.mark.parametrize("channels", [3, 1])
+def test_the_quantiser_agrees_with_the_data_pipeline(tmp_path: Path, channels: int) -> None:
+    """Against the code that feeds training (OpenCV): equal but for roundings of its float sums."""
+    from tinynas.data.images import resize
 
-    quantise = Quantiser(tmp_path, tiny_model(3, 24, 24))
+    quantise = Quantiser(tmp_path, tiny_model(channels, 24, 32))
     rng = np.random.default_rng(3)
     frames, images = [], []
-    for height, width in ((240, 320), (96, 96), (50, 75), (24, 24)):
-        rgb = cv2.GaussianBlur(rng.integers(0, 256, (height, width, 3), dtype=np.uint8), (3, 3), 0)
+    for height, width in ((240, 320), (480, 640), (96, 96), (50, 75), (61, 200), (24, 32), (24, 40), (10, 12)):
+        rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        rgb[: height // 2] //= 3
         rgb[:2] = 255
-        rgb[-2:] = 0
-        frames.append((rgb.tobytes(), width, height, 0, 0, 1))
-        scale = max(24 / height, 24 / width)
-        resized = cv2.resize(rgb, (max(24, round(width * scale)), max(24, round(height * scale))), interpolation=cv2.INTER_AREA)
-        left, top = (resized.shape[1] - 24) // 2, (resized.shape[0] - 24) // 2
-        images.append(resized[top : top + 24, left : left + 24])
-    for got, image in zip(quantise(frames), images, strict=True):
+        frames.append((rgb.tobytes(), width, height, 0, 0, 0))
+        images.append(resize(rgb, 24, 32, channels))
+    for (_, width, height, *_), got, image in zip(frames, quantise(frames), images, strict=True):
         assert got is not None
         difference = np.abs(got.astype(int) + 128 - image)
-        assert difference.max() <= 1
-        assert (difference > 0).mean() < 0.02
-    same = quantise([(images[3].tobytes(), 24, 24, 0, 0, 0)])[0]
-    assert same is not None
-    assert (same.astype(int) + 128 == images[3]).all()  # a frame of the input's size is passed through
+        assert difference.max() <= 1, (width, height)
+        # OpenCV's enlarging drops bits between its two passes; its means are float sums.
+        assert (difference > 0).mean() < (0.01 if width >= 32 and height >= 24 else 0.2), (width, height)
+        if (height, width) == (24, 32):
+            assert difference.max() == 0  # a frame of the input's size is passed through
 
 
 @needs_gxx
@@ -332,7 +331,6 @@ def test_bad_frames_are_refused_and_leave_the_input_alone(tmp_path: Path) -> Non
         (pixel, 10, 10, 9, 0, 0),
         (pixel, 70000, 1, 4, 0, 0),
         (pixel, 5000, 5000, 4, 0, 0),
-        (pixel, 65535, 1, 4, 0, 0),
     ]
     assert quantise(frames) == [None] * len(frames)
     assert quantise([(pixel, 10, 10, 0, 30, 0)])[0] is not None

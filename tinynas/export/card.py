@@ -228,11 +228,11 @@ from tflite_micro import runtime  # pip install opencv-python-headless tflite-mi
 
 height, width = {arch.height}, {arch.width}
 image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2{colour})
-scale = max(height / image.shape[0], width / image.shape[1])  # the short side fits, the centre is kept
-size = (max(width, round(image.shape[1] * scale)), max(height, round(image.shape[0] * scale)))
-image = cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR)
-top, left = (image.shape[0] - height) // 2, (image.shape[1] - width) // 2
-pixels = image[top : top + height, left : left + width]{turn}.reshape(1, height, width, {arch.channels})
+rows, columns = image.shape[:2]  # the largest centred window of the input's shape
+high, wide = min(rows, max(1, round(columns * height / width))), min(columns, max(1, round(rows * width / height)))
+image = image[(rows - high) // 2 :, (columns - wide) // 2 :][:high, :wide]
+method = cv2.INTER_AREA if height <= high and width <= wide else cv2.INTER_LINEAR
+pixels = cv2.resize(image, (width, height), interpolation=method){turn}.reshape(1, height, width, {arch.channels})
 
 interpreter = runtime.Interpreter.from_file("{file}")
 interpreter.set_input((pixels.astype(np.int16) - 128).astype(np.int8), 0)

@@ -49,12 +49,12 @@ inline Rgb ReadPixel(const uint8_t* p, PixelFormat format) {
 // ITU-R BT.601 luma in 15-bit fixed point: 0.299 R + 0.587 G + 0.114 B.
 inline uint32_t Luma(const Rgb& c) { return (9798u * c.r + 19235u * c.g + 3735u * c.b + 16384u) >> 15; }
 
-// One direction of the resize: `full` pixels of the frame become `scaled`, of which `crop` from `offset` are kept.
+// One direction of the resize: `full` pixels of the window, which starts at `start` in the frame, become `scaled`.
 struct Axis {
-  uint32_t full, scaled, offset;
+  uint32_t start, full, scaled;
 };
 
-// round(a * b / c) with halves to even, for the size of the resized frame.
+// round(a * b / c) with halves to even, for the size of the window.
 uint32_t RoundedRatio(uint32_t a, uint32_t b, uint32_t c) {
   const uint64_t product = static_cast<uint64_t>(a) * b;
   const uint32_t quotient = static_cast<uint32_t>(product / c);
@@ -69,8 +69,6 @@ inline uint32_t Rounded(uint32_t sum, uint32_t total) {
   return quotient + (rest > missing || (rest == missing && (quotient & 1u)));
 }
 
-bool Fits32Bits(const Axis& axis) { return static_cast<uint64_t>(axis.full + 1) * axis.scaled <= UINT32_MAX; }
-
 // Mean over the frame pixels that output pixel (y, x) covers. In units of 1/scaled of a frame pixel, output
 // pixel i covers [i * full, (i + 1) * full): all weights are whole numbers and sum to full.
 Rgb Area(const Frame& frame, uint32_t stride, uint32_t step, const Axis& rows, const Axis& columns, uint32_t y, uint32_t x) {
@@ -82,7 +80,7 @@ Rgb Area(const Frame& frame, uint32_t stride, uint32_t step, const Axis& rows, c
   for (uint32_t at_y = sy * rows.scaled; at_y < bottom; at_y += rows.scaled, ++sy) {
     const uint32_t end_y = at_y + rows.scaled < bottom ? at_y + rows.scaled : bottom;
     const uint32_t weight_y = end_y - (at_y > top ? at_y : top);
-    const uint8_t* p = frame.pixels + sy * stride + x0 * step;
+    const uint8_t* p = frame.pixels + (rows.start + sy) * stride + (columns.start + x0) * step;
     Rgb row = {0, 0, 0};
     for (uint32_t at_x = x0 * columns.scaled; at_x < right; at_x += columns.scaled, p += step) {
       const uint32_t end_x = at_x + columns.scaled < right ? at_x + columns.scaled : right;
@@ -122,7 +120,8 @@ Rgb Bilinear(const Frame& frame, uint32_t stride, uint32_t step, const Axis& row
   uint32_t y0, y1, wy, x0, x1, wx;
   Between(rows, y, &y0, &y1, &wy);
   Between(columns, x, &x0, &x1, &wx);
-  const uint8_t *above = frame.pixels + y0 * stride, *below = frame.pixels + y1 * stride;
+  const uint8_t* corner = frame.pixels + rows.start * stride + columns.start * step;
+  const uint8_t *above = corner + y0 * stride, *below = corner + y1 * stride;
   const Rgb a = ReadPixel(above + x0 * step, frame.format);
   const Rgb b = ReadPixel(above + x1 * step, frame.format);
   const Rgb c = ReadPixel(below + x0 * step, frame.format);
@@ -130,8 +129,8 @@ Rgb Bilinear(const Frame& frame, uint32_t stride, uint32_t step, const Axis& row
   return {Mix(a.r, b.r, c.r, d.r, wy, wx), Mix(a.g, b.g, c.g, d.g, wy, wx), Mix(a.b, b.b, c.b, d.b, wy, wx)};
 }
 
-// The frame pixel under output pixel i: floor(i * full / scaled).
-inline uint32_t Nearest(const Axis& axis, uint32_t i) { return i * axis.full / axis.scaled; }
+// The frame pixel under output pixel i.
+inline uint32_t Nearest(const Axis& axis, uint32_t i) { return axis.start + i * axis.full / axis.scaled; }
 
 }  // namespace
 
@@ -143,27 +142,19 @@ bool QuantizeFrame(const Frame& frame, InputElement* input, Resize resize) {
   const uint32_t stride = frame.stride_bytes ? static_cast<uint32_t>(frame.stride_bytes) : width * step;
   if (stride < width * step || width * height > kMaxFramePixels) return false;
 
-  // The side that needs the larger scale fits exactly; the other one is resized by the same scale and cropped.
-  const bool by_height = kInputHeight * width >= kInputWidth * height;
-  Axis rows = {height, kInputHeight, 0}, columns = {width, kInputWidth, 0};
-  if (by_height) {
-    columns.scaled = RoundedRatio(width, kInputHeight, height);
-    if (columns.scaled < kInputWidth) columns.scaled = kInputWidth;
-  } else {
-    rows.scaled = RoundedRatio(height, kInputWidth, width);
-    if (rows.scaled < kInputHeight) rows.scaled = kInputHeight;
-  }
-  if (!Fits32Bits(rows) || !Fits32Bits(columns)) return false;
-  rows.offset = (rows.scaled - kInputHeight) / 2;
-  columns.offset = (columns.scaled - kInputWidth) / 2;
+  // The largest centred window with the input's aspect ratio.
+  uint32_t window_height = RoundedRatio(width, kInputHeight, kInputWidth), window_width = RoundedRatio(height, kInputWidth, kInputHeight);
+  window_height = window_height < 1 ? 1 : window_height > height ? height : window_height;
+  window_width = window_width < 1 ? 1 : window_width > width ? width : window_width;
+  const Axis rows = {(height - window_height) / 2, window_height, kInputHeight};
+  const Axis columns = {(width - window_width) / 2, window_width, kInputWidth};
 
   if (resize == Resize::kLikeTraining) {
-    const bool reduces = by_height ? rows.full > rows.scaled : columns.full > columns.scaled;
-    resize = reduces ? Resize::kArea : Resize::kBilinear;
+    resize = rows.full >= rows.scaled && columns.full >= columns.scaled ? Resize::kArea : Resize::kBilinear;
   }
   for (int y = 0; y < kInputHeight; ++y) {
     for (int x = 0; x < kInputWidth; ++x) {
-      const uint32_t at_y = static_cast<uint32_t>(y) + rows.offset, at_x = static_cast<uint32_t>(x) + columns.offset;
+      const uint32_t at_y = static_cast<uint32_t>(y), at_x = static_cast<uint32_t>(x);
       Rgb c;
       if (resize == Resize::kArea) {
         c = Area(frame, stride, step, rows, columns, at_y, at_x);

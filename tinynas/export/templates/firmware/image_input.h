@@ -19,7 +19,7 @@ enum class PixelFormat : uint8_t {
 };
 
 enum class Resize : uint8_t {
-  kLikeTraining,  // kArea where the frame is reduced, kBilinear where it is enlarged
+  kLikeTraining,  // kArea where the window is reduced, kBilinear where it is enlarged
   kArea,          // mean over the pixels covered: reads every pixel of the crop once
   kBilinear,      // four pixels read for each one written
   kNearest,       // one pixel read for each one written: fastest, aliases when reducing
@@ -33,8 +33,8 @@ struct Frame {
   int stride_bytes;  // from one row to the next; 0 where rows follow each other
 };
 
-// Writes kInputElements elements. The short side of the frame is resized to the input and the centre is kept,
-// as in training; nothing is squashed. False (and nothing written) for an empty frame, a stride shorter than a
+// Writes kInputElements elements. The largest centred window with the input's aspect ratio is resized, as in
+// training; nothing is squashed. False (and nothing written) for an empty frame, a stride shorter than a
 // row, or a frame beyond 16,843,009 pixels (32-bit sums).
 bool QuantizeFrame(const Frame& frame, InputElement* input, Resize resize = Resize::kLikeTraining);
 
