@@ -1,0 +1,96 @@
+"""DataOptions: what can be said about data besides where it is. In YAML or as ``--set data.KEY=VALUE``."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, field_validator, model_validator
+
+from tinynas.config import Config
+
+Share = Annotated[float, Field(gt=0, lt=0.9)]
+
+
+class SyntheticOptions(Config):
+    """The built-in picture generator: a person-like figure, or not, on textured scenes with look-alike distractors."""
+
+    train: Annotated[int, Field(ge=8, le=1_000_000)] = 6000
+    """Training images."""
+    val: Annotated[int, Field(ge=8, le=1_000_000)] = 1500
+    """Validation images."""
+    test: Annotated[int, Field(ge=8, le=1_000_000)] = 1500
+    """Test images."""
+    size: Annotated[int, Field(ge=16, le=512)] = 96
+    """Side in pixels at which they are drawn; other resolutions are resized from it."""
+    difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5
+    """0: large figures, calm scenes, clear contrast. 1: small, hidden, faint figures and many distractors."""
+    label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
+    """Share of training labels that are flipped; validation and test labels are always right."""
+
+
+class DataOptions(Config):
+    """How data is read, split and labelled. The defaults suit most image folders."""
+
+    seed: Annotated[int, Field(ge=0)] | None = 0
+    """Seed of carved splits and of the synthetic images. It is not the seed of the search unless set to null, so that
+    runs with different seeds, and ``tinynas evaluate``, agree on which images are test images."""
+    fit: Literal["crop", "squash", "pad"] = "crop"
+    """How an image takes on the network's aspect ratio: ``crop`` scales the short side and cuts the centre out,
+    ``squash`` stretches, ``pad`` shows all of it on mid grey."""
+    groups: str | None = None
+    """Regular expression searched in each image's name (path inside the folder). Images with equal matches (the
+    groups in parentheses, or the whole match) stay in one split; such as ``crop(\\d+)`` for mirrored or neighbouring shots."""
+    val_share: Share = 0.15
+    """Share of the training images carved out for validation where the data has no validation split of its own."""
+    test_share: Share = 0.15
+    """Share carved out for the test where the data has no test split of its own."""
+    labels: tuple[str, ...] | None = None
+    """Use these classes only, in this order; others are left out and counted."""
+    label_map: dict[str, str] = Field(default_factory=dict)
+    """Renames labels; two labels with the same new name become one. Applied before ``labels`` and ``binary``."""
+    binary: dict[str, tuple[str, ...]] | None = None
+    """One new class and the labels that make it up; all others become ``no_<class>``. Such as ``{person: [man, woman]}``."""
+    leaks: Literal["keep", "drop"] = "keep"
+    """What to do with training images that are byte for byte in validation or test too: ``keep`` reports them,
+    ``drop`` leaves them out of training. Splits that are carved here never have any."""
+    limit: Annotated[int, Field(ge=0)] = 0
+    """At most this many images of each split, drawn by the seed, each class in its share; 0 for all."""
+    revision: str | None = None
+    """Commit, tag or branch of a Hugging Face data set; its main branch by default."""
+    subset: str | None = None
+    """Configuration name of a Hugging Face data set that has several."""
+    image_column: str | None = None
+    """Column with the image; found by its type where not given."""
+    label_column: str | None = None
+    """Column with the label; found by its type and name where not given."""
+    splits: dict[Literal["train", "val", "test"], str] = Field(default_factory=dict)
+    """Which split of a Hugging Face or parquet data set is which here; guessed from their names where not given."""
+    synthetic: SyntheticOptions = SyntheticOptions()
+    """Settings of the data set ``synthetic``."""
+
+    @field_validator("groups")
+    @classmethod
+    def _compiles(cls, pattern: str | None) -> str | None:
+        try:
+            re.compile(pattern or "")
+        except re.error as error:
+            raise ValueError(f"is not a regular expression: {error}") from None
+        return pattern
+
+    @field_validator("labels")
+    @classmethod
+    def _at_least_two(cls, labels: tuple[str, ...] | None) -> tuple[str, ...] | None:
+        if labels is not None and len(set(labels)) < max(2, len(labels)):
+            raise ValueError("needs at least two different labels, none of them twice")
+        return labels
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Self:
+        if self.binary is not None and (len(self.binary) != 1 or not all(self.binary.values())):
+            raise ValueError("binary needs exactly one class with at least one label, such as {person: [man, woman]}")
+        if self.binary is not None and self.labels is not None:
+            raise ValueError("labels and binary exclude each other: binary already names both classes")
+        if self.val_share + self.test_share > 0.9:
+            raise ValueError("val_share and test_share leave less than a tenth for training")
+        return self

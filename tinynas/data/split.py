@@ -1,0 +1,101 @@
+"""Split: the images a stage reads, as one array; and batches of it. numpy only."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynas.errors import DataError
+
+if TYPE_CHECKING:
+    from tinynas.data.augment import Augmenter
+
+SPLITS = ("train", "val", "test")
+"""The names of the three splits: train fits weights, val makes every choice, test is read once at the end."""
+
+
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Decoded, resized images and their labels.
+
+    ``images`` is uint8 (N, H, W, C), often a read-only memory map; ``labels`` int64 (N,); ``names`` one per image.
+    """
+
+    images: NDArray[np.uint8]
+    labels: NDArray[np.int64]
+    names: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        if not len(self.images) == len(self.labels) == len(self.names):
+            raise DataError(f"{len(self.images)} images, {len(self.labels)} labels and {len(self.names)} names do not belong together")
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def take(self, indices: NDArray[np.int64] | Sequence[int]) -> Split:
+        """The images at ``indices``, copied, in that order."""
+        rows = np.asarray(indices, dtype=np.int64)
+        return Split(self.images[rows], self.labels[rows], tuple(self.names[row] for row in rows))
+
+    def subset(self, n: int, seed: int) -> Split:
+        """``n`` images, each class in its share (rounded, at least one), the same for the same ``seed``.
+
+        All of the split where ``n`` is 0 or at least its size. Growing ``n`` keeps the images of a smaller subset of
+        the same seed, give or take rounding.
+        """
+        if n <= 0 or n >= len(self):
+            return self
+        rng = np.random.default_rng((seed, 0x5EED))
+        rank = rng.permutation(len(self))
+        quotas = apportion(np.bincount(self.labels), n)
+        chosen = []
+        for label, quota in enumerate(quotas):
+            rows = np.flatnonzero(self.labels == label)
+            chosen.append(rows[np.argsort(rank[rows], kind="stable")][:quota])
+        return self.take(np.sort(np.concatenate(chosen)))
+
+
+def apportion(counts: NDArray[np.int64], n: int) -> list[int]:
+    """``n`` places shared out in proportion to ``counts`` by largest remainder, at least one for each non-empty class."""
+    total = int(counts.sum())
+    shares = [int(count) * n / total for count in counts]
+    quotas = [min(int(count), max(int(share), 1 if count else 0)) for count, share in zip(counts, shares, strict=True)]
+    by_remainder = sorted(range(len(quotas)), key=lambda i: (quotas[i] - shares[i], i))
+    while sum(quotas) < n:
+        for i in by_remainder:
+            if sum(quotas) < n and quotas[i] < counts[i]:
+                quotas[i] += 1
+    while sum(quotas) > n and max(quotas) > 1:
+        quotas[int(np.argmax(quotas))] -= 1
+    return quotas
+
+
+def epoch_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
+    """The order of ``n`` images in ``epoch``: a permutation that follows from (seed, epoch) alone."""
+    return np.random.default_rng((seed, epoch)).permutation(n)
+
+
+def batches(
+    split: Split, batch_size: int, *, seed: int, epoch: int, augmenter: Augmenter | None = None, shuffle: bool = True
+) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
+    """Images (B, H, W, C) and labels (B,) of one pass over ``split``; the last batch may be smaller.
+
+    The same (seed, epoch) gives the same batches whatever came before. Raises DataError for a batch size below 1.
+    """
+    if batch_size < 1:
+        raise DataError(f"batch size {batch_size} is not positive", "use 1 or more")
+    order = epoch_order(len(split), seed=seed, epoch=epoch) if shuffle else np.arange(len(split))
+    for start in range(0, len(split), batch_size):
+        rows = order[start : start + batch_size]
+        images = split.images[rows]
+        yield (images if augmenter is None else augmenter(images, epoch, rows)), split.labels[rows]
+
+
+def order_key(seed: int, text: str) -> bytes:
+    """A key that sorts texts in an order drawn by ``seed``; adding a text moves no other."""
+    return hashlib.sha256(f"{seed}\0{text}".encode("utf-8", "surrogateescape")).digest()
