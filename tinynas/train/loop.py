@@ -26,6 +26,7 @@ from torch import Tensor
 
 from tinynas.data import Split
 from tinynas.data.augment import make_augmenter
+from tinynas.data.split import epoch_order
 from tinynas.errors import DataError, RunError, TinynasError
 from tinynas.graph import Graph
 from tinynas.model import Network, normalise, read_tensors, trainable_groups, write_tensors
@@ -115,7 +116,8 @@ class Trainer:
             self._average.load_state_dict(self._raw.state_dict())
         self._optimizer = _optimizer(self._raw, recipe)
         self._loss = make_loss(recipe)
-        self._augmenter = make_augmenter(recipe.augment, *graph.shape(graph.input), seed)
+        height, width, channels = graph.shape(graph.input)
+        self._augmenter = make_augmenter(recipe.augment, height, width, channels, seed)
         self.batch_size = min(recipe.batch_size, len(self.train.labels))
         epoch_images = min(recipe.epoch_images or len(self.train.labels), len(self.train.labels))
         self.steps_per_epoch = max(1, epoch_images // self.batch_size)
@@ -223,7 +225,7 @@ class Trainer:
             torch._foreach_lerp_(target, source, 1.0 - decay)
 
     def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.train.labels))
+        order = epoch_order(len(self.train.labels), seed=self.seed, epoch=epoch)
         for start in range(0, self.steps_per_epoch * self.batch_size, self.batch_size):
             indices = order[start : start + self.batch_size][self.rank :: self.world]
             images = self.train.images[indices]
