@@ -15,6 +15,7 @@ from pydantic import Field, model_validator
 
 from tinynas.config import Bytes, Config, format_size, load, n_bytes, resolve, shipped, yaml_size
 from tinynas.cost import Cost
+from tinynas.cost.latency import MODELS, latency_model
 
 Core = Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "xtensa-lx6", "xtensa-lx7"]
 RuntimeName = Literal["tflm", "tflm-cmsis-nn", "tinyengine", "stedgeai"]
@@ -93,6 +94,11 @@ class Budget(Config):
                 raise ValueError(f"the reserves take {format_size(kept)} of {format_size(capacity)} {kind}: nothing is left for a network")
         if self.latency_ms is not None and (self.core is None or self.clock_mhz is None):
             raise ValueError("a latency_ms limit needs core and clock_mhz")
+        if self.latency_ms is not None and latency_model(self.core, self.runtime) is None:
+            known = ", ".join(f"{core} with {runtime}" for core, runtime in sorted(MODELS))
+            raise ValueError(
+                f"a latency_ms limit cannot be checked: no published measurement of {self.core} with {self.runtime} (known: {known})"
+            )
         return self
 
     @staticmethod

@@ -30,6 +30,8 @@ class OpCost:
     """int8 weights and 4 bytes a bias."""
     live_bytes: int
     """Bytes of activations and scratch in memory while it runs."""
+    kernel: tuple[int, int] = (1, 1)
+    """Kernel height and width."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +129,18 @@ def work_cost(
         host = head + tail_bytes(work, "host") if runtime.scratch == "reference" else 0
     layers = tuple(
         [
-            OpCost(i, p.kind, p.name, shapes[p.inputs[0]], shapes[p.outputs[0]], p.macs, p.weights + p.biases, p.weights_bytes, live[i])
+            OpCost(
+                i,
+                p.kind,
+                p.name,
+                shapes[p.inputs[0]],
+                shapes[p.outputs[0]],
+                p.macs,
+                p.weights + p.biases,
+                p.weights_bytes,
+                live[i],
+                p.kernel,
+            )
             for i, p in enumerate(pieces)
         ]
     )

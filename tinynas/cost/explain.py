@@ -1,0 +1,280 @@
+"""Why a network does not fit, and the nearest single change that makes it fit: found by trying, not by rule.
+
+The budget is whatever has ``limits``, ``runtime``, ``core`` and ``clock_mhz``: this module lies below
+:mod:`tinynas.budget`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
+from tinynas.config import format_size
+from tinynas.cost.estimator import Cost, estimate
+from tinynas.cost.latency import kind_of, latency_model
+from tinynas.errors import UserError
+from tinynas.graph import lower
+from tinynas.space import make_divisible
+
+LIMIT_NAMES = {"sram_bytes": "SRAM", "flash_bytes": "flash", "macs": "MACs", "latency_ms": "latency"}
+
+
+class Limits(Protocol):
+    """What is needed of a budget."""
+
+    @property
+    def limits(self) -> Mapping[str, float]:
+        """Limit by cost name."""
+
+    @property
+    def runtime(self) -> Any:
+        """Name of the runtime."""
+
+    @property
+    def core(self) -> Any:
+        """Name of the core, or None."""
+
+    @property
+    def clock_mhz(self) -> float | None:
+        """Clock in MHz, or None."""
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """A limit and the operator that asks most of it."""
+
+    limit: str
+    """Cost name: sram_bytes, flash_bytes, macs or latency_ms."""
+    allowed: float
+    value: float
+    op: str
+    """Name of the operator."""
+    index: int
+    share: float
+    """Share of ``value`` that this operator is answerable for, 0 to 1."""
+
+    @property
+    def over(self) -> float:
+        """(value - allowed) / allowed."""
+        return (self.value - self.allowed) / self.allowed
+
+    def text(self) -> str:
+        """One line for people."""
+        if self.limit == "latency_ms":
+            value, allowed = f"{self.value:,.1f} ms", f"{self.allowed:,.1f} ms"
+        elif self.limit == "macs":
+            value, allowed = f"{self.value:,.0f}", f"{self.allowed:,.0f}"
+        else:
+            value, allowed = format_size(int(self.value)), format_size(int(self.allowed))
+        relation = f"{self.over:.0%} over" if self.over > 0 else f"{-self.over:.0%} below"
+        if self.limit == "sram_bytes":
+            why = f"set by {self.op} (operator {self.index}), during which {format_size(round(self.share * self.value))} are alive"
+        else:
+            why = f"most of it in {self.op} (operator {self.index}): {self.share:.0%}"
+        return f"{LIMIT_NAMES[self.limit]}: {value}, {relation} the limit of {allowed}; {why}"
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One change of an architecture, tried."""
+
+    kind: str
+    """resolution, width, expand or stride."""
+    what: str
+    """For people: what becomes what."""
+    arch: Arch
+    cost: Cost
+    worst: float
+    """Largest excess that is left; 0 or less fits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Limits, the one that binds, and what would help."""
+
+    fits: bool
+    binding: Binding
+    """The limit that is exceeded most (or, where all is well, that is nearest)."""
+    limits: tuple[Binding, ...]
+    changes: tuple[Change, ...]
+    """The nearest change of each kind that fits, most MACs kept first; empty where none does or none is needed."""
+    closest: Change | None
+    """Where no single change fits: the one that comes nearest."""
+    tried: int
+    """Number of networks estimated."""
+
+    def text(self) -> str:
+        """Some lines for people."""
+        if self.fits:
+            return f"Fits. Nearest limit: {self.binding.text()}"
+        lines = ["Does not fit:"]
+        lines += [f"  {binding.text()}" for binding in self.limits if binding.over > 0]
+        if self.changes:
+            lines.append(f"One change that makes it fit, nearest first ({self.tried} tried):")
+            lines += [f"  {change.what}  ({_costs(change.cost)})" for change in self.changes]
+        elif self.closest is not None:
+            lines.append(f"No single change makes it fit ({self.tried} tried); nearest, still {self.closest.worst:.0%} over:")
+            lines.append(f"  {self.closest.what}  ({_costs(self.closest.cost)})")
+        return "\n".join(lines)
+
+    def to_json(self) -> dict[str, Any]:
+        """The same as a document."""
+        return {
+            "fits": self.fits,
+            "binding": _binding_json(self.binding),
+            "limits": [_binding_json(binding) for binding in self.limits],
+            "changes": [_change_json(change) for change in self.changes],
+            "closest": None if self.closest is None else _change_json(self.closest),
+            "tried": self.tried,
+        }
+
+
+def _binding_json(binding: Binding) -> dict[str, Any]:
+    return {
+        "limit": binding.limit,
+        "allowed": binding.allowed,
+        "value": binding.value,
+        "over": binding.over,
+        "op": binding.op,
+        "index": binding.index,
+        "share": binding.share,
+    }
+
+
+def _change_json(change: Change) -> dict[str, Any]:
+    return {"kind": change.kind, "change": change.what, "worst_excess": change.worst, **change.cost.values()}
+
+
+def _costs(cost: Cost) -> str:
+    time = "" if cost.latency_ms is None else f", {cost.latency_ms:.1f} ms"
+    return f"{cost.macs / 1e6:.2f} M MACs, SRAM {format_size(cost.sram_bytes)}, flash {format_size(cost.flash_bytes)}{time}"
+
+
+def explain(arch: Arch, budget: Limits) -> Explanation:
+    """What limits ``arch`` under ``budget``, and the nearest single change that makes it fit.
+
+    Tried, each alone: lower resolutions (keeping the aspect), narrower widths (all channels), a smaller expand
+    ratio of one block, a stride of 2 in one layer. Nearest means that the most MACs are kept.
+    """
+    cost = _estimate(arch, budget)
+    limits = tuple(sorted(_bindings(cost, budget), key=lambda binding: -binding.over))
+    if not limits:
+        raise UserError("the budget sets no limit that can be explained", "give sram, flash, macs or latency_ms")
+    if limits[0].over <= 0:
+        return Explanation(True, limits[0], limits, (), None, 1)
+    nearest: dict[str, Change] = {}
+    closest: Change | None = None
+    tried = 1
+    for kind, what, candidate in _candidates(arch):
+        try:
+            changed = _estimate(candidate, budget)
+        except UserError:
+            continue  # too small to build
+        tried += 1
+        change = Change(kind, what, candidate, changed, max(_excess(changed, budget)))
+        if change.worst <= 0:
+            if kind not in nearest or changed.macs > nearest[kind].cost.macs:
+                nearest[kind] = change
+        elif closest is None or change.worst < closest.worst:
+            closest = change
+    changes = tuple(sorted(nearest.values(), key=lambda change: -change.cost.macs))
+    return Explanation(False, limits[0], limits, changes, None if changes else closest, tried)
+
+
+def _estimate(arch: Arch, budget: Limits) -> Cost:
+    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz)
+
+
+def _excess(cost: Cost, budget: Limits) -> list[float]:
+    values = cost.values()
+    return [(value - limit) / limit for name, limit in budget.limits.items() if (value := values.get(name)) is not None]
+
+
+def _bindings(cost: Cost, budget: Limits) -> Iterator[Binding]:
+    values = cost.values()
+    for name, limit in budget.limits.items():
+        value = values.get(name)
+        if value is None:
+            continue
+        if name == "sram_bytes":
+            op, part = cost.layers[cost.peak_index], float(cost.layers[cost.peak_index].live_bytes)
+        else:
+            op, part = _largest(cost, name, budget)
+        yield Binding(name, limit, value, op.name, op.index, part / value if value else 0.0)
+
+
+def _largest(cost: Cost, name: str, budget: Limits) -> tuple[Any, float]:
+    if name == "flash_bytes":
+        op = max(cost.layers, key=lambda row: row.weights_bytes)
+        return op, float(op.weights_bytes)
+    model = latency_model(budget.core, budget.runtime) if name == "latency_ms" else None
+    if model is not None and budget.clock_mhz is not None:
+        clock, times = budget.clock_mhz, dict(zip(("dense", "pointwise", "depthwise", "connected"), model.cycles, strict=True))
+
+        def ms(row: Any) -> float:
+            return float(row.macs * times[kind_of(row.kind, row.kernel)] / (1000.0 * clock))
+
+        op = max(cost.layers, key=ms)
+        return op, ms(op)
+    op = max(cost.layers, key=lambda row: row.macs)
+    return op, float(op.macs)
+
+
+def _candidates(arch: Arch) -> Iterator[tuple[str, str, Arch]]:
+    yield from _resolutions(arch)
+    yield from _widths(arch)
+    blocks = arch.blocks
+    for index, block in enumerate(blocks):
+        if isinstance(block, MBConv) and block.expand > 1:
+            # A mid width given apart overrides the ratio: both shrink together.
+            for ratio in sorted({float(r) for r in range(1, 32) if r < block.expand} | {1.0}, reverse=True):
+                mid = None if block.mid is None or ratio == 1 else max(1, round(block.mid * ratio / block.expand))
+                smaller = block.model_copy(update={"expand": ratio, "mid": mid})
+                what = f"expand ratio of b{index} {block.expand:g} -> {ratio:g}"
+                yield "expand", what, arch.model_copy(update={"blocks": (*blocks[:index], smaller, *blocks[index + 1 :])})
+    if arch.stem is not None and arch.stem.stride == 1:
+        yield "stride", "stride of stem 1 -> 2", arch.model_copy(update={"stem": arch.stem.model_copy(update={"stride": 2})})
+    for index, block in enumerate(blocks):
+        if isinstance(block, (MBConv, Separable, ConvLayer)) and block.stride == 1:
+            update: dict[str, object] = {"stride": 2}
+            note = ""
+            if isinstance(block, MBConv) and block.residual:
+                update["residual"], note = False, " (its residual goes)"
+            strided = block.model_copy(update=update)
+            what = f"stride of b{index} 1 -> 2{note}"
+            yield "stride", what, arch.model_copy(update={"blocks": (*blocks[:index], strided, *blocks[index + 1 :])})
+
+
+def _resolutions(arch: Arch) -> Iterator[tuple[str, str, Arch]]:
+    before = f"{arch.height}x{arch.width}"
+    for height in range(arch.height - 1, 7, -1):
+        if height % 8 and height % 4:
+            continue
+        width = max(8, round(arch.width * height / arch.height))
+        yield "resolution", f"resolution {before} -> {height}x{width}", arch.model_copy(update={"height": height, "width": width})
+
+
+def _widths(arch: Arch) -> Iterator[tuple[str, str, Arch]]:
+    for percent in range(95, 9, -5):
+        factor = percent / 100
+
+        def scaled(channels: int, factor: float = factor) -> int:
+            return min(channels, make_divisible(channels * factor, 4 if channels < 64 else 8))
+
+        blocks: list[MBConv | Separable | ConvLayer | Pool] = []
+        for block in arch.blocks:
+            if isinstance(block, MBConv):
+                mid = None if block.mid is None else scaled(block.mid)
+                blocks.append(block.model_copy(update={"out": scaled(block.out), "mid": mid}))
+            elif isinstance(block, Pool):
+                blocks.append(block)
+            else:
+                blocks.append(block.model_copy(update={"out": scaled(block.out)}))
+        update: dict[str, object] = {"blocks": tuple(blocks)}
+        for name in ("stem", "head"):
+            layer = getattr(arch, name)
+            if layer is not None:
+                update[name] = layer.model_copy(update={"out": scaled(layer.out)})
+        yield "width", f"all widths x {factor:g}", arch.model_copy(update=update)
