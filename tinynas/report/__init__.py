@@ -1,1 +1,44 @@
-"""tinynas.report"""
+"""Reports: one page a run, tables for the terminal, figures as plotly objects.
+
+``figures`` makes numbers and pictures, ``page`` the HTML file, ``terminal`` tables and progress.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from tinynas.runs import Run, write_atomic
+
+__all__ = ["watch_report", "write_report"]
+
+
+def write_report(run: Run, *, running: bool = False) -> Path:
+    """Write ``report.html`` of ``run``; while a search is ``running`` the open page looks for news of itself.
+
+    Raises RunError where the run is damaged or the disk is full.
+    """
+    from tinynas.report.page import render
+
+    write_atomic(run.report_file, render(run, running=running))
+    return run.report_file
+
+
+def watch_report(run: Run, *, every: float = 5.0, on_write: Callable[[Path], None] | None = None) -> None:
+    """Write the page anew whenever the run has news, until its search ends or Ctrl-C."""
+    from tinynas.report.page import search_is_running, stale
+
+    try:
+        while True:
+            running = search_is_running(run)
+            if stale(run) or not running:
+                path = write_report(run, running=running)
+                if on_write is not None:
+                    on_write(path)
+            if not running:
+                return
+            time.sleep(every)
+    except KeyboardInterrupt:
+        write_report(run)
+        raise

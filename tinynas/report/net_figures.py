@@ -1,0 +1,708 @@
+"""Figures about one network: its shape, memory, layers, training, confusion. Numbers first, drawing second."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from tinynas.budget import Budget
+from tinynas.config import format_size
+from tinynas.cost import Cost
+from tinynas.cost.memory import aligned, plan_offline
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Pool2D
+from tinynas.records import Trial
+from tinynas.report.search_figures import Drawing
+from tinynas.report.words import count, percent, shape
+
+#: Colour names of kernel sizes; anything larger takes the last.
+KERNEL_COLORS = {1: "@k1", 2: "@k3", 3: "@k3", 5: "@k5", 7: "@k7", 9: "@k9"}
+KINDS = {
+    "conv": "convolution",
+    "dw": "depthwise convolution",
+    "add": "residual add",
+    "mean": "global average",
+    "fc": "classifier",
+    "max": "max pooling",
+    "avg": "average pooling",
+}
+
+
+# The architecture as a strip ---------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Segment:
+    """One operator's output: ``side`` is the mean of height and width in pixels."""
+
+    name: str
+    kind: str
+    kernel: int
+    """0 where there is none."""
+    stride: int
+    height: int
+    width: int
+    channels: int
+    params: int
+    macs: int
+
+    @property
+    def side(self) -> float:
+        """Mean of height and width, in pixels."""
+        return (self.height + self.width) / 2
+
+
+@dataclass(frozen=True)
+class StripInfo:
+    """A network from input to classifier."""
+
+    segments: tuple[Segment, ...]
+    residuals: tuple[tuple[int, int], ...]
+    """(segment whose output is kept, segment that adds it)."""
+
+
+def strip_info(graph: Graph, cost: Cost) -> StripInfo:
+    """Every tensor of ``graph`` in order; the input is segment 0."""
+    height, width, channels = graph.shape(graph.input)
+    segments = [Segment("input", "input", 0, 1, height, width, channels, 0, 0)]
+    made_by = {graph.input: 0}
+    residuals = []
+    for op, row in zip(graph.ops, cost.layers, strict=True):
+        kernel, stride = 0, 1
+        match op:
+            case Conv2D() | DepthwiseConv2D() | Pool2D():
+                kernel, stride = op.kernel[0], op.stride[0]
+            case Add():
+                residuals.append((min(made_by[t] for t in op.inputs), len(segments)))
+            case Mean() | FullyConnected():
+                pass
+        out = graph.shape(op.output)
+        height, width, channels = out if len(out) == 3 else (1, 1, out[0])
+        made_by[op.output] = len(segments)
+        segments.append(Segment(op.name, row.kind, kernel, stride, height, width, channels, row.params, row.macs))
+    return StripInfo(tuple(segments), tuple(residuals))
+
+
+def kernel_color(segment: Segment) -> str:
+    """The colour name of a segment: its kernel size; operators without one are faint."""
+    if not segment.kernel:
+        return "@faint"
+    return KERNEL_COLORS.get(segment.kernel, KERNEL_COLORS[min(9, segment.kernel | 1)])
+
+
+def draw_strip(info: StripInfo) -> Drawing:
+    """Bars: height is resolution, width is channels, colour is the kernel."""
+    total = sum(segment.channels for segment in info.segments)
+    gap, least = 0.004 * total, 0.006 * total
+    left, spans = 0.0, []
+    for segment in info.segments:
+        width = max(float(segment.channels), least)
+        spans.append((left, width))
+        left += width + gap
+    groups: dict[str, list[int]] = {}
+    for index, segment in enumerate(info.segments):
+        groups.setdefault("input, add, pool, classifier" if not segment.kernel else f"{segment.kernel}x{segment.kernel}", []).append(index)
+    data = []
+    for name in sorted(groups, key=lambda n: (n[0] == "i", n)):
+        members = [info.segments[i] for i in groups[name]]
+        data.append(
+            {
+                "type": "bar",
+                "name": name,
+                "x": [spans[i][0] + spans[i][1] / 2 for i in groups[name]],
+                "width": [spans[i][1] for i in groups[name]],
+                "y": [m.side for m in members],
+                "base": [-m.side / 2 for m in members],
+                "marker": {"color": kernel_color(members[0]), "line": {"width": 0}},
+                "text": [_segment_text(m) for m in members],
+                "textposition": "none",
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+    top = max(segment.side for segment in info.segments) / 2
+    arcs = []
+    for start, end in info.residuals:
+        x0, x1 = spans[start][0] + spans[start][1] / 2, spans[end][0] + spans[end][1] / 2
+        y0 = max(info.segments[i].side for i in range(start, end + 1)) / 2
+        y1 = y0 + 0.16 * top
+        arcs.append(
+            {
+                "type": "path",
+                "path": f"M {x0:.2f},{y0 + 0.03 * top:.2f} C {x0:.2f},{y1:.2f} {x1:.2f},{y1:.2f} {x1:.2f},{y0 + 0.03 * top:.2f}",
+                "line": {"color": "@muted", "width": 1.4},
+            }
+        )
+    side = round(2 * top)
+    return {
+        "data": data,
+        "layout": {
+            "barmode": "overlay",
+            "shapes": arcs,
+            "xaxis": {
+                "title": {"text": "channels, operator after operator"},
+                "showticklabels": False,
+                "showgrid": False,
+                "range": [-gap * 3, left],
+            },
+            "yaxis": {
+                "title": {"text": "pixels a side"},
+                "range": [-1.08 * top, 1.35 * top],
+                "tickmode": "array",
+                "tickvals": [-top, -top / 2, 0, top / 2, top],
+                "ticktext": [str(side), str(side // 2), "0", str(side // 2), str(side)],
+            },
+        },
+    }
+
+
+def _segment_text(segment: Segment) -> str:
+    size = f"{segment.height}x{segment.width}" if segment.height > 1 or segment.width > 1 else "1x1"
+    kernel = f"{segment.kernel}x{segment.kernel} " if segment.kernel else ""
+    stride = f", stride {segment.stride}" if segment.stride > 1 else ""
+    head = (
+        f"<b>{escape(segment.name)}</b>  {kernel}{KINDS.get(segment.kind, segment.kind)}{stride}<br>{size} px, {segment.channels} channels"
+    )
+    return head + (f"<br>{count(segment.macs)} MACs, {count(segment.params)} parameters" if segment.params else "")
+
+
+# Memory ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Box:
+    """A tensor in the arena: bytes from ``offset``, needed from operator ``first`` to ``last``."""
+
+    name: str
+    offset: int
+    size: int
+    first: int
+    last: int
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """What lies in SRAM while each operator runs. Bytes."""
+
+    ops: tuple[str, ...]
+    boxes: tuple[Box, ...]
+    """Empty where the runtime's own placement is not modelled."""
+    live: tuple[int, ...]
+    """Tensors and scratch alive, per operator."""
+    head: int
+    tail: int
+    """The runtime's persistent structures, on top of the head."""
+    limit: float | None
+    peak: int
+    """Operator at which most is alive."""
+    at_peak: tuple[str, ...]
+    """Tensors alive there, largest first."""
+
+
+def memory_info(graph: Graph, cost: Cost, budget: Budget | None = None) -> MemoryInfo:
+    """Live tensors by operator, where the plan puts them, and the limit."""
+    plan = plan_offline(graph, cost.runtime)
+    lifetimes = graph.lifetimes
+    fits = plan.head_bytes == cost.head_bytes and plan.order == tuple(range(len(graph.ops)))
+    boxes = [
+        Box(tensor.name, offset, aligned(tensor.elements), *lifetimes[index])
+        for index, (tensor, offset) in enumerate(zip(graph.tensors, plan.offsets, strict=True))
+        if offset >= 0
+    ]
+    alive = [
+        (aligned(tensor.elements), tensor.name)
+        for tensor, (first, last) in zip(graph.tensors, lifetimes, strict=True)
+        if first <= cost.peak_index <= last
+    ]
+    return MemoryInfo(
+        ops=tuple(op.name for op in graph.ops),
+        boxes=tuple(boxes) if fits else (),
+        live=tuple(row.live_bytes for row in cost.layers),
+        head=cost.head_bytes,
+        tail=cost.tail_bytes,
+        limit=None if budget is None else budget.limits.get("sram_bytes"),
+        peak=cost.peak_index,
+        at_peak=tuple(name for _, name in sorted(alive, reverse=True)),
+    )
+
+
+def draw_memory(info: MemoryInfo) -> Drawing:
+    """The arena as a map: operators from left to right, addresses upwards."""
+    kib = 1024
+    data: list[dict[str, Any]] = []
+    if info.boxes:
+        at_peak = [box.first <= info.peak <= box.last for box in info.boxes]
+        data.append(
+            {
+                "type": "bar",
+                "name": "tensors",
+                "x": [(box.first + box.last) / 2 for box in info.boxes],
+                "width": [box.last - box.first + 0.92 for box in info.boxes],
+                "base": [box.offset / kib for box in info.boxes],
+                "y": [box.size / kib for box in info.boxes],
+                "marker": {
+                    "color": ["@front" if hot else "@faint" for hot in at_peak],
+                    "opacity": 0.85,
+                    "line": {"width": 0.8, "color": "@paper"},
+                },
+                "text": [
+                    f"<b>{escape(box.name)}</b>  {format_size(box.size)}<br>at {box.offset:,} B, needed from {escape(info.ops[box.first])}"
+                    f" to {escape(info.ops[box.last])}"
+                    for box in info.boxes
+                ],
+                "textposition": "none",
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+    else:
+        data.append(
+            {
+                "type": "bar",
+                "name": "alive",
+                "x": list(range(len(info.live))),
+                "y": [size / kib for size in info.live],
+                "marker": {"color": ["@front" if i == info.peak else "@faint" for i in range(len(info.live))]},
+                "text": [f"<b>{escape(op)}</b>  {format_size(size)}" for op, size in zip(info.ops, info.live, strict=True)],
+                "textposition": "none",
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+    last = len(info.ops) - 0.5
+    if info.tail:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": "runtime's own",
+                "x": [-0.5, last, last, -0.5, -0.5],
+                "y": [y / kib for y in (info.head, info.head, info.head + info.tail, info.head + info.tail, info.head)],
+                "fill": "toself",
+                "fillcolor": "@wash",
+                "line": {"width": 0.8, "color": "@muted"},
+                "hoverinfo": "skip",
+            }
+        )
+    total = info.head + info.tail
+    near = info.limit is not None and info.limit <= 1.7 * total
+    top = max(total, info.limit or 0) if near else total
+    reach = 1.27 * top
+    shapes: list[dict[str, Any]] = []
+    annotations = [_peak_note(info, 1.12 * top / kib, len(info.ops))]
+    if info.tail:
+        annotations.append(
+            {
+                "x": last,
+                "y": (info.head + info.tail / 2) / kib,
+                "xanchor": "right",
+                "text": f"the runtime's own structures, {format_size(info.tail)}",
+                "showarrow": False,
+                "font": {"size": 11.5, "color": "@muted"},
+                "xshift": -6,
+            }
+        )
+    if info.limit is not None:
+        text = f"limit {format_size(round(info.limit))}" + ("" if near else f", {info.limit / total:.1f} times what is needed")
+        if near:
+            y = info.limit / kib
+            shapes.append(
+                {
+                    "type": "line",
+                    "xref": "paper",
+                    "x0": 0,
+                    "x1": 1,
+                    "y0": y,
+                    "y1": y,
+                    "line": {"color": "@limit", "width": 2, "dash": "dash"},
+                }
+            )
+        annotations.append(
+            {
+                "xref": "paper",
+                "x": 0 if info.peak > len(info.ops) / 2 else 1,
+                "y": info.limit / kib if near else reach / kib,
+                "xanchor": "left" if info.peak > len(info.ops) / 2 else "right",
+                "yanchor": "bottom" if near else "top",
+                "text": text,
+                "showarrow": False,
+                "font": {"size": 12, "color": "@limit"},
+            }
+        )
+    return {
+        "data": data,
+        "layout": {
+            "barmode": "overlay",
+            "showlegend": False,
+            "shapes": shapes,
+            "annotations": annotations,
+            "xaxis": {"title": {"text": "operator"}, "range": [-0.6, last + 0.1], "showgrid": False, **_op_ticks(info.ops)},
+            "yaxis": {"title": {"text": "KiB of SRAM"}, "range": [0, reach / kib], "nticks": 6},
+        },
+    }
+
+
+def _peak_note(info: MemoryInfo, above: float, ops: int) -> dict[str, Any]:
+    # Above everything, where no box is; the arrow comes down to the peak.
+    right = info.peak > ops / 2
+    return {
+        "x": info.peak,
+        "y": info.head / 1024,
+        "text": f"<b>peak {format_size(info.head)} at {escape(info.ops[info.peak])}</b>",
+        "showarrow": True,
+        "arrowhead": 2,
+        "arrowsize": 0.9,
+        "arrowwidth": 1.4,
+        "arrowcolor": "@ink",
+        "axref": "x",
+        "ayref": "y",
+        "ax": info.peak + (-0.06 if right else 0.06) * ops,
+        "ay": above,
+        "xanchor": "right" if right else "left",
+        "yanchor": "bottom",
+        "font": {"size": 12, "color": "@ink"},
+    }
+
+
+def _op_ticks(ops: Sequence[str], most: int = 14) -> dict[str, Any]:
+    step = max(1, -(-len(ops) // most))
+    shown = list(range(0, len(ops), step))
+    return {"tickmode": "array", "tickvals": shown, "ticktext": [ops[i] for i in shown], "tickangle": -45}
+
+
+# Layers ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One operator's work and bytes."""
+
+    name: str
+    kind: str
+    output: tuple[int, ...]
+    macs: int
+    weights_bytes: int
+    live_bytes: int
+
+
+@dataclass(frozen=True)
+class LayersInfo:
+    """Where the multiplications and the flash go."""
+
+    layers: tuple[Layer, ...]
+    macs: int
+    weights_bytes: int
+    heaviest: tuple[str, float]
+    """(operator, its share of all MACs)."""
+    biggest: tuple[str, float]
+    """(operator, its share of all weights)."""
+
+
+def layers_info(cost: Cost) -> LayersInfo:
+    """Rows of a cost, and what dominates."""
+    layers = tuple(Layer(r.name, r.kind, r.output_shape, r.macs, r.weights_bytes, r.live_bytes) for r in cost.layers)
+    heavy = max(layers, key=lambda layer: layer.macs)
+    big = max(layers, key=lambda layer: layer.weights_bytes)
+    macs, weights = max(1, cost.macs), max(1, cost.weights_bytes)
+    return LayersInfo(layers, cost.macs, cost.weights_bytes, (heavy.name, heavy.macs / macs), (big.name, big.weights_bytes / weights))
+
+
+def draw_layers(info: LayersInfo) -> Drawing:
+    """Two panels over one axis: MACs and weight bytes of every operator."""
+    x = list(range(len(info.layers)))
+    panels = (
+        ("MACs", [layer.macs for layer in info.layers], "y", "@front", [count(layer.macs) for layer in info.layers]),
+        (
+            "weights",
+            [layer.weights_bytes / 1024 for layer in info.layers],
+            "y2",
+            "@good",
+            [format_size(layer.weights_bytes) for layer in info.layers],
+        ),
+    )
+    data = [
+        {
+            "type": "bar",
+            "name": name,
+            "x": x,
+            "y": values,
+            "xaxis": "x" if axis == "y" else "x2",
+            "yaxis": axis,
+            "marker": {"color": color},
+            "text": [
+                f"<b>{escape(layer.name)}</b>  {KINDS.get(layer.kind, layer.kind)} to {shape(layer.output)}<br>{name} {text}"
+                for layer, text in zip(info.layers, texts, strict=True)
+            ],
+            "textposition": "none",
+            "hovertemplate": "%{text}<extra></extra>",
+        }
+        for name, values, axis, color, texts in panels
+    ]
+    names = [layer.name for layer in info.layers]
+    return {
+        "data": data,
+        "layout": {
+            "showlegend": False,
+            "grid": {"rows": 2, "columns": 1, "pattern": "independent", "roworder": "top to bottom", "ygap": 0.14},
+            "xaxis": {"showticklabels": False, "showgrid": False, "range": [-0.6, len(names) - 0.4]},
+            "xaxis2": {"showgrid": False, "range": [-0.6, len(names) - 0.4], **_op_ticks(names)},
+            "yaxis": {"title": {"text": "MACs"}, "rangemode": "tozero", "tickformat": "~s"},
+            "yaxis2": {"title": {"text": "KiB of weights"}, "rangemode": "tozero"},
+        },
+    }
+
+
+# Training ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class TrainingInfo:
+    """Curves of the full training, or what the search's short training showed. Accuracies are shares."""
+
+    epochs: tuple[float, ...]
+    loss: tuple[float, ...]
+    train: tuple[float, ...]
+    val: tuple[float, ...]
+    best: int | None
+    """Index of the epoch that was kept."""
+    proxy: tuple[tuple[float, float], ...]
+    """(epochs, validation accuracy) at the search's rungs."""
+
+
+def training_info(history_csv: str | None, history: Sequence[Trial] = (), best_epoch: int | None = None) -> TrainingInfo:
+    """Curves from the text of train.csv (None where the network was not promoted) and from its lines in trials.jsonl."""
+    rows = list(csv.DictReader(io.StringIO(history_csv))) if history_csv else []
+
+    def column(name: str) -> tuple[float, ...]:
+        return tuple(float(row[name]) for row in rows if row.get(name) not in (None, ""))
+
+    epochs = column("epoch")
+    proxy = {t.epochs: t.accuracy for t in history if t.accuracy is not None and t.state != "duplicate"}
+    return TrainingInfo(
+        epochs=epochs,
+        loss=column("loss"),
+        train=column("train_accuracy"),
+        val=column("val_accuracy"),
+        best=epochs.index(best_epoch) if best_epoch is not None and best_epoch in epochs else None,
+        proxy=tuple(sorted(proxy.items())),
+    )
+
+
+def draw_training(info: TrainingInfo) -> Drawing:
+    """Accuracy above, loss below (where there is one)."""
+    data: list[dict[str, Any]] = []
+
+    def line(name: str, x: Sequence[float], y: Sequence[float], color: str, dash: str, axis: str = "y", fmt: str = ".1%") -> None:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers" if len(x) < 20 else "lines",
+                "name": name,
+                "x": list(x),
+                "y": list(y),
+                "xaxis": "x" if axis == "y" else "x2",
+                "yaxis": axis,
+                "line": {"color": color, "width": 2, "dash": dash},
+                "marker": {"size": 5},
+                "hovertemplate": f"{name}: %{{y:{fmt}}} at epoch %{{x:.3g}}<extra></extra>",
+            }
+        )
+
+    if info.val:
+        line("validation", info.epochs, info.val, "@front", "solid")
+    if info.train:
+        line("training (augmented)", info.epochs, info.train, "@muted", "dot")
+    if info.proxy:
+        line("in the search", [x for x, _ in info.proxy], [y for _, y in info.proxy], "@baseline", "dash")
+        data[-1]["mode"] = "lines+markers"
+        data[-1]["marker"] = {"size": 8, "symbol": "diamond"}
+    if info.best is not None:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "kept",
+                "x": [info.epochs[info.best]],
+                "y": [info.val[info.best]],
+                "marker": {"size": 13, "symbol": "circle-open", "color": "@picked", "line": {"width": 2.4}},
+                "hovertemplate": "the epoch kept: %{y:.1%}<extra></extra>",
+            }
+        )
+    layout: dict[str, Any] = {
+        "yaxis": {"title": {"text": "accuracy"}, "tickformat": ".0%"},
+        "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
+    }
+    if info.loss:
+        line("loss", info.epochs, info.loss, "@good", "solid", "y2", ".3f")
+        data[-1]["showlegend"] = False
+        layout["grid"] = {"rows": 2, "columns": 1, "pattern": "independent", "roworder": "top to bottom", "ygap": 0.14}
+        layout["xaxis"] = {"showticklabels": False, "matches": "x2", "rangemode": "tozero"}
+        layout["xaxis2"] = {"title": {"text": "epoch"}, "rangemode": "tozero"}
+        layout["yaxis2"] = {"title": {"text": "training loss"}}
+    return {"data": data, "layout": layout}
+
+
+# Confusion ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class ConfusionInfo:
+    """Which class is taken for which: rows are true classes."""
+
+    title: str
+    labels: tuple[str, ...]
+    counts: tuple[tuple[int, ...], ...]
+    shares: tuple[tuple[float, ...], ...]
+    """Of each true class."""
+    accuracy: float
+    balanced_accuracy: float
+    """Mean over the classes that occur."""
+    worst: tuple[tuple[str, str, float], ...]
+    """(true, taken for, share of the true class), most frequent first; at most three."""
+
+
+def confusion_info(counts: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> ConfusionInfo:
+    """Shares and summary of a confusion matrix (N, N)."""
+    totals = [sum(row) for row in counts]
+    shares = tuple(tuple(n / total if total else 0.0 for n in row) for row, total in zip(counts, totals, strict=True))
+    everything = sum(totals)
+    mistakes = sorted(
+        ((share, i, j) for i, row in enumerate(shares) for j, share in enumerate(row) if i != j and share > 0),
+        key=lambda m: (-m[0], m[1], m[2]),
+    )
+    present = [shares[i][i] for i, total in enumerate(totals) if total]
+    return ConfusionInfo(
+        title=title,
+        labels=tuple(labels) if len(labels) == len(counts) else tuple(str(i) for i in range(len(counts))),
+        counts=tuple(tuple(row) for row in counts),
+        shares=shares,
+        accuracy=sum(row[i] for i, row in enumerate(counts)) / everything if everything else 0.0,
+        balanced_accuracy=sum(present) / len(present) if present else 0.0,
+        worst=tuple((_label(labels, counts, i), _label(labels, counts, j), share) for share, i, j in mistakes[:3]),
+    )
+
+
+def _label(labels: Sequence[str], counts: Sequence[Sequence[int]], index: int) -> str:
+    return labels[index] if len(labels) == len(counts) else str(index)
+
+
+def draw_confusion(info: ConfusionInfo) -> Drawing:
+    """A square of shares; numbers in it up to twelve classes."""
+    n = len(info.labels)
+    # Labels are untrusted text: escaped, and kept off the axis' own parsing by numeric positions.
+    names = [escape(label if len(label) <= 22 else label[:21] + "…") for label in info.labels]
+    step = max(1, -(-n // 24))
+    where = list(range(0, n, step))
+    heat: dict[str, Any] = {
+        "type": "heatmap",
+        "x": list(range(n)),
+        "y": list(range(n)),
+        "z": [list(row) for row in info.shares],
+        "customdata": [
+            [
+                f"<b>{names[i]}</b> taken for <b>{names[j]}</b><br>{c:,} images, {percent(s)} of the class"
+                if i != j
+                else f"<b>{names[i]}</b> known<br>{c:,} images, {percent(s)} of the class"
+                for j, (c, s) in enumerate(zip(counts, shares, strict=True))
+            ]
+            for i, (counts, shares) in enumerate(zip(info.counts, info.shares, strict=True))
+        ],
+        "hovertemplate": "%{customdata}<extra></extra>",
+        "zmin": 0,
+        "zmax": 1,
+        "colorscale": [[0, "@low"], [1, "@high"]],
+        "showscale": False,
+        "xgap": 2 if n <= 24 else 0,
+        "ygap": 2 if n <= 24 else 0,
+    }
+    if n <= 12:
+        heat["text"] = [
+            [f"{c:,}" if n > 4 else f"{c:,}<br>{percent(s)}" for c, s in zip(*rows, strict=True)]
+            for rows in zip(info.counts, info.shares, strict=True)
+        ]
+        heat["texttemplate"] = "%{text}"
+    tick = {"tickmode": "array", "tickvals": where, "ticktext": [names[i] for i in where], "showgrid": False, "ticks": ""}
+    return {
+        "data": [heat],
+        "layout": {
+            "xaxis": {**tick, "title": {"text": "taken for"}, "tickangle": 0 if n <= 4 else -45, "constrain": "domain"},
+            "yaxis": {**tick, "title": {"text": "true class"}, "autorange": "reversed", "tickangle": -90 if n <= 3 else 0},
+        },
+    }
+
+
+# Estimated against measured ----------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Promise:
+    """A figure before and after."""
+
+    what: str
+    estimated: float | None
+    measured: float | None
+    unit: str
+    """``B`` or ``share``."""
+    note: str = ""
+
+    @property
+    def difference(self) -> float | None:
+        """Measured minus estimated."""
+        return None if self.estimated is None or self.measured is None else self.measured - self.estimated
+
+
+@dataclass(frozen=True)
+class PromisesInfo:
+    """What was promised and what came."""
+
+    rows: tuple[Promise, ...]
+
+
+def promises_info(report: Mapping[str, Any]) -> PromisesInfo:
+    """Rows from an export report: flash, arena (estimated and measured), accuracy (float and int8)."""
+    rows = []
+    for key, what in (("flash_bytes", "flash: the .tflite file"), ("arena_bytes", "SRAM: the arena")):
+        pair = report.get(key)
+        if isinstance(pair, Mapping):
+            rows.append(Promise(what, pair.get("estimated"), pair.get("measured"), "B", str(pair.get("runtime", ""))))
+    accuracy = report.get("accuracy")
+    if isinstance(accuracy, Mapping):
+        split = accuracy.get("split")
+        rows.append(
+            Promise(f"accuracy{f' on {split}' if split else ''}: float, then int8", accuracy.get("float"), accuracy.get("int8"), "share")
+        )
+    if report.get("agreement") is not None:
+        rows.append(Promise("int8 and float name the same class", 1.0, float(report["agreement"]), "share"))
+    return PromisesInfo(tuple(rows))
+
+
+def draw_promises(info: PromisesInfo) -> Drawing:
+    """Measured as a share of estimated, one bar a row."""
+    rows = [row for row in info.rows if row.estimated and row.measured is not None]
+    return {
+        "data": [
+            {
+                "type": "bar",
+                "orientation": "h",
+                "x": [(row.measured or 0.0) / (row.estimated or 1.0) for row in rows],
+                "y": [escape(row.what) for row in rows],
+                "marker": {"color": "@front"},
+                "hovertemplate": "%{y}: measured is %{x:.2%} of estimated<extra></extra>",
+            }
+        ],
+        "layout": {
+            "xaxis": {"tickformat": ".0%", "title": {"text": "measured as a share of estimated"}},
+            "yaxis": {"autorange": "reversed"},
+            "shapes": [
+                {
+                    "type": "line",
+                    "yref": "paper",
+                    "x0": 1,
+                    "x1": 1,
+                    "y0": 0,
+                    "y1": 1,
+                    "line": {"color": "@limit", "width": 2, "dash": "dash"},
+                }
+            ],
+        },
+    }

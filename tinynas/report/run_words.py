@@ -1,0 +1,239 @@
+"""The words of the page about a run: plain sentences from its numbers. Everything from outside is escaped."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+
+from tinynas import __version__
+from tinynas.records import Trial
+from tinynas.report.search_figures import Limit, LimitsInfo, ProgressInfo, cost_of
+from tinynas.report.source import Source
+from tinynas.report.words import COSTS, amount, count, duration, percent, points, title
+
+text = html.escape
+
+
+def run_slots(source: Source, progress: ProgressInfo, limits: LimitsInfo) -> dict[str, str]:
+    """The page's texts about the run by slot, as escaped HTML."""
+    return {
+        "eyebrow": _eyebrow(source),
+        "headline": _headline(source),
+        "lead": _lead(source),
+        "kpis": _kpis(source, progress),
+        "front-words": _front_words(source),
+        "table-words": _table_words(source),
+        "front-table": _front_table(source),
+        "progress-words": _progress_words(source, progress),
+        "limits-words": _limits_words(limits),
+        "about": _about(source),
+        "footer": _footer(source),
+    }
+
+
+def _board(source: Source) -> str:
+    return str(source.budget.board or source.budget.name)
+
+
+def _eyebrow(source: Source) -> str:
+    state = '<span class="chip live">searching</span>' if source.running else '<span class="chip">finished</span>'
+    if not source.running and (source.summary.get("interrupted") or (source.trials and not source.summary)):
+        state = '<span class="chip">unfinished</span>'
+    facts = [source.run.name, str(source.config.get("data", "")), _board(source), f"runtime {source.budget.runtime}"]
+    return state + "".join(f"<span>{text(fact)}</span>" for fact in facts if fact)
+
+
+def _best(source: Source) -> Trial | None:
+    return source.scored[source.front[0]] if source.front else None
+
+
+def _headline(source: Source) -> str:
+    best = _best(source)
+    fits = f"fits {_board(source)}"
+    if best is None:
+        return text(f"Nothing trained yet for {_board(source)}")
+    fully = [source.promoted[i] for i in source.picked if i in source.promoted]
+    if fully:
+        one = max(fully, key=lambda p: p.val_accuracy)
+        int8 = source.int8_accuracy(one.id)
+        reached = f"{percent(int8)} in int8" if int8 is not None else percent(one.test_accuracy)
+        return text(f"{reached} on test images, {fits}")
+    return text(f"{percent(best.accuracy)} after a short training, {fits}")
+
+
+def _costs_in_words(costs: Mapping[str, float | None]) -> str:
+    parts = [
+        f"<strong>{text(amount(key, costs[key]))}</strong> {word}"
+        for key, word in (("macs", "MACs"), ("sram_bytes", "of SRAM"), ("flash_bytes", "of flash"))
+        if costs.get(key) is not None
+    ]
+    if costs.get("latency_ms") is not None:
+        parts.append(f"<strong>{text(amount('latency_ms', costs['latency_ms']))}</strong> an image")
+    return ", ".join(parts[:-1]) + f" and {parts[-1]}" if len(parts) > 1 else "".join(parts)
+
+
+def _lead(source: Source) -> str:
+    best = _best(source)
+    if best is None:
+        return "The first pictures come with the first trained network."
+    refused = sum(t.state == "infeasible" for t in source.trials)
+    said = (
+        f"The most accurate network of this search gets <strong>{percent(best.accuracy)}</strong> of the validation images right "
+        f"with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and were trained"
+    )
+    return said + (f"; {refused:,} proposals did not fit and cost no training." if refused else "; nothing was trained that does not fit.")
+
+
+def _kpis(source: Source, progress: ProgressInfo) -> str:
+    cells = []
+    best = _best(source)
+    if best is not None:
+        cells.append((percent(best.accuracy), "best validation accuracy in the search"))
+    for one in sorted(source.promoted.values(), key=lambda p: -p.val_accuracy)[:1]:
+        cells.append((percent(one.test_accuracy), f"test accuracy of {one.id}, float, after full training"))
+        int8 = source.int8_accuracy(one.id)
+        if int8 is not None:
+            cells.append((percent(int8), "the same in int8, on kernels equal to the microcontroller's"))
+    cells.append((f"{len(source.front)}", "networks on the front"))
+    cells.append((f"{len(source.scored):,}", "networks trained"))
+    if progress.at is not None:
+        gain = progress.volume_at[0] - progress.volume_at[1]
+        cells.append((f"{gain:+.3f}", "hypervolume over uniform drawing at equal training"))
+    if source.summary.get("seconds"):
+        cells.append((duration(float(source.summary["seconds"])), "search time"))
+    return "".join(f"<li><b>{text(value)}</b><span>{text(what)}</span></li>" for value, what in cells)
+
+
+def _front_words(source: Source) -> str:
+    if not source.front:
+        return "Every trained network becomes a dot here."
+    cheap = min((source.scored[i] for i in source.front), key=lambda t: cost_of(t, source.cost))
+    best = _best(source)
+    assert best is not None
+    if len(source.front) == 1:
+        said = f"Each dot is a network. One beats all others in both: {text(best.id)}"
+    else:
+        low, high = (amount(source.cost, cost_of(t, source.cost)) for t in (cheap, best))
+        said = (
+            "Each dot is a network; up is more accurate, left is cheaper. Blue dots are the front: nothing tried beats them in both. "
+            f"It runs from <strong>{percent(cheap.accuracy)}</strong> at {text(low)} to <strong>{percent(best.accuracy)}</strong> "
+            f"at {text(high)} {text(title(source.cost))}"
+        )
+    return f"{said}. Click a dot, or walk along the front with the arrow keys."
+
+
+def _table_words(source: Source) -> str:
+    int8 = any("int8_accuracy" in t.scores for t in source.scored.values())
+    more = " and of its int8 arithmetic" if int8 else ""
+    return f"Accuracy on validation images after the search's short training{more}; costs are estimates for {text(source.budget.runtime)}."
+
+
+def _front_table(source: Source) -> str:
+    if not source.front:
+        return '<p class="empty">Empty so far.</p>'
+    rows = [source.scored[i] for i in source.front]
+    keys = [key for key in COSTS if key != "weights_bytes" and any(t.costs.get(key) is not None for t in rows)]
+    int8 = any("int8_accuracy" in t.scores for t in rows)
+    full = any(t.id in source.promoted for t in rows)
+    heads = ["network", "accuracy", *(["int8"] if int8 else []), *(["test, full training"] if full else []), *map(title, keys), "epochs"]
+    lines = []
+    for trial in rows:
+        cells = [_net_button(source, trial.id), percent(trial.accuracy)]
+        cells += [percent(trial.scores.get("int8_accuracy"))] if int8 else []
+        if full:
+            one = source.promoted.get(trial.id)
+            cells.append(percent(one.test_accuracy if one else None))
+        cells += [text(amount(key, trial.costs.get(key))) for key in keys] + [f"{trial.epochs:g}"]
+        lines.append("<tr>" + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
+    return table(heads, lines)
+
+
+def _net_button(source: Source, net_id: str) -> str:
+    tag = '<span class="tag">full</span>' if net_id in source.picked else ""
+    return f'<button type="button" class="net" data-id="{text(net_id)}">{text(net_id)}</button>{tag}'
+
+
+def table(heads: Sequence[str], lines: Sequence[str]) -> str:
+    """An HTML table from column titles and finished rows."""
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in heads)
+    return f"<table><thead><tr>{head}</tr></thead><tbody>{''.join(lines)}</tbody></table>"
+
+
+def _progress_words(source: Source, info: ProgressInfo) -> str:
+    search, baseline = info.arms
+    if not search.spent and not baseline.spent:
+        return "The curves begin with the first result."
+    said = (
+        "Uniform drawing takes networks that fit at random and trains them by the same schedule: whoever searches should do better. "
+        "Hypervolume is the share of the box between worst and best values that the front covers. "
+    )
+    if info.at is None:
+        return said + "This run has only one of the two, so there is nothing to compare yet."
+    unit = f"{count(info.at)} training images" if info.unit == "images" else f"{duration(info.at)} of training"
+    by, volume = info.best_at[0] - info.best_at[1], info.volume_at[0] - info.volume_at[1]
+    verdict = "ahead" if volume > 0 else "behind" if volume < 0 else "level"
+    return (
+        f"{said}After {text(unit)} for each, the search had found <strong>{percent(info.best_at[0])}</strong> against "
+        f"<strong>{percent(info.best_at[1])}</strong> ({points(by)}) and hypervolume {info.volume_at[0]:.3f} against "
+        f"{info.volume_at[1]:.3f}: {verdict} in this run. The baseline is {baseline.networks} networks; one run is one sample."
+    )
+
+
+def _limits_words(info: LimitsInfo) -> str:
+    if not info.limits:
+        return '<p class="words">This needs at least two trained networks.</p>'
+    lines = "".join(f"<li>{_limit_words(one)}</li>" for one in info.limits)
+    return (
+        f'<p class="words">Read from the {info.networks:,} trained networks: the best accuracy of those that would fit a smaller limit. '
+        "Networks over a limit were not trained, so what more room would buy is a trend, not a measurement.</p>"
+        f'<ul class="words">{lines}</ul>'
+    )
+
+
+def _limit_words(one: Limit) -> str:
+    name, limit, step = text(title(one.cost)), text(amount(one.cost, one.limit)), text(amount(one.cost, one.step))
+    less = f"{step} less would have cost " + (f"{100 * one.less:.1f} points." if one.less > 0 else "nothing.")
+    used = f"<strong>{name}</strong> is used up to its limit of {limit}"
+    if not one.binds:
+        return (
+            f"<strong>{name}</strong> does not hold this search back: the most accurate network uses "
+            f"{text(amount(one.cost, one.best_cost))} of {limit} ({percent(one.best_cost / one.limit, 0)}). {less}"
+        )
+    if one.more is None:
+        return f"{used}; too few networks were trained near it to price more of it. {less}"
+    low, high = one.more_range or (one.more, one.more)
+    between = "" if one.more_range is None else f" (80 % of resamplings: {100 * low:.1f} to {100 * high:.1f})"
+    return f"{used}. By the trend below it, {step} more would buy about <strong>{100 * one.more:.1f} points</strong>{between}. {less}"
+
+
+def _about(source: Source) -> str:
+    env, settings, budget = source.run.env, source.settings, source.budget
+    chip = f" ({budget.mcu}, {budget.core}, {budget.clock_mhz:g} MHz)" if budget.core and budget.clock_mhz else ""
+    versions = "".join(f", {name} {version}" for name, version in env.get("versions", {}).items())
+    facts = [
+        ("budget", f"{budget.name}{chip}"),
+        ("left for the network", ", ".join(f"{title(k)} {amount(k, v)}" for k, v in budget.limits.items())),
+        ("space", f"{source.space.name}: {source.space.describe()}"),
+        ("data", f"{source.config.get('data', '')}" + (f", {len(source.labels)} classes" if source.labels else "")),
+        ("objectives", ", ".join(map(str, settings.get("objectives", ())))),
+        ("seed", str(settings.get("seed", env.get("seed", "")))),
+        ("strategy", str(settings.get("strategy", ""))),
+        ("ended because", str(source.summary.get("reason", ""))),
+        ("machine", f"{env.get('platform', '')}, {env.get('cpu_count', '?')} cores"),
+        ("versions", f"tinynas {env.get('tinynas', '')}, Python {env.get('python', '')}{versions}"),
+    ]
+    rows = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts if value.strip(" ,"))
+    notes = "".join(f"<li>{text(str(note))}</li>" for note in source.plan.get("notes", ()))
+    decided = (
+        f'<details><summary>What the search decided before it began</summary><ul class="words">{notes}</ul></details>' if notes else ""
+    )
+    return (
+        '<p class="words">Choices were made on validation images only; test images are read once, after full training. '
+        "A figure is estimated or measured, and says which. Accuracies in the search come from short trainings: "
+        f'they rank networks and rise with full training.</p><dl class="facts about">{rows}</dl>{decided}'
+    )
+
+
+def _footer(source: Source) -> str:
+    made = f"Made by tinynas {text(__version__)} from <code>{text(str(source.run.path))}</code>."
+    return f"{made} This file is complete: nothing is loaded from elsewhere."

@@ -1,0 +1,522 @@
+"""Figures about a search: the front, its progress beside the baseline, what the limits cost. Numbers first, drawing second."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from typing import Any
+
+from tinynas import pareto
+from tinynas.budget import Budget
+from tinynas.records import Trial
+from tinynas.report.words import amount, percent, title
+
+#: Source of the uniformly drawn networks that every search is compared with.
+BASELINE = "baseline"
+
+Drawing = dict[str, Any]
+"""``{"data": [...], "layout": {...}}`` as plotly.js takes it, colours by name."""
+
+
+def scored(trials: Sequence[Trial], cost: str = "macs") -> list[Trial]:
+    """Trials with an accuracy and that cost; of one network the most trained counts."""
+    latest: dict[str, Trial] = {}
+    for trial in trials:
+        if trial.state == "duplicate" or trial.accuracy is None or trial.costs.get(cost) is None:
+            continue
+        known = latest.get(trial.id)
+        if known is None or trial.epochs >= known.epochs:
+            latest[trial.id] = trial
+    return list(latest.values())
+
+
+def cost_of(trial: Trial, cost: str) -> float:
+    """The cost of a trial that :func:`scored` let through."""
+    value = trial.costs[cost]
+    assert value is not None
+    return float(value)
+
+
+# The Pareto front --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Dot:
+    """One network: accuracy is a share of the validation images."""
+
+    id: str
+    cost: float
+    accuracy: float
+    epochs: float
+    source: str
+
+
+@dataclass(frozen=True)
+class ParetoInfo:
+    """Accuracy against one cost."""
+
+    cost: str
+    limit: float | None
+    dots: tuple[Dot, ...]
+    """Every scored network, cheapest first."""
+    front: tuple[str, ...]
+    """Ids that no other network beats in both, cheapest first."""
+    baseline_front: tuple[str, ...]
+    """The same among the uniformly drawn ones alone."""
+    picked: tuple[str, ...]
+    """Promoted networks."""
+    refused: tuple[float, ...]
+    """Costs of proposals over a limit; they were not trained."""
+
+
+def pareto_info(trials: Sequence[Trial], budget: Budget, *, cost: str = "macs", picked: Collection[str] = ()) -> ParetoInfo:
+    """The front of accuracy against ``cost`` among ``trials``."""
+    known = sorted(scored(trials, cost), key=lambda t: (cost_of(t, cost), -(t.accuracy or 0.0)))
+    dots = tuple(Dot(t.id, cost_of(t, cost), t.accuracy or 0.0, t.epochs, t.source) for t in known)
+    refused = sorted(float(c) for t in trials if t.state == "infeasible" and (c := t.costs.get(cost)) is not None)
+    return ParetoInfo(
+        cost=cost,
+        limit=budget.limits.get(cost),
+        dots=dots,
+        front=_front(dots),
+        baseline_front=_front([dot for dot in dots if dot.source == BASELINE]),
+        picked=tuple(dot.id for dot in dots if dot.id in picked),
+        refused=tuple(refused),
+    )
+
+
+def _front(dots: Sequence[Dot]) -> tuple[str, ...]:
+    return tuple(dots[i].id for i in pareto.front([(dot.accuracy, dot.cost) for dot in dots], (True, False)))
+
+
+def draw_pareto(info: ParetoInfo, hover: Callable[[Dot], str] = lambda dot: "") -> Drawing:
+    """``hover`` gives more lines about a network, escaped HTML."""
+    by_id = {dot.id: dot for dot in info.dots}
+    groups = {
+        "tried": [d for d in info.dots if d.id not in info.front and d.source != BASELINE],
+        "uniform baseline": [d for d in info.dots if d.source == BASELINE and d.id not in info.front],
+        "front": [by_id[i] for i in info.front],
+    }
+    marks: dict[str, dict[str, Any]] = {
+        "tried": {"size": 7, "color": "@cloud", "opacity": 0.75},
+        "uniform baseline": {"size": 9, "color": "@baseline", "symbol": "diamond-open", "line": {"width": 1.6}},
+        "front": {"size": 11, "color": "@front", "line": {"width": 1.5, "color": "@paper"}},
+    }
+    data: list[dict[str, Any]] = []
+    if info.refused:
+        low = min((dot.accuracy for dot in info.dots), default=0.0)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "over a limit, not trained",
+                "x": _thinned(info.refused),
+                "y": [low - 0.015] * len(_thinned(info.refused)),
+                "marker": {"symbol": "line-ns-open", "size": 9, "color": "@faint", "line": {"width": 1}},
+                "hoverinfo": "skip",
+            }
+        )
+    for ids, name, color, dash in (
+        (info.baseline_front, "baseline's front", "@baseline", "dot"),
+        (info.front, "the front", "@front", "solid"),
+    ):
+        line = [by_id[i] for i in ids]
+        if len(line) > 1:
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines",
+                    "name": name,
+                    "x": [d.cost for d in line],
+                    "y": [d.accuracy for d in line],
+                    "line": {"shape": "hv", "color": color, "width": 2 if dash == "solid" else 1.5, "dash": dash},
+                    "hoverinfo": "skip",
+                    "showlegend": False,
+                }
+            )
+    for name, dots in groups.items():
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": name,
+                "x": [d.cost for d in dots],
+                "y": [d.accuracy for d in dots],
+                "ids": [d.id for d in dots],
+                "customdata": [d.id for d in dots],
+                "text": [_dot_text(d, info.cost) + hover(d) for d in dots],
+                "hovertemplate": "%{text}<extra></extra>",
+                "marker": marks[name],
+            }
+        )
+    picked = [by_id[i] for i in info.picked]
+    if picked:
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": "trained in full",
+                "x": [d.cost for d in picked],
+                "y": [d.accuracy for d in picked],
+                "marker": {"size": 19, "symbol": "circle-open", "color": "@picked", "line": {"width": 2.2}},
+                "hoverinfo": "skip",
+            }
+        )
+    top, bottom = max((d.accuracy for d in info.dots), default=1.0), min((d.accuracy for d in info.dots), default=0.0)
+    reach = max((d.cost for d in info.dots), default=1.0)
+    layout: dict[str, Any] = {
+        "xaxis": {"type": "log", "title": {"text": f"{title(info.cost)} (log scale)"}, **_log_ticks(info)},
+        "yaxis": {"title": {"text": "validation accuracy"}, "tickformat": ".0%" if top - bottom > 0.05 else ".1%"},
+        "legend": {"y": -0.2, "yanchor": "top", "itemsizing": "trace"},
+        "margin": {"l": 52, "r": 16, "t": 26, "b": 44},
+        "shapes": [],
+        "annotations": [],
+    }
+    if info.limit is not None:
+        near = info.limit <= 30 * reach
+        layout["shapes"] = [_limit_line("x", info.limit)] if near else []
+        layout["annotations"] = [
+            {
+                "xref": "x" if near else "paper",
+                "yref": "paper",
+                "x": math.log10(info.limit) if near else 1,
+                "y": 1,
+                "xanchor": "center" if near and info.limit < reach else "right",
+                "yanchor": "bottom",
+                "text": f"limit {amount(info.cost, info.limit)}" + ("" if near else ", far to the right"),
+                "showarrow": False,
+                "font": {"size": 12, "color": "@limit"},
+            }
+        ]
+    return {"data": data, "layout": layout}
+
+
+def _dot_text(dot: Dot, cost: str) -> str:
+    return (
+        f"<b>{escape(dot.id)}</b>  {percent(dot.accuracy)} after {dot.epochs:g} epochs<br>{title(cost)} {amount(cost, dot.cost)}<br>"
+        f"proposed by: {escape(dot.source)}"
+    )
+
+
+def _thinned(values: Sequence[float], most: int = 400) -> list[float]:
+    step = max(1, math.ceil(len(values) / most))
+    return list(values[::step])
+
+
+def _limit_line(axis: str, value: float) -> dict[str, Any]:
+    line = {"color": "@limit", "width": 2, "dash": "dash"}
+    if axis == "x":
+        return {"type": "line", "xref": "x", "yref": "paper", "x0": value, "x1": value, "y0": 0, "y1": 1, "line": line, "layer": "below"}
+    return {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": value, "y1": value, "line": line, "layer": "below"}
+
+
+def _log_ticks(info: ParetoInfo) -> dict[str, Any]:
+    values = [dot.cost for dot in info.dots] + ([info.limit] if info.limit is not None and info.dots else [])
+    if not values:
+        return {}
+    return ticks(info.cost, min(values), max(values))
+
+
+def ticks(cost: str, low: float, high: float) -> dict[str, Any]:
+    """Tick values and texts of a log axis: round numbers, as coarse as leaves at least three; sizes in KiB."""
+    base, unit = (2.0, 1024.0) if cost.endswith("_bytes") else (10.0, 1.0)
+    sets = (
+        ((1,), (1, 1.5), (1, 1.25, 1.5, 1.75))
+        if base == 2
+        else ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(1 + k / 10 for k in range(90)))
+    )
+    chosen: list[float] = []
+    for mantissas in sets:
+        chosen = [unit * m * base**k for k in range(-6, 24) for m in mantissas if 0.98 * low <= unit * m * base**k <= 1.02 * high]
+        if len(chosen) >= 3:
+            break
+    while len(chosen) > 7:
+        chosen = chosen[::2]
+    return {"tickmode": "array", "tickvals": chosen, "ticktext": [_short(cost, s) for s in chosen]}
+
+
+def _short(cost: str, value: float) -> str:
+    if cost.endswith("_bytes"):
+        return f"{value / 1024:g} KiB" if value < 1024**2 else f"{value / 1024**2:g} MiB"
+    for step, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
+        if value >= step:
+            return f"{value / step:g}{letter}"
+    return f"{value:g}"
+
+
+# Progress beside the baseline --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Arm:
+    """What one way of proposing networks had reached after so much training."""
+
+    name: str
+    spent: tuple[float, ...]
+    """Training images seen so far (or seconds), one a result."""
+    best: tuple[float, ...]
+    """Best validation accuracy so far."""
+    volume: tuple[float, ...]
+    """Hypervolume: the share of the box that the front covers (accuracy from worst to best, cost on a log scale)."""
+    networks: int
+
+
+@dataclass(frozen=True)
+class ProgressInfo:
+    """The search beside the uniform baseline, at equal training."""
+
+    cost: str
+    unit: str
+    """``images`` or ``seconds``."""
+    arms: tuple[Arm, ...]
+    """The search first."""
+    at: float | None
+    """Training that both arms have had at least; None where one has none."""
+    best_at: tuple[float, ...]
+    volume_at: tuple[float, ...]
+
+
+def progress_info(
+    history: Sequence[Trial],
+    *,
+    cost: str = "macs",
+    box: tuple[tuple[float, float], tuple[float, float]] | None = None,
+    seconds: Mapping[int, Sequence[float]] | None = None,
+) -> ProgressInfo:
+    """Best accuracy and hypervolume after every result, for the search and the baseline.
+
+    ``history`` is every line of trials.jsonl in order: a network that was trained further appears again. ``box`` is
+    (worst, best) of accuracy and of log cost, by default what the run spans. ``seconds`` gives the training time of
+    each line of a trial number in turn; without it training images are counted.
+    """
+    lines = [t for t in history if t.accuracy is not None and t.state in ("trained", "stopped") and t.costs.get(cost) is not None]
+    if box is None:
+        costs = [cost_of(t, cost) for t in lines] or [1.0]
+        box = ((0.0, 1.0), (math.log(max(costs) * 1.05), math.log(min(costs) * 0.95)))
+    arms = (
+        _arm("search", [t for t in lines if t.source != BASELINE], cost, box, seconds),
+        _arm("uniform baseline", [t for t in lines if t.source == BASELINE], cost, box, seconds),
+    )
+    both = min(arm.spent[-1] for arm in arms) if all(arm.spent for arm in arms) else None
+    return ProgressInfo(
+        cost=cost,
+        unit="images" if seconds is None else "seconds",
+        arms=arms,
+        at=both,
+        best_at=() if both is None else tuple(_value_at(arm, arm.best, both) for arm in arms),
+        volume_at=() if both is None else tuple(_value_at(arm, arm.volume, both) for arm in arms),
+    )
+
+
+def _arm(
+    name: str,
+    lines: Sequence[Trial],
+    cost: str,
+    box: tuple[tuple[float, float], tuple[float, float]],
+    seconds: Mapping[int, Sequence[float]] | None,
+) -> Arm:
+    spent, best, volume = [], [], []
+    images: dict[int, int] = {}
+    turn: dict[int, int] = {}
+    points: dict[int, tuple[float, float]] = {}
+    accuracies: dict[int, float] = {}
+    total = 0.0
+    (low, high), (dear, cheap) = box
+    for trial in lines:
+        number, accuracy = trial.number, trial.accuracy or 0.0
+        if seconds is None:
+            total += max(0, trial.images - images.get(number, 0))
+        else:
+            steps, step = seconds.get(number, ()), turn.get(number, 0)
+            total += steps[step] if step < len(steps) else 0.0
+            turn[number] = step + 1
+        images[number], accuracies[number] = trial.images, accuracy
+        points[number] = (min(1.0, (accuracy - low) / (high - low)), min(1.0, (math.log(cost_of(trial, cost)) - dear) / (cheap - dear)))
+        spent.append(total)
+        best.append(max(accuracies.values()))
+        volume.append(pareto.hypervolume(list(points.values()), (0.0, 0.0), (True, True)))
+    return Arm(name, tuple(spent), tuple(best), tuple(volume), len(points))
+
+
+def _value_at(arm: Arm, values: Sequence[float], spent: float) -> float:
+    reached = [value for value, x in zip(values, arm.spent, strict=True) if x <= spent * (1 + 1e-9)]
+    return reached[-1] if reached else 0.0
+
+
+def draw_progress(info: ProgressInfo) -> Drawing:
+    """Two panels over one axis: best accuracy and covered area."""
+    data: list[dict[str, Any]] = []
+    looks = (("@front", "solid", "circle"), ("@baseline", "dot", "diamond"))
+    for panel, (axis, fmt) in enumerate((("y", ".1%"), ("y2", ".3f"))):
+        for arm, (color, dash, symbol) in zip(info.arms, looks, strict=True):
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers" if len(arm.spent) < 60 else "lines",
+                    "name": arm.name,
+                    "x": list(arm.spent),
+                    "y": list(arm.best if axis == "y" else arm.volume),
+                    "yaxis": axis,
+                    "xaxis": "x" if axis == "y" else "x2",
+                    "line": {"shape": "hv", "color": color, "dash": dash, "width": 2.2},
+                    "marker": {"size": 5, "symbol": symbol},
+                    "showlegend": panel == 0,
+                    "legendgroup": arm.name,
+                    "hovertemplate": f"{arm.name}: %{{y:{fmt}}} after %{{x:,.0f}} {info.unit}<extra></extra>",
+                }
+            )
+    unit = "training images seen" if info.unit == "images" else "seconds of training"
+    return {
+        "data": data,
+        "layout": {
+            "grid": {"rows": 2, "columns": 1, "pattern": "independent", "roworder": "top to bottom", "ygap": 0.12},
+            "xaxis": {"showticklabels": False, "matches": "x2", "rangemode": "tozero"},
+            "xaxis2": {"title": {"text": unit}, "rangemode": "tozero"},
+            "yaxis": {"title": {"text": "best accuracy"}, "tickformat": ".0%"},
+            "yaxis2": {"title": {"text": "hypervolume"}, "rangemode": "tozero"},
+        },
+    }
+
+
+# What the limits cost ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Limit:
+    """One limit, and the best accuracy reached within every smaller one."""
+
+    cost: str
+    limit: float
+    steps: tuple[tuple[float, float], ...]
+    """(cost, best accuracy of the networks up to that cost), ascending; where it rises only."""
+    best_cost: float
+    """What the most accurate network uses."""
+    step: float
+    """The change that is priced: 10 KiB, or a tenth of the limit where that is smaller or no size."""
+    less: float
+    """Accuracy lost with ``step`` less: read from the trials."""
+    more: float | None
+    """Accuracy that ``step`` more would bring by the trend below the limit; None where the limit does not bind or too little is known."""
+    more_range: tuple[float, float] | None
+    """10th and 90th percentile of ``more`` over resampled trials."""
+
+    @property
+    def binds(self) -> bool:
+        """True where the most accurate network uses at least nine tenths of the limit."""
+        return self.best_cost >= 0.9 * self.limit
+
+
+@dataclass(frozen=True)
+class LimitsInfo:
+    """What each limit of the budget costs in accuracy."""
+
+    limits: tuple[Limit, ...]
+    networks: int
+
+
+#: Fewer steps of the staircase than this make no trend.
+MIN_STEPS = 4
+
+
+def limits_info(trials: Sequence[Trial], budget: Budget, *, resamples: int = 200) -> LimitsInfo:
+    """What each limit costs, read from the scored trials."""
+    limits = []
+    networks = 0
+    for cost, limit in budget.limits.items():
+        pairs = sorted((cost_of(t, cost), t.accuracy or 0.0) for t in scored(trials, cost) if cost_of(t, cost) <= limit)
+        networks = max(networks, len(pairs))
+        if len(pairs) < 2:
+            continue
+        steps = staircase(pairs)
+        step = min(10 * 1024.0, limit / 10) if cost.endswith("_bytes") else limit / 10
+        best_cost, best = steps[-1]
+        within = [accuracy for value, accuracy in steps if value <= limit - step]
+        binds = best_cost >= 0.9 * limit
+        more, spread = (_trend(pairs, limit, step), None) if binds else (None, None)
+        if more is not None:
+            spread = _spread(pairs, limit, step, resamples)
+        limits.append(Limit(cost, limit, steps, best_cost, step, best - within[-1] if within else best, more, spread))
+    return LimitsInfo(tuple(limits), networks)
+
+
+def staircase(pairs: Sequence[tuple[float, float]]) -> tuple[tuple[float, float], ...]:
+    """(cost, best accuracy so far) where it rises; ``pairs`` ascending by cost."""
+    steps: list[tuple[float, float]] = []
+    for cost, accuracy in pairs:
+        if steps and accuracy <= steps[-1][1]:
+            continue
+        if steps and steps[-1][0] == cost:
+            steps.pop()
+        steps.append((cost, accuracy))
+    return tuple(steps)
+
+
+def _trend(pairs: Sequence[tuple[float, float]], limit: float, step: float) -> float | None:
+    # Least squares of the staircase against log cost over the upper three quarters; what the next step brings.
+    upper = [(math.log(cost), accuracy) for cost, accuracy in staircase(pairs) if cost >= limit / 4]
+    if len(upper) < MIN_STEPS:
+        return None
+    n = len(upper)
+    mean_x, mean_y = sum(x for x, _ in upper) / n, sum(y for _, y in upper) / n
+    spread = sum((x - mean_x) ** 2 for x, _ in upper)
+    if spread == 0:
+        return None
+    slope = sum((x - mean_x) * (y - mean_y) for x, y in upper) / spread
+    return max(0.0, slope * math.log((limit + step) / limit))
+
+
+def _spread(pairs: Sequence[tuple[float, float]], limit: float, step: float, resamples: int) -> tuple[float, float] | None:
+    import random
+
+    rng = random.Random(0)
+    values = []
+    for _ in range(resamples):
+        drawn = sorted(rng.choices(pairs, k=len(pairs)))
+        value = _trend(drawn, limit, step)
+        if value is not None:
+            values.append(value)
+    if len(values) < resamples // 2:
+        return None
+    values.sort()
+    return values[len(values) // 10], values[-1 - len(values) // 10]
+
+
+def draw_limits(info: LimitsInfo) -> Drawing:
+    """A staircase per limit, side by side."""
+    data: list[dict[str, Any]] = []
+    layout: dict[str, Any] = {"shapes": [], "annotations": [], "showlegend": False}
+    layout["grid"] = {"rows": 1, "columns": max(1, len(info.limits)), "pattern": "coupled", "xgap": 0.12}
+    for index, one in enumerate(info.limits):
+        suffix = "" if index == 0 else str(index + 1)
+        xs, ys = [cost for cost, _ in one.steps], [accuracy for _, accuracy in one.steps]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines+markers",
+                "x": [*xs, max(one.limit, xs[-1])],
+                "y": [*ys, ys[-1]],
+                "xaxis": f"x{suffix}",
+                "yaxis": "y",
+                "line": {"shape": "hv", "color": "@front", "width": 2.2},
+                "marker": {"size": [7] * len(xs) + [0.1]},
+                "fill": "tozeroy",
+                "fillcolor": "@wash",
+                "text": [f"{percent(y)} with {amount(one.cost, x)}" for x, y in one.steps] + [""],
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+        tick_values = ticks(one.cost, xs[0], max(one.limit, xs[-1]))
+        layout[f"xaxis{suffix}"] = {"type": "log", "title": {"text": title(one.cost)}, **tick_values}
+        layout["shapes"].append({**_limit_line("x", one.limit), "xref": f"x{suffix}"})
+    lows = [one.steps[0][1] for one in info.limits]
+    highs = [one.steps[-1][1] for one in info.limits]
+    if lows:
+        gap = max(max(highs) - min(lows), 0.01)
+        layout["yaxis"] = {
+            "title": {"text": "best accuracy"},
+            "tickformat": ".0%" if gap > 0.05 else ".1%",
+            "range": [max(0.0, min(lows) - 0.2 * gap), max(highs) + 0.1 * gap],
+        }
+    return {"data": data, "layout": layout}
