@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 from tinynas.cost.flash import file_bytes
@@ -34,7 +35,7 @@ class OpCost:
     """Kernel height and width."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Cost:
     """What a network costs on a runtime. Bytes everywhere; ``latency_ms`` is None where there is no evidence."""
 
@@ -55,7 +56,32 @@ class Cost:
     latency_ms: float | None
     peak_op: str
     peak_index: int
-    layers: tuple[OpCost, ...]
+    work: Work = field(repr=False)
+    """The operators that were costed."""
+    live: tuple[int, ...] = field(repr=False)
+    """Bytes of activations and scratch alive during each operator."""
+
+    @cached_property
+    def layers(self) -> tuple[OpCost, ...]:
+        """One row per operator, in execution order."""
+        shapes = self.work.shapes
+        return tuple(
+            [
+                OpCost(
+                    i,
+                    p.kind,
+                    p.name,
+                    shapes[p.inputs[0]],
+                    shapes[p.outputs[0]],
+                    p.macs,
+                    p.weights + p.biases,
+                    p.weights_bytes,
+                    live,
+                    p.kernel,
+                )
+                for i, (p, live) in enumerate(zip(self.work.pieces, self.live, strict=True))
+            ]
+        )
 
     def values(self) -> dict[str, float | None]:
         """The figures that limits and objectives are about."""
@@ -117,52 +143,40 @@ def work_cost(
     ``own_file`` says that tinynas writes the file and so chooses its memory plan; else ``plan`` is the one it
     carries, or None where the runtime plans.
     """
-    pieces, shapes = work.pieces, work.shapes
+    pieces = work.pieces
     live = live_bytes(work, runtime)
     bound = max(live)
     peak = live.index(bound)
     head = (bound if own_file or not runtime.tail else file_head_bytes(work, runtime, plan)) + static_bytes(runtime, work)
-    weights_bytes = sum([p.weights_bytes for p in pieces])
+    macs = weights = biases = weights_bytes = 0
+    for piece in pieces:
+        macs += piece.macs
+        weights += piece.weights
+        biases += piece.biases
+        weights_bytes += piece.weights_bytes
     tail = host = 0
     if runtime.tail:
         tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn")
         host = head + tail_bytes(work, "host") if runtime.scratch == "reference" else 0
-    layers = tuple(
-        [
-            OpCost(
-                i,
-                p.kind,
-                p.name,
-                shapes[p.inputs[0]],
-                shapes[p.outputs[0]],
-                p.macs,
-                p.weights + p.biases,
-                p.weights_bytes,
-                live[i],
-                p.kernel,
-            )
-            for i, p in enumerate(pieces)
-        ]
-    )
     return Cost(
         runtime=runtime.name,
-        macs=sum([p.macs for p in pieces]),
-        params=sum([p.weights + p.biases for p in pieces]),
+        macs=macs,
+        params=weights + biases,
         weights_bytes=weights_bytes,
-        flash_bytes=_flash_bytes(work, runtime, size_bytes, weights_bytes),
+        flash_bytes=_flash_bytes(runtime, size_bytes, weights_bytes, biases),
         sram_bytes=head + tail,
         head_bytes=head,
         tail_bytes=tail,
         host_arena_bytes=host,
-        latency_ms=latency_ms(work, core, runtime.name, clock_mhz),
+        latency_ms=None if core is None else latency_ms(work, core, runtime.name, clock_mhz),
         peak_op=pieces[peak].name,
         peak_index=peak,
-        layers=layers,
+        work=work,
+        live=tuple(live),
     )
 
 
-def _flash_bytes(work: Work, runtime: Runtime, size_bytes: int, weights_bytes: int) -> int:
+def _flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels: int) -> int:
     if runtime.flash == "file":
         return size_bytes
-    scales = 4 * sum([p.biases for p in work.pieces]) if runtime.flash == "weights and scales" else 0
-    return weights_bytes + scales
+    return weights_bytes + 4 * channels if runtime.flash == "weights and scales" else weights_bytes

@@ -129,6 +129,11 @@ def _mean(name: str, x: int, y: int, channels: int) -> Piece:
     return Piece("mean", name, (x,), (y,), in_channels=channels, out_channels=channels, scratch=scratch, cmsis_scratch=scratch)
 
 
+@lru_cache(maxsize=16384)
+def _add(name: str, x: int, other: int, y: int, channels: int) -> Piece:
+    return Piece("add", name, (x, other), (y,), in_channels=channels, out_channels=channels)
+
+
 def from_graph(graph: Graph) -> Work:
     """The work of ``graph``: int8 weights (1 B each), int32 biases (4 B each), batch norm folded."""
     tensors = graph.tensors
@@ -149,7 +154,7 @@ def from_graph(graph: Graph) -> Work:
                 constants += 2
             case Add():
                 channels = tensors[op.output].shape[-1]
-                pieces.append(Piece("add", op.name, (op.input, op.other), (op.output,), in_channels=channels, out_channels=channels))
+                pieces.append(_add(op.name, op.input, op.other, op.output, channels))
             case Mean():
                 pieces.append(_mean(op.name, op.input, op.output, tensors[op.output].shape[-1]))
                 constants += 1  # the axes
