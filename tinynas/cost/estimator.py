@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.latency import latency_ms
-from tinynas.cost.memory import file_head_bytes, live_bytes
+from tinynas.cost.memory import file_head_bytes, live_bytes, offline_work
 from tinynas.cost.runtimes import Runtime, runtime_named, static_bytes
 from tinynas.cost.tail import tail_bytes
 from tinynas.cost.work import Work, from_graph
@@ -125,6 +125,11 @@ def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, cl
     """
     chosen = runtime_named(runtime)
     work = from_graph(graph)
+    if graph.arch is None and chosen.tail:
+        # Not made by lower(): the bound may be out of reach, so take what the plan gives.
+        plan = offline_work(work, chosen)
+        work = replace(work, pieces=tuple([work.pieces[i] for i in plan.order]))
+        return work_cost(work, chosen, file_bytes(graph), core=core, clock_mhz=clock_mhz, plan=plan.offsets, own_file=False)
     return work_cost(work, chosen, file_bytes(graph) if chosen.flash == "file" else 0, core=core, clock_mhz=clock_mhz)
 
 

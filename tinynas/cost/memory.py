@@ -6,8 +6,11 @@ TFLM's arena has a head (activations and operator scratch, planned) and a tail (
 
 from __future__ import annotations
 
+import random
+from bisect import insort
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from heapq import heappop, heappush
 from itertools import accumulate
 
 from tinynas.cost.runtimes import RUNTIMES, Runtime, scratch_bytes
@@ -149,12 +152,98 @@ def plan_offline(graph: Graph, runtime: str = "tflm") -> MemoryPlan:
 
 
 def offline_work(work: Work, runtime: Runtime) -> MemoryPlan:
-    """:func:`plan_offline` for any work."""
+    """:func:`plan_offline` for any work: a chain by construction, other shapes by search over order and placement."""
     bound = max(live_bytes(work, runtime))
     offsets = _two_ended(work, bound)
-    if offsets is None:
-        return greedy_work(work, runtime)
-    return MemoryPlan(tuple(offsets), bound, tuple(range(len(work.pieces))))
+    if offsets is not None:
+        return MemoryPlan(tuple(offsets), bound, tuple(range(len(work.pieces))))
+    order = best_order(work, runtime)
+    ordered = replace(work, pieces=tuple([work.pieces[i] for i in order]))
+    buffers, tensors = buffers_of(ordered, runtime)
+    offsets, head = _search(buffers, max(live_bytes(ordered, runtime)))
+    planned = MemoryPlan(_by_tensor(offsets, tensors, len(work.sizes)), head, order)
+    # The runtime places scratch by itself around the plan: take what it really does.
+    return replace(planned, head_bytes=file_head_bytes(ordered, runtime, planned.offsets))
+
+
+def best_order(work: Work, runtime: Runtime, *, limit: int = 20_000) -> tuple[int, ...]:
+    """The operator order of the least live bytes, or the given one where branches are too many to try (``limit`` states)."""
+    pieces = work.pieces
+    producer = {t: i for i, piece in enumerate(pieces) for t in piece.outputs}
+    readers: dict[int, list[int]] = {}
+    for index, piece in enumerate(pieces):
+        for tensor in set(piece.inputs):
+            readers.setdefault(tensor, []).append(index)
+    needs = [{producer[t] for t in piece.inputs if t in producer} for piece in pieces]
+    if all(len(readers.get(t, ())) <= 1 for piece in pieces for t in piece.outputs):
+        return tuple(range(len(pieces)))
+    mask = runtime.alignment - 1
+    size = [(s + mask) & ~mask for s in work.sizes]
+    scratch = [sum((s + mask) & ~mask for s in scratch_bytes(runtime, piece)) for piece in pieces]
+    outputs = set(work.outputs)
+    # Best first over sets of done operators: the first complete set popped has the least peak.
+    done: frozenset[int] = frozenset()
+    start = sum(size[t] for t in work.inputs)
+    heap: list[tuple[int, int, int, frozenset[int], int, tuple[int, ...]]] = [(start, 0, 0, done, start, ())]
+    seen: set[frozenset[int]] = set()
+    count = 0
+    while heap:
+        peak, _, _, done, live, order = heappop(heap)
+        if done in seen:
+            continue
+        seen.add(done)
+        if len(order) == len(pieces):
+            return order
+        if len(seen) > limit:
+            break
+        for index, piece in enumerate(pieces):
+            if index in done or not needs[index] <= done:
+                continue
+            during = live + sum(size[t] for t in piece.outputs) + scratch[index]
+            after = live + sum(size[t] for t in piece.outputs)
+            now = done | {index}
+            after -= sum(size[t] for t in set(piece.inputs) if t not in outputs and all(r in now for r in readers[t]))
+            after -= sum(size[t] for t in piece.outputs if t not in readers and t not in outputs)
+            count += 1
+            heappush(heap, (max(peak, during), -len(order) - 1, count, now, after, (*order, index)))
+    return tuple(range(len(pieces)))
+
+
+def _search(buffers: Sequence[Buffer], bound: int, *, tries: int = 400) -> tuple[list[int], int]:
+    """The best placement found: greedy's, then first fit in orders changed by seeded swaps, until the bound is reached."""
+    best, head = greedy(buffers)
+    generator = random.Random(0)
+    order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].size, buffers[i].first))
+    for _ in range(tries):
+        if head <= bound:
+            break
+        candidate = list(order)
+        for _ in range(generator.randint(1, 4)):
+            a, b = generator.randrange(len(order)), generator.randrange(len(order))
+            candidate[a], candidate[b] = candidate[b], candidate[a]
+        offsets, reached = _first_fit(buffers, candidate)
+        if reached <= head:
+            best, head, order = offsets, reached, candidate
+    return best, head
+
+
+def _first_fit(buffers: Sequence[Buffer], order: Sequence[int]) -> tuple[list[int], int]:
+    offsets = [-1] * len(buffers)
+    placed: list[tuple[int, int]] = []
+    head = 0
+    for i in order:
+        buffer, at = buffers[i], 0
+        for offset, j in placed:
+            other = buffers[j]
+            if other.last < buffer.first or other.first > buffer.last:
+                continue
+            if offset - at >= buffer.size:
+                break
+            at = max(at, offset + other.size)
+        offsets[i] = at
+        head = max(head, at + buffer.size)
+        insort(placed, (at, i))
+    return offsets, head
 
 
 def _two_ended(work: Work, arena: int) -> list[int] | None:
