@@ -127,7 +127,9 @@ ARENA = ArenaFigures(head_bytes=3072, host_tail_bytes=1600, cmsis_head_bytes=320
 def folder(path: Path, model: bytes, **options: Any) -> Path:
     facts = read_facts(model)
     labels = [f"class {i}" for i in range(facts.classes)]
-    arena = ArenaFigures(max(ARENA.head_bytes, int(np.prod(facts.input_shape))), ARENA.host_tail_bytes)
+    arena = ArenaFigures(
+        max(ARENA.head_bytes, int(np.prod(facts.input_shape)) * np.dtype(facts.input_dtype).itemsize), ARENA.host_tail_bytes
+    )
     options = {"labels": labels, "images": images_for(facts), "arena": arena, "name": "demo", **options}
     write_firmware(path, model, **options)
     return path
@@ -497,15 +499,47 @@ def test_rotation_is_honoured_from_frame_to_output(tmp_path: Path) -> None:
 
 @needs_gxx
 def test_real_models_of_others(tmp_path: Path, test_data: Path) -> None:
-    """MLPerf Tiny's ResNet (CIFAR-10, other scales), TFLM's grey person detector, ST's MobileNet with QUANTIZE."""
-    names = ["mlcommons-tiny__pretrainedResnet_quant", "tflite-micro__person_detect", "st-modelzoo-v2__resnet_v1_8_32_tfs_int8"]
+    """MLPerf Tiny's ResNet (CIFAR-10, other scales) and ST's (uint8 input through QUANTIZE, float output)."""
+    names = ["mlcommons-tiny__pretrainedResnet_quant", "st-modelzoo-v2__resnet_v1_8_32_tfs_int8"]
     for name in names:
         model = (test_data / "models" / f"{name}.tflite").read_bytes()
         stub, _ = answered(tmp_path / name / "tflm", model)
         c = folder(tmp_path / name / "c", model)
         status, text = run(compile_program(c, stub, "self_test_main.cc"))
         assert status == 0, f"{name}: {text}"
-        assert run(compile_program(c, stub, "example_main.cc"))[0] == 0
+
+
+def own_model(io: str = "int8", flavour: str = "full", rotation: int = 0) -> bytes:
+    """mcunet-tiny2 with random weights, by tinynas's own writer."""
+    from tinynas.arch import load_arch
+    from tinynas.cost import plan_offline
+    from tinynas.export.tflite import ModelMeta, serialize
+    from tinynas.graph import lower
+    from tinynas.quantize.grid import random_quantized
+
+    arch = load_arch("mcunet-tiny2")
+    meta = ModelMeta(arch_id=arch.id, labels=("no person", "person"), io=io, flavour=flavour, input_rotation=rotation)  # type: ignore[arg-type]
+    return serialize(random_quantized(lower(arch)), meta, plan_offline(lower(arch)))
+
+
+@needs_gxx
+@pytest.mark.parametrize(
+    ("io", "flavour", "rotation"), [("int8", "full", 180), ("uint8", "full", 0), ("float", "full", 180), ("int8", "lean", 0)]
+)
+def test_own_files_of_every_form(tmp_path: Path, io: str, flavour: str, rotation: int) -> None:
+    """Input and output types, rotation and labels are taken from the file; a lean one says nothing, so labels are given."""
+    model = own_model(io, flavour, rotation)
+    facts = read_facts(model)
+    assert facts.input_dtype == {"int8": "int8", "uint8": "uint8", "float": "float32"}[io]
+    stub, outputs = answered(tmp_path / "tflm", model, rotation)
+    labels = None if flavour == "full" else ["no person", "person"]
+    c = folder(tmp_path / "c", model, labels=labels)
+    assert "kPixelTable" not in (c / "model_settings.h").read_text()
+    status, text = run(compile_program(c, stub, "self_test_main.cc"))
+    assert status == 0, text
+    status, text = run(compile_program(c, stub, "example_main.cc"))
+    assert status == 0, text
+    assert text.startswith(("no person", "person")[outputs.argmax()]), text
 
 
 # the real interpreter, out of the Python wheel -------------------------------------------------------------------
@@ -545,7 +579,7 @@ def test_self_test_passes_with_the_real_interpreter_and_the_arena_works_first_ti
     if not wheel_exports_the_interpreter():
         pytest.skip("this tflite-micro wheel does not export tflite::micro::MicroInterpreter")
     pytest.importorskip("tinynas.export.check")
-    model = tiny_model()
+    model = own_model()
     arena = measured_arena(model)
     c = folder(tmp_path / "c", model, arena=arena)
     status, text = wheel_self_test(c, arena.arena_bytes)
