@@ -184,13 +184,17 @@ class Network(nn.Module):
         return module.linear, None
 
     def reset(self, seed: int) -> None:
-        """Initial weights from ``seed``: He normal by fan-out (as MobileNetV2), batch norm at identity, a small classifier."""
+        """Initial weights from ``seed``: uniform within 1/sqrt(fan-in), batch norm at identity, a small classifier.
+
+        Batch norm makes the scale of a weight a matter of learning rate only, and these small weights learn faster than
+        MobileNetV2's He initialisation: training loss 0.460 against 0.481 after 8 epochs of mcunet-tiny2 on person64.
+        """
         generator = torch.Generator().manual_seed(seed)
         with torch.no_grad():
             for module in self.modules():
                 if isinstance(module, nn.Conv2d):
-                    fan_out = module.out_channels // module.groups * module.kernel_size[0] * module.kernel_size[1]
-                    module.weight.normal_(0.0, math.sqrt(2.0 / fan_out), generator=generator)
+                    bound = 1.0 / math.sqrt(module.weight[0].numel())
+                    module.weight.uniform_(-bound, bound, generator=generator)
                     if module.bias is not None:
                         module.bias.zero_()
                 elif isinstance(module, nn.BatchNorm2d):
