@@ -26,7 +26,7 @@ from tinynas.space import Space
 
 if TYPE_CHECKING:
     from tinynas.data import ImageData
-    from tinynas.search import SearchEvent, SearchResult, SearchSettings
+    from tinynas.search import SearchEvent, SearchResult, SearchSettings, SpaceTable
 
 
 def load_space(name_or_path: str, overrides: Sequence[str] = ()) -> Space:
@@ -183,3 +183,11 @@ def _newest_run() -> Path:
     if not runs:
         raise RunError("results: holds no run to resume", "name it with --out, or start one: tinynas search --budget stm32f746")
     return runs[-1].parent
+
+
+def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, seed: int = 0) -> SpaceTable:
+    """The (resolution, width) sub-spaces of ``space`` ranked by the MACs of what fits ``budget``; see ``tinynas spaces``."""
+    from tinynas.search import rank_spaces as rank
+
+    chosen = load_space(space) if isinstance(space, str) else space
+    return rank(chosen, load_budget(budget) if isinstance(budget, str) else budget, classes=classes, seed=seed)

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from tinynas.cli.app import app
-from tinynas.cli.common import BudgetOption, JsonOption, SetOption, console, emit
+from tinynas.cli.common import BudgetOption, DataOption, JsonOption, SeedOption, SetOption, console, emit, next_step, quote, session
 from tinynas.errors import UserError
 
 
@@ -53,4 +54,133 @@ def estimate(
         out.print(layers_table(cost))
     if explanation is not None:
         out.print(explanation.text())
+    return None
+
+
+@app.command()
+def promote(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under results/.")],
+    ids: Annotated[
+        list[str] | None, typer.Argument(metavar="[ID...]", help="Networks of the front, or 'best' (default): the most accurate.")
+    ] = None,
+    epochs: Annotated[int | None, typer.Option("--epochs", "-e", min=1, help="Epochs of the full training.")] = None,
+    data: DataOption = None,
+    seed: SeedOption = 0,
+    qat: Annotated[bool, typer.Option("--qat", help="Train the last epochs with int8 quantisation in the loop.")] = False,
+    threads: Annotated[int | None, typer.Option("--threads", min=1, help="CPU threads. Default: one per core.")] = None,
+    format_: Annotated[str, typer.Option("--format", metavar="tflite,c", help="What to export: tflite, c.")] = "tflite,c",
+    overrides: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Train networks of a run in full, measure them once on the test images, and export the int8 file."""
+    from tinynas import api
+    from tinynas.report.terminal import promote_progress, promoted_table
+
+    out = console()
+    session.continue_command = quote(["tinynas", *session.arguments])
+    with promote_progress(out) as progress:
+        rows = api.promote(
+            run,
+            ids or ["best"],
+            epochs=epochs,
+            data=data,
+            seed=seed,
+            qat=qat,
+            threads=threads or api.default_workers(),
+            formats=tuple(format_.split(",")),
+            overrides=overrides or (),
+            on_event=lambda event: progress(_promote_facts(event)),
+        )
+    document = {"run": str(api.Run.open(run).path), "promoted": [row.to_json() for row in rows]}
+    if json_:
+        return emit(document)
+    out.print(promoted_table(document["promoted"]))
+    for row in rows:
+        out.print(f"files of {row.id}: {row.folder}", soft_wrap=True, markup=False)
+        for problem in row.problems:
+            out.print(f"NOT GOOD: {problem}", style="bold red", soft_wrap=True, markup=False)
+    if any(row.problems for row in rows):
+        raise typer.Exit(1)
+    return next_step(f"tinynas report {run}")
+
+
+def _promote_facts(event: Any) -> dict[str, Any]:
+    facts: dict[str, Any] = {"id": event.id, "epoch": event.epoch, "epochs": event.epochs}
+    if event.kind == "resumed":
+        facts["message"] = f"{event.id}: continuing after epoch {event.epoch}"
+    if event.kind == "known":
+        facts["message"] = f"{event.id}: was trained with these settings before; nothing is trained again"
+    if event.metrics is not None:
+        metrics = event.metrics
+        facts |= {"loss": metrics.loss, "val_accuracy": metrics.val_accuracy, "seconds_per_epoch": metrics.seconds}
+        facts["images_per_second"] = metrics.images / metrics.seconds if metrics.seconds else None
+    return facts
+
+
+@app.command()
+def export(
+    net: Annotated[
+        str,
+        typer.Argument(metavar="RUN ID | NET", help="A run and the id of a promoted network; or a network for a file with random weights."),
+    ],
+    net_id: Annotated[str | None, typer.Argument(metavar="[ID]")] = None,
+    out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write the files.")] = None,
+    format_: Annotated[str, typer.Option("--format", metavar="tflite,c", help="What to write: tflite, c.")] = "tflite,c",
+    exporter: Annotated[
+        str, typer.Option("--exporter", help="Who writes the .tflite: tinynas, or tensorflow (second opinion).")
+    ] = "tinynas",
+    io: Annotated[str, typer.Option("--io", help="Type of input and output: int8, uint8 or float.")] = "int8",
+    flavour: Annotated[str, typer.Option("--flavour", help="full, or lean: without names and metadata.")] = "full",
+    data: DataOption = None,
+    overrides: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Write the int8 .tflite of a promoted network and the C sources to flash it, checked on the runtime."""
+    from tinynas import api
+
+    if out is None:
+        raise UserError("--out is missing", "say where to write, such as --out deploy/")
+    row = api.export(
+        net,
+        net_id,
+        out=out,
+        formats=tuple(format_.split(",")),
+        exporter=exporter,
+        io=io,
+        flavour=flavour,
+        data=data,
+        overrides=overrides or (),
+    )
+    if json_:
+        emit(row.to_json())
+    else:
+        from tinynas.report.terminal import promoted_table
+
+        console().print(promoted_table([row.to_json()]))
+        for kind, path in row.files.items():
+            console().print(f"{kind}: {path}", soft_wrap=True, markup=False)
+        for problem in row.problems:
+            console().print(f"NOT GOOD: {problem}", style="bold red", soft_wrap=True, markup=False)
+    if row.problems:
+        raise typer.Exit(1)
+
+
+@app.command()
+def evaluate(
+    model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="Any int8, uint8 or float classifier.")],
+    data: Annotated[str, typer.Option("--data", "-d", metavar="D", help="An image folder, a data set name, or hf:owner/name.")],
+    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    subsets: Annotated[bool, typer.Option("--subsets", help="Also by the attributes the data has (distance, lighting, ...).")] = False,
+    overrides: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Measure a .tflite on images, with kernels that equal TensorFlow Lite Micro's bit for bit."""
+    from tinynas import api
+
+    result = api.evaluate(model, data, split=split, subsets=subsets, overrides=overrides or ())
+    if json_:
+        return emit(result)
+    from tinynas.report.terminal import evaluation_table
+
+    console().print(evaluation_table(result))
     return None
