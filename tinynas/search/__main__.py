@@ -33,10 +33,10 @@ def main() -> int:
     run, index, changes = sys.argv[1], int(sys.argv[2]), json.loads(sys.argv[3])
     threading.Thread(target=_die_with_parent, daemon=True).start()
     try:
-        from tinynas.search.engine import worker
+        from tinynas.search.engine import join
 
-        done = worker(run, changes={key: value for key, value in changes.items() if value is not None}, index=index)
-        sys.stdout.write(f"{done} trainings\n")
+        reason = join(run, {key: value for key, value in changes.items() if value is not None}, index, lambda _trial: None)
+        sys.stdout.write(f"{reason}\n")
     except TinynasError as error:
         sys.stderr.write(f"{error}\n")
         return error.exit_code

@@ -47,8 +47,6 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[SearchEvent], None]
 
-#: Images up to this much smaller than a resolution are still worth enlarging; beyond it MACs buy nothing new.
-ENLARGE = 1.5
 #: A network whose first rung takes more than this share of all training time is not started.
 MAX_FIRST_RUNG = 0.04
 #: Networks that the time should allow to start; sets the images of an epoch.
@@ -155,14 +153,15 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
         max_macs = max_trainable_macs(speed, capacity, settings)
     subspaces: list[tuple[int, int]] = []
     if settings.choose_space and settings.strategy == "tinynas" and (len(space.resolution) > 1 or len(space.width_mult) > 1):
-        side = getattr(data, "native_size", None)
+        # Enlarging images costs MACs and training time and adds nothing to see.
+        side = data.native_size
         table = rank_spaces(
             space,
             budget,
             classes=classes,
             seed=settings.seed,
             bands=settings.bands,
-            max_resolution=None if side is None else int(max(side) * ENLARGE if isinstance(side, (tuple, list)) else side * ENLARGE),
+            max_resolution=max(side, min(space.resolution)) if side else None,
             max_macs=max_macs,
         )
         subspaces = [row.genes for row in table.chosen]
@@ -679,19 +678,30 @@ def search(run: Run, space: Space, budget: Budget, data: ImageData, settings: Se
 DEFAULT_TIMEOUT_S = 480.0
 
 
-def worker(
-    run_dir: str | Path, *, changes: dict[str, Any] | None = None, index: int = 0, on_trial: Callable[[Trial], None] | None = None
-) -> int:
+def worker(run_dir: str | Path, *, on_trial: Callable[[Trial], None] | None = None) -> int:
     """Join the search of the run at ``run_dir``, from this machine or one that shares the folder; returns when it ends.
 
-    The number of trainings done. ``changes`` are settings given when the search was resumed. Raises RunError where
-    there is no such run, or its search has not begun.
+    The number of trainings done. Raises RunError where there is no such run, or its search has not begun.
     """
+    done = 0
+
+    def count(trial: Trial) -> None:
+        nonlocal done
+        done += trial.state == "trained"
+        if on_trial is not None:
+            on_trial(trial)
+
+    join(run_dir, {}, os.getpid(), count)
+    return done
+
+
+def join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> str:
+    """Work for the run until nothing is left to do; the reason. ``changes`` are settings given when it was resumed."""
     from tinynas.data import DataOptions, open_data
 
     run = Run.open(run_dir)
     config = run.config
-    settings = build({**config["settings"], **(changes or {})}, SearchSettings, source=run.config_file)
+    settings = build({**config["settings"], **changes}, SearchSettings, source=run.config_file)
     options = build(config.get("data_options", {}), DataOptions, source=run.config_file)
     data = open_data(config["data"], seed=settings.seed, options=options)
     session = open_session(run, run.space, run.budget, data, settings, index=index)
@@ -702,16 +712,7 @@ def worker(
         session.timeout = clock["timeout"]
         session.deadline = time.monotonic() + left
         session.started = session.deadline + WRITE_UP - clock["timeout"]
-    done = 0
-
-    def count(trial: Trial) -> None:
-        nonlocal done
-        done += trial.state == "trained"
-        if on_trial is not None:
-            on_trial(trial)
-
-    Worker(session, count).run()
-    return done
+    return Worker(session, on_trial).run()
 
 
 class _View:

@@ -194,4 +194,4 @@ def tpe_sampler(seed: int, *, multivariate: bool, startup: int = 10) -> optuna.s
     """Optuna's TPE; the multivariate one models genes together."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return optuna.samplers.TPESampler(seed=seed, multivariate=multivariate, n_startup_trials=startup, warn_independent_sampling=False)
+        return optuna.samplers.TPESampler(seed=seed, multivariate=multivariate, n_startup_trials=startup)

@@ -2,8 +2,8 @@
 
 For each (resolution, width multiplier) networks are drawn and costed, and those that fit are kept. Under a memory
 limit, the sub-space whose fitting networks can spend the most MACs holds the most accurate ones (MCUNet,
-arXiv 2007.10319). A front wants good networks at every size, so the rule is applied once for each MACs band: with
-the band's upper edge as a further limit, the sub-spaces with the largest mean MACs are kept.
+arXiv 2007.10319). A front wants good networks at every size, so the rule is applied once for each MACs band, with the
+band's upper edge as a further limit that most networks of the sub-space must keep.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from tinynas.space import Space
 DRAWS = 1000
 #: Fewer fitting networks than this say nothing about a sub-space.
 MIN_FITTING = 10
+#: Share of a sub-space's networks that must be within a band's limit.
+MOSTLY = 0.75
 QUANTILES = tuple(i / 20 for i in range(21))
 
 
@@ -158,15 +160,17 @@ def rank_spaces(
 
 def _choose(fitting: Sequence[NDArray[np.float64]], bands: int, keep: int) -> dict[int, list[int]]:
     everything = np.concatenate(list(fitting))
-    limits = [*strata(everything, bands), float(everything.max())]
+    edges = strata(everything, bands)
+    limits = [*edges, float(everything.max())]
     chosen: dict[int, list[int]] = {}
     for index, limit in enumerate(limits):
-        lower = limits[index - 1] if index else 0.0
-        means = {}
-        for i, macs in enumerate(fitting):
-            under = macs[macs <= limit]
-            if len(under) >= MIN_FITTING and (under > lower).sum() >= MIN_FITTING // 2:
-                means[i] = float(under.mean())
+        # Below the largest band a sub-space counts where most of its networks are within the band's limit: one whose
+        # smallest networks just reach it would lead by mean MACs with networks that are too thin.
+        means = {
+            i: float(macs[macs <= limit].mean())
+            for i, macs in enumerate(fitting)
+            if len(macs) >= MIN_FITTING and (index == len(limits) - 1 or np.quantile(macs, MOSTLY) <= limit)
+        }
         for i in sorted(means, key=lambda i: -means[i])[:keep]:
             chosen.setdefault(i, []).append(index)
     if not chosen:

@@ -1,0 +1,194 @@
+"""What fits: the pool, the repair, the exact counts, the space choice."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinynas.budget import Budget, load_budget
+from tinynas.config import load, n_bytes, shipped
+from tinynas.cost import estimate
+from tinynas.errors import BudgetError
+from tinynas.graph import lower
+from tinynas.search.counting import Counter, count_feasible
+from tinynas.search.feasible import RARE, Feasible, as_genotype, band, strata, stratified
+from tinynas.search.spaces import rank_spaces
+from tinynas.space import Space
+
+TINY = load(shipped("search_spaces")["tiny"], Space)
+MCUNET = load(shipped("search_spaces")["mcunet"], Space)
+SMALL = Space.model_validate(
+    {
+        "name": "small",
+        "resolution": [16, 24],
+        "width_mult": [0.5, 1.0],
+        "divisor": 4,
+        "stem": {"out": [8, 16]},
+        "stages": [
+            {"out": [8, 16], "depth": [1, 2], "kernel": [3, 5], "expand": [1, 3]},
+            {"out": 24, "depth": 1, "kernel": [3, 7], "expand": [2, 4], "stride": [1, 2]},
+        ],
+        "head": {"out": [0, 32]},
+    }
+)
+
+
+def budget(flash: int = 10**6, sram: int = 10**6, **more: int) -> Budget:
+    return Budget.model_validate({"name": "test", "flash": n_bytes(flash), "sram": n_bytes(sram), **more})
+
+
+def every_genotype(space: Space) -> np.ndarray:
+    rows = itertools.product(*(range(len(gene.choices)) for gene in space.genes))
+    return np.array(sorted({space.canonical(row) for row in rows}))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 10**6))
+def test_canonical_rows_are_those_of_the_space(seed: int) -> None:
+    feasible = Feasible(MCUNET, 2, load_budget("stm32f746"))
+    raw = np.random.default_rng(seed).integers(0, feasible.sizes, size=(20, len(feasible.sizes)))
+    for row, canonical in zip(raw, feasible.canonical(raw), strict=True):
+        assert as_genotype(canonical) == MCUNET.canonical(as_genotype(row))
+
+
+def test_pool_fits_by_the_single_estimator_and_is_distinct() -> None:
+    limits = load_budget("nano33-ble-sense")
+    feasible = Feasible(MCUNET, 2, limits)
+    pool = feasible.pool(300, np.random.default_rng(0))
+    assert len(pool) == 300
+    assert len({as_genotype(row) for row in pool.genotypes}) == 300
+    for index in range(0, 300, 10):
+        cost = estimate(lower(MCUNET.decode(as_genotype(pool.genotypes[index]), 2)), limits.runtime)
+        assert limits.fits(cost)
+        assert cost.macs == pool.costs["macs"][index]
+    assert 0 < pool.share < 1
+
+
+def test_pool_finds_everything_that_fits() -> None:
+    limits = budget(macs=400_000)
+    feasible = Feasible(SMALL, 2, limits)
+    pool = feasible.pool(10**6, np.random.default_rng(0), max_draws=150_000)
+    everything = every_genotype(SMALL)
+    fitting = {as_genotype(g) for g in everything[feasible.fits(feasible.costs(everything))]}
+    assert {as_genotype(g) for g in pool.genotypes} == fitting
+
+
+def test_nothing_fits_names_the_limit_and_the_smallest_value() -> None:
+    with pytest.raises(BudgetError) as caught:
+        Feasible(MCUNET, 2, budget(flash=2_000)).pool(10, np.random.default_rng(0))
+    assert "flash_bytes: the smallest network needs" in str(caught.value)
+    assert "the limit is 2.0 KiB" in str(caught.value)
+    assert "sram_bytes" not in caught.value.message
+    assert caught.value.exit_code == 2
+
+
+def test_repair_gives_the_nearest_that_fits() -> None:
+    limits = budget(macs=300_000)
+    feasible = Feasible(SMALL, 2, limits)
+    everything = every_genotype(SMALL)
+    fitting = everything[feasible.fits(feasible.costs(everything))]
+    wrong = everything[~feasible.fits(feasible.costs(everything))]
+    pool = feasible.pool(10**6, np.random.default_rng(0), max_draws=150_000)
+    for genotype in wrong[:: max(1, len(wrong) // 25)]:
+        repaired = feasible.repair(genotype, pool)
+        assert repaired is not None
+        assert feasible.fits(feasible.costs(repaired[None, :]))[0]
+        # The whole feasible set is the pool here, so nearest means nearest.
+        assert feasible.distance(repaired[None, :], genotype)[0] == pytest.approx(feasible.distance(fitting, genotype).min())
+    alone = feasible.repair(wrong[0])
+    assert alone is not None
+    assert feasible.fits(feasible.costs(alone[None, :]))[0]
+
+
+def test_subspaces_and_trainable_macs_narrow_everything() -> None:
+    feasible = Feasible(MCUNET, 2, load_budget("stm32f746"), subspaces=[(1, 0), (2, 3)], max_macs=8e6)
+    pool = feasible.pool(200, np.random.default_rng(0))
+    resolution, width = MCUNET.gene_index["resolution"], MCUNET.gene_index["width_mult"]
+    assert {(g[resolution], g[width]) for g in pool.genotypes} == {(1, 0), (2, 3)}
+    assert pool.costs["macs"].max() <= 8e6
+    for around in (feasible.neighbours(pool.genotypes[0]), feasible.inside(feasible.draw(50, np.random.default_rng(1)))):
+        assert {(g[resolution], g[width]) for g in around} <= {(1, 0), (2, 3)}
+
+
+@pytest.mark.parametrize("limits", [{"flash": 9_000}, {"macs": 250_000}, {"flash": 10_000, "macs": 300_000}])
+def test_counts_bound_the_truth_and_draws_cover_it(limits: dict[str, int]) -> None:
+    feasible = Feasible(SMALL, 2, budget(**limits))
+    everything = every_genotype(SMALL)
+    fitting = {as_genotype(g) for g in everything[feasible.fits(feasible.costs(everything))]}
+    counted = sum(start[0] for start in Counter(feasible).starts())
+    # Costs are rounded down, so the count is of a slightly larger set, never of a smaller one.
+    assert len(fitting) <= counted <= 1.6 * len(fitting) + 5
+    pool = count_feasible(feasible, np.random.default_rng(0), 100_000)
+    assert pool is not None
+    assert {as_genotype(g) for g in pool.genotypes} <= fitting
+    assert len(pool) >= 0.9 * len(fitting)
+    assert pool.share == pytest.approx(len(fitting) / SMALL.size, rel=0.15)
+
+
+def test_a_loose_budget_counts_every_network() -> None:
+    counted = sum(start[0] for start in Counter(Feasible(SMALL, 2, budget(10**9, 10**9))).starts())
+    assert counted == SMALL.size
+
+
+def test_counted_draws_are_uniform() -> None:
+    feasible = Feasible(SMALL, 2, budget(10**9, 10**9))
+    counter, rng = Counter(feasible), np.random.default_rng(0)
+    starts = counter.starts()
+    depth = [counter.draw(starts, rng)[SMALL.gene_index["s0.depth"]] for _ in range(800)]
+    # Of 4 + 16 block choices of the first stage, 16 are of depth 2.
+    assert np.mean(depth) == pytest.approx(16 / 20, abs=0.05)
+
+
+def test_rare_networks_are_found_by_counting() -> None:
+    feasible = Feasible(MCUNET, 2, budget(flash=46_000, sram=30_000))
+    pool = feasible.pool(100, np.random.default_rng(0), max_draws=20_000)
+    assert pool.counted
+    assert 0 < pool.share < RARE
+    assert len(pool) == 100
+    assert feasible.fits(pool.costs).all()
+
+
+@given(st.lists(st.floats(1e3, 1e8), min_size=2, max_size=60), st.integers(1, 8))
+def test_strata_serve_every_band_alike(values: list[float], count: int) -> None:
+    array = np.array(values)
+    edges = strata(array, count)
+    order = stratified(array, edges, np.random.default_rng(0))
+    assert sorted(order) == list(range(len(values)))
+    present = {band(v, edges) for v in values}
+    first = [band(values[i], edges) for i in order[: len(present)]]
+    assert sorted(first) == sorted(present), "each band has its turn before any has a second"
+
+
+def test_space_choice_spends_the_memory_and_serves_every_size() -> None:
+    table = rank_spaces(MCUNET, load_budget("stm32f746"), draws=200)
+    assert len(table.rows) == len(MCUNET.resolution) * len(MCUNET.width_mult)
+    means = [row.mean_macs for row in table.rows]
+    assert means == sorted(means, reverse=True)
+    assert table.rows[0].chosen, "the largest mean MACs, TinyNAS's rule"
+    assert {band for row in table.chosen for band in row.bands} == {0, 1, 2, 3}
+    assert len(table.chosen) <= 12
+    for row in table.rows:
+        assert list(row.macs_quantiles) == sorted(row.macs_quantiles)
+        assert bool(row.macs_quantiles) == bool(row.fitting)
+    text = table.text()
+    assert f"{table.rows[0].resolution}px x{table.rows[0].width_mult:g}" in text
+    assert table.to_json()[0]["chosen"] is True
+
+
+def test_space_choice_follows_the_budget() -> None:
+    large = rank_spaces(MCUNET, load_budget("stm32h743"), draws=200).rows[0]
+    small = rank_spaces(MCUNET, load_budget("rp2040"), draws=200, max_macs=4e6).rows[0]
+    assert large.mean_macs > small.mean_macs
+    capped = rank_spaces(MCUNET, load_budget("stm32f746"), draws=100, max_resolution=64)
+    assert all(row.resolution <= 64 for row in capped.rows if row.fitting)
+
+
+def test_space_choice_where_nothing_fits() -> None:
+    with pytest.raises(BudgetError, match="the smallest network needs"):
+        rank_spaces(MCUNET, budget(flash=2_000), draws=50)
+    # A time or image limit that leaves nothing is lifted rather than called the user's fault.
+    assert rank_spaces(MCUNET, load_budget("stm32f746"), draws=50, max_resolution=8).chosen
