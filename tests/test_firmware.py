@@ -584,9 +584,10 @@ def test_self_test_passes_with_the_real_interpreter_and_the_arena_works_first_ti
     c = folder(tmp_path / "c", model, arena=arena)
     status, text = wheel_self_test(c, arena.arena_bytes)
     assert (status, text.count("largest difference 0 steps: ok")) == (0, 2), text
-    status, text = wheel_self_test(c, arena.host_bytes + 16)
+    status, text = wheel_self_test(c, arena.host_bytes)
     assert status == 0, text
-    status, text = wheel_self_test(c, arena.host_bytes - 64)  # the measured figure is no guess: a little less fails
+    # The measured figure is no guess: a little less fails. (Measuring itself takes about 230 bytes: it records.)
+    status, text = wheel_self_test(c, arena.host_bytes - 512)
     assert status == 1, text
 
     wrong = tflm_outputs(model, images_for(read_facts(model)))

@@ -59,8 +59,14 @@ def trained(graph: Graph, seed: int = 0) -> Network:
     with torch.no_grad():
         for _ in range(20):
             network(normalise(torch.from_numpy(images)))
-        network.named_op("fc")[0].weight.mul_(20)
-    return network.eval()
+        network.eval()
+        # A classifier whose answers differ: logits of mean 0 and deviation 1 in every class.
+        fc = network.named_op("fc")[0]
+        logits = network(normalise(torch.from_numpy(pictures(graph, 200, seed + 1))))
+        assert fc.bias is not None
+        fc.bias.sub_(logits.mean(0)).div_(logits.std(0))
+        fc.weight.div_(logits.std(0)[:, None])
+    return network
 
 
 def pictures(graph: Graph, count: int, seed: int) -> np.ndarray:
@@ -186,7 +192,7 @@ def test_the_worker_imports_nothing_of_tinynas() -> None:
 
 
 @needs_tensorflow
-def test_the_two_files_are_one_network(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_two_files_are_one_network() -> None:
     """Same operators, outputs within quantisation error, our file and arena not larger."""
     from tinynas.cost import plan_offline
     from tinynas.export.tflite import ModelMeta, serialize
@@ -202,22 +208,26 @@ def test_the_two_files_are_one_network(capsys: pytest.CaptureFixture[str]) -> No
         assert np.allclose(net.weights[name], weights, rtol=1e-5, atol=1e-6), name  # two foldings, one result
     ours = serialize(quantize(net, calibration, QuantOptions()), ModelMeta(arch_id=ARCH.id, labels=tuple("abcd")), plan_offline(graph))
 
+    assert len(set(logits.argmax(1))) == 4
     report = second.second_opinion(net, calibration, ours, images, truth=logits.argmax(1), float_logits=logits, our_seconds=0.1)
-    print(json.dumps(report, indent=1))
-    print("\n".join(second.comparison_lines(report)))
+    lines = second.comparison_lines(report)
+    print("\n".join(lines))  # seen with pytest -s, and where the test fails
+    assert lines[-1] == "the same operators"
     assert report["operators_equal"], report
     assert report["extra_operators"]["tinynas"] == {}
     mine, theirs = report["tinynas"], report["tensorflow"]
     assert mine["file_bytes"] < theirs["file_bytes"]
     assert sum(mine["arena_bytes"].values()) <= sum(theirs["arena_bytes"].values())
     assert theirs["input_grid"] == {"scale": 1 / 128, "zero_point": 0}
-    # Each file is an int8 approximation of one float network: neither may be far from it, nor from the other.
+    # Each file is an int8 approximation of one float network whose random weights make its answers close calls:
+    # ours may be no further off than a converter's usually is, and the two must agree where it matters.
     spread = float(logits.std())
-    assert mine["rms_error"] < 0.05 * spread
-    assert theirs["rms_error"] < 0.05 * spread
-    assert report["agreement"]["argmax"] > 0.95
-    assert report["agreement"]["mean_steps"] < 4
-    assert mine["float_agreement"] > 0.95
+    assert mine["rms_error"] < 0.25 * spread
+    assert theirs["rms_error"] < 0.25 * spread
+    assert mine["rms_error"] < 1.5 * theirs["rms_error"]
+    assert report["agreement"]["argmax"] > 0.88
+    assert report["agreement"]["max_difference"] < 1.0 * spread
+    assert mine["float_agreement"] > 0.88
 
 
 @needs_tensorflow
