@@ -194,6 +194,15 @@ def test_divergence_is_an_error_with_a_remedy() -> None:
         trainer(lr=100.0, optimizer="sgd", weight_decay=10.0, epochs=8, ema=0.0, warmup_epochs=0).run()
 
 
+def test_read_only_maps_train_and_evaluate_without_a_warning(tmp_path: Path) -> None:
+    np.save(tmp_path / "images.npy", TRAIN.images)
+    mapped = Split(np.load(tmp_path / "images.npy", mmap_mode="r"), TRAIN.labels, TRAIN.names)
+    from_map, from_memory = Trainer(GRAPH, mapped, mapped, recipe(epochs=1), seed=0), Trainer(GRAPH, TRAIN, TRAIN, recipe(epochs=1), seed=0)
+    from_map.run()
+    from_memory.run()
+    assert timeless(from_map.history) == timeless(from_memory.history)
+
+
 def test_wrong_images_are_refused() -> None:
     with pytest.raises(DataError, match=r"\(10, 10, 3\)"):
         Trainer(GRAPH, images(10, 0, side=10), VAL, recipe(), seed=0)

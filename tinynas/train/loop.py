@@ -228,8 +228,7 @@ class Trainer:
         order = epoch_order(len(self.train.labels), seed=self.seed, epoch=epoch)
         for start in range(0, self.steps_per_epoch * self.batch_size, self.batch_size):
             indices = order[start : start + self.batch_size][self.rank :: self.world]
-            images = self.train.images[indices]
-            images = self._augmenter(images, epoch, indices)
+            images = self._augmenter(self.train.images[indices], epoch, indices)
             labels = torch.from_numpy(self.train.labels[indices])
             yield normalise(torch.from_numpy(images).to(self.device)), labels.to(self.device)
 
@@ -312,10 +311,10 @@ def evaluate(network: torch.nn.Module, split: Split, *, threads: int = 1) -> Eva
     logits = []
     with _threads(threads), torch.inference_mode():
         for start in range(0, len(split.labels), EVAL_BATCH):
-            images = torch.from_numpy(np.ascontiguousarray(split.images[start : start + EVAL_BATCH]))
+            images = torch.from_numpy(np.array(split.images[start : start + EVAL_BATCH]))  # a copy: the map is read-only
             logits.append(network(normalise(images.to(device))).float())
         scores = torch.cat(logits).cpu()
-        labels = torch.from_numpy(np.asarray(split.labels))
+        labels = torch.from_numpy(np.array(split.labels))
         loss = float(F.cross_entropy(scores, labels))
     correct = int((scores.argmax(1) == labels).sum())
     return EvalResult(correct / len(labels), loss, scores.numpy())
