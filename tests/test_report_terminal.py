@@ -150,7 +150,9 @@ def test_search_progress_on_a_terminal_redraws_one_block() -> None:
 def test_promote_progress_names_network_epoch_and_time_left() -> None:
     file = io.StringIO()
     with terminal.promote_progress(Console(file=file)) as progress:
-        progress(SimpleNamespace(id="aaaaaaaaaa", index=0, total=2, epoch=10, epochs=40, seconds=6.0, loss=0.5, val_accuracy=0.84))
+        progress(
+            SimpleNamespace(id="aaaaaaaaaa", index=0, total=2, epoch=10, epochs=40, seconds_per_epoch=6.0, loss=0.5, val_accuracy=0.84)
+        )
     assert file.getvalue() == "training aaaaaaaaaa (1 of 2): epoch 10 of 40, 3m00s left, loss 0.500, validation 84.0 %\n"
 
 
@@ -173,3 +175,22 @@ def test_summary_reads_a_network_in_a_few_lines() -> None:
     assert lines[1] == "stem 3x3 to 12, stride 2"
     assert lines[3] == "16 ch: k3m36s2 k3m48+"
     assert sum(line.count("k") for line in lines[2:]) == 8
+
+
+def test_evaluation_table_shows_the_confusion_and_the_kernels() -> None:
+    result = {
+        "accuracy": 0.875,
+        "balanced_accuracy": 0.85,
+        "auc": 0.93,
+        "n": 1600,
+        "confusion": [[700, 100], [100, 700]],
+        "labels": ["no", "[red]yes[/red]"],
+        "kernels": "tflite-micro",
+        "subsets": {"near": {"n": 400, "accuracy": 0.9}},
+    }
+    text = shown(terminal.evaluation_table(result))
+    assert "87.50 %" in row(text, "accuracy")
+    assert "[red]yes[/red]" in text
+    assert row(text, "no ").split() == ["no", "700", "100"]
+    assert "tflite-micro" in text
+    assert "90.0 %" in row(text, "near")

@@ -6,12 +6,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any, Protocol
 
 from tinynas.runs import Run, write_atomic
 
-__all__ = ["watch_report", "write_report"]
+__all__ = ["watch_report", "write_report", "write_space_picture"]
 
 
 def write_report(run: Run, *, running: bool = False) -> Path:
@@ -42,3 +43,18 @@ def watch_report(run: Run, *, every: float = 5.0, on_write: Callable[[Path], Non
     except KeyboardInterrupt:
         write_report(run)
         raise
+
+
+class _Rows(Protocol):
+    def to_json(self) -> Sequence[Mapping[str, Any]]: ...
+
+
+def write_space_picture(table: _Rows, path: Path) -> Path:
+    """Write the distributions of MACs behind a space choice (``tinynas spaces --budget B``) as one HTML file."""
+    from tinynas.report.figures import plot, spaces_info
+
+    figure = plot(spaces_info(table.to_json()))
+    figure.update_layout(template={"layout": {"paper_bgcolor": "white"}}, height=560)
+    page: str = figure.to_html(include_plotlyjs=True, full_html=True)
+    write_atomic(path, page)
+    return path

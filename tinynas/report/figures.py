@@ -35,19 +35,24 @@ from tinynas.report.search_figures import (
     LimitsInfo,
     ParetoInfo,
     ProgressInfo,
+    SpacesInfo,
     draw_limits,
     draw_pareto,
     draw_progress,
+    draw_spaces,
     limits_info,
     pareto_info,
     progress_info,
+    spaces_info,
 )
 from tinynas.report.theme import Mode, colored, layout
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
-Info: TypeAlias = ParetoInfo | ProgressInfo | LimitsInfo | StripInfo | MemoryInfo | LayersInfo | TrainingInfo | ConfusionInfo | PromisesInfo
+Info: TypeAlias = (
+    ParetoInfo | ProgressInfo | LimitsInfo | StripInfo | MemoryInfo | LayersInfo | TrainingInfo | ConfusionInfo | PromisesInfo | SpacesInfo
+)
 
 __all__ = [
     "Info",
@@ -60,6 +65,7 @@ __all__ = [
     "plot",
     "progress_info",
     "promises_info",
+    "spaces_info",
     "strip_info",
     "training_info",
 ]
@@ -86,6 +92,8 @@ def draw(info: Info) -> Drawing:
             return draw_confusion(info)
         case PromisesInfo():
             return draw_promises(info)
+        case SpacesInfo():
+            return draw_spaces(info)
 
 
 def plot(info: Info, *, mode: Mode = "light") -> Figure:

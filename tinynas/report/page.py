@@ -89,7 +89,7 @@ def _finite(node: Any) -> Any:
 
 def document(source: Source) -> dict[str, Any]:
     """Everything page.js shows: words (escaped HTML), figures, networks."""
-    progress, limits = source.progress(), source.limits()
+    progress, limits, spaces = source.progress(), source.limits(), source.spaces()
     nets = {net_id: network(source, net_id) for net_id in source.detailed}
     shown = [net_id for net_id in source.detailed if net_id in nets]
     front = [i for i in source.front if i in nets and i not in source.picked]
@@ -97,7 +97,7 @@ def document(source: Source) -> dict[str, Any]:
     default = (source.picked or source.front or tuple(shown))[:1]
     hover = {net_id: "<br>" + "<br>".join(text(line) for line in summary(source.arch(net_id))) for net_id in shown}
     drawings = {cost: draw_pareto(info, lambda dot: _hover(dot, hover)) for cost, info in source.fronts.items()}
-    slots = run_slots(source, progress, limits)
+    slots = run_slots(source, progress, limits, spaces)
     return {
         # What the page compares to know whether there is news: the moment of writing is not part of it.
         "stamp": hashlib.sha256(json.dumps([_finite(drawings), slots, _finite(nets)], sort_keys=True).encode()).hexdigest()[:16],
@@ -114,6 +114,7 @@ def document(source: Source) -> dict[str, Any]:
             "pareto": drawings,
             "fronts": {cost: list(info.front) for cost, info in source.fronts.items()},
             "progress": figures.draw(progress) if any(arm.spent for arm in progress.arms) else None,
+            "spaces": figures.draw(spaces) if spaces.curves else None,
             "limits": [figures.draw(LimitsInfo((one,), limits.networks)) for one in limits.limits[:4]],
         },
         "themes": {"light": layout("light"), "dark": layout("dark")},

@@ -7,14 +7,14 @@ from collections.abc import Mapping, Sequence
 
 from tinynas import __version__
 from tinynas.records import Trial
-from tinynas.report.search_figures import Limit, LimitsInfo, ProgressInfo, cost_of
+from tinynas.report.search_figures import Limit, LimitsInfo, ProgressInfo, SpacesInfo, cost_of
 from tinynas.report.source import Source
 from tinynas.report.words import COSTS, amount, count, duration, percent, points, title
 
 text = html.escape
 
 
-def run_slots(source: Source, progress: ProgressInfo, limits: LimitsInfo) -> dict[str, str]:
+def run_slots(source: Source, progress: ProgressInfo, limits: LimitsInfo, spaces: SpacesInfo) -> dict[str, str]:
     """The page's texts about the run by slot, as escaped HTML."""
     return {
         "eyebrow": _eyebrow(source),
@@ -26,6 +26,7 @@ def run_slots(source: Source, progress: ProgressInfo, limits: LimitsInfo) -> dic
         "front-table": _front_table(source),
         "progress-words": _progress_words(source, progress),
         "limits-words": _limits_words(limits),
+        "spaces-words": _spaces_words(spaces),
         "about": _about(source),
         "footer": _footer(source),
     }
@@ -204,6 +205,19 @@ def _limit_words(one: Limit) -> str:
     low, high = one.more_range or (one.more, one.more)
     between = "" if one.more_range is None else f" (80 % of resamplings: {100 * low:.1f} to {100 * high:.1f})"
     return f"{used}. By the trend below it, {step} more would buy about <strong>{100 * one.more:.1f} points</strong>{between}. {less}"
+
+
+def _spaces_words(info: SpacesInfo) -> str:
+    chosen = [curve for curve in info.curves if curve.chosen]
+    if not chosen:
+        return ""
+    top = max(chosen, key=lambda curve: curve.mean_macs)
+    return (
+        "Before anything was trained, networks were drawn from every (resolution, width) and those over the limits thrown away. Where "
+        "those that are left can spend more multiplications, they learn more: such sub-spaces, the best at each size, are searched. "
+        f"{len(chosen)} of {len(info.curves)} were chosen; at <strong>{top.resolution} px, width x{top.width_mult:g}</strong> "
+        f"the networks that fit have {text(amount('macs', top.mean_macs))} MACs on average."
+    )
 
 
 def _about(source: Source) -> str:

@@ -221,15 +221,16 @@ def _log_ticks(info: ParetoInfo) -> dict[str, Any]:
 
 def ticks(cost: str, low: float, high: float) -> dict[str, Any]:
     """Tick values and texts of a log axis: round numbers, as coarse as leaves at least three; sizes in KiB."""
-    base, unit = (2.0, 1024.0) if cost.endswith("_bytes") else (10.0, 1.0)
-    sets = (
-        ((1,), (1, 1.5), (1, 1.25, 1.5, 1.75))
-        if base == 2
-        else ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(1 + k / 10 for k in range(90)))
-    )
+    sizes = cost.endswith("_bytes")
+    # Mantissas ever finer: powers of two in KiB for sizes, 1 2 5 and then tenths for counts.
+    sets: tuple[tuple[float, ...], ...] = ((1,), (1, 1.5), (1, 1.25, 1.5, 1.75), tuple(1 + k / 16 for k in range(16)))
+    if not sizes:
+        sets = ((1,), (1, 2, 5), (1, 1.5, 2, 3, 4, 5, 6, 8), tuple(1 + k / 10 for k in range(90)))
+    base, unit = (2.0, 1024.0) if sizes else (10.0, 1.0)
     chosen: list[float] = []
     for mantissas in sets:
-        chosen = [unit * m * base**k for k in range(-6, 24) for m in mantissas if 0.98 * low <= unit * m * base**k <= 1.02 * high]
+        steps = (unit * m * base**k for k in range(-12, 24) for m in mantissas)
+        chosen = [step for step in steps if 0.98 * low <= step <= 1.02 * high]
         if len(chosen) >= 3:
             break
     while len(chosen) > 7:
@@ -239,10 +240,10 @@ def ticks(cost: str, low: float, high: float) -> dict[str, Any]:
 
 def _short(cost: str, value: float) -> str:
     if cost.endswith("_bytes"):
-        return f"{value / 1024:g} KiB" if value < 1024**2 else f"{value / 1024**2:g} MiB"
+        return f"{value:g} B" if value < 64 else f"{value / 1024:.6g} KiB" if value < 1024**2 else f"{value / 1024**2:.6g} MiB"
     for step, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= step:
-            return f"{value / step:g}{letter}"
+            return f"{value / step:.6g}{letter}"
     return f"{value:g}"
 
 
@@ -520,3 +521,80 @@ def draw_limits(info: LimitsInfo) -> Drawing:
             "range": [max(0.0, min(lows) - 0.2 * gap), max(highs) + 0.1 * gap],
         }
     return {"data": data, "layout": layout}
+
+
+# Which sub-spaces were chosen --------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class SpaceCurve:
+    """MACs of the networks that fit, of one (resolution, width)."""
+
+    resolution: int
+    width_mult: float
+    share: float
+    """Of the drawn networks that fit."""
+    mean_macs: float
+    quantiles: tuple[float, ...]
+    """MACs at evenly spaced shares from 0 to 1."""
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class SpacesInfo:
+    """The distributions that decide where a search looks."""
+
+    curves: tuple[SpaceCurve, ...]
+
+
+def spaces_info(rows: Sequence[Mapping[str, Any]]) -> SpacesInfo:
+    """From the rows of ``tinynas spaces --budget B --json``; sub-spaces of which nothing fits are left out."""
+    return SpacesInfo(
+        tuple(
+            SpaceCurve(
+                int(row["resolution"]),
+                float(row["width_mult"]),
+                float(row["share"]),
+                float(row["mean_macs"]),
+                tuple(float(q) for q in row["macs_quantiles"]),
+                bool(row["chosen"]),
+            )
+            for row in rows
+            if row["macs_quantiles"]
+        )
+    )
+
+
+def draw_spaces(info: SpacesInfo) -> Drawing:
+    """Cumulative curves: the chosen ones in colour, the others faint."""
+    data: list[dict[str, Any]] = []
+    shown: set[bool] = set()
+    for curve in sorted(info.curves, key=lambda c: c.chosen):
+        n = len(curve.quantiles)
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "name": "searched" if curve.chosen else "left out",
+                "showlegend": curve.chosen not in shown,
+                "x": list(curve.quantiles),
+                "y": [i / (n - 1) if n > 1 else 1.0 for i in range(n)],
+                "line": {"color": "@front" if curve.chosen else "@faint", "width": 2.2 if curve.chosen else 1, "dash": "solid"},
+                "text": [
+                    f"<b>{curve.resolution} px, width x{curve.width_mult:g}</b><br>{percent(curve.share, 0)} of its networks fit, "
+                    f"{amount('macs', curve.mean_macs)} MACs on average"
+                ]
+                * n,
+                "hovertemplate": "%{text}<extra></extra>",
+            }
+        )
+        shown.add(curve.chosen)
+    values = [q for curve in info.curves for q in curve.quantiles] or [1.0]
+    return {
+        "data": data,
+        "layout": {
+            "legend": {"itemsizing": "trace"},
+            "xaxis": {"type": "log", "title": {"text": "MACs (log scale)"}, **ticks("macs", min(values), max(values))},
+            "yaxis": {"title": {"text": "networks that fit, with at most so many"}, "tickformat": ".0%"},
+        },
+    }

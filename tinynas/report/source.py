@@ -13,7 +13,7 @@ from tinynas.cost import Cost, estimate
 from tinynas.graph import Graph, lower
 from tinynas.records import Artifact, Promoted, Trial
 from tinynas.report import figures
-from tinynas.report.search_figures import LimitsInfo, ParetoInfo, ProgressInfo, scored
+from tinynas.report.search_figures import LimitsInfo, ParetoInfo, ProgressInfo, SpacesInfo, scored
 from tinynas.runs import Run, read_lines
 from tinynas.space import Space
 
@@ -181,6 +181,11 @@ class Source:
             if isinstance(line.get("number"), int) and isinstance(line.get("seconds"), (int, float)):
                 seconds.setdefault(line["number"], []).append(float(line["seconds"]))
         return figures.progress_info(self.history, cost=self.cost, box=box, seconds=seconds or None)
+
+    def spaces(self) -> SpacesInfo:
+        """Which sub-spaces the search chose; no curves where it did not choose."""
+        rows = self.run.read_json("spaces")
+        return figures.spaces_info(rows if isinstance(rows, list) else ())
 
     def limits(self) -> LimitsInfo:
         """What the limits cost."""

@@ -165,6 +165,38 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def evaluation_table(result: Mapping[str, Any]) -> Group:
+    """The document of ``tinynas evaluate --json``: figures, the confusion of up to twelve classes, subsets where asked."""
+    figures = Table.grid(padding=(0, 2))
+    for key, words in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")):
+        if result.get(key) is not None:
+            figures.add_row(words, Text(percent(result[key], 2), "bold"))
+    if result.get("auc") is not None:
+        figures.add_row("area under the ROC curve", f"{result['auc']:.4f}")
+    figures.add_row("images", f"{result.get('n', 0):,}" + (f" ({result['split']})" if result.get("split") else ""))
+    if result.get("kernels"):
+        figures.add_row("kernels", str(result["kernels"]))
+    parts: list[Any] = [figures]
+    confusion = result.get("confusion") or ()
+    if confusion and len(confusion) <= 12:
+        labels = [str(label) for label in result.get("labels") or range(len(confusion))]
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+        table.add_column("true class \\ taken for")
+        for label in labels:
+            table.add_column(Text(label), justify="right")
+        for i, (label, row) in enumerate(zip(labels, confusion, strict=True)):
+            table.add_row(Text(label), *[Text(f"{n:,}", "bold" if i == j else "") for j, n in enumerate(row)])
+        parts += [Text(), table]
+    subsets = result.get("subsets")
+    if isinstance(subsets, Mapping) and subsets:
+        table = _table("subset", "images", "accuracy", "", right=("images", "accuracy"))
+        for name, part in subsets.items():
+            if isinstance(part, Mapping) and part.get("accuracy") is not None:
+                table.add_row(Text(str(name)), f"{part.get('n', 0):,}", percent(part["accuracy"]), Bar(part["accuracy"]))
+        parts += [Text(), table]
+    return Group(*parts)
+
+
 # Progress. Events are read by attribute name, so that report needs no stage and no stage needs report.
 
 
@@ -239,8 +271,9 @@ class _SearchProgress(_Progress):
         elapsed, timeout = _get(event, "elapsed", "elapsed_s", "seconds", default=0.0), _get(event, "timeout", "timeout_s")
         share = self._share(event)
         text = duration(elapsed) + (f" of {duration(timeout)}" if timeout else "")
-        if not timeout and 0.02 < share < 1:
-            text += f", {duration(elapsed * (1 - share) / share)} left"
+        eta = _get(event, "eta")
+        if not timeout and (eta or 0.02 < share < 1):
+            text += f", {duration(eta or elapsed * (1 - share) / share)} left"
         return text
 
     def _facts(self, event: Any) -> list[str]:
@@ -300,7 +333,7 @@ class _PromoteProgress(_Progress):
     @staticmethod
     def _left(event: Any) -> str:
         epoch, epochs = _get(event, "epoch", default=0), _get(event, "epochs", default=0)
-        seconds = _get(event, "seconds_per_epoch", "seconds")
+        seconds = _get(event, "seconds_per_epoch")
         return f", {duration(seconds * (epochs - epoch))} left" if seconds and epochs > epoch else ""
 
     @staticmethod
@@ -330,7 +363,8 @@ def search_progress(console: Console, *, every: float = PLAIN_EVERY) -> Iterator
 def promote_progress(console: Console, *, every: float = PLAIN_EVERY) -> Iterator[Callable[[Any], None]]:
     """A callable for ``promote``'s ``on_event``; see :func:`search_progress`.
 
-    Events may have any of: id, index, total, epoch, epochs, loss, val_accuracy, best_val_accuracy, seconds, message.
+    Events may have any of: id, index, total, epoch, epochs, loss, val_accuracy, best_val_accuracy,
+    seconds_per_epoch, images_per_second, message.
     """
     with _PromoteProgress(console, every).running() as progress:
         yield progress

@@ -22,7 +22,7 @@ PALETTES: dict[Mode, dict[str, str]] = {
         "front": "#0072b2",
         "cloud": "#98a3af",
         "baseline": "#c77700",
-        "limit": "#c44a00",
+        "limit": "#b84300",
         "picked": "#a8467f",
         "good": "#00795a",
         "k1": "#aab4be",

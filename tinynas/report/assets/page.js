@@ -136,6 +136,9 @@
   function drawRun() {
     drawPareto();
     draw("progress", data.figures.progress);
+    holder("progress").hidden = !data.figures.progress;
+    $("#card-spaces").hidden = !data.figures.spaces;
+    draw("spaces", data.figures.spaces);
     for (let i = 0; i < 4; i++) {
       const drawing = data.figures.limits[i];
       const box = holder(`limit${i}`);
