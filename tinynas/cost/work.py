@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
+from math import prod
 from typing import assert_never
 
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Pool2D, Shape
@@ -176,6 +177,6 @@ def from_graph(graph: Graph) -> Work:
                 )
             case _:
                 assert_never(op)
-    sizes = tuple([t.elements * DTYPE_BYTES[t.dtype] for t in tensors])
     shapes = tuple([t.shape for t in tensors])
+    sizes = tuple([prod(t.shape) * DTYPE_BYTES[t.dtype] for t in tensors])
     return Work(sizes, shapes, tuple(pieces), (graph.input,), (graph.output,), len(tensors) + constants)
