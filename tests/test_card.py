@@ -188,3 +188,32 @@ def test_the_code_of_the_card_runs(tmp_path: Path, rotation: int) -> None:
     assert done.returncode == 0, done.stderr
     shown = np.ascontiguousarray(image[::-1, ::-1]) if rotation else image
     assert done.stdout.strip() == ("one", "two's", "three")[int(tflm_outputs(model, shown[None])[0].argmax())]
+
+
+def test_the_card_of_a_run_holds_what_the_run_holds(tmp_path: Path) -> None:
+    from tinynas.api import load_space
+    from tinynas.budget import load_budget
+    from tinynas.data import DataOptions, open_data
+    from tinynas.export.card import data_facts, run_card, write_card
+    from tinynas.runs import Run
+
+    env = {"seed": 3, "data": "f00d", "labels": ["no_person", "person"]}
+    run = Run.create(tmp_path / "r", config={"data": "synthetic"}, space=load_space("tiny"), budget=load_budget("stm32f746"), env=env)
+    run.write_arch(ARCH)
+    bare = run_card(run, ARCH.id)
+    assert "no_person, person" in bare
+    assert "`f00d`" in bare
+    assert "no record of the training" in bare
+    for runtime in ("tflm", "tflm-cmsis-nn", "tinyengine", "stedgeai"):
+        assert f"| `{runtime}` | 1,674,512 |" in bare
+    run.write_promoted(PROMOTED)
+    run.write_artifact(ARTIFACT)
+    (run.net_dir(ARCH.id) / "c").mkdir()
+    options = DataOptions.model_validate({"limit": 40})
+    path = write_card(run, ARCH.id[:5], data=data_facts(open_data("synthetic", cache_dir=tmp_path / "cache", options=options)))
+    assert path == tmp_path / "r" / "nets" / ARCH.id / "MODEL_CARD.md"
+    card = path.read_text(encoding="utf-8")
+    assert "84.4 %" in card
+    assert "train 40, val 40, test 40" in card
+    assert "the folder `c/` beside this file" in card
+    assert "stm32f746 (STM32F746G-DISCO)" in card

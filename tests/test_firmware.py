@@ -29,6 +29,7 @@ from tinynas.export.firmware import (
     build_firmware,
     identifier,
     measured_arena,
+    pick_images,
     pixel_table,
     read_facts,
     tflm_outputs,
@@ -801,6 +802,17 @@ def test_two_models_in_one_program_do_not_clash() -> None:
     assert "namespace first_model {" in one["classifier.cc"].decode()
     assert "FIRST_MODEL_CLASSIFIER_H_" in one["classifier.h"].decode()
     assert "FIRST" not in two["classifier.h"].decode().upper()
+
+
+def test_self_test_images_are_of_two_classes() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (5, 4, 6, 3), dtype=np.uint8)
+    picked = pick_images(images, np.array([1, 1, 1, 0, 0]))
+    assert (picked == images[[0, 3]]).all()
+    one = pick_images(images[:1], np.array([0]))
+    assert (one[1] == images[0, :, ::-1]).all()
+    assert pick_images(images, np.zeros(5, np.int64)).shape == (2, 4, 6, 3)
+    with pytest.raises(UserError, match="no images"):
+        pick_images(images[:0], np.zeros(0, np.int64))
 
 
 # faults --------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ import json
 import stat
 import subprocess
 import sys
+import time
 import types
 from pathlib import Path
 from typing import Any
@@ -206,12 +207,15 @@ def test_the_two_files_are_one_network() -> None:
     net = fold(network)
     for name, weights in folded(network).weights.items():
         assert np.allclose(net.weights[name], weights, rtol=1e-5, atol=1e-6), name  # two foldings, one result
+    started = time.perf_counter()
     ours = serialize(quantize(net, calibration, QuantOptions()), ModelMeta(arch_id=ARCH.id, labels=tuple("abcd")), plan_offline(graph))
+    seconds = time.perf_counter() - started
 
     assert len(set(logits.argmax(1))) == 4
-    report = second.second_opinion(net, calibration, ours, images, truth=logits.argmax(1), float_logits=logits, our_seconds=0.1)
+    report = second.second_opinion(net, calibration, ours, images, truth=logits.argmax(1), float_logits=logits, our_seconds=seconds)
     lines = second.comparison_lines(report)
     print("\n".join(lines))  # seen with pytest -s, and where the test fails
+    assert report["tinynas"]["seconds"] < report["tensorflow"]["wall_seconds"]
     assert lines[-1] == "the same operators"
     assert report["operators_equal"], report
     assert report["extra_operators"]["tinynas"] == {}

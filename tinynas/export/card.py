@@ -9,12 +9,19 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from tinynas import __version__
 from tinynas.arch import Arch
 from tinynas.config import format_size
+from tinynas.cost import RUNTIMES, estimate
+from tinynas.graph import lower
 from tinynas.records import Artifact, Promoted
+from tinynas.runs import Run, write_atomic
+
+if TYPE_CHECKING:
+    from tinynas.data import ImageData
 
 UNKNOWN = "unknown"
 #: Larger confusions are shown by their most frequent mistakes.
@@ -61,6 +68,46 @@ def model_card(
         _made(arch, artifact, environment),
     ]
     return "\n\n".join(part.strip("\n") for part in parts if part) + "\n"
+
+
+def run_card(
+    run: Run, net_id: str, *, data: Mapping[str, Any] | None = None, licences: Mapping[str, str] | None = None, input_rotation: int = 0
+) -> str:
+    """The card of a network of ``run``, from what the run folder holds; ``data`` (see :func:`data_facts`) says more of the images.
+
+    Costs are estimated for every runtime, with latency for the budget's core where there is evidence.
+    Raises RunError for an unknown id.
+    """
+    net_id = run.resolve_id(net_id)
+    arch, budget, env = run.arch(net_id), run.budget, run.env
+    graph = lower(arch)
+    costs = {name: estimate(graph, name, core=budget.core, clock_mhz=budget.clock_mhz).to_json() for name in RUNTIMES}
+    return model_card(
+        arch,
+        labels=[str(label) for label in env.get("labels", ())],
+        promoted=run.promoted(net_id),
+        artifact=run.artifact(net_id),
+        costs=costs,
+        data=data or {"name": run.config.get("data", UNKNOWN), "fingerprint": env.get("data", UNKNOWN)},
+        budget={"name": budget.name, "board": budget.board, "runtime": budget.runtime, "limits": budget.limits},
+        environment=env,
+        licences=licences,
+        input_rotation=input_rotation,
+        firmware=(run.net_dir(net_id) / "c").is_dir(),
+    )
+
+
+def write_card(run: Run, net_id: str, **options: Any) -> Path:
+    """Write :func:`run_card` to ``nets/<id>/MODEL_CARD.md``; ``options`` are its own."""
+    path = run.net_dir(run.resolve_id(net_id)) / "MODEL_CARD.md"
+    write_atomic(path, run_card(run, net_id, **options))
+    return path
+
+
+def data_facts(data: ImageData) -> dict[str, Any]:
+    """What a card says of ``data``."""
+    splits = {split: sum(data.counts(split).values()) for split in ("train", "val", "test")}
+    return {"name": data.name, "fingerprint": data.fingerprint, "splits": splits, "notes": list(data.notes)}
 
 
 # sections ------------------------------------------------------------------------------------------------

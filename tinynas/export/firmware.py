@@ -307,6 +307,18 @@ def write_firmware(
     return [folder / path for path in files]
 
 
+def pick_images(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
+    """Two images (2, H, W, C) for the self-test out of (N, H, W, C): the first one, and the first of another class.
+
+    Where there is one image, or one class, what is missing is made by mirroring the first image.
+    """
+    if len(images) == 0:
+        raise UserError("there are no images for the self-test", "give data with at least one image")
+    others = np.flatnonzero(labels != labels[0])
+    second = images[others[0]] if len(others) else np.flip(images[0], 1)
+    return np.ascontiguousarray(np.stack([images[0], second]))
+
+
 def measured_arena(model: bytes) -> ArenaFigures:
     """Arena figures of ``model``: measured by TFLM on this machine, and by the cost model for CMSIS-NN kernels."""
     from tinynas.export.check import measure_arena  # type: ignore[import-not-found,unused-ignore]
