@@ -406,11 +406,10 @@ class Worker:
 
     def _take_waiting(self, ledger: Ledger) -> Job | None:
         study = self.session.study
-        trial, attrs = study.claim_waiting()
+        trial, attrs, retries = study.claim_waiting()
         if "net" not in attrs:
             # Enqueued by a person (Optuna or its dashboard): a proposal like any other.
             return self._propose_one(ledger, study.genotype(trial.params), "enqueued", None, trial)
-        retries = int(attrs.get("retries", 0)) + len(trial.system_attrs.get("retry_history", []))
         genotype = tuple(int(i) for i in attrs["genotype"])
         job = Job(trial.number, attrs["net"], attrs["proposal"], genotype, attrs["source"], attrs.get("parent"), attrs["rung"], retries)
         if retries >= MAX_RETRIES:

@@ -101,14 +101,15 @@ class Study:
         directions = [StudyDirection.MAXIMIZE if goal.maximize else StudyDirection.MINIMIZE for goal in goals]
         with file_lock(run.state_dir() / "study.lock"), database_errors(storage):
             study = optuna.create_study(study_name=name, storage=backend, sampler=sampler, directions=directions, load_if_exists=True)
-            if study.directions != directions:
+            names = [goal.name for goal in goals]
+            if study.directions != directions or study.metric_names not in (None, names):
                 raise RunError(
                     f"{run.path}: was searched for other objectives", "continue it with the same --objective, or start a new run"
                 )
-            if study.metric_names != [goal.name for goal in goals]:
+            if study.metric_names is None:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-                    study.set_metric_names([goal.name for goal in goals])
+                    study.set_metric_names(names)
                 study.set_user_attr("made_by", "tinynas")
         return cls(run, study, space, goals)
 
@@ -191,11 +192,16 @@ class Study:
 
     # writing ----------------------------------------------------------------------------------------
 
-    def claim_waiting(self) -> tuple[optuna.Trial, dict[str, Any]]:
-        """Take the oldest waiting training; only under the lock and where one waits."""
+    def claim_waiting(self) -> tuple[optuna.Trial, dict[str, Any], int]:
+        """Take the oldest waiting training: it, its attributes, and how often it was cut off by a death.
+
+        Only under the lock and where one waits.
+        """
         trial = self.optuna.ask(self.distributions)
+        frozen = next(t for t in self.trials() if t.number == trial.number)
         trial.set_user_attr("owner", self.member)
-        return trial, dict(trial.user_attrs)
+        retries = int(frozen.user_attrs.get("retries", 0)) + len(frozen.system_attrs.get("retry_history", []))
+        return trial, dict(frozen.user_attrs), retries
 
     def begin(self, genotype: Sequence[int], attrs: Mapping[str, Any], constraints: Mapping[str, float]) -> optuna.Trial:
         """A new Optuna trial of this genotype, running and owned by this process; only under the lock and where none waits."""
@@ -252,10 +258,12 @@ class Study:
     def hand_back(self, number: int, *, count_retry: bool = False) -> None:
         """Put a training that was cut off back into the queue."""
         trial = next(t for t in self.trials() if t.number == number)
+        if trial.state.is_finished():
+            return
         attrs = {key: value for key, value in trial.user_attrs.items() if key not in ("owner", "result", "record")}
         attrs["retries"] = int(attrs.get("retries", 0)) + count_retry
         attrs["retry_of"] = number
-        self.optuna.tell(number, state=TrialState.FAIL, skip_if_finished=True)
+        self.optuna.tell(number, state=TrialState.FAIL)
         self.optuna.enqueue_trial(trial.params, user_attrs=attrs)
 
     def reclaim(self) -> list[str]:

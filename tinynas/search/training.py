@@ -129,7 +129,7 @@ class Trainings:
         correct = 0
         with torch.inference_mode():
             for start in range(0, len(val.labels), 256):
-                images = torch.from_numpy(np.ascontiguousarray(val.images[start : start + 256]))
+                images = torch.from_numpy(np.array(val.images[start : start + 256]))
                 predicted = network(normalise(images)).argmax(1).numpy()
                 correct += int((predicted == val.labels[start : start + 256]).sum())
         return correct / len(val.labels)
