@@ -72,7 +72,7 @@ class ImageData:
     targets: NDArray[np.int64]
     """Class number of each record."""
     members: Mapping[str, NDArray[np.int64]]
-    """Split name to positions in ``records``."""
+    """Split name to positions in ``records``. Beside the three there may be ``far``, a further test of Wake Vision."""
     bad: tuple[Bad, ...]
     """Images that cannot be used, each with its reason."""
     leaks: tuple[Leak, ...]
@@ -83,8 +83,8 @@ class ImageData:
     """The encoded bytes or RGB pixels of record ``i``."""
     options: DataOptions = field(default_factory=DataOptions)
     cache: Path = field(default_factory=default_cache_dir)
-    attributes: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
-    """Further facts of each record, such as the distance or lighting group it belongs to: name to one value a record."""
+    attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict, repr=False)
+    """Further facts, such as ``near`` or ``dark``: name to one number a record: 1 yes, 0 no, -1 does not apply."""
     on_progress: OnProgress | None = field(default=None, repr=False)
 
     @property
@@ -122,12 +122,12 @@ class ImageData:
         images = mapped(path, (len(rows), height, width, channels), make)
         return Split(images, self.targets[rows], tuple(self.records[i].name for i in rows))
 
-    def values(self, attribute: str, split: str) -> tuple[str, ...]:
-        """The values of ``attribute`` for the images of ``split``, in its order. Raises DataError for an unknown one."""
+    def values(self, attribute: str, split: str) -> NDArray[np.int8]:
+        """``attribute`` of the images of ``split``, in its order: 1, 0 or -1. Raises DataError for an unknown one."""
         if attribute not in self.attributes:
             raise DataError(f"{self.name}: has no attribute {attribute!r}", f"it has: {', '.join(self.attributes) or 'none'}")
-        column = self.attributes[attribute]
-        return tuple(column[i] for i in self._rows(split))
+        column: NDArray[np.int8] = self.attributes[attribute][self._rows(split)]
+        return column
 
     def image(self, record: int) -> Image:
         """The pixels of record ``record``, RGB, at their own size. Raises BadImage or OSError where they are gone."""
@@ -135,9 +135,11 @@ class ImageData:
         return decode(data) if isinstance(data, bytes) else data
 
     def _rows(self, split: str) -> NDArray[np.int64]:
-        if split not in SPLITS:
-            near = difflib.get_close_matches(split, SPLITS, n=1)
-            raise DataError(f"there is no split {split!r}", f'did you mean "{near[0]}"?' if near else f"use one of {', '.join(SPLITS)}")
+        if split not in self.members:
+            near = difflib.get_close_matches(split, self.members, n=1)
+            raise DataError(
+                f"there is no split {split!r}", f'did you mean "{near[0]}"?' if near else f"use one of {', '.join(self.members)}"
+            )
         return self.members[split]
 
     def _pixels(self, record: int, height: int, width: int, channels: int) -> Image:
@@ -161,7 +163,7 @@ def assemble(
     bad: Sequence[Bad] = (),
     notes: Sequence[str] = (),
     label_order: Sequence[str] | None = None,
-    attributes: Mapping[str, Sequence[str]] | None = None,
+    attributes: Mapping[str, NDArray[np.int8]] | None = None,
     on_progress: OnProgress | None = None,
 ) -> ImageData:
     """Map labels, carve missing splits, find leaks: an :class:`ImageData` of ``records``.
@@ -192,7 +194,7 @@ def assemble(
     assigned = _assign(name, kept, targets, labels, options, draw, said)
     leaks, duplicates, dropped = _leaks(kept, assigned, options, said)
     members: dict[str, NDArray[np.int64]] = {}
-    for split in SPLITS:
+    for split in (*SPLITS, *sorted(set(assigned) - set(SPLITS))):
         rows = np.array([i for i, where in enumerate(assigned) if where == split and i not in dropped], dtype=np.int64)
         # By hash of the name: an order that says nothing about the class, the same on every machine.
         rows = np.array(sorted(rows, key=lambda i: order_key(draw, kept[i].name)), dtype=np.int64)
@@ -222,7 +224,7 @@ def assemble(
         read=read_kept,
         options=options,
         cache=cache or default_cache_dir(),
-        attributes={key: [values[int(i)] for i in keep] for key, values in (attributes or {}).items()},
+        attributes={key: values[keep] for key, values in (attributes or {}).items()},
         on_progress=on_progress,
     )
 
@@ -282,7 +284,7 @@ def _assign(
     said: list[str],
 ) -> list[str]:
     given = [r.split for r in records]
-    has = {split for split in given if split is not None}
+    has = {split for split in given if split is not None} - {"far"}
     groups = _groups(name, records, options, said)
     if not has or has == {"train"}:
         pool, shares = range(len(records)), {"test": options.test_share, "val": options.val_share}
@@ -371,7 +373,7 @@ def _leaks(records: Sequence[Record], assigned: Sequence[str], options: DataOpti
         if len(rows) == 1:
             continue
         where: dict[str, list[str]] = {}
-        for i in rows:
+        for i in (i for i in rows if assigned[i] in SPLITS):
             where.setdefault(assigned[i], []).append(records[i].name)
         duplicates += sum(len(names) - 1 for names in where.values())
         conflicting += len({records[i].label for i in rows}) > 1
@@ -411,6 +413,8 @@ def _check_splits(
         missing = [label for label, count in zip(labels, counts, strict=True) if not count]
         if not missing:
             continue
+        if split not in SPLITS:
+            continue  # a set of one class is what it is for
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         if split == "train":
             everywhere = not any((targets == labels.index(label)).any() for label in missing)

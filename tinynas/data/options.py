@@ -23,7 +23,7 @@ class SyntheticOptions(Config):
     """Test images."""
     size: Annotated[int, Field(ge=16, le=512)] = 96
     """Side in pixels at which they are drawn; other resolutions are resized from it."""
-    difficulty: Annotated[float, Field(ge=0, le=1)] = 0.5
+    difficulty: Annotated[float, Field(ge=0, le=1)] = 0.15
     """0: large figures, calm scenes, clear contrast. 1: small, hidden, faint figures and many distractors."""
     label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Share of training labels that are flipped; validation and test labels are always right."""
@@ -64,6 +64,8 @@ class DataOptions(Config):
     """Column with the image; found by its type where not given."""
     label_column: str | None = None
     """Column with the label; found by its type and name where not given."""
+    original_labels: bool = False
+    """Of a relabelled, prepared set with both labels: use the original ones."""
     splits: dict[Literal["train", "val", "test"], str] = Field(default_factory=dict)
     """Which split of a Hugging Face or parquet data set is which here; guessed from their names where not given."""
     synthetic: SyntheticOptions = SyntheticOptions()
