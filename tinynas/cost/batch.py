@@ -459,7 +459,7 @@ class _Makes:
         front -= shape_bytes(1) * single
         grids += (shape_bytes(1) + 12) * single
         masks, inverse = np.unique(columns[_KEYS], return_inverse=True)
-        terms = np.array([self._structure(int(mask)) for mask in masks], dtype=np.int64).T[:, inverse]
+        terms = np.array([self._structure(int(mask)) for mask in masks], dtype=np.int64).reshape(-1, len(Terms._fields)).T[:, inverse]
         front += terms[0]
         grids += terms[1] + terms[2]
         constants += terms[3]

@@ -175,8 +175,8 @@ def best_order(work: Work, runtime: Runtime, *, limit: int = 20_000) -> tuple[in
         for tensor in set(piece.inputs):
             readers.setdefault(tensor, []).append(index)
     needs = [{producer[t] for t in piece.inputs if t in producer} for piece in pieces]
-    if all(len(readers.get(t, ())) <= 1 for piece in pieces for t in piece.outputs):
-        return tuple(range(len(pieces)))
+    if all(index - 1 in needs[index] for index in range(1, len(pieces))):
+        return tuple(range(len(pieces)))  # each waits for the one before: there is no choice
     mask = runtime.alignment - 1
     size = [(s + mask) & ~mask for s in work.sizes]
     scratch = [sum((s + mask) & ~mask for s in scratch_bytes(runtime, piece)) for piece in pieces]

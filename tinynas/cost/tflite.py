@@ -372,7 +372,10 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor]) -> Piece:
     parameters = constants if op.kind in _COUNTED or op.kind in {"ADD", "SUB", "MUL", "DIV", "PRELU"} else []
     biases = sum(t.elements for t in parameters if t.dtype == "int32") if op.kind in _COUNTED else 0
     out = tensors[op.outputs[0]]
-    source = tensors[next(t for t in op.inputs if t >= 0 and (not tensors[t].constant or len(constants) == len(op.inputs)))]
+    present = [tensors[t] for t in op.inputs if t >= 0]
+    source = next((t for t in present if not t.constant), present[0])
+    if kind in {"conv", "dw"} and (len(source.shape) != 4 or len(out.shape) != 4):
+        raise _broken(f"{op.kind} does not work on images")
     channels_in = source.shape[-1] if source.shape else 1
     channels_out = out.shape[-1] if out.shape else 1
     scratch: tuple[int, ...] = ()

@@ -1,0 +1,182 @@
+"""Reading .tflite files of others: figures of real models, unknown operators named, broken files refused."""
+
+from __future__ import annotations
+
+import csv
+import importlib.util
+import random
+import re
+import struct
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from tinynas.arch import load_arch
+from tinynas.cost import RUNTIMES, estimate, plan_offline
+from tinynas.cost.tflite import _OPERATORS, parse_model, read_model
+from tinynas.errors import ModelFileError, TinynasError
+from tinynas.graph import lower
+
+ROOT = Path(__file__).parent.parent
+
+
+def benchmark(name: str) -> ModuleType:
+    """A script of benchmarks/, imported."""
+    spec = importlib.util.spec_from_file_location(f"benchmark_{name}", ROOT / "benchmarks" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def models(test_data: Path) -> dict[str, dict[str, str]]:
+    with (test_data / "models" / "models.csv").open(newline="") as file:
+        return {row["file"]: row for row in csv.DictReader(file)}
+
+
+def test_macs_sizes_and_constants_of_all_models(test_data: Path) -> None:
+    listed = models(test_data)
+    assert len(listed) == 22
+    for name, row in listed.items():
+        model = read_model(test_data / "models" / name)
+        cost = model.estimate()
+        assert cost.macs == int(row["computed_macs"]), name
+        assert cost.flash_bytes == int(row["size_bytes"]), name
+        assert model.constant_bytes == int(row["computed_const_bytes"]), name
+
+
+@pytest.mark.parametrize(
+    ("name", "macs"),
+    [
+        ("mlcommons-tiny__vww_96_int8", 7_489_664),  # MLPerf Tiny
+        ("colabnas__resulting_architecture_k_4_c_5", 656_697),  # ColabNAS README: 657 k
+        ("greenwaves-mcunet__mcunet-512kb-2mb_imagenet", 125_874_400),  # MCUNet README: 125.9 M
+    ],
+)
+def test_published_macs(test_data: Path, name: str, macs: int) -> None:
+    assert read_model(test_data / "models" / f"{name}.tflite").estimate().macs == macs
+
+
+def test_head_and_arena_equal_tflite_micro_on_all_models(test_data: Path) -> None:
+    pytest.importorskip("tflite_micro")
+    measure = benchmark("cost_accuracy").measure
+    exact = 0
+    for name in models(test_data):
+        path = test_data / "models" / name
+        cost = read_model(path).estimate()
+        head, tail = measure(path.read_bytes())
+        assert cost.head_bytes == head, name
+        assert 0 <= cost.host_arena_bytes - (head + tail) <= 16, name
+        exact += cost.host_arena_bytes == head + tail
+    assert exact >= 21
+
+
+def test_st_published_flash_and_bound(test_data: Path) -> None:
+    bench = benchmark("cost_accuracy")
+    for name, (ram, flash) in bench.ST_KIB.items():
+        model = read_model(test_data / "models" / f"{name}.tflite")
+        assert model.estimate("stedgeai").sram_bytes >= ram * 1024, name
+        if flash is not None:
+            assert model.constant_bytes == pytest.approx(flash * 1024, abs=80), name
+
+
+def own_file(plan: bool = True) -> bytes:
+    tflite = pytest.importorskip("tinynas.export.tflite")
+    graph = lower(load_arch("mcunet-tiny2"))
+    data: bytes = tflite.dummy_file(graph, plan=plan_offline(graph) if plan else None)
+    return data
+
+
+def test_our_own_file_costs_what_its_architecture_was_estimated_at() -> None:
+    graph = lower(load_arch("mobilenetv1-0.25"))
+    tflite = pytest.importorskip("tinynas.export.tflite")
+    for runtime in ("tflm", "tflm-cmsis-nn"):
+        planned = parse_model(tflite.dummy_file(graph, plan=plan_offline(graph, runtime)))
+        assert planned.plan is not None
+        assert planned.estimate(runtime).values() == estimate(graph, runtime).values()
+    plain = parse_model(tflite.dummy_file(graph))
+    assert plain.plan is None
+    assert plain.estimate().head_bytes == 73_728  # as TFLM plans it: more than with our plan
+
+
+def test_unknown_operators_are_named(test_data: Path) -> None:
+    data = (test_data / "models" / "mlcommons-tiny__ad01_int8.tflite").read_bytes()
+    for code, name in ((27, "SVDF"), (120, "NON_MAX_SUPPRESSION_V4"), (32, "CUSTOM"), (127, "PLACEHOLDER")):
+        with pytest.raises(ModelFileError, match=name):
+            parse_model(patch_code(data, code)).estimate()
+
+
+def test_operator_names_are_those_of_the_schema() -> None:
+    schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
+    for name, number in vars(schema.BuiltinOperator).items():
+        if isinstance(number, int) and number < len(_OPERATORS):
+            assert _OPERATORS[number] == name
+
+
+def patch_code(data: bytes, code: int) -> bytes:
+    """The file with its only operator code changed."""
+    model = struct.unpack_from("<I", data, 0)[0]
+    vtable = model - struct.unpack_from("<i", data, model)[0]
+    codes = model + struct.unpack_from("<H", data, vtable + 6)[0]
+    vector = codes + struct.unpack_from("<I", data, codes)[0]
+    entry = vector + 4 + struct.unpack_from("<I", data, vector + 4)[0]
+    table = entry - struct.unpack_from("<i", data, entry)[0]
+    changed = bytearray(data)
+    size = struct.unpack_from("<H", data, table)[0]
+    for field, form in ((0, "<b"), (3, "<i")):
+        if 4 + 2 * field < size and (offset := struct.unpack_from("<H", data, table + 4 + 2 * field)[0]):
+            struct.pack_into(form, changed, entry + offset, code)
+    return bytes(changed)
+
+
+@pytest.mark.parametrize("data", [b"", b"TFL3", b"\0" * 100, b"\xff" * 100, b"\x08\0\0\0TFL3" + b"\0" * 8, b"no model, but long enough"])
+def test_what_is_no_tflite_is_refused(data: bytes) -> None:
+    with pytest.raises(ModelFileError):
+        parse_model(data)
+
+
+def test_missing_folder_and_file(tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "none.tflite"):
+        with pytest.raises(ModelFileError, match=re.escape(str(path))):
+            read_model(path)
+
+
+def test_the_path_is_in_the_message(tmp_path: Path) -> None:
+    path = tmp_path / "broken.tflite"
+    path.write_bytes(own_file()[:500])
+    with pytest.raises(ModelFileError, match=r"broken\.tflite"):
+        read_model(path)
+
+
+def test_truncated_at_any_length_is_refused_or_read() -> None:
+    data = own_file()
+    for length in range(0, len(data), 997):
+        try:
+            parse_model(data[:length]).estimate()
+        except TinynasError as error:
+            assert isinstance(error, ModelFileError)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_corrupted_bytes_never_crash(seed: int) -> None:
+    # Anything may come out but a crash: flipped bytes, random 32-bit words, swapped pieces.
+    generator = random.Random(seed)
+    data = own_file()
+    front = 12_000  # the structure lies before the constants
+    for _ in range(150):
+        changed = bytearray(data)
+        for _ in range(generator.choice([1, 1, 3, 20])):
+            at = generator.randrange(0, front)
+            if generator.random() < 0.5:
+                changed[at] = generator.randrange(256)
+            else:
+                at &= ~3
+                changed[at : at + 4] = struct.pack("<I", generator.choice([0, 1, 2**31, 2**32 - 1, generator.randrange(2**32), len(data)]))
+        try:
+            parse_model(bytes(changed)).estimate(generator.choice(sorted(RUNTIMES)))
+        except ModelFileError as error:
+            assert error.message
