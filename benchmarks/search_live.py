@@ -1,0 +1,125 @@
+"""Live comparison: the same time, the same two cores, the same training code; ours against Optuna's samplers.
+
+    python benchmarks/search_live.py --data ../shared/data/images/tin20 --name tin20
+
+What it measures. ``tinynas search`` runs for ``--timeout`` with each strategy and seed (``tpe`` is Optuna's multivariate
+TPE under the same budget: what does not fit is refused before training, the rest is trained to the plain fidelity).
+Accuracies seen at different fidelities do not compare, so the networks of every front are then trained alike, by the
+proxy recipe for ``--verify`` passes over the data, and the hypervolume of those accuracies is compared (accuracy from
+chance to 1, log MACs over the range of all fronts). Rows go to results/benchmarks/search_live_<name>.jsonl; the script
+continues where it stopped, and writes the table when all is there.
+
+What it does not show. Full training of the fronts, and other budgets. Run it on a quiet machine: it is about time.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from tinynas import pareto
+from tinynas.data import open_data
+from tinynas.runs import Run, append_line, read_lines, write_atomic
+from tinynas.search.settings import SearchSettings
+from tinynas.search.training import Trainings
+
+HERE = Path(__file__).parent
+RESULTS = HERE.parent / "results" / "benchmarks"
+#: A plain sampler trains each proposal this many epochs of 2,000 images: about what ours gives the networks it keeps.
+PLAIN = {"rungs": [9], "epoch_images": 2000, "choose_space": False}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--name", required=True)
+    parser.add_argument("--budget", default="stm32f746")
+    parser.add_argument("--space", default="mcunet")
+    parser.add_argument("--timeout", default="10m")
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--strategies", nargs="*", default=["tinynas", "tpe"])
+    parser.add_argument("--verify", type=int, default=6, help="passes over the training images for every network of a front")
+    parser.add_argument("--front", type=int, default=6, help="networks of each front that are verified, evenly over log MACs")
+    parser.add_argument("--cores", help="taskset list, such as 0,1")
+    options = parser.parse_args()
+    rows = RESULTS / f"search_live_{options.name}.jsonl"
+    pin = ["taskset", "-c", options.cores] if options.cores else []
+    done = {(row["strategy"], row["seed"]) for row in read_lines(rows)}
+    for seed in range(options.seeds):
+        for strategy in options.strategies:
+            if (strategy, seed) in done:
+                continue
+            out = HERE.parent / "results" / f"live-{options.name}-{strategy}-{seed}"
+            command = [*pin, sys.executable, "-m", "tinynas", "search", "--budget", options.budget, "--space", options.space]
+            command += ["--data", options.data, "--timeout", options.timeout, "--workers", str(options.workers), "--seed", str(seed)]
+            command += ["--out", str(out), "--set", f"strategy={strategy}", "--json"]
+            if strategy != "tinynas":
+                command += [part for key, value in PLAIN.items() for part in ("--set", f"{key}={json.dumps(value)}")]
+            done_run = subprocess.run(command, capture_output=True, text=True, check=True)
+            result = json.loads(done_run.stdout)
+            front = verify(Run.open(out), options, seed)
+            append_line(rows, {"strategy": strategy, "seed": seed, "trials": result["trials"], "front": front})
+            print(strategy, seed, result["trials"], [(f"{row['macs'] / 1e6:.1f} M", f"{row['verified']:.1%}") for row in front], flush=True)
+    write_table(options, list(read_lines(rows)))
+
+
+def verify(run: Run, options: argparse.Namespace, seed: int) -> list[dict]:
+    """The front's networks trained alike: id, macs, the accuracy seen by the search and the verified one."""
+    data = open_data(options.data)
+    front = run.front()
+    macs = np.log([row["macs"] for row in front])
+    marks = np.linspace(macs.min(), macs.max(), min(options.front, len(front)))
+    chosen = sorted({int(np.abs(macs - mark).argmin()) for mark in marks})
+    recipe = SearchSettings().recipe.model_copy(update={"epochs": options.verify, "schedule": "cosine", "warmup_epochs": 0.5})
+    trainings = Trainings(data, recipe, 100 + seed, run.path / "verify")
+    verified = []
+    for index in chosen:
+        row = front[index]
+        outcome = trainings.train(run.arch(row["id"]), options.verify)
+        verified.append({"id": row["id"], "macs": row["macs"], "seen": row["accuracy"], "verified": outcome.scores["accuracy"]})
+    return verified
+
+
+def write_table(options: argparse.Namespace, rows: list[dict]) -> None:
+    """Hypervolume and the best accuracy by strategy, as Markdown."""
+    classes = len(open_data(options.data).labels)
+    macs = [math.log(net["macs"]) for row in rows for net in row["front"]]
+    low, high = min(macs) - 0.05, max(macs) + 0.05
+    by_strategy: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
+    for row in rows:
+        points = [(net["verified"], (high - math.log(net["macs"])) / (high - low)) for net in row["front"]]
+        volume = pareto.hypervolume(points, (1 / classes, 0.0), (True, True)) / (1 - 1 / classes)
+        by_strategy[row["strategy"]].append((volume, max(p[0] for p in points), row["trials"]["trained"]))
+    lines = [
+        f"# Live searches on {options.name}: {options.timeout} on {options.workers} cores, budget {options.budget}, space {options.space}",
+        "",
+        f"Networks of each front trained alike for {options.verify} passes; validation accuracy. Made by "
+        "`python benchmarks/search_live.py`.",
+        "",
+        "| strategy | seeds | hypervolume, mean (each) | best accuracy, mean (each) | networks trained |",
+        "|---|---|---|---|---|",
+    ]
+    for strategy, values in by_strategy.items():
+        volumes, best, trained = zip(*values, strict=True)
+        lines.append(
+            f"| {strategy} | {len(values)} | {np.mean(volumes):.3f} ({', '.join(f'{v:.3f}' for v in volumes)}) | "
+            f"{np.mean(best):.1%} ({', '.join(f'{v:.1%}' for v in best)}) | {', '.join(map(str, trained))} |"
+        )
+    text = "\n".join(lines) + "\n"
+    print(text)
+    write_atomic(RESULTS / f"search_live_{options.name}.md", text)
+
+
+if __name__ == "__main__":
+    main()
