@@ -208,8 +208,8 @@ def _thinned(values: Sequence[float], most: int = 400) -> list[float]:
 def _limit_line(axis: str, value: float) -> dict[str, Any]:
     line = {"color": "@limit", "width": 2, "dash": "dash"}
     if axis == "x":
-        return {"type": "line", "xref": "x", "yref": "paper", "x0": value, "x1": value, "y0": 0, "y1": 1, "line": line, "layer": "below"}
-    return {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": value, "y1": value, "line": line, "layer": "below"}
+        return {"type": "line", "xref": "x", "yref": "paper", "x0": value, "x1": value, "y0": 0, "y1": 1, "line": line}
+    return {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": value, "y1": value, "line": line}
 
 
 def _log_ticks(info: ParetoInfo) -> dict[str, Any]:
