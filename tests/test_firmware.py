@@ -122,7 +122,7 @@ def images_for(facts: ModelFacts, seed: int = 0) -> np.ndarray:
     return rng.integers(0, 256, (2, *facts.input_shape), dtype=np.uint8)
 
 
-ARENA = ArenaFigures(head_bytes=3072, host_tail_bytes=1600, cmsis_head_bytes=3200)
+ARENA = ArenaFigures(head_bytes=3072, host_tail_bytes=1600, mcu_bytes=4100, mcu_cmsis_bytes=4200)
 
 
 def folder(path: Path, model: bytes, **options: Any) -> Path:
@@ -460,7 +460,7 @@ def test_self_test_notices_every_fault_it_is_for(tmp_path: Path) -> None:
     status, text = run(compile_program(c, stub, "self_test_main.cc"))
     assert (status, text.count(": ok")) == (1, 1), text
     assert "largest difference 1 steps: FAIL" in text
-    status, text = run(compile_program(c, stub, "self_test_main.cc", defines=("-DTINYNAS_SELF_TEST_TOLERANCE=1",)))
+    status, text = run(compile_program(c, stub, "self_test_main.cc", defines=("-DDEMO_MODEL_SELF_TEST_TOLERANCE=1",)))
     assert status == 0, text
 
     c = folder(tmp_path / "other_pixels", model, images=images[::-1].copy(), expected=expected)
@@ -468,7 +468,7 @@ def test_self_test_notices_every_fault_it_is_for(tmp_path: Path) -> None:
     assert status == 1, text
 
     c = folder(tmp_path / "small_arena", model)
-    status, text = run(compile_program(c, stub, "self_test_main.cc", defines=("-DTINYNAS_ARENA_BYTES=3984",)))
+    status, text = run(compile_program(c, stub, "self_test_main.cc", defines=("-DDEMO_MODEL_ARENA_BYTES=3984",)))
     assert status == 1, text
     assert "3984 bytes of arena are too few" in text
 
@@ -556,7 +556,7 @@ def wheel_self_test(c: Path, arena: int) -> tuple[int, str]:
         "-O1",
         "-shared",
         "-fPIC",
-        f"-DTINYNAS_ARENA_BYTES={arena}",
+        f"-DDEMO_MODEL_ARENA_BYTES={arena}",
         *include,
         *SOURCES,
         "entry.cc",
@@ -583,7 +583,7 @@ def test_self_test_passes_with_the_real_interpreter_and_the_arena_works_first_ti
     model = own_model()
     arena = measured_arena(model)
     c = folder(tmp_path / "c", model, arena=arena)
-    status, text = wheel_self_test(c, arena.arena_bytes)
+    status, text = wheel_self_test(c, arena.host_arena)
     assert (status, text.count("largest difference 0 steps: ok")) == (0, 2), text
     status, text = wheel_self_test(c, arena.host_bytes)
     assert status == 0, text
@@ -593,7 +593,7 @@ def test_self_test_passes_with_the_real_interpreter_and_the_arena_works_first_ti
 
     wrong = tflm_outputs(model, images_for(read_facts(model)))
     wrong[0, 0] -= 1
-    status, text = wheel_self_test(folder(tmp_path / "wrong", model, arena=arena, expected=wrong), arena.arena_bytes)
+    status, text = wheel_self_test(folder(tmp_path / "wrong", model, arena=arena, expected=wrong), arena.host_arena)
     assert status == 1, text
 
 
@@ -625,7 +625,7 @@ def test_self_test_runs_on_an_emulated_cortex_m4(tmp_path: Path) -> None:
     program = compile_program(c, stub, "self_test_main.cc", compiler=CORTEX_M4, link=link)
     status, text = run(*qemu, program)
     assert (status, text.count(": ok"), "self-test: PASS" in text) == (0, 2, True), text
-    small = compile_program(c, stub, "self_test_main.cc", compiler=CORTEX_M4, link=link, defines=("-DTINYNAS_ARENA_BYTES=3984",))
+    small = compile_program(c, stub, "self_test_main.cc", compiler=CORTEX_M4, link=link, defines=("-DDEMO_MODEL_ARENA_BYTES=3984",))
     status, text = run(*qemu, small)
     assert status == 1, text
 
@@ -725,17 +725,21 @@ def test_model_array_is_the_file() -> None:
     assert "alignas(16)" in text
 
 
-def test_arena_covers_the_host_and_cmsis_nn_and_states_the_margin() -> None:
-    arena = ArenaFigures(30_000, 5_000, cmsis_head_bytes=34_800)
-    assert arena.cmsis_bytes == 34_800 + 5_000 + 80
-    assert arena.arena_bytes == (34_800 + 5_000 + 80 + 512 + 15) // 16 * 16
-    unknown = ArenaFigures(30_000, 5_000)
-    assert unknown.arena_bytes == 35_520
+def test_arena_is_stated_for_host_and_target_with_its_margin() -> None:
+    arena = ArenaFigures(30_000, 5_000, mcu_bytes=33_100, mcu_cmsis_bytes=34_801)
+    assert arena.host_arena == 35_000 + 512 + 8
+    assert arena.mcu_arena == 34_801 + 512 + 15  # 35,313 rounded up to 16
     header = small(arena=arena)["model_settings.h"].decode()
-    assert f"#define TINYNAS_ARENA_BYTES {arena.arena_bytes}" in header
-    assert "512 bytes of margin" in header
-    assert "35000 (30000 activations" in header
-    assert "CMSIS-NN kernels: unknown" in small(arena=unknown)["model_settings.h"].decode()
+    for line in (
+        "#define DEMO_MODEL_ARENA_BYTES 35520",
+        "#define DEMO_MODEL_ARENA_BYTES 35328",
+        "512 bytes of margin",
+        "35000 (30000 activations",
+    ):
+        assert line in header, line
+    unknown = ArenaFigures(30_000, 5_000)
+    assert unknown.mcu_arena == unknown.host_arena == 35_520
+    assert "unknown with CMSIS-NN" in small(arena=unknown)["model_settings.h"].decode()
 
 
 def test_awkward_labels_and_names(tmp_path: Path) -> None:
@@ -797,11 +801,30 @@ def test_arduino_library_compiles_flat(tmp_path: Path) -> None:
     assert run(tmp_path / "m")[0] == 0
 
 
-def test_two_models_in_one_program_do_not_clash() -> None:
-    one, two = small(name="first"), small(name="second")
-    assert "namespace first_model {" in one["classifier.cc"].decode()
-    assert "FIRST_MODEL_CLASSIFIER_H_" in one["classifier.h"].decode()
-    assert "FIRST" not in two["classifier.h"].decode().upper()
+@needs_gxx
+def test_two_models_in_one_program_do_not_clash(tmp_path: Path) -> None:
+    stub, _ = answered(tmp_path / "tflm", tiny_model())
+    for name, head in (("first", 3000), ("second", 9000)):
+        folder(tmp_path / name, tiny_model(), name=name, arena=ArenaFigures(head, 1000))
+    main = """
+#include "first/self_test.h"
+#include "first/classifier.h"
+#include "second/self_test.h"
+#include "second/classifier.h"
+int main() {
+  static_assert(first_model::kTensorArenaBytes == 4512 && second_model::kTensorArenaBytes == 10512, "each its own arena");
+  return first_model::SelfTest() && second_model::SelfTest() ? 0 : 1;
+}
+"""
+    (tmp_path / "main.cc").write_text(main)
+    sources = [f"{name}/{source}" for name in ("first", "second") for source in SOURCES]
+    interpreter = str(stub / "tensorflow/lite/micro/stub_interpreter.cc")
+    command = ["g++", *FLAGS, f"-I{tmp_path}", f"-I{stub}", "main.cc", *sources, interpreter, "-o", "m"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=100)
+    status, text = run(tmp_path / "m")
+    assert status == 0, text
+    assert "first_model self-test: PASS" in text
+    assert "second_model self-test: PASS" in text
 
 
 def test_self_test_images_are_of_two_classes() -> None:

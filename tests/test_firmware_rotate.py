@@ -189,3 +189,17 @@ def test_networks_without_strides_need_no_rotation() -> None:
     graph = lower(Arch(height=9, width=9, channels=1, classes=2, stem=ConvLayer(out=4, kernel=5)))
     assert not needs_rotation(graph)
     assert graph.ops[0].padding == Padding(2, 2, 2, 2)  # type: ignore[union-attr]
+
+
+def test_folded_weights_turn_as_the_network_does() -> None:
+    from tinynas.quantize import fold
+
+    graph = lower(load_arch("mcunet-tiny2"))
+    network = trained(graph, 3).float()
+    before = fold(network)
+    turned = rotate_weights(graph, before.weights)
+    rotate_network(network)
+    after = fold(network)
+    for name, weights in after.weights.items():
+        assert (weights == turned[name]).all(), name
+        assert (after.biases[name] == before.biases[name]).all()

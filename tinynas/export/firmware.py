@@ -33,11 +33,9 @@ from tinynas.runs import write_atomic
 
 DType = Literal["int8", "uint8", "float32"]
 
-#: Bytes added to the largest arena known: TFLM's persistent structures grow by a few dozen bytes now and then
+#: Bytes added to the arena: TFLM's persistent structures grow by a few dozen to a few hundred bytes now and then
 #: between versions, and an arena that a linker places unaligned loses up to 15.
 ARENA_MARGIN = 512
-#: CMSIS-NN kernels keep 48 to 80 bytes more in the persistent part than the reference kernels do.
-CMSIS_TAIL = 80
 SELF_TEST_IMAGES = 2
 #: Arena on the host for the expected outputs: far beyond any microcontroller's.
 _HOST_ARENA_BYTES = 32 * 1024 * 1024
@@ -112,14 +110,16 @@ class ModelFacts:
 
 @dataclass(frozen=True)
 class ArenaFigures:
-    """Arena bytes of the model, each with its origin; :attr:`arena_bytes` is what the firmware reserves."""
+    """Arena bytes of the model, each with its origin; the firmware reserves :attr:`host_arena` or :attr:`mcu_arena`."""
 
     head_bytes: int
     """Activations and scratch: measured by TFLM on the host, equal on every target with reference kernels."""
     host_tail_bytes: int
-    """Persistent part measured on the 64-bit host; 32-bit targets need less (pointers are half as long)."""
-    cmsis_head_bytes: int | None = None
-    """The head with the scratch of CMSIS-NN kernels (Cortex-M with the DSP extension), by the cost model; None where unknown."""
+    """Persistent part, measured on the 64-bit host."""
+    mcu_bytes: int | None = None
+    """The whole arena on a 32-bit target with reference kernels, by the cost model; None where unknown."""
+    mcu_cmsis_bytes: int | None = None
+    """The same with CMSIS-NN kernels (Cortex-M with the DSP extension)."""
 
     @property
     def host_bytes(self) -> int:
@@ -127,23 +127,27 @@ class ArenaFigures:
         return self.head_bytes + self.host_tail_bytes
 
     @property
-    def cmsis_bytes(self) -> int | None:
-        """Arena with CMSIS-NN kernels: their head, and the host's persistent part with what those kernels keep more."""
-        return None if self.cmsis_head_bytes is None else self.cmsis_head_bytes + self.host_tail_bytes + CMSIS_TAIL
+    def host_arena(self) -> int:
+        """Bytes to reserve on 64-bit machines."""
+        return _aligned(self.host_bytes + ARENA_MARGIN)
 
     @property
-    def arena_bytes(self) -> int:
-        """Bytes that work first time with reference and CMSIS-NN kernels: the larger of the two, and the margin."""
-        return _aligned(max(self.host_bytes, self.cmsis_bytes or 0) + ARENA_MARGIN)
+    def mcu_arena(self) -> int:
+        """Bytes to reserve on 32-bit targets: they work first time with reference and CMSIS-NN kernels.
+
+        Where the cost model does not know the model, the host's figure, which is always enough for reference kernels.
+        """
+        known = [bytes_ for bytes_ in (self.mcu_bytes, self.mcu_cmsis_bytes) if bytes_ is not None]
+        return _aligned(max(known) + ARENA_MARGIN) if known else self.host_arena
 
     def explained(self) -> list[str]:
-        """Lines for people: where :attr:`arena_bytes` comes from."""
-        cmsis = "unknown, and not allowed for" if self.cmsis_bytes is None else f"{self.cmsis_bytes} by the cost model"
+        """Lines for people: where the figures come from."""
+        reference, cmsis = ("unknown" if b is None else f"{b}" for b in (self.mcu_bytes, self.mcu_cmsis_bytes))
         return [
-            f"Measured on the 64-bit host, reference kernels: {self.host_bytes} ({self.head_bytes} activations and scratch,",
-            f"{self.host_tail_bytes} persistent; 32-bit targets need less of the latter, pointers are half as long).",
-            f"With CMSIS-NN kernels: {cmsis}.",
-            f"Reserved: the larger, {ARENA_MARGIN} bytes of margin for other versions of the interpreter, rounded up to 16.",
+            f"64-bit host, measured, reference kernels: {self.host_bytes} ({self.head_bytes} activations and scratch,",
+            f"{self.host_tail_bytes} persistent). 32-bit targets, by the cost model: {reference} with reference kernels,",
+            f"{cmsis} with CMSIS-NN (Cortex-M with the DSP extension). Pointers half as long make the difference.",
+            f"{ARENA_MARGIN} bytes of margin for other versions of the interpreter are added, rounded up to 16.",
             "Setup says so where it is too little; ArenaUsedBytes tells what is really used.",
         ]
 
@@ -320,15 +324,16 @@ def pick_images(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) ->
 
 
 def measured_arena(model: bytes) -> ArenaFigures:
-    """Arena figures of ``model``: measured by TFLM on this machine, and by the cost model for CMSIS-NN kernels."""
+    """Arena figures of ``model``: measured by TFLM on this machine, and by the cost model for 32-bit targets."""
     from tinynas.export.check import measure_arena  # type: ignore[import-not-found,unused-ignore]
 
     head, tail = measure_arena(model)
     try:
-        cmsis = parse_model(model).estimate("tflm-cmsis-nn").head_bytes
+        parsed = parse_model(model)
+        mcu, cmsis = (parsed.estimate(runtime).sram_bytes for runtime in ("tflm", "tflm-cmsis-nn"))
     except ModelFileError:  # an operator that the cost model does not know
-        cmsis = None
-    return ArenaFigures(head, tail, None if cmsis is None else max(cmsis, head))
+        return ArenaFigures(head, tail)
+    return ArenaFigures(head, tail, mcu, cmsis)
 
 
 def _check_inputs(facts: ModelFacts, labels: Sequence[str], images: npt.NDArray[np.uint8], rotation: int) -> None:
@@ -410,7 +415,8 @@ def _words(
         "output_zero_point": str(facts.output_zero_point),
         "labels": "\n".join(f"    {_c_string(label)}," for label in labels),
         "labels_words": ", ".join(_plain(label) for label in labels[:10]) + (", ..." if len(labels) > 10 else ""),
-        "arena_bytes": str(arena.arena_bytes),
+        "arena_host": str(arena.host_arena),
+        "arena_mcu": str(arena.mcu_arena),
         "arena_note": "\n".join(f"// {line}" for line in arena.explained()),
         "arena_words": " ".join(arena.explained()),
         "operator_kinds": str(len(kinds)),

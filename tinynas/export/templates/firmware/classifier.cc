@@ -36,7 +36,7 @@ bool Setup() {
   static runtime::MicroInterpreter the_interpreter(GetModel(kModelData), resolver, tensor_arena, kTensorArenaBytes);
   interpreter = &the_interpreter;
   if (interpreter->AllocateTensors() != kTfLiteOk) {
-    MicroPrintf("@ns@: %d bytes of arena are too few for this runtime, or it lacks an operator; try -DTINYNAS_ARENA_BYTES=%d",
+    MicroPrintf("@ns@: %d bytes of arena are too few for this runtime, or it lacks an operator; try -D@GUARD@_ARENA_BYTES=%d",
                 kTensorArenaBytes, 2 * kTensorArenaBytes);
     return false;
   }

@@ -14,7 +14,7 @@ namespace @ns@ {
 // is too small. Calling it again is harmless.
 bool Setup();
 
-// Arena bytes really in use, once Setup has succeeded; TINYNAS_ARENA_BYTES may be lowered to this figure.
+// Arena bytes really in use, once Setup has succeeded; @GUARD@_ARENA_BYTES may be lowered to this figure.
 int ArenaUsedBytes();
 
 // The most likely class of `frame`, 0 to kClasses - 1 (kLabels names it), or -1 where something failed.

@@ -31,10 +31,14 @@ extern const char* const kLabels[kClasses];
 
 // Tensor arena in bytes.
 @arena_note@
-#ifndef TINYNAS_ARENA_BYTES
-#define TINYNAS_ARENA_BYTES @arena_bytes@
+#ifndef @GUARD@_ARENA_BYTES
+#if UINTPTR_MAX > 0xFFFFFFFFu
+#define @GUARD@_ARENA_BYTES @arena_host@
+#else
+#define @GUARD@_ARENA_BYTES @arena_mcu@
 #endif
-constexpr int kTensorArenaBytes = TINYNAS_ARENA_BYTES;
+#endif
+constexpr int kTensorArenaBytes = @GUARD@_ARENA_BYTES;
 
 // MicroInterpreter wants exactly these operators: see model_ops.h.
 constexpr int kOperators = @operator_kinds@;

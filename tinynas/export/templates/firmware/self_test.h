@@ -10,8 +10,8 @@ namespace @ns@ {
 
 // Largest difference that passes, in output steps. TFLM's reference and CMSIS-NN kernels are equal bit for bit;
 // other kernels (ESP-NN, vendors' accelerators) may round differently: then allow 1.
-#ifndef TINYNAS_SELF_TEST_TOLERANCE
-#define TINYNAS_SELF_TEST_TOLERANCE @self_test_tolerance@
+#ifndef @GUARD@_SELF_TEST_TOLERANCE
+#define @GUARD@_SELF_TEST_TOLERANCE @self_test_tolerance@
 #endif
 
 // Runs both images and logs one line each. Calls Setup itself.
