@@ -67,6 +67,11 @@ class QuantizedGraph:
         return np.float32(self.tensors[op.input].scale) * self.weight_scales[op_name]
 
 
+def largest(bits: int) -> int:
+    """Largest weight of a symmetric grid of ``bits``: 127 for 8."""
+    return (1 << (bits - 1)) - 1
+
+
 def random_quantized(graph: Graph, *, seed: int = 0) -> QuantizedGraph:
     """``graph`` with random weights, on grids that keep its activations spread over their range."""
     rng = np.random.default_rng(seed)

@@ -1,0 +1,141 @@
+"""The float network the quantiser starts from: batch norm folded into weights and biases, in TFLite's layout."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, assert_never
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from tinynas.arch import Activation
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Op, Pool2D
+
+if TYPE_CHECKING:
+    from tinynas.model import Network
+
+
+@dataclass(frozen=True)
+class FloatGraph:
+    """A graph with float32 weights and biases, batch norm folded in."""
+
+    graph: Graph
+    weights: Mapping[str, NDArray[np.float32]]
+    """Per operator name, TFLite's layout: OHWI, 1HWC, OI."""
+    biases: Mapping[str, NDArray[np.float32]]
+    """Per operator name: (output channels,)."""
+    norms: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
+    """Per operator with batch norm: (beta, |gamma|), the mean and deviation of its output before the activation."""
+
+
+def fold(network: Network) -> FloatGraph:
+    """The weights of ``network`` with batch norm folded in; computed in float64."""
+    weights: dict[str, NDArray[np.float32]] = {}
+    biases: dict[str, NDArray[np.float32]] = {}
+    norms: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+    for op in network.graph.ops:
+        if not isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+            continue
+        layer, norm = network.named_op(op.name)
+        weight = layer.weight.detach().cpu().double().numpy()
+        out = weight.shape[0]
+        bias = np.zeros(out) if layer.bias is None else layer.bias.detach().cpu().double().numpy()
+        if norm is not None:
+            mean, var, gamma, beta = (
+                t.detach().cpu().double().numpy() for t in (norm.running_mean, norm.running_var, norm.weight, norm.bias) if t is not None
+            )
+            factor = gamma / np.sqrt(var + norm.eps)
+            weight = weight * factor.reshape(-1, *([1] * (weight.ndim - 1)))
+            bias = beta + (bias - mean) * factor
+            norms[op.name] = (beta.astype(np.float32), np.abs(gamma).astype(np.float32))
+        order = {Conv2D: (0, 2, 3, 1), DepthwiseConv2D: (1, 2, 3, 0), FullyConnected: (0, 1)}[type(op)]
+        weights[op.name] = np.ascontiguousarray(weight.transpose(order), dtype=np.float32)
+        biases[op.name] = bias.astype(np.float32)
+    return FloatGraph(network.graph, weights, biases, norms)
+
+
+def torch_layout(op: Conv2D | DepthwiseConv2D | FullyConnected, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+    """Weights from TFLite's layout to PyTorch's: (O, I, H, W), (C, 1, H, W), (O, I)."""
+    order = {Conv2D: (0, 3, 1, 2), DepthwiseConv2D: (3, 0, 1, 2), FullyConnected: (0, 1)}[type(op)]
+    return np.ascontiguousarray(weights.transpose(order))
+
+
+def pixels(images: NDArray[np.uint8]) -> Tensor:
+    """Normalised float (B, C, H, W) from uint8 (B, H, W, C): (pixel - 128) / 128."""
+    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
+    return x.to(torch.float32, memory_format=torch.channels_last).sub_(128.0).mul_(1.0 / 128.0)
+
+
+def activate(x: Tensor, act: Activation) -> Tensor:
+    """``x`` through the activation, in place."""
+    match act:
+        case "relu6":
+            return x.clamp_(0.0, 6.0)
+        case "relu":
+            return x.relu_()
+        case "none":
+            return x
+    assert_never(act)
+
+
+def linear_part(op: Conv2D | DepthwiseConv2D | FullyConnected, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """The operator without its activation; ``weight`` in PyTorch's layout."""
+    if isinstance(op, FullyConnected):
+        return F.linear(x, weight, bias)
+    pad = op.padding
+    if not pad.none:
+        x = F.pad(x, (pad.left, pad.right, pad.top, pad.bottom))
+    groups = op.channels if isinstance(op, DepthwiseConv2D) else 1
+    return F.conv2d(x, weight, bias, op.stride, groups=groups)
+
+
+class FloatRunner:
+    """Runs a float graph operator by operator, showing every tensor."""
+
+    def __init__(self, floats: FloatGraph) -> None:
+        self.graph = floats.graph
+        self.parameters: dict[str, tuple[Tensor, Tensor]] = {}
+        for op in floats.graph.ops:
+            if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+                weight = torch.from_numpy(torch_layout(op, floats.weights[op.name]))
+                self.parameters[op.name] = (weight, torch.from_numpy(floats.biases[op.name]))
+
+    @torch.inference_mode()
+    def run(self, x: Tensor, see: Callable[[int, Tensor], None] | None = None) -> Tensor:
+        """Logits of normalised images (B, C, H, W); ``see`` gets every (tensor id, values), the input included."""
+        graph = self.graph
+        values = {graph.input: x}
+        if see is not None:
+            see(graph.input, x)
+        for index, op in enumerate(graph.ops):
+            y = self.step(op, [values[t] for t in op.inputs])
+            values[op.output] = y
+            if see is not None:
+                see(op.output, y)
+            for tensor in set(op.inputs):
+                if graph.lifetimes[tensor][1] == index and tensor != graph.output:
+                    del values[tensor]
+        return values[graph.output]
+
+    def step(self, op: Op, read: list[Tensor]) -> Tensor:
+        """The output of one operator from its inputs."""
+        match op:
+            case Conv2D() | DepthwiseConv2D() | FullyConnected():
+                return activate(linear_part(op, read[0], *self.parameters[op.name]), op.act)
+            case Add():
+                return activate(read[0] + read[1], op.act)
+            case Mean():
+                return read[0].mean((2, 3))
+            case Pool2D():
+                return (F.max_pool2d if op.op == "max" else F.avg_pool2d)(read[0], op.kernel, op.stride)
+        assert_never(op)
+
+
+def predict(floats: FloatGraph, images: NDArray[np.uint8], *, batch: int = 128) -> NDArray[np.float32]:
+    """Float logits (N, classes) of uint8 images (N, H, W, C)."""
+    runner = FloatRunner(floats)
+    return np.concatenate([runner.run(pixels(images[i : i + batch])).numpy() for i in range(0, len(images), batch)])
