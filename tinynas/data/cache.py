@@ -38,9 +38,12 @@ def cache_dir() -> Path:
 def write_error(path: Path, error: OSError) -> DataError:
     """The DataError for a failed write to ``path``."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return DataError(f"{path}: the disk is full", "free some space, or set TINYNAS_CACHE to a folder on a larger disk")
+        return DataError(
+            f"{path}: the disk is full", "free some space, or choose a folder on a larger disk (TINYNAS_CACHE says where the cache is)"
+        )
     return DataError(
-        f"{path}: cannot be written: {error.strerror or error}", "check its permissions, or set TINYNAS_CACHE to another folder"
+        f"{path}: cannot be written: {error.strerror or error}",
+        "check its permissions, or choose another folder (TINYNAS_CACHE says where the cache is)",
     )
 
 
@@ -71,9 +74,10 @@ def replacing(path: Path) -> Iterator[IO[bytes]]:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[None]:
+def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
     """Only one process at a time is inside, where the system can lock files; a killed process frees its lock.
 
+    Without ``wait`` a lock that is held raises DataError.
     Without file locks (some network disks) all enter: the work is then done twice, but every file stays whole.
     """
     try:
@@ -87,8 +91,12 @@ def locked(path: Path) -> Iterator[None]:
     except OSError as error:
         raise write_error(path, error) from None
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise DataError(f"{path.parent}: another process is working on it", "wait for it, or stop it first") from None
+        except OSError:
+            pass
         yield
     finally:
         os.close(handle)

@@ -240,7 +240,9 @@ def _s(count: int) -> str:
 def _labels(
     name: str, records: Sequence[Record], options: DataOptions, order: Sequence[str] | None, said: list[str]
 ) -> tuple[list[str], NDArray[np.int64], NDArray[np.int64]]:
-    present = sorted({r.label for r in records} | set(order or ()))
+    labels = {r.label for r in records} | set(order or ())
+    # Numbers are classes of that number: "10" comes after "9".
+    present = sorted(labels, key=int) if all(label.isdecimal() for label in labels) else sorted(labels)
     ordered = [*dict.fromkeys(order)] if order is not None else present
     ordered += [label for label in present if label not in ordered]
     for source, words in (("label_map", options.label_map), ("binary", {b for parts in (options.binary or {}).values() for b in parts})):

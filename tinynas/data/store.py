@@ -142,9 +142,6 @@ class Store:
             raise DataError(f"{self.root}: is not empty and holds no prepared data", "choose another --out")
         with replacing(self.root / MARKER) as file:
             file.write(json.dumps(wanted, indent=1, sort_keys=True).encode() + b"\n")
-        if self.shards.is_dir():
-            for leftover in self.shards.glob(".*"):  # of a killed process; finished files have no leading dot
-                leftover.unlink(missing_ok=True)
 
     def summary(self, key: str) -> Summary | None:
         """What happened to a finished shard; None where it is not finished."""
@@ -158,6 +155,9 @@ class Store:
 
         Raises DataError where the disk is full; errors of ``entries`` pass through. Either leaves no trace of the shard.
         """
+        if self.shards.is_dir():
+            for leftover in self.shards.glob(f".{key}.*"):  # of a killed process; finished files have no leading dot
+                leftover.unlink(missing_ok=True)
         lines = []
         offset = 0
         with replacing(self.shards / f"{key}.pack") as pack:
