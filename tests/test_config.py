@@ -1,0 +1,193 @@
+"""Sizes, durations, YAML: what is accepted, and that every fault is named with its place."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel, ValidationError
+
+from tinynas.config import (
+    MAX_CONFIG_BYTES,
+    Bytes,
+    Config,
+    Seconds,
+    apply_overrides,
+    format_size,
+    load,
+    n_bytes,
+    parse_duration,
+    parse_size,
+    parse_yaml,
+    read_text,
+    resolve,
+    shipped,
+    yaml_size,
+)
+from tinynas.errors import ConfigError, Fault, TinynasError, UserError
+
+
+class Inner(Config):
+    size: Bytes = n_bytes(0)
+    """A size."""
+    time: Seconds = 1.0
+    """A time."""
+
+
+class Outer(Config):
+    name: str
+    """A name."""
+    inner: Inner = Inner()
+    """More."""
+    items: tuple[Inner, ...] = ()
+    """Many."""
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"), [("320 KiB", 327_680), ("1 MiB", 1_048_576), ("1.5KiB", 1536), ("12 B", 12), ("7 bytes", 7), ("0 B", 0), (0, 0)]
+)
+def test_sizes(text: object, expected: int) -> None:
+    assert parse_size(text) == expected
+
+
+@pytest.mark.parametrize(
+    "text", ["320", 320, 1.5, "320 KB", "1 MB", "4k", "1.0001 KiB", "KiB", "", "-1 KiB", "1 GiBB", True, None, [], "1e9 B"]
+)
+def test_bad_sizes(text: object) -> None:
+    with pytest.raises(Exception) as caught:
+        parse_size(text)
+    assert type(caught.value).__name__ == "PydanticCustomError"
+
+
+def test_decimal_units_name_both_readings() -> None:
+    with pytest.raises(Exception, match=r'320,000 B or 327,680 B; write "320 KiB" .* or "320000 B"'):
+        parse_size("320 KB")
+
+
+@given(st.integers(0, 10**12))
+def test_yaml_size_round_trip(size: int) -> None:
+    assert parse_size(yaml_size(size)) == size
+
+
+def test_format_size() -> None:
+    assert [format_size(n) for n in (0, 1023, 1024, 27_648)] == ["0 B", "1023 B", "1.0 KiB", "27.0 KiB"]
+
+
+@pytest.mark.parametrize(
+    ("text", "seconds"), [("10m", 600), ("1h30m", 5400), ("45s", 45), ("1.5h", 5400), (30, 30), ("30", 30), ("2 min", 120)]
+)
+def test_durations(text: object, seconds: float) -> None:
+    assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize("text", ["", "soon", "0s", -1, 0, "nan", "inf", "-5m", True, None, "5 days", float("nan")])
+def test_bad_durations(text: object) -> None:
+    with pytest.raises(Exception) as caught:
+        parse_duration(text)
+    assert type(caught.value).__name__ == "PydanticCustomError"
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "c.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_load(tmp_path: Path) -> None:
+    path = write(tmp_path, "name: n\ninner: {size: 2 KiB, time: 5m}\nitems:\n- size: 1 B\n")
+    loaded = load(path, Outer)
+    assert (loaded.inner.size, loaded.inner.time, loaded.items[0].size) == (2048, 300, 1)
+    assert load(path, Outer, ["inner.size=3 KiB", "name=other"]).inner.size == 3072
+    with pytest.raises(ValidationError):
+        loaded.name = "frozen"  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("text", "place", "rule"),
+    [
+        ("nam: x\n", "line 1, nam", "unknown key"),
+        ("name: x\ninner:\n  sizes: 1 B\n", "line 3, inner.sizes", "unknown key"),
+        ("name: x\ninner:\n  size: 5\n", "line 3, inner.size", "needs a unit"),
+        ("name: x\nitems:\n- size: 1 B\n- time: never\n", "line 4, items.1.time", "not a duration"),
+        ("inner: {}\n", "name", "is missing"),
+        ("name: [1]\n", "line 1, name", "string"),
+        ("name: x\nname: y\n", "line 2", "given twice"),
+        ("name: 'x\n", "line", "not valid YAML"),
+        ("? [a]\n: b\n", "line 1", "plain words"),
+        ("- a\n", "file", "mapping"),
+        ("name: !!python/object:os.system x\n", "line 1", "not valid YAML"),
+    ],
+)
+def test_faults_have_place_and_rule(tmp_path: Path, text: str, place: str, rule: str) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text), Outer)
+    assert any(place in fault.place and rule in fault.rule for fault in caught.value.faults), caught.value
+    assert "c.yaml" in str(caught.value)
+
+
+def test_all_faults_at_once(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, "nme: x\ninner: {size: 1, time: x}\nitems: [{size: 1 KB}]\n"), Outer)
+    assert len(caught.value.faults) == 5
+    assert 'did you mean "name"' in str(caught.value)
+
+
+def test_an_empty_file_lacks_its_keys(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is missing"):
+        load(write(tmp_path, ""), Outer)
+
+
+def test_unreadable_files(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="does not exist"):
+        read_text(tmp_path / "no.yaml")
+    with pytest.raises(ConfigError, match="folder"):
+        read_text(tmp_path)
+    binary = tmp_path / "b.yaml"
+    binary.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(ConfigError, match="UTF-8"):
+        read_text(binary)
+    big = tmp_path / "big.yaml"
+    big.write_bytes(b"a" * (MAX_CONFIG_BYTES + 1))
+    with pytest.raises(ConfigError, match="larger than"):
+        read_text(big)
+
+
+@pytest.mark.parametrize("override", ["a", "=1", "a.=1", ".a=1", "a..b=1"])
+def test_bad_overrides(override: str) -> None:
+    with pytest.raises(ConfigError, match=r"a\.b=value"):
+        apply_overrides({}, [override])
+
+
+def test_overrides_do_not_touch_the_original() -> None:
+    document = {"a": {"b": 1}}
+    assert apply_overrides(document, ["a.b=2", "c.d=[1, x]"]) == {"a": {"b": 2}, "c": {"d": [1, "x"]}}
+    assert document == {"a": {"b": 1}}
+
+
+def test_line_numbers() -> None:
+    _, lines = parse_yaml("a:\n  b: 1\n  c:\n  - x\n  - y\n", "text")
+    assert (lines["a",], lines["a", "b"], lines["a", "c", 1]) == (1, 2, 5)
+
+
+def test_resolve_and_shipped() -> None:
+    assert resolve("stm32f746", "budgets") == shipped("budgets")["stm32f746"]
+    with pytest.raises(ConfigError, match=r'did you mean "tiny"'):
+        resolve("tinny", "search_spaces")
+    assert shipped("nothing") == {}
+
+
+def test_error_tree() -> None:
+    fault = Fault("line 1, a", "3", "is wrong", "do this")
+    assert str(fault) == "line 1, a: is wrong (got 3); do this"
+    error = ConfigError("f.yaml", [fault, fault])
+    assert error.exit_code == 2
+    assert str(error).startswith("f.yaml: 2 faults")
+    assert str(UserError("what", "how")) == "what\n  -> how"
+    assert TinynasError("x").exit_code == 1
+
+
+def test_config_documents_its_fields() -> None:
+    assert issubclass(Config, BaseModel)
+    assert Outer.model_fields["name"].description == "A name."
