@@ -212,6 +212,20 @@ def test_a_resumed_search_counts_as_running(tmp_path: Path) -> None:
     assert page.search_is_running(run)
 
 
+def test_a_killed_search_counts_as_ended_before_long(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "killed", networks=2, finished=False)
+    assert page.search_is_running(run)
+    assert Reader(write_report(run).read_text(encoding="utf-8")).data["running"]
+    run.write_json("clock", {"deadline": time.time() - 3600, "timeout": 60})
+    assert not page.search_is_running(run)
+    run.write_json("clock", {"deadline": None})
+    long_ago = time.time() - 7200
+    for path in (run.config_file, run.trials_file, run.path / "clock.json"):
+        os.utime(path, (long_ago, long_ago))
+    assert not page.search_is_running(run)
+    assert "unfinished" in Reader(write_report(run).read_text(encoding="utf-8")).data["slots"]["eyebrow"]
+
+
 def test_space_picture_is_one_offline_file(tmp_path: Path) -> None:
     class Table:
         def to_json(self) -> list[dict[str, Any]]:

@@ -110,6 +110,7 @@ def doctor(json_: JsonOption = False) -> None:
 def report(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under results/.")],
     watch: Annotated[bool, typer.Option("--watch", help="Write it anew while a search runs; end with Ctrl-C.")] = False,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard event files into the run.")] = False,
     json_: JsonOption = False,
 ) -> None:
     """Write report.html: one page with the front, the networks and what the limits cost."""
@@ -122,7 +123,12 @@ def report(
         console().print(f"watching {opened.path}; open {opened.report_file}; end with Ctrl-C")
         return watch_report(opened)
     path = write_report(opened)
+    files = {"report": str(path)}
+    if tensorboard:
+        from tinynas.report.tensorboard import write_tensorboard
+
+        files["tensorboard"] = str(write_tensorboard(opened))
     if json_:
-        return emit({"run": str(opened.path), "report": str(path)})
-    console().print(f"wrote {path}")
-    return None
+        return emit({"run": str(opened.path), **files})
+    console().print(f"wrote {path}", soft_wrap=True)
+    return next_step(f"tensorboard --logdir {files['tensorboard']}") if tensorboard else None

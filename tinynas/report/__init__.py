@@ -15,14 +15,14 @@ from tinynas.runs import Run, write_atomic
 __all__ = ["watch_report", "write_report", "write_space_picture"]
 
 
-def write_report(run: Run, *, running: bool = False) -> Path:
-    """Write ``report.html`` of ``run``; while a search is ``running`` the open page looks for news of itself.
+def write_report(run: Run, *, running: bool | None = None) -> Path:
+    """Write ``report.html`` of ``run``; while a search is ``running`` (default: as its files tell) the open page looks for news.
 
     Raises RunError where the run is damaged or the disk is full.
     """
-    from tinynas.report.page import render
+    from tinynas.report.page import render, search_is_running
 
-    write_atomic(run.report_file, render(run, running=running))
+    write_atomic(run.report_file, render(run, running=search_is_running(run) if running is None else running))
     return run.report_file
 
 
@@ -41,7 +41,7 @@ def watch_report(run: Run, *, every: float = 5.0, on_write: Callable[[Path], Non
                 return
             time.sleep(every)
     except KeyboardInterrupt:
-        write_report(run)
+        write_report(run, running=False)
         raise
 
 

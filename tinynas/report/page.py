@@ -11,6 +11,7 @@ import hashlib
 import html
 import json
 import math
+import time
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from importlib import resources
@@ -29,6 +30,9 @@ from tinynas.runs import Run
 
 #: Seconds between two looks for news while a search runs.
 EVERY = 5
+
+#: A search may end this much after its deadline; one without a sign of life for so long is taken for dead.
+GRACE_S, SILENCE_S = 60.0, 1800.0
 
 text = html.escape
 
@@ -142,10 +146,12 @@ def stale(run: Run) -> bool:
 
 
 def search_is_running(run: Run) -> bool:
-    """True where a search has begun and not ended, as far as its files tell."""
-    if run.read_json("plan") is None and not run.trials_file.exists():
-        return True
+    """True where a search has begun and not ended, as far as its files tell; a killed one counts as ended before long."""
     summary, clock = run.path / "summary.json", run.path / "clock.json"
-    if not summary.exists():
-        return True
-    return clock.exists() and clock.stat().st_mtime > summary.stat().st_mtime
+    if summary.exists() and not (clock.exists() and clock.stat().st_mtime > summary.stat().st_mtime):
+        return False
+    deadline = (run.read_json("clock") or {}).get("deadline")
+    if isinstance(deadline, (int, float)) and time.time() > deadline + GRACE_S:
+        return False
+    changed = max(path.stat().st_mtime for path in (run.config_file, run.trials_file, clock) if path.exists())
+    return time.time() < changed + SILENCE_S
