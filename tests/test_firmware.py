@@ -39,6 +39,10 @@ from tinynas.export.firmware import (
 STUB = Path(__file__).parent / "tflm_stub"
 FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti"]
 
+#: What firmware projects switch on, as errors; C++11, the oldest standard that TFLM was built with.
+WARNINGS = ("all", "extra", "pedantic", "shadow", "conversion", "sign-conversion", "undef", "double-promotion", "old-style-cast")
+STRICT = ["-std=c++11", "-Werror", *(f"-W{warning}" for warning in WARNINGS)]
+
 needs_gxx = pytest.mark.skipif(shutil.which("g++") is None, reason="g++ is not installed (apt-get install g++)")
 needs_arm = pytest.mark.skipif(
     shutil.which("arm-none-eabi-g++") is None,
@@ -602,6 +606,17 @@ def test_self_test_passes_with_the_real_interpreter_and_the_arena_works_first_ti
 CORTEX_M4 = ("arm-none-eabi-g++", "-Os", "-mcpu=cortex-m4", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv4-sp-d16", "-fno-threadsafe-statics")
 
 
+@needs_gxx
+def test_compiles_without_a_warning(tmp_path: Path) -> None:
+    for form in ("int8", "float"):
+        model = own_model(form)
+        stub, _ = answered(tmp_path / form / "tflm", model)
+        c = folder(tmp_path / form / "c", model)
+        for source in [*SOURCES, "example_main.cc", "self_test_main.cc"]:
+            command = ["g++", "-O1", *STRICT, "-I.", "-isystem", str(stub), "-c", source, "-o", "o.o"]
+            subprocess.run(command, cwd=c, check=True, timeout=60)
+
+
 @needs_arm
 def test_compiles_for_cortex_m(tmp_path: Path) -> None:
     model = tiny_model(1)
@@ -609,7 +624,7 @@ def test_compiles_for_cortex_m(tmp_path: Path) -> None:
     c = folder(tmp_path / "c", model)
     for core in (("-mcpu=cortex-m0plus", "-mthumb"), ("-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16")):
         for source in [*SOURCES, "example_main.cc"]:
-            command = ["arm-none-eabi-g++", "-Os", *core, *FLAGS, "-Wdouble-promotion", "-I.", f"-I{stub}", "-c", source, "-o", "o.o"]
+            command = ["arm-none-eabi-g++", "-Os", *core, *STRICT, "-I.", "-isystem", str(stub), "-c", source, "-o", "o.o"]
             subprocess.run(command, cwd=c, check=True, timeout=60)
 
 
