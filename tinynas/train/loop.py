@@ -29,7 +29,7 @@ from tinynas.data.augment import make_augmenter
 from tinynas.data.split import epoch_order
 from tinynas.errors import DataError, RunError, TinynasError
 from tinynas.graph import Graph
-from tinynas.model import Network, normalise, read_tensors, trainable_groups, write_tensors
+from tinynas.model import BatchNorm, Network, normalise, read_tensors, trainable_groups, write_tensors
 from tinynas.train.losses import make_loss
 from tinynas.train.recipe import Recipe
 
@@ -181,7 +181,7 @@ class Trainer:
         loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         correct = torch.zeros((), device=self.device, dtype=torch.int64)
         seen = 0
-        for images, labels in self._batches(epoch):
+        for images, labels in self._batches(epoch, self.steps_per_epoch):
             if deadline is not None and time.monotonic() >= deadline:
                 raise _DeadlineReached
             loss, hits = self._step(images, labels, step)
@@ -190,6 +190,8 @@ class Trainer:
             correct += hits
             seen += len(labels)
             step += 1
+        if self._average is not None and self.recipe.bn_images:
+            self._estimate_norms(epoch)
         if self.world > 1:
             seen = self._reduce_epoch(loss_sum, correct, seen)
         mean_loss = float(loss_sum) / self.steps_per_epoch / self.world
@@ -217,16 +219,30 @@ class Trainer:
 
     def _update_average(self, step: int) -> None:
         assert self._average is not None
-        # Running batch-norm statistics are averaged like weights: they belong to them.
+        # Running batch-norm statistics are averaged like weights; where the recipe measures them, that replaces the average.
         decay = min(math.exp(-1.0 / (self.recipe.ema * self.steps_per_epoch)), (1.0 + step) / (10.0 + step), EMA_MAX_DECAY)
         target = [*self._average.parameters(), *self._average.buffers()]
         source = [*self._raw.parameters(), *self._raw.buffers()]
         with torch.no_grad():
             torch._foreach_lerp_(target, source, 1.0 - decay)
 
-    def _batches(self, epoch: int) -> Iterator[tuple[Tensor, Tensor]]:
+    def _estimate_norms(self, epoch: int) -> None:
+        # Averaged weights have other activations than the weights they come from: averaging their statistics too costs
+        # up to 1.6 points at a high rate (results/benchmarks/recipes.md), so they are measured on training images.
+        assert self._average is not None
+        norms = [module for module in self._average.modules() if isinstance(module, BatchNorm)]
+        steps = min(self.steps_per_epoch, -(-self.recipe.bn_images // self.batch_size))
+        self._average.train()
+        with torch.no_grad():
+            for step, (images, _) in enumerate(self._batches(epoch, steps)):
+                for norm in norms:
+                    norm.momentum = 1.0 / (step + 1)  # a plain mean over the batches
+                self._average(images)
+        self._average.eval()
+
+    def _batches(self, epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = epoch_order(len(self.train.labels), seed=self.seed, epoch=epoch)
-        for start in range(0, self.steps_per_epoch * self.batch_size, self.batch_size):
+        for start in range(0, steps * self.batch_size, self.batch_size):
             indices = order[start : start + self.batch_size][self.rank :: self.world]
             images = self._augmenter(self.train.images[indices], epoch, indices)
             labels = torch.from_numpy(self.train.labels[indices])

@@ -39,6 +39,8 @@ class Recipe(Config):
     """Share of the target spread evenly over the classes, in the cross entropy."""
     ema: Annotated[float, Field(ge=0, le=1000)] = 2.0
     """Horizon of the weights' exponential moving average, in epochs; 0 for none. Validation, best epoch and export use the average."""
+    bn_images: Annotated[int, Field(ge=0)] = 1024
+    """Training images on which batch norm's statistics of the averaged weights are measured before each validation; 0 averages them."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the classifier."""
     augment: Augment = Augment()
