@@ -84,6 +84,16 @@ def test_latency_binds_too() -> None:
     assert explanation.changes[0].cost.latency_ms <= 20
 
 
+def test_patches_are_offered_where_the_runtime_runs_them() -> None:
+    arch = load_arch("mcunet-vww1")
+    limits = budget(sram=70 * 1024, runtime="tinyengine")
+    patched = next(change for change in explain(arch, limits).changes if change.kind == "patches")
+    assert patched.arch == arch
+    assert limits.fits(patched.cost)
+    assert patched.cost.macs >= estimate(lower(arch)).macs
+    assert "patches" not in {change.kind for change in explain(arch, budget(sram=140 * 1024)).changes}
+
+
 def test_json_is_json() -> None:
     document = json.loads(json.dumps(explain(load_arch("mcunet-in2"), load_budget("stm32f746")).to_json()))
     assert document["fits"] is False

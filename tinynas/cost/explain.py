@@ -14,6 +14,8 @@ from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
 from tinynas.config import format_size
 from tinynas.cost.estimator import Cost, estimate
 from tinynas.cost.latency import kind_of, latency_model
+from tinynas.cost.patches import patch_plans
+from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import UserError
 from tinynas.graph import lower
 from tinynas.space import make_divisible
@@ -81,7 +83,7 @@ class Change:
     """One change of an architecture, tried."""
 
     kind: str
-    """resolution, width, expand or stride."""
+    """resolution, width, expand, stride or patches."""
     what: str
     """For people: what becomes what."""
     arch: Arch
@@ -156,7 +158,8 @@ def explain(arch: Arch, budget: Limits) -> Explanation:
     """What limits ``arch`` under ``budget``, and the nearest single change that makes it fit.
 
     Tried, each alone: lower resolutions (keeping the aspect), narrower widths (all channels), a smaller expand
-    ratio of one block, a stride of 2 in one layer. Nearest means that the most MACs are kept.
+    ratio of one block, a stride of 2 in one layer; and the same network in patches where the runtime runs them. Nearest
+    means that the most MACs are kept.
     """
     cost = _estimate(arch, budget)
     limits = tuple(sorted(_bindings(cost, budget), key=lambda binding: -binding.over))
@@ -179,8 +182,25 @@ def explain(arch: Arch, budget: Limits) -> Explanation:
                 nearest[kind] = change
         elif closest is None or change.worst < closest.worst:
             closest = change
+    patched = _patched(arch, cost, budget)
+    if patched is not None:
+        nearest["patches"] = patched
     changes = tuple(sorted(nearest.values(), key=lambda change: -change.cost.macs))
     return Explanation(False, limits[0], limits, changes, None if changes else closest, tried)
+
+
+def _patched(arch: Arch, cost: Cost, budget: Limits) -> Change | None:
+    """The patch plan that fits with the fewest recomputed MACs, where the runtime can run patches."""
+    if not runtime_named(budget.runtime).patches:
+        return None
+    for plan in sorted(patch_plans(lower(arch), budget.runtime), key=lambda plan: plan.macs):
+        applied = plan.apply(cost)
+        worst = max(_excess(applied, budget))
+        if worst <= 0:
+            cut = f"{plan.patches} x {plan.patches} patches, {plan.recomputed:.1%} more MACs"
+            what = f"first {plan.ops} operators (to {plan.last_op}) in {cut}"
+            return Change("patches", what, arch, applied, worst)
+    return None
 
 
 def _estimate(arch: Arch, budget: Limits) -> Cost:
