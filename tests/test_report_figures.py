@@ -230,6 +230,8 @@ def test_promises_put_estimated_beside_measured() -> None:
     rows = figures.promises_info(report).rows
     assert [row.difference for row in rows] == pytest.approx([0, 16, -0.01, -0.01])
     assert figures.promises_info({}).rows == ()
+    (row,) = figures.promises_info({"agreement": {"overall": 0.97, "per_class": {}}, "accuracy": None}).rows
+    assert row.measured == 0.97
 
 
 ROWS = [{"resolution": 48, "width_mult": 0.5, "share": 0.4, "mean_macs": 2e6, "macs_quantiles": [1e6, 2e6, 3e6], "chosen": True}]

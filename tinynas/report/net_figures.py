@@ -643,7 +643,6 @@ class Promise:
     measured: float | None
     unit: str
     """``B`` or ``share``."""
-    note: str = ""
 
     @property
     def difference(self) -> float | None:
@@ -659,21 +658,26 @@ class PromisesInfo:
 
 
 def promises_info(report: Mapping[str, Any]) -> PromisesInfo:
-    """Rows from an export report: flash, arena (estimated and measured), accuracy (float and int8)."""
+    """Rows from an export report: flash, arena (estimated and measured), accuracy (float and int8), agreement."""
     rows = []
     for key, what in (("flash_bytes", "flash: the .tflite file"), ("arena_bytes", "SRAM: the arena")):
         pair = report.get(key)
         if isinstance(pair, Mapping):
-            rows.append(Promise(what, pair.get("estimated"), pair.get("measured"), "B", str(pair.get("runtime", ""))))
+            rows.append(Promise(what, _number(pair.get("estimated")), _number(pair.get("measured")), "B"))
     accuracy = report.get("accuracy")
     if isinstance(accuracy, Mapping):
-        split = accuracy.get("split")
-        rows.append(
-            Promise(f"accuracy{f' on {split}' if split else ''}: float, then int8", accuracy.get("float"), accuracy.get("int8"), "share")
-        )
-    if report.get("agreement") is not None:
-        rows.append(Promise("int8 and float name the same class", 1.0, float(report["agreement"]), "share"))
+        where = f" on {accuracy['split']}" if accuracy.get("split") else ""
+        rows.append(Promise(f"accuracy{where}: float, then int8", _number(accuracy.get("float")), _number(accuracy.get("int8")), "share"))
+    agreement = report.get("agreement")
+    if isinstance(agreement, Mapping):
+        agreement = next((agreement[key] for key in ("overall", "argmax", "all", "share") if key in agreement), None)
+    if _number(agreement) is not None:
+        rows.append(Promise("int8 and float name the same class", 1.0, _number(agreement), "share"))
     return PromisesInfo(tuple(rows))
+
+
+def _number(value: object) -> float | None:
+    return float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else None
 
 
 def draw_promises(info: PromisesInfo) -> Drawing:

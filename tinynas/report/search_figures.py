@@ -174,6 +174,9 @@ def draw_pareto(info: ParetoInfo, hover: Callable[[Dot], str] = lambda dot: "") 
         "shapes": [],
         "annotations": [],
     }
+    if info.dots and top - bottom < 0.02:
+        # A single dot has no range of its own, and accuracies end at 0 and 1.
+        layout["yaxis"]["range"] = [max(0.0, bottom - 0.04), min(1.0, top + 0.02)]
     if info.limit is not None:
         near = info.limit <= 30 * reach
         layout["shapes"] = [_limit_line("x", info.limit)] if near else []
