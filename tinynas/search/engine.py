@@ -47,6 +47,8 @@ if TYPE_CHECKING:
 
 OnEvent = Callable[[SearchEvent], None]
 
+#: Resolutions up to this many times the images' own are searched.
+ENLARGE = 1.5
 #: A network whose first rung takes more than this share of all training time is not started.
 MAX_FIRST_RUNG = 0.04
 #: Networks that the time should allow to start; sets the images of an epoch.
@@ -153,7 +155,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
         max_macs = max_trainable_macs(speed, capacity, settings)
     subspaces: list[tuple[int, int]] = []
     if settings.choose_space and settings.strategy == "tinynas" and (len(space.resolution) > 1 or len(space.width_mult) > 1):
-        # Enlarging images costs MACs and training time and adds nothing to see.
+        # Enlarging images adds nothing to see, but more work on each of them: worth it up to a point.
         side = data.native_size
         table = rank_spaces(
             space,
@@ -161,7 +163,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
             classes=classes,
             seed=settings.seed,
             bands=settings.bands,
-            max_resolution=max(side, min(space.resolution)) if side else None,
+            max_resolution=max(int(ENLARGE * side), min(space.resolution)) if side else None,
             max_macs=max_macs,
         )
         subspaces = [row.genes for row in table.chosen]
@@ -519,7 +521,7 @@ class Worker:
             busy = any(net.busy for net in ledger.nets.values())
             if session.plan.networks is not None and started >= session.plan.networks:
                 return None if busy else "every network is trained"
-            trial = study.optuna.ask(study.distributions)
+            trial = study.ask()
             trial.set_user_attr("owner", study.member)
             job = self._propose_one(ledger, study.genotype(trial.params), session.settings.strategy, None, trial)
             if job is not None:

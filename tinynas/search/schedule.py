@@ -162,12 +162,13 @@ class Schedule:
         return None
 
     def _raise_front(self, nets: Sequence[Net], seconds_left: float) -> Continue | None:
-        # The front is what is handed over: its members go on, the least trained and the most accurate first.
+        # The front is what is handed over: its members go on, the least trained first, of those the dearest (they are
+        # what a full training starts from, and short trainings flatter small networks). The last ones may be cut short.
         known = [net for net in nets if net.results and not net.failed]
         chosen = pareto.front([(net.results[-1].scores["accuracy"], net.cost) for net in known], (True, False))
         members = [known[i] for i in chosen if not known[i].busy and known[i].rung + 1 < len(self.plan.rungs)]
-        for net in sorted(members, key=lambda net: (net.rung, -net.results[-1].scores["accuracy"])):
-            if self._affordable(net, net.rung + 1, seconds_left):
+        for net in sorted(members, key=lambda net: (net.rung, -net.cost)):
+            if self.plan.epoch_images * net.seconds_per_image <= seconds_left:
                 return Continue(net, net.rung + 1)
         return None
 

@@ -192,12 +192,19 @@ class Study:
 
     # writing ----------------------------------------------------------------------------------------
 
+    def ask(self) -> optuna.Trial:
+        """Optuna's next trial: the oldest waiting one, or a proposal of the study's sampler."""
+        with warnings.catch_warnings():
+            # Optuna expects heartbeats of Study.optimize alone; ours come from `heartbeats`.
+            warnings.filterwarnings("ignore", message="Heartbeat of storage")
+            return self.optuna.ask(self.distributions)
+
     def claim_waiting(self) -> tuple[optuna.Trial, dict[str, Any], int]:
         """Take the oldest waiting training: it, its attributes, and how often it was cut off by a death.
 
         Only under the lock and where one waits.
         """
-        trial = self.optuna.ask(self.distributions)
+        trial = self.ask()
         frozen = next(t for t in self.trials() if t.number == trial.number)
         trial.set_user_attr("owner", self.member)
         retries = int(frozen.user_attrs.get("retries", 0)) + len(frozen.system_attrs.get("retry_history", []))
@@ -206,7 +213,7 @@ class Study:
     def begin(self, genotype: Sequence[int], attrs: Mapping[str, Any], constraints: Mapping[str, float]) -> optuna.Trial:
         """A new Optuna trial of this genotype, running and owned by this process; only under the lock and where none waits."""
         self.optuna.enqueue_trial(self.params(genotype), user_attrs={**attrs, "genotype": list(genotype), "owner": self.member})
-        trial = self.optuna.ask(self.distributions)
+        trial = self.ask()
         for name, value in constraints.items():
             trial.set_constraint(name, min(value, 1e6))
         return trial
@@ -330,7 +337,7 @@ def _storage(run: Run, url: str | None) -> BaseStorage:
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
             return RDBStorage(
-                url,
+                _with_driver(url),
                 engine_kwargs={"pool_pre_ping": True},
                 heartbeat_interval=HEARTBEAT_SECONDS,
                 grace_period=GRACE_SECONDS,
@@ -356,6 +363,14 @@ def database_errors(url: str | None) -> Iterator[None]:
             f"--storage {_shown(url)}: {cause}",
             "check that the server runs and the URL is right, then continue with --resume; nothing finished is lost",
         ) from None
+
+
+def _with_driver(url: str) -> str:
+    # The client that tinynas[postgresql] installs; SQLAlchemy's own default has changed between versions.
+    for plain in ("postgresql://", "postgres://"):
+        if url.startswith(plain):
+            return "postgresql+psycopg2://" + url.removeprefix(plain)
+    return url
 
 
 def _shown(url: str) -> str:
