@@ -191,3 +191,37 @@ def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, s
 
     chosen = load_space(space) if isinstance(space, str) else space
     return rank(chosen, load_budget(budget) if isinstance(budget, str) else budget, classes=classes, seed=seed)
+
+
+# data ------------------------------------------------------------------------------------------------
+
+
+def open_images(
+    data: str, *, seed: int = 0, overrides: Sequence[str] = (), on_progress: Callable[[str, int, int], None] | None = None
+) -> ImageData:
+    """The labelled images that ``data`` names; ``overrides`` are data options (``groups=...`` or ``data.groups=...``)."""
+    from tinynas.data import DataOptions, open_data
+
+    texts = [text.removeprefix("data.") for text in overrides]
+    return open_data(data, seed=seed, options=build({}, DataOptions, source="data options", overrides=texts), on_progress=on_progress)
+
+
+def label_noise(images: ImageData, *, seed: int = 0, epochs: int = 8) -> dict[str, Any]:
+    """Estimated share of wrong training labels and the surest suspects; trains mcunet-tiny2 once for each of three folds."""
+    import numpy as np
+
+    from tinynas.data import Split
+    from tinynas.data.noise import estimate_noise
+    from tinynas.train import Recipe, Trainer
+
+    arch = load_arch("mcunet-tiny2").with_classes(len(images.labels))
+    graph = lower(arch)
+
+    def score(train: Split, judged: Split, fold: int) -> np.ndarray[Any, np.dtype[np.float64]]:
+        trainer = Trainer(graph, train, judged, Recipe.proxy(epochs=epochs), seed=seed + fold)
+        trainer.run()
+        logits = trainer.evaluate(judged).logits.astype(np.float64)
+        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
+        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+
+    return estimate_noise(images.split("train", *graph.shape(graph.input)), images.labels, score, seed=seed).to_json()

@@ -2,9 +2,245 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
 import typer
 
 from tinynas.cli.app import app
+from tinynas.cli.common import JsonOption, SeedOption, SetOption, console, counting_progress, emit, next_step, quote, session
 
-data = typer.Typer(help="Prepare data sets and look into them.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from tinynas.config import Config
+    from tinynas.data.prepare import PrepareProgress, PrepareReport
+
+data = typer.Typer(help="Prepare published data sets, and look into any data.", no_args_is_help=True)
+prepare = typer.Typer(help="Fetch or convert a published data set once; resumes where it was cut off.", no_args_is_help=True)
 app.add_typer(data, name="data")
+data.add_typer(prepare, name="prepare")
+
+M = TypeVar("M", bound="Config")
+OutOption = Annotated[
+    Path | None, typer.Option("--out", metavar="DIR", help="Folder of the prepared set. Default: the cache, where --data NAME finds it.")
+]
+CountOption = Annotated[int | None, typer.Option("--n", min=1, help="At most this many images of each part.")]
+SizeOption = Annotated[int | None, typer.Option("--size", min=16, help="Short side in pixels of the images kept. Default: 160.")]
+FolderOption = Annotated[
+    Path | None, typer.Option("--export-imagefolder", metavar="DIR", help="Also write split/class/name.jpg, the ImageNet way.")
+]
+DryOption = Annotated[bool, typer.Option("--dry-run", help="Only say what would be transferred and written.")]
+
+
+def _options(model: type[M], overrides: list[str] | None, **given: Any) -> M:
+    from tinynas.config import build
+
+    document = {key: str(value) if isinstance(value, Path) else value for key, value in given.items() if value is not None}
+    return build(document, model, source="options", overrides=overrides or ())
+
+
+@contextlib.contextmanager
+def _progress(json_: bool) -> Iterator[Callable[[PrepareProgress], None]]:
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+    columns = [
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.completed}/{task.total} shards"),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[facts]}"),
+    ]
+    out = console()
+    with Progress(*columns, console=out, disable=not out.is_terminal) as bar:
+        task = bar.add_task("preparing", total=None, facts="")
+
+        def show(event: PrepareProgress) -> None:
+            left = "" if event.eta_seconds is None else f", {event.eta_seconds / 60:.0f} min left"
+            facts = f"{event.images:,} images ({event.images_per_second:,.0f}/s), {event.bad} bad{left}"
+            bar.update(task, total=event.shards, completed=event.shards_done, facts=facts)
+            if event.message:
+                out.print(event.message, style="dim", markup=False)
+
+        yield show
+
+
+def _report(report: PrepareReport, name: str, json_: bool) -> None:
+    if json_:
+        return emit(report.to_json())
+    out = console()
+    for split, counts in report.images.items():
+        out.print(f"{split}: " + ", ".join(f"{count:,} {label}" for label, count in counts.items()), markup=False)
+    dropped = ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.items())
+    out.print(f"{report.rows:,} rows read; dropped: {dropped or 'none'}; {len(report.bad)} bad images", markup=False)
+    for note in report.notes:
+        out.print(note, style="dim", markup=False)
+    out.print(f"prepared in {report.path}", soft_wrap=True, markup=False)
+    return next_step(f"tinynas search --budget stm32f746 --data {name}")
+
+
+@prepare.command("wake-vision")
+def wake_vision(
+    part: Annotated[
+        list[str] | None, typer.Option("--part", help="quality, large, validation or test; may be given several times.")
+    ] = None,
+    n: CountOption = None,
+    size: SizeOption = None,
+    revision: Annotated[str | None, typer.Option("--revision", help="Commit, tag or branch of the data set.")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--source", metavar="DIR", help="A folder with the parquet files: nothing is downloaded.")
+    ] = None,
+    shard_id: Annotated[int | None, typer.Option("--shard-id", min=0, help="This machine's share of the shards, from 0.")] = None,
+    num_shards: Annotated[int | None, typer.Option("--num-shards", min=1, help="Machines that share the work.")] = None,
+    far: Annotated[str | None, typer.Option("--far", help="drop (default) or keep the official benchmark's far set.")] = None,
+    false_positives: Annotated[
+        Path | None, typer.Option("--false-positives", metavar="CSV", help="File names to relabel no_person.")
+    ] = None,
+    false_negatives: Annotated[Path | None, typer.Option("--false-negatives", metavar="CSV", help="File names to relabel person.")] = None,
+    dual_save: Annotated[bool, typer.Option("--dual-save", help="Keep the original label beside the new one.")] = False,
+    export_imagefolder: FolderOption = None,
+    out: OutOption = None,
+    seed: SeedOption = 0,
+    dry_run: DryOption = False,
+    overrides: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Stream Wake Vision from the Hugging Face hub (or local parquet files) into a cache of JPEG files with a manifest."""
+    from tinynas.data.prepare import WakeVisionOptions, expect
+    from tinynas.data.prepare import wake_vision as run
+
+    options = _options(
+        WakeVisionOptions,
+        overrides,
+        parts=part or None,
+        n=n,
+        size=size,
+        revision=revision,
+        source=source,
+        shard_id=shard_id,
+        num_shards=num_shards,
+        far=far,
+        false_positives=false_positives,
+        false_negatives=false_negatives,
+        dual_save=dual_save or None,
+        export_imagefolder=export_imagefolder,
+        out=out,
+        seed=seed,
+    )
+    session.continue_command = quote(["tinynas", *session.arguments])
+    expectation = expect(options)
+    if dry_run and json_:
+        return emit(vars(expectation) if hasattr(expectation, "__dict__") else str(expectation))
+    console().print(str(expectation), soft_wrap=True, markup=False)
+    if dry_run:
+        return None
+    with _progress(json_) as show:
+        report = run(options, show)
+    return _report(report, "wake-vision-large" if "large" in options.parts else "wake-vision", json_)
+
+
+@prepare.command()
+def vww(
+    coco: Annotated[Path, typer.Option("--coco", metavar="DIR", help="COCO's folder: annotations/instances_*.json and the images.")],
+    minival: Annotated[
+        Path | None, typer.Option("--minival", metavar="FILE", help="Ids or file names of the test images, one a line.")
+    ] = None,
+    area: Annotated[float | None, typer.Option("--area", help="Share of the image a box must cover. Default: 0.005.")] = None,
+    n: CountOption = None,
+    size: SizeOption = None,
+    export_imagefolder: FolderOption = None,
+    out: OutOption = None,
+    seed: SeedOption = 0,
+    overrides: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Make Visual Wake Words (person or no person) from COCO's annotations and images."""
+    from tinynas.data.prepare import VwwOptions
+    from tinynas.data.prepare import vww as run
+
+    options = _options(
+        VwwOptions,
+        overrides,
+        coco=coco,
+        minival=minival,
+        area=area,
+        n=n,
+        size=size,
+        export_imagefolder=export_imagefolder,
+        out=out,
+        seed=seed,
+    )
+    session.continue_command = quote(["tinynas", *session.arguments])
+    with _progress(json_) as show:
+        report = run(options, show)
+    return _report(report, "vww", json_)
+
+
+@data.command()
+def info(
+    d: Annotated[str, typer.Argument(metavar="D", help="An image folder, a data set name, hf:owner/name, or a parquet file.")],
+    samples: Annotated[
+        Path | None, typer.Option("--samples", metavar="FILE.png", help="Write a sheet of random images of each class.")
+    ] = None,
+    augment: Annotated[
+        str | None, typer.Option("--augment", help="With --samples: none, light or wake-vision, as training changes the images.")
+    ] = None,
+    size: Annotated[int, typer.Option("--size", min=16, max=512, help="Side in pixels of the images on the sheet.")] = 96,
+    noise: Annotated[bool, typer.Option("--noise", help="Estimate the share of wrong labels (trains a small net three times).")] = False,
+    seed: SeedOption = 0,
+    overrides: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Say what is in a data set: classes, sizes, splits, duplicates, leakage, broken images."""
+    from tinynas import api
+
+    with counting_progress() as progress:
+        images = api.open_images(d, seed=seed, overrides=overrides or (), on_progress=progress)
+        from tinynas.data.info import augmented_sheet, describe, sample_sheet
+
+        document = describe(images)
+        if samples is not None and augment is not None:
+            from tinynas.config import build
+            from tinynas.data.augment import Augment
+
+            document["samples"] = str(
+                augmented_sheet(images, build({"kind": augment}, Augment, source="--augment"), samples, size=size, seed=seed)
+            )
+        elif samples is not None:
+            document["samples"] = str(sample_sheet(images, samples, size=size, seed=seed))
+        if noise:
+            document["label_noise"] = api.label_noise(images, seed=seed)
+    if json_:
+        return emit(document)
+    for line in _facts(document):
+        console().print(line, soft_wrap=True, markup=False)
+    if samples is not None:
+        console().print(f"picture: {samples}", soft_wrap=True, markup=False)
+    return next_step(f"tinynas search --budget stm32f746 --data {d}")
+
+
+def _facts(document: dict[str, Any]) -> Iterator[str]:
+    short = document["sizes"]["short_side"]
+    sizes = f"short side {short['min']}-{short['max']} px (median {short['median']})"
+    yield f"{document['name']}: {document['images']:,} images of {len(document['labels'])} classes, {sizes}"
+    for split, counts in document["splits"].items():
+        shown = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
+        more = f", and {len(counts) - 8} more classes" if len(counts) > 8 else ""
+        yield f"  {split:<6} {sum(counts.values()):>9,}  {shown}{more}"
+    if document["bad"]["count"]:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in document["bad"]["reasons"].items())
+        yield f"  left out: {document['bad']['count']} images ({reasons})"
+    yield f"  exact duplicates: {document['duplicates']}; images in more than one split: {len(document['leaks'])}"
+    for note in document["notes"]:
+        yield f"  note: {note}"
+    for warning in document["warnings"]:
+        yield f"  warning: {warning}"
+    if "label_noise" in document:
+        noise = document["label_noise"]
+        yield (
+            f"  estimated label noise: {100 * noise['share']:.1f} % of {noise['judged']:,} training images "
+            f"(by a cross-validated net of {100 * noise['accuracy']:.1f} % accuracy); the surest suspects:"
+        )
+        for suspect in noise["suspects"][:10]:
+            likely = f"{suspect['suggested']} ({100 * suspect['probability']:.0f} %)"
+            yield f"    {suspect['name']}: labelled {suspect['label']}, looks like {likely}"
