@@ -21,6 +21,8 @@ Core = Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-
 RuntimeName = Literal["tflm", "tflm-cmsis-nn", "tinyengine", "stedgeai"]
 
 _ZERO = n_bytes(0)
+#: Excess of a limited cost that is not known: over by far, and yet a number that JSON can hold.
+UNKNOWN = 1e9
 
 
 class SramReserves(Config):
@@ -119,12 +121,12 @@ class Budget(Config):
         return limits
 
     def excess(self, cost: Cost | Mapping[str, float | None]) -> dict[str, float]:
-        """(value - limit) / limit for each limit; above 0 is over. An unknown cost (None) counts as over by infinity."""
+        """(value - limit) / limit for each limit; above 0 is over. An unknown cost counts as :data:`UNKNOWN` over."""
         values = cost.values() if isinstance(cost, Cost) else cost
         result = {}
         for name, limit in self.limits.items():
             value = values.get(name)
-            result[name] = float("inf") if value is None else (value - limit) / limit
+            result[name] = UNKNOWN if value is None else (value - limit) / limit
         return result
 
     def fits(self, cost: Cost | Mapping[str, float | None]) -> bool:
