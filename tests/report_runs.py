@@ -100,7 +100,7 @@ def finish(run: Run, trial: Trial, classes: int, rng: random.Random, *, exported
             "accuracy": {"float": 0.843, "int8": 0.841, "split": "test"},
             "agreement": 0.987,
             "flash_bytes": {"estimated": flash, "measured": flash},
-            "arena_bytes": {"estimated": arena, "measured": arena},
+            "arena_bytes": {"estimated": arena + 3000, "measured": arena + 3000, "microcontroller_estimated": arena},
             "confusion": [list(row) for row in confusion],
             "kernels": "tflite-micro",
         }

@@ -37,7 +37,7 @@ def test_the_self_test_trains_exports_and_runs() -> None:
     assert [check.name.removeprefix("self-test: ") for check in checks] == [
         "trains",
         "exports",
-        "runs on TensorFlow Lite Micro",
+        "runs on TFLM",
         "arena",
         "loads in LiteRT",
     ]

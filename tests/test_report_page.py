@@ -113,7 +113,7 @@ def test_the_page_holds_the_runs_numbers(run: Run, parsed: Reader) -> None:
         assert f"{100 * (trial.accuracy or 0):.1f} %" in row[0]
     assert "84.1 % in int8 on test images" in data["slots"]["headline"]
     exported = data["nets"][source.picked[0]]
-    assert "equal to the byte" in exported["words"]["promises-words"]
+    assert "equals its estimate to the byte" in exported["words"]["promises-words"]
     assert "confusion_int8" in exported["figures"]
     assert "tinynas promote" in data["nets"][data["order"][-1]]["words"]["facts"]
 

@@ -238,7 +238,7 @@ def _self_test() -> Iterator[Check]:
     equal = float((outputs == ours).mean())
     right = float((outputs.argmax(1) == val.labels).mean())
     told = f"{100 * equal:.1f} % of output bytes as computed in training, {100 * right:.0f} % of images right in int8"
-    yield _verdict("runs on TensorFlow Lite Micro", equal >= 0.999 and right > 0.9, told, time.perf_counter() - started)
+    yield _verdict("runs on TFLM", equal >= 0.999 and right > 0.9, told, time.perf_counter() - started)
     head, _tail = measure_arena(model)
     yield _verdict("arena", head == cost.head_bytes, f"{head:,} B of activations measured, {cost.head_bytes:,} B estimated", None)
     yield _loads_in_litert(model, graph.classes)

@@ -660,10 +660,13 @@ class PromisesInfo:
 def promises_info(report: Mapping[str, Any]) -> PromisesInfo:
     """Rows from an export report: flash, arena (estimated and measured), accuracy (float and int8), agreement."""
     rows = []
-    for key, what in (("flash_bytes", "flash: the .tflite file"), ("arena_bytes", "SRAM: the arena")):
+    for key, what in (("flash_bytes", "flash: the .tflite file"), ("arena_bytes", "SRAM: the arena on this computer (64 bit)")):
         pair = report.get(key)
         if isinstance(pair, Mapping):
             rows.append(Promise(what, _number(pair.get("estimated")), _number(pair.get("measured")), "B"))
+            target = _number(pair.get("microcontroller_estimated"))
+            if target is not None:
+                rows.append(Promise("SRAM: the arena on the microcontroller (32 bit)", target, None, "B"))
     accuracy = report.get("accuracy")
     if isinstance(accuracy, Mapping):
         where = f" on {accuracy['split']}" if accuracy.get("split") else ""

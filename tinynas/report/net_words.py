@@ -207,11 +207,9 @@ def _promises_words(info: PromisesInfo, artifact: Artifact | None) -> str:
     if artifact is None:
         return "Not exported yet: the costs above are estimates. Export measures the file on the runtime and puts both here."
     runtime = artifact.report.get("kernels") or artifact.report.get("runtime") or "tflite-micro"
-    exact = [row for row in info.rows if row.unit == "B" and row.difference == 0]
+    measured = [row.difference for row in info.rows if row.unit == "B" and row.difference is not None]
     said = f"Measured on {text(str(runtime))}, with the file <code>{text(artifact.file)}</code>. "
-    return said + (
-        "Estimates and measurements are equal to the byte." if exact and len(exact) == sum(row.unit == "B" for row in info.rows) else ""
-    )
+    return said + ("What was measured equals its estimate to the byte." if measured and not any(measured) else "")
 
 
 def _promises_table(info: PromisesInfo) -> str:
