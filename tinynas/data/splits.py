@@ -44,26 +44,30 @@ def carve(labels: NDArray[np.int64], groups: Sequence[str], shares: Mapping[str,
     # A class's last group is for training; with two groups only the first split gets one.
     for position in range(len(names)):
         wanted[position, groups_left < position + 2] = 0
-    # Big groups first: they are hardest to place without overshooting.
-    order = sorted(members, key=lambda group: (-len(members[group]), order_key(seed, group)))
+    # Not by size: taking big groups first would make scenes with many images the test's and those with few training's.
+    order = sorted(members, key=lambda group: order_key(seed, group))
     for group in order:
         count = count_of(group)
         present = np.flatnonzero(count)
         if (groups_left[present] <= 1).any():
             groups_left[present] -= 1
             continue
-        # The split that wants this group most, if taking it does not overshoot by more than it fills.
-        gains = np.minimum(wanted, count).sum(axis=1) - np.maximum(count - np.maximum(wanted, 0), 0).sum(axis=1)
-        need = np.where(gains > 0, np.maximum(wanted[:, present], 0).sum(axis=1), 0)
-        best = int(np.argmax(need)) if len(names) else 0
-        if len(names) and need[best] > 0:
-            wanted[best] -= count
-            groups_left[present] -= 1
-            result[members[group]] = names[best]
-    # A split that nothing small enough could be found for takes the smallest group there is.
-    for position, name in enumerate(names):
+        # The first split that the group fills by at least as much as it overshoots: one is filled after the other, so
+        # that a few more images shift only the ends.
+        for position, name in enumerate(names):
+            fills = np.minimum(np.maximum(wanted[position], 0), count).sum()
+            if 2 * fills >= count.sum() and fills:
+                wanted[position] -= count
+                groups_left[present] -= 1
+                result[members[group]] = name
+                break
+    # A split that nothing small enough was found for takes the smallest group that training can spare.
+    for name in names:
         if not (result == name).any():
-            free = [g for g in reversed(order) if result[members[g][0]] == "train"]
-            if len(free) > 1:
-                result[members[free[0]]] = names[position]
+            left = np.bincount(labels[result == "train"], minlength=classes)
+            for group in reversed(order):
+                count = count_of(group)
+                if result[members[group][0]] == "train" and (left - count)[count > 0].all():
+                    result[members[group]] = name
+                    break
     return result

@@ -71,8 +71,9 @@ def subset_report(data: ImageData, predicted: Mapping[str, NDArray[np.int64]], *
     """Accuracy and F1 on each part, with counts, and the gap in each group.
 
     ``predicted`` holds class numbers for each split of :func:`splits_for`, in its order. The result is
-    {group: {"parts": {part: {"n", "accuracy", "against_n", "f1"}}, "gap": points of accuracy between best and worst or
-    None}}; parts without an image are left out. Raises DataError where the data has no attributes or no class ``person``.
+    {"subsets": {"distance: near": {"n", "accuracy", "against_n", "f1"}, ...}, "gaps": {"distance": points of accuracy
+    between its best and worst part}}; parts without an image are left out. Raises DataError where the data has no attributes or
+    no class ``person``.
     """
     if person not in data.labels:
         raise DataError(f"{data.name}: has no class {person!r}", f"its classes: {', '.join(data.labels)}")
@@ -88,7 +89,7 @@ def subset_report(data: ImageData, predicted: Mapping[str, NDArray[np.int64]], *
     is_person = data.targets[rows] == number
     says_person = answers == number
     flags = {name: values[rows] == 1 for name, values in data.attributes.items()}
-    report: dict[str, Any] = {}
+    report: dict[str, Any] = {"subsets": {}, "gaps": {}}
     for group, parts in GROUPS.items():
         found = {}
         for part, subset in parts.items():
@@ -97,9 +98,10 @@ def subset_report(data: ImageData, predicted: Mapping[str, NDArray[np.int64]], *
             inside = flags[subset.flag] & (is_person if subset.person else True)
             if inside.any():
                 found[part] = _compare(subset, inside, flags[subset.flag], is_person, says_person)
-        if found:
+        report["subsets"] |= {f"{group}: {part}": entry for part, entry in found.items()}
+        if len(found) > 1:
             accuracies = [entry["accuracy"] for entry in found.values()]
-            report[group] = {"parts": found, "gap": 100 * (max(accuracies) - min(accuracies)) if len(found) > 1 else None}
+            report["gaps"][group] = 100 * (max(accuracies) - min(accuracies))
     return report
 
 
