@@ -583,7 +583,6 @@ def wheel_exports_the_interpreter() -> bool:
 def test_self_test_passes_with_the_real_interpreter_and_the_arena_works_first_time(tmp_path: Path) -> None:
     if not wheel_exports_the_interpreter():
         pytest.skip("this tflite-micro wheel does not export tflite::micro::MicroInterpreter")
-    pytest.importorskip("tinynas.export.check")
     model = own_model()
     arena = measured_arena(model)
     c = folder(tmp_path / "c", model, arena=arena)

@@ -172,7 +172,7 @@ def _recipe(promoted: Promoted | None) -> str:
 
 def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Sequence[str]) -> str:
     accuracy = _mapping(report.get("accuracy"))
-    split, count = accuracy.get("split"), promoted.test_images if promoted else report.get("images")
+    split, count = accuracy.get("split"), report.get("n", promoted.test_images if promoted else None)
     where = _text(split) if split else ("test" if promoted else UNKNOWN)
     rows = []
     if promoted is not None:
@@ -185,6 +185,11 @@ def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Seque
     rows.append(("int8", where, _share(int8), _interval(int8, count), kernels))
     text = "## Results\n\n" + _table(("Numbers", "Split", "Accuracy", "95 % interval", "Kernels"), rows)
     text += f"\n\nThe interval (Wilson) is what {_count(count)} images leave open; it says nothing of other data."
+    further = [
+        f"{title} {_share(report[key])}" for key, title in (("balanced_accuracy", "balanced accuracy"), ("auc", "AUC")) if report.get(key)
+    ]
+    if further:
+        text += f"\n\nThe int8 file's {' and '.join(further)} on the same images."
     agreement = _agreement(report.get("agreement"))
     if agreement:
         text += f"\n\n{agreement}"
@@ -216,8 +221,10 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
         text += "Estimated, by runtime:\n\n" + _table(("Runtime", "MACs", "Parameters", "Flash", "SRAM", "Latency"), rows)
     else:
         text += "Estimates by runtime: unknown."
-    pairs = [(title, _mapping(report.get(key))) for title, key in (("File", "flash_bytes"), ("TFLM arena", "arena_bytes"))]
+    pairs = [(title, _mapping(report.get(key))) for title, key in (("File", "flash_bytes"), ("TFLM arena, 64-bit host", "arena_bytes"))]
     both = [(title, _size(pair.get("estimated")), _size(pair.get("measured"))) for title, pair in pairs]
+    mcu = pairs[1][1].get("microcontroller_estimated")
+    both.append(("TFLM arena, 32-bit microcontroller", _size(mcu), "not measured"))
     text += "\n\nThe exported file:\n\n" + _table(("What", "Estimated", "Measured on the host"), both)
     if budget:
         limits = _mapping(budget.get("limits"))
@@ -347,6 +354,7 @@ def _per_class(agreement: Any, labels: Sequence[str]) -> list[tuple[str, str]]:
 
 
 def _confusion(matrix: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
+    matrix = [[int(n) for n in row] for row in matrix]
     if not matrix:
         return ""
     names = [_text(labels[i]) if i < len(labels) else str(i) for i in range(len(matrix))]

@@ -325,7 +325,7 @@ def pick_images(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) ->
 
 def measured_arena(model: bytes) -> ArenaFigures:
     """Arena figures of ``model``: measured by TFLM on this machine, and by the cost model for 32-bit targets."""
-    from tinynas.export.check import measure_arena  # type: ignore[import-not-found,unused-ignore]
+    from tinynas.export.check import measure_arena
 
     head, tail = measure_arena(model)
     try:

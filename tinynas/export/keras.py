@@ -273,7 +273,7 @@ def comparison_lines(report: Mapping[str, Any]) -> list[str]:
 
 
 def _arena(model: bytes) -> dict[str, int]:
-    from tinynas.export.check import measure_arena  # type: ignore[import-not-found,unused-ignore]
+    from tinynas.export.check import measure_arena
 
     head, tail = measure_arena(model)
     return {"head": int(head), "tail": int(tail)}
