@@ -17,7 +17,7 @@ from pydantic import ValidationError
 from tinynas.arch import Arch, ConvLayer, MBConv
 from tinynas.config import build
 from tinynas.data import Split
-from tinynas.data.augment import Augment
+from tinynas.data.augment import Augment, LightAugment
 from tinynas.errors import ConfigError, DataError, RunError
 from tinynas.graph import Conv2D, Graph, lower
 from tinynas.model import inherit, normalise
@@ -220,6 +220,26 @@ def test_read_only_maps_train_and_evaluate_without_a_warning(tmp_path: Path) -> 
     from_map.run()
     from_memory.run()
     assert timeless(from_map.history) == timeless(from_memory.history)
+
+
+def test_images_on_the_device_are_the_same_images_in_the_same_order() -> None:
+    plain = {"augment": Augment(kind="none"), "epochs": 2}
+    host = Trainer(GRAPH, TRAIN, VAL, recipe(**plain), seed=0, device=torch.device("cpu"))
+    resident = Trainer(GRAPH, TRAIN, VAL, recipe(**plain), seed=0, device=torch.device("cpu"), resident=True)
+    host.run()
+    resident.run()
+    assert timeless(host.history) == timeless(resident.history)
+    light = {"augment": Augment(kind="light", light=LightAugment(flip=0, brightness=0, contrast=0)), "epochs": 6}
+    resident = Trainer(GRAPH, TRAIN, VAL, recipe(**light), seed=0, device=torch.device("cpu"), resident=True)
+    resident.run()
+    assert resident.history[-1].val_accuracy > 0.8
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_gpu_learns_too() -> None:
+    t = Trainer(GRAPH, TRAIN, VAL, recipe(epochs=6, precision="bfloat16"), seed=0)
+    t.run()
+    assert t.device.type == "cuda" and t.history[-1].val_accuracy > 0.8
 
 
 def test_wrong_images_are_refused() -> None:

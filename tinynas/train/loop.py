@@ -25,11 +25,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinynas.data import Split
-from tinynas.data.augment import make_augmenter
 from tinynas.data.split import epoch_order
 from tinynas.errors import DataError, RunError, TinynasError
 from tinynas.graph import Graph
 from tinynas.model import BatchNorm, Network, normalise, read_tensors, trainable_groups, write_tensors
+from tinynas.train.feed import make_feed
 from tinynas.train.losses import make_loss
 from tinynas.train.recipe import Recipe
 
@@ -79,7 +79,8 @@ def pick_device() -> torch.device:
 class Trainer:
     """A training of one network that can be stopped at any epoch and continued.
 
-    ``weights`` (names to tensors, such as a parent's) replace the initial weights. In a process group
+    ``weights`` (names to tensors, such as a parent's) replace the initial weights. ``resident`` keeps the images in the
+    device's memory and augments them there; by default on a GPU, where they fit. In a process group
     (``torch.distributed`` initialised) every process takes its share of each batch.
     """
 
@@ -93,6 +94,7 @@ class Trainer:
         seed: int,
         device: torch.device | None = None,
         weights: Mapping[str, Tensor] | None = None,
+        resident: bool | None = None,
     ) -> None:
         for name, split in (("train", train), ("validation", val)):
             if tuple(split.images.shape[1:]) != graph.shape(graph.input):
@@ -116,8 +118,7 @@ class Trainer:
             self._average.load_state_dict(self._raw.state_dict())
         self._optimizer = _optimizer(self._raw, recipe)
         self._loss = make_loss(recipe)
-        height, width, channels = graph.shape(graph.input)
-        self._augmenter = make_augmenter(recipe.augment, height, width, channels, seed)
+        self._feed = make_feed(self.train, recipe.augment, seed, self.device, resident)
         self.batch_size = min(recipe.batch_size, len(self.train.labels))
         epoch_images = min(recipe.epoch_images or len(self.train.labels), len(self.train.labels))
         self.steps_per_epoch = max(1, epoch_images // self.batch_size)
@@ -244,9 +245,8 @@ class Trainer:
         order = epoch_order(len(self.train.labels), seed=self.seed, epoch=epoch)
         for start in range(0, steps * self.batch_size, self.batch_size):
             indices = order[start : start + self.batch_size][self.rank :: self.world]
-            images = self._augmenter(self.train.images[indices], epoch, indices)
-            labels = torch.from_numpy(self.train.labels[indices])
-            yield normalise(torch.from_numpy(images).to(self.device)), labels.to(self.device)
+            images, labels = self._feed(epoch, indices)
+            yield normalise(images), labels
 
     def _reduce_epoch(self, loss_sum: Tensor, correct: Tensor, seen: int) -> int:
         # Each process normalises with its own statistics; their mean is what is evaluated and saved.

@@ -15,11 +15,11 @@ class Recipe(Config):
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 60
     """Epochs of the whole schedule, in passes over the training images (or over the subset)."""
-    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 128
+    batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     """Images a step; shared by all processes of a distributed training."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with Nesterov momentum 0.9."""
-    lr: Annotated[float, Field(gt=0, le=100)] = 3e-3
+    lr: Annotated[float, Field(gt=0, le=100)] = 1e-2
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.05
     """Weight decay of convolution and linear weights; batch norm and biases have none. AdamW's is decoupled."""
@@ -67,7 +67,7 @@ class Recipe(Config):
     @classmethod
     def proxy(cls, **changes: Any) -> Self:
         """The search's recipe: constant rate, so that a training can be continued to any epoch and read at every one."""
-        return cls(**{"epochs": 12, "schedule": "constant", "warmup_epochs": 0.5, "ema": 1.0, "subset": 0, **changes})
+        return cls(**{"epochs": 12, "schedule": "constant", "warmup_epochs": 0.5, "ema": 1.0, "bn_images": 512, **changes})
 
     @classmethod
     def full(cls, **changes: Any) -> Self:
