@@ -10,6 +10,7 @@ import pytest
 from rich.console import Console, RenderableType
 
 from tinynas import api
+from tinynas.boards import boards
 from tinynas.budget import load_budget
 from tinynas.report import terminal, words
 
@@ -194,3 +195,11 @@ def test_evaluation_table_shows_the_confusion_and_the_kernels() -> None:
     assert row(text, "no ").split() == ["no", "700", "100"]
     assert "tflite-micro" in text
     assert "90.0 %" in row(text, "near")
+
+
+def test_boards_table_lists_every_board_on_80_columns() -> None:
+    rows = [board.to_json() for board in boards()]
+    text = shown(terminal.boards_table(rows), width=80)
+    assert all(board.name in text for board in boards())
+    assert max(map(len, text.splitlines())) <= 80
+    assert row(text, "pico ").split()[-4:] == ["256", "KiB", "2,048", "KiB"]

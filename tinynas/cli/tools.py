@@ -79,9 +79,10 @@ def init(
         rows = [board.to_json() for board in known()]
         if json_:
             return emit(rows)
-        for row in rows:
-            console().print(f"{row['name']:<32} {row['mcu'] or '':<16} {row['core'] or ''}")
-        return None
+        from tinynas.report.terminal import boards_table
+
+        console().print(boards_table(rows))
+        return next_step("tinynas init --board stm32f746g-disco my_project")
     written = starter.write(directory, board=board, force=force)
     if json_:
         return emit({"files": [str(path) for path in written]})

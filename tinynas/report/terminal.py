@@ -165,6 +165,15 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     return table
 
 
+def boards_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """The board table: name, chip, clock and memory."""
+    table = _table("board", "MCU", "core", "MHz", "SRAM", "flash", right=("MHz", "SRAM", "flash"))
+    for row in rows:
+        sizes = [f"{row[key] / 1024:,.0f} KiB" for key in ("sram_bytes", "flash_bytes")]
+        table.add_row(Text(row["name"], "bold"), row["mcu"], row["core"], f"{row['clock_mhz']:g}", *sizes)
+    return table
+
+
 def evaluation_table(result: Mapping[str, Any]) -> Group:
     """The document of ``tinynas evaluate --json``: figures, the confusion of up to twelve classes, subsets where asked."""
     figures = Table.grid(padding=(0, 2))
