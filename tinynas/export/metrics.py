@@ -1,0 +1,66 @@
+"""How good predictions are, from scores; numpy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: int) -> list[list[int]]:
+    """Counts: rows are true classes, columns predicted ones."""
+    table = np.zeros((classes, classes), np.int64)
+    np.add.at(table, (truth, predicted), 1)
+    return [[int(n) for n in row] for row in table]
+
+
+def accuracy(table: Sequence[Sequence[int]]) -> float:
+    """Share of right predictions of a confusion table."""
+    counts = np.asarray(table)
+    return float(np.trace(counts) / counts.sum())
+
+
+def balanced_accuracy(table: Sequence[Sequence[int]]) -> float:
+    """Mean recall over the classes that occur."""
+    counts = np.asarray(table, dtype=np.float64)
+    rows = counts.sum(1)
+    there = rows > 0
+    return float((np.diag(counts)[there] / rows[there]).mean())
+
+
+def auc(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> float | None:
+    """Area under the ROC curve; ties count half. None where a class is missing altogether.
+
+    Two classes: ``scores`` (N,) of class 1. More: ``scores`` (N, classes), the mean over classes that occur, each
+    against the rest.
+    """
+    if scores.ndim == 1:
+        return _binary_auc(truth == 1, scores)
+    areas = [_binary_auc(truth == label, scores[:, label]) for label in range(scores.shape[1])]
+    known = [area for area in areas if area is not None]
+    return float(np.mean(known)) if known else None
+
+
+def _binary_auc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float | None:
+    n_positive, n_negative = int(positive.sum()), int((~positive).sum())
+    if not n_positive or not n_negative:
+        return None
+    _, place, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    ranks = (np.cumsum(counts) - (counts - 1) / 2.0)[place.reshape(-1)]  # mean rank of equal scores
+    return float((ranks[positive].sum() - n_positive * (n_positive + 1) / 2.0) / (n_positive * n_negative))
+
+
+def softmax(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Class probabilities (N, classes)."""
+    shifted = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(shifted / shifted.sum(1, keepdims=True))
+
+
+def agreement(
+    predicted: NDArray[np.int64], reference: NDArray[np.int64], truth: NDArray[np.int64], labels: Sequence[str]
+) -> dict[str, object]:
+    """Share of equal predictions: ``overall``, and ``per_class`` by true class (None where a class has no image)."""
+    equal = predicted == reference
+    per_class = {name: float(equal[truth == i].mean()) if (truth == i).any() else None for i, name in enumerate(labels)}
+    return {"overall": float(equal.mean()), "per_class": per_class}

@@ -1,0 +1,166 @@
+"""Runs model files in native interpreters, in a child process.
+
+The interpreters are C++ and trust the file they are given: a broken one can crash them. A child process is
+lost then, with a clear error, and nothing else. A file is first checked in pure Python (:func:`inspect`).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynas.cost.tflite import ModelFile, parse_model
+from tinynas.errors import InternalError, ModelFileError
+from tinynas.export.firmware import ModelFacts, pixel_table, read_facts
+
+_WORKER = Path(__file__).with_name("sandbox_worker.py")
+#: Address space of the child, libraries included.
+MEMORY_BYTES = 6 << 30
+#: A model whose activations need more than this is no microcontroller's.
+MAX_ARENA_BYTES = 512 << 20
+#: Seconds for starting, and for each image at the latest.
+START_SECONDS, IMAGE_SECONDS = 60.0, 10.0
+RESOLVERS = ("AUTO", "BUILTIN_REF", "BUILTIN_WITHOUT_DEFAULT_DELEGATES")
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What TFLM did with a model."""
+
+    outputs: NDArray[Any]
+    """(N, classes) in the file's output type."""
+    head_bytes: int
+    """Arena: activations and scratch."""
+    tail_bytes: int
+    """Arena: persistent structures, on this (64-bit) machine."""
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """A model file whose structure was found sound."""
+
+    data: bytes
+    file: ModelFile
+    facts: ModelFacts
+
+
+def inspect(model: bytes) -> Inspected:
+    """Read ``model`` in pure Python. Raises ModelFileError for broken files and for those that classify no image."""
+    file = parse_model(model)
+    facts = read_facts(model)
+    if sum(t.size_bytes for t in file.tensors if not t.constant) > MAX_ARENA_BYTES:
+        raise ModelFileError(
+            f"the model's tensors need more than {MAX_ARENA_BYTES >> 20} MiB", "the file is broken, or made for another class of device"
+        )
+    return Inspected(model, file, facts)
+
+
+def run_tflm(model: bytes | Inspected, images: NDArray[np.uint8], *, workers: int = 1, table: NDArray[Any] | None = None) -> Measured:
+    """Run uint8 ``images`` (N, H, W, C) through tflite-micro's reference kernels.
+
+    ``table`` (256,) is the input element of each pixel value; by default (pixel - 128) / 128 on the file's input
+    grid. ``workers`` child processes share the images.
+    Raises ModelFileError where the file is broken or the interpreter cannot run it.
+    """
+    inspected = _inspected(model, images)
+    parts = [part for part in np.array_split(images, max(1, min(workers, len(images)))) if len(part) or workers == 1]
+
+    def run(part: NDArray[np.uint8]) -> Measured:
+        answer, outputs = _ask(inspected, part, table, {"runtime": "tflm", "arena_bytes": _arena_sizes(inspected.file)})
+        head, tail = answer["arena"]
+        return Measured(outputs.reshape(len(part), -1), head, tail)
+
+    if len(parts) == 1:
+        return run(parts[0])
+    with ThreadPoolExecutor(len(parts)) as pool:
+        measured = list(pool.map(run, parts))
+    return Measured(np.concatenate([m.outputs for m in measured]), measured[0].head_bytes, measured[0].tail_bytes)
+
+
+def run_litert(
+    model: bytes | Inspected, images: NDArray[np.uint8], *, resolver: str = "BUILTIN_REF", table: NDArray[Any] | None = None
+) -> NDArray[Any]:
+    """Outputs (N, classes) of uint8 ``images`` by LiteRT with one of :data:`RESOLVERS`. Raises as :func:`run_tflm`."""
+    inspected = _inspected(model, images)
+    _, outputs = _ask(inspected, images, table, {"runtime": resolver})
+    return outputs.reshape(len(images), -1)
+
+
+def load_litert(model: bytes | Inspected) -> dict[str, str]:
+    """For each of :data:`RESOLVERS`: "" where LiteRT loads and runs the model with it, else the reason why not."""
+    shape = (model if isinstance(model, Inspected) else inspect(model)).facts.input_shape
+    images = np.full((1, *shape), 128, np.uint8)
+    answer, _ = _ask(_inspected(model, images), images, None, {"runtime": "load", "resolvers": list(RESOLVERS)})
+    found: dict[str, str] = answer["loaded"]
+    return found
+
+
+def kernels_name() -> str:
+    """What computed figures that come from :func:`run_tflm`."""
+    return f"tflite-micro {metadata.version('tflite-micro')} (TFLM reference kernels)"
+
+
+def _inspected(model: bytes | Inspected, images: NDArray[np.uint8]) -> Inspected:
+    inspected = model if isinstance(model, Inspected) else inspect(model)
+    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[1:] != inspected.facts.input_shape:
+        raise ModelFileError(f"the model reads uint8 images {inspected.facts.input_shape}, these are {images.dtype} {images.shape[1:]}")
+    return inspected
+
+
+def _arena_sizes(file: ModelFile) -> list[int]:
+    # All activations at once, scratch of the same order, and structures; should that not do, four times as much.
+    activations = sum((t.size_bytes + 31) & ~15 for t in file.tensors if not t.constant)
+    structures = 65536 + 512 * (len(file.tensors) + len(file.ops)) + 32 * sum(t.scales for t in file.tensors)
+    size = 2 * activations + structures
+    return [min(size, MAX_ARENA_BYTES), min(4 * size, MAX_ARENA_BYTES)]
+
+
+def _ask(
+    inspected: Inspected, images: NDArray[np.uint8], table: NDArray[Any] | None, request: dict[str, Any]
+) -> tuple[dict[str, Any], NDArray[Any]]:
+    inputs = pixel_table(inspected.facts) if table is None else table
+    request |= {
+        "memory_bytes": MEMORY_BYTES,
+        "model_bytes": len(inspected.data),
+        "images": images.shape,
+        "table": inputs.tolist(),
+        "dtype": str(inputs.dtype),
+    }
+    sent = json.dumps(request).encode() + b"\n" + inspected.data + np.ascontiguousarray(images).tobytes()
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-P", str(_WORKER)]
+    try:
+        done = subprocess.run(
+            command, input=sent, capture_output=True, timeout=START_SECONDS + IMAGE_SECONDS * len(images), env=environment, check=False
+        )
+    except subprocess.TimeoutExpired:
+        raise ModelFileError("the interpreter did not finish with the model", "the file is probably broken; export it again") from None
+    said = done.stderr.decode("utf-8", "replace").strip()
+    if done.returncode < 0 or not done.stdout:
+        if done.returncode > 0 and "Traceback" in said:
+            raise InternalError(f"the interpreter process failed: {said.splitlines()[-1]}")
+        cause = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit {done.returncode}"
+        raise ModelFileError(f"the interpreter crashed on the model ({cause})", "the file is broken; copy or export it again")
+    line, _, data = done.stdout.partition(b"\n")
+    answer: dict[str, Any] = json.loads(line)
+    if "error" in answer:
+        reason = _reason(answer["error"], said)
+        raise ModelFileError(f"the interpreter refuses the model: {reason}", "the file is broken or uses what this runtime lacks")
+    return answer, np.frombuffer(data, np.dtype(answer["dtype"])).reshape(answer["shape"])
+
+
+def _reason(error: str, said: str) -> str:
+    lines: Sequence[str] = [line for line in said.splitlines() if line and not line.startswith("INFO")]
+    return f"{error} ({lines[-1][:200]})" if lines else error
