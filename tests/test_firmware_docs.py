@@ -69,6 +69,21 @@ print(chosen.trained, chosen.of(good), chosen.of(Trial(1, "y", "failed", "tpe"))
     assert run_python(BLOCKS["objective"] + use).split() == ["True", "0.4", "None"]
 
 
+def test_the_exporter_writes_a_file() -> None:
+    use = """
+import numpy as np
+from tinynas.arch import load_arch
+from tinynas.cost.tflite import parse_model
+from tinynas.export.model import ExportOptions, build_model
+from tinynas.graph import lower
+from tinynas.model import Network
+images = np.random.default_rng(0).integers(0, 256, (8, 48, 48, 3), dtype=np.uint8)
+made = build_model(Network(lower(load_arch("mcunet-tiny2"))), images, options=ExportOptions(exporter="unplanned"))
+print(parse_model(made.model).plan, len(parse_model(made.model).ops))
+"""
+    assert run_python(BLOCKS["exporter"] + use).split() == ["None", "29"]
+
+
 @pytest.mark.parametrize("document", ["adding.md", "firmware.md"])
 def test_files_and_names_of_the_docs_exist(document: str) -> None:
     root = Path(__file__).parent.parent
