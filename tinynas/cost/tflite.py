@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinynas.cost.estimator import Cost, work_cost
@@ -122,9 +122,10 @@ class ModelFile:
 
         Raises ModelFileError naming every operator that the table does not know, UserError for an unknown runtime.
         """
-        return work_cost(
-            to_work(self), runtime_named(runtime), self.size_bytes, core=core, clock_mhz=clock_mhz, plan=self.plan, own_file=False
-        )
+        chosen, work = runtime_named(runtime), to_work(self)
+        if chosen.in_place_depthwise:
+            work = _without_pads(work)  # TinyEngine's convolutions pad by themselves
+        return work_cost(work, chosen, self.size_bytes, core=core, clock_mhz=clock_mhz, plan=self.plan, own_file=False)
 
     @property
     def constant_bytes(self) -> int:
@@ -319,6 +320,19 @@ def to_work(model: ModelFile) -> Work:
         input_scales=tuple([tensors[i].scales for i in model.inputs]),
         output_scales=tuple([tensors[i].scales for i in model.outputs]),
     )
+
+
+def _without_pads(work: Work) -> Work:
+    """``work`` with every PAD gone: its readers read what it padded."""
+    source: dict[int, int] = {}
+    pieces = []
+    for piece in work.pieces:
+        inputs = tuple([source.get(t, t) for t in piece.inputs])
+        if piece.kind == "pad" and piece.outputs[0] not in work.outputs:
+            source[piece.outputs[0]] = inputs[0]
+        else:
+            pieces.append(replace(piece, inputs=inputs))
+    return replace(work, pieces=tuple(pieces)) if pieces else work
 
 
 _Counter = Callable[[FileOp, Sequence[FileTensor]], tuple[int, tuple[int, int]]]
