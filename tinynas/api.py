@@ -7,9 +7,10 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,11 +22,16 @@ from tinynas.cost import estimate as estimate_graph
 from tinynas.errors import RunError, UserError
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives
-from tinynas.runs import Run
+from tinynas.runs import Run, write_atomic
 from tinynas.space import Space
 
 if TYPE_CHECKING:
-    from tinynas.data import ImageData
+    import numpy as np
+
+    from tinynas.data import ImageData, Split
+    from tinynas.export import ExportOptions
+    from tinynas.promote import PromoteEvent
+    from tinynas.records import Artifact, Promoted
     from tinynas.search import SearchEvent, SearchResult, SearchSettings, SpaceTable
 
 
@@ -210,7 +216,6 @@ def label_noise(images: ImageData, *, seed: int = 0, epochs: int = 8) -> dict[st
     """Estimated share of wrong training labels and the surest suspects; trains mcunet-tiny2 once for each of three folds."""
     import numpy as np
 
-    from tinynas.data import Split
     from tinynas.data.noise import estimate_noise
     from tinynas.train import Recipe, Trainer
 
@@ -225,3 +230,247 @@ def label_noise(images: ImageData, *, seed: int = 0, epochs: int = 8) -> dict[st
         return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
     return estimate_noise(images.split("train", *graph.shape(graph.input)), images.labels, score, seed=seed).to_json()
+
+
+# promoting and exporting ------------------------------------------------------------------------------
+
+#: Training images that calibrate activations when a network is exported.
+CALIBRATION_IMAGES = 512
+FORMATS = ("tflite", "c")
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """A network that was exported: a row of ``promote --json``, and the document of ``export --json``."""
+
+    id: str
+    folder: Path
+    files: dict[str, str]
+    report: dict[str, Any]
+    """The export report, as in ``export.json``."""
+    promoted: dict[str, Any] | None = None
+    """Full training, as in ``metrics.json``; None for a network that was not trained."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps the file from being good; empty for a good one."""
+        return list(self.report.get("problems", ()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with the keys of ``promote --json``."""
+        agreement = self.report.get("agreement") or {}
+        return {
+            "id": self.id,
+            "accuracy": self.report.get("accuracy") or {"float": None, "int8": None, "split": None},
+            "agreement": agreement.get("overall") if isinstance(agreement, dict) else agreement,
+            "flash_bytes": self.report.get("flash_bytes"),
+            "arena_bytes": self.report.get("arena_bytes"),
+            "kernels": self.report.get("kernels"),
+            "problems": self.problems,
+            "training": self.promoted,
+            "files": self.files,
+        }
+
+
+def promote(
+    run: str | Path | Run,
+    ids: Sequence[str] = ("best",),
+    *,
+    epochs: int | None = None,
+    data: str | None = None,
+    seed: int = 0,
+    qat: bool = False,
+    threads: int | None = None,
+    formats: Sequence[str] = FORMATS,
+    overrides: Sequence[str] = (),
+    on_event: Callable[[PromoteEvent], None] | None = None,
+) -> list[ExportRow]:
+    """Train networks of ``run`` in full, read the test images once, export and check the int8 files.
+
+    ``data`` defaults to the run's; ``overrides`` are settings of :class:`tinynas.train.Recipe`, or data options
+    (``data.val_share=0.1``). Raises UserError subclasses with the remedy.
+    """
+    from tinynas.promote import promote as train_in_full
+    from tinynas.train import Recipe
+    from tinynas.train.group import rank
+
+    opened = run if isinstance(run, Run) else Run.open(run)
+    _check_formats(formats)
+    routed = route_overrides(overrides)
+    given = {key: value for key, value in {"epochs": epochs, "threads": threads}.items() if value is not None}
+    base = Recipe.full(**given)
+    if qat:
+        base = Recipe.full(**given, qat_epochs=max(1, base.epochs // 6))
+    recipe = build(base.model_dump(mode="json"), Recipe, source="recipe", overrides=routed[""])
+    images = _run_images(opened, data, routed["data"])
+    net_ids = list(dict.fromkeys(opened.resolve_id(text) for text in ids))
+    rows = []
+    for net_id in net_ids:
+        (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipe, seed=seed, on_event=on_event)
+        if rank() == 0:
+            rows.append(_export(opened, net_id, opened.net_dir(net_id), images, formats, ExportSettings(), promoted))
+    return rows
+
+
+@dataclass(frozen=True)
+class ExportSettings:
+    """What ``export`` may be told."""
+
+    exporter: str = "tinynas"
+    io: str = "int8"
+    flavour: str = "full"
+    quantization: tuple[str, ...] = ()
+    """Overrides of :class:`tinynas.quantize.QuantOptions`, as a=b."""
+
+
+def export(
+    net: str,
+    net_id: str | None = None,
+    *,
+    out: str | Path,
+    formats: Sequence[str] = FORMATS,
+    exporter: str = "tinynas",
+    io: str = "int8",
+    flavour: str = "full",
+    data: str | None = None,
+    overrides: Sequence[str] = (),
+) -> ExportRow:
+    """Write and check the int8 file of a promoted network of a run (``net`` the run, ``net_id`` its network) into ``out``.
+
+    With ``net`` alone (``RUN:ID``, an arch file, a zoo name) that was never promoted, weights are random: the file is good for
+    sizes, arena and timing on a board, not for answers, and its report says so.
+    """
+    _check_formats(formats)
+    routed = route_overrides(overrides)
+    settings = ExportSettings(exporter, io, flavour, tuple(routed[""]))
+    run_name, colon, tail = net.rpartition(":")
+    if net_id is None and colon and not Path(net).exists():
+        net, net_id = run_name, tail
+    if net_id is not None:
+        opened = Run.open(net)
+        resolved = opened.resolve_id(net_id)
+        promoted = opened.promoted(resolved)
+        if promoted is None:
+            raise RunError(
+                f"{opened.path}: {resolved} was not promoted: it has no trained weights", f"tinynas promote {opened.path} {resolved}"
+            )
+        return _export(opened, resolved, Path(out), _run_images(opened, data, routed["data"]), formats, settings, promoted)
+    return _export_untrained(load_net(net), Path(out), formats, settings)
+
+
+def _check_formats(formats: Sequence[str]) -> None:
+    for name in formats:
+        if name not in FORMATS:
+            raise UserError(f"--format: unknown format {name!r}", f"known: {', '.join(FORMATS)}")
+
+
+def _run_images(run: Run, data: str | None, overrides: Sequence[str]) -> ImageData:
+    from tinynas.data import DataOptions, open_data
+
+    config = run.config
+    known = config["data_options"] if data is None or data == config["data"] else {}
+    options = build(known, DataOptions, source="data options", overrides=overrides)
+    images = open_data(data or config["data"], seed=config["settings"].get("seed", 0), options=options)
+    labels = run.env.get("labels")
+    if labels is not None and len(labels) != len(images.labels):
+        raise RunError(
+            f"{data}: has {len(images.labels)} classes, the run's networks answer {len(labels)}", "use data with the same classes"
+        )
+    return images
+
+
+def _export(
+    run: Run, net_id: str, folder: Path, images: ImageData, formats: Sequence[str], settings: ExportSettings, promoted: Promoted
+) -> ExportRow:
+    from tinynas.export import export_model
+    from tinynas.export.card import data_facts, write_card
+    from tinynas.model import load_weights
+
+    graph = lower(run.arch(net_id))
+    shape = graph.shape(graph.input)
+    test = images.split("test", *shape)
+    limits = run.budget.limits
+    artifact = export_model(
+        load_weights(graph, run.weights_file(net_id)),
+        calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).images,
+        labels=images.labels,
+        out=folder,
+        evaluation=test,
+        split_name="test",
+        options=_export_options(settings),
+        arena_limit=int(limits["sram_bytes"]) if run.budget.runtime == "tflm" else None,
+        net_id=net_id,
+    )
+    files = {"tflite": str(folder / artifact.file)}
+    if "c" in formats:
+        files["c"] = str(_firmware(folder, artifact, images.labels, test))
+    if folder == run.net_dir(net_id):
+        run.write_artifact(artifact)
+        files["card"] = str(write_card(run, net_id, data=data_facts(images)))
+    else:
+        write_atomic(folder / "export.json", json.dumps(artifact.to_json(), indent=2) + "\n")
+    return ExportRow(net_id, folder, files, artifact.report, promoted.to_json())
+
+
+def _firmware(folder: Path, artifact: Artifact, labels: Sequence[str], split: Split) -> Path:
+    from tinynas.export.firmware import pick_images, write_firmware
+
+    model = (folder / artifact.file).read_bytes()
+    write_firmware(folder / "c", model, labels=labels, images=pick_images(split.images, split.labels))
+    return folder / "c"
+
+
+def _export_untrained(arch: Arch, folder: Path, formats: Sequence[str], settings: ExportSettings) -> ExportRow:
+    import numpy as np
+
+    from tinynas.data import Split
+    from tinynas.export import export_model
+    from tinynas.model import Network
+
+    graph = lower(arch)
+    shape = graph.shape(graph.input)
+    noise = np.random.default_rng(0).integers(0, 256, (64, *shape), dtype=np.uint8)
+    labels = tuple(f"class_{index}" for index in range(arch.classes))
+    artifact = export_model(Network(graph, seed=0).eval(), calibration=noise, labels=labels, out=folder, options=_export_options(settings))
+    artifact = replace(artifact, report={**artifact.report, "weights": "random: for sizes and timing only"})
+    files = {"tflite": str(folder / artifact.file)}
+    if "c" in formats:
+        split = Split(noise[:2], np.arange(2) % arch.classes, ("noise 0", "noise 1"))
+        files["c"] = str(_firmware(folder, artifact, labels, split))
+    write_atomic(folder / "export.json", json.dumps(artifact.to_json(), indent=2) + "\n")
+    return ExportRow(arch.id, folder, files, artifact.report)
+
+
+def _export_options(settings: ExportSettings) -> ExportOptions:
+    from tinynas.export import ExportOptions
+
+    document = {"exporter": settings.exporter, "io": settings.io, "flavour": settings.flavour, "workers": default_workers()}
+    return build(document, ExportOptions, source="export options", overrides=settings.quantization)
+
+
+def evaluate(model: str | Path, data: str, *, split: str = "test", subsets: bool = False, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Accuracy of a .tflite on images, with kernels that equal TFLM's: the document of ``evaluate --json``."""
+    from tinynas.export.evaluate import evaluate as run_file
+    from tinynas.export.evaluate import input_shape
+
+    shape = input_shape(model)
+    images = open_images(data, overrides=overrides)
+    document = run_file(model, images.split(split, *shape), images.labels, workers=default_workers())
+    document = {"model": str(model), "data": images.name, "split": split, **document}
+    if subsets:
+        from tinynas.data.subsets import splits_for, subset_report
+
+        predicted = {name: _predictions(model, images.split(name, *shape)) for name in splits_for(images, split)}
+        document["subsets"] = subset_report(images, predicted)
+    return document
+
+
+def _predictions(model: str | Path, split: Split) -> np.ndarray[Any, np.dtype[np.int64]]:
+    from tinynas.export.evaluate import input_table, read_file, real_outputs
+    from tinynas.export.sandbox import run_tflm
+
+    inspected = read_file(model)
+    measured = run_tflm(inspected, split.images, workers=default_workers(), table=input_table(inspected.facts))
+    outputs = real_outputs(measured.outputs, inspected.facts)
+    positive = 0.5 if inspected.file.ops[-1].kind == "LOGISTIC" else 0.0
+    return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > positive).astype(int)

@@ -8,6 +8,7 @@ import signal
 import sys
 import traceback
 from collections.abc import Sequence
+from importlib import import_module
 from types import FrameType
 from typing import Annotated, Never
 
@@ -43,7 +44,8 @@ def _root(
 
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit code; nothing escapes as a traceback for a user's fault."""
-    from tinynas.cli import data, nets, search, tools  # noqa: F401  they register their commands
+    for commands in ("search", "nets", "data", "tools"):
+        import_module(f"tinynas.cli.{commands}")  # it registers its commands
 
     args = list(sys.argv[1:] if arguments is None else arguments)
     session.arguments, session.json_mode = args, "--json" in args

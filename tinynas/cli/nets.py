@@ -75,6 +75,7 @@ def promote(
     """Train networks of a run in full, measure them once on the test images, and export the int8 file."""
     from tinynas import api
     from tinynas.report.terminal import promote_progress, promoted_table
+    from tinynas.runs import Run
 
     out = console()
     session.continue_command = quote(["tinynas", *session.arguments])
@@ -91,10 +92,10 @@ def promote(
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
         )
-    document = {"run": str(api.Run.open(run).path), "promoted": [row.to_json() for row in rows]}
+    documents = [row.to_json() for row in rows]
     if json_:
-        return emit(document)
-    out.print(promoted_table(document["promoted"]))
+        return emit({"run": str(Run.open(run).path), "promoted": documents})
+    out.print(promoted_table(documents))
     for row in rows:
         out.print(f"files of {row.id}: {row.folder}", soft_wrap=True, markup=False)
         for problem in row.problems:
