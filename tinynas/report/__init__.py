@@ -26,7 +26,7 @@ def write_report(run: Run, *, running: bool | None = None) -> Path:
     return run.report_file
 
 
-def watch_report(run: Run, *, every: float = 5.0, on_write: Callable[[Path], None] | None = None) -> None:
+def watch_report(run: Run, *, every: float = 10.0, on_write: Callable[[Path], None] | None = None) -> None:
     """Write the page anew whenever the run has news, until its search ends or Ctrl-C."""
     from tinynas.report.page import search_is_running, stale
 
