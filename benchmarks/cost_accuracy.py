@@ -330,7 +330,7 @@ def markdown(document: dict[str, Any]) -> str:
         "  structures with 32-bit sizes; it has not been measured on a board by this script.",
         "- The CMSIS-NN scratch is not in this table: the wheel has reference kernels only.",
         "- For stedgeai the SRAM figure is an upper bound, so its error says how loose it is, not how wrong.",
-        "- Models with PAD operators are costed as they are in the file; TinyEngine and ST fold those into the convolutions.",
+        "- ST's published models and TinyEngine's README are one version of each tool; newer ones may need less.",
     ]
     return "\n".join(lines) + "\n"
 
