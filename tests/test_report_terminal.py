@@ -83,9 +83,12 @@ def test_promoted_table_shows_estimated_beside_measured() -> None:
         "flash_bytes": {"estimated": 84000, "measured": 84000},
         "arena_bytes": {"estimated": 43008, "measured": 43024},
     }
-    text = row(shown(terminal.promoted_table([document])), "aaaaaaaaaa")
+    whole = shown(terminal.promoted_table([document]), width=80)
+    assert "…" not in whole
+    text = row(whole, "aaaaaaaaaa")
     assert re.findall(r"([0-9.]+) %", text) == ["86.1", "85.8", "99.1"]
-    assert text.count("82.0 KiB") == 2
+    assert "82.0 KiB (82.0)" in text
+    assert "42.0 KiB (42.0)" in text
 
 
 def test_bars_are_ascii_where_the_terminal_is() -> None:

@@ -147,22 +147,24 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def promoted_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """The rows of ``tinynas promote --json``: float and int8 accuracy, estimated and measured sizes."""
-    table = _table(
-        "network", "float", "int8", "agreement", "flash est.", "measured", "arena est.", "measured ", right=("float", "int8", "agreement")
-    )
-    for column in table.columns[4:]:
-        column.justify = "right"
+    columns = ("float", "int8", "agreement", "flash (estimated)", "arena (estimated)")
+    table = _table("network", *columns, right=columns)
     for row in rows:
         accuracy = row.get("accuracy") or {}
-        flash, arena = row.get("flash_bytes") or {}, row.get("arena_bytes") or {}
         table.add_row(
             Text(str(row["id"]), "bold"),
             percent(accuracy.get("float")),
             percent(accuracy.get("int8")),
             percent(row.get("agreement")),
-            *[amount("flash_bytes", side) for pair in (flash, arena) for side in (pair.get("estimated"), pair.get("measured"))],
+            *[_measured(row.get(key) or {}) for key in ("flash_bytes", "arena_bytes")],
         )
     return table
+
+
+def _measured(pair: Mapping[str, Any]) -> str:
+    measured, estimated = pair.get("measured"), pair.get("estimated")
+    shown = "–" if estimated is None else f"{estimated / 1024:,.1f}"
+    return f"{amount('flash_bytes', measured)} ({shown})"
 
 
 def boards_table(rows: Sequence[Mapping[str, Any]]) -> Table:
