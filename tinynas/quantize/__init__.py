@@ -20,8 +20,23 @@ if TYPE_CHECKING:
     from tinynas.quantize.calibrate import QuantOptions, quantize
     from tinynas.quantize.fake import FakeQuantNetwork
     from tinynas.quantize.floats import FloatGraph, fold, predict
+    from tinynas.quantize.norms import reestimate_norms
+    from tinynas.quantize.qat import QatNetwork, finish_qat, prepare_qat
 
-__all__ = ["FakeQuantNetwork", "FloatGraph", "QuantOptions", "QuantizedGraph", "TensorQuant", "fold", "predict", "quantize"]
+__all__ = [
+    "FakeQuantNetwork",
+    "FloatGraph",
+    "QatNetwork",
+    "QuantOptions",
+    "QuantizedGraph",
+    "TensorQuant",
+    "finish_qat",
+    "fold",
+    "predict",
+    "prepare_qat",
+    "quantize",
+    "reestimate_norms",
+]
 
 _HOMES = {
     "QuantOptions": "calibrate",
@@ -30,6 +45,10 @@ _HOMES = {
     "FloatGraph": "floats",
     "fold": "floats",
     "predict": "floats",
+    "QatNetwork": "qat",
+    "finish_qat": "qat",
+    "prepare_qat": "qat",
+    "reestimate_norms": "norms",
 }
 
 

@@ -52,10 +52,15 @@ def fold(network: Network) -> FloatGraph:
             weight = weight * factor.reshape(-1, *([1] * (weight.ndim - 1)))
             bias = beta + (bias - mean) * factor
             norms[op.name] = (beta.astype(np.float32), np.abs(gamma).astype(np.float32))
-        order = {Conv2D: (0, 2, 3, 1), DepthwiseConv2D: (1, 2, 3, 0), FullyConnected: (0, 1)}[type(op)]
-        weights[op.name] = np.ascontiguousarray(weight.transpose(order), dtype=np.float32)
+        weights[op.name] = tflite_layout(op, weight.astype(np.float32))
         biases[op.name] = bias.astype(np.float32)
     return FloatGraph(network.graph, weights, biases, norms)
+
+
+def tflite_layout(op: Conv2D | DepthwiseConv2D | FullyConnected, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weights from PyTorch's layout to TFLite's: OHWI, 1HWC, OI."""
+    order = {Conv2D: (0, 2, 3, 1), DepthwiseConv2D: (1, 2, 3, 0), FullyConnected: (0, 1)}[type(op)]
+    return np.ascontiguousarray(weights.transpose(order), dtype=np.float32)
 
 
 def torch_layout(op: Conv2D | DepthwiseConv2D | FullyConnected, weights: NDArray[np.generic]) -> NDArray[np.generic]:

@@ -1,0 +1,122 @@
+"""Quantisation-aware training: the network trained on the very grids that go into the file.
+
+::
+
+    module = prepare_qat(network, train_images)     # an nn.Module; forward gives logits, gradients pass the rounding
+    ...train its parameters as usual, at a low learning rate...
+    qgraph = finish_qat(module)                     # export_model(..., qgraph=qgraph) writes its grids unchanged
+
+Batch norm is folded first: its statistics are those of inference, which is what the integers will see. Activation
+grids are calibrated once and stay; weight grids follow the largest weight of a channel.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Op, Pool2D
+from tinynas.quantize.calibrate import QuantOptions, assemble, quantize
+from tinynas.quantize.floats import FloatGraph, activate, fold, linear_part, tflite_layout, torch_layout
+from tinynas.quantize.grid import QuantizedGraph, TensorQuant, largest
+
+if TYPE_CHECKING:
+    from tinynas.model import Network
+
+#: Weight scale of a channel whose weights are all zero.
+_LEAST_SCALE = 1e-12
+
+
+class QatNetwork(nn.Module):
+    """A folded network whose weights and activations lie on their integer grids; gradients pass the rounding unchanged.
+
+    Parameters: ``weights`` and ``biases`` by operator (PyTorch's layout). Takes and gives what
+    :class:`tinynas.model.Network` does: normalised images (B, C, H, W) to logits (B, classes).
+    """
+
+    def __init__(self, floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: QuantOptions) -> None:
+        super().__init__()
+        self.graph, self.tensors, self.options = floats.graph, tensors, options
+        self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
+        for op in floats.graph.ops:
+            if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+                weight = torch.from_numpy(torch_layout(op, floats.weights[op.name]).copy())
+                if weight.ndim == 4:
+                    weight = weight.contiguous(memory_format=torch.channels_last)
+                self.weights[_key(op)] = nn.Parameter(weight)
+                self.biases[_key(op)] = nn.Parameter(torch.from_numpy(floats.biases[op.name].copy()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Logits (B, classes) from normalised images (B, C, H, W)."""
+        graph = self.graph
+        values = {graph.input: x}
+        for index, op in enumerate(graph.ops):
+            values[op.output] = self._on_grid(self._operator(op, [values[t] for t in op.inputs]), op)
+            for tensor in set(op.inputs):
+                if graph.lifetimes[tensor][1] == index and tensor != graph.output:
+                    del values[tensor]
+        return values[graph.output]
+
+    def _operator(self, op: Op, read: list[Tensor]) -> Tensor:
+        match op:
+            case Conv2D() | DepthwiseConv2D() | FullyConnected():
+                return activate(linear_part(op, read[0], self._weight(op), self.biases[_key(op)]), op.act)
+            case Add():
+                return activate(read[0] + read[1], op.act)
+            case Mean():
+                return read[0].mean((2, 3))
+            case Pool2D():
+                return (F.max_pool2d if op.op == "max" else F.avg_pool2d)(read[0], op.kernel, op.stride)
+        assert_never(op)
+
+    def _weight(self, op: Conv2D | DepthwiseConv2D | FullyConnected) -> Tensor:
+        weight, most = self.weights[_key(op)], largest(self.options.bits)
+        with torch.no_grad():
+            axes = tuple(range(1, weight.ndim))
+            reach = weight.abs().amax() if isinstance(op, FullyConnected) else weight.abs().amax(axes)
+            scale = (reach / most).clamp_(min=_LEAST_SCALE)
+        if isinstance(op, FullyConnected):
+            zero = torch.zeros(1, dtype=torch.int32, device=weight.device)
+            return torch.fake_quantize_per_tensor_affine(weight, scale.reshape(1), zero, -most, most)
+        zero = torch.zeros(len(scale), dtype=torch.int32, device=weight.device)
+        return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -most, most)
+
+    def _on_grid(self, values: Tensor, op: Op) -> Tensor:
+        if isinstance(op, Pool2D) and op.op == "max":
+            return values  # is on its input's grid already
+        quant = self.tensors[op.output]
+        return torch.fake_quantize_per_tensor_affine(values, quant.scale, quant.zero_point, -128, 127)
+
+    def floats(self) -> FloatGraph:
+        """The float network under the grids."""
+        weights: dict[str, NDArray[np.float32]] = {}
+        biases: dict[str, NDArray[np.float32]] = {}
+        for op in self.graph.ops:
+            if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+                weights[op.name] = tflite_layout(op, self.weights[_key(op)].detach().cpu().numpy())
+                biases[op.name] = self.biases[_key(op)].detach().cpu().numpy().copy()
+        return FloatGraph(self.graph, weights, biases)
+
+
+def prepare_qat(network: Network | FloatGraph, calibration: NDArray[np.uint8], options: QuantOptions | None = None) -> QatNetwork:
+    """``network`` ready for quantisation-aware training; activation grids from uint8 images (N, H, W, C).
+
+    The network itself is not changed. Raises DataError for images that do not fit.
+    """
+    options = options or QuantOptions()
+    floats = network if isinstance(network, FloatGraph) else fold(network)
+    return QatNetwork(floats, quantize(floats, calibration, options).tensors, options.model_copy(update={"weights": "max"}))
+
+
+def finish_qat(module: QatNetwork) -> QuantizedGraph:
+    """The integer network that ``module`` was trained as: its activation grids unchanged, its weights rounded."""
+    return assemble(module.floats(), module.tensors, module.options)
+
+
+def _key(op: Op) -> str:
+    return op.name.replace(".", "_")
