@@ -195,6 +195,10 @@ def test_training_reads_both_sources() -> None:
     assert info.val == (0.55, 0.65, 0.6)
     assert info.best == 1
     assert info.proxy == ((1, 0.5), (3, 0.58))
+    with_images = figures.training_info(
+        csv.replace("\n", ",1000\n").replace("accuracy,1000", "accuracy,images"), [trial(0, 0.5, 10, epochs=4, images=2000)]
+    )
+    assert with_images.proxy == ((2.0, 0.5),)
     short = figures.training_info(None, history)
     assert short.val == ()
     assert figures.draw(short)["data"][0]["x"] == [1, 3]

@@ -466,7 +466,7 @@ class TrainingInfo:
     best: int | None
     """Index of the epoch that was kept."""
     proxy: tuple[tuple[float, float], ...]
-    """(epochs, validation accuracy) at the search's rungs."""
+    """(epochs, validation accuracy) at the search's rungs; in epochs of the full training where there was one."""
 
 
 def training_info(history_csv: str | None, history: Sequence[Trial] = (), best_epoch: int | None = None) -> TrainingInfo:
@@ -477,7 +477,10 @@ def training_info(history_csv: str | None, history: Sequence[Trial] = (), best_e
         return tuple(float(row[name]) for row in rows if row.get(name) not in (None, ""))
 
     epochs = column("epoch")
-    proxy = {t.epochs: t.accuracy for t in history if t.accuracy is not None and t.state != "duplicate"}
+    # An epoch of the search may be a share of the images: counted in images, both curves have one axis.
+    per_epoch = (column("images") or (0.0,))[0]
+    shown = [t for t in history if t.accuracy is not None and t.state != "duplicate"]
+    proxy = {(t.images / per_epoch if per_epoch and t.images else t.epochs): t.accuracy or 0.0 for t in shown}
     return TrainingInfo(
         epochs=epochs,
         loss=column("loss"),
