@@ -27,11 +27,12 @@ from tinynas.config import load
 from tinynas.cost import estimate
 from tinynas.data import open_data
 from tinynas.graph import lower
-from tinynas.runs import append_line, read_lines
+from tinynas.runs import append_line, read_lines, write_atomic
 from tinynas.search.feasible import Feasible, as_genotype, strata, stratified
 from tinynas.search.settings import SearchSettings
 from tinynas.search.training import Trainings
 from tinynas.space import Space
+from tinynas.train import Recipe
 
 HERE = Path(__file__).parent
 EPOCH_IMAGES = 2000
@@ -49,6 +50,14 @@ def networks(space: Space, classes: int, count: int) -> list[tuple[int, ...]]:
     spread = stratified(macs, strata(macs, 8), rng)
     chosen = dict.fromkeys([*range(count // 2), *spread][: count + count])
     return [as_genotype(pool.genotypes[i]) for i in list(chosen)[:count]]
+
+
+def table_recipe(path: Path) -> Recipe:
+    """The search's recipe at the time the table was begun: a table is of one recipe, whatever becomes the default."""
+    if not path.exists():
+        recipe = SearchSettings().recipe.model_copy(update={"epochs": LEVELS[-1], "epoch_images": EPOCH_IMAGES})
+        write_atomic(path, recipe.model_dump_json(indent=1) + "\n")
+    return Recipe.model_validate_json(path.read_text())
 
 
 def main() -> None:
@@ -70,10 +79,10 @@ def main() -> None:
     classes = len(data.labels)
     chosen = networks(space, classes, options.networks)
     table = options.out / f"search_table_{options.name}.jsonl"
+    recipe = table_recipe(options.out / f"search_table_{options.name}.recipe.json")
     done = {(row["id"], row["seed"]): len(row["accuracy"]) for row in read_lines(table)}
     for level in LEVELS[: options.levels]:
         for seed, share in SEEDS:
-            recipe = SearchSettings().recipe.model_copy(update={"epochs": LEVELS[-1], "epoch_images": EPOCH_IMAGES})
             trainings = Trainings(data, recipe, seed, options.state / options.name / str(seed))
             for index, genotype in enumerate(chosen):
                 arch = space.decode(genotype, classes)

@@ -1,4 +1,4 @@
-"""Pareto fronts and hypervolumes of plain numbers; no dependency.
+"""Pareto fronts and hypervolumes of plain numbers.
 
 A point is a sequence of floats; ``maximize`` says for each coordinate which way is better. Points with a
 coordinate that is not finite are never on a front and cover no volume.
@@ -40,17 +40,23 @@ def front(points: Sequence[Point], maximize: Sequence[bool]) -> list[int]:
 
 def ranks(points: Sequence[Point], maximize: Sequence[bool]) -> list[int]:
     """Front number of every point: 0 on the front, 1 on the front of what is left, and so on; -1 where not finite."""
+    import numpy as np
+
     result = [-1] * len(points)
     left = _finite(points)
+    if not left:
+        return result
+    losses = np.array([_losses(points[i], maximize) for i in left])
+    no_worse = np.asarray((losses[:, None, :] <= losses[None, :, :]).all(axis=2))
+    # beats[i, j]: the i-th dominates the j-th (no worse anywhere, and not the other way round).
+    beats = no_worse & ~no_worse.T
+    alive = np.ones(len(left), dtype=np.bool_)
     rank = 0
-    while left:
-        losses = [_losses(points[i], maximize) for i in left]
-        down = [False] * len(maximize)
-        layer = [i for i, own in zip(left, losses, strict=True) if not any(dominates(other, own, down) for other in losses)]
-        for index in layer:
-            result[index] = rank
-        chosen = set(layer)
-        left = [i for i in left if i not in chosen]
+    while alive.any():
+        layer = alive & ~beats[alive].any(axis=0)
+        for index in np.flatnonzero(layer):
+            result[left[index]] = rank
+        alive &= ~layer
         rank += 1
     return result
 

@@ -1,4 +1,4 @@
-"""Who proposes the next network: the uniform baseline, a spread start, TPE inside the feasible set, mutations of the front.
+"""Who proposes the next network: the uniform baseline, a spread start, then a linear model, TPE and mutations in turn.
 
 Every proposal draws from a generator of its own, seeded by (seed, proposal number): a resumed search and one that
 ran through propose alike, and no generator's state has to be saved.
@@ -23,6 +23,16 @@ from tinynas.space import Genotype
 
 #: Mutations change this many genes: one mostly, sometimes more, so that no net is a dead end.
 MUTATION_SIZES = (1, 1, 1, 2, 2, 3)
+#: Who proposes, in turn, once something is known.
+TURNS = ("model", "mutation", "model", "tpe", "model", "pool")
+#: Networks that must be trained before anything is modelled.
+MODELLED = 8
+#: Networks that the model chooses among.
+CANDIDATES = 1500
+#: Mutations of each network of the front among them.
+CHILDREN = 32
+#: Candidate strengths of the model's prior, in units of one standardised feature.
+RIDGES = (3.0, 10.0, 30.0, 100.0)
 #: TPE sees at most this many networks (its time grows with their number).
 TPE_MEMORY = 300
 
@@ -59,25 +69,25 @@ class Proposer:
         started = len(genotypes)
         if started < self.baseline + self.start:
             uniform = started % 2 == 0 if min(self.baseline, self.start) * 2 > started else self.baseline > self.start
-            found = self._uniform(rng, taken) if uniform else self._spread(started // 2, taken)
-            if found is not None:
-                return Proposal(found, "baseline" if uniform else "start")
+            first = self._uniform(rng, taken) if uniform else self._spread(started // 2, taken)
+            if first is not None:
+                return Proposal(first, "baseline" if uniform else "start")
         trained = [net for net in nets if net.results and not net.failed]
-        # Every third new network is TPE's, the rest are mutations of what the bands hold best, with a little fresh blood.
-        turn = number % 6
-        if turn == 5 or len(trained) < 4:
-            found = self._spread(started, taken)
-            if found is not None:
-                return Proposal(found, "pool")
-        if turn in (1, 4) and len(trained) >= 4:
-            return Proposal(self._tpe(rng, trained, genotypes, infeasible, number), "tpe")
-        mutation = self._mutate(rng, trained, genotypes, taken)
-        if mutation is not None:
-            return mutation
-        found = self._spread(started, taken) or self._uniform(rng, taken)
+        turn = TURNS[number % len(TURNS)] if len(trained) >= MODELLED else "pool"
+        found: Proposal | None = None
+        if turn == "tpe":
+            return Proposal(self._tpe(rng, trained, genotypes, infeasible), "tpe")
+        if turn == "model":
+            found = self._modelled(rng, trained, genotypes, taken, number)
+        elif turn == "mutation":
+            found = self._mutate(rng, trained, genotypes, taken)
         if found is not None:
-            return Proposal(found, "pool")
-        return Proposal(as_genotype(self.feasible.draw(1, rng)[0]), "uniform")
+            return found
+        fresh = self._spread(started, taken) or self._uniform(rng, taken)
+        if fresh is not None:
+            return Proposal(fresh, "pool")
+        mutation = self._mutate(rng, trained, genotypes, taken)
+        return mutation or Proposal(as_genotype(self.feasible.draw(1, rng)[0]), "uniform")
 
     def repair(self, genotype: Genotype, taken: set[Genotype]) -> Genotype | None:
         """The nearest network that fits and is new, or None."""
@@ -133,6 +143,61 @@ class Proposer:
                     return Proposal(as_genotype(child), "mutation", parent.id)
         return None
 
+    def _modelled(
+        self, rng: np.random.Generator, trained: Sequence[Net], genotypes: Mapping[str, Genotype], taken: set[Genotype], number: int
+    ) -> Proposal | None:
+        """The candidate that a linear model, drawn from its posterior, expects farthest above the front at its cost.
+
+        Candidates are networks of the pool and mutations of the front, in one cost band (the bands take turns).
+        """
+        candidates, parents = self._candidates(rng, trained, genotypes, taken, number)
+        if not len(candidates):
+            return None
+        known = np.array([genotypes[net.id] for net in trained])
+        costs, known_costs = self.feasible.costs(candidates), self.feasible.costs(known)
+        model = _Linear(self._features(known, known_costs), np.array(self.levelled(trained)))
+        weights = model.draw(rng)
+        predicted = model.predict(self._features(candidates, costs), weights)
+        # The front as the same draw sees it: the best score at or below each cost.
+        order = np.argsort(known_costs[self.cost])
+        best = np.maximum.accumulate(model.predict(self._features(known, known_costs), weights)[order])
+        place = np.searchsorted(known_costs[self.cost][order], costs[self.cost], side="right")
+        above = predicted - np.where(place > 0, best[np.maximum(place - 1, 0)], -np.inf)
+        chosen = int(np.argmax(np.where(np.isfinite(above), above, predicted + 1e3)))
+        return Proposal(as_genotype(candidates[chosen]), "model", parents[chosen])
+
+    def _candidates(
+        self, rng: np.random.Generator, trained: Sequence[Net], genotypes: Mapping[str, Genotype], taken: set[Genotype], number: int
+    ) -> tuple[NDArray[np.int64], list[str | None]]:
+        rows = self._bands[-1 - (number // len(TURNS) * 3 + number) % len(self._bands)]
+        rows = rows[:CANDIDATES] if len(rows) <= CANDIDATES else rng.choice(rows, CANDIDATES, replace=False)
+        pool = [self.pool.genotypes[i] for i in rows if as_genotype(self.pool.genotypes[i]) not in taken]
+        parents: list[str | None] = [None] * len(pool)
+        low, high = self.pool.costs[self.cost][rows].min(), self.pool.costs[self.cost][rows].max()
+        chosen = self.parents(trained)
+        if chosen:
+            mutated = np.repeat(np.array([genotypes[parent.id] for parent in chosen]), CHILDREN, axis=0)
+            acting = np.array(self.feasible.acting)
+            # The first few genes of a random order are drawn anew.
+            order = np.argsort(rng.random((len(mutated), len(acting))), axis=1)
+            for row, places, count in zip(mutated, order, rng.choice(MUTATION_SIZES, len(mutated)), strict=True):
+                genes = acting[places[:count]]
+                row[genes] = rng.integers(self.feasible.sizes[genes])
+            mutated = self.feasible.canonical(self.feasible.inside(mutated))
+            costs = self.feasible.costs(mutated)
+            keep = self.feasible.fits(costs) & (costs[self.cost] >= low) & (costs[self.cost] <= high)
+            for index in np.flatnonzero(keep):
+                if as_genotype(mutated[index]) not in taken:
+                    pool.append(mutated[index])
+                    parents.append(chosen[index // CHILDREN].id)
+        return np.array(pool, dtype=np.int64).reshape(-1, len(self.feasible.sizes)), parents
+
+    def _features(self, genotypes: NDArray[np.int64], costs: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
+        """(N, features): each gene's index as a share of its range, and the logarithms of what the network costs."""
+        genes = genotypes[:, list(self.feasible.acting)] / np.maximum(1, self.feasible.sizes[list(self.feasible.acting)] - 1)
+        logs = [np.log(np.maximum(costs[name], 1.0)) for name in ("macs", "params", "sram_bytes")]
+        return np.concatenate([genes, np.stack([*logs, logs[0] ** 2], axis=1)], axis=1)
+
     def parents(self, trained: Sequence[Net]) -> list[Net]:
         """The best network of each place on the front of what is comparable: levelled scores against cost, two fronts deep."""
         if not trained:
@@ -163,9 +228,9 @@ class Proposer:
         trained: Sequence[Net],
         genotypes: Mapping[str, Genotype],
         infeasible: Sequence[tuple[Genotype, float]],
-        number: int,
     ) -> Genotype:
         # An in-memory study, because Optuna's finished trials are immutable while what is known of a network grows.
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
         sampler = tpe_sampler(seed=int(rng.integers(2**31)), multivariate=True, startup=0)
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
         levelled = dict(zip((net.id for net in trained), self.levelled(trained), strict=True))
@@ -188,6 +253,39 @@ class Proposer:
     def _params(self, genotype: Genotype) -> dict[str, int]:
         genes = self.feasible.space.genes
         return {gene.name: int(index) for gene, index in zip(genes, genotype, strict=True) if gene.name in self.distributions}
+
+
+class _Linear:
+    """Bayesian ridge regression on standardised features; the last four (logarithms of costs) are hardly shrunk."""
+
+    def __init__(self, features: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
+        self.mean, self.scale = features.mean(axis=0), features.std(axis=0) + 1e-9
+        self.offset = float(scores.mean())
+        x, y = self._standard(features), scores - self.offset
+        free = np.ones(x.shape[1])
+        free[-4:] = 0.1
+        best = np.inf
+        for ridge in RIDGES:
+            inverse = np.linalg.inv(x.T @ x + ridge * np.diag(free))
+            hat = np.einsum("ij,jk,ik->i", x, inverse, x)
+            residual = y - x @ (inverse @ x.T @ y)
+            # Leave-one-out error, in closed form.
+            error = float(np.mean((residual / np.maximum(1e-3, 1.0 - hat)) ** 2))
+            if error < best:
+                best, self.weights, self.covariance = error, inverse @ x.T @ y, inverse
+        self.noise = best
+
+    def _standard(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
+        return np.asarray((features - self.mean) / self.scale)
+
+    def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
+        """Weights from the posterior."""
+        root = np.linalg.cholesky(self.covariance * self.noise + 1e-12 * np.eye(len(self.weights)))
+        return np.asarray(self.weights + root @ rng.standard_normal(len(self.weights)))
+
+    def predict(self, features: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scores (N,)."""
+        return np.asarray(self._standard(features) @ weights + self.offset)
 
 
 def tpe_sampler(seed: int, *, multivariate: bool, startup: int = 10) -> optuna.samplers.BaseSampler:
