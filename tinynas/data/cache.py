@@ -47,30 +47,49 @@ def write_error(path: Path, error: OSError) -> DataError:
     )
 
 
+class Writer:
+    """Writes to a file on its way to ``path``; what goes wrong with the disk is a DataError."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append ``data``."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            raise write_error(self._path, error) from None
+
+
 @contextlib.contextmanager
-def replacing(path: Path) -> Iterator[IO[bytes]]:
+def replacing(path: Path) -> Iterator[Writer]:
     """A temporary file that becomes ``path`` when the block ends well, and vanishes when it does not.
 
-    Raises DataError where the disk is full or the folder is not writable.
+    Raises DataError where the disk is full or the folder is not writable; what the block raises passes through.
     """
-    temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        temporary = Path(name)
-        with os.fdopen(handle, "wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.chmod(0o644)
-        temporary.replace(path)
-        temporary = None
     except OSError as error:
         raise write_error(path, error) from None
+    temporary = Path(name)
+    file = os.fdopen(handle, "wb")
+    try:
+        yield Writer(file, path)
+        try:
+            file.flush()
+            os.fsync(handle)
+            file.close()
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except OSError as error:
+            raise write_error(path, error) from None
     finally:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
+        with contextlib.suppress(OSError):
+            file.close()
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # gone already where all went well
 
 
 @contextlib.contextmanager
