@@ -57,17 +57,14 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except TinynasError as error:
         return report_error(error)
     except click.exceptions.Exit as done:
-        return done.exit_code
+        return _interrupted() if done.exit_code == 130 else done.exit_code  # typer turns Ctrl-C into Exit(130)
     except click.UsageError as error:
         place = f"tinynas {error.ctx.info_name}" if error.ctx and error.ctx.info_name != "tinynas" else "tinynas"
         return report_error(UserError(f"{place}: {error.format_message()}", f"see: {place} --help"))
     except click.ClickException as error:
         return report_error(UserError(error.format_message()))
     except (KeyboardInterrupt, click.Abort):
-        sys.stderr.write("\ninterrupted; nothing finished is lost\n")
-        if session.continue_command:
-            sys.stderr.write(f"continue with: {session.continue_command}\n")
-        return 130
+        return _interrupted()
     except BrokenPipeError:
         # The reader (head, less) has gone: that is no fault. Keep Python from flushing into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -85,6 +82,13 @@ def run(arguments: Sequence[str] | None = None) -> int:
         place = f"{os.path.basename(where.filename)}:{where.lineno}"  # noqa: PTH119
         hint = "run again with TINYNAS_DEBUG=1 and report what it prints"
         return report_error(InternalError(f"{type(error).__name__} at {place}: {error}", hint))
+
+
+def _interrupted() -> int:
+    sys.stderr.write("\ninterrupted; nothing finished is lost\n")
+    if session.continue_command:
+        sys.stderr.write(f"continue with: {session.continue_command}\n")
+    return 130
 
 
 def _terminate_like_ctrl_c() -> None:

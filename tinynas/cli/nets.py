@@ -42,6 +42,7 @@ def estimate(
     if limits is not None and not limits.fits(cost) and not net.endswith(".tflite"):
         from tinynas.cost.explain import explain
 
+        limits = limits.model_copy(update={"runtime": cost.runtime})
         explanation = explain(api.load_net(net), limits)
         document["explanation"] = explanation.to_json()
     if json_:
