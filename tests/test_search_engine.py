@@ -25,7 +25,7 @@ from tinynas.config import n_bytes
 from tinynas.errors import BudgetError, RunError, UserError
 from tinynas.records import Trial
 from tinynas.runs import Run, append_line
-from tinynas.search import SearchEvent, SearchSettings, engine, search, worker
+from tinynas.search import SearchEvent, SearchSettings, engine, proposals, search, worker
 from tinynas.search.engine import Worker, open_session
 from tinynas.search.study import Study
 from tinynas.space import Space
@@ -136,8 +136,9 @@ def test_equal_seeds_write_equal_bytes(prepared: Callable[..., PreparedSearch]) 
     assert other.run.trials_file.read_bytes() != a
 
 
-def test_what_does_not_fit_is_recorded_and_costs_nothing(prepared: Callable[..., PreparedSearch]) -> None:
-    one = prepared(trials=24, seed=1, limits=budget(macs=16_000), rungs=[1])
+def test_what_does_not_fit_is_recorded_and_costs_nothing(prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(proposals, "TURNS", ("tpe",))
+    one = prepared(trials=20, seed=1, limits=budget(macs=16_000), rungs=[1])
     result = one.go()
     refused = [t for t in one.run.trials() if t.state == "infeasible"]
     assert refused, "TPE proposes outside the feasible set under so tight a limit"

@@ -133,7 +133,7 @@ class Proposer:
             rows = []
             for _ in range(8):
                 row = np.array(genotypes[parent.id])
-                for gene in rng.choice(self.feasible.acting, size=int(rng.choice(MUTATION_SIZES)), replace=False):
+                for gene in rng.permutation(self.feasible.acting)[: int(rng.choice(MUTATION_SIZES))]:
                     row[gene] = int(rng.integers(self.feasible.sizes[gene]))
                 rows.append(row)
             children = self.feasible.canonical(self.feasible.inside(np.array(rows)))
@@ -175,7 +175,7 @@ class Proposer:
         parents: list[str | None] = [None] * len(pool)
         low, high = self.pool.costs[self.cost][rows].min(), self.pool.costs[self.cost][rows].max()
         chosen = self.parents(trained)
-        if chosen:
+        if chosen and self.feasible.acting:
             mutated = np.repeat(np.array([genotypes[parent.id] for parent in chosen]), CHILDREN, axis=0)
             acting = np.array(self.feasible.acting)
             # The first few genes of a random order are drawn anew.
