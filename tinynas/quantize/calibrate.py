@@ -31,7 +31,7 @@ CORRECTION_IMAGES = 128
 class QuantOptions(Config):
     """How a float network is put on integer grids. The defaults follow from results/benchmarks/int8_choices."""
 
-    calibration: Method = "minmax"
+    calibration: Method = "mse"
     """Range of an activation: all values seen; all but the outermost; or the range of least squared error."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     """With ``percentile``: share of values inside, in percent."""
@@ -39,11 +39,11 @@ class QuantOptions(Config):
     """Scale of an output channel's weights: the largest weight, or the scale of least squared error."""
     equalize: bool = False
     """Balance the channels of linear bottlenecks before quantising (cross-layer equalisation)."""
-    bias_correction: bool = False
+    bias_correction: bool = True
     """Take the mean error that quantisation makes in a channel out of its bias."""
     bits: Annotated[int, Field(ge=2, le=8)] = 8
     """Bits of a weight."""
-    images: Annotated[int, Field(ge=1)] = 512
+    images: Annotated[int, Field(ge=1)] = 256
     """Calibration images used, the first of those given."""
 
 

@@ -33,14 +33,16 @@ def equalize(floats: FloatGraph, images: NDArray[np.uint8], *, strength: float =
     if not groups:
         return floats
     reach = _reach(floats, images)
+    clipped = {op.output for op in graph.ops if getattr(op, "act", "none") == "relu6"}
     weights = {name: value.astype(np.float64) for name, value in floats.weights.items()}
     biases = {name: value.astype(np.float64) for name, value in floats.biases.items()}
     for group in groups:
         largest = np.max([reach[t] for t in group], axis=0)
         if largest.max() <= 0:
             continue
-        # Down by at most 1: a ReLU6 channel never gets past 6.
         factor = np.maximum(largest / largest.max(), 1.0 / MAX_FACTOR) ** strength
+        for tensor in group & clipped:
+            factor = np.maximum(factor, reach[tensor] / 6.0)  # scaled up, it must stay below its clip
         for op in graph.ops:
             if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
                 if op.output in group:

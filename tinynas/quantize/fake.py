@@ -186,4 +186,4 @@ class FakeQuantNetwork(nn.Module):
     def real(self, integers: Tensor) -> Tensor:
         """Logits of the output's integers."""
         quant = self.qgraph.tensors[self.qgraph.graph.output]
-        return (integers - quant.zero_point) * quant.scale
+        return (integers.to(torch.float32) - quant.zero_point) * quant.scale
