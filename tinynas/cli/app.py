@@ -10,9 +10,8 @@ import traceback
 from collections.abc import Sequence
 from importlib import import_module
 from types import FrameType
-from typing import Annotated, Never
+from typing import Annotated, Any, Never, cast
 
-import click
 import typer
 
 from tinynas import __version__
@@ -42,10 +41,15 @@ def _root(
     """Find a network that truly fits your microcontroller, train it, and export the int8 file."""
 
 
+def register() -> None:
+    """Load the modules that add their commands to :data:`app`."""
+    for commands in ("search", "nets", "data", "tools"):
+        import_module(f"tinynas.cli.{commands}")
+
+
 def run(arguments: Sequence[str] | None = None) -> int:
     """Run one command line and return the exit code; nothing escapes as a traceback for a user's fault."""
-    for commands in ("search", "nets", "data", "tools"):
-        import_module(f"tinynas.cli.{commands}")  # it registers its commands
+    register()
 
     args = list(sys.argv[1:] if arguments is None else arguments)
     session.arguments, session.json_mode = args, "--json" in args
@@ -56,15 +60,12 @@ def run(arguments: Sequence[str] | None = None) -> int:
         return outcome if isinstance(outcome, int) else 0
     except TinynasError as error:
         return report_error(error)
-    except click.exceptions.Exit as done:
+    except typer.Exit as done:
         return _interrupted() if done.exit_code == 130 else done.exit_code  # typer turns Ctrl-C into Exit(130)
-    except click.UsageError as error:
-        place = f"tinynas {error.ctx.info_name}" if error.ctx and error.ctx.info_name != "tinynas" else "tinynas"
-        return report_error(UserError(f"{place}: {error.format_message()}", f"see: {place} --help"))
-    except click.ClickException as error:
-        return report_error(UserError(error.format_message()))
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, typer.Abort):
         return _interrupted()
+    except _CLICK_ERROR as error:
+        return report_error(_usage_error(error))
     except BrokenPipeError:
         # The reader (head, less) has gone: that is no fault. Keep Python from flushing into it at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -82,6 +83,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
         place = f"{os.path.basename(where.filename)}:{where.lineno}"  # noqa: PTH119
         hint = "run again with TINYNAS_DEBUG=1 and report what it prints"
         return report_error(InternalError(f"{type(error).__name__} at {place}: {error}", hint))
+
+
+#: click's base exceptions, whether typer brings its own click (0.29) or uses the installed one.
+_USAGE_ERROR, _CLICK_ERROR = cast("tuple[type[Exception], type[Exception]]", typer.BadParameter.__mro__[1:3])
+
+
+def _usage_error(error: Any) -> UserError:
+    message = error.format_message()
+    if not isinstance(error, _USAGE_ERROR):
+        return UserError(message)
+    context = getattr(error, "ctx", None)
+    place = f"tinynas {context.info_name}" if context is not None and context.parent is not None else "tinynas"
+    return UserError(f"{place}: {message}", f"see: {place} --help")
 
 
 def _interrupted() -> int:

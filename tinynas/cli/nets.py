@@ -93,17 +93,22 @@ def promote(
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
         )
+    from tinynas.report import write_report
+
+    opened = Run.open(run)
+    page = write_report(opened)
     documents = [row.to_json() for row in rows]
     if json_:
-        return emit({"run": str(Run.open(run).path), "promoted": documents})
+        return emit({"run": str(opened.path), "promoted": documents, "report": str(page)})
     out.print(promoted_table(documents))
     for row in rows:
         out.print(f"files of {row.id}: {row.folder}", soft_wrap=True, markup=False)
         for problem in row.problems:
             out.print(f"NOT GOOD: {problem}", style="bold red", soft_wrap=True, markup=False)
+    out.print(f"picture: {page}", soft_wrap=True, markup=False)
     if any(row.problems for row in rows):
         raise typer.Exit(1)
-    return next_step(f"tinynas report {run}")
+    return next_step(f"tinynas export {opened.path} {rows[0].id} --out deploy") if rows else None
 
 
 def _promote_facts(event: Any) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import typer
 from tinynas.cli.app import app
 from tinynas.cli.common import BudgetOption, DataOption, JsonOption, SeedOption, SetOption, console, emit, next_step, quote, session
 from tinynas.config import parse_duration, shipped
+from tinynas.errors import UserError
 
 if TYPE_CHECKING:
     from tinynas.api import PreparedSearch
@@ -27,8 +28,8 @@ def _duration(text: str | None) -> float | None:
         return None
     try:
         return parse_duration(text)
-    except Exception as error:
-        raise typer.BadParameter(f"{text!r} {error}", param_hint="--timeout") from None
+    except ValueError as error:
+        raise UserError(f"--timeout {text!r} {error}") from None
 
 
 @app.command()
