@@ -287,8 +287,8 @@ def promote(
 ) -> list[ExportRow]:
     """Train networks of ``run`` in full, read the test images once, export and check the int8 files.
 
-    ``data`` defaults to the run's; ``overrides`` are settings of :class:`tinynas.train.Recipe`, or data options
-    (``data.val_share=0.1``). Raises UserError subclasses with the remedy.
+    ``data`` defaults to the run's; ``overrides`` are settings of :class:`tinynas.train.Recipe` (``recipe.lr=0.005``), or
+    data options (``data.val_share=0.1``). Raises UserError subclasses with the remedy.
     """
     from tinynas.promote import promote as train_in_full
     from tinynas.train import Recipe
@@ -301,7 +301,8 @@ def promote(
     base = Recipe.full(**given)
     if qat:
         base = Recipe.full(**given, qat_epochs=max(1, base.epochs // 6))
-    recipe = build(base.model_dump(mode="json"), Recipe, source="recipe", overrides=routed[""])
+    changes = [text.removeprefix("recipe.") for text in routed[""]]
+    recipe = build(base.model_dump(mode="json"), Recipe, source="recipe", overrides=changes)
     images = _run_images(opened, data, routed["data"])
     net_ids = list(dict.fromkeys(opened.resolve_id(text) for text in ids))
     rows = []
