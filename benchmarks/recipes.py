@@ -67,9 +67,33 @@ def network(name: str, classes: int) -> Arch:
 
 
 #: Changed one at a time against the row before it that was better; the questions are the order they were asked in.
-PROBE = {"epochs": 8, "batch_size": 64, "warmup_epochs": 1, "ema": 0.5, "loss": "ce", "weight_decay": 0.05, "lr": 0.01}
-LONG = {"epochs": 60, "warmup_epochs": 3, "loss": "ce"}
-STUDY: tuple[Row, ...] = (Row("long", "how far does a middling network come?", "64/0.5/122221/3/4", LONG, final=True),)
+PROBE: dict[str, Any] = {"epochs": 16, "warmup_epochs": 1, "ema": 1.0, "loss": "ce", "lr": 0.01}
+LONG: dict[str, Any] = {"epochs": 60, "warmup_epochs": 3, "ema": 2.0, "loss": "ce", "lr": 0.01}
+STRONGER = {"kind": "light", "light": {"zoom": 0.3, "shift": 0.12}}
+DIMMER = {"kind": "light", "light": {"brightness": 0.08, "contrast": 0.1}}
+
+
+def probe(name: str, question: str, **changes: Any) -> Row:
+    """A short training of the smallest network, one setting changed."""
+    return Row(name, question, "mcunet-tiny2", {**PROBE, **changes})
+
+
+STUDY: tuple[Row, ...] = (
+    probe("probe", "the row the others are compared with"),
+    probe("sce", "SCE, the Wake Vision entry's weights", loss="sce", sce_alpha=1.0, sce_beta=0.1),
+    probe("rate 0.005", "a lower rate", lr=0.005),
+    probe("rate 0.02", "a higher rate", lr=0.02),
+    probe("norms averaged", "batch norm statistics averaged like weights, not measured", bn_images=0),
+    probe("stronger affine", "zoom 30 %, shift 12 %", augment=STRONGER),
+    probe("weaker light", "brightness 8 %, contrast 10 %", augment=DIMMER),
+    probe("smoothing", "label smoothing 0.1", label_smoothing=0.1),
+    probe("sce reversed", "SCE, the paper's weights for CIFAR-10", loss="sce", sce_alpha=0.1, sce_beta=1.0),
+    probe("long average", "averaging horizon of 3 epochs", ema=3.0),
+    probe("sgd", "SGD", optimizer="sgd", lr=0.1, weight_decay=5e-4),
+    probe("batch 128", "batches of 128", batch_size=128),
+    probe("batch 32", "batches of 32", batch_size=32),
+    Row("long", "how far does a middling network come?", "64/0.5/122221/3/4", LONG, final=True),
+)
 
 
 def train(row: Row, data_path: str, seed: int, threads: int) -> dict[str, Any]:
@@ -87,7 +111,7 @@ def train(row: Row, data_path: str, seed: int, threads: int) -> dict[str, Any]:
     report: dict[str, Any] = {
         "row": row.name,
         "net": row.net,
-        "data": data.name,
+        "data": Path(data.name).name,
         "seed": seed,
         "recipe": row.recipe,
         "macs": cost.macs,

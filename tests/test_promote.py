@@ -25,9 +25,11 @@ from tinynas.errors import RunError
 from tinynas.graph import lower
 from tinynas.model import load_weights, read_tensors
 from tinynas.promote import PromoteEvent, best_epoch, confusion, promote
+from tinynas.quantize.qat import QatNetwork
 from tinynas.runs import Run
 from tinynas.space import Space
 from tinynas.train import EpochMetrics, Recipe, evaluate
+from tinynas.train.quantised import load_trained
 
 SIDE = 12
 NET = Arch(
@@ -201,6 +203,16 @@ def test_best_epoch_breaks_ties_by_loss_and_respects_quantised_epochs() -> None:
     history = [metrics(1, 0.9, 0.5), metrics(2, 0.9, 0.4), metrics(3, 0.9, 0.4), metrics(4, 0.8, 0.3)]
     assert best_epoch(history, Recipe(epochs=4)).epoch == 2
     assert best_epoch(history, Recipe(epochs=4, qat_epochs=1)).epoch == 4
+
+
+def test_quantised_promotion_stores_its_grids(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    events, data = go(run, recipe=RECIPE.model_copy(update={"qat_epochs": 2}))
+    promoted = events[-1].promoted
+    assert promoted is not None and promoted.qat and promoted.best_epoch > 3
+    trained = load_trained(lower(NET), run.weights_file(NET.id))
+    assert isinstance(trained, QatNetwork)
+    assert evaluate(trained, data.split("test", SIDE, SIDE, 3)).accuracy == promoted.test_accuracy
 
 
 def test_confusion_counts_true_rows_and_predicted_columns() -> None:

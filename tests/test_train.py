@@ -20,8 +20,11 @@ from tinynas.data import Split
 from tinynas.data.augment import Augment, LightAugment
 from tinynas.errors import ConfigError, DataError, RunError
 from tinynas.graph import Conv2D, Graph, lower
-from tinynas.model import inherit, normalise
-from tinynas.train import Diverged, EpochMetrics, Recipe, Trainer, make_loss, symmetric_cross_entropy
+from tinynas.model import Network, inherit, normalise
+from tinynas.quantize import FakeQuantNetwork
+from tinynas.quantize.qat import QatNetwork, finish_qat
+from tinynas.train import Diverged, EpochMetrics, Recipe, Trainer, evaluate, make_loss, symmetric_cross_entropy
+from tinynas.train.quantised import load_trained, save_trained
 
 ARCH = Arch(
     height=12,
@@ -265,6 +268,62 @@ def test_threads_are_given_back() -> None:
     assert torch.get_num_threads() == before
 
 
+# quantisation in the loop ----------------------------------------------------------------------------
+
+
+def test_last_epochs_train_on_the_grids_that_go_into_the_file() -> None:
+    t = trainer(epochs=6, qat_epochs=2)
+    t.run(until_epoch=4)
+    assert isinstance(t.trained, Network)
+    before = t.evaluate(VAL).accuracy
+    t.run()
+    trained = t.trained
+    assert isinstance(trained, QatNetwork) and [m.epoch for m in t.history] == [1, 2, 3, 4, 5, 6]
+    assert t.history[-1].val_accuracy > before - 0.03
+    qgraph = finish_qat(trained)
+    assert qgraph.tensors == trained.tensors
+    integers = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(VAL.images))).argmax(1).numpy()
+    agreement = (integers == t.evaluate(VAL).logits.argmax(1)).mean()
+    assert agreement > 0.98, "what was trained is what the integers compute"
+
+
+def test_quantised_epochs_have_their_own_rate() -> None:
+    t = trainer(epochs=10, qat_epochs=4, warmup_epochs=1, lr=1.0, qat_lr=0.01)
+    steps = t.steps_per_epoch
+    assert t.learning_rate(6 * steps - 1) < 0.02, "the float cosine ends before"
+    assert t.learning_rate(6 * steps) == 0.01 and t.learning_rate(8 * steps) == pytest.approx(0.005)
+
+
+@pytest.mark.parametrize("stop", [3, 5])
+def test_quantised_training_continues_bit_for_bit(tmp_path: Path, stop: int) -> None:
+    settings = {"epochs": 6, "qat_epochs": 3, "augment": Augment(kind="light")}
+    through, first, second = trainer(**settings), trainer(**settings), trainer(**settings)
+    through.run()
+    first.run(until_epoch=stop)
+    first.save(tmp_path / "state")
+    second.load(tmp_path / "state")
+    second.run()
+    assert same(through, second) and timeless(through.history) == timeless(second.history)
+    assert isinstance(second.trained, QatNetwork) and isinstance(through.trained, QatNetwork)
+    assert second.trained.tensors == through.trained.tensors
+
+
+def test_files_hold_either_kind_of_network(tmp_path: Path) -> None:
+    t = trainer(epochs=3, qat_epochs=1)
+    t.run(until_epoch=2)
+    save_trained(t.trained, tmp_path / "float", {"a": "b"})
+    t.run()
+    save_trained(t.trained, tmp_path / "int8", {})
+    floats, quantised = load_trained(GRAPH, tmp_path / "float"), load_trained(GRAPH, tmp_path / "int8")
+    assert isinstance(floats, Network) and isinstance(quantised, QatNetwork) and isinstance(t.trained, QatNetwork)
+    assert quantised.tensors == t.trained.tensors
+    assert np.array_equal(evaluate(quantised, VAL).logits, t.evaluate(VAL).logits)
+    other = lower(ARCH.model_copy(update={"blocks": ARCH.blocks[:1]}))
+    for name in ("float", "int8"):
+        with pytest.raises(RunError, match="does not hold this network's weights"):
+            load_trained(other, tmp_path / name)
+
+
 # losses ---------------------------------------------------------------------------------------------
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.1, 0.2, 3.0]])
@@ -301,7 +360,7 @@ def test_a_wrong_label_pulls_less_under_sce() -> None:
 
 
 def test_recipe_faults_name_the_key() -> None:
-    with pytest.raises(ConfigError, match="qat_epochs 9 is more than epochs 4"):
+    with pytest.raises(ConfigError, match="qat_epochs 9 leaves none of the 4 epochs"):
         build({"epochs": 4, "qat_epochs": 9}, Recipe, source="--set")
     with pytest.raises(ConfigError, match="sce_alpah"):
         build({"sce_alpah": 1}, Recipe, source="--set")

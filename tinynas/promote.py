@@ -26,11 +26,11 @@ from tinynas import __version__
 from tinynas.arch import Arch
 from tinynas.data import ImageData
 from tinynas.graph import Graph, lower
-from tinynas.model import load_weights, save_weights
 from tinynas.records import Promoted
 from tinynas.runs import Run, write_atomic
 from tinynas.train import EpochMetrics, Recipe, Trainer, evaluate
 from tinynas.train.group import barrier, process_group, rank
+from tinynas.train.quantised import load_trained, save_trained
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def _finish(
     run: Run, arch: Arch, graph: Graph, trainer: Trainer, checkpoint: _Checkpoint, data: ImageData, settings: dict[str, object]
 ) -> Promoted:
     best = best_epoch(trainer.history, trainer.recipe)
-    network = load_weights(graph, checkpoint.weights(best.epoch)).to(trainer.device)
+    network = load_trained(graph, checkpoint.weights(best.epoch)).to(trainer.device)
     test = data.split("test", *graph.shape(graph.input))  # the only place where training code sees the test images
     result = evaluate(network, test, threads=trainer.recipe.threads)
     promoted = Promoted(
@@ -130,7 +130,7 @@ def _finish(
     )
     if rank() == 0:
         metadata = {"tinynas": __version__, "arch": arch.id, "labels": json.dumps(data.labels), "epoch": str(best.epoch)}
-        save_weights(network, run.weights_file(arch.id), metadata)
+        save_trained(network, run.weights_file(arch.id), metadata)
         run.write_promoted(promoted)  # last: a network with metrics is finished
         checkpoint.remove()
     barrier()
@@ -182,7 +182,7 @@ class _Checkpoint:
     def write(self, trainer: Trainer) -> None:
         best = best_epoch(trainer.history, trainer.recipe)
         if best.epoch == trainer.epoch:
-            save_weights(trainer.network, self.weights(best.epoch), {"epoch": str(best.epoch)})
+            save_trained(trainer.trained, self.weights(best.epoch), {"epoch": str(best.epoch)})
         trainer.save(self.state)
         for old in self.folder.glob(f"{self.key}-epoch*.safetensors"):
             if old != self.weights(best.epoch):

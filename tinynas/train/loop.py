@@ -7,6 +7,7 @@ so a training that is saved, killed and loaded gives the same bits as one that r
 from __future__ import annotations
 
 import contextlib
+import copy
 import ctypes
 import functools
 import json
@@ -29,14 +30,18 @@ from tinynas.data.split import epoch_order
 from tinynas.errors import DataError, RunError, TinynasError
 from tinynas.graph import Graph
 from tinynas.model import BatchNorm, Network, normalise, read_tensors, trainable_groups, write_tensors
+from tinynas.quantize.qat import prepare_qat
 from tinynas.train.feed import make_feed
 from tinynas.train.losses import make_loss
+from tinynas.train.quantised import SCALES, ZERO_POINTS, Trained, calibration_rows, grids_in, on_grids, state_of
 from tinynas.train.recipe import Recipe
 
 #: Images a step of evaluation: larger does not run faster on a CPU.
 EVAL_BATCH = 256
 #: The average never looks back further than this many steps, whatever the size of an epoch.
 EMA_MAX_DECAY = 0.9999
+#: Training images that set the activation grids of quantisation-aware training.
+QAT_CALIBRATION = 512
 CHECKPOINT_FORMAT = "1"
 
 
@@ -107,27 +112,42 @@ class Trainer:
         self.val = val
         self.history: list[EpochMetrics] = []
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
-        self._raw = Network(graph, seed=seed)
+        network = Network(graph, seed=seed)
         if weights is not None:
-            self._raw.load_state_dict(dict(weights))
-        self._raw.to(self.device)
-        self._raw.dropout = recipe.dropout
-        self._raw.generator = torch.Generator(self.device)
-        self._average = Network(graph, seed=seed).to(self.device) if recipe.ema else None
-        if self._average is not None:
-            self._average.load_state_dict(self._raw.state_dict())
-        self._optimizer = _optimizer(self._raw, recipe)
+            network.load_state_dict(dict(weights))
+        network.dropout = recipe.dropout
+        self._generator = network.generator = torch.Generator(self.device)
+        average = Network(graph, seed=seed) if recipe.ema else None
+        if average is not None:
+            average.load_state_dict(network.state_dict())
+        self._raw: Trained
+        self._average: Trained | None
+        self._optimizer: torch.optim.Optimizer
+        self._start_phase(network, average)
         self._loss = make_loss(recipe)
         self._feed = make_feed(self.train, recipe.augment, seed, self.device, resident)
         self.batch_size = min(recipe.batch_size, len(self.train.labels))
         epoch_images = min(recipe.epoch_images or len(self.train.labels), len(self.train.labels))
         self.steps_per_epoch = max(1, epoch_images // self.batch_size)
+        self._float_epochs = recipe.epochs - recipe.qat_epochs
         self._warmup_steps = recipe.warmup_epochs * self.steps_per_epoch
+
+    def _start_phase(self, network: Trained, average: Trained | None) -> None:
+        self._raw = network.to(self.device)
+        self._average = None if average is None else average.to(self.device)
+        self._optimizer = _optimizer(self._raw, self.recipe)
+
+    @property
+    def trained(self) -> Trained:
+        """The network as it is evaluated and exported: averaged weights where the recipe averages, on int8 grids in the last phase."""
+        return self._raw if self._average is None else self._average
 
     @property
     def network(self) -> Network:
-        """The network as it is evaluated and exported: averaged weights where the recipe averages."""
-        return self._raw if self._average is None else self._average
+        """:attr:`trained`, where no quantisation is in the loop (yet)."""
+        network = self.trained
+        assert isinstance(network, Network), "quantised: use .trained"
+        return network
 
     @property
     def epoch(self) -> int:
@@ -150,6 +170,8 @@ class Trainer:
         until = min(until_epoch or self.recipe.epochs, self.recipe.epochs)
         with _threads(self.recipe.threads):
             while self.epoch < until:
+                if self.epoch >= self._float_epochs and isinstance(self._raw, Network):
+                    self._quantise()
                 undo = None if deadline is None else {key: tensor.clone() for key, tensor in self._tensors().items()}
                 try:
                     metrics = self._epoch(self.epoch + 1, deadline)
@@ -165,19 +187,20 @@ class Trainer:
     def learning_rate(self, step: int) -> float:
         """The rate of training step ``step``, counted from 0 over all epochs."""
         recipe = self.recipe
-        if step < self._warmup_steps:
-            return recipe.lr * (step + 1) / (self._warmup_steps + 1)
-        if recipe.schedule == "constant":
-            return recipe.lr
-        total = recipe.epochs * self.steps_per_epoch
-        progress = (step - self._warmup_steps) / max(1.0, total - self._warmup_steps)
-        return recipe.lr * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+        start, end, peak = self._warmup_steps, float(self._float_epochs * self.steps_per_epoch), recipe.lr
+        if recipe.qat_epochs and step >= end:
+            start, end, peak = end, float(recipe.epochs * self.steps_per_epoch), recipe.qat_lr
+        elif step < start:
+            return peak * (step + 1) / (start + 1)
+        elif recipe.schedule == "constant":
+            return peak
+        progress = (step - start) / max(1.0, end - start)
+        return peak * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
 
     def _epoch(self, epoch: int, deadline: float | None) -> EpochMetrics:
         started = time.monotonic()
         self._raw.train()
-        assert self._raw.generator is not None
-        self._raw.generator.manual_seed(int(np.random.default_rng((self.seed, epoch, self.rank)).integers(1 << 62)))
+        self._generator.manual_seed(int(np.random.default_rng((self.seed, epoch, self.rank)).integers(1 << 62)))
         step = (epoch - 1) * self.steps_per_epoch
         loss_sum = torch.zeros((), device=self.device, dtype=torch.float64)
         correct = torch.zeros((), device=self.device, dtype=torch.int64)
@@ -221,11 +244,19 @@ class Trainer:
     def _update_average(self, step: int) -> None:
         assert self._average is not None
         # Running batch-norm statistics are averaged like weights; where the recipe measures them, that replaces the average.
-        decay = min(math.exp(-1.0 / (self.recipe.ema * self.steps_per_epoch)), (1.0 + step) / (10.0 + step), EMA_MAX_DECAY)
+        phase_step = step if isinstance(self._raw, Network) else step - self._float_epochs * self.steps_per_epoch
+        horizon = self.recipe.ema * self.steps_per_epoch
+        decay = min(math.exp(-1.0 / horizon), (1.0 + phase_step) / (10.0 + phase_step), EMA_MAX_DECAY)
         target = [*self._average.parameters(), *self._average.buffers()]
         source = [*self._raw.parameters(), *self._raw.buffers()]
         with torch.no_grad():
             torch._foreach_lerp_(target, source, 1.0 - decay)
+
+    def _quantise(self) -> None:
+        # The last epochs train the best weights so far, batch norm folded, on the grids that go into the file.
+        images = self.train.images[calibration_rows(len(self.train.labels), QAT_CALIBRATION, self.seed)]
+        network = prepare_qat(self.network.eval(), images)
+        self._start_phase(network, copy.deepcopy(network) if self.recipe.ema else None)
 
     def _estimate_norms(self, epoch: int) -> None:
         # Averaged weights have other activations than the weights they come from: averaging their statistics too costs
@@ -262,8 +293,8 @@ class Trainer:
     # evaluation -------------------------------------------------------------------------------------
 
     def evaluate(self, split: Split) -> EvalResult:
-        """Accuracy, cross entropy and logits of :attr:`network` on ``split``, unaugmented."""
-        return evaluate(self.network, split, threads=self.recipe.threads)
+        """Accuracy, cross entropy and logits of :attr:`trained` on ``split``, unaugmented."""
+        return evaluate(self.trained, split, threads=self.recipe.threads)
 
     # state ------------------------------------------------------------------------------------------
 
@@ -278,6 +309,9 @@ class Trainer:
         if metadata.get("format") != CHECKPOINT_FORMAT or metadata.get("of") != self._identity():
             raise RunError(f"{path}: is the state of another training (recipe, network, seed or data differ)", "remove it to start over")
         try:
+            grids = grids_in(tensors, "raw.")
+            if grids is not None:
+                self._start_phase(on_grids(self.graph, grids), on_grids(self.graph, grids) if self.recipe.ema else None)
             self._restore(tensors)
         except (KeyError, RuntimeError) as error:
             raise RunError(f"{path}: is damaged: {error}", "remove it to start over") from None
@@ -290,16 +324,17 @@ class Trainer:
         return json.dumps({"arch": arch, "recipe": recipe, "seed": self.seed, "images": images}, sort_keys=True)
 
     def _tensors(self) -> dict[str, Tensor]:
-        tensors = {f"raw.{key}": value for key, value in self._raw.state_dict().items()}
+        tensors = {f"raw.{key}": value for key, value in state_of(self._raw).items()}
         if self._average is not None:
-            tensors |= {f"average.{key}": value for key, value in self._average.state_dict().items()}
+            tensors |= {f"average.{key}": value for key, value in state_of(self._average).items()}
         for index, state in self._optimizer.state_dict()["state"].items():
             tensors |= {f"optimizer.{index}.{key}": value for key, value in state.items() if isinstance(value, Tensor)}
         return tensors
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
-            return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            return {key: value for key, value in found.items() if key not in (SCALES, ZERO_POINTS)}
 
         self._raw.load_state_dict(part("raw."))
         if self._average is not None:
@@ -336,14 +371,14 @@ def evaluate(network: torch.nn.Module, split: Split, *, threads: int = 1) -> Eva
     return EvalResult(correct / len(labels), loss, scores.numpy())
 
 
-def _optimizer(network: Network, recipe: Recipe) -> torch.optim.Optimizer:
+def _optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
     groups = trainable_groups(network, recipe.weight_decay)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True, fused=True)
 
 
-def _average_gradients(network: Network, world: int) -> None:
+def _average_gradients(network: torch.nn.Module, world: int) -> None:
     # One message for all gradients: tiny networks are bound by latency, not by bandwidth.
     gradients = [p.grad for p in network.parameters() if p.grad is not None]
     flat = torch.cat([g.reshape(-1) for g in gradients])

@@ -55,11 +55,13 @@ class Recipe(Config):
     """bfloat16 autocasts the forward pass; for GPUs only (2.3 times slower on CPUs)."""
     qat_epochs: Annotated[int, Field(ge=0)] = 0
     """The last epochs train with int8 quantisation in the loop; 0 for none."""
+    qat_lr: Annotated[float, Field(gt=0, le=100)] = 5e-4
+    """Rate at which they begin; a half cosine takes it to 0."""
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
-        if self.qat_epochs > self.epochs:
-            raise ValueError(f"qat_epochs {self.qat_epochs} is more than epochs {self.epochs}")
+        if self.qat_epochs >= self.epochs:
+            raise ValueError(f"qat_epochs {self.qat_epochs} leaves none of the {self.epochs} epochs for training in float")
         if self.loss == "sce" and self.sce_alpha == 0 and self.sce_beta == 0:
             raise ValueError("sce_alpha and sce_beta are both 0: nothing is learnt")
         return self
