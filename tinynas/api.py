@@ -385,20 +385,24 @@ def _export(
 ) -> ExportRow:
     from tinynas.export import export_model
     from tinynas.export.card import data_facts, write_card
-    from tinynas.model import load_weights
+    from tinynas.model import Network
+    from tinynas.quantize.qat import finish_qat
+    from tinynas.train.quantised import load_trained
 
     graph = lower(run.arch(net_id))
     shape = graph.shape(graph.input)
+    trained = load_trained(graph, run.weights_file(net_id))
     test = images.split("test", *shape)
     limits = run.budget.limits
     artifact = export_model(
-        load_weights(graph, run.weights_file(net_id)),
+        trained if isinstance(trained, Network) else trained.floats(),
         calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).images,
         labels=images.labels,
         out=folder,
         evaluation=test,
         split_name="test",
         options=_export_options(settings),
+        qgraph=None if isinstance(trained, Network) else finish_qat(trained),
         arena_limit=int(limits["sram_bytes"]) if run.budget.runtime == "tflm" else None,
         net_id=net_id,
     )
