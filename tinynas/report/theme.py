@@ -53,7 +53,7 @@ PALETTES: dict[Mode, dict[str, str]] = {
         "k7": "#f0ad2e",
         "k9": "#f0783c",
         "low": "#1d242b",
-        "high": "#56b4e9",
+        "high": "#2a76ab",
         "wash": "rgba(86,180,233,0.14)",
     },
 }
