@@ -298,11 +298,11 @@ def promote(
     _check_formats(formats)
     routed = route_overrides(overrides)
     given = {key: value for key, value in {"epochs": epochs, "threads": threads}.items() if value is not None}
-    base = Recipe.full(**given)
+    document = Recipe.full(**given).model_dump(mode="json")
     if qat:
-        base = Recipe.full(**given, qat_epochs=max(1, base.epochs // 6))
+        document["qat_epochs"] = max(1, document["epochs"] // 6)
     changes = [text.removeprefix("recipe.") for text in routed[""]]
-    recipe = build(base.model_dump(mode="json"), Recipe, source="recipe", overrides=changes)
+    recipe = build(document, Recipe, source="recipe", overrides=changes)
     images = _run_images(opened, data, routed["data"])
     net_ids = list(dict.fromkeys(opened.resolve_id(text) for text in ids))
     rows = []
