@@ -1,7 +1,7 @@
 """The fidelity schedule: which training comes next. Pure: it sees results and answers with a decision.
 
 Trainings are continued through rungs (epochs at which they may be left). A network goes on when it is among the
-best third of those that reached its rung, where best means: front by front of (score, cost), and in turn from
+best quarter (1 in ``eta``) of those that reached its rung, where best means: front by front of (score, cost), and in turn from
 each cost band, so that the whole front is served and not its cheap end alone. Nothing waits for anything: like
 asynchronous successive halving (arXiv 1810.05934), every decision uses what is known now.
 """
@@ -57,11 +57,11 @@ class Plan:
     """Training images of an epoch."""
     edges: tuple[float, ...] = ()
     """Inner edges of the cost bands."""
-    eta: int = 3
+    eta: int = 4
     """One in ``eta`` networks goes on to the next rung."""
     networks: int | None = None
     """Networks to start; None: as many as the time allows."""
-    explore: float = 0.6
+    explore: float = 0.75
     """Share of the time after which no network is started any more."""
 
 

@@ -33,19 +33,19 @@ class SearchSettings(Config):
     """Narrow the space to the resolutions and widths whose fitting networks have the most MACs (TinyNAS's first stage)."""
     pool: Annotated[int, Field(ge=8, le=1_000_000)] = 4000
     """Networks that fit, drawn before training."""
-    baseline: Annotated[int, Field(ge=0)] = 8
+    baseline: Annotated[int, Field(ge=0)] = 5
     """Networks drawn uniformly among those that fit: the baseline beside the result."""
-    start: Annotated[int, Field(ge=0)] = 8
+    start: Annotated[int, Field(ge=0)] = 5
     """Networks spread over the cost bands, before anything is modelled."""
     bands: Annotated[int, Field(ge=1, le=32)] = 4
     """Cost bands that are served alike."""
-    eta: Annotated[int, Field(ge=2, le=16)] = 3
+    eta: Annotated[int, Field(ge=2, le=16)] = 4
     """One in ``eta`` networks goes on to the next rung."""
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 9, 27)
     """Epochs at which a training may be left."""
     epoch_images: Annotated[int, Field(ge=0)] = 0
     """Training images of an epoch; 0: chosen from the time, or all of them where there is no time limit."""
-    explore: Annotated[float, Field(gt=0, le=1)] = 0.6
+    explore: Annotated[float, Field(gt=0, le=1)] = 0.75
     """Share of the time in which new networks are started."""
     inherit: bool = False
     """A mutated network starts from its parent's weights where shapes agree."""
