@@ -23,7 +23,7 @@ class SyntheticOptions(Config):
     """Test images."""
     size: Annotated[int, Field(ge=16, le=512)] = 96
     """Side in pixels at which they are drawn; other resolutions are resized from it."""
-    difficulty: Annotated[float, Field(ge=0, le=1)] = 0.15
+    difficulty: Annotated[float, Field(ge=0, le=1)] = 0.25
     """0: large figures, calm scenes, clear contrast. 1: small, hidden, faint figures and many distractors."""
     label_noise: Annotated[float, Field(ge=0, lt=0.5)] = 0.0
     """Share of training labels that are flipped; validation and test labels are always right."""

@@ -28,7 +28,7 @@ from tinynas.data.options import DataOptions, SyntheticOptions
 from tinynas.data.scan import OnProgress
 from tinynas.data.split import SPLITS
 
-GENERATOR = 1
+GENERATOR = 2
 """Version of the drawing; part of the fingerprint."""
 LABELS = ("no_person", "person")
 SKIN = np.array([(255, 219, 172), (241, 194, 125), (224, 172, 105), (198, 134, 66), (141, 85, 36), (90, 56, 37)], np.float64)
@@ -128,18 +128,19 @@ class _Painter:
     def __init__(self, rng: np.random.Generator, size: int, difficulty: float) -> None:
         self.rng = rng
         self.size = size
-        self.hard = difficulty
+        # Pictures differ in difficulty: the easy ones are learnt within a few thousand images, the hard ones tell networks apart.
+        self.hard = min(1.0, difficulty * (0.25 + 1.5 * float(rng.random())))
         self.canvas: Image = np.zeros((size, size, 3), np.uint8)
         self.numbers: Iterator[float] = iter(rng.random(4096).tolist())  # one call for all of them: ten times faster
 
     def paint(self, person: bool) -> Image:
         self._background()
-        for _ in range(int(1 + self.u() * (2 + 6 * self.hard))):
+        for _ in range(int(self.u() * (2 + 7 * self.hard))):
             self._distractor()
-        height = self._between(0.75 - 0.45 * self.hard, 1.0 - 0.15 * self.hard)
+        height = self._between(0.85 - 0.55 * self.hard, 1.0 - 0.2 * self.hard)
         if person:
             self._figure(height, decoy=False)
-        elif self.u() < 0.25 + 0.6 * self.hard:
+        elif self.u() < 0.05 + 0.85 * self.hard:
             self._figure(height, decoy=True)
         for _ in range(int(self.u() * (1 + 3 * self.hard))):
             self._in_front()
@@ -202,7 +203,7 @@ class _Painter:
         if self.u() < 0.5:
             ramp = (ramp > self._between(0.4, 0.8)).astype(np.float64)  # a horizon
         scene = np.broadcast_to(top + (bottom - top) * ramp, (size, size, 3)).astype(np.float32)
-        strength = self._between(10, 25 + 45 * self.hard)
+        strength = self._between(5, 10 + 60 * self.hard)
         for cells in (3, 7, 16, 40):
             noise = rng.standard_normal((cells, cells, 3 if self.u() < 0.5 else 1), dtype=np.float32)
             noise = cv2.resize(noise, (size, size), interpolation=cv2.INTER_LINEAR).reshape(size, size, -1)
@@ -270,7 +271,7 @@ class _Painter:
         skin = self._skin() if u() < 0.8 else self._colour()
         shirt, trousers = self._colour(), self._colour()
         sleeves = shirt if u() < 0.6 else skin
-        lean = (u() - 0.5) * 0.5
+        lean = (u() - 0.5) * (0.2 + 0.7 * self.hard)
         turn = np.array([[np.cos(lean), -np.sin(lean)], [np.sin(lean), np.cos(lean)]])
         foot = np.array([between(0.15, 0.85), between(max(0.55, height * 0.8), 1.05)])
         build = between(0.8, 1.25)
