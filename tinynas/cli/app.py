@@ -57,6 +57,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     try:
         _terminate_like_ctrl_c()
         outcome = app(args, standalone_mode=False)
+        if outcome == 130:  # typer turns Ctrl-C into Exit(130), and gives its code back here
+            return _interrupted()
         return outcome if isinstance(outcome, int) else 0
     except TinynasError as error:
         return report_error(error)
