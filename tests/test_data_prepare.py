@@ -365,8 +365,7 @@ def test_subsets_by_hand(source: Path, tmp_path: Path) -> None:
     predicted = test.copy()
     predicted[np.flatnonzero(near)[:2]] = 0  # two of the 8 near people are missed
     predicted[np.flatnonzero(test == 0)[:4]] = 1  # four of the 16 others are taken for people
-    found = subset_report(data, {"test": predicted, "far": np.array([1, 1, 0, 0, 0, 0])})
-    subsets = found["subsets"]
+    subsets = subset_report(data, {"test": predicted, "far": np.array([1, 1, 0, 0, 0, 0])})
     assert {name: subset["n"] for name, subset in subsets.items()} == {
         "distance: near": 8,
         "distance: medium": 8,
@@ -376,7 +375,7 @@ def test_subsets_by_hand(source: Path, tmp_path: Path) -> None:
     assert subsets["distance: near"]["accuracy"] == 6 / 8 and subsets["distance: medium"]["accuracy"] == 1
     assert subsets["distance: far"]["accuracy"] == pytest.approx(2 / 6)
     assert subsets["distance: near"]["f1"] == pytest.approx(2 * 0.75 / (2 * 0.75 + 0.25 + 0.25))
-    assert subsets["distance: near"]["against_n"] == 16 and found["gaps"] == {"distance": pytest.approx(100 * (1 - 2 / 6))}
+    assert subsets["distance: near"]["against_n"] == 16 and subsets["distance: far"]["behind"] == pytest.approx(100 * (1 - 2 / 6))
     assert subsets["lighting: dark"]["against_n"] == 16  # dark, without a person
     assert far.tolist() == [1] * 6
     with pytest.raises(DataError, match="predictions for"):

@@ -68,12 +68,12 @@ def splits_for(data: ImageData, split: str) -> tuple[str, ...]:
 
 
 def subset_report(data: ImageData, predicted: Mapping[str, NDArray[np.int64]], *, person: str = "person") -> dict[str, Any]:
-    """Accuracy and F1 on each part, with counts, and the gap in each group.
+    """Accuracy and F1 on each part, with counts, and how far it is behind the best part of its group.
 
     ``predicted`` holds class numbers for each split of :func:`splits_for`, in its order. The result is
-    {"subsets": {"distance: near": {"n", "accuracy", "against_n", "f1"}, ...}, "gaps": {"distance": points of accuracy
-    between its best and worst part}}; parts without an image are left out. Raises DataError where the data has no attributes or
-    no class ``person``.
+    {"distance: near": {"group", "n", "accuracy", "behind", "against_n", "f1"}, ...}: ``behind`` in points of accuracy; F1
+    is None where there is nothing to compare with; parts without an image are left out. Raises DataError where the data
+    has no attributes or no class ``person``.
     """
     if person not in data.labels:
         raise DataError(f"{data.name}: has no class {person!r}", f"its classes: {', '.join(data.labels)}")
@@ -89,7 +89,7 @@ def subset_report(data: ImageData, predicted: Mapping[str, NDArray[np.int64]], *
     is_person = data.targets[rows] == number
     says_person = answers == number
     flags = {name: values[rows] == 1 for name, values in data.attributes.items()}
-    report: dict[str, Any] = {"subsets": {}, "gaps": {}}
+    report: dict[str, Any] = {}
     for group, parts in GROUPS.items():
         found = {}
         for part, subset in parts.items():
@@ -98,10 +98,9 @@ def subset_report(data: ImageData, predicted: Mapping[str, NDArray[np.int64]], *
             inside = flags[subset.flag] & (is_person if subset.person else True)
             if inside.any():
                 found[part] = _compare(subset, inside, flags[subset.flag], is_person, says_person)
-        report["subsets"] |= {f"{group}: {part}": entry for part, entry in found.items()}
-        if len(found) > 1:
-            accuracies = [entry["accuracy"] for entry in found.values()]
-            report["gaps"][group] = 100 * (max(accuracies) - min(accuracies))
+        best = max((entry["accuracy"] for entry in found.values()), default=0.0)
+        for part, entry in found.items():
+            report[f"{group}: {part}"] = {"group": group, **entry, "behind": 100 * (best - entry["accuracy"])}
     return report
 
 
