@@ -19,7 +19,7 @@ class Recipe(Config):
     """Images a step; shared by all processes of a distributed training."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW, or SGD with Nesterov momentum 0.9."""
-    lr: Annotated[float, Field(gt=0, le=100)] = 1e-2
+    lr: Annotated[float, Field(gt=0, le=100)] = 5e-3
     """Peak learning rate."""
     weight_decay: Annotated[float, Field(ge=0, le=10)] = 0.05
     """Weight decay of convolution and linear weights; batch norm and biases have none. AdamW's is decoupled."""
