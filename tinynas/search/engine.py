@@ -56,6 +56,8 @@ STARTED = 32
 #: Share of the exploring time that first rungs may take.
 FIRST_RUNGS = 0.65
 MIN_EPOCH_IMAGES = 512
+#: Training images of an epoch where no time limit decides: the tabular benchmark's.
+EPOCH_IMAGES = 2000
 #: Seconds kept back from the time limit for writing up.
 WRITE_UP = 2.0
 POLL = 0.2
@@ -182,7 +184,14 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
     if not images and timed and settings.strategy == "tinynas":
         mean = float(np.mean([speed.of(m) for m in _spread_sample(pool, settings)]))
         images = max(MIN_EPOCH_IMAGES, int(capacity * settings.explore * FIRST_RUNGS / (STARTED * mean * settings.rungs[0])))
-    rungs = settings.rungs if settings.strategy == "tinynas" else settings.rungs[-1:]
+    elif not images:
+        images = EPOCH_IMAGES
+    rungs = tuple(sorted(set(settings.rungs)))
+    if settings.strategy != "tinynas":
+        rungs = rungs[-1:]
+    elif timed:
+        # What the time allows is not known yet: the front goes on as far as it does.
+        rungs = (*rungs, 2 * rungs[-1], 4 * rungs[-1])
     plan = Plan(
         rungs=rungs,
         epoch_images=images,

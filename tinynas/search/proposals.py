@@ -18,7 +18,7 @@ from optuna.trial import TrialState, create_trial
 
 from tinynas import pareto
 from tinynas.search.feasible import Feasible, Pool, as_genotype, band
-from tinynas.search.schedule import Net, Plan, score
+from tinynas.search.schedule import Net, Plan, levelled, score
 from tinynas.space import Genotype
 
 #: Mutations change this many genes: one mostly, sometimes more, so that no net is a dead end.
@@ -210,17 +210,8 @@ class Proposer:
         return best
 
     def levelled(self, trained: Sequence[Net]) -> list[float]:
-        """Scores as if every network had been trained as far as the farthest: its last score plus the mean gain of those that went on."""
-        top = max(net.rung for net in trained)
-        gains = [0.0] * (top + 1)
-        for rung in range(top):
-            steps = [
-                score(net.results[rung + 1].scores, self.chance) - score(net.results[rung].scores, self.chance)
-                for net in trained
-                if net.rung > rung
-            ]
-            gains[rung] = float(np.mean(steps)) if steps else 0.0
-        return [score(net.results[-1].scores, self.chance) + sum(gains[net.rung :]) for net in trained]
+        """Scores as if every network had been trained as far as the farthest."""
+        return levelled(trained, lambda net, rung: score(net.results[rung].scores, self.chance))
 
     def _tpe(
         self,

@@ -1,7 +1,7 @@
 """The fidelity schedule: which training comes next. Pure: it sees results and answers with a decision.
 
 Trainings are continued through rungs (epochs at which they may be left). A network goes on when it is among the
-best quarter (1 in ``eta``) of those that reached its rung, where best means: front by front of (score, cost), and in turn from
+best third (1 in ``eta``) of those that reached its rung, where best means: front by front of (score, cost), and in turn from
 each cost band, so that the whole front is served and not its cheap end alone. Nothing waits for anything: like
 asynchronous successive halving (arXiv 1810.05934), every decision uses what is known now.
 """
@@ -9,7 +9,7 @@ asynchronous successive halving (arXiv 1810.05934), every decision uses what is 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from tinynas import pareto
@@ -57,11 +57,11 @@ class Plan:
     """Training images of an epoch."""
     edges: tuple[float, ...] = ()
     """Inner edges of the cost bands."""
-    eta: int = 4
+    eta: int = 3
     """One in ``eta`` networks goes on to the next rung."""
     networks: int | None = None
     """Networks to start; None: as many as the time allows."""
-    explore: float = 0.75
+    explore: float = 0.7
     """Share of the time after which no network is started any more."""
 
 
@@ -162,15 +162,22 @@ class Schedule:
         return None
 
     def _raise_front(self, nets: Sequence[Net], seconds_left: float) -> Continue | None:
-        # The front is what is handed over: its members go on, the least trained first, of those the dearest (they are
-        # what a full training starts from, and short trainings flatter small networks). The last ones may be cut short.
+        # What will be handed over goes on: the front as it would be if all had been trained alike, the least trained
+        # first, of those the dearest (short trainings flatter small networks). The last ones may be cut short.
         known = [net for net in nets if net.results and not net.failed]
-        chosen = pareto.front([(net.results[-1].scores["accuracy"], net.cost) for net in known], (True, False))
+        if not known:
+            return None
+        chosen = pareto.front([(value, net.cost) for value, net in zip(levelled(known, self.accuracy), known, strict=True)], (True, False))
         members = [known[i] for i in chosen if not known[i].busy and known[i].rung + 1 < len(self.plan.rungs)]
         for net in sorted(members, key=lambda net: (net.rung, -net.cost)):
             if self.plan.epoch_images * net.seconds_per_image <= seconds_left:
                 return Continue(net, net.rung + 1)
         return None
+
+    @staticmethod
+    def accuracy(net: Net, rung: int) -> float:
+        """Validation accuracy of ``net`` at ``rung``."""
+        return net.results[rung].scores["accuracy"]
 
     def seconds(self, net: Net, rung: int) -> float:
         """Predicted seconds of continuing ``net`` to ``rung``."""
@@ -179,3 +186,13 @@ class Schedule:
 
     def _affordable(self, net: Net, rung: int, seconds_left: float) -> bool:
         return self.seconds(net, rung) <= seconds_left
+
+
+def levelled(nets: Sequence[Net], value: Callable[[Net, int], float]) -> list[float]:
+    """Values as if every network had been trained as far as the farthest: its own last, plus the mean gain of those that went on."""
+    top = max(net.rung for net in nets)
+    gains = []
+    for rung in range(top):
+        steps = [value(net, rung + 1) - value(net, rung) for net in nets if net.rung > rung]
+        gains.append(sum(steps) / len(steps))
+    return [value(net, net.rung) + sum(gains[net.rung :]) for net in nets]

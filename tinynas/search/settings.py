@@ -39,13 +39,13 @@ class SearchSettings(Config):
     """Networks spread over the cost bands, before anything is modelled."""
     bands: Annotated[int, Field(ge=1, le=32)] = 4
     """Cost bands that are served alike."""
-    eta: Annotated[int, Field(ge=2, le=16)] = 4
+    eta: Annotated[int, Field(ge=2, le=16)] = 3
     """One in ``eta`` networks goes on to the next rung."""
-    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 3, 9, 27)
-    """Epochs at which a training may be left."""
+    rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4, 8)
+    """Epochs at which a training may be left, ascending; under a time limit twice and four times the last as well."""
     epoch_images: Annotated[int, Field(ge=0)] = 0
-    """Training images of an epoch; 0: chosen from the time, or all of them where there is no time limit."""
-    explore: Annotated[float, Field(gt=0, le=1)] = 0.75
+    """Training images of an epoch, drawn anew each time; 0: chosen from the time, or 2,000 where there is no time limit."""
+    explore: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Share of the time in which new networks are started."""
     inherit: bool = False
     """A mutated network starts from its parent's weights where shapes agree."""
