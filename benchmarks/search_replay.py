@@ -9,9 +9,10 @@ best front of the whole table. So a strategy is judged by the networks it would 
 
 The strategies. ``random``: uniform among what fits, each trained in full. ``tpe``, ``tpe-multivariate``, ``nsga2``:
 Optuna's samplers, each proposal trained in full. ``one-epoch-top-k``: all at one epoch, then in full in the order of
-that one epoch, continued. ``tinynas``: the schedule and the proposer of the product, with its defaults. A proposal that
-is not in the table stands for the nearest network of the table that has not been tried; this favours nobody, but makes
-all model-based strategies look more like random than they are.
+that one epoch, continued. ``tinynas``: the schedule and the proposer of the product, with its defaults (the table is its
+pool). A proposal that is not in the table stands for the nearest network of the table that has not been tried: this makes
+TPE, NSGA-II and mutations look more like random than they are, and our linear model, which chooses from a pool, does not
+suffer from it.
 
 What it does not show. Infeasible proposals (every network of the table fits: Optuna's samplers waste nothing here, as
 they would under a tight budget), and the overhead of proposing.
@@ -92,7 +93,8 @@ def load_table(name: str) -> Table:
     top = max(level for level in levels if sum(len(row["accuracy"]) >= level for row in rows) >= enough)
     rows = [row for row in rows if len(row["accuracy"]) >= top]
     classes = {"tin20": 20, "person64": 2}.get(name, 2)
-    return Table(load(HERE / "search_space.yaml", Space), rows, tuple(level for level in levels if level <= top), classes)
+    rungs = (*(rung for rung in (1, 2, 4, 8, 16) if rung <= 0.75 * top), top)
+    return Table(load(HERE / "search_space.yaml", Space), rows, rungs, classes)
 
 
 @dataclass

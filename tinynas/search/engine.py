@@ -179,6 +179,12 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
         f"{', counted exactly' if pool.counted else ''}), {pool.costs['macs'].min() / 1e6:.2f}-{pool.costs['macs'].max() / 1e6:.1f} M MACs."
     )
     say("pool", notes[-1])
+    if max_macs is not None and settings.timeout is not None:
+        notes.append(
+            f"Networks above {max_macs / 1e6:.1f} M MACs are left out: in {settings.timeout / 60:.3g} minutes on this machine they could "
+            "hardly be trained. A longer --timeout lets them in."
+        )
+        say("plan", notes[-1])
     _save_pool(run, pool)
     images = settings.epoch_images
     if not images and timed and settings.strategy == "tinynas":
