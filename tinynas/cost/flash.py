@@ -201,10 +201,6 @@ class Terms(NamedTuple):
     contents: int
     tensors: int
 
-    def plus(self, other: Terms) -> Terms:
-        """The sum, term by term."""
-        return Terms(*(a + b for a, b in zip(self, other, strict=True)))
-
 
 # Sizes of what every operator has: its entry in the list, its table (20 B for the kind with code 0, see
 # ``file_bytes``), its list of one output; and of a tensor: its entry, its table.
