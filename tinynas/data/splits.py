@@ -26,20 +26,12 @@ def carve(labels: NDArray[np.int64], groups: Sequence[str], shares: Mapping[str,
     # How many images of each class each split still wants; the rest is training.
     totals = np.bincount(labels, minlength=classes)
     wanted = np.array([np.maximum(np.rint(totals * share), 1) for share in shares.values()]).reshape(len(names), classes)
+    if len(members) == len(labels):
+        return _carve_singles(labels, groups, wanted, names, seed)
+    counts = {group: np.bincount(labels[rows], minlength=classes) for group, rows in members.items()}
     groups_left = np.zeros(classes, dtype=np.int64)
-    counts = (
-        {group: np.bincount(labels[rows], minlength=classes) for group, rows in members.items()} if len(members) < len(labels) else None
-    )
-
-    def count_of(group: str) -> NDArray[np.int64]:
-        if counts is not None:
-            return counts[group]
-        single = np.zeros(classes, dtype=np.int64)
-        single[labels[members[group][0]]] = 1
-        return single
-
-    for group in members:
-        groups_left += count_of(group) > 0
+    for count in counts.values():
+        groups_left += count > 0
     result = np.full(len(labels), "train", dtype=object)
     # A class's last group is for training; with two groups only the first split gets one.
     for position in range(len(names)):
@@ -47,7 +39,7 @@ def carve(labels: NDArray[np.int64], groups: Sequence[str], shares: Mapping[str,
     # Not by size: taking big groups first would make scenes with many images the test's and those with few training's.
     order = sorted(members, key=lambda group: order_key(seed, group))
     for group in order:
-        count = count_of(group)
+        count = counts[group]
         present = np.flatnonzero(count)
         if (groups_left[present] <= 1).any():
             groups_left[present] -= 1
@@ -66,8 +58,27 @@ def carve(labels: NDArray[np.int64], groups: Sequence[str], shares: Mapping[str,
         if not (result == name).any():
             left = np.bincount(labels[result == "train"], minlength=classes)
             for group in reversed(order):
-                count = count_of(group)
+                count = counts[group]
                 if result[members[group][0]] == "train" and (left - count)[count > 0].all():
                     result[members[group]] = name
                     break
+    return result
+
+
+def _carve_singles(
+    labels: NDArray[np.int64], groups: Sequence[str], wanted: NDArray[np.float64], names: Sequence[str], seed: int
+) -> NDArray[np.object_]:
+    """The same for groups of one image each, class by class: much faster on a million images."""
+    result = np.full(len(labels), "train", dtype=object)
+    # Hexadecimal: numpy strips trailing zero bytes off byte strings.
+    keys = np.array([order_key(seed, group).hex() for group in groups])
+    for label in range(wanted.shape[1]):
+        rows = np.flatnonzero(labels == label)
+        rows = rows[np.argsort(keys[rows])]
+        start = 0
+        for position, name in enumerate(names):
+            if len(rows) >= position + 2:
+                stop = min(start + int(wanted[position, label]), len(rows) - 1)
+                result[rows[start:stop]] = name
+                start = stop
     return result
