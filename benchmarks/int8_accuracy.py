@@ -50,17 +50,17 @@ CALIBRATION = 256
 NETWORKS: tuple[tuple[str, str, int, int, str], ...] = (
     ("mcunet-tiny2@48", "mcunet-tiny2", 48, 3, "tin20"),
     ("mcunet-tiny2@32", "mcunet-tiny2", 32, 3, "tin20"),
-    ("mcunet-tiny2@48 grey", "mcunet-tiny2", 48, 1, "tin20"),
+    ("mcunet-tiny2@32 grey", "mcunet-tiny2", 32, 1, "tin20"),
     ("colabnas-k4c5@48", "colabnas-k4c5", 48, 3, "tin20"),
-    ("colabnas-k8c5@48", "colabnas-k8c5", 48, 3, "tin20"),
-    ("mobilenetv1-0.25@48", "mobilenetv1-0.25", 48, 3, "tin20"),
+    ("colabnas-k8c5@32", "colabnas-k8c5", 32, 3, "tin20"),
+    ("mobilenetv1-0.25@32", "mobilenetv1-0.25", 32, 3, "tin20"),
     ("mobilenetv2-0.35@32", "mobilenetv2-0.35", 32, 3, "tin20"),
-    ("tiny space 1@40", "tiny:1", 40, 3, "tin20"),
-    ("tiny space 2@40", "tiny:2", 40, 3, "tin20"),
+    ("tiny space 1@32", "tiny:1", 32, 3, "tin20"),
     ("mcunet-tiny2@48", "mcunet-tiny2", 48, 3, "person64"),
-    ("mcunet-tiny2@64", "mcunet-tiny2", 64, 3, "person64"),
+    ("mcunet-tiny2@32", "mcunet-tiny2", 32, 3, "person64"),
     ("colabnas-k8c5@48", "colabnas-k8c5", 48, 3, "person64"),
-    ("tiny space 3@48", "tiny:3", 48, 3, "person64"),
+    ("tiny space 2@32", "tiny:2", 32, 3, "person64"),
+    ("tiny space 3@40", "tiny:3", 40, 3, "person64"),
 )
 
 
@@ -242,7 +242,7 @@ def choices_page(document: dict[str, Any]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--epochs", type=int, default=5)
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "tinynas-int8-accuracy")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
     parser.add_argument("--no-tensorflow", action="store_true")
