@@ -65,6 +65,9 @@ class Weighted(nn.Module):
 
     def sums(self, x: Tensor, bias: Tensor | None) -> Tensor:
         """The accumulators, with ``bias``."""
+        if x.is_cuda and isinstance(self.op, Conv2D) and self.op.kernel != (1, 1):
+            # cuDNN may take Winograd's or Fourier's way, which is not exact in float32.
+            return linear_part(self.op, x.double(), self.weight.double(), None if bias is None else bias.double())
         return linear_part(self.op, x.to(self.dtype), self.weight, bias)
 
     def forward(self, x: Tensor) -> Tensor:
