@@ -102,8 +102,13 @@ def test_nested_hidden_foreign_and_linked_files(tmp_path: Path) -> None:
     (root / "__MACOSX" / "b").mkdir(parents=True)
     (root / "a" / "loop").symlink_to(root / "a")
     (root / "b" / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(root / "b" / "pipe.png")
     data = open_data(root)
-    assert len(data.records) == 17 and [b.name for b in data.bad] == ["b/gone.png"]
+    assert len(data.records) == 17
+    assert [(b.name, b.reason) for b in data.bad] == [
+        ("b/gone.png", "cannot be read: No such file or directory"),
+        ("b/pipe.png", "not a regular file"),
+    ]
     assert any("1 files that are no images" in note for note in data.notes)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -106,7 +107,10 @@ def _check_classes(root: Path, classes: dict[str, set[str | None]], loose: int) 
 
 
 def _read(path: Path) -> bytes:
-    if path.stat().st_size > MAX_BYTES:
+    found = path.stat()
+    if not stat.S_ISREG(found.st_mode):
+        raise BadImage("not a regular file")  # reading a pipe would wait for ever
+    if found.st_size > MAX_BYTES:
         raise BadImage(f"larger than {MAX_BYTES // 2**20} MiB")
     return path.read_bytes()
 

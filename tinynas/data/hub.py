@@ -12,6 +12,7 @@ from typing import Any
 
 from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import Bad, ImageData, Record, assemble
+from tinynas.data.hugging import datasets_module
 from tinynas.data.images import BadImage
 from tinynas.data.options import DataOptions
 from tinynas.data.scan import OnProgress, scan
@@ -45,7 +46,7 @@ def open_hub(
     name: str, options: DataOptions, *, seed: int = 0, cache: Path | None = None, on_progress: OnProgress | None = None
 ) -> ImageData:
     """The data set ``owner/name`` of the Hugging Face hub, downloaded once into its own cache. Raises DataError."""
-    import datasets
+    datasets = datasets_module()
 
     if on_progress is not None:
         on_progress(f"opening hf:{name}", 0, 1)
@@ -60,7 +61,7 @@ def open_parquet(
     path: Path, options: DataOptions, *, seed: int = 0, cache: Path | None = None, on_progress: OnProgress | None = None
 ) -> ImageData:
     """A parquet file, or a folder of them; file names such as train-00000-of-00002.parquet tell the split."""
-    import datasets
+    datasets = datasets_module()
 
     files = [path] if path.is_file() else sorted(path.rglob("*.parquet"))
     if not files:
@@ -97,7 +98,7 @@ def _remedy(error: BaseException) -> str:
 def _open(
     name: str, loaded: Mapping[str, Any], options: DataOptions, seed: int, cache: Path | None, on_progress: OnProgress | None
 ) -> ImageData:
-    import datasets
+    datasets = datasets_module()
 
     notes: list[str] = []
     chosen = _splits(name, list(loaded), options, notes)
@@ -196,7 +197,7 @@ def _splits(name: str, available: Sequence[str], options: DataOptions, notes: li
 
 
 def _columns(name: str, features: Mapping[str, Any], options: DataOptions) -> Columns:
-    import datasets
+    datasets = datasets_module()
 
     def wanted(option: str, column: str | None) -> None:
         if column is not None and column not in features:

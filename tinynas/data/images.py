@@ -50,6 +50,10 @@ GREY = 128
 """What padding is filled with: the pixel that normalises to 0."""
 
 
+# Broken images are reported by us, with their names; OpenCV's own lines on stderr would tear progress bars apart.
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
 class BadImage(Exception):
     """An image that cannot be used: a finding that is counted, not a fault. The message is one of a few short reasons."""
 

@@ -20,6 +20,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tinynas.data.cache import cache_dir
+from tinynas.data.hugging import datasets_module
 from tinynas.data.shards import Expectation, OnPrepare, PrepareOptions, PrepareReport, Row, Shard, expect, prepare, shuffled
 from tinynas.errors import DataError
 
@@ -174,7 +175,7 @@ class _Plan:
     def _hub_files(self, part: str) -> list[tuple[str, int, int]]:
         repository, split = REPOSITORIES[part], HUB_SPLITS[part]
         try:
-            import datasets
+            datasets = datasets_module()
 
             builder = datasets.load_dataset_builder(repository, revision=self.options.revision)
             urls = [str(url) for url in (builder.config.data_files or {}).get(split, [])]
@@ -222,7 +223,7 @@ def _local_files(folder: Path, part: str) -> list[tuple[str, int, int]]:
 
 def _reader(url: str, part: str, options: WakeVisionOptions, relabelling: Relabelling) -> Callable[[], Iterator[Row]]:
     def rows() -> Iterator[Row]:
-        import datasets
+        datasets = datasets_module()
 
         stream = datasets.load_dataset("parquet", data_files=[url], split="train", streaming=True)
         # Decoding is ours: one bad image must not end the stream.
