@@ -238,7 +238,7 @@ def test_the_two_files_are_one_network() -> None:
 def test_grey_and_explicit_padding_convert() -> None:
     import dataclasses
 
-    from tinynas.export.firmware import read_facts
+    from tinynas.export.facts import read_facts
 
     arch = Arch(height=12, width=12, channels=1, classes=1, stem=ConvLayer(out=4, kernel=3, stride=1))
     graph = lower(arch)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tinynas.data import Split
 from tinynas.errors import DataError, ModelFileError
 from tinynas.export import metrics
-from tinynas.export.firmware import ModelFacts, pixel_table
+from tinynas.export.facts import ModelFacts, pixel_table
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import Inspected, inspect, kernels_name, run_litert, run_tflm
 

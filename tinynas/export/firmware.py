@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import hashlib
 import io
-import json
 import re
-import struct
 import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -28,10 +26,9 @@ import numpy.typing as npt
 from tinynas import __version__
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError, UserError
+from tinynas.export.facts import ModelFacts, pixel_table, read_facts
 from tinynas.export.rotate import rotate_images
 from tinynas.runs import write_atomic
-
-DType = Literal["int8", "uint8", "float32"]
 
 #: Bytes added to the arena: TFLM's persistent structures grow by a few dozen to a few hundred bytes now and then
 #: between versions, and an arena that a linker places unaligned loses up to 15.
@@ -74,38 +71,6 @@ _C_TYPES: dict[str, tuple[str, str]] = {
     "uint8": ("uint8_t", "kTfLiteUInt8"),
     "float32": ("float", "kTfLiteFloat32"),
 }
-
-
-@dataclass(frozen=True)
-class ModelFacts:
-    """What the firmware must know of a model file."""
-
-    input_shape: tuple[int, int, int]
-    """(height, width, channels)."""
-    input_dtype: DType
-    input_scale: float
-    """1 for float inputs."""
-    input_zero_point: int
-    classes: int
-    output_dtype: DType
-    output_scale: float
-    output_zero_point: int
-    operators: tuple[str, ...]
-    """Names in execution order, such as CONV_2D."""
-    metadata: dict[str, Any] = field(default_factory=dict)
-    """What tinynas wrote into the file about itself; empty for files of others."""
-
-    @property
-    def input_rotation(self) -> int:
-        """Degrees by which images must be turned before the network: 0 or 180."""
-        rotation = self.metadata.get("input_rotation", 0)
-        return rotation if isinstance(rotation, int) else 0
-
-    @property
-    def labels(self) -> tuple[str, ...]:
-        """Class names from the metadata; empty where the file has none."""
-        labels = self.metadata.get("labels", ())
-        return tuple(str(label) for label in labels) if isinstance(labels, list) else ()
 
 
 @dataclass(frozen=True)
@@ -156,80 +121,6 @@ def _aligned(size: int) -> int:
     return (size + 15) // 16 * 16
 
 
-def read_facts(model: bytes) -> ModelFacts:
-    """Shapes, scales, operators and metadata of a .tflite image classifier.
-
-    Raises ModelFileError where the file is broken, is no classifier of one image, or has types that the
-    firmware code does not handle.
-    """
-    from ai_edge_litert import schema_py_generated as schema
-
-    if len(model) < 8 or model[4:8] != b"TFL3":
-        raise ModelFileError("the model is not a .tflite file (no TFL3 identifier)", "give the file that tinynas export wrote")
-    parse_model(model)  # every offset is checked there; the generated reader trusts them
-    try:
-        table = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
-        return _facts(table, schema)
-    except ModelFileError:
-        raise
-    except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, MemoryError, struct.error) as error:
-        raise ModelFileError(f"the model file is broken: {error}", "copy or export the model again") from None
-
-
-def _facts(model: Any, schema: Any) -> ModelFacts:
-    graph = model.subgraphs[0]
-    if len(model.subgraphs) != 1 or len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ModelFileError("the model has several graphs, inputs or outputs", "the firmware folder is for classifiers of one image")
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
-    types = {schema.TensorType.INT8: "int8", schema.TensorType.UINT8: "uint8", schema.TensorType.FLOAT32: "float32"}
-    source, target = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
-    for tensor in (source, target):
-        if tensor.type not in types:
-            raise ModelFileError("the model's input and output must be int8, uint8 or float32", "export it again with --io int8")
-    shape = [int(n) for n in source.shape]
-    if len(shape) != 4 or shape[0] != 1 or shape[3] not in (1, 3):
-        raise ModelFileError(f"the model's input has the shape {shape}", "it must be [1, height, width, 1 or 3]")
-    operators = []
-    for op in graph.operators:
-        code = model.operatorCodes[op.opcodeIndex]
-        operators.append(names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "?"))
-    input_scale, input_zero = _quantisation(source)
-    output_scale, output_zero = _quantisation(target)
-    return ModelFacts(
-        (shape[1], shape[2], shape[3]),
-        types[source.type],  # type: ignore[arg-type]
-        input_scale,
-        input_zero,
-        int(np.prod([int(n) for n in target.shape], dtype=np.int64)),
-        types[target.type],  # type: ignore[arg-type]
-        output_scale,
-        output_zero,
-        tuple(operators),
-        _metadata(model),
-    )
-
-
-def _quantisation(tensor: Any) -> tuple[float, int]:
-    quantisation = tensor.quantization
-    if quantisation is None or quantisation.scale is None or len(quantisation.scale) == 0:
-        return 1.0, 0
-    return float(np.float32(quantisation.scale[0])), int(quantisation.zeroPoint[0])
-
-
-def _metadata(model: Any) -> dict[str, Any]:
-    # tinynas writes one JSON object; every entry that is one is read, so that its name may change.
-    found: dict[str, Any] = {}
-    for entry in model.metadata or ():
-        data = model.buffers[entry.buffer].data
-        try:
-            document = json.loads(bytes(bytearray(data)).decode()) if data is not None else None
-        except (ValueError, UnicodeDecodeError):
-            continue
-        if isinstance(document, dict):
-            found.update(document)
-    return found
-
-
 def tflm_outputs(model: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
     """Outputs (N, classes) in the file's own type, by TFLM's reference kernels, for uint8 (N, H, W, C) images as the network sees them."""
     from tflite_micro import runtime
@@ -242,16 +133,6 @@ def tflm_outputs(model: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any
         interpreter.invoke()
         outputs.append(np.array(interpreter.get_output(0)).reshape(-1))
     return np.stack(outputs)
-
-
-def pixel_table(facts: ModelFacts) -> npt.NDArray[Any]:
-    """The input element (256,) of every pixel value: real = (pixel - 128) / 128 on the file's input grid."""
-    real = (np.arange(256, dtype=np.float64) - 128) / 128
-    if facts.input_dtype == "float32":
-        return real.astype(np.float32)
-    low, high = (-128, 127) if facts.input_dtype == "int8" else (0, 255)
-    grid = np.rint(real / facts.input_scale) + facts.input_zero_point
-    return np.asarray(np.clip(grid, low, high), dtype=facts.input_dtype)
 
 
 def build_firmware(

@@ -207,7 +207,8 @@ def compare(
     ``operators_equal`` leaves :data:`KNOWN_EXTRAS` out. ``agreement``: share of equal predictions, and the distance
     of the logits in real units and in steps of the coarser of the two output grids.
     """
-    from tinynas.export.firmware import read_facts, tflm_outputs
+    from tinynas.export.facts import read_facts
+    from tinynas.export.firmware import tflm_outputs
 
     facts = {"tinynas": read_facts(ours), "tensorflow": read_facts(theirs)}
     logits = {}

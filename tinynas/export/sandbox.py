@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tinynas.cost.tflite import ModelFile, parse_model
 from tinynas.errors import InternalError, ModelFileError
-from tinynas.export.firmware import ModelFacts, pixel_table, read_facts
+from tinynas.export.facts import ModelFacts, pixel_table, read_facts
 
 _WORKER = Path(__file__).with_name("sandbox_worker.py")
 #: Address space of the child, libraries included.
