@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinynas.arch import Arch, load_arch
 from tinynas.budget import Budget, load_budget
-from tinynas.config import build, load, resolve
+from tinynas.config import build, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
 from tinynas.errors import RunError, UserError
@@ -287,7 +287,8 @@ def promote(
 ) -> list[ExportRow]:
     """Train networks of ``run`` in full, read the test images once, export and check the int8 files.
 
-    ``data`` defaults to the run's; ``overrides`` are settings of :class:`tinynas.train.Recipe` (``recipe.lr=0.005``), or
+    ``ids`` are ids of the run or their beginnings, ``best``, or a zoo name or arch file that is trained as a reference by
+    the same recipe. ``data`` defaults to the run's; ``overrides`` are settings of :class:`tinynas.train.Recipe` (``recipe.lr=0.005``), or
     data options (``data.val_share=0.1``). Raises UserError subclasses with the remedy.
     """
     from tinynas.promote import promote as train_in_full
@@ -304,13 +305,22 @@ def promote(
     changes = [text.removeprefix("recipe.") for text in routed[""]]
     recipe = build(document, Recipe, source="recipe", overrides=changes)
     images = _run_images(opened, data, routed["data"])
-    net_ids = list(dict.fromkeys(opened.resolve_id(text) for text in ids))
+    net_ids = list(dict.fromkeys(_id_or_reference(opened, text, len(images.labels)) for text in ids))
     rows = []
     for net_id in net_ids:
         (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipe, seed=seed, on_event=on_event)
         if rank() == 0:
             rows.append(_export(opened, net_id, opened.net_dir(net_id), images, formats, ExportSettings(), promoted))
     return rows
+
+
+def _id_or_reference(run: Run, text: str, classes: int) -> str:
+    """The id that ``text`` begins; a zoo name or an arch file joins the run, as the reference row beside its networks."""
+    if text in shipped("zoo") or Path(text).is_file():
+        arch = load_arch(text).with_classes(classes)
+        run.write_arch(arch)
+        return arch.id
+    return run.resolve_id(text)
 
 
 @dataclass(frozen=True)

@@ -62,13 +62,18 @@ def estimate(
 def promote(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under results/.")],
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="Networks of the front, or 'best' (default): the most accurate.")
+        list[str] | None, typer.Argument(metavar="[ID...]", help="Networks of the run, 'best' (default), or a zoo name as a reference.")
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", "-e", min=1, help="Epochs of the full training.")] = None,
     data: DataOption = None,
     seed: SeedOption = 0,
     qat: Annotated[bool, typer.Option("--qat", help="Train the last epochs with int8 quantisation in the loop.")] = False,
-    threads: Annotated[int, typer.Option("--threads", min=1, help="CPU threads. More than one pays on idle cores only: on busy ones threads wait for each other.")] = 1,
+    threads: Annotated[
+        int,
+        typer.Option(
+            "--threads", min=1, help="CPU threads. More than one pays on idle cores only: on busy ones threads wait for each other."
+        ),
+    ] = 1,
     format_: Annotated[str, typer.Option("--format", metavar="tflite,c", help="What to export: tflite, c.")] = "tflite,c",
     overrides: SetOption = None,
     json_: JsonOption = False,
