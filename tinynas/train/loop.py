@@ -259,8 +259,8 @@ class Trainer:
         self._start_phase(network, copy.deepcopy(network) if self.recipe.ema else None)
 
     def _estimate_norms(self, epoch: int) -> None:
-        # Averaged weights have other activations than the weights they come from: averaging their statistics too costs
-        # up to 1.6 points at a high rate (results/benchmarks/recipes.md), so they are measured on training images.
+        # Averaged weights have other activations than the weights they come from. At a constant rate (proxy training of
+        # mcunet-tiny2 on person64, 9 epochs) measuring took validation loss from 0.414 to 0.402; after a cosine it makes no difference.
         assert self._average is not None
         norms = [module for module in self._average.modules() if isinstance(module, BatchNorm)]
         steps = min(self.steps_per_epoch, -(-self.recipe.bn_images // self.batch_size))

