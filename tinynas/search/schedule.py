@@ -96,8 +96,8 @@ Decision = Continue | New | Wait | Finished
 def score(scores: Mapping[str, float], chance: float) -> float:
     """One number from a rung's scores: validation accuracy, with ties and noise broken by the validation loss.
 
-    A validation set of a thousand images knows accuracy to a point and a half; its loss is smoother. The weight is
-    the one that ranked best on the tabular benchmark (results/benchmarks/search_tau.md).
+    A validation set of a thousand images knows accuracy to a point and a half; its loss is smoother. The weight is a
+    choice that was not measured yet; ``benchmarks/search_tau.py`` is there to measure it.
     """
     return scores["accuracy"] - LOSS_WEIGHT * min(scores.get("val_loss", 0.0), 2.0 * math.log(1.0 / chance))
 
