@@ -42,7 +42,7 @@ class NoiseEstimate:
     """Share of wrong labels, and which images."""
 
     share: float
-    """Of all judged images."""
+    """Of all judged images: an upper estimate, because a small network takes hard images for wrong labels too."""
     by_class: dict[str, float]
     """Of each class's images."""
     accuracy: float
