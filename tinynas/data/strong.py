@@ -28,9 +28,10 @@ import albumentations as A
 class Fog(A.RandomFog):  # type: ignore[misc]
     """albumentations' fog, drawn at once instead of particle by particle.
 
-    Faint fog on a small image has thousands of particles of one pixel's radius, and blending each over the whole
-    image takes 30 ms at 48 px, a hundred times our 0.35 ms. Blending white with weight a over a pixel k times is 255 - (255 - pixel) * (1 - a)**k, so counting
-    the particles over each pixel gives the same picture, without the 8-bit rounding of every step.
+    Faint fog on a small image has thousands of particles of one pixel's radius. Blending each over the whole image takes
+    30 ms at 48 px, a hundred times our 0.35 ms. Blending white with weight a over a pixel k times is
+    255 - (255 - pixel) * (1 - a)**k, so counting the particles over each pixel gives the same picture, without the 8-bit
+    rounding of every step.
     """
 
     def get_params_dependent_on_data(self, params: dict[str, Any], data: dict[str, Any]) -> dict[str, Any]:
