@@ -29,6 +29,7 @@ from tinynas.data import open_data
 from tinynas.graph import lower
 from tinynas.runs import append_line, read_lines, write_atomic
 from tinynas.search.feasible import Feasible, as_genotype, strata, stratified
+from tinynas.search.pool import draw_pool
 from tinynas.search.settings import SearchSettings
 from tinynas.search.training import Trainings
 from tinynas.space import Space
@@ -45,7 +46,7 @@ def networks(space: Space, classes: int, count: int) -> list[tuple[int, ...]]:
     """Half drawn uniformly, half evenly over log MACs; all within the benchmark's budget."""
     feasible = Feasible(space, classes, load_budget("stm32f746"))
     rng = np.random.default_rng(20)
-    pool = feasible.pool(20_000, rng)
+    pool = draw_pool(feasible, 20_000, rng)
     macs = pool.costs["macs"]
     spread = stratified(macs, strata(macs, 8), rng)
     chosen = dict.fromkeys([*range(count // 2), *spread][: count + count])

@@ -15,7 +15,8 @@ from tinynas.cost import estimate
 from tinynas.errors import BudgetError
 from tinynas.graph import lower
 from tinynas.search.counting import Counter, count_feasible
-from tinynas.search.feasible import RARE, Feasible, as_genotype, band, strata, stratified
+from tinynas.search.feasible import Feasible, as_genotype, band, strata, stratified
+from tinynas.search.pool import RARE, draw_pool
 from tinynas.search.spaces import rank_spaces
 from tinynas.space import Space
 
@@ -58,7 +59,7 @@ def test_canonical_rows_are_those_of_the_space(seed: int) -> None:
 def test_pool_fits_by_the_single_estimator_and_is_distinct() -> None:
     limits = load_budget("nano33-ble-sense")
     feasible = Feasible(MCUNET, 2, limits)
-    pool = feasible.pool(300, np.random.default_rng(0))
+    pool = draw_pool(feasible, 300, np.random.default_rng(0))
     assert len(pool) == 300
     assert len({as_genotype(row) for row in pool.genotypes}) == 300
     for index in range(0, 300, 10):
@@ -71,7 +72,7 @@ def test_pool_fits_by_the_single_estimator_and_is_distinct() -> None:
 def test_pool_finds_everything_that_fits() -> None:
     limits = budget(macs=400_000)
     feasible = Feasible(SMALL, 2, limits)
-    pool = feasible.pool(10**6, np.random.default_rng(0), max_draws=150_000)
+    pool = draw_pool(feasible, 10**6, np.random.default_rng(0), max_draws=150_000)
     everything = every_genotype(SMALL)
     fitting = {as_genotype(g) for g in everything[feasible.fits(feasible.costs(everything))]}
     assert {as_genotype(g) for g in pool.genotypes} == fitting
@@ -79,7 +80,7 @@ def test_pool_finds_everything_that_fits() -> None:
 
 def test_nothing_fits_names_the_limit_and_the_smallest_value() -> None:
     with pytest.raises(BudgetError) as caught:
-        Feasible(MCUNET, 2, budget(flash=2_000)).pool(10, np.random.default_rng(0))
+        draw_pool(Feasible(MCUNET, 2, budget(flash=2_000)), 10, np.random.default_rng(0))
     assert "flash_bytes: the smallest network needs" in str(caught.value)
     assert "the limit is 2.0 KiB" in str(caught.value)
     assert "sram_bytes" not in caught.value.message
@@ -92,7 +93,7 @@ def test_repair_gives_the_nearest_that_fits() -> None:
     everything = every_genotype(SMALL)
     fitting = everything[feasible.fits(feasible.costs(everything))]
     wrong = everything[~feasible.fits(feasible.costs(everything))]
-    pool = feasible.pool(10**6, np.random.default_rng(0), max_draws=150_000)
+    pool = draw_pool(feasible, 10**6, np.random.default_rng(0), max_draws=150_000)
     for genotype in wrong[:: max(1, len(wrong) // 25)]:
         repaired = feasible.repair(genotype, pool)
         assert repaired is not None
@@ -106,7 +107,7 @@ def test_repair_gives_the_nearest_that_fits() -> None:
 
 def test_subspaces_and_trainable_macs_narrow_everything() -> None:
     feasible = Feasible(MCUNET, 2, load_budget("stm32f746"), subspaces=[(1, 0), (2, 3)], max_macs=8e6)
-    pool = feasible.pool(200, np.random.default_rng(0))
+    pool = draw_pool(feasible, 200, np.random.default_rng(0))
     resolution, width = MCUNET.gene_index["resolution"], MCUNET.gene_index["width_mult"]
     assert {(g[resolution], g[width]) for g in pool.genotypes} == {(1, 0), (2, 3)}
     assert pool.costs["macs"].max() <= 8e6
@@ -145,7 +146,7 @@ def test_counted_draws_are_uniform() -> None:
 
 def test_rare_networks_are_found_by_counting() -> None:
     feasible = Feasible(MCUNET, 2, budget(flash=46_000, sram=30_000))
-    pool = feasible.pool(100, np.random.default_rng(0), max_draws=20_000)
+    pool = draw_pool(feasible, 100, np.random.default_rng(0), max_draws=20_000)
     assert pool.counted
     assert 0 < pool.share < RARE
     assert len(pool) == 100

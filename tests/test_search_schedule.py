@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from tinynas.budget import load_budget
 from tinynas.config import load, shipped
 from tinynas.search.feasible import Feasible, as_genotype, band, strata
+from tinynas.search.pool import draw_pool
 from tinynas.search.proposals import TURNS, Proposer
 from tinynas.search.schedule import Continue, Finished, Net, New, Plan, Result, Schedule, Wait
 from tinynas.space import Genotype, Space
@@ -120,7 +121,7 @@ def test_time_ends_exploring_and_only_what_fits_is_begun() -> None:
 
 def proposer(seed: int = 0, **more: int) -> Proposer:
     feasible = Feasible(TINY, 2, load_budget("stm32f746"), max_macs=2e6)
-    pool = feasible.pool(200, np.random.default_rng(0))
+    pool = draw_pool(feasible, 200, np.random.default_rng(0))
     plan = Plan(RUNGS, 1000, strata(pool.costs["macs"], 4))
     return Proposer(feasible, pool, plan, seed=seed, cost="macs", chance=0.5, **{"baseline": 4, "start": 4, **more})
 

@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections.abc import Iterator
 from functools import lru_cache
 from itertools import product
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 
 from tinynas.arch import Arch, Block, ConvLayer, MBConv
 from tinynas.cost import Cost, estimate
 from tinynas.graph import lower
+from tinynas.search.feasible import Feasible, Pool
 from tinynas.space import make_divisible
-
-if TYPE_CHECKING:
-    from tinynas.search.feasible import Feasible, Pool
 
 #: Steps that the remaining flash (or MACs) are rounded down to.
 CELLS = 96
@@ -174,8 +172,6 @@ def _pick(weights: list[int], rng: np.random.Generator) -> int:
 
 def count_feasible(feasible: Feasible, rng: np.random.Generator, count: int) -> Pool | None:
     """A pool of ``count`` networks that fit, drawn by exact counting; None where none is counted."""
-    from tinynas.search.feasible import Pool
-
     counter = Counter(feasible)
     starts = counter.starts()
     if not starts:

@@ -34,6 +34,7 @@ from tinynas.objectives import Objective, objectives
 from tinynas.records import Trial
 from tinynas.runs import Run, write_atomic
 from tinynas.search.feasible import COSTS, Feasible, Pool, strata
+from tinynas.search.pool import draw_pool
 from tinynas.search.proposals import Proposer, tpe_sampler
 from tinynas.search.schedule import Continue, Finished, Net, Plan, Schedule, Wait
 from tinynas.search.settings import Counts, SearchEvent, SearchResult, SearchSettings
@@ -147,7 +148,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
         capacity = settings.timeout * min(
             settings.workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else settings.workers
         )
-        probe = Feasible(space, classes, budget).pool(64, rng)
+        probe = draw_pool(Feasible(space, classes, budget), 64, rng)
         middle = probe.genotypes[int(np.argsort(probe.costs["macs"])[len(probe) // 2])]
         arch = space.decode([int(i) for i in middle], classes)
         macs = estimate(lower(arch), budget.runtime).macs
@@ -173,7 +174,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
         run.write_json("spaces", table.to_json())
         say("space", notes[-1])
     feasible = Feasible(space, classes, budget, subspaces=subspaces, max_macs=max_macs)
-    pool = feasible.pool(settings.pool, rng)
+    pool = draw_pool(feasible, settings.pool, rng)
     notes.append(
         f"{len(pool):,} networks that fit drawn ({pool.share:.2%} of the {'chosen sub-spaces fit' if subspaces else 'space fits'}"
         f"{', counted exactly' if pool.counted else ''}), {pool.costs['macs'].min() / 1e6:.2f}-{pool.costs['macs'].max() / 1e6:.1f} M MACs."

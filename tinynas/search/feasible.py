@@ -24,8 +24,6 @@ Genotypes = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 COSTS = ("macs", "params", "weights_bytes", "flash_bytes", "sram_bytes", "latency_ms")
-#: Below this share of fitting draws, rejection is given up and networks are counted instead.
-RARE = 1e-4
 CHUNK = 4096
 
 
@@ -113,42 +111,8 @@ class Feasible:
 
     # the pool ---------------------------------------------------------------------------------------
 
-    def pool(self, count: int, rng: np.random.Generator, *, max_draws: int = 200_000) -> Pool:
-        """``count`` distinct networks that fit, drawn uniformly; fewer where the space holds no more.
-
-        Rejection; where under 0.01 % of the draws fit, networks are counted exactly over the stages and drawn by
-        their numbers. Raises BudgetError, with the limit that binds and the smallest value reached, where none fits.
-        """
-        found: list[Genotypes] = []
-        kept: list[dict[str, Floats]] = []
-        seen: set[bytes] = set()
-        drawn = fitting = 0
-        smallest: Floats | None = None
-        while drawn < max_draws and len(seen) < min(count, self.space.size):
-            rows = self.draw(min(CHUNK, max_draws - drawn), rng)
-            costs = self.costs(rows)
-            excess = self.excess(costs)
-            fit = (excess <= 0).all(axis=1)
-            drawn += len(rows)
-            fitting += int(fit.sum())
-            worst = excess.min(axis=0)
-            smallest = worst if smallest is None else np.minimum(smallest, worst)
-            new = [i for i in np.flatnonzero(fit) if not (rows[i].tobytes() in seen or seen.add(rows[i].tobytes()))]  # type: ignore[func-returns-value]
-            found.append(rows[new])
-            kept.append({name: values[new] for name, values in costs.items()})
-        share = fitting / max(1, drawn)
-        if share < RARE and len(seen) < min(count, self.space.size):
-            from tinynas.search.counting import count_feasible
-
-            counted = count_feasible(self, rng, count)
-            if counted is not None and len(counted):
-                return counted
-        if not fitting:
-            raise self._nothing_fits(drawn, smallest)
-        genotypes = np.concatenate(found)[:count]
-        return Pool(genotypes, {name: np.concatenate([k[name] for k in kept])[:count] for name in COSTS}, drawn, share)
-
-    def _nothing_fits(self, drawn: int, smallest: Floats | None) -> BudgetError:
+    def nothing_fits(self, drawn: int, smallest: Floats | None) -> BudgetError:
+        """The error that names the limit that binds; ``smallest``: the least excess that ``drawn`` networks reached, by limit."""
         low = self.smallest_network()
         costs = self.costs(low[None, :])
         over = {

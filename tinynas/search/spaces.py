@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from tinynas.budget import Budget
 from tinynas.errors import BudgetError
 from tinynas.search.feasible import Feasible, strata
+from tinynas.search.pool import draw_pool
 from tinynas.space import Space
 
 #: Networks drawn for each sub-space, as in MCUNet.
@@ -151,7 +152,7 @@ def rank_spaces(
         # The pool says which limit binds; an image or time limit that leaves nothing is lifted instead.
         if max_resolution is not None or max_macs is not None:
             return rank_spaces(space, budget, classes=classes, seed=seed, draws=draws, bands=bands, keep=keep)
-        feasible.pool(1, rng)
+        draw_pool(feasible, 1, rng)
         raise BudgetError(f"no network of space {space.name!r} drawn for the space choice fits budget {budget.name!r}", "raise its limits")
     chosen = _choose(fitting, bands, keep)
     rows = [replace(row, bands=tuple(chosen.get(i, ()))) for i, row in enumerate(rows)]

@@ -1,0 +1,45 @@
+"""The pool: networks that fit, drawn uniformly before anything is trained; by rejection, or by counting where few fit."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tinynas.search.counting import count_feasible
+from tinynas.search.feasible import CHUNK, COSTS, Feasible, Floats, Genotypes, Pool
+
+#: Below this share of fitting draws, rejection is given up and networks are counted instead.
+RARE = 1e-4
+
+
+def draw_pool(feasible: Feasible, count: int, rng: np.random.Generator, *, max_draws: int = 200_000) -> Pool:
+    """``count`` distinct networks that fit, drawn uniformly; fewer where the space holds no more.
+
+    Rejection; where under 0.01 % of the draws fit, networks are counted exactly over the stages and drawn by
+    their numbers. Raises BudgetError, with the limit that binds and the smallest value reached, where none fits.
+    """
+    found: list[Genotypes] = []
+    kept: list[dict[str, Floats]] = []
+    seen: set[bytes] = set()
+    drawn = fitting = 0
+    smallest: Floats | None = None
+    while drawn < max_draws and len(seen) < min(count, feasible.space.size):
+        rows = feasible.draw(min(CHUNK, max_draws - drawn), rng)
+        costs = feasible.costs(rows)
+        excess = feasible.excess(costs)
+        fit = (excess <= 0).all(axis=1)
+        drawn += len(rows)
+        fitting += int(fit.sum())
+        worst = excess.min(axis=0)
+        smallest = worst if smallest is None else np.minimum(smallest, worst)
+        new = [i for i in np.flatnonzero(fit) if not (rows[i].tobytes() in seen or seen.add(rows[i].tobytes()))]  # type: ignore[func-returns-value]
+        found.append(rows[new])
+        kept.append({name: values[new] for name, values in costs.items()})
+    share = fitting / max(1, drawn)
+    if share < RARE and len(seen) < min(count, feasible.space.size):
+        counted = count_feasible(feasible, rng, count)
+        if counted is not None and len(counted):
+            return counted
+    if not fitting:
+        raise feasible.nothing_fits(drawn, smallest)
+    genotypes = np.concatenate(found)[:count]
+    return Pool(genotypes, {name: np.concatenate([k[name] for k in kept])[:count] for name in COSTS}, drawn, share)
