@@ -36,8 +36,8 @@ from tinynas.runs import write_atomic
 
 #: The two smallest networks of int8_accuracy: where a budget leaves least room.
 CHOSEN = (1, 3)
-BITS = (8, 4, 3)
-RATE, BATCH = 5e-4, 64
+BITS = (8, 4, 3, 2)
+RATE, BATCH = 1e-3, 64
 
 
 def train_on(module: nn.Module, train: Split, epochs: int, seed: int) -> float:
@@ -131,7 +131,7 @@ def page(document: dict[str, Any]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=3)
-    parser.add_argument("--float-epochs", type=int, default=8, help="as --epochs of int8_accuracy.py")
+    parser.add_argument("--float-epochs", type=int, default=5, help="as --epochs of int8_accuracy.py")
     parser.add_argument("--work", type=Path, default=Path(tempfile.gettempdir()) / "tinynas-int8-accuracy")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
     options = parser.parse_args()
