@@ -235,7 +235,7 @@ def label_noise(images: ImageData, *, seed: int = 0, epochs: int = 8) -> dict[st
 # promoting and exporting ------------------------------------------------------------------------------
 
 #: Training images that calibrate activations when a network is exported.
-CALIBRATION_IMAGES = 512
+CALIBRATION_IMAGES = 256
 FORMATS = ("tflite", "c")
 
 
