@@ -37,7 +37,7 @@ class QuantOptions(Config):
     """With ``percentile``: share of values inside, in percent."""
     weights: Literal["max", "mse"] = "max"
     """Scale of an output channel's weights: the largest weight, or the scale of least squared error."""
-    equalize: bool = False
+    equalize: bool = True
     """Balance the channels of linear bottlenecks before quantising (cross-layer equalisation)."""
     bias_correction: bool = True
     """Take the mean error that quantisation makes in a channel out of its bias."""
@@ -53,15 +53,23 @@ def quantize(floats: FloatGraph, calibration: NDArray[np.uint8], options: QuantO
     Raises DataError for images that do not fit the network.
     """
     options = options or QuantOptions()
+    check_images(floats, calibration)
     images = np.asarray(calibration[: options.images])
-    expected = floats.graph.shape(floats.graph.input)
-    if images.ndim != 4 or images.shape[1:] != expected or not len(images):
-        raise DataError(f"calibration images are {images.shape}, the network reads (N, {', '.join(map(str, expected))})")
     if options.equalize:
         floats = equalize(floats, images)
     ranges = find_ranges(floats, images, options)
     quantized = assemble(floats, grids(floats.graph, ranges), options)
     return correct_biases(floats, quantized, images) if options.bias_correction else quantized
+
+
+def check_images(floats: FloatGraph, images: NDArray[np.uint8]) -> None:
+    """Raise DataError unless ``images`` are some images that ``floats`` can read."""
+    expected = floats.graph.shape(floats.graph.input)
+    if images.ndim != 4 or images.shape[1:] != expected or not len(images):
+        raise DataError(
+            f"calibration images are {images.shape}, the network reads (N, {', '.join(map(str, expected))})",
+            "give training images of the network's own size",
+        )
 
 
 # Ranges

@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Op, Pool2D
-from tinynas.quantize.calibrate import QuantOptions, assemble, quantize
+from tinynas.quantize.calibrate import QuantOptions, assemble, check_images, quantize
+from tinynas.quantize.equalize import equalize
 from tinynas.quantize.floats import FloatGraph, activate, fold, linear_part, tflite_layout, torch_layout
 from tinynas.quantize.grid import QuantizedGraph, TensorQuant, largest
 
@@ -110,7 +111,11 @@ def prepare_qat(network: Network | FloatGraph, calibration: NDArray[np.uint8], o
     """
     options = options or QuantOptions()
     floats = network if isinstance(network, FloatGraph) else fold(network)
-    return QatNetwork(floats, quantize(floats, calibration, options).tensors, options.model_copy(update={"weights": "max"}))
+    if options.equalize:
+        check_images(floats, calibration)
+        floats = equalize(floats, np.asarray(calibration[: options.images]))
+    grids = quantize(floats, calibration, options.model_copy(update={"equalize": False})).tensors
+    return QatNetwork(floats, grids, options.model_copy(update={"weights": "max"}))
 
 
 def finish_qat(module: QatNetwork) -> QuantizedGraph:
