@@ -53,7 +53,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
     args = list(sys.argv[1:] if arguments is None else arguments)
     session.arguments, session.json_mode = args, "--json" in args
-    session.continue_command, session.json_printed = None, False
+    session.continue_command, session.json_printed, session.interrupted = None, False, False
     try:
         _terminate_like_ctrl_c()
         outcome = app(args, standalone_mode=False)
@@ -109,7 +109,9 @@ def _interrupted() -> int:
 
 def _terminate_like_ctrl_c() -> None:
     def stop(_signal: int, _frame: FrameType | None) -> Never:
+        session.interrupted = True
         raise KeyboardInterrupt
 
     with contextlib.suppress(ValueError):  # not the main thread (tests, notebooks): leave signals alone
         signal.signal(signal.SIGTERM, stop)
+        signal.signal(signal.SIGINT, stop)

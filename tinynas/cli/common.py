@@ -37,10 +37,18 @@ class Session:
     continue_command: str | None = None
     json_mode: bool = False
     json_printed: bool = False
+    interrupted: bool = False
+    """Ctrl-C was pressed. Python drops a KeyboardInterrupt that falls into a destructor or a C callback; this stays."""
     arguments: list[str] = field(default_factory=list)
 
 
 session = Session()
+
+
+def check_interrupted() -> None:
+    """Raise the KeyboardInterrupt that was dropped, if one was; for callbacks of long work."""
+    if session.interrupted:
+        raise KeyboardInterrupt
 
 
 def console() -> Console:

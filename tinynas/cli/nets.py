@@ -8,7 +8,19 @@ from typing import Annotated, Any
 import typer
 
 from tinynas.cli.app import app
-from tinynas.cli.common import BudgetOption, DataOption, JsonOption, SeedOption, SetOption, console, emit, next_step, quote, session
+from tinynas.cli.common import (
+    BudgetOption,
+    DataOption,
+    JsonOption,
+    SeedOption,
+    SetOption,
+    check_interrupted,
+    console,
+    emit,
+    next_step,
+    quote,
+    session,
+)
 from tinynas.errors import UserError
 
 
@@ -117,6 +129,7 @@ def promote(
 
 
 def _promote_facts(event: Any) -> dict[str, Any]:
+    check_interrupted()
     facts: dict[str, Any] = {"id": event.id, "epoch": event.epoch, "epochs": event.epochs}
     if event.kind == "resumed":
         facts["message"] = f"{event.id}: continuing after epoch {event.epoch}"

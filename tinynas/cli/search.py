@@ -8,7 +8,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinynas.cli.app import app
-from tinynas.cli.common import BudgetOption, DataOption, JsonOption, SeedOption, SetOption, console, emit, next_step, quote, session
+from tinynas.cli.common import (
+    BudgetOption,
+    DataOption,
+    JsonOption,
+    SeedOption,
+    SetOption,
+    check_interrupted,
+    console,
+    emit,
+    next_step,
+    quote,
+    session,
+)
 from tinynas.config import parse_duration, shipped
 from tinynas.errors import UserError
 
@@ -110,6 +122,8 @@ def _run(prepared: PreparedSearch) -> SearchResult:
         settings = prepared.settings
 
         def show(event: SearchEvent) -> None:
+            if event.kind == "trial":
+                check_interrupted()
             facts = {name: getattr(event, name) for name in ("message", "front_size", "hypervolume", "elapsed", "eta", "best_accuracy")}
             progress({**facts, **event.counts.to_json(), "timeout": settings.timeout, "trials": settings.trials})
 

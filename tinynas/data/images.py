@@ -124,7 +124,10 @@ def _scale(image: Image, height: int, width: int) -> Image:
 def _check(data: bytes) -> None:
     for magic, check in _CHECKS:
         if data.startswith(magic):
-            size = check(data)
+            try:
+                size = check(data)
+            except struct.error:
+                raise BadImage("truncated") from None
             if size is not None:
                 width, height = size
                 if width <= 0 or height <= 0:
@@ -181,7 +184,7 @@ def _check_png(data: bytes) -> tuple[int, int] | None:
 
 
 def _check_bmp(data: bytes) -> tuple[int, int] | None:
-    if len(data) < 30:
+    if len(data) < 34:
         raise BadImage("truncated")
     offset, header = struct.unpack_from("<II", data, 10)
     if header < 40:
