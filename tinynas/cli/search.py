@@ -21,7 +21,6 @@ from tinynas.cli.common import (
     quote,
     session,
 )
-from tinynas.config import parse_duration, shipped
 from tinynas.errors import UserError
 
 if TYPE_CHECKING:
@@ -38,6 +37,8 @@ DEFAULT_TIMEOUT_S = 480.0
 def _duration(text: str | None) -> float | None:
     if text is None:
         return None
+    from tinynas.config import parse_duration
+
     try:
         return parse_duration(text)
     except ValueError as error:
@@ -217,6 +218,7 @@ def spaces(
 ) -> None:
     """List the shipped spaces; with --budget, rank the (resolution, width) sub-spaces of one by what fits."""
     from tinynas import api
+    from tinynas.config import shipped
 
     if budget is None:
         rows: list[dict[str, Any]] = []

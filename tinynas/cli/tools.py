@@ -9,13 +9,13 @@ import typer
 
 from tinynas.cli.app import app
 from tinynas.cli.common import JsonOption, console, emit, next_step, session
-from tinynas.config import format_size, shipped
 
 
 @app.command()
 def budgets(json_: JsonOption = False) -> None:
     """List the shipped budgets with what a network may use on each."""
     from tinynas.budget import load_budget
+    from tinynas.config import format_size, shipped
 
     rows: list[dict[str, Any]] = []
     for name, path in shipped("budgets").items():
