@@ -23,7 +23,7 @@ app = typer.Typer(
     help="Find a network that truly fits your microcontroller, train it, and export the int8 file.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,  # plain help: the panels would load a Markdown parser, half of the 0.3 s that --help takes
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
