@@ -75,16 +75,16 @@ def network() -> Network:
 
 
 @pytest.fixture(scope="module")
-def test_split() -> Split:
+def held_out() -> Split:
     return stripes(120, 20, 28, 1, seed=1)
 
 
 @pytest.mark.parametrize(("io", "flavour"), [("int8", "full"), ("int8", "lean"), ("uint8", "full"), ("float", "lean")])
-def test_export_keeps_its_promises(network: Network, test_split: Split, tmp_path: Path, io: Any, flavour: Any) -> None:
+def test_export_keeps_its_promises(network: Network, held_out: Split, tmp_path: Path, io: Any, flavour: Any) -> None:
     calibration = stripes(128, 20, 28, 1, seed=2).images
     options = ExportOptions(io=io, flavour=flavour)
     artifact = export_model(
-        network, calibration=calibration, labels=LABELS, out=tmp_path, evaluation=test_split, split_name="test", options=options
+        network, calibration=calibration, labels=LABELS, out=tmp_path, evaluation=held_out, split_name="test", options=options
     )
     report = json.loads(json.dumps(artifact.to_json(), allow_nan=False))["report"]
     model = (tmp_path / artifact.file).read_bytes()
@@ -97,7 +97,7 @@ def test_export_keeps_its_promises(network: Network, test_split: Split, tmp_path
     assert set(report["agreement"]["per_class"]) == set(LABELS)
     assert "tflite-micro" in report["kernels"] and set(report["loads"].values()) == {""}
     assert not {"PAD", "TRANSPOSE"} & set(report["operators"]) and ("QUANTIZE" in report["operators"]) == (io != "int8")
-    evaluated = evaluate(tmp_path / artifact.file, test_split, LABELS)
+    evaluated = evaluate(tmp_path / artifact.file, held_out, LABELS)
     assert set(evaluated) == {"accuracy", "balanced_accuracy", "auc", "n", "confusion", "kernels"}
     assert evaluated["accuracy"] == report["accuracy"]["int8"] and evaluated["n"] == 120
     assert input_shape(tmp_path / artifact.file) == (20, 28, 1)
@@ -116,26 +116,26 @@ def test_same_weights_same_bytes(network: Network) -> None:
     assert build_model(network, images, labels=LABELS).model == build_model(fold(network), images, labels=LABELS).model
 
 
-def test_quantisation_aware_training_is_exported_as_trained(network: Network, test_split: Split, tmp_path: Path) -> None:
+def test_quantisation_aware_training_is_exported_as_trained(network: Network, held_out: Split, tmp_path: Path) -> None:
     images = stripes(64, 20, 28, 1).images
     module = prepare_qat(network, images)
     qgraph = finish_qat(module)
     artifact = export_model(
-        module.floats(), calibration=images, labels=LABELS, out=tmp_path, evaluation=test_split, split_name="val", qgraph=qgraph
+        module.floats(), calibration=images, labels=LABELS, out=tmp_path, evaluation=held_out, split_name="val", qgraph=qgraph
     )
     assert artifact.report["ok"] and artifact.report["quantization"]["trained"]
     assert (tmp_path / artifact.file).read_bytes() == serialize(qgraph, ModelMeta(ARCH.id, LABELS), plan_offline(qgraph.graph))
 
 
-def test_what_is_wrong_with_a_file_is_said(network: Network, test_split: Split) -> None:
+def test_what_is_wrong_with_a_file_is_said(network: Network, held_out: Split) -> None:
     graph = network.graph
-    model = build_model(network, test_split.images[:16], labels=LABELS).model
+    model = build_model(network, held_out.images[:16], labels=LABELS).model
     other = lower(Arch(height=20, width=28, channels=1, classes=3, stem=ConvLayer(out=8, stride=2)))
     assert "operators differ" in " ".join(check(model, other).problems)
     assert "were promised" in " ".join(check(model, graph, estimated_bytes=1).problems)
     wrong = np.zeros((2, 3), np.int8)
-    grid = quantize(fold(network), test_split.images[:16]).tensors[graph.output]
-    report = check(model, graph, split=test_split, labels=LABELS, split_name="val", expected=(wrong, grid))
+    grid = quantize(fold(network), held_out.images[:16]).tensors[graph.output]
+    report = check(model, graph, split=held_out, labels=LABELS, split_name="val", expected=(wrong, grid))
     assert any("outputs differ" in problem for problem in report.problems) and not report.ok
     assert any("does not fit" in problem for problem in check(model, graph, arena_limit=1000).problems)
     plain = dummy_file(graph)
@@ -153,11 +153,11 @@ def test_expected_operators_name_each_kind() -> None:
 
 
 @pytest.mark.parametrize("name", sorted(EXPORTERS))
-def test_exporters_contract(name: str, network: Network, test_split: Split, tmp_path: Path) -> None:
+def test_exporters_contract(name: str, network: Network, held_out: Split, tmp_path: Path) -> None:
     options = ExportOptions(exporter=name)
     try:
         artifact = export_model(
-            network, calibration=test_split.images, labels=LABELS, out=tmp_path, evaluation=test_split, split_name="val", options=options
+            network, calibration=held_out.images, labels=LABELS, out=tmp_path, evaluation=held_out, split_name="val", options=options
         )
     except UserError as error:
         assert error.hint, "what is missing comes with the line that installs it"
@@ -166,11 +166,11 @@ def test_exporters_contract(name: str, network: Network, test_split: Split, tmp_
     assert artifact.report["exporter"] == name and artifact.report["agreement"]["overall"] > 0.9
 
 
-def test_unknown_exporters_and_misfits_are_the_users_fault(network: Network, test_split: Split) -> None:
+def test_unknown_exporters_and_misfits_are_the_users_fault(network: Network, held_out: Split) -> None:
     with pytest.raises(UserError, match="known: tinynas, tensorflow"):
-        build_model(network, test_split.images, options=ExportOptions(exporter="onnx"))
+        build_model(network, held_out.images, options=ExportOptions(exporter="onnx"))
     with pytest.raises(DataError, match="calibration images"):
-        build_model(network, test_split.images[:, :10])
+        build_model(network, held_out.images[:, :10])
 
 
 def test_export_module_is_light() -> None:
@@ -228,33 +228,33 @@ def test_a_crash_of_the_interpreter_is_contained(script: str, said: str, tmp_pat
         measure_arena(dummy_file(lower(ARCH)))
 
 
-def test_images_that_do_not_fit_the_model(test_split: Split, tmp_path: Path) -> None:
+def test_images_that_do_not_fit_the_model(held_out: Split, tmp_path: Path) -> None:
     path = tmp_path / "model.tflite"
     path.write_bytes(dummy_file(lower(ARCH)))
     with pytest.raises(DataError, match="the model reads"):
         evaluate(path, stripes(4, 8, 8, 1), LABELS)
     with pytest.raises(DataError, match="3 outputs, the data 2 classes"):
-        evaluate(path, test_split, ("a", "b"))
+        evaluate(path, held_out, ("a", "b"))
     with pytest.raises(DataError, match="no image"):
-        evaluate(path, test_split.take([]), LABELS)
+        evaluate(path, held_out.take([]), LABELS)
     with pytest.raises(ModelFileError, match="none"):
-        evaluate(tmp_path / "none.tflite", test_split, LABELS)
+        evaluate(tmp_path / "none.tflite", held_out, LABELS)
     (tmp_path / "text.tflite").write_text("not a model")
     with pytest.raises(ModelFileError, match=r"text\.tflite"):
-        evaluate(tmp_path / "text.tflite", test_split, LABELS)
+        evaluate(tmp_path / "text.tflite", held_out, LABELS)
 
 
 # Evaluation
 
 
-def test_rotated_models_see_rotated_images(network: Network, test_split: Split, tmp_path: Path) -> None:
-    quantized = quantize(fold(network), test_split.images)
+def test_rotated_models_see_rotated_images(network: Network, held_out: Split, tmp_path: Path) -> None:
+    quantized = quantize(fold(network), held_out.images)
     upright, turned = tmp_path / "upright.tflite", tmp_path / "turned.tflite"
     upright.write_bytes(serialize(quantized, ModelMeta(ARCH.id, LABELS)))
     turned.write_bytes(serialize(quantized, ModelMeta(ARCH.id, LABELS, input_rotation=180)))
-    labels = np.random.default_rng(0).integers(0, 3, len(test_split))  # with random labels the AUC tells any two models apart
-    split = Split(test_split.images, labels, test_split.names)
-    rotated = Split(np.ascontiguousarray(test_split.images[:, ::-1, ::-1]), labels, test_split.names)
+    labels = np.random.default_rng(0).integers(0, 3, len(held_out))  # with random labels the AUC tells any two models apart
+    split = Split(held_out.images, labels, held_out.names)
+    rotated = Split(np.ascontiguousarray(held_out.images[:, ::-1, ::-1]), labels, held_out.names)
     assert evaluate(upright, split, LABELS) == evaluate(turned, rotated, LABELS)
     assert evaluate(turned, split, LABELS)["auc"] != evaluate(upright, split, LABELS)["auc"]
 

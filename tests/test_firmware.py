@@ -613,7 +613,8 @@ def test_compiles_without_a_warning(tmp_path: Path) -> None:
         c = folder(tmp_path / form / "c", model)
         for source in [*SOURCES, "example_main.cc", "self_test_main.cc"]:
             command = ["g++", "-O1", *STRICT, "-I.", "-isystem", str(stub), "-c", source, "-o", "o.o"]
-            subprocess.run(command, cwd=c, check=True, timeout=60)
+            done = subprocess.run(command, cwd=c, capture_output=True, text=True, check=False, timeout=60)
+            assert (done.returncode, done.stderr) == (0, ""), source
 
 
 @needs_arm
@@ -624,7 +625,8 @@ def test_compiles_for_cortex_m(tmp_path: Path) -> None:
     for core in (("-mcpu=cortex-m0plus", "-mthumb"), ("-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16")):
         for source in [*SOURCES, "example_main.cc"]:
             command = ["arm-none-eabi-g++", "-Os", *core, *STRICT, "-I.", "-isystem", str(stub), "-c", source, "-o", "o.o"]
-            subprocess.run(command, cwd=c, check=True, timeout=60)
+            done = subprocess.run(command, cwd=c, capture_output=True, text=True, check=False, timeout=60)
+            assert (done.returncode, done.stderr) == (0, ""), (source, core)
 
 
 @needs_arm
@@ -674,7 +676,8 @@ def test_plain_cmake_builds_and_passes_in_qemu(tmp_path: Path) -> None:
     model = tiny_model()
     stub, _ = answered(tmp_path / "tflm", model)
     c = folder(tmp_path / "c", model)
-    cmake_self_test(c, stub, tmp_path / "build", f"-DCMAKE_TOOLCHAIN_FILE={c}/qemu/cortex-m4.cmake")
+    text = cmake_self_test(c, stub, tmp_path / "build", f"-DCMAKE_TOOLCHAIN_FILE={c}/qemu/cortex-m4.cmake")
+    assert text.count(": ok") == 2, text
 
 
 @pytest.mark.slow
@@ -689,7 +692,7 @@ def test_self_test_with_the_real_interpreter(tmp_path: Path, target: str) -> Non
     c = folder(tmp_path / "c", model, arena=measured_arena(model))
     options = [f"-DCMAKE_TOOLCHAIN_FILE={c}/qemu/cortex-m4.cmake"] if target == "qemu" else []
     text = cmake_self_test(c, Path(os.environ["TFLM_DIR"]), tmp_path / "build", *options)
-    print(text)
+    assert text.count(": ok") == 2, text
 
 
 # text ----------------------------------------------------------------------------------------------------------
