@@ -22,7 +22,7 @@ from tinynas.cost import estimate as estimate_graph
 from tinynas.errors import RunError, UserError
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives
-from tinynas.runs import Run, write_atomic
+from tinynas.runs import Run, cores, write_atomic
 from tinynas.space import Space
 
 if TYPE_CHECKING:
@@ -90,11 +90,8 @@ def route_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
 
 
 def default_workers() -> int:
-    """One training process for each core this process may use; one where a GPU is there to be shared by one process."""
-    import os
-
-    affinity = getattr(os, "sched_getaffinity", None)
-    return max(1, min(8, len(affinity(0)) if affinity else os.cpu_count() or 1))
+    """One process for each core this process may use, at most 8: beyond that memory, not cores, is short."""
+    return min(8, cores())
 
 
 def prepare_search(

@@ -343,6 +343,11 @@ class Run:
             raise RunError(f"{path}: cannot be read: {error}", "the file is missing or damaged; make it anew") from None
 
 
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def environment() -> dict[str, Any]:
     """Versions and machine, for ``env.json``; imports nothing heavy."""
     from importlib import metadata
@@ -355,7 +360,7 @@ def environment() -> dict[str, Any]:
         "tinynas": __version__,
         "python": sys.version.split()[0],
         "platform": platform.platform(),
-        "cpu_count": os.cpu_count(),
+        "cpu_count": cores(),
         "versions": versions,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }

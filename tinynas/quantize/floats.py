@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, TypeAlias, assert_never
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, M
 
 if TYPE_CHECKING:
     from tinynas.model import Network
+
+Weighted: TypeAlias = Conv2D | DepthwiseConv2D | FullyConnected
 
 
 @dataclass(frozen=True)
@@ -112,32 +114,40 @@ class FloatRunner:
     @torch.inference_mode()
     def run(self, x: Tensor, see: Callable[[int, Tensor], None] | None = None) -> Tensor:
         """Logits of normalised images (B, C, H, W); ``see`` gets every (tensor id, values), the input included."""
-        graph = self.graph
-        values = {graph.input: x}
-        if see is not None:
-            see(graph.input, x)
-        for index, op in enumerate(graph.ops):
-            y = self.step(op, [values[t] for t in op.inputs])
-            values[op.output] = y
-            if see is not None:
-                see(op.output, y)
-            for tensor in set(op.inputs):
-                if graph.lifetimes[tensor][1] == index and tensor != graph.output:
-                    del values[tensor]
-        return values[graph.output]
+        return walk(self.graph, x, self.step, see)
 
     def step(self, op: Op, read: list[Tensor]) -> Tensor:
         """The output of one operator from its inputs."""
-        match op:
-            case Conv2D() | DepthwiseConv2D() | FullyConnected():
-                return activate(linear_part(op, read[0], *self.parameters[op.name]), op.act)
-            case Add():
-                return activate(read[0] + read[1], op.act)
-            case Mean():
-                return read[0].mean((2, 3))
-            case Pool2D():
-                return (F.max_pool2d if op.op == "max" else F.avg_pool2d)(read[0], op.kernel, op.stride)
-        assert_never(op)
+        return apply(op, read, lambda weighted: self.parameters[weighted.name])
+
+
+def walk(graph: Graph, x: Tensor, step: Callable[[Op, list[Tensor]], Tensor], see: Callable[[int, Tensor], None] | None = None) -> Tensor:
+    """The graph's output from its input ``x``, operator by operator; a tensor is dropped after its last use."""
+    values = {graph.input: x}
+    if see is not None:
+        see(graph.input, x)
+    for index, op in enumerate(graph.ops):
+        values[op.output] = step(op, [values[t] for t in op.inputs])
+        if see is not None:
+            see(op.output, values[op.output])
+        for tensor in set(op.inputs):
+            if graph.lifetimes[tensor][1] == index and tensor != graph.output:
+                del values[tensor]
+    return values[graph.output]
+
+
+def apply(op: Op, read: list[Tensor], parameters: Callable[[Weighted], tuple[Tensor, Tensor]]) -> Tensor:
+    """The real-valued output of ``op``; ``parameters`` gives its weight (PyTorch's layout) and bias."""
+    match op:
+        case Conv2D() | DepthwiseConv2D() | FullyConnected():
+            return activate(linear_part(op, read[0], *parameters(op)), op.act)
+        case Add():
+            return activate(read[0] + read[1], op.act)
+        case Mean():
+            return read[0].mean((2, 3))
+        case Pool2D():
+            return (F.max_pool2d if op.op == "max" else F.avg_pool2d)(read[0], op.kernel, op.stride)
+    assert_never(op)
 
 
 def predict(floats: FloatGraph, images: NDArray[np.uint8], *, batch: int = 128) -> NDArray[np.float32]:

@@ -12,18 +12,17 @@ grids are calibrated once and stay; weight grids follow the largest weight of a 
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Op, Pool2D
+from tinynas.graph import Conv2D, DepthwiseConv2D, FullyConnected, Op, Pool2D
 from tinynas.quantize.calibrate import QuantOptions, assemble, check_images, quantize
 from tinynas.quantize.equalize import equalize
-from tinynas.quantize.floats import FloatGraph, activate, fold, linear_part, tflite_layout, torch_layout
+from tinynas.quantize.floats import FloatGraph, apply, fold, tflite_layout, torch_layout, walk
 from tinynas.quantize.grid import QuantizedGraph, TensorQuant, largest
 
 if TYPE_CHECKING:
@@ -54,26 +53,10 @@ class QatNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) from normalised images (B, C, H, W)."""
-        graph = self.graph
-        values = {graph.input: x}
-        for index, op in enumerate(graph.ops):
-            values[op.output] = self._on_grid(self._operator(op, [values[t] for t in op.inputs]), op)
-            for tensor in set(op.inputs):
-                if graph.lifetimes[tensor][1] == index and tensor != graph.output:
-                    del values[tensor]
-        return values[graph.output]
+        return walk(self.graph, x, self._step)
 
-    def _operator(self, op: Op, read: list[Tensor]) -> Tensor:
-        match op:
-            case Conv2D() | DepthwiseConv2D() | FullyConnected():
-                return activate(linear_part(op, read[0], self._weight(op), self.biases[_key(op)]), op.act)
-            case Add():
-                return activate(read[0] + read[1], op.act)
-            case Mean():
-                return read[0].mean((2, 3))
-            case Pool2D():
-                return (F.max_pool2d if op.op == "max" else F.avg_pool2d)(read[0], op.kernel, op.stride)
-        assert_never(op)
+    def _step(self, op: Op, read: list[Tensor]) -> Tensor:
+        return self._on_grid(apply(op, read, lambda weighted: (self._weight(weighted), self.biases[_key(weighted)])), op)
 
     def _weight(self, op: Conv2D | DepthwiseConv2D | FullyConnected) -> Tensor:
         weight, most = self.weights[_key(op)], largest(self.options.bits)

@@ -32,7 +32,7 @@ from tinynas.errors import RunError, TinynasError
 from tinynas.graph import lower
 from tinynas.objectives import Objective, objectives
 from tinynas.records import Trial
-from tinynas.runs import Run, write_atomic
+from tinynas.runs import Run, cores, write_atomic
 from tinynas.search.feasible import COSTS, Feasible, Pool, strata
 from tinynas.search.pool import draw_pool
 from tinynas.search.proposals import Proposer, tpe_sampler
@@ -145,9 +145,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
     speed, max_macs, capacity = Speed(), None, math.inf
     if timed and settings.strategy == "tinynas":
         assert settings.timeout is not None
-        capacity = settings.timeout * min(
-            settings.workers, len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else settings.workers
-        )
+        capacity = settings.timeout * min(settings.workers, cores())
         probe = draw_pool(Feasible(space, classes, budget), 64, rng)
         middle = probe.genotypes[int(np.argsort(probe.costs["macs"])[len(probe) // 2])]
         arch = space.decode([int(i) for i in middle], classes)
@@ -223,11 +221,6 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
             "notes": notes,
         },
     )
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def max_trainable_macs(speed: Speed, capacity: float, settings: SearchSettings) -> float:
