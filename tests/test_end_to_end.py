@@ -222,3 +222,9 @@ def test_a_killed_promote_resumes(place: Path, searched: Path) -> None:
     assert row["id"] == net_id
     epochs = [line.split(",")[0] for line in run.train_csv(net_id).read_text().splitlines()[1:]]
     assert epochs == [str(epoch) for epoch in range(1, 13)]
+
+
+@pytest.mark.xdist_group("line")
+def test_resume_refuses_other_inputs(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["search", "--resume", "--out", str(searched), "--budget", "rp2040", "--space", "tiny"]) == 2
+    assert "begun with another budget and space" in capsys.readouterr().err

@@ -97,8 +97,8 @@ def default_workers() -> int:
 def prepare_search(
     budget: str | Budget | None,
     *,
-    space: str | Space = "mcunet",
-    data: str = "synthetic",
+    space: str | Space | None = None,
+    data: str | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     overrides: Sequence[str] = (),
@@ -117,14 +117,14 @@ def prepare_search(
     routed = route_overrides(overrides)
     if resume:
         run = Run.open(out if out is not None else _newest_run())
-        config = run.config
+        _check_same_inputs(run, budget, space, data)
         changeable = {key: given[key] for key in ("trials", "timeout", "workers", "storage") if key in given}
-        chosen = build({**config["settings"], **changeable}, SearchSettings, source=run.config_file, overrides=routed[""])
-        options = build(config["data_options"], DataOptions, source=run.config_file)
-        images = open_data(config["data"], seed=chosen.seed, options=options)
+        chosen = build({**run.config["settings"], **changeable}, SearchSettings, source=run.config_file, overrides=routed[""])
+        images = _run_images(run, None, ())
         if images.fingerprint != run.env.get("data"):
-            raise RunError(f"{config['data']}: the images are not those the run was begun with", "restore them, or start a new run")
+            raise RunError(f"{images.name}: the images are not those the run was begun with", "restore them, or start a new run")
         return PreparedSearch(run, run.space, run.budget, images, chosen)
+    space, data = space or "mcunet", data or "synthetic"
     if budget is None:
         raise UserError("no budget given", "add --budget with a YAML or a shipped name (see: tinynas budgets)")
     limits = load_budget(budget, routed["budget"]) if isinstance(budget, str) else budget
@@ -148,6 +148,20 @@ def prepare_search(
         env={"seed": chosen.seed, "data": images.fingerprint, "labels": list(images.labels)},
     )
     return PreparedSearch(run, chosen_space, limits, images, chosen)
+
+
+def _check_same_inputs(run: Run, budget: str | Budget | None, space: str | Space | None, data: str | None) -> None:
+    """A resumed run goes on with its own inputs: other ones beside ``--resume`` are refused, not ignored."""
+    given = {
+        "budget": None if budget is None else (load_budget(budget) if isinstance(budget, str) else budget).limits == run.budget.limits,
+        "space": None if space is None else (load_space(space) if isinstance(space, str) else space) == run.space,
+        "data": None if data is None else data == run.config["data"],
+    }
+    other = [name for name, same in given.items() if same is False]
+    if other:
+        raise RunError(
+            f"{run.path}: was begun with another {' and '.join(other)}", "leave it out to continue that run, or name the run with --out"
+        )
 
 
 @dataclass(frozen=True)
@@ -307,7 +321,7 @@ def promote(
     for net_id in net_ids:
         (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipe, seed=seed, on_event=on_event)
         if rank() == 0:
-            rows.append(_export(opened, net_id, opened.net_dir(net_id), images, formats, ExportSettings(), promoted))
+            rows.append(_export(opened, net_id, opened.net_dir(net_id), images, formats, _export_options(), promoted))
     return rows
 
 
@@ -318,17 +332,6 @@ def _id_or_reference(run: Run, text: str, classes: int) -> str:
         run.write_arch(arch)
         return arch.id
     return run.resolve_id(text)
-
-
-@dataclass(frozen=True)
-class ExportSettings:
-    """What ``export`` may be told."""
-
-    exporter: str = "tinynas"
-    io: str = "int8"
-    flavour: str = "full"
-    quantization: tuple[str, ...] = ()
-    """Overrides of :class:`tinynas.quantize.QuantOptions`, as a=b."""
 
 
 def export(
@@ -350,7 +353,7 @@ def export(
     """
     _check_formats(formats)
     routed = route_overrides(overrides)
-    settings = ExportSettings(exporter, io, flavour, tuple(routed[""]))
+    options = _export_options(routed[""], exporter=exporter, io=io, flavour=flavour)
     run_name, colon, tail = net.rpartition(":")
     if net_id is None and colon and not Path(net).exists():
         net, net_id = run_name, tail
@@ -362,8 +365,8 @@ def export(
             raise RunError(
                 f"{opened.path}: {resolved} was not promoted: it has no trained weights", f"tinynas promote {opened.path} {resolved}"
             )
-        return _export(opened, resolved, Path(out), _run_images(opened, data, routed["data"]), formats, settings, promoted)
-    return _export_untrained(load_net(net), Path(out), formats, settings)
+        return _export(opened, resolved, Path(out), _run_images(opened, data, routed["data"]), formats, options, promoted)
+    return _export_untrained(load_net(net), Path(out), formats, options)
 
 
 def _check_formats(formats: Sequence[str]) -> None:
@@ -388,7 +391,7 @@ def _run_images(run: Run, data: str | None, overrides: Sequence[str]) -> ImageDa
 
 
 def _export(
-    run: Run, net_id: str, folder: Path, images: ImageData, formats: Sequence[str], settings: ExportSettings, promoted: Promoted
+    run: Run, net_id: str, folder: Path, images: ImageData, formats: Sequence[str], options: ExportOptions, promoted: Promoted
 ) -> ExportRow:
     from tinynas.export import export_model
     from tinynas.export.card import data_facts, write_card
@@ -408,7 +411,7 @@ def _export(
         out=folder,
         evaluation=test,
         split_name="test",
-        options=_export_options(settings),
+        options=options,
         qgraph=None if isinstance(trained, Network) else finish_qat(trained),
         arena_limit=int(limits["sram_bytes"]) if run.budget.runtime == "tflm" else None,
         net_id=net_id,
@@ -432,7 +435,7 @@ def _firmware(folder: Path, artifact: Artifact, labels: Sequence[str], split: Sp
     return folder / "c"
 
 
-def _export_untrained(arch: Arch, folder: Path, formats: Sequence[str], settings: ExportSettings) -> ExportRow:
+def _export_untrained(arch: Arch, folder: Path, formats: Sequence[str], options: ExportOptions) -> ExportRow:
     import numpy as np
 
     from tinynas.data import Split
@@ -443,7 +446,7 @@ def _export_untrained(arch: Arch, folder: Path, formats: Sequence[str], settings
     shape = graph.shape(graph.input)
     noise = np.random.default_rng(0).integers(0, 256, (64, *shape), dtype=np.uint8)
     labels = tuple(f"class_{index}" for index in range(arch.classes))
-    artifact = export_model(Network(graph, seed=0).eval(), calibration=noise, labels=labels, out=folder, options=_export_options(settings))
+    artifact = export_model(Network(graph, seed=0).eval(), calibration=noise, labels=labels, out=folder, options=options)
     artifact = replace(artifact, report={**artifact.report, "weights": "random: for sizes and timing only"})
     files = {"tflite": str(folder / artifact.file)}
     if "c" in formats:
@@ -453,11 +456,10 @@ def _export_untrained(arch: Arch, folder: Path, formats: Sequence[str], settings
     return ExportRow(arch.id, folder, files, artifact.report)
 
 
-def _export_options(settings: ExportSettings) -> ExportOptions:
+def _export_options(overrides: Sequence[str] = (), **given: str) -> ExportOptions:
     from tinynas.export import ExportOptions
 
-    document = {"exporter": settings.exporter, "io": settings.io, "flavour": settings.flavour, "workers": default_workers()}
-    return build(document, ExportOptions, source="export options", overrides=settings.quantization)
+    return build({"workers": default_workers(), **given}, ExportOptions, source="export options", overrides=overrides)
 
 
 def evaluate(model: str | Path, data: str, *, split: str = "test", subsets: bool = False, overrides: Sequence[str] = ()) -> dict[str, Any]:

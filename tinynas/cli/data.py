@@ -41,7 +41,7 @@ def _options(model: type[M], overrides: list[str] | None, **given: Any) -> M:
 
 
 @contextlib.contextmanager
-def _progress(json_: bool) -> Iterator[Callable[[PrepareProgress], None]]:
+def _progress() -> Iterator[Callable[[PrepareProgress], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
     columns = [
@@ -134,7 +134,7 @@ def wake_vision(
     console().print(str(expectation), soft_wrap=True, markup=False)
     if dry_run:
         return None
-    with _progress(json_) as show:
+    with _progress() as show:
         report = run(options, show)
     return _report(report, "wake-vision-large" if "large" in options.parts else "wake-vision", json_)
 
@@ -171,7 +171,7 @@ def vww(
         seed=seed,
     )
     session.continue_command = quote(["tinynas", *session.arguments])
-    with _progress(json_) as show:
+    with _progress() as show:
         report = run(options, show)
     return _report(report, "vww", json_)
 

@@ -84,8 +84,8 @@ def search(
         console().print(_first_line(budget, space, data, seconds, trials), soft_wrap=True)
     prepared = api.prepare_search(
         budget,
-        space=space or "mcunet",
-        data=data or "synthetic",
+        space=space,
+        data=data,
         out=out,
         resume=resume,
         overrides=overrides or (),
