@@ -25,9 +25,10 @@ from tinynas.config import n_bytes
 from tinynas.errors import BudgetError, RunError, UserError
 from tinynas.records import Trial
 from tinynas.runs import Run, append_line
-from tinynas.search import SearchEvent, SearchSettings, engine, proposals, search, worker
-from tinynas.search.engine import Worker, open_session
+from tinynas.search import SearchEvent, SearchSettings, prepare, proposals, search, study, worker
+from tinynas.search.prepare import open_session
 from tinynas.search.study import Study
+from tinynas.search.work import Worker
 from tinynas.space import Space
 
 SPACE = Space.model_validate(
@@ -286,8 +287,8 @@ def test_a_storage_that_cannot_be_reached(prepared: Callable[..., PreparedSearch
     assert caught.value.exit_code == 2
 
 
-def session_of(one: PreparedSearch) -> engine.Session:
-    engine.prepare(one.run, one.space, one.budget, one.data, one.settings, lambda *_: None)
+def session_of(one: PreparedSearch) -> prepare.Session:
+    prepare.prepare(one.run, one.space, one.budget, one.data, one.settings, lambda *_: None)
     return open_session(one.run, one.space, one.budget, one.data, one.settings)
 
 
@@ -297,7 +298,7 @@ def test_work_of_a_dead_process_is_handed_on(prepared: Callable[..., PreparedSea
     dead = Worker(session)
     session.study.join()
     job = dead._decide()
-    assert isinstance(job, engine.Job)
+    assert isinstance(job, study.Job)
     survivor = session_of(one)
     assert survivor.study.alive(session.study.member)
     assert survivor.study.reclaim() == []
@@ -317,12 +318,12 @@ def test_a_network_that_kills_its_workers_is_given_up(prepared: Callable[..., Pr
     session = session_of(one)
     session.study.join()
     job = Worker(session)._decide()
-    assert isinstance(job, engine.Job)
+    assert isinstance(job, study.Job)
     number = job.number
-    for _ in range(engine.MAX_RETRIES):
+    for _ in range(study.MAX_RETRIES):
         session.study.hand_back(number, count_retry=True)
         number = session.study.trials()[-1].number
-        if _ < engine.MAX_RETRIES - 1:
+        if _ < study.MAX_RETRIES - 1:
             session.study.claim_waiting()
     session.study.leave()
     Worker(session).run()
@@ -571,7 +572,7 @@ def test_a_heartbeat_that_stops_hands_the_trial_on(
     one = prepared("silent", trials=2, storage=postgres)
     session = session_of(one)
     job = Worker(session)._decide()
-    assert isinstance(job, engine.Job)
+    assert isinstance(job, study.Job)
     session.study.heartbeat(job.number)
     time.sleep(3)
     other = session_of(one)

@@ -1,0 +1,92 @@
+"""What a display is shown of a running search, computed from its folder: it does not matter which process wrote it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+from tinynas.records import Trial
+from tinynas.runs import Run
+from tinynas.search.fronts import count, front_rows, normalised_hypervolume
+from tinynas.search.prepare import Session
+from tinynas.search.settings import Counts, SearchEvent, SearchSettings
+
+OnEvent = Callable[[SearchEvent], None]
+
+
+class View:
+    """Counts, front and progress; ``emit`` tells them."""
+
+    def __init__(self, run: Run, settings: SearchSettings, on_event: OnEvent, started: float) -> None:
+        self.run, self.settings, self.on_event, self.started = run, settings, on_event, started
+        self.session: Session | None = None
+        self.records: dict[int, Trial] = {}
+        self.counts, self.front, self.volume, self.workers = Counts(), 0, 0.0, 0
+        self.best: float | None = None
+        self._offset = 0
+
+    def begin(self, session: Session) -> None:
+        """Training begins: the clock is written where every process reads it."""
+        self.session = session
+        deadline = None if session.deadline is None else time.time() + session.deadline - time.monotonic()
+        self.run.write_json("clock", {"deadline": deadline, "timeout": session.timeout})
+
+    def recorded(self, trial: Trial) -> None:
+        """A trial of this process was written."""
+        self.refresh()
+        self.emit("trial", trial=trial)
+
+    def refresh(self) -> list[Trial]:
+        """Read what is new in trials.jsonl."""
+        new: list[Trial] = []
+        path = self.run.trials_file
+        if path.exists():
+            with path.open("rb") as file:
+                file.seek(self._offset)
+                for line in file:
+                    if not line.endswith(b"\n"):
+                        break
+                    self._offset += len(line)
+                    with contextlib.suppress(json.JSONDecodeError):
+                        trial = Trial.from_json(json.loads(line))
+                        self.records[trial.number] = trial
+                        new.append(trial)
+        if new and self.session is not None:
+            self.counts = count(self.records.values())
+            rows = front_rows(list(self.records.values()), self.session.goals)
+            self.front = len(rows)
+            self.best = max((row.accuracy for row in rows if row.accuracy is not None), default=None)
+            self.volume = normalised_hypervolume(list(self.records.values()), self.session.goals, self.session.reference)
+        return new
+
+    def emit(self, kind: Any, message: str = "", trial: Trial | None = None) -> None:
+        """Tell the display how things stand."""
+        elapsed = time.monotonic() - self.started
+        progress, eta = 0.0, None
+        timeout, trials = self.settings.timeout, self.settings.trials
+        if trials is not None:
+            progress = min(1.0, self.counts.trained / trials)
+            if progress > 0:
+                eta = elapsed / progress * (1 - progress)
+        if timeout is not None:
+            progress = max(progress, min(1.0, elapsed / timeout))
+            eta = min(timeout - elapsed, eta if eta is not None else math.inf)
+        self.on_event(
+            SearchEvent(
+                kind,
+                message,
+                self.counts,
+                self.front,
+                self.volume,
+                elapsed,
+                None if eta is None else max(0.0, eta),
+                progress,
+                trial,
+                self.best,
+                self.workers,
+            )
+        )
