@@ -17,6 +17,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+import multiprocessing
 import os
 import subprocess
 import sys
@@ -32,6 +33,7 @@ from tinynas.data import open_data
 from tinynas.runs import Run, append_line, read_lines, write_atomic
 from tinynas.search.settings import SearchSettings
 from tinynas.search.training import Trainings
+from tinynas.train import Recipe
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "benchmarks"
@@ -51,6 +53,7 @@ def main() -> None:
     parser.add_argument("--strategies", nargs="*", default=["tinynas", "tpe"])
     parser.add_argument("--verify", type=int, default=6, help="passes over the training images for every network of a front")
     parser.add_argument("--front", type=int, default=6, help="networks of each front that are verified, evenly over log MACs")
+    parser.add_argument("--search-only", action="store_true", help="search now, verify when run again without this")
     parser.add_argument("--cores", help="taskset list, such as 0,1")
     options = parser.parse_args()
     rows = RESULTS / f"search_live_{options.name}.jsonl"
@@ -66,29 +69,40 @@ def main() -> None:
             command += ["--out", str(out), "--set", f"strategy={strategy}", "--json"]
             if strategy != "tinynas":
                 command += [part for key, value in PLAIN.items() for part in ("--set", f"{key}={json.dumps(value)}")]
-            done_run = subprocess.run(command, capture_output=True, text=True, check=True)
-            result = json.loads(done_run.stdout)
+            if not (out / "summary.json").exists():
+                subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
+            if options.search_only:
+                continue
+            trials = json.loads((out / "summary.json").read_text())["trials"]
             front = verify(Run.open(out), options, seed)
-            append_line(rows, {"strategy": strategy, "seed": seed, "trials": result["trials"], "front": front})
-            print(strategy, seed, result["trials"], [(f"{row['macs'] / 1e6:.1f} M", f"{row['verified']:.1%}") for row in front], flush=True)
+            append_line(rows, {"strategy": strategy, "seed": seed, "trials": trials, "front": front})
+            print(strategy, seed, trials, [(f"{row['macs'] / 1e6:.1f} M", f"{row['verified']:.1%}") for row in front], flush=True)
     write_table(options, list(read_lines(rows)))
 
 
 def verify(run: Run, options: argparse.Namespace, seed: int) -> list[dict]:
     """The front's networks trained alike: id, macs, the accuracy seen by the search and the verified one."""
-    data = open_data(options.data)
     front = run.front()
     macs = np.log([row["macs"] for row in front])
     marks = np.linspace(macs.min(), macs.max(), min(options.front, len(front)))
     chosen = sorted({int(np.abs(macs - mark).argmin()) for mark in marks})
     recipe = SearchSettings().recipe.model_copy(update={"epochs": options.verify, "schedule": "cosine", "warmup_epochs": 0.5})
-    trainings = Trainings(data, recipe, 100 + seed, run.path / "verify")
-    verified = []
-    for index in chosen:
-        row = front[index]
-        outcome = trainings.train(run.arch(row["id"]), options.verify)
-        verified.append({"id": row["id"], "macs": row["macs"], "seen": row["accuracy"], "verified": outcome.scores["accuracy"]})
-    return verified
+    jobs = [(str(run.path), front[index]["id"], recipe.model_dump_json(), 100 + seed, options.data) for index in chosen]
+    with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
+        accuracies = pool.map(verified_accuracy, jobs, chunksize=1)
+    return [
+        {"id": front[i]["id"], "macs": front[i]["macs"], "seen": front[i]["accuracy"], "verified": accuracy}
+        for i, accuracy in zip(chosen, accuracies, strict=True)
+    ]
+
+
+def verified_accuracy(job: tuple[str, str, str, int, str]) -> float:
+    """Validation accuracy of one network of a run, trained by ``recipe``."""
+    path, net_id, recipe_json, seed, data = job
+    recipe = Recipe.model_validate_json(recipe_json)
+    run = Run.open(path)
+    outcome = Trainings(open_data(data), recipe, seed, run.path / "verify").train(run.arch(net_id), recipe.epochs)
+    return outcome.scores["accuracy"]
 
 
 def write_table(options: argparse.Namespace, rows: list[dict]) -> None:

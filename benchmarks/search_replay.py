@@ -10,9 +10,9 @@ best front of the whole table. So a strategy is judged by the networks it would 
 The strategies. ``random``: uniform among what fits, each trained in full. ``tpe``, ``tpe-multivariate``, ``nsga2``:
 Optuna's samplers, each proposal trained in full. ``one-epoch-top-k``: all at one epoch, then in full in the order of
 that one epoch, continued. ``tinynas``: the schedule and the proposer of the product, with its defaults (the table is its
-pool). A proposal that is not in the table stands for the nearest network of the table that has not been tried: this makes
-TPE, NSGA-II and mutations look more like random than they are, and our linear model, which chooses from a pool, does not
-suffer from it.
+pool). A proposal that is not in the table stands for the nearest network of the table that has not been tried. This makes
+TPE and NSGA-II look more like random than they are; our model, which chooses from a pool, does not suffer from it, and our
+mutations are left out.
 
 What it does not show. Infeasible proposals (every network of the table fits: Optuna's samplers waste nothing here, as
 they would under a tight budget), and the overhead of proposing.
@@ -182,25 +182,33 @@ def one_epoch_top_k(replay: Replay) -> Iterator[Step]:
 
 
 def tinynas_search(changes: dict | None = None) -> Callable[[Replay], Iterator[Step]]:
-    settings = SearchSettings(**{k: v for k, v in (changes or {}).items() if k in SearchSettings.model_fields})
+    settings = SearchSettings(**(changes or {}))
 
     def strategy(replay: Replay) -> Iterator[Step]:
         table, feasible = replay.table, make_feasible(replay.table)
-        edges = strata(table.macs, settings.bands)
-        plan = Plan(table.rungs, table.images, edges, settings.eta, networks=len(table.rows))
+        plan = Plan(table.rungs, table.images, strata(table.macs, settings.bands), settings.deepen)
         schedule = Schedule(plan, 1 / table.classes)
         order = replay.rng.permutation(len(table.rows))
-        costs = dict.fromkeys(COSTS, table.macs[order])
-        pool = Pool(table.genotypes[order], costs, len(order), 1.0)
+        pool = Pool(table.genotypes[order], dict.fromkeys(COSTS, table.macs[order]), len(order), 1.0)
+        # No mutations: the table knows no other networks.
         proposer = Proposer(
-            feasible, pool, plan, seed=replay.seed, baseline=settings.baseline, start=settings.start, cost="macs", chance=1 / table.classes
+            feasible,
+            pool,
+            plan,
+            seed=replay.seed,
+            baseline=settings.baseline,
+            start=settings.start,
+            cost="macs",
+            chance=1 / table.classes,
+            children=0,
         )
         nets: dict[int, Net] = {}
         genotypes: dict[str, tuple[int, ...]] = {}
         while True:
-            decision = schedule.next(list(nets.values()))
+            known = list(nets.values())
+            decision = schedule.next(known, proposer.estimates(known, genotypes), exhausted=len(nets) == len(table.rows))
             if isinstance(decision, New):
-                proposal = proposer.propose(len(nets), list(nets.values()), genotypes, [])
+                proposal = proposer.propose(len(nets), known, genotypes, [])
                 rows = np.flatnonzero((table.genotypes == np.array(proposal.genotype)).all(axis=1))
                 fresh = [int(i) for i in rows if int(i) not in nets]
                 i = fresh[0] if fresh else replay.nearest_fresh(proposal.genotype, feasible)

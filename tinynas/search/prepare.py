@@ -37,8 +37,6 @@ ENLARGE = 1.5
 MAX_FIRST_RUNG = 0.04
 #: Networks that the time should allow to start; sets the images of an epoch.
 STARTED = 32
-#: Share of the exploring time that first rungs may take.
-FIRST_RUNGS = 0.65
 MIN_EPOCH_IMAGES = 512
 #: Training images of an epoch where no time limit decides: the tabular benchmark's.
 EPOCH_IMAGES = 2000
@@ -163,7 +161,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
     images = settings.epoch_images
     if not images and timed and settings.strategy == "tinynas":
         mean = float(np.mean([speed.of(m) for m in _spread_sample(pool, settings)]))
-        images = max(MIN_EPOCH_IMAGES, int(capacity * settings.explore * FIRST_RUNGS / (STARTED * mean * settings.rungs[0])))
+        images = max(MIN_EPOCH_IMAGES, int(capacity * settings.explore * (1 - settings.deepen) / (STARTED * mean * settings.rungs[0])))
     elif not images:
         images = EPOCH_IMAGES
     rungs = tuple(sorted(set(settings.rungs)))
@@ -176,7 +174,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
         rungs=rungs,
         epoch_images=images,
         edges=strata(pool.costs[cost_of(goals)], settings.bands),
-        eta=settings.eta,
+        deepen=settings.deepen,
         networks=settings.trials,
         explore=settings.explore if settings.strategy == "tinynas" else 1.0,
     )
@@ -186,7 +184,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
             "rungs": list(plan.rungs),
             "epoch_images": plan.epoch_images,
             "edges": list(plan.edges),
-            "eta": plan.eta,
+            "deepen": plan.deepen,
             "explore": plan.explore,
             "subspaces": [list(pair) for pair in subspaces],
             "max_macs": max_macs,
@@ -258,7 +256,7 @@ def open_session(run: Run, space: Space, budget: Budget, data: ImageData, settin
         rungs=tuple(document["rungs"]),
         epoch_images=document["epoch_images"],
         edges=tuple(document["edges"]),
-        eta=document["eta"],
+        deepen=document["deepen"],
         networks=settings.trials,
         explore=document["explore"],
     )

@@ -17,22 +17,19 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from tinynas import pareto
+from tinynas.search.belief import MODELLED, Believer
 from tinynas.search.feasible import Feasible, Pool, as_genotype, band
-from tinynas.search.schedule import Net, Plan, levelled, score
+from tinynas.search.schedule import Net, Plan
 from tinynas.space import Genotype
 
 #: Mutations change this many genes: one mostly, sometimes more, so that no net is a dead end.
 MUTATION_SIZES = (1, 1, 1, 2, 2, 3)
 #: Who proposes, in turn, once something is known.
-TURNS = ("model", "mutation", "model", "tpe", "model", "pool")
-#: Networks that must be trained before anything is modelled.
-MODELLED = 8
+TURNS = ("model", "model", "model", "tpe")
 #: Networks that the model chooses among.
 CANDIDATES = 1500
 #: Mutations of each network of the front among them.
 CHILDREN = 32
-#: Candidate strengths of the model's prior, in units of one standardised feature.
-RIDGES = (3.0, 10.0, 30.0, 100.0)
 #: TPE sees at most this many networks (its time grows with their number).
 TPE_MEMORY = 300
 
@@ -47,13 +44,27 @@ class Proposal:
 
 
 class Proposer:
-    """Proposes networks for one run; knows the pool, the schedule's bands and nothing of training."""
+    """Proposes networks for one run; knows the pool, the schedule's bands and nothing of training.
+
+    ``children`` mutations of each network of the front are among the model's candidates.
+    """
 
     def __init__(
-        self, feasible: Feasible, pool: Pool, plan: Plan, *, seed: int, baseline: int, start: int, cost: str, chance: float
+        self,
+        feasible: Feasible,
+        pool: Pool,
+        plan: Plan,
+        *,
+        seed: int,
+        baseline: int,
+        start: int,
+        cost: str,
+        chance: float,
+        children: int = CHILDREN,
     ) -> None:
         self.feasible, self.pool, self.plan, self.seed = feasible, pool, plan, seed
-        self.baseline, self.start, self.cost, self.chance = baseline, start, cost, chance
+        self.baseline, self.start, self.cost, self.children = baseline, start, cost, children
+        self.believer = Believer(feasible, cost, chance, pool.costs[cost])
         rng = np.random.default_rng((seed, 0xB45E))
         bands = [np.flatnonzero([band(value, plan.edges) == b for value in pool.costs[cost]]) for b in range(len(plan.edges) + 1)]
         self._bands = [rng.permutation(rows) for rows in bands if len(rows)]
@@ -78,7 +89,7 @@ class Proposer:
         if turn == "tpe":
             return Proposal(self._tpe(rng, trained, genotypes, infeasible), "tpe")
         if turn == "model":
-            found = self._modelled(rng, trained, genotypes, taken, number)
+            found = self._modelled(rng, trained, genotypes, taken)
         elif turn == "mutation":
             found = self._mutate(rng, trained, genotypes, taken)
         if found is not None:
@@ -125,7 +136,7 @@ class Proposer:
     def _mutate(
         self, rng: np.random.Generator, trained: Sequence[Net], genotypes: Mapping[str, Genotype], taken: set[Genotype]
     ) -> Proposal | None:
-        parents = self.parents(trained)
+        parents = self.parents(trained, genotypes)
         for _ in range(16):
             if not parents:
                 return None
@@ -144,39 +155,24 @@ class Proposer:
         return None
 
     def _modelled(
-        self, rng: np.random.Generator, trained: Sequence[Net], genotypes: Mapping[str, Genotype], taken: set[Genotype], number: int
+        self, rng: np.random.Generator, trained: Sequence[Net], genotypes: Mapping[str, Genotype], taken: set[Genotype]
     ) -> Proposal | None:
-        """The candidate that a linear model, drawn from its posterior, expects farthest above the front at its cost.
-
-        Candidates are networks of the pool and mutations of the front, in one cost band (the bands take turns).
-        """
-        candidates, parents = self._candidates(rng, trained, genotypes, taken, number)
-        if not len(candidates):
+        """The candidate that promises the largest improvement of the front; candidates are of the pool and mutations of the front."""
+        belief = self.believer.believe(trained, genotypes)
+        candidates, parents = self._candidates(rng, self.parents(trained, genotypes), genotypes, taken)
+        if belief.model is None or not len(candidates):
             return None
-        known = np.array([genotypes[net.id] for net in trained])
-        costs, known_costs = self.feasible.costs(candidates), self.feasible.costs(known)
-        model = _Linear(self._features(known, known_costs), np.array(self.levelled(trained)))
-        weights = model.draw(rng)
-        predicted = model.predict(self._features(candidates, costs), weights)
-        # The front as the same draw sees it: the best score at or below each cost.
-        order = np.argsort(known_costs[self.cost])
-        best = np.maximum.accumulate(model.predict(self._features(known, known_costs), weights)[order])
-        place = np.searchsorted(known_costs[self.cost][order], costs[self.cost], side="right")
-        above = predicted - np.where(place > 0, best[np.maximum(place - 1, 0)], -np.inf)
-        chosen = int(np.argmax(np.where(np.isfinite(above), above, predicted + 1e3)))
+        chosen = int(np.argmax(self.believer.expected_improvement(belief, candidates, rng)))
         return Proposal(as_genotype(candidates[chosen]), "model", parents[chosen])
 
     def _candidates(
-        self, rng: np.random.Generator, trained: Sequence[Net], genotypes: Mapping[str, Genotype], taken: set[Genotype], number: int
+        self, rng: np.random.Generator, chosen: Sequence[Net], genotypes: Mapping[str, Genotype], taken: set[Genotype]
     ) -> tuple[NDArray[np.int64], list[str | None]]:
-        rows = self._bands[-1 - (number // len(TURNS) * 3 + number) % len(self._bands)]
-        rows = rows[:CANDIDATES] if len(rows) <= CANDIDATES else rng.choice(rows, CANDIDATES, replace=False)
+        rows = rng.permutation(len(self.pool))[:CANDIDATES]
         pool = [self.pool.genotypes[i] for i in rows if as_genotype(self.pool.genotypes[i]) not in taken]
         parents: list[str | None] = [None] * len(pool)
-        low, high = self.pool.costs[self.cost][rows].min(), self.pool.costs[self.cost][rows].max()
-        chosen = self.parents(trained)
-        if chosen and self.feasible.acting:
-            mutated = np.repeat(np.array([genotypes[parent.id] for parent in chosen]), CHILDREN, axis=0)
+        if chosen and self.children and self.feasible.acting:
+            mutated = np.repeat(np.array([genotypes[parent.id] for parent in chosen]), self.children, axis=0)
             acting = np.array(self.feasible.acting)
             # The first few genes of a random order are drawn anew.
             order = np.argsort(rng.random((len(mutated), len(acting))), axis=1)
@@ -184,34 +180,30 @@ class Proposer:
                 genes = acting[places[:count]]
                 row[genes] = rng.integers(self.feasible.sizes[genes])
             mutated = self.feasible.canonical(self.feasible.inside(mutated))
-            costs = self.feasible.costs(mutated)
-            keep = self.feasible.fits(costs) & (costs[self.cost] >= low) & (costs[self.cost] <= high)
-            for index in np.flatnonzero(keep):
+            for index in np.flatnonzero(self.feasible.fits(self.feasible.costs(mutated))):
                 if as_genotype(mutated[index]) not in taken:
                     pool.append(mutated[index])
-                    parents.append(chosen[index // CHILDREN].id)
+                    parents.append(chosen[int(index) // self.children].id)
         return np.array(pool, dtype=np.int64).reshape(-1, len(self.feasible.sizes)), parents
 
-    def _features(self, genotypes: NDArray[np.int64], costs: Mapping[str, NDArray[np.float64]]) -> NDArray[np.float64]:
-        """(N, features): each gene's index as a share of its range, and the logarithms of what the network costs."""
-        genes = genotypes[:, list(self.feasible.acting)] / np.maximum(1, self.feasible.sizes[list(self.feasible.acting)] - 1)
-        logs = [np.log(np.maximum(costs[name], 1.0)) for name in ("macs", "params", "sram_bytes")]
-        return np.concatenate([genes, np.stack([*logs, logs[0] ** 2], axis=1)], axis=1)
-
-    def parents(self, trained: Sequence[Net]) -> list[Net]:
-        """The best network of each place on the front of what is comparable: levelled scores against cost, two fronts deep."""
+    def parents(self, trained: Sequence[Net], genotypes: Mapping[str, Genotype]) -> list[Net]:
+        """The networks believed to be on the front, two fronts deep where it is short."""
         if not trained:
             return []
-        levelled = self.levelled(trained)
-        ranks = pareto.ranks([(value, net.cost) for value, net in zip(levelled, trained, strict=True)], (True, False))
+        estimates = self.believer.believe(trained, genotypes).estimates
+        ranks = pareto.ranks([(value, net.cost) for value, net in zip(estimates, trained, strict=True)], (True, False))
         best = [net for net, rank in zip(trained, ranks, strict=True) if rank == 0]
         if len(best) < 6:
             best += [net for net, rank in zip(trained, ranks, strict=True) if rank == 1]
         return best
 
-    def levelled(self, trained: Sequence[Net]) -> list[float]:
-        """Scores as if every network had been trained as far as the farthest."""
-        return levelled(trained, lambda net, rung: score(net.results[rung].scores, self.chance))
+    def estimates(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> dict[str, float]:
+        """Believed scores by id, of the networks with results."""
+        trained = [net for net in nets if net.results and not net.failed]
+        if not trained:
+            return {}
+        believed = self.believer.believe(trained, genotypes).estimates
+        return {net.id: float(value) for net, value in zip(trained, believed, strict=True)}
 
     def _tpe(
         self,
@@ -224,9 +216,9 @@ class Proposer:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         sampler = tpe_sampler(seed=int(rng.integers(2**31)), multivariate=True, startup=0)
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
-        levelled = dict(zip((net.id for net in trained), self.levelled(trained), strict=True))
+        believed = self.estimates(trained, genotypes)
         for net in trained[-TPE_MEMORY:]:
-            values = [levelled[net.id], float(np.log(net.cost))]
+            values = [believed[net.id], float(np.log(net.cost))]
             study.add_trial(create_trial(values=values, params=self._params(genotypes[net.id]), distributions=self.distributions))
         for genotype, over in infeasible[-50:]:
             study.add_trial(
@@ -244,39 +236,6 @@ class Proposer:
     def _params(self, genotype: Genotype) -> dict[str, int]:
         genes = self.feasible.space.genes
         return {gene.name: int(index) for gene, index in zip(genes, genotype, strict=True) if gene.name in self.distributions}
-
-
-class _Linear:
-    """Bayesian ridge regression on standardised features; the last four (logarithms of costs) are hardly shrunk."""
-
-    def __init__(self, features: NDArray[np.float64], scores: NDArray[np.float64]) -> None:
-        self.mean, self.scale = features.mean(axis=0), features.std(axis=0) + 1e-9
-        self.offset = float(scores.mean())
-        x, y = self._standard(features), scores - self.offset
-        free = np.ones(x.shape[1])
-        free[-4:] = 0.1
-        best = np.inf
-        for ridge in RIDGES:
-            inverse = np.linalg.inv(x.T @ x + ridge * np.diag(free))
-            hat = np.einsum("ij,jk,ik->i", x, inverse, x)
-            residual = y - x @ (inverse @ x.T @ y)
-            # Leave-one-out error, in closed form.
-            error = float(np.mean((residual / np.maximum(1e-3, 1.0 - hat)) ** 2))
-            if error < best:
-                best, self.weights, self.covariance = error, inverse @ x.T @ y, inverse
-        self.noise = best
-
-    def _standard(self, features: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray((features - self.mean) / self.scale)
-
-    def draw(self, rng: np.random.Generator) -> NDArray[np.float64]:
-        """Weights from the posterior."""
-        root = np.linalg.cholesky(self.covariance * self.noise + 1e-12 * np.eye(len(self.weights)))
-        return np.asarray(self.weights + root @ rng.standard_normal(len(self.weights)))
-
-    def predict(self, features: NDArray[np.float64], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Scores (N,)."""
-        return np.asarray(self._standard(features) @ weights + self.offset)
 
 
 def tpe_sampler(seed: int, *, multivariate: bool, startup: int = 10) -> optuna.samplers.BaseSampler:

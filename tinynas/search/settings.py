@@ -39,8 +39,8 @@ class SearchSettings(Config):
     """Networks spread over the cost bands, before anything is modelled."""
     bands: Annotated[int, Field(ge=1, le=32)] = 4
     """Cost bands that are served alike."""
-    eta: Annotated[int, Field(ge=2, le=16)] = 3
-    """One in ``eta`` networks goes on to the next rung."""
+    deepen: Annotated[float, Field(ge=0, lt=1)] = 0.5
+    """Share of the training that goes into the front while networks are still started."""
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4, 8)
     """Epochs at which a training may be left, ascending; under a time limit twice and four times the last as well."""
     epoch_images: Annotated[int, Field(ge=0)] = 0

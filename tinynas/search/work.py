@@ -25,6 +25,7 @@ from tinynas.space import Genotype
 
 #: Refused proposals in a row after which the space counts as used up.
 EXHAUSTED = 300
+NOTHING_NEW = "every network that fits has been tried"
 #: Proxy trainings kept on disk to be continued.
 KEPT_STATES = 48
 
@@ -94,20 +95,30 @@ class Worker:
             nets = self._nets(ledger)
             # The clock has a say only where it is what ends the search: a number of trials must mean the same anywhere.
             timed = session.plan.networks is None
-            decision = self.schedule.next(
-                nets, progress=session.progress() if timed else 0.0, seconds_left=self._seconds_left() if timed else math.inf
-            )
-            match decision:
-                case Finished(reason):
-                    return reason
-                case Wait():
-                    return None
-                case Continue(net, rung):
-                    record = ledger.records[net.number]
-                    job = Job(-1, net.id, net.number, record.genotype, record.source, record.parent, rung)
-                    return self._begin(job, net.cost, record.excess)
-                case _:
-                    return self._new(ledger)
+            estimates = self.proposer.estimates(nets, ledger.genotypes)
+            for exhausted in (False, True):
+                decision = self.schedule.next(
+                    nets,
+                    estimates,
+                    progress=session.progress() if timed else 0.0,
+                    seconds_left=self._seconds_left() if timed else math.inf,
+                    exhausted=exhausted,
+                )
+                match decision:
+                    case Finished(reason):
+                        return NOTHING_NEW if exhausted else reason
+                    case Wait():
+                        return None
+                    case Continue(net, rung):
+                        record = ledger.records[net.number]
+                        job = Job(-1, net.id, net.number, record.genotype, record.source, record.parent, rung)
+                        return self._begin(job, net.cost, record.excess)
+                    case _:
+                        # Nothing new fits: what is known may still be continued.
+                        new = self._new(ledger)
+                        if new is not None:
+                            return new
+            return NOTHING_NEW
 
     def _nets(self, ledger: Ledger) -> list[Net]:
         nets = sorted(ledger.nets.values(), key=lambda net: net.number)
@@ -144,7 +155,7 @@ class Worker:
         trial = self.session.study.begin(job.genotype, attrs, excess)
         return replace(job, number=trial.number)
 
-    def _new(self, ledger: Ledger) -> Job | str | None:
+    def _new(self, ledger: Ledger) -> Job | None:
         session = self.session
         for _ in range(EXHAUSTED):
             number, genotypes = ledger.proposals, ledger.genotypes
@@ -165,10 +176,7 @@ class Worker:
                 ledger = session.study.ledger()
             if ledger.refused >= EXHAUSTED or len(genotypes) >= session.space.size:
                 break
-        # Nothing new fits: what runs may still be continued.
-        if any(net.busy for net in ledger.nets.values()):
-            return None
-        return "every network that fits has been tried"
+        return None
 
     def _propose_one(
         self, ledger: Ledger, genotype: Genotype, source: str, parent: str | None, trial: optuna.Trial | None = None
@@ -239,7 +247,7 @@ class Worker:
             if self._seconds_left() <= 0:
                 return "the time is used"
             ledger = study.ledger()
-        return None if ledger.refused < 100 * EXHAUSTED else "every network that fits has been tried"
+        return None if ledger.refused < 100 * EXHAUSTED else NOTHING_NEW
 
     # training and recording -------------------------------------------------------------------------
 

@@ -1,0 +1,162 @@
+"""What is believed of networks: the score of every one if it were trained as far as the farthest, trained or not.
+
+Two regressions. Networks trained less are levelled: each rung's gain is a line in log cost, because short trainings
+flatter small networks. A Bayesian ridge regression on what a network is made of and what it costs then predicts levelled
+scores; the belief of a network trained briefly lies between the two.
+
+The constants come from the tabular benchmark on tin20 (benchmarks/search_table.py, 220 networks; docs/search.md has the
+figures), and were checked on person64, which they were not chosen on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynas.search.feasible import Feasible
+from tinynas.search.schedule import Net, levelled, score
+from tinynas.space import Genotype
+
+Floats = NDArray[np.float64]
+
+#: How far a score is believed against the model's prediction, at the first rung, the second and the third; fully beyond.
+TRUST = (0.3, 0.5, 0.75)
+#: Candidate strengths of the model's prior, in units of one standardised feature.
+RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
+#: Networks that must be trained before anything is modelled.
+MODELLED = 8
+#: Draws from the model's posterior that an expected improvement is averaged over.
+DRAWS = 8
+
+
+@dataclass(frozen=True)
+class Belief:
+    """What is known at one moment; ``estimates`` in the order of the networks it was made from."""
+
+    estimates: Floats
+    """(N,) believed scores."""
+    log_costs: Floats
+    """(N,)"""
+    model: Linear | None
+    """None before ``MODELLED`` networks are trained."""
+    low: float
+    """Log of the lowest cost of the pool, a little widened; the cost axis begins there."""
+    high: float
+    """And ends here."""
+    floor: float
+    """Below every score."""
+
+    def improvement(self, scores: Floats, log_costs: Floats) -> Floats:
+        """(N,) areas by which networks with these scores and costs would raise the front of (estimate, log cost)."""
+        order = np.argsort(self.log_costs, kind="stable")
+        heights = np.concatenate([[self.floor], np.maximum.accumulate(self.estimates[order])])
+        edges = np.concatenate([[self.low], self.log_costs[order], [self.high]])
+        widths = np.maximum(0.0, edges[1:] - np.maximum(edges[:-1], log_costs[:, None]))
+        return np.asarray((widths * np.maximum(0.0, scores[:, None] - heights)).sum(axis=1))
+
+
+class Believer:
+    """Makes beliefs for one run: knows the space's genes and costs, and the ``cost`` that fronts go by."""
+
+    def __init__(self, feasible: Feasible, cost: str, chance: float, costs: Floats) -> None:
+        self.feasible, self.cost, self.chance = feasible, cost, chance
+        self.low, self.high = math.log(max(costs.min() * 0.95, 1e-9)), math.log(costs.max() * 1.05)
+        self.features = Features(feasible)
+
+    def believe(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> Belief:
+        """The belief in trained ``nets`` (at least one)."""
+        scores = np.array(levelled(nets, lambda net, rung: score(net.results[rung].scores, self.chance)))
+        log_costs = np.log([net.cost for net in nets])
+        floor, model = float(scores.min()) - 0.1, None
+        if len(nets) >= MODELLED:
+            known = np.array([genotypes[net.id] for net in nets])
+            features = self.features(known, self.feasible.costs(known))
+            model = Linear(features, scores)
+            trust = np.array([TRUST[net.rung] if net.rung < len(TRUST) else 1.0 for net in nets])
+            predicted = model.predict(features, model.weights)
+            scores = predicted + trust * (scores - predicted)
+        return Belief(scores, log_costs, model, self.low, self.high, floor)
+
+    def expected_improvement(self, belief: Belief, genotypes: NDArray[np.int64], rng: np.random.Generator) -> Floats:
+        """(N,) improvements of the front that untrained networks promise, averaged over draws of the model."""
+        assert belief.model is not None
+        costs = self.feasible.costs(genotypes)
+        features, log_costs = self.features(genotypes, costs), np.log(np.maximum(costs[self.cost], 1e-9))
+        total = np.zeros(len(genotypes))
+        for _ in range(DRAWS):
+            total += belief.improvement(belief.model.predict(features, belief.model.draw(rng)), log_costs)
+        return total / DRAWS
+
+
+class Features:
+    """What the model sees of a network: not its genes one by one (too many for tens of networks) but their sums and means."""
+
+    def __init__(self, feasible: Feasible) -> None:
+        genes = feasible.space.genes
+        self.whole: list[int] = []
+        self.stages: dict[str, list[int]] = {}
+        self.blocks: dict[str, list[int]] = {}
+        for index, gene in enumerate(genes):
+            if len(gene.choices) < 2:
+                continue
+            if gene.stage < 0:
+                self.whole.append(index)
+            else:
+                (self.stages if gene.block < 0 else self.blocks).setdefault(gene.name.rsplit(".", 1)[1], []).append(index)
+        self.depth = {gene.stage: index for index, gene in enumerate(genes) if gene.name.endswith(".depth")}
+        self.block = [(gene.stage, gene.block) for gene in genes]
+        self.values = [
+            np.array([float(choice) if isinstance(choice, int | float) else float(i) for i, choice in enumerate(gene.choices)])
+            for gene in genes
+        ]
+
+    def __call__(self, genotypes: NDArray[np.int64], costs: Mapping[str, Floats]) -> Floats:
+        """(N, features) of ``genotypes`` (N, genes) and their ``costs``: logarithms of the whole network's choices and costs,
+        sums over stages of depth, stride and width, means over existing blocks of kernel and expand ratio."""
+
+        def value(gene: int) -> Floats:
+            return np.asarray(self.values[gene][genotypes[:, gene]])
+
+        columns = [np.log1p(value(gene)) for gene in self.whole]
+        columns += [np.sum([value(gene) for gene in genes], axis=0) for genes in self.stages.values()]
+        for genes in self.blocks.values():
+            exists = np.array([value(self.depth[self.block[gene][0]]) > self.block[gene][1] for gene in genes])
+            values = np.array([value(gene) for gene in genes])
+            columns.append((values * exists).sum(axis=0) / np.maximum(1, exists.sum(axis=0)))
+        logs = [np.log(np.maximum(costs[name], 1.0)) for name in ("macs", "params", "sram_bytes")]
+        return np.stack([*columns, *logs, logs[0] ** 2], axis=1)
+
+
+class Linear:
+    """Bayesian ridge regression on standardised features; the prior's strength by leave-one-out error."""
+
+    def __init__(self, features: Floats, scores: Floats) -> None:
+        self.mean, self.scale = features.mean(axis=0), features.std(axis=0) + 1e-9
+        self.offset = float(scores.mean())
+        x, y = self._standard(features), scores - self.offset
+        best = np.inf
+        for ridge in RIDGES:
+            inverse = np.linalg.inv(x.T @ x + ridge * np.eye(x.shape[1]))
+            hat = np.einsum("ij,jk,ik->i", x, inverse, x)
+            residual = y - x @ (inverse @ x.T @ y)
+            # Leave-one-out error, in closed form.
+            error = float(np.mean((residual / np.maximum(1e-3, 1.0 - hat)) ** 2))
+            if error < best:
+                best, self.weights, self.covariance = error, inverse @ x.T @ y, inverse
+        self.noise = best
+        self._root = np.linalg.cholesky(self.covariance * self.noise + 1e-12 * np.eye(len(self.weights)))
+
+    def _standard(self, features: Floats) -> Floats:
+        return np.asarray((features - self.mean) / self.scale)
+
+    def draw(self, rng: np.random.Generator) -> Floats:
+        """Weights from the posterior."""
+        return np.asarray(self.weights + self._root @ rng.standard_normal(len(self.weights)))
+
+    def predict(self, features: Floats, weights: Floats) -> Floats:
+        """Scores (N,)."""
+        return np.asarray(self._standard(features) @ weights + self.offset)
