@@ -47,7 +47,7 @@ class Trial(_Json):
     """``Arch.id``; the architecture itself is in ``nets/<id>/arch.yaml`` and in ``genotype``."""
     state: TrialState
     source: str
-    """Who proposed it, such as ``baseline`` (uniform feasible), ``start``, ``tpe``, ``mutation``."""
+    """Who proposed it, such as ``baseline`` (uniform feasible), ``start``, ``model``, ``tpe``."""
     genotype: tuple[int, ...] = ()
     """Gene indices of the run's space."""
     costs: dict[str, float | None] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""Who proposes the next network: the uniform baseline, a spread start, then a linear model, TPE and mutations in turn.
+"""Who proposes the next network: the uniform baseline, a spread start, then in turn a linear model and TPE.
 
 Every proposal draws from a generator of its own, seeded by (seed, proposal number): a resumed search and one that
 ran through propose alike, and no generator's state has to be saved.
