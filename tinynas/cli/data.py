@@ -238,7 +238,7 @@ def _facts(document: dict[str, Any]) -> Iterator[str]:
     if "label_noise" in document:
         noise = document["label_noise"]
         yield (
-            f"  estimated label noise: {100 * noise['share']:.1f} % of {noise['judged']:,} training images "
+            f"  label noise: at most about {100 * noise['share']:.1f} % of {noise['judged']:,} training images "
             f"(by a cross-validated net of {100 * noise['accuracy']:.1f} % accuracy); the surest suspects:"
         )
         for suspect in noise["suspects"][:10]:
