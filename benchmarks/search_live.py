@@ -77,7 +77,8 @@ def main() -> None:
             front = verify(Run.open(out), options, seed)
             append_line(rows, {"strategy": strategy, "seed": seed, "trials": trials, "front": front})
             print(strategy, seed, trials, [(f"{row['macs'] / 1e6:.1f} M", f"{row['verified']:.1%}") for row in front], flush=True)
-    write_table(options, list(read_lines(rows)))
+    if not options.search_only:
+        write_table(options, list(read_lines(rows)))
 
 
 def verify(run: Run, options: argparse.Namespace, seed: int) -> list[dict]:
