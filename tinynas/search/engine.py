@@ -108,6 +108,8 @@ def _plan_text(session: Session) -> str:
     plan = session.plan
     images = f"{plan.epoch_images:,} images" if plan.epoch_images else "all images"
     how_many = f"{plan.networks} networks" if plan.networks is not None else f"{(session.timeout or 0) / 60:.3g} minutes"
+    if len(plan.rungs) == 1:
+        return f"{how_many}; {plan.rungs[0]} epochs of {images} for every network"
     return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {plan.deepen:.0%} of the training deepens the front"
 
 
