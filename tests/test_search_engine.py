@@ -593,3 +593,14 @@ def test_search_can_be_called_with_parts(prepared: Callable[..., PreparedSearch]
     result = search(one.run, one.space, one.budget, one.data, one.settings, lambda _: None)
     assert isinstance(result.front, tuple)
     assert isinstance(one.run.trials()[0], Trial)
+
+
+def test_ctrl_c_waits_for_the_lock(tmp_path: Path) -> None:
+    done: list[str] = []
+    with pytest.raises(KeyboardInterrupt), study.file_lock(tmp_path / "lock"):
+        signal.raise_signal(signal.SIGINT)
+        done.append("finished what the lock protects")
+    assert done
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)

@@ -97,9 +97,10 @@ def _kpis(source: Source, progress: ProgressInfo) -> str:
             cells.append((percent(int8), "the same in int8, on kernels equal to the microcontroller's"))
     cells.append((f"{len(source.front)}", "networks on the front"))
     cells.append((f"{len(source.scored):,}", "networks trained"))
-    if progress.at is not None:
-        gain = progress.volume_at[0] - progress.volume_at[1]
-        cells.append((f"{gain:+.3f}", "hypervolume over uniform drawing at equal training"))
+    volume, alone = (source.summary.get(key) for key in ("hypervolume", "baseline_hypervolume"))
+    if volume and alone:
+        drawn = progress.arms[1].networks
+        cells.append((f"{float(volume):.3f}", f"hypervolume; the {drawn} uniformly drawn networks alone: {float(alone):.3f}"))
     if source.summary.get("seconds"):
         cells.append((duration(float(source.summary["seconds"])), "search time"))
     return "".join(f"<li><b>{text(value)}</b><span>{text(what)}</span></li>" for value, what in cells)

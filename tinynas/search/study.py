@@ -14,7 +14,9 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import signal
 import socket
+import threading
 import time
 import uuid
 import warnings
@@ -392,11 +394,33 @@ def _study_key(run: Run) -> str:
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """An exclusive lock on ``path`` that the kernel drops with the process."""
+    """An exclusive lock on ``path`` that the kernel drops with the process. Ctrl-C waits until it is released."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("ab") as file:
         _flock(file, blocking=True)
+        with interrupts_held():
+            yield
+
+
+@contextlib.contextmanager
+def interrupts_held() -> Iterator[None]:
+    """SIGINT and SIGTERM are answered at the end of the block: Optuna's journal lock does not survive one in its middle."""
+    if threading.current_thread() is not threading.main_thread():
         yield
+        return
+    came: list[int] = []
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    # Only Python's handlers raise something; a default SIGTERM ends the process, which the locks are made for.
+    held = {number: handler for number, handler in before.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda number, _frame: came.append(number))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def _flock(file: IO[bytes], *, blocking: bool) -> bool:
