@@ -596,11 +596,14 @@ def test_search_can_be_called_with_parts(prepared: Callable[..., PreparedSearch]
 
 
 def test_ctrl_c_waits_for_the_lock(tmp_path: Path) -> None:
+    # Started in the background, Python leaves SIGINT ignored: the test brings its own handler.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     done: list[str] = []
-    with pytest.raises(KeyboardInterrupt), study.file_lock(tmp_path / "lock"):
-        signal.raise_signal(signal.SIGINT)
-        done.append("finished what the lock protects")
-    assert done
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
-    with pytest.raises(KeyboardInterrupt):
-        signal.raise_signal(signal.SIGINT)
+    try:
+        with pytest.raises(KeyboardInterrupt), study.file_lock(tmp_path / "lock"):
+            signal.raise_signal(signal.SIGINT)
+            done.append("finished what the lock protects")
+        assert done
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
