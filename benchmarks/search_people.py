@@ -146,7 +146,7 @@ def write_table(options: argparse.Namespace, rows: list[dict[str, Any]]) -> None
         f"`python benchmarks/search_people.py`: {options.timeout} of search on {options.workers} cores under exactly each network's MACs, "
         f"arena and file; then both trained alike ({rows[0]['epochs']} epochs, the recipe of promote), test accuracy, "
         f"{rows[0]['test_images']:,} images. Margin: ours less theirs, in points, with the standard error of a difference of two "
-        "such accuracies (images and, where there are several, not counting seeds).",
+        "such accuracies (of the test images; the spread between seeds is not in it).",
         "",
         "| network | made by | px | MACs | arena, B | file, B | test accuracy, each seed | margin |",
         "|---|---|--:|--:|--:|--:|---|--:|",
