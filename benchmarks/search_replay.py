@@ -334,8 +334,6 @@ def main() -> None:
     text = report(table, options.name, curves)
     print(text)
     write_atomic(RESULTS / f"search_replay_{options.name}.md", text)
-    slim = {key: [[[round(x, 4) for x in point] for point in run] for run in runs] for key, runs in curves.items()}
-    write_atomic(RESULTS / f"search_replay_{options.name}.json", json.dumps(slim, separators=(",", ":")) + "\n")
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ What it does not measure. Full training (cosine schedule); "full" here means the
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import time
 from pathlib import Path
@@ -113,6 +114,15 @@ def main() -> None:
                     f"level {level} seed {seed} {index} {arch.id} {row['costs']['macs'] / 1e6:.2f} M {history[-1].val_accuracy:.3f}",
                     flush=True,
                 )
+    if parts == 1:
+        keep_deepest(table)
+
+
+def keep_deepest(table: Path) -> None:
+    """Drop the rows of levels that a deeper row of the same network and seed contains."""
+    deepest = {(row["id"], row["seed"]): row for row in sorted(read_lines(table), key=lambda row: len(row["accuracy"]))}
+    ordered = sorted(deepest.values(), key=lambda row: (row["seed"], row["index"]))
+    write_atomic(table, "".join(json.dumps(row, separators=(",", ":")) + "\n" for row in ordered))
 
 
 if __name__ == "__main__":

@@ -115,11 +115,20 @@ def test_rescaling_with_large_shifts_takes_the_exact_path() -> None:
     assert got == [min(max(runtime_rescale(x, m, shift), -128), 127) for x in values]
 
 
-@pytest.mark.parametrize("multiplier", [1e-9, 0.001, 0.5, 0.99999999999, 1.0, 3.7, 2.0**-31])
-def test_fixed_point_multipliers(multiplier: float) -> None:
-    m, shift = fixed_point(multiplier)
-    assert (1 << 30) <= m < (1 << 31)
-    assert m * 2.0 ** (shift - 31) == pytest.approx(multiplier, rel=2**-30)
+@pytest.mark.parametrize(
+    ("multiplier", "wanted"),
+    [
+        (0.5, (1 << 30, 0)),
+        (1.0, (1 << 30, 1)),
+        (0.75, (3 << 29, 0)),
+        (3.0, (3 << 29, 2)),
+        (2.0**-31, (1 << 30, -30)),
+        (1 - 2.0**-33, (1 << 30, 1)),  # rounds up to 2^31, which does not fit: halved
+        (0.1, (1717986918, -3)),  # 0.8 * 2^31 = 1717986918.4
+    ],
+)
+def test_fixed_point_multipliers(multiplier: float, wanted: tuple[int, int]) -> None:
+    assert fixed_point(multiplier) == wanted
 
 
 @pytest.mark.parametrize("multiplier", [0.0, 1e-12])

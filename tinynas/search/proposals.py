@@ -17,7 +17,7 @@ from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from tinynas import pareto
-from tinynas.search.belief import MODELLED, Believer
+from tinynas.search.belief import MODELLED, Belief, Believer
 from tinynas.search.feasible import Feasible, Pool, as_genotype, band
 from tinynas.search.schedule import Net, Plan
 from tinynas.space import Genotype
@@ -136,7 +136,7 @@ class Proposer:
     def _mutate(
         self, rng: np.random.Generator, trained: Sequence[Net], genotypes: Mapping[str, Genotype], taken: set[Genotype]
     ) -> Proposal | None:
-        parents = self.parents(trained, genotypes)
+        parents = self.parents(trained, self.believer.believe(trained, genotypes)) if trained else []
         for _ in range(16):
             if not parents:
                 return None
@@ -159,7 +159,7 @@ class Proposer:
     ) -> Proposal | None:
         """The candidate that promises the largest improvement of the front; candidates are of the pool and mutations of the front."""
         belief = self.believer.believe(trained, genotypes)
-        candidates, parents = self._candidates(rng, self.parents(trained, genotypes), genotypes, taken)
+        candidates, parents = self._candidates(rng, self.parents(trained, belief), genotypes, taken)
         if belief.model is None or not len(candidates):
             return None
         chosen = int(np.argmax(self.believer.expected_improvement(belief, candidates, rng)))
@@ -186,12 +186,10 @@ class Proposer:
                     parents.append(chosen[int(index) // self.children].id)
         return np.array(pool, dtype=np.int64).reshape(-1, len(self.feasible.sizes)), parents
 
-    def parents(self, trained: Sequence[Net], genotypes: Mapping[str, Genotype]) -> list[Net]:
+    @staticmethod
+    def parents(trained: Sequence[Net], belief: Belief) -> list[Net]:
         """The networks believed to be on the front, two fronts deep where it is short."""
-        if not trained:
-            return []
-        estimates = self.believer.believe(trained, genotypes).estimates
-        ranks = pareto.ranks([(value, net.cost) for value, net in zip(estimates, trained, strict=True)], (True, False))
+        ranks = pareto.ranks([(value, net.cost) for value, net in zip(belief.estimates, trained, strict=True)], (True, False))
         best = [net for net, rank in zip(trained, ranks, strict=True) if rank == 0]
         if len(best) < 6:
             best += [net for net, rank in zip(trained, ranks, strict=True) if rank == 1]
