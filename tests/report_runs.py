@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tinynas.budget import load_budget
@@ -76,6 +77,10 @@ def make_run(
     for index, trial in enumerate(scored[:promoted]):
         finish(run, trial, classes, rng, exported=index == 0)
     if finished:
+        for trial in trials:
+            if trial.accuracy is not None:
+                expected = round(trial.accuracy + 0.1 / trial.epochs - 0.1 / 9, 4)
+                run.append_trial(replace(trial, scores={**trial.scores, "expected_accuracy": expected}))
         run.write_json("summary", {"seconds": 481.0, "reason": "the time is used", "interrupted": False})
         run.write_trials_csv()
     return run

@@ -52,6 +52,21 @@ def test_a_network_trained_further_counts_once_with_its_last_score() -> None:
     assert [dot.accuracy for dot in figures.pareto_info(trials, BUDGET).dots] == [0.6]
 
 
+def test_what_is_expected_is_drawn_and_what_was_seen_is_said() -> None:
+    short = trial(0, 0.50, 1_000_000, epochs=1)
+    long = trial(1, 0.55, 900_000, epochs=8)
+    short.scores["expected_accuracy"], long.scores["expected_accuracy"] = 0.62, 0.55
+    info = figures.pareto_info([short, long], BUDGET)
+    assert info.expected
+    assert info.front == ("net1", "net0"), "by what was seen the cheaper one beats the other in both"
+    drawn = search_figures.draw_pareto(info)
+    texts = [text for trace in drawn["data"] for text in trace.get("text", ())]
+    assert any("62.0 % expected (50.0 % after 1 epochs)" in text for text in texts)
+    assert any("<b>net1</b>  55.0 % after 8 epochs" in text for text in texts)
+    assert drawn["layout"]["yaxis"]["title"]["text"] == "expected validation accuracy"
+    assert not figures.pareto_info([trial(0, 0.5, 10)], BUDGET).expected
+
+
 def test_progress_compares_at_equal_training() -> None:
     history = [
         trial(0, 0.5, 1_000_000, source="baseline", images=100),
@@ -78,7 +93,7 @@ def test_progress_compares_at_equal_training() -> None:
 def test_progress_by_seconds_and_with_one_arm_only() -> None:
     history = [trial(0, 0.5, 10, images=100), trial(0, 0.6, 10, images=300), trial(0, 0.6, 10, images=300, state="stopped")]
     info = figures.progress_info(history, seconds={0: [2.0, 5.0]})
-    assert info.arms[0].spent == (2.0, 7.0, 7.0)
+    assert info.arms[0].spent == (2.0, 7.0), "what was only marked as stopped was not trained again"
     assert info.at is None
     assert info.unit == "seconds"
     assert figures.progress_info([]).at is None

@@ -75,6 +75,17 @@ def test_front_table_is_sorted_and_drops_columns_nobody_knows() -> None:
     assert shown(terminal.front_table([])).split() == ["network", "accuracy"]
 
 
+def test_front_table_shows_what_is_expected_and_what_was_seen() -> None:
+    rows = [
+        {"id": "aaaaaaaaaa", "accuracy": 0.7, "expected_accuracy": 0.7, "epochs": 8, "macs": 1_000_000},
+        {"id": "bbbbbbbbbb", "accuracy": 0.6, "expected_accuracy": 0.75, "epochs": 1, "macs": 2_000_000},
+    ]
+    text = shown(terminal.front_table(rows))
+    assert text.index("bbbbbbbbbb") < text.index("aaaaaaaaaa"), "the most accurate to be expected first"
+    assert re.findall(r"([0-9.]+) %", row(text, "bbbbbbbbbb")) == ["75.0", "60.0"]
+    assert text.split()[:4] == ["network", "expected", "seen", "epochs"]
+
+
 def test_promoted_table_shows_estimated_beside_measured() -> None:
     document = {
         "id": "aaaaaaaaaa",

@@ -23,9 +23,11 @@ from tinynas.api import PreparedSearch, prepare_search
 from tinynas.budget import Budget
 from tinynas.config import n_bytes
 from tinynas.errors import BudgetError, RunError, UserError
+from tinynas.objectives import objectives
 from tinynas.records import Trial
 from tinynas.runs import Run, append_line
 from tinynas.search import SearchEvent, SearchSettings, prepare, proposals, search, study, worker
+from tinynas.search.fronts import as_expected, front_rows
 from tinynas.search.prepare import open_session
 from tinynas.search.study import Study
 from tinynas.search.work import Worker
@@ -103,7 +105,7 @@ def test_a_search_records_everything(prepared: Callable[..., PreparedSearch]) ->
         assert trial.epochs in (1, 2)
     front = one.run.front()
     assert [row["id"] for row in front] == [row["id"] for row in result.front]
-    points = [(t.scores["accuracy"], t.costs["macs"]) for t in trained]
+    points = [(t.scores["expected_accuracy"], t.costs["macs"]) for t in trained]
     assert {row["id"] for row in front} == {trained[i].id for i in pareto.front(points, (True, False))}
     assert [row["macs"] for row in front] == sorted(row["macs"] for row in front)
     assert all(row["epochs"] == 2 for row in front), "the front is trained in full"
@@ -124,6 +126,42 @@ def test_a_search_records_everything(prepared: Callable[..., PreparedSearch]) ->
     told = {(trial.user_attrs["net"], *trial.values) for trial in study.trials if trial.state.name == "COMPLETE"}
     assert {(row["id"], row["accuracy"], row["macs"]) for row in front} <= told
     assert all("score:accuracy" in trial.user_attrs for trial in study.best_trials)
+
+
+def test_a_search_says_what_it_expects_when_it_ends_and_no_sooner(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=6, seed=4)
+    one.go()
+    trained = {t.id: t for t in one.run.trials() if t.state in ("trained", "stopped")}
+    assert all(0 <= t.scores["expected_accuracy"] <= 1 for t in trained.values())
+    # Too few for a model: what reached the last rung is expected to show what it showed.
+    full = [t for t in trained.values() if t.epochs == 2]
+    assert full
+    assert [t.scores["expected_accuracy"] for t in full] == pytest.approx([t.scores["accuracy"] for t in full], abs=1e-6)
+    rows = one.run.front()
+    assert [row["expected_accuracy"] for row in rows] == sorted(row["expected_accuracy"] for row in rows), "a staircase"
+    assert one.run.resolve_id("best") == rows[-1]["id"]
+    # A search that goes on takes it back.
+    session = session_of(one)
+    session.study.mend()
+    assert not any("expected_accuracy" in t.scores or t.state == "stopped" for t in one.run.trials())
+
+
+def test_networks_trained_alike_are_handed_over_by_what_they_showed(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=4, rungs=[1])
+    one.go()
+    assert not any("expected_accuracy" in t.scores for t in one.run.trials())
+
+
+def test_expected_accuracies_move_every_trained_objective() -> None:
+    costs: dict[str, float | None] = {"macs": 1e6, "sram_bytes": 1e4, "flash_bytes": 1e5}
+    scores = {"accuracy": 0.5, "int8_accuracy": 0.48, "loss_sum": 3.0, "expected_accuracy": 0.6}
+    lucky = Trial(0, "lucky", "trained", "model", costs=costs, scores={**scores, "accuracy": 0.7, "expected_accuracy": 0.55})
+    steady = Trial(1, "steady", "trained", "model", costs=costs, scores=scores)
+    assert as_expected(steady).scores == pytest.approx({**scores, "accuracy": 0.6, "int8_accuracy": 0.58})
+    for names in (("accuracy", "macs"), ("int8_accuracy", "macs"), ("wake-vision-score", "macs")):
+        assert [row.id for row in front_rows([lucky, steady], objectives(names))] == ["steady"]
+    unknown = Trial(2, "running", "trained", "model", costs=costs, scores={"accuracy": 0.5})
+    assert as_expected(unknown) is unknown
 
 
 def test_equal_seeds_write_equal_bytes(prepared: Callable[..., PreparedSearch]) -> None:

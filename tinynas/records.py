@@ -70,6 +70,11 @@ class Trial(_Json):
         """Validation accuracy, 0..1, or None where it was not trained."""
         return self.scores.get("accuracy")
 
+    @property
+    def expected_accuracy(self) -> float | None:
+        """What it is expected to reach if trained as far as the farthest of its search; the accuracy where that is not known."""
+        return self.scores.get("expected_accuracy", self.accuracy)
+
 
 @dataclass(frozen=True)
 class Promoted(_Json):

@@ -282,12 +282,12 @@ class Run:
         return sorted(p.parent.name for p in (self.path / "nets").glob("*/arch.yaml"))
 
     def resolve_id(self, text: str) -> str:
-        """The id that ``text`` begins; ``best`` is the most accurate network of the front."""
+        """The id that ``text`` begins; ``best`` is the network of the front that is expected to be the most accurate."""
         if text == "best":
             front = self.front()
             if not front:
                 raise RunError(f"{self.path}: has no front yet", f"continue the search: tinynas search --resume --out {self.path}")
-            return str(max(front, key=lambda row: row.get("accuracy") or 0.0)["id"])
+            return str(max(front, key=lambda row: row.get("expected_accuracy", row.get("accuracy")) or 0.0)["id"])
         matches = [net_id for net_id in self.ids() if net_id.startswith(text)] if text else []
         if len(matches) == 1 or text in matches:
             return text if text in matches else matches[0]

@@ -160,7 +160,8 @@ def _finish(prepared: PreparedSearch, result: SearchResult, json_: bool) -> None
     )
     out.print(
         f"hypervolume {result.hypervolume:.4f}, uniform feasible baseline {result.baseline_hypervolume:.4f}; "
-        "accuracies are of the short proxy training",
+        "accuracies are of the short proxy training"
+        + ("; expected: if all were trained as far as the farthest" if any("expected_accuracy" in row for row in result.front) else ""),
         soft_wrap=True,
     )
     out.print(f"picture: {page}", soft_wrap=True)

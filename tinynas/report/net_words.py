@@ -47,7 +47,7 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
         drawn["confusion_int8"] = figures.draw(confusion_int8)
     accuracy = trial.accuracy if trial else None
     return {
-        "name": f"{net_id}  {percent(accuracy)}  {amount(source.cost, cost.values().get(source.cost))}",
+        "name": f"{net_id}  {percent(trial.expected_accuracy if trial else None)}  {amount(source.cost, cost.values().get(source.cost))}",
         "figures": drawn,
         "words": {
             "title": f"Network {text(net_id)}",
@@ -94,6 +94,8 @@ def _facts(source: Source, arch: Arch, cost: Cost, trial: Trial | None, promoted
     rows: list[tuple[str, str]] = []
     if trial is not None:
         rows.append((f"validation, {trial.epochs:g} epochs", percent(trial.accuracy)))
+        if trial.expected_accuracy != trial.accuracy:
+            rows.append(("expected, trained as far as the farthest", percent(trial.expected_accuracy)))
     if promoted is not None:
         rows.append((f"validation, {promoted.epochs} epochs", percent(promoted.val_accuracy)))
         rows.append(("test, float", percent(promoted.test_accuracy)))

@@ -62,6 +62,11 @@ def _headline(source: Source) -> str:
     return text(f"{percent(best.accuracy)} after a short training, {fits}")
 
 
+def _most_accurate(best: Trial) -> str:
+    # The one that showed most may have been trained longest, or been lucky.
+    return "most accurate network" if best.expected_accuracy == best.accuracy else "network expected to be most accurate"
+
+
 def _costs_in_words(costs: Mapping[str, float | None]) -> str:
     parts = [
         f"<strong>{text(amount(key, costs[key]))}</strong> {word}"
@@ -79,8 +84,8 @@ def _lead(source: Source) -> str:
         return "The first pictures come with the first trained network."
     refused = sum(t.state == "infeasible" for t in source.trials)
     said = (
-        f"The most accurate network of this search gets <strong>{percent(best.accuracy)}</strong> of the validation images right "
-        f"with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and were trained"
+        f"The {_most_accurate(best)} of this search gets <strong>{percent(best.accuracy)}</strong> of the validation images right "
+        f"after a short training, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and were trained"
     )
     return said + (f"; {refused:,} proposals did not fit and cost no training." if refused else "; nothing was trained that does not fit.")
 
@@ -89,7 +94,7 @@ def _kpis(source: Source, progress: ProgressInfo) -> str:
     cells = []
     best = _best(source)
     if best is not None:
-        cells.append((percent(best.accuracy), "best validation accuracy in the search"))
+        cells.append((percent(best.accuracy), f"validation accuracy of the {_most_accurate(best)}, in the search"))
     for one in sorted(source.promoted.values(), key=lambda p: -p.val_accuracy)[:1]:
         cells.append((percent(one.test_accuracy), f"test accuracy of {one.id}, float, after full training"))
         int8 = source.int8_accuracy(one.id)
@@ -118,8 +123,13 @@ def _front_words(source: Source) -> str:
         low, high = (amount(source.cost, cost_of(t, source.cost)) for t in (cheap, best))
         said = (
             "Each dot is a network; up is more accurate, left is cheaper. Blue dots are the front: nothing tried beats them in both. "
-            f"It runs from <strong>{percent(cheap.accuracy)}</strong> at {text(low)} to <strong>{percent(best.accuracy)}</strong> "
-            f"at {text(high)} {text(title(source.cost))}"
+            f"It runs from <strong>{percent(cheap.expected_accuracy)}</strong> at {text(low)} to "
+            f"<strong>{percent(best.expected_accuracy)}</strong> at {text(high)} {text(title(source.cost))}"
+        )
+    if source.fronts[source.cost].expected:
+        said += (
+            ". Accuracies are what is expected of each if it were trained as far as the farthest, because they were trained "
+            "for different times; what each has shown is in the table"
         )
     return f"{said}. Click a dot, or walk along the front with the arrow keys."
 
@@ -127,7 +137,10 @@ def _front_words(source: Source) -> str:
 def _table_words(source: Source) -> str:
     int8 = any("int8_accuracy" in t.scores for t in source.scored.values())
     more = " and of its int8 arithmetic" if int8 else ""
-    return f"Accuracy on validation images after the search's short training{more}; costs are estimates for {text(source.budget.runtime)}."
+    return (
+        f"Accuracy on validation images after the search's short training of so many epochs{more}; costs are estimates for "
+        f"{text(source.budget.runtime)}."
+    )
 
 
 def _front_table(source: Source) -> str:
@@ -137,10 +150,14 @@ def _front_table(source: Source) -> str:
     keys = [key for key in COSTS if key != "weights_bytes" and any(t.costs.get(key) is not None for t in rows)]
     int8 = any("int8_accuracy" in t.scores for t in rows)
     full = any(t.id in source.promoted for t in rows)
-    heads = ["network", "accuracy", *(["int8"] if int8 else []), *(["test, full training"] if full else []), *map(title, keys), "epochs"]
+    expected = any(t.expected_accuracy != t.accuracy for t in rows)
+    heads = ["network", *(["expected"] if expected else []), "accuracy"]
+    heads += [*(["int8"] if int8 else []), *(["test, full training"] if full else []), *map(title, keys), "epochs"]
     lines = []
     for trial in rows:
-        cells = [_net_button(source, trial.id), percent(trial.accuracy)]
+        cells = [_net_button(source, trial.id)]
+        cells += [percent(trial.expected_accuracy)] if expected else []
+        cells.append(percent(trial.accuracy))
         cells += [percent(trial.scores.get("int8_accuracy"))] if int8 else []
         if full:
             one = source.promoted.get(trial.id)

@@ -49,8 +49,11 @@ class Dot:
     id: str
     cost: float
     accuracy: float
+    """Expected after the farthest training of the search; what was seen, where the search has not said what it expects."""
     epochs: float
     source: str
+    seen: float
+    """Accuracy after its own ``epochs``."""
 
 
 @dataclass(frozen=True)
@@ -70,11 +73,16 @@ class ParetoInfo:
     refused: tuple[float, ...]
     """Costs of proposals over a limit; they were not trained."""
 
+    @property
+    def expected(self) -> bool:
+        """True where accuracies are expectations rather than what was seen."""
+        return any(dot.accuracy != dot.seen for dot in self.dots)
+
 
 def pareto_info(trials: Sequence[Trial], budget: Budget, *, cost: str = "macs", picked: Collection[str] = ()) -> ParetoInfo:
     """The front of accuracy against ``cost`` among ``trials``."""
-    known = sorted(scored(trials, cost), key=lambda t: (cost_of(t, cost), -(t.accuracy or 0.0)))
-    dots = tuple(Dot(t.id, cost_of(t, cost), t.accuracy or 0.0, t.epochs, t.source) for t in known)
+    known = sorted(scored(trials, cost), key=lambda t: (cost_of(t, cost), -(t.expected_accuracy or 0.0)))
+    dots = tuple(Dot(t.id, cost_of(t, cost), t.expected_accuracy or 0.0, t.epochs, t.source, t.accuracy or 0.0) for t in known)
     refused = sorted(float(c) for t in trials if t.state == "infeasible" and (c := t.costs.get(cost)) is not None)
     return ParetoInfo(
         cost=cost,
@@ -166,9 +174,10 @@ def draw_pareto(info: ParetoInfo, hover: Callable[[Dot], str] = lambda dot: "") 
         )
     top, bottom = max((d.accuracy for d in info.dots), default=1.0), min((d.accuracy for d in info.dots), default=0.0)
     reach = max((d.cost for d in info.dots), default=1.0)
+    accuracy = "expected validation accuracy" if info.expected else "validation accuracy"
     layout: dict[str, Any] = {
         "xaxis": {"type": "log", "title": {"text": f"{title(info.cost)} (log scale)"}, **_log_ticks(info)},
-        "yaxis": {"title": {"text": "validation accuracy"}, "tickformat": ".0%" if top - bottom > 0.05 else ".1%"},
+        "yaxis": {"title": {"text": accuracy}, "tickformat": ".0%" if top - bottom > 0.05 else ".1%"},
         "legend": {"y": -0.2, "yanchor": "top", "itemsizing": "trace"},
         "margin": {"l": 52, "r": 16, "t": 26, "b": 44},
         "shapes": [],
@@ -197,10 +206,9 @@ def draw_pareto(info: ParetoInfo, hover: Callable[[Dot], str] = lambda dot: "") 
 
 
 def _dot_text(dot: Dot, cost: str) -> str:
-    return (
-        f"<b>{escape(dot.id)}</b>  {percent(dot.accuracy)} after {dot.epochs:g} epochs<br>{title(cost)} {amount(cost, dot.cost)}<br>"
-        f"proposed by: {escape(dot.source)}"
-    )
+    seen = f"{percent(dot.seen)} after {dot.epochs:g} epochs"
+    said = seen if dot.accuracy == dot.seen else f"{percent(dot.accuracy)} expected ({seen})"
+    return f"<b>{escape(dot.id)}</b>  {said}<br>{title(cost)} {amount(cost, dot.cost)}<br>proposed by: {escape(dot.source)}"
 
 
 def _thinned(values: Sequence[float], most: int = 400) -> list[float]:
@@ -330,6 +338,9 @@ def _arm(
     (low, high), (dear, cheap) = box
     for trial in lines:
         number, accuracy = trial.number, trial.accuracy or 0.0
+        if images.get(number) == trial.images:
+            # Written again with what the search said at its end: no training.
+            continue
         if seconds is None:
             total += max(0, trial.images - images.get(number, 0))
         else:
@@ -429,7 +440,7 @@ def limits_info(trials: Sequence[Trial], budget: Budget, *, resamples: int = 200
     limits = []
     networks = 0
     for cost, limit in budget.limits.items():
-        pairs = sorted((cost_of(t, cost), t.accuracy or 0.0) for t in scored(trials, cost) if cost_of(t, cost) <= limit)
+        pairs = sorted((cost_of(t, cost), t.expected_accuracy or 0.0) for t in scored(trials, cost) if cost_of(t, cost) <= limit)
         networks = max(networks, len(pairs))
         if len(pairs) < 2:
             continue

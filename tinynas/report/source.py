@@ -110,7 +110,7 @@ class Source:
         """The run's front (its own file where the search has written one), most accurate first."""
         rows = [str(row["id"]) for row in self.run.front() if row.get("id") in self.scored] if not self.running else []
         ids = rows or (list(self.fronts[self.cost].front) if self.costs else [])
-        return tuple(sorted(ids, key=lambda i: (-(self.scored[i].accuracy or 0.0), i)))
+        return tuple(sorted(ids, key=lambda i: (-(self.scored[i].expected_accuracy or 0.0), i)))
 
     @cached_property
     def promoted(self) -> dict[str, Promoted]:
@@ -133,7 +133,7 @@ class Source:
     @cached_property
     def detailed(self) -> tuple[str, ...]:
         """Networks with all their figures."""
-        rest = sorted(self.scored, key=lambda i: (-(self.scored[i].accuracy or 0.0), i))
+        rest = sorted(self.scored, key=lambda i: (-(self.scored[i].expected_accuracy or 0.0), i))
         return tuple(dict.fromkeys([*self.picked, *self.front, *rest]))[:DETAILED]
 
     @cached_property

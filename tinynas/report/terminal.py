@@ -127,22 +127,33 @@ def layers_table(cost: Cost) -> Table:
 
 
 def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The front, most accurate first: accuracy with a bar, and every cost that is known."""
+    """The front, most accurate first: accuracy with a bar, and every cost that is known.
+
+    Where the search expects another accuracy than it has seen, both are shown, and the expected one counts.
+    """
     shown = [key for key in COSTS if key not in {"params", "weights_bytes"} and any(row.get(key) is not None for row in rows)]
     int8 = any(row.get("int8_accuracy") is not None for row in rows)
-    columns = ["network", "accuracy", ""] + (["int8"] if int8 else []) + [title(key) for key in shown]
+    expected = any(_expected(row) != row.get("accuracy") for row in rows)
+    columns = ["network", "expected" if expected else "accuracy", ""] + (["seen", "epochs"] if expected else [])
+    columns += (["int8"] if int8 else []) + [title(key) for key in shown]
     table = _table(*columns, right=columns[1:2] + columns[3:])
-    best = max((row.get("accuracy") or 0.0 for row in rows), default=0.0)
-    worst = min((row.get("accuracy") or 0.0 for row in rows), default=0.0)
+    best = max((_expected(row) or 0.0 for row in rows), default=0.0)
+    worst = min((_expected(row) or 0.0 for row in rows), default=0.0)
     # The bar starts a little below the worst of the front: from zero all bars of a front look alike.
     floor = max(0.0, worst - 0.25 * (best - worst) - 0.01)
-    for row in sorted(rows, key=lambda row: -(row.get("accuracy") or 0.0)):
-        accuracy = row.get("accuracy")
+    for row in sorted(rows, key=lambda row: -(_expected(row) or 0.0)):
+        accuracy = _expected(row)
         cells: list[Any] = [Text(str(row["id"]), "bold"), percent(accuracy)]
         cells.append("" if accuracy is None else Bar((accuracy - floor) / (best - floor or 1.0), 10, "green"))
+        cells += [percent(row.get("accuracy")), f"{row.get('epochs', 0):g}"] if expected else []
         cells += [percent(row.get("int8_accuracy"))] if int8 else []
         table.add_row(*cells, *[amount(key, row.get(key)) for key in shown])
     return table
+
+
+def _expected(row: Mapping[str, Any]) -> float | None:
+    accuracy: float | None = row.get("expected_accuracy", row.get("accuracy"))
+    return accuracy
 
 
 def promoted_table(rows: Sequence[Mapping[str, Any]]) -> Table:

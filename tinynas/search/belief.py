@@ -11,7 +11,7 @@ figures), and were checked on person64, which they were not chosen on.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from tinynas.search.schedule import Net, levelled, score
 from tinynas.space import Genotype
 
 Floats = NDArray[np.float64]
+Value = Callable[[Mapping[str, float]], float]
 
 #: How far a score is believed against the model's prediction, at the first rung, the second and the third; fully beyond.
 TRUST = (0.3, 0.5, 0.75)
@@ -67,9 +68,10 @@ class Believer:
         self.low, self.high = math.log(max(costs.min() * 0.95, 1e-9)), math.log(costs.max() * 1.05)
         self.features = Features(feasible)
 
-    def believe(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> Belief:
-        """The belief in trained ``nets`` (at least one)."""
-        scores = np.array(levelled(nets, lambda net, rung: score(net.results[rung].scores, self.chance)))
+    def believe(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype], value: Value | None = None) -> Belief:
+        """The belief in trained ``nets`` (at least one); ``value`` is what is believed of the scores of a rung (default: ``score``)."""
+        value = value or (lambda scores: score(scores, self.chance))
+        scores = np.array(levelled(nets, lambda net, rung: value(net.results[rung].scores)))
         log_costs = np.log([net.cost for net in nets])
         floor, model = float(scores.min()) - 0.1, None
         if len(nets) >= MODELLED:

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +17,8 @@ from tinynas.budget import Budget
 from tinynas.config import build
 from tinynas.records import Trial
 from tinynas.runs import Run
-from tinynas.search.fronts import front_row, front_rows, normalised_hypervolume
+from tinynas.search.fronts import normalised_hypervolume
+from tinynas.search.handover import hand_over
 from tinynas.search.prepare import Session, open_session, prepare
 from tinynas.search.processes import supervise
 from tinynas.search.settings import Counts, SearchResult, SearchSettings
@@ -116,13 +116,10 @@ def _plan_text(session: Session) -> str:
 def _finish(session: Session, view: View, reason: str, interrupted: bool, started: float) -> SearchResult:
     run = session.run
     with session.study.deciding():
-        if not interrupted:
-            _mark_stopped(session)
+        rows = hand_over(session, finished=not interrupted)
     view.refresh()
-    records = sorted(view.records.values(), key=lambda record: record.number)
-    rows = [front_row(record) for record in front_rows(records, session.goals)]
-    run.write_front(rows)
     run.write_trials_csv()
+    records = sorted(view.records.values(), key=lambda record: record.number)
     volume = normalised_hypervolume(records, session.goals, session.reference)
     base = normalised_hypervolume([r for r in records if r.source == "baseline"], session.goals, session.reference)
     seconds = time.monotonic() - started
@@ -140,16 +137,3 @@ def _finish(session: Session, view: View, reason: str, interrupted: bool, starte
     notes = tuple((run.read_json("plan") or {}).get("notes", ()))
     view.emit("done", reason)
     return SearchResult(str(run.path), view.counts, volume, tuple(rows), reason, seconds, interrupted, base, notes)
-
-
-def _mark_stopped(session: Session) -> None:
-    # Networks left behind at the first rung while others went on: their score is of that rung.
-    if session.settings.strategy != "tinynas" or len(session.plan.rungs) == 1:
-        return
-    ledger = session.study.ledger()
-    written = {trial.number: trial for trial in session.run.trials()}
-    for net in sorted(ledger.nets.values(), key=lambda net: net.number):
-        record = written.get(net.number)
-        if net.rung == 0 and record is not None and record.state == "trained":
-            text = f"left at rung 1 of {len(session.plan.rungs)}: others of its size did better"
-            session.run.append_trial(replace(record, state="stopped", reason=text))

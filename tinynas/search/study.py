@@ -302,7 +302,8 @@ class Study:
         written = {trial.number: trial for trial in self.run.trials()}
         for number, record in sorted(self.ledger().records.items()):
             known = written.get(number)
-            if known is None or (known != record and known.images <= record.images and known.state != "stopped"):
+            # What a finished search added (who was left behind, what is expected) holds no longer when it goes on.
+            if known is None or (known != record and known.images <= record.images):
                 self.run.append_trial(record)
 
     def heartbeat(self, number: int) -> None:
