@@ -260,6 +260,16 @@ def test_a_finished_run_can_be_extended(prepared: Callable[..., PreparedSearch])
     assert result.counts.trained == 5
 
 
+def test_a_run_goes_on_where_its_folder_was_renamed(prepared: Callable[..., PreparedSearch], tmp_path: Path) -> None:
+    one = prepared(trials=3)
+    one.go()
+    before = {t.id for t in one.run.trials()}
+    moved = one.run.path.rename(tmp_path / "renamed")
+    result = prepare_search(None, out=moved, resume=True, trials=4).go()
+    assert result.counts.trained == 4
+    assert before < {t.id for t in Run.open(moved).trials()}
+
+
 def test_a_training_that_diverges_is_recorded_and_replaced(
     prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -95,7 +95,7 @@ def _facts(source: Source, arch: Arch, cost: Cost, trial: Trial | None, promoted
     if trial is not None:
         rows.append((f"validation, {trial.epochs:g} epochs", percent(trial.accuracy)))
         if trial.expected_accuracy != trial.accuracy:
-            rows.append(("expected, trained as far as the farthest", percent(trial.expected_accuracy)))
+            rows.append(("expected", percent(trial.expected_accuracy)))
     if promoted is not None:
         rows.append((f"validation, {promoted.epochs} epochs", percent(promoted.val_accuracy)))
         rows.append(("test, float", percent(promoted.test_accuracy)))

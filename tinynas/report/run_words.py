@@ -64,7 +64,9 @@ def _headline(source: Source) -> str:
 
 def _most_accurate(best: Trial) -> str:
     # The one that showed most may have been trained longest, or been lucky.
-    return "most accurate network" if best.expected_accuracy == best.accuracy else "network expected to be most accurate"
+    if best.expected_accuracy == best.accuracy:
+        return "The most accurate network of this search"
+    return "The network that this search expects to be the most accurate"
 
 
 def _costs_in_words(costs: Mapping[str, float | None]) -> str:
@@ -84,7 +86,7 @@ def _lead(source: Source) -> str:
         return "The first pictures come with the first trained network."
     refused = sum(t.state == "infeasible" for t in source.trials)
     said = (
-        f"The {_most_accurate(best)} of this search gets <strong>{percent(best.accuracy)}</strong> of the validation images right "
+        f"{_most_accurate(best)} gets <strong>{percent(best.accuracy)}</strong> of the validation images right "
         f"after a short training, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and were trained"
     )
     return said + (f"; {refused:,} proposals did not fit and cost no training." if refused else "; nothing was trained that does not fit.")
@@ -94,7 +96,7 @@ def _kpis(source: Source, progress: ProgressInfo) -> str:
     cells = []
     best = _best(source)
     if best is not None:
-        cells.append((percent(best.accuracy), f"validation accuracy of the {_most_accurate(best)}, in the search"))
+        cells.append((percent(best.accuracy), "validation accuracy of the best network, in the search"))
     for one in sorted(source.promoted.values(), key=lambda p: -p.val_accuracy)[:1]:
         cells.append((percent(one.test_accuracy), f"test accuracy of {one.id}, float, after full training"))
         int8 = source.int8_accuracy(one.id)
@@ -138,8 +140,8 @@ def _table_words(source: Source) -> str:
     int8 = any("int8_accuracy" in t.scores for t in source.scored.values())
     more = " and of its int8 arithmetic" if int8 else ""
     return (
-        f"Accuracy on validation images after the search's short training of so many epochs{more}; costs are estimates for "
-        f"{text(source.budget.runtime)}."
+        f"Accuracy on validation images after so many epochs of the search's short training{more}; "
+        f"costs are estimates for {text(source.budget.runtime)}."
     )
 
 

@@ -134,7 +134,7 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     shown = [key for key in COSTS if key not in {"params", "weights_bytes"} and any(row.get(key) is not None for row in rows)]
     int8 = any(row.get("int8_accuracy") is not None for row in rows)
     expected = any(_expected(row) != row.get("accuracy") for row in rows)
-    columns = ["network", "expected" if expected else "accuracy", ""] + (["seen", "epochs"] if expected else [])
+    columns = ["network", "expected" if expected else "accuracy", ""] + (["seen"] if expected else [])
     columns += (["int8"] if int8 else []) + [title(key) for key in shown]
     table = _table(*columns, right=columns[1:2] + columns[3:])
     best = max((_expected(row) or 0.0 for row in rows), default=0.0)
@@ -144,8 +144,8 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in sorted(rows, key=lambda row: -(_expected(row) or 0.0)):
         accuracy = _expected(row)
         cells: list[Any] = [Text(str(row["id"]), "bold"), percent(accuracy)]
-        cells.append("" if accuracy is None else Bar((accuracy - floor) / (best - floor or 1.0), 10, "green"))
-        cells += [percent(row.get("accuracy")), f"{row.get('epochs', 0):g}"] if expected else []
+        cells.append("" if accuracy is None else Bar((accuracy - floor) / (best - floor or 1.0), 8 if expected else 10, "green"))
+        cells += [percent(row.get("accuracy"))] if expected else []
         cells += [percent(row.get("int8_accuracy"))] if int8 else []
         table.add_row(*cells, *[amount(key, row.get(key)) for key in shown])
     return table

@@ -99,9 +99,13 @@ class Study:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         run.state_dir().mkdir(parents=True, exist_ok=True)
         backend = _storage(run, storage)
-        name = f"tinynas-{_study_key(run)}" if storage else run.name
         directions = [StudyDirection.MAXIMIZE if goal.maximize else StudyDirection.MINIMIZE for goal in goals]
         with file_lock(run.state_dir() / "study.lock"), database_errors(storage):
+            if storage is None:
+                # The journal is the run's own: its study keeps its name where the folder is moved or renamed.
+                name = next((known.study_name for known in backend.get_all_studies()), run.name)
+            else:
+                name = f"tinynas-{_study_key(run)}"
             study = optuna.create_study(study_name=name, storage=backend, sampler=sampler, directions=directions, load_if_exists=True)
             names = [goal.name for goal in goals]
             if study.directions != directions or study.metric_names not in (None, names):
