@@ -57,7 +57,7 @@ LIMITS = ("macs", "sram_bytes", "flash_bytes")
 def search(name: str, space: str, arch: Arch, options: argparse.Namespace) -> Run:
     """The run found under exactly the costs of ``arch``; searched once."""
     out = ROOT / "results" / f"people-{options.name}-{name}"
-    if not (out / "pareto.json").exists():
+    if not (out / "summary.json").exists():
         costs = estimate(lower(arch), "tflm").values()
         budget = ROOT / "results" / f"people-{options.name}-{name}.yaml"
         limits = f"sram: {costs['sram_bytes']:.0f} B\nflash: {costs['flash_bytes']:.0f} B\nmacs: {costs['macs']:.0f}\n"

@@ -17,6 +17,10 @@ TrialState = Literal["trained", "infeasible", "duplicate", "failed", "stopped"]
 ``infeasible`` and ``duplicate`` cost no training. ``failed``: training raised; ``reason`` says what."""
 
 
+EXPECTED = "expected_accuracy"
+"""The score that a search adds when it ends, see :attr:`Trial.expected_accuracy`."""
+
+
 class _Json:
     """JSON in and out for frozen dataclasses; unknown and missing keys are a :class:`RunError`."""
 
@@ -72,8 +76,11 @@ class Trial(_Json):
 
     @property
     def expected_accuracy(self) -> float | None:
-        """What it is expected to reach if trained as far as the farthest of its search; the accuracy where that is not known."""
-        return self.scores.get("expected_accuracy", self.accuracy)
+        """What it is expected to reach if trained as far as the farthest of its search, allowing for luck (docs/search.md).
+
+        What was seen, where the search has not said what it expects.
+        """
+        return self.scores.get(EXPECTED, self.accuracy)
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tinynas.arch import Arch, load_arch
 from tinynas.budget import Budget, load_budget
 from tinynas.config import load
 from tinynas.errors import RunError
-from tinynas.records import Artifact, Promoted, Trial
+from tinynas.records import EXPECTED, Artifact, Promoted, Trial
 from tinynas.space import Space
 
 RUN_FORMAT = 1
@@ -287,7 +287,7 @@ class Run:
             front = self.front()
             if not front:
                 raise RunError(f"{self.path}: has no front yet", f"continue the search: tinynas search --resume --out {self.path}")
-            return str(max(front, key=lambda row: row.get("expected_accuracy", row.get("accuracy")) or 0.0)["id"])
+            return str(max(front, key=lambda row: row.get(EXPECTED, row.get("accuracy")) or 0.0)["id"])
         matches = [net_id for net_id in self.ids() if net_id.startswith(text)] if text else []
         if len(matches) == 1 or text in matches:
             return text if text in matches else matches[0]

@@ -62,9 +62,9 @@ def _headline(source: Source) -> str:
     return text(f"{percent(best.accuracy)} after a short training, {fits}")
 
 
-def _most_accurate(best: Trial) -> str:
+def _most_accurate(source: Source, best: Trial) -> str:
     # The one that showed most may have been trained longest, or been lucky.
-    if best.expected_accuracy == best.accuracy:
+    if all((trial.accuracy or 0.0) <= (best.accuracy or 0.0) for trial in source.scored.values()):
         return "The most accurate network of this search"
     return "The network that this search expects to be the most accurate"
 
@@ -86,7 +86,7 @@ def _lead(source: Source) -> str:
         return "The first pictures come with the first trained network."
     refused = sum(t.state == "infeasible" for t in source.trials)
     said = (
-        f"{_most_accurate(best)} gets <strong>{percent(best.accuracy)}</strong> of the validation images right "
+        f"{_most_accurate(source, best)} gets <strong>{percent(best.accuracy)}</strong> of the validation images right "
         f"after a short training, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and were trained"
     )
     return said + (f"; {refused:,} proposals did not fit and cost no training." if refused else "; nothing was trained that does not fit.")
@@ -130,8 +130,8 @@ def _front_words(source: Source) -> str:
         )
     if source.fronts[source.cost].expected:
         said += (
-            ". Accuracies are what is expected of each if it were trained as far as the farthest, because they were trained "
-            "for different times; what each has shown is in the table"
+            ". They were trained for different times, so accuracies are what is expected of each if it were trained as far as the "
+            "farthest, allowing for luck; what was seen is in the table"
         )
     return f"{said}. Click a dot, or walk along the front with the arrow keys."
 
@@ -153,7 +153,7 @@ def _front_table(source: Source) -> str:
     int8 = any("int8_accuracy" in t.scores for t in rows)
     full = any(t.id in source.promoted for t in rows)
     expected = any(t.expected_accuracy != t.accuracy for t in rows)
-    heads = ["network", *(["expected"] if expected else []), "accuracy"]
+    heads = ["network", *(["expected", "seen"] if expected else ["accuracy"])]
     heads += [*(["int8"] if int8 else []), *(["test, full training"] if full else []), *map(title, keys), "epochs"]
     lines = []
     for trial in rows:
@@ -205,8 +205,9 @@ def _limits_words(info: LimitsInfo) -> str:
         return '<p class="words">This needs at least two trained networks.</p>'
     lines = "".join(f"<li>{_limit_words(one)}</li>" for one in info.limits)
     return (
-        f'<p class="words">Read from the {info.networks:,} trained networks: the best accuracy of those that would fit a smaller limit. '
-        "Networks over a limit were not trained, so what more room would buy is a trend, not a measurement.</p>"
+        f'<p class="words">Read from the {info.networks:,} trained networks: the best accuracy (expected, where they were '
+        "trained for different times) of those that would fit a smaller limit. Networks over a limit were not trained, so what "
+        "more room would buy is a trend, not a measurement.</p>"
         f'<ul class="words">{lines}</ul>'
     )
 

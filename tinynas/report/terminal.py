@@ -23,6 +23,7 @@ from rich.text import Text
 
 from tinynas.budget import Budget
 from tinynas.cost import Cost
+from tinynas.records import EXPECTED
 from tinynas.report.words import COSTS, amount, count, duration, percent, shape, title
 
 #: Seconds between two plain progress lines where the output is no terminal.
@@ -152,7 +153,7 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def _expected(row: Mapping[str, Any]) -> float | None:
-    accuracy: float | None = row.get("expected_accuracy", row.get("accuracy"))
+    accuracy: float | None = row.get(EXPECTED, row.get("accuracy"))
     return accuracy
 
 

@@ -24,8 +24,8 @@ from tinynas.space import Genotype
 Floats = NDArray[np.float64]
 Value = Callable[[Mapping[str, float]], float]
 
-#: How far a score is believed against the model's prediction, at the first rung, the second and the third; fully beyond.
-TRUST = (0.3, 0.5, 0.75)
+#: How far a score is believed against the model's prediction after 1, 2, 4 and 8 epochs; between them by the log of epochs.
+TRUST = (0.3, 0.5, 0.75, 1.0)
 #: Candidate strengths of the model's prior, in units of one standardised feature.
 RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 #: Networks that must be trained before anything is modelled.
@@ -78,7 +78,8 @@ class Believer:
             known = np.array([genotypes[net.id] for net in nets])
             features = self.features(known, self.feasible.costs(known))
             model = Linear(features, scores)
-            trust = np.array([TRUST[net.rung] if net.rung < len(TRUST) else 1.0 for net in nets])
+            doublings = np.log2([max(1, net.results[-1].epochs) for net in nets])
+            trust = np.interp(doublings, np.arange(len(TRUST)), TRUST)
             predicted = model.predict(features, model.weights)
             scores = predicted + trust * (scores - predicted)
         return Belief(scores, log_costs, model, self.low, self.high, floor)

@@ -18,7 +18,7 @@ from tinynas.config import build
 from tinynas.records import Trial
 from tinynas.runs import Run
 from tinynas.search.fronts import normalised_hypervolume
-from tinynas.search.handover import hand_over
+from tinynas.search.handover import hand_over, write_front
 from tinynas.search.prepare import Session, open_session, prepare
 from tinynas.search.processes import supervise
 from tinynas.search.settings import Counts, SearchResult, SearchSettings
@@ -57,6 +57,9 @@ def search(run: Run, space: Space, budget: Budget, data: ImageData, settings: Se
         with session.study.deciding():
             session.study.reclaim()
             session.study.mend()
+            if run.front():
+                # What an earlier end expected holds no longer.
+                write_front(session, {trial.number: trial for trial in run.trials()})
         view.refresh()
         view.emit("plan", _plan_text(session))
         reason = Worker(session, view.recorded).run() if settings.workers == 1 else supervise(session, view)
@@ -80,12 +83,21 @@ def worker(run_dir: str | Path, *, on_trial: Callable[[Trial], None] | None = No
         if on_trial is not None:
             on_trial(trial)
 
-    join(run_dir, {}, os.getpid(), count)
+    session, _ = _join(run_dir, {}, os.getpid(), count)
+    ended = session.run.read_json("summary")
+    if done and ended is not None and not _goes_on(session.run):
+        # The search ended before this machine's last training did.
+        with session.study.deciding():
+            hand_over(session, finished=not ended["interrupted"])
     return done
 
 
 def join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> str:
     """Work for the run until nothing is left to do; the reason. ``changes`` are settings given when it was resumed."""
+    return _join(run_dir, changes, index, on_trial)[1]
+
+
+def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> tuple[Session, str]:
     from tinynas.data import DataOptions, open_data
 
     run = Run.open(run_dir)
@@ -101,7 +113,13 @@ def join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Cal
         session.timeout = clock["timeout"]
         session.deadline = time.monotonic() + left
         session.started = session.deadline + WRITE_UP - clock["timeout"]
-    return Worker(session, on_trial).run()
+    return session, Worker(session, on_trial).run()
+
+
+def _goes_on(run: Run) -> bool:
+    # The clock is written when training begins, the summary when it ends.
+    clock, summary = run.path / "clock.json", run.path / "summary.json"
+    return not summary.exists() or (clock.exists() and clock.stat().st_mtime > summary.stat().st_mtime)
 
 
 def _plan_text(session: Session) -> str:

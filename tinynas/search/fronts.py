@@ -9,7 +9,7 @@ from typing import Any
 
 from tinynas import pareto
 from tinynas.objectives import Objective
-from tinynas.records import Trial
+from tinynas.records import EXPECTED, Trial
 from tinynas.search.feasible import COSTS
 from tinynas.search.settings import Counts
 
@@ -19,10 +19,6 @@ def count(records: Any) -> Counts:
     states = [record.state for record in records]
     trained = sum(state in ("trained", "stopped") for state in states)
     return Counts(len(states), states.count("infeasible"), states.count("duplicate"), trained, states.count("failed"))
-
-
-#: The score that a search adds when it ends: what a network is expected to reach if trained as far as the farthest.
-EXPECTED = "expected_accuracy"
 
 
 def front_rows(records: Sequence[Trial], goals: Sequence[Objective]) -> list[Trial]:
@@ -38,9 +34,9 @@ def front_rows(records: Sequence[Trial], goals: Sequence[Objective]) -> list[Tri
 
 def as_expected(record: Trial) -> Trial:
     """The record with the accuracies that are expected of it in place of those seen; int8 moves as float does."""
-    if EXPECTED not in record.scores or record.accuracy is None:
+    if record.expected_accuracy is None or record.accuracy is None or record.expected_accuracy == record.accuracy:
         return record
-    change = record.scores[EXPECTED] - record.accuracy
+    change = record.expected_accuracy - record.accuracy
     moved = {name: value + change for name, value in record.scores.items() if name in ("accuracy", "int8_accuracy")}
     return replace(record, scores={**record.scores, **moved})
 

@@ -1,44 +1,62 @@
-"""What a search hands over when it ends: the accuracy expected of every network, who was left behind, and the front.
+"""What a search hands over when it ends: the accuracy expected of every network, the front, and who was left behind.
 
 Accuracies seen after trainings of different lengths do not compare, and the best of many noisy ones is partly luck. So
 the front is taken by what is expected of each network if it were trained as far as the farthest: what was seen, levelled,
-and drawn to the model's prediction where the training was short. Measured on the tables of docs/search.md: 95 % of the
-best hypervolume is handed over after a third to two thirds of the training that the last accuracies seen need.
+and drawn to the model's prediction where the training was short. docs/search.md has what that is worth.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
+from operator import itemgetter
 from typing import Any
 
+from tinynas.errors import UserError
+from tinynas.records import EXPECTED, Trial
 from tinynas.search.belief import Believer
-from tinynas.search.fronts import EXPECTED, front_row, front_rows
+from tinynas.search.fronts import front_row, front_rows
 from tinynas.search.prepare import Session
-from tinynas.search.study import Ledger
+from tinynas.search.study import Ledger, database_errors
+
+#: Expectations are kept to this many digits: sums differ in the last bits between machines.
+DIGITS = 6
 
 
 def hand_over(session: Session, *, finished: bool) -> list[dict[str, Any]]:
     """Write what is expected into the records and the front into ``front.json``; its rows, cheapest first.
 
-    Where the search ``finished``, networks left at the first rung are marked as stopped. Only under the study's lock.
+    Where the search ``finished``, networks left at the first rung and not on the front are marked as stopped. Only under
+    the study's lock. Raises UserError where the storage of a finished search cannot be reached.
     """
     written = {trial.number: trial for trial in session.run.trials()}
+    final = dict(written)
     if session.settings.strategy == "tinynas" and len(session.plan.rungs) > 1:
-        ledger = session.study.ledger()
+        try:
+            with database_errors(session.settings.storage):
+                ledger = session.study.ledger()
+        except UserError:
+            if finished:
+                raise
+            # What was seen is on this disk: an interrupted search still has a front.
+            return write_front(session, written)
         expected = expected_accuracies(session, ledger)
-        for net in sorted(ledger.nets.values(), key=lambda net: net.number):
-            record = written.get(net.number)
-            if record is None or record.state not in ("trained", "stopped") or net.id not in expected:
-                continue
-            final = replace(record, scores={**record.scores, EXPECTED: expected[net.id]})
-            if net.rung == 0 and finished and record.state == "trained":
+        nets = [net for net in ledger.nets.values() if net.id in expected and net.number in written]
+        for net in nets:
+            final[net.number] = _expect(written[net.number], expected[net.id])
+        front = {record.number for record in front_rows(list(final.values()), session.goals)}
+        for net in nets:
+            if finished and net.rung == 0 and net.number not in front and final[net.number].state == "trained":
                 text = f"left at rung 1 of {len(session.plan.rungs)}: others of its size did better"
-                final = replace(final, state="stopped", reason=text)
-            if final != record:
-                session.run.append_trial(final)
-                written[net.number] = final
-    rows = [front_row(record) for record in front_rows([written[number] for number in sorted(written)], session.goals)]
+                final[net.number] = replace(final[net.number], state="stopped", reason=text)
+        for number in sorted(final):
+            if final[number] != written[number]:
+                session.run.append_trial(final[number])
+    return write_front(session, final)
+
+
+def write_front(session: Session, records: dict[int, Trial]) -> list[dict[str, Any]]:
+    """``front.json`` from the latest record of every proposal; its rows, cheapest first."""
+    rows = [front_row(record) for record in front_rows([records[number] for number in sorted(records)], session.goals)]
     session.run.write_front(rows)
     return rows
 
@@ -49,10 +67,13 @@ def expected_accuracies(session: Session, ledger: Ledger) -> dict[str, float]:
     if not nets:
         return {}
     believer = Believer(session.feasible, session.cost, session.chance, session.pool.costs[session.cost])
-    estimates = believer.believe(nets, ledger.genotypes, accuracy).estimates
-    return {net.id: round(min(1.0, max(0.0, float(value))), 6) for net, value in zip(nets, estimates, strict=True)}
+    estimates = believer.believe(nets, ledger.genotypes, itemgetter("accuracy")).estimates
+    return {net.id: min(1.0, max(0.0, float(value))) for net, value in zip(nets, estimates, strict=True)}
 
 
-def accuracy(scores: Mapping[str, float]) -> float:
-    """Of a rung's scores, the one that is handed over."""
-    return scores["accuracy"]
+def _expect(record: Trial, value: float) -> Trial:
+    if record.accuracy is None:
+        return record
+    # What was seen is said with all its digits where nothing else is expected.
+    same = abs(value - record.accuracy) < 10.0**-DIGITS
+    return replace(record, scores={**record.scores, EXPECTED: record.accuracy if same else round(value, DIGITS)})

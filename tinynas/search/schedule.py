@@ -39,6 +39,9 @@ class Net:
     seconds_per_image: float = 0.0
     """Predicted training time of one image."""
     results: list[Result] = field(default_factory=list)
+    beyond: int = 0
+    """Epochs reached by a training that the time limit cut short after its last rung. It is continued from there, but
+    nothing is believed from it: no other network was looked at after as many epochs."""
     busy: bool = False
     failed: bool = False
 
@@ -150,7 +153,7 @@ class Schedule:
 
     def seconds(self, net: Net, rung: int) -> float:
         """Predicted seconds of continuing ``net`` to ``rung``."""
-        done = net.results[-1].epochs if net.results else 0
+        done = max(net.results[-1].epochs, net.beyond) if net.results else 0
         return (self.plan.rungs[rung] - done) * self.plan.epoch_images * net.seconds_per_image
 
     def _owes(self, nets: Sequence[Net]) -> bool:

@@ -103,7 +103,8 @@ class Study:
         with file_lock(run.state_dir() / "study.lock"), database_errors(storage):
             if storage is None:
                 # The journal is the run's own: its study keeps its name where the folder is moved or renamed.
-                name = next((known.study_name for known in backend.get_all_studies()), run.name)
+                known = [study.study_name for study in backend.get_all_studies()]
+                name = run.name if run.name in known or not known else known[0]
             else:
                 name = f"tinynas-{_study_key(run)}"
             study = optuna.create_study(study_name=name, storage=backend, sampler=sampler, directions=directions, load_if_exists=True)
@@ -190,7 +191,9 @@ class Study:
                 result = Result(outcome["epochs"], outcome["images"], outcome["scores"])
                 if outcome["rung"] > net.rung:
                     net.results.append(result)
-                elif net.results:
+                elif result.epochs > net.results[-1].epochs:
+                    net.beyond = max(net.beyond, result.epochs)
+                else:
                     net.results[-1] = result
             elif trial.state == TrialState.FAIL and attrs.get("given_up"):
                 net.failed = True

@@ -59,7 +59,8 @@ class View:
             self.counts = count(self.records.values())
             rows = front_rows(list(self.records.values()), self.session.goals)
             self.front = len(rows)
-            self.best = max((row.accuracy for row in rows if row.accuracy is not None), default=None)
+            seen = [record.accuracy for record in self.records.values() if record.state in ("trained", "stopped")]
+            self.best = max((accuracy for accuracy in seen if accuracy is not None), default=None)
             self.volume = normalised_hypervolume(list(self.records.values()), self.session.goals, self.session.reference)
         return new
 
