@@ -94,7 +94,8 @@ def verify(run: Run, options: argparse.Namespace, seed: int) -> list[dict]:
     recipe = SearchSettings().recipe.model_copy(update={"epochs": options.verify, "schedule": "cosine", "warmup_epochs": 0.5})
     jobs = [(str(run.path), front[index]["id"], recipe.model_dump_json(), 100 + seed, options.data) for index in chosen]
     with multiprocessing.get_context("spawn").Pool(options.workers) as pool:
-        accuracies = pool.map(verified_accuracy, jobs, chunksize=1)
+        # The dearest first: it would otherwise be trained last, beside an idle core.
+        accuracies = pool.map(verified_accuracy, jobs[::-1], chunksize=1)[::-1]
     rows = []
     for i, accuracy in zip(chosen, accuracies, strict=True):
         row = {key: front[i].get(name) for key, name in KEPT.items()}
