@@ -27,7 +27,6 @@ import json
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from operator import itemgetter
 from pathlib import Path
 
 import numpy as np
@@ -229,10 +228,10 @@ def tinynas_search(changes: dict | None = None, *, expect: bool = True) -> Calla
                 yield step
                 continue
             # Handed over as the product does: by what is expected of each network.
-            known = list(nets.values())
-            expected = proposer.believer.believe(known, genotypes, itemgetter("accuracy")).estimates
-            front = pareto.front([(value, net.cost) for value, net in zip(expected, known, strict=True)], (True, False))
-            yield Step(step.images, step.seconds, [int(known[k].id) for k in front])
+            expected = proposer.believer.expected_accuracies(list(nets.values()), genotypes)
+            front = pareto.front([(expected[net.id], net.cost) for net in nets.values()], (True, False))
+            ids = list(nets)
+            yield Step(step.images, step.seconds, [ids[k] for k in front])
 
     return strategy
 

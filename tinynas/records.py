@@ -21,6 +21,12 @@ EXPECTED = "expected_accuracy"
 """The score that a search adds when it ends, see :attr:`Trial.expected_accuracy`."""
 
 
+def expected_accuracy(scores: Mapping[str, Any]) -> float | None:
+    """What scores (or a row of the front) say is expected; what was seen, where they do not say."""
+    value: float | None = scores.get(EXPECTED, scores.get("accuracy"))
+    return value
+
+
 class _Json:
     """JSON in and out for frozen dataclasses; unknown and missing keys are a :class:`RunError`."""
 
@@ -80,7 +86,7 @@ class Trial(_Json):
 
         What was seen, where the search has not said what it expects.
         """
-        return self.scores.get(EXPECTED, self.accuracy)
+        return expected_accuracy(self.scores)
 
 
 @dataclass(frozen=True)

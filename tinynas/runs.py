@@ -26,7 +26,7 @@ from tinynas.arch import Arch, load_arch
 from tinynas.budget import Budget, load_budget
 from tinynas.config import load
 from tinynas.errors import RunError
-from tinynas.records import EXPECTED, Artifact, Promoted, Trial
+from tinynas.records import Artifact, Promoted, Trial, expected_accuracy
 from tinynas.space import Space
 
 RUN_FORMAT = 1
@@ -257,6 +257,12 @@ class Run:
         """``front.json``: the rows of ``tinynas pareto --json``."""
         self.write_json("front", list(rows))
 
+    @property
+    def search_ended(self) -> bool:
+        """True where the summary, written when a search ends, is newer than the clock, written when one begins or goes on."""
+        clock, summary = self.path / "clock.json", self.path / "summary.json"
+        return summary.exists() and not (clock.exists() and clock.stat().st_mtime > summary.stat().st_mtime)
+
     def front(self) -> list[dict[str, Any]]:
         """The rows of ``front.json``; empty before the first network was trained."""
         return self.read_json("front") or []
@@ -287,7 +293,7 @@ class Run:
             front = self.front()
             if not front:
                 raise RunError(f"{self.path}: has no front yet", f"continue the search: tinynas search --resume --out {self.path}")
-            return str(max(front, key=lambda row: row.get(EXPECTED, row.get("accuracy")) or 0.0)["id"])
+            return str(max(front, key=lambda row: expected_accuracy(row) or 0.0)["id"])
         matches = [net_id for net_id in self.ids() if net_id.startswith(text)] if text else []
         if len(matches) == 1 or text in matches:
             return text if text in matches else matches[0]

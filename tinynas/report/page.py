@@ -147,11 +147,10 @@ def stale(run: Run) -> bool:
 
 def search_is_running(run: Run) -> bool:
     """True where a search has begun and not ended, as far as its files tell; a killed one counts as ended before long."""
-    summary, clock = run.path / "summary.json", run.path / "clock.json"
-    if summary.exists() and not (clock.exists() and clock.stat().st_mtime > summary.stat().st_mtime):
+    if run.search_ended:
         return False
     deadline = (run.read_json("clock") or {}).get("deadline")
     if isinstance(deadline, (int, float)) and time.time() > deadline + GRACE_S:
         return False
-    changed = max(path.stat().st_mtime for path in (run.config_file, run.trials_file, clock) if path.exists())
+    changed = max(path.stat().st_mtime for path in (run.config_file, run.trials_file, run.path / "clock.json") if path.exists())
     return time.time() < changed + SILENCE_S

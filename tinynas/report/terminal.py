@@ -23,7 +23,7 @@ from rich.text import Text
 
 from tinynas.budget import Budget
 from tinynas.cost import Cost
-from tinynas.records import EXPECTED
+from tinynas.records import expected_accuracy
 from tinynas.report.words import COSTS, amount, count, duration, percent, shape, title
 
 #: Seconds between two plain progress lines where the output is no terminal.
@@ -134,27 +134,22 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """
     shown = [key for key in COSTS if key not in {"params", "weights_bytes"} and any(row.get(key) is not None for row in rows)]
     int8 = any(row.get("int8_accuracy") is not None for row in rows)
-    expected = any(_expected(row) != row.get("accuracy") for row in rows)
+    expected = any(expected_accuracy(row) != row.get("accuracy") for row in rows)
     columns = ["network", "expected" if expected else "accuracy", ""] + (["seen"] if expected else [])
     columns += (["int8"] if int8 else []) + [title(key) for key in shown]
     table = _table(*columns, right=columns[1:2] + columns[3:])
-    best = max((_expected(row) or 0.0 for row in rows), default=0.0)
-    worst = min((_expected(row) or 0.0 for row in rows), default=0.0)
+    best = max((expected_accuracy(row) or 0.0 for row in rows), default=0.0)
+    worst = min((expected_accuracy(row) or 0.0 for row in rows), default=0.0)
     # The bar starts a little below the worst of the front: from zero all bars of a front look alike.
     floor = max(0.0, worst - 0.25 * (best - worst) - 0.01)
-    for row in sorted(rows, key=lambda row: -(_expected(row) or 0.0)):
-        accuracy = _expected(row)
+    for row in sorted(rows, key=lambda row: -(expected_accuracy(row) or 0.0)):
+        accuracy = expected_accuracy(row)
         cells: list[Any] = [Text(str(row["id"]), "bold"), percent(accuracy)]
         cells.append("" if accuracy is None else Bar((accuracy - floor) / (best - floor or 1.0), 8 if expected else 10, "green"))
         cells += [percent(row.get("accuracy"))] if expected else []
         cells += [percent(row.get("int8_accuracy"))] if int8 else []
         table.add_row(*cells, *[amount(key, row.get(key)) for key in shown])
     return table
-
-
-def _expected(row: Mapping[str, Any]) -> float | None:
-    accuracy: float | None = row.get(EXPECTED, row.get("accuracy"))
-    return accuracy
 
 
 def promoted_table(rows: Sequence[Mapping[str, Any]]) -> Table:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
@@ -83,6 +84,14 @@ class Believer:
             predicted = model.predict(features, model.weights)
             scores = predicted + trust * (scores - predicted)
         return Belief(scores, log_costs, model, self.low, self.high, floor)
+
+    def expected_accuracies(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> dict[str, float]:
+        """By id: the validation accuracy expected of each of ``nets`` that has results, after the farthest rung that any reached."""
+        trained = [net for net in nets if net.results and not net.failed]
+        if not trained:
+            return {}
+        values = self.believe(trained, genotypes, itemgetter("accuracy")).estimates
+        return {net.id: min(1.0, max(0.0, float(value))) for net, value in zip(trained, values, strict=True)}
 
     def expected_improvement(self, belief: Belief, genotypes: NDArray[np.int64], rng: np.random.Generator) -> Floats:
         """(N,) improvements of the front that untrained networks promise, averaged over draws of the model."""

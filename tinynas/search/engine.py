@@ -84,11 +84,10 @@ def worker(run_dir: str | Path, *, on_trial: Callable[[Trial], None] | None = No
             on_trial(trial)
 
     session, _ = _join(run_dir, {}, os.getpid(), count)
-    ended = session.run.read_json("summary")
-    if done and ended is not None and not _goes_on(session.run):
+    if done and session.run.search_ended:
         # The search ended before this machine's last training did.
         with session.study.deciding():
-            hand_over(session, finished=not ended["interrupted"])
+            hand_over(session, finished=not session.run.read_json("summary")["interrupted"])
     return done
 
 
@@ -114,12 +113,6 @@ def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Ca
         session.deadline = time.monotonic() + left
         session.started = session.deadline + WRITE_UP - clock["timeout"]
     return session, Worker(session, on_trial).run()
-
-
-def _goes_on(run: Run) -> bool:
-    # The clock is written when training begins, the summary when it ends.
-    clock, summary = run.path / "clock.json", run.path / "summary.json"
-    return not summary.exists() or (clock.exists() and clock.stat().st_mtime > summary.stat().st_mtime)
 
 
 def _plan_text(session: Session) -> str:

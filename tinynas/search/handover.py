@@ -8,7 +8,6 @@ and drawn to the model's prediction where the training was short. docs/search.md
 from __future__ import annotations
 
 from dataclasses import replace
-from operator import itemgetter
 from typing import Any
 
 from tinynas.errors import UserError
@@ -62,13 +61,9 @@ def write_front(session: Session, records: dict[int, Trial]) -> list[dict[str, A
 
 
 def expected_accuracies(session: Session, ledger: Ledger) -> dict[str, float]:
-    """By id: the validation accuracy expected of each trained network after the farthest rung that any reached."""
-    nets = sorted((net for net in ledger.nets.values() if net.results and not net.failed), key=lambda net: net.number)
-    if not nets:
-        return {}
+    """By id: what is expected of each trained network of the run."""
     believer = Believer(session.feasible, session.cost, session.chance, session.pool.costs[session.cost])
-    estimates = believer.believe(nets, ledger.genotypes, itemgetter("accuracy")).estimates
-    return {net.id: min(1.0, max(0.0, float(value))) for net, value in zip(nets, estimates, strict=True)}
+    return believer.expected_accuracies(sorted(ledger.nets.values(), key=lambda net: net.number), ledger.genotypes)
 
 
 def _expect(record: Trial, value: float) -> Trial:
