@@ -3,9 +3,10 @@
     python benchmarks/search_people.py --data ../shared/data/images/tin20 --name tin20
 
 What it measures. For each of five published architectures (tinynas/zoo): a budget that allows exactly its MACs, its
-TFLM arena and its file size, no byte more; ``tinynas search`` for ``--timeout`` under that budget; then the published
-network and the search's most accurate one are trained alike, with the recipe of ``tinynas promote`` for ``--epochs``
-epochs and each seed. The best epoch by validation is kept; the test images are read once for it, as promote does.
+TFLM arena and its file size, no byte more; ``tinynas search`` for ``--timeout`` under that budget, in the shipped space
+that it chooses itself; then the published network and the search's most accurate one are trained alike, with the recipe
+of ``tinynas promote`` for ``--epochs`` epochs and each seed. The best epoch by validation is kept; the test images are
+read once for it, as promote does.
 Rows go to results/benchmarks/search_people_<name>.jsonl; the script continues where it stopped.
 
 What it does not show. The published weights and the published recipes: these are the architectures, trained on few
@@ -43,18 +44,11 @@ from tinynas.train.quantised import load_trained, save_trained
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 RESULTS = ROOT / "results" / "benchmarks"
-#: The published network and the shipped space that reaches down to its cost.
-PEOPLE = {
-    "mcunet-tiny2": "tiny",
-    "colabnas-k8c5": "micro",
-    "mcunet-vww0": "mcunet",
-    "mobilenetv1-0.25": "mcunet",
-    "mobilenetv2-0.35": "mcunet",
-}
+PEOPLE = ("mcunet-tiny2", "colabnas-k8c5", "mcunet-vww0", "mobilenetv1-0.25", "mobilenetv2-0.35")
 LIMITS = ("macs", "sram_bytes", "flash_bytes")
 
 
-def search(name: str, space: str, arch: Arch, options: argparse.Namespace) -> Run:
+def search(name: str, arch: Arch, options: argparse.Namespace) -> Run:
     """The run found under exactly the costs of ``arch``; searched once."""
     out = ROOT / "results" / f"people-{options.name}-{name}"
     if not (out / "summary.json").exists():
@@ -62,7 +56,7 @@ def search(name: str, space: str, arch: Arch, options: argparse.Namespace) -> Ru
         budget = ROOT / "results" / f"people-{options.name}-{name}.yaml"
         limits = f"sram: {costs['sram_bytes']:.0f} B\nflash: {costs['flash_bytes']:.0f} B\nmacs: {costs['macs']:.0f}\n"
         write_atomic(budget, f"name: as-{name}\n{limits}")
-        command = [sys.executable, "-m", "tinynas", "search", "--budget", str(budget), "--space", space, "--data", options.data]
+        command = [sys.executable, "-m", "tinynas", "search", "--budget", str(budget), "--data", options.data]
         command += ["--timeout", options.timeout, "--workers", str(options.workers), "--seed", "0", "--out", str(out), "--json"]
         subprocess.run(command, stdout=subprocess.DEVNULL, check=True)
     return Run.open(out)
@@ -113,7 +107,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--epochs", type=int, default=20)
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--only", nargs="*", default=list(PEOPLE))
+    parser.add_argument("--only", nargs="*", default=list(PEOPLE), choices=PEOPLE)
     parser.add_argument("--processes", type=int, default=2, help="trainings side by side, one thread each")
     options = parser.parse_args()
     rows = RESULTS / f"search_people_{options.name}.jsonl"
@@ -121,7 +115,7 @@ def main() -> None:
     pairs: dict[str, dict[str, Arch]] = {}
     for name in options.only:
         arch = load_arch(name).with_classes(classes)
-        run = search(name, PEOPLE[name], arch, options)
+        run = search(name, arch, options)
         pairs[name] = {"people": arch, "tinynas": run.arch("best")}
     done = {(row["person"], row["made_by"], row["seed"]) for row in read_lines(rows)}
     jobs = [

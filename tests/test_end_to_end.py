@@ -228,3 +228,16 @@ def test_a_killed_promote_resumes(place: Path, searched: Path) -> None:
 def test_resume_refuses_other_inputs(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["search", "--resume", "--out", str(searched), "--budget", "rp2040", "--space", "tiny"]) == 2
     assert "begun with another budget and space" in capsys.readouterr().err
+
+
+def test_spaces_chooses_the_space_that_a_search_would(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli(["spaces", "--budget", "mcunet-tiny2"]) == 0
+    shown = capsys.readouterr().out
+    assert shown.startswith("space tiny (mean MACs of what fits")
+    assert "sub-spaces of tiny" in shown
+    assert "next: tinynas search --budget mcunet-tiny2" in shown
+    rows = answer(capsys, "spaces", "--budget", "stm32f746")
+    assert {row["space"] for row in rows} == {"mcunet"}
+    assert any(row["chosen"] for row in rows)
+    named = answer(capsys, "spaces", "--budget", "stm32f746", "--space", str(place / "space.yaml"))
+    assert {row["space"] for row in named} == {"test"}

@@ -49,8 +49,8 @@ SPACE = Space.model_validate(
 RECIPE = {"augment": {"kind": "none"}, "batch_size": 32}
 
 
-def budget(**more: int) -> Budget:
-    return Budget.model_validate({"name": "test", "flash": n_bytes(10**6), "sram": n_bytes(10**6), **more})
+def budget(flash: int = 10**6, **more: int) -> Budget:
+    return Budget.model_validate({"name": "test", "flash": n_bytes(flash), "sram": n_bytes(10**6), **more})
 
 
 @pytest.fixture(scope="session")
@@ -356,6 +356,24 @@ def test_a_training_that_diverges_is_recorded_and_replaced(
 def test_nothing_fits_says_which_limit(prepared: Callable[..., PreparedSearch]) -> None:
     with pytest.raises(BudgetError, match="macs: the smallest network needs"):
         prepared(trials=3, limits=budget(macs=10)).go()
+
+
+def test_without_a_space_the_budget_decides_and_the_plan_says_so(images: str, tmp_path: Path) -> None:
+    limits = Budget.model_validate({"name": "small file", "flash": "41772 B", "sram": "31300 B", "macs": 2_086_995})
+    one = prepare_search(limits, data=images, out=tmp_path / "run", trials=2, workers=1, pool=50)
+    assert one.space.name == "micro"
+    assert one.space_choice is not None
+    assert one.space_choice.startswith("space micro")
+    prepare.prepare(one.run, one.space, one.budget, one.data, one.settings, lambda kind, message: None)
+    assert one.run.read_json("plan")["notes"][0] == one.space_choice
+    named = prepare_search(limits, space="tiny", data=images, out=tmp_path / "named", trials=2, workers=1)
+    assert (named.space.name, named.space_choice) == ("tiny", None)
+
+
+def test_without_a_space_that_fits_no_run_is_begun(images: str, tmp_path: Path) -> None:
+    with pytest.raises(BudgetError, match="flash_bytes: the smallest network needs"):
+        prepare_search(budget(flash=3_000), data=images, out=tmp_path / "run", trials=2)
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_worker_needs_a_search(prepared: Callable[..., PreparedSearch], tmp_path: Path) -> None:

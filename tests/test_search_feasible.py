@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 
 import numpy as np
 import pytest
@@ -17,11 +18,12 @@ from tinynas.graph import lower
 from tinynas.search.counting import Counter, count_feasible
 from tinynas.search.feasible import Feasible, as_genotype, band, strata, stratified
 from tinynas.search.pool import RARE, draw_pool
-from tinynas.search.spaces import rank_spaces
+from tinynas.search.spaces import choose_space, rank_spaces
 from tinynas.space import Space
 
 TINY = load(shipped("search_spaces")["tiny"], Space)
 MCUNET = load(shipped("search_spaces")["mcunet"], Space)
+MICRO = load(shipped("search_spaces")["micro"], Space)
 SMALL = Space.model_validate(
     {
         "name": "small",
@@ -193,3 +195,52 @@ def test_space_choice_where_nothing_fits() -> None:
         rank_spaces(MCUNET, budget(flash=2_000), draws=50)
     # A time or image limit that leaves nothing is lifted rather than called the user's fault.
     assert rank_spaces(MCUNET, load_budget("stm32f746"), draws=50, max_resolution=8).chosen
+
+
+@pytest.mark.parametrize(
+    ("limits", "chosen"),
+    [
+        (load_budget("stm32f746"), MCUNET),
+        (load_budget("mcunet-tiny2"), TINY),
+        # ColabNAS k8c5's costs: a file of 41 kB.
+        (budget(flash=41_772, sram=31_300, macs=2_086_995), MICRO),
+        # Of mcunet only the smallest few fit, of tiny one draw in a thousand.
+        (budget(flash=24 * 1024, sram=64 * 1024), MICRO),
+    ],
+    ids=lambda value: value.name,
+)
+def test_the_space_with_the_most_macs_within_the_budget_is_chosen(limits: Budget, chosen: Space) -> None:
+    space, why = choose_space([MCUNET, MICRO, TINY], limits)
+    assert space is chosen
+    assert all(one.name in why for one in (MCUNET, MICRO, TINY))
+
+
+def test_where_no_space_fits_the_nearest_one_says_so() -> None:
+    smallest = {space.name: Feasible(space, 2, budget()) for space in (MCUNET, TINY)}
+    needs = {name: float(f.costs(f.smallest_network()[None, :])["flash_bytes"][0]) for name, f in smallest.items()}
+    nearest = min(needs, key=lambda name: needs[name])
+    with pytest.raises(BudgetError, match=f"no network of space '{nearest}' fits"):
+        choose_space([MCUNET, TINY], budget(flash=2_000))
+
+
+def test_images_decide_with_the_budget() -> None:
+    # Of images of 32 pixels no network above 48 pixels is searched: what fits of mcunet has fewer MACs.
+    whole, small = (choose_space([MCUNET, TINY], load_budget("stm32f746"), native_size=side)[1] for side in (0, 32))
+    megas = [float(re.search(r"mcunet ([0-9.]+) M", why).group(1)) for why in (whole, small)]  # type: ignore[union-attr]
+    assert megas[1] < megas[0] / 2
+
+
+def test_where_only_the_very_smallest_fit_they_are_found_and_ranked() -> None:
+    feasible = Feasible(MCUNET, 2, budget())
+    smallest = int(feasible.costs(feasible.smallest_network()[None, :])["flash_bytes"][0])
+    limits = budget(flash=smallest + 400)
+    feasible = Feasible(MCUNET, 2, limits)
+    pool = draw_pool(feasible, 50, np.random.default_rng(0), max_draws=2_000)
+    assert 1 <= len(pool) <= 50
+    assert pool.counted
+    assert feasible.fits(feasible.costs(pool.genotypes)).all()
+    assert len({as_genotype(row) for row in pool.genotypes}) == len(pool)
+    table = rank_spaces(MCUNET, limits, draws=20)
+    assert table.chosen
+    assert sum(row.fitting for row in table.rows) >= 1
+    assert all(row.share < 1e-6 for row in table.rows)

@@ -124,11 +124,12 @@ def prepare_search(
         if images.fingerprint != run.env.get("data"):
             raise RunError(f"{images.name}: the images are not those the run was begun with", "restore them, or start a new run")
         return PreparedSearch(run, run.space, run.budget, images, chosen)
-    space, data = space or "mcunet", data or "synthetic"
+    data = data or "synthetic"
     if budget is None:
         raise UserError("no budget given", "add --budget with a YAML or a shipped name (see: tinynas budgets)")
     limits = load_budget(budget, routed["budget"]) if isinstance(budget, str) else budget
     chosen_space = load_space(space, routed["space"]) if isinstance(space, str) else space
+    candidates = _shipped_spaces(routed["space"]) if chosen_space is None else []
     chosen = build(given, SearchSettings, source="search settings", overrides=routed[""])
     objectives(chosen.objectives)
     options = build({}, DataOptions, source="data options", overrides=routed["data"])
@@ -136,18 +137,25 @@ def prepare_search(
     if (path / "config.yaml").exists():
         raise RunError(f"{path}: holds a run already", "continue it with --resume, or choose another --out")
     images = open_data(data, seed=chosen.seed, options=options)
+    choice = None
+    if chosen_space is None:
+        from tinynas.search import choose_space
+
+        classes = max(2, len(images.labels))
+        chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
     run = Run.create(
         path,
         config={
             "data": data,
             "data_options": options.model_dump(mode="json", exclude_defaults=True),
             "settings": chosen.model_dump(mode="json"),
+            **({"space_choice": choice} if choice else {}),
         },
         space=chosen_space,
         budget=limits,
         env={"seed": chosen.seed, "data": images.fingerprint, "labels": list(images.labels)},
     )
-    return PreparedSearch(run, chosen_space, limits, images, chosen)
+    return PreparedSearch(run, chosen_space, limits, images, chosen, choice)
 
 
 def _check_same_inputs(run: Run, budget: str | Budget | None, space: str | Space | None, data: str | None) -> None:
@@ -173,6 +181,8 @@ class PreparedSearch:
     budget: Budget
     data: ImageData
     settings: SearchSettings
+    space_choice: str | None = None
+    """Which shipped space was chosen and why, where the user named none."""
 
     def go(self, on_event: Callable[[SearchEvent], None] | None = None) -> SearchResult:
         """Search; returns when the front is final, or early after Ctrl-C with everything finished on disk."""
@@ -200,6 +210,17 @@ def _newest_run() -> Path:
     if not runs:
         raise RunError("results: holds no run to resume", "name it with --out, or start one: tinynas search --budget stm32f746")
     return runs[-1].parent
+
+
+def _shipped_spaces(overrides: Sequence[str] = ()) -> list[Space]:
+    return [load_space(str(path), overrides) for path in shipped("search_spaces").values()]
+
+
+def choose_space(budget: str | Budget, *, classes: int = 2, seed: int = 0) -> tuple[Space, str]:
+    """The shipped space that leads under ``budget``, and a sentence that says why; what ``search`` does where no space is named."""
+    from tinynas.search import choose_space as choose
+
+    return choose(_shipped_spaces(), load_budget(budget) if isinstance(budget, str) else budget, classes=classes, seed=seed)
 
 
 def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, seed: int = 0) -> SpaceTable:

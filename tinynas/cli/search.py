@@ -26,9 +26,16 @@ from tinynas.errors import UserError
 if TYPE_CHECKING:
     from tinynas.api import PreparedSearch
     from tinynas.search import SearchEvent, SearchResult
+    from tinynas.space import Space
 
 SpaceOption = Annotated[
-    str | None, typer.Option("--space", "-s", metavar="S", help="A space YAML or a shipped name (see: tinynas spaces). Default: mcunet.")
+    str | None,
+    typer.Option(
+        "--space",
+        "-s",
+        metavar="S",
+        help="A space YAML or a shipped name (see: tinynas spaces). Default: the shipped one that suits the budget.",
+    ),
 ]
 #: Without --trials and --timeout a search takes this long: with the installation, a first run fits into a coffee break.
 DEFAULT_TIMEOUT_S = 480.0
@@ -110,14 +117,14 @@ def _split(objective: list[str] | None) -> list[str]:
 def _first_line(budget: str | None, space: str | None, data: str | None, seconds: float | None, trials: int | None) -> str:
     length = f"{trials} networks" if seconds is None else f"{seconds / 60:.3g} minutes"
     images = data or "the built-in synthetic images (pass --data for your own)"
-    return f"searching {space or 'mcunet'} for {budget or 'a budget'} on {images}, {length}"
+    return f"searching {space or 'the space that suits'} for {budget or 'a budget'} on {images}, {length}"
 
 
 def _run(prepared: PreparedSearch) -> SearchResult:
     from tinynas.report.terminal import search_progress
 
     out = console()
-    for note in prepared.data.notes:
+    for note in (*prepared.data.notes, *filter(None, [prepared.space_choice])):
         out.print(note, style="dim", markup=False)
     with search_progress(out) as progress:
         settings = prepared.settings
@@ -230,7 +237,11 @@ def spaces(
         for row in rows:
             console().print(f"[bold]{row['name']:<10}[/bold] {row['description']}")
         return next_step("tinynas spaces --budget stm32f746")
-    table = api.rank_spaces(space or "mcunet", budget, seed=seed)
+    chosen: str | Space | None = space
+    if chosen is None:
+        chosen, why = api.choose_space(budget, seed=seed)
+        console().print(why, markup=False, soft_wrap=True)
+    table = api.rank_spaces(chosen, budget, seed=seed)
     if draw is not None:
         from tinynas.report import write_space_picture
 

@@ -1,10 +1,21 @@
 """Search: spend training only where it buys accuracy. The only importer of Optuna.
 
-``search`` runs one; ``worker`` joins one; ``rank_spaces`` is the space choice alone.
+``search`` runs one; ``worker`` joins one; ``rank_spaces`` is the space choice alone, ``choose_space`` the choice between spaces.
 """
 
 from tinynas.search.engine import search, worker
 from tinynas.search.settings import Counts, SearchEvent, SearchResult, SearchSettings
-from tinynas.search.spaces import SpaceTable, SubSpace, rank_spaces
+from tinynas.search.spaces import SpaceTable, SubSpace, choose_space, rank_spaces
 
-__all__ = ["Counts", "SearchEvent", "SearchResult", "SearchSettings", "SpaceTable", "SubSpace", "rank_spaces", "search", "worker"]
+__all__ = [
+    "Counts",
+    "SearchEvent",
+    "SearchResult",
+    "SearchSettings",
+    "SpaceTable",
+    "SubSpace",
+    "choose_space",
+    "rank_spaces",
+    "search",
+    "worker",
+]

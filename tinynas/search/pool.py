@@ -15,7 +15,8 @@ def draw_pool(feasible: Feasible, count: int, rng: np.random.Generator, *, max_d
     """``count`` distinct networks that fit, drawn uniformly; fewer where the space holds no more.
 
     Rejection; where under 0.01 % of the draws fit, networks are counted exactly over the stages and drawn by
-    their numbers. Raises BudgetError, with the limit that binds and the smallest value reached, where none fits.
+    their numbers. Where counting finds none either, because only the very smallest fit, the networks around the
+    smallest are taken. Raises BudgetError, with the limit that binds and the smallest value reached, where none fits.
     """
     found: list[Genotypes] = []
     kept: list[dict[str, Floats]] = []
@@ -40,6 +41,27 @@ def draw_pool(feasible: Feasible, count: int, rng: np.random.Generator, *, max_d
         if counted is not None and len(counted):
             return counted
     if not fitting:
-        raise feasible.nothing_fits(drawn, smallest)
+        around = _around_the_smallest(feasible, count)
+        if around is None:
+            raise feasible.nothing_fits(drawn, smallest)
+        return Pool(around, feasible.costs(around), drawn, len(around) / feasible.space.size, counted=True)
     genotypes = np.concatenate(found)[:count]
     return Pool(genotypes, {name: np.concatenate([k[name] for k in kept])[:count] for name in COSTS}, drawn, share)
+
+
+def _around_the_smallest(feasible: Feasible, count: int) -> Genotypes | None:
+    """Up to ``count`` networks that fit, reached from the smallest by single changes; None where the smallest does not fit."""
+    start = feasible.smallest_network()
+    if not feasible.fits(feasible.costs(start[None, :]))[0]:
+        return None
+    seen = {start.tobytes()}
+    queue = [start]
+    for row in queue:
+        if len(queue) >= count:
+            break
+        around = feasible.neighbours(row)
+        for near in around[feasible.fits(feasible.costs(around))] if len(around) else []:
+            if near.tobytes() not in seen:
+                seen.add(near.tobytes())
+                queue.append(near)
+    return np.array(queue[:count])

@@ -23,7 +23,7 @@ from tinynas.search.pool import draw_pool
 from tinynas.search.proposals import tpe_sampler
 from tinynas.search.schedule import Plan
 from tinynas.search.settings import SearchSettings
-from tinynas.search.spaces import rank_spaces
+from tinynas.search.spaces import largest_side, rank_spaces
 from tinynas.search.study import Study
 from tinynas.search.training import Trainings, seconds_per_image
 from tinynas.space import Space
@@ -31,8 +31,6 @@ from tinynas.space import Space
 if TYPE_CHECKING:
     from tinynas.data import ImageData
 
-#: Resolutions up to this many times the images' own are searched.
-ENLARGE = 1.5
 #: A network whose first rung takes more than this share of all training time is not started.
 MAX_FIRST_RUNG = 0.04
 #: Networks that the time should allow to start; sets the images of an epoch.
@@ -111,7 +109,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
     if run.read_json("plan") is not None:
         return
     classes = max(2, len(data.labels))
-    notes = []
+    notes = [note] if (note := run.config.get("space_choice")) else []
     rng = np.random.default_rng((settings.seed, 0x9001))
     goals = objectives(settings.objectives)
     timed = settings.timeout is not None and settings.trials is None
@@ -129,15 +127,13 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
         max_macs = max_trainable_macs(speed, capacity, settings)
     subspaces: list[tuple[int, int]] = []
     if settings.choose_space and settings.strategy == "tinynas" and (len(space.resolution) > 1 or len(space.width_mult) > 1):
-        # Enlarging images adds nothing to see, but more work on each of them: worth it up to a point.
-        side = data.native_size
         table = rank_spaces(
             space,
             budget,
             classes=classes,
             seed=settings.seed,
             bands=settings.bands,
-            max_resolution=max(int(ENLARGE * side), min(space.resolution)) if side else None,
+            max_resolution=largest_side(space, data.native_size),
             max_macs=max_macs,
         )
         subspaces = [row.genes for row in table.chosen]

@@ -3,13 +3,15 @@
 For each (resolution, width multiplier) networks are drawn and costed, and those that fit are kept. Under a memory
 limit, the sub-space whose fitting networks can spend the most MACs holds the most accurate ones (MCUNet,
 arXiv 2007.10319). A front wants good networks at every size, so the rule is applied once for each MACs band, with the
-band's upper edge as a further limit that most networks of the sub-space must keep.
+band's upper edge as a further limit that most networks of the sub-space must keep. Between whole spaces the same rule
+holds: where the user names none, the shipped space that leads is searched.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -17,10 +19,12 @@ from numpy.typing import NDArray
 
 from tinynas.budget import Budget
 from tinynas.errors import BudgetError
-from tinynas.search.feasible import Feasible, strata
+from tinynas.search.feasible import Feasible, Pool, strata
 from tinynas.search.pool import draw_pool
 from tinynas.space import Space
 
+#: Resolutions up to this many times the images' own are searched.
+ENLARGE = 1.5
 #: Networks drawn for each sub-space, as in MCUNet.
 DRAWS = 1000
 #: Fewer fitting networks than this say nothing about a sub-space.
@@ -81,7 +85,7 @@ class SpaceTable:
 
     def to_json(self) -> list[dict[str, Any]]:
         """Rows of ``tinynas spaces --budget B --json``."""
-        return [row.to_json() for row in self.rows]
+        return [{"space": self.space, **row.to_json()} for row in self.rows]
 
     @property
     def chosen(self) -> tuple[SubSpace, ...]:
@@ -152,11 +156,70 @@ def rank_spaces(
         # The pool says which limit binds; an image or time limit that leaves nothing is lifted instead.
         if max_resolution is not None or max_macs is not None:
             return rank_spaces(space, budget, classes=classes, seed=seed, draws=draws, bands=bands, keep=keep)
-        draw_pool(feasible, 1, rng)
-        raise BudgetError(f"no network of space {space.name!r} drawn for the space choice fits budget {budget.name!r}", "raise its limits")
+        return _of_rare(feasible, draw_pool(feasible, draws, rng))
     chosen = _choose(fitting, bands, keep)
     rows = [replace(row, bands=tuple(chosen.get(i, ()))) for i, row in enumerate(rows)]
     return SpaceTable(space.name, budget.name, tuple(sorted(rows, key=lambda row: -row.mean_macs)))
+
+
+def choose_space(spaces: Sequence[Space], budget: Budget, *, classes: int = 2, seed: int = 0, native_size: int = 0) -> tuple[Space, str]:
+    """The space whose best sub-space has the most MACs within ``budget`` (the same rule, between spaces), and a sentence for people.
+
+    ``native_size``: the images' own side in pixels, 0 where it is not known. Raises BudgetError where nothing of any
+    space fits: that of the space that comes nearest.
+    """
+    leads: list[tuple[bool, float, Space]] = []
+    said: list[str] = []
+    errors: list[tuple[float, int, BudgetError]] = []
+    # One limit for all: a space that only has larger resolutions would lead by enlarging images.
+    side = min((largest_side(space, native_size) for space in spaces), key=lambda side: side or 0)
+    for space in spaces:
+        if side is not None and min(space.resolution) > side:
+            said.append(f"{space.name} none of {side} px or less")
+            continue
+        try:
+            table = rank_spaces(space, budget, classes=classes, seed=seed, max_resolution=side)
+        except BudgetError as error:
+            errors.append((_least_excess(Feasible(space, classes, budget)), len(errors), error))
+            said.append(f"{space.name} none that fits")
+            continue
+        enough = [row for row in table.rows if row.share >= MIN_FITTING / DRAWS]
+        best = max(enough or table.rows, key=lambda row: row.mean_macs)
+        leads.append((bool(enough), best.mean_macs, space))
+        said.append(f"{space.name} {'' if enough else 'hardly any that fits, '}{best.mean_macs / 1e6:.2f} M")
+    if not leads:
+        raise min(errors, key=lambda entry: entry[:2])[2]
+    chosen = max(leads, key=lambda lead: lead[:2])[2]
+    why = f"mean MACs of what fits, in the best (resolution, width) of each shipped space: {'; '.join(said)}"
+    return chosen, f"space {chosen.name} ({why}). --space takes another."
+
+
+def largest_side(space: Space, native_size: int) -> int | None:
+    """The largest resolution worth searching for images of ``native_size`` pixels; None where all are, or the size is not known.
+
+    Enlarging images adds nothing to see, but more work on each of them: worth it up to a point.
+    """
+    return max(int(ENLARGE * native_size), min(space.resolution)) if native_size else None
+
+
+def _least_excess(feasible: Feasible) -> float:
+    return float(feasible.excess(feasible.costs(feasible.smallest_network()[None, :])).max())
+
+
+def _of_rare(feasible: Feasible, pool: Pool) -> SpaceTable:
+    """The table where a draw hardly ever fits: from the counted pool, every sub-space that has a network of it, for all bands."""
+    space = feasible.space
+    genes = [space.gene_index["resolution"], space.gene_index["width_mult"]]
+    # As many draws as would have been needed to find the pool, shared evenly.
+    drawn = round(len(pool) / max(pool.share, 1e-18) / (len(space.resolution) * len(space.width_mult)))
+    rows = []
+    for (r, resolution), (w, width) in product(enumerate(space.resolution), enumerate(space.width_mult)):
+        macs = pool.costs["macs"][(pool.genotypes[:, genes] == (r, w)).all(axis=1)]
+        some = bool(len(macs))
+        quantiles = tuple(float(x) for x in np.quantile(macs, QUANTILES)) if some else ()
+        mean = float(macs.mean()) if some else 0.0
+        rows.append(SubSpace(resolution, width, (r, w), drawn, len(macs), mean, quantiles, (0,) if some else ()))
+    return SpaceTable(space.name, feasible.budget.name, tuple(sorted(rows, key=lambda row: -row.mean_macs)))
 
 
 def _choose(fitting: Sequence[NDArray[np.float64]], bands: int, keep: int) -> dict[int, list[int]]:
