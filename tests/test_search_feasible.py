@@ -204,7 +204,7 @@ def test_space_choice_where_nothing_fits() -> None:
         (load_budget("mcunet-tiny2"), TINY),
         # ColabNAS k8c5's costs: a file of 41 kB.
         (budget(flash=41_772, sram=31_300, macs=2_086_995), MICRO),
-        # Of mcunet only the smallest few fit, of tiny one draw in a thousand.
+        # Of mcunet nothing fits, of tiny one draw in hundreds.
         (budget(flash=24 * 1024, sram=64 * 1024), MICRO),
     ],
     ids=lambda value: value.name,

@@ -185,7 +185,8 @@ def choose_space(spaces: Sequence[Space], budget: Budget, *, classes: int = 2, s
             continue
         enough = [row for row in table.rows if row.share >= MIN_FITTING / DRAWS]
         best = max(enough or table.rows, key=lambda row: row.mean_macs)
-        leads.append((bool(enough), best.mean_macs, space))
+        # The mean of a handful says little: among spaces of which hardly anything fits, that with most to choose from.
+        leads.append((bool(enough), best.mean_macs if enough else max(row.share for row in table.rows), space))
         said.append(f"{space.name} {'' if enough else 'hardly any that fits, '}{best.mean_macs / 1e6:.2f} M")
     if not leads:
         raise min(errors, key=lambda entry: entry[:2])[2]
