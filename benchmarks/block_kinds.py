@@ -3,7 +3,7 @@
     python benchmarks/block_kinds.py --data ../shared/data/images/tin20
 
 What it measures. Random networks that fit the costs of ColabNAS k8c5 (2.09 M MACs, an arena of 31,300 B, a file of
-41,772 B) and use at least 1 M MACs and 30,000 B of it, of six families; each is trained for ``--epochs`` with the recipe
+41,772 B) and use at least 1 M MACs and 30,000 B of it, of four families; each is trained for ``--epochs`` with the recipe
 of ``tinynas promote`` and its best validation accuracy noted; k8c5 itself beside them. Rows go to
 results/benchmarks/block_kinds.jsonl; the script continues where it stopped. The space ``micro`` was made after this.
 
@@ -150,15 +150,20 @@ def main() -> None:
     parser.add_argument("--networks", type=int, default=5, help="of each family")
     options = parser.parse_args()
     rows = RESULTS / "block_kinds.jsonl"
-    done = {row["id"] for row in read_lines(rows)}
+    done = {(row["id"], row["epochs"]) for row in read_lines(rows)}
     networks = {family: draw(make, options.networks) for family, (make, _) in FAMILIES.items()}
     networks["ColabNAS k8c5"] = [load_arch("colabnas-k8c5").with_classes(CLASSES)]
-    jobs = [(f, a.model_dump_json(), options.epochs, options.data) for f, found in networks.items() for a in found if a.id not in done]
+    jobs = [
+        (family, arch.model_dump_json(), options.epochs, options.data)
+        for family, found in networks.items()
+        for arch in found
+        if (arch.id, options.epochs) not in done
+    ]
     with multiprocessing.get_context("spawn").Pool(2, maxtasksperchild=1) as pool:
         for row in pool.imap_unordered(train, jobs):
             append_line(rows, row)
             print(json.dumps(row), flush=True)
-    write_table(list(read_lines(rows)), options.epochs)
+    write_table([row for row in read_lines(rows) if row["epochs"] == options.epochs], options.epochs)
 
 
 def write_table(rows: list[dict[str, Any]], epochs: int) -> None:

@@ -24,10 +24,14 @@ from __future__ import annotations
 
 import argparse
 import json
+import multiprocessing
+import os
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import optuna
@@ -260,6 +264,14 @@ def curve(table: Table, strategy: Callable[[Replay], Iterator[Step]], seed: int,
     return points
 
 
+def replayed(job: tuple[str, str, str, int, float]) -> list[tuple[float, float, float]]:
+    """One strategy on one seed, in a process of its own: (table, strategy, settings of tinynas as JSON, seed, limit)."""
+    name, key, changes, seed, limit = job
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    strategy = tinynas_search(json.loads(changes)) if key == "tinynas" else STRATEGIES[key]
+    return curve(load_table(name), strategy, seed, limit)
+
+
 def at(points: list[tuple[float, float, float]], axis: int, x: float) -> float:
     """The hypervolume share reached when ``x`` was spent."""
     reached = [p[2] for p in points if p[axis] <= x]
@@ -323,16 +335,14 @@ def main() -> None:
     parser.add_argument("--limit", type=float, default=72.0, help="full trainings after which a replay stops")
     parser.add_argument("--only", nargs="*")
     parser.add_argument("--set", default="{}", help="JSON of settings for the tinynas strategy; prints, writes nothing")
+    parser.add_argument("--processes", type=int, default=2, help="replays side by side")
     options = parser.parse_args()
-    optuna.logging.set_verbosity(optuna.logging.ERROR)
     table = load_table(options.name)
-    changes = json.loads(options.set)
-    strategies = {**STRATEGIES, "tinynas": tinynas_search(changes)}
-    curves = {
-        key: [curve(table, strategy, seed, options.limit) for seed in range(options.seeds)]
-        for key, strategy in strategies.items()
-        if not options.only or key in options.only
-    }
+    keys = [key for key in STRATEGIES if not options.only or key in options.only]
+    jobs = [(options.name, key, options.set, seed, options.limit) for key in keys for seed in range(options.seeds)]
+    with multiprocessing.get_context("spawn").Pool(options.processes) as pool:
+        done = pool.map(replayed, jobs, chunksize=1)
+    curves = {key: done[i * options.seeds : (i + 1) * options.seeds] for i, key in enumerate(keys)}
     if options.only:
         for key, runs in curves.items():
             print(

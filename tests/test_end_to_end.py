@@ -230,12 +230,12 @@ def test_resume_refuses_other_inputs(searched: Path, capsys: pytest.CaptureFixtu
     assert "begun with another budget and space" in capsys.readouterr().err
 
 
-def test_spaces_chooses_the_space_that_a_search_would(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_spaces_without_a_space_chooses_one_and_says_so(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["spaces", "--budget", "mcunet-tiny2"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("space tiny (mean MACs of what fits")
+    assert shown.startswith("for two classes and images of any size: space tiny (mean MACs of what fits")
     assert "sub-spaces of tiny" in shown
-    assert "next: tinynas search --budget mcunet-tiny2" in shown
+    assert "next: tinynas search --budget mcunet-tiny2 --space tiny" in shown
     rows = answer(capsys, "spaces", "--budget", "stm32f746")
     assert {row["space"] for row in rows} == {"mcunet"}
     assert any(row["chosen"] for row in rows)

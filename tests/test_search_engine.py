@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -356,6 +357,21 @@ def test_a_training_that_diverges_is_recorded_and_replaced(
 def test_nothing_fits_says_which_limit(prepared: Callable[..., PreparedSearch]) -> None:
     with pytest.raises(BudgetError, match="macs: the smallest network needs"):
         prepared(trials=3, limits=budget(macs=10)).go()
+
+
+def test_a_genotype_that_names_a_known_network_is_proposed_once(prepared: Callable[..., PreparedSearch]) -> None:
+    # Half the channels of twice the width are the same network.
+    stages = [{"out": [8, 16], "depth": 1, "kernel": 3, "expand": [1, 2], "stride": 2}]
+    space = Space.model_validate({**SPACE.model_dump(), "resolution": 12, "stages": stages, "head": {"out": 0}})
+    networks = {space.decode(genotype, 3).id for genotype in product(*(range(len(gene.choices)) for gene in space.genes))}
+    assert len(networks) < space.size, "or this tests nothing"
+    one = prepared(trials=len(networks), space=space, rungs=[1])
+    one.go()
+    trials = one.run.trials()
+    assert {t.id for t in trials if t.state in ("trained", "stopped")} == networks
+    # Optuna's TPE and the last resort, a uniform draw, know nothing of it.
+    modelled = [t.genotype for t in trials if t.source in ("model", "pool", "mutation", "repair", "baseline", "start")]
+    assert len(modelled) == len(set(modelled))
 
 
 def test_without_a_space_the_budget_decides_and_the_plan_says_so(images: str, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from tinynas.config import load, n_bytes, shipped
 from tinynas.cost import estimate
 from tinynas.errors import BudgetError
 from tinynas.graph import lower
+from tinynas.search import pool as pool_module
 from tinynas.search.counting import Counter, count_feasible
 from tinynas.search.feasible import Feasible, as_genotype, band, strata, stratified
 from tinynas.search.pool import RARE, draw_pool
@@ -132,6 +133,23 @@ def test_counts_bound_the_truth_and_draws_cover_it(limits: dict[str, int]) -> No
     assert pool.share == pytest.approx(len(fitting) / SMALL.size, rel=0.15)
 
 
+@pytest.mark.parametrize("quantile", [0.005, 0.05, 0.5])
+@pytest.mark.parametrize("space", [MICRO, TINY, MCUNET], ids=lambda space: space.name)
+def test_counts_bound_the_truth_where_blocks_share_bytes_of_the_file(space: Space, quantile: float) -> None:
+    # Cuts small enough to look at every network. Convolutions of as many channels share a vector of zero points.
+    stages = [
+        {"out": stage.out[:2], "depth": stage.depth[:1], "kernel": 3, "expand": stage.expand[:2], "stride": stage.stride[-1:]}
+        for stage in space.stages[:4]
+    ]
+    one = {"resolution": 32, "width_mult": space.width_mult[:1], "stem": {"out": space.stem.out[:1]}, "head": {"out": 0}}
+    cut = Space.model_validate({**space.model_dump(), **one, "stages": stages})
+    everything = every_genotype(cut)
+    flash = Feasible(cut, 2, budget()).costs(everything)["flash_bytes"]
+    limit = int(np.quantile(flash, quantile, method="higher"))
+    counted = sum(start[0] for start in Counter(Feasible(cut, 2, budget(flash=limit))).starts())
+    assert 0 < (flash <= limit).sum() <= counted
+
+
 def test_a_loose_budget_counts_every_network() -> None:
     counted = sum(start[0] for start in Counter(Feasible(SMALL, 2, budget(10**9, 10**9))).starts())
     assert counted == SMALL.size
@@ -230,17 +248,44 @@ def test_images_decide_with_the_budget() -> None:
     assert megas[1] < megas[0] / 2
 
 
-def test_where_only_the_very_smallest_fit_they_are_found_and_ranked() -> None:
+@pytest.mark.parametrize("spare", [0, 400])
+def test_where_only_the_very_smallest_fit_they_are_found_and_ranked(spare: int) -> None:
     feasible = Feasible(MCUNET, 2, budget())
     smallest = int(feasible.costs(feasible.smallest_network()[None, :])["flash_bytes"][0])
-    limits = budget(flash=smallest + 400)
+    limits = budget(flash=smallest + spare)
     feasible = Feasible(MCUNET, 2, limits)
     pool = draw_pool(feasible, 50, np.random.default_rng(0), max_draws=2_000)
-    assert 1 <= len(pool) <= 50
-    assert pool.counted
     assert feasible.fits(feasible.costs(pool.genotypes)).all()
-    assert len({as_genotype(row) for row in pool.genotypes}) == len(pool)
+    found = {as_genotype(row) for row in pool.genotypes}
+    assert as_genotype(feasible.smallest_network()) in found
+    assert len(found) == len(pool) <= 50
+    assert len(pool) >= (5 if spare else 1)
     table = rank_spaces(MCUNET, limits, draws=20)
     assert table.chosen
-    assert sum(row.fitting for row in table.rows) >= 1
+    assert all(row.chosen == (row.fitting > 0) for row in table.rows)
     assert all(row.share < 1e-6 for row in table.rows)
+    assert "< 1%" in table.text()
+
+
+def test_the_networks_around_the_smallest_are_all_that_fit_where_few_do() -> None:
+    everything = every_genotype(SMALL)
+    costs = Feasible(SMALL, 2, budget()).costs(everything)["flash_bytes"]
+    limits = budget(flash=int(np.sort(costs)[7]))
+    feasible = Feasible(SMALL, 2, limits)
+    around = {as_genotype(row) for row in pool_module._around_the_smallest(feasible, 100)}
+    fitting = {as_genotype(row) for row in everything[costs <= limits.limits["flash_bytes"]]}
+    assert around == fitting
+    assert len(pool_module._around_the_smallest(feasible, 3)) == 3
+
+
+def test_where_hardly_a_draw_fits_no_sub_space_is_left_out() -> None:
+    table = rank_spaces(MICRO, budget(flash=20 * 1024, sram=32 * 1024))
+    assert max(row.fitting for row in table.rows) < 10, "or this tests nothing"
+    assert sum(row.chosen for row in table.rows) == sum(row.fitting > 0 for row in table.rows) > 1
+    assert "few fit" in table.explain()
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_what_just_fits_of_a_larger_space_does_not_lead(seed: int) -> None:
+    # Of mcunet one network in a hundred fits there, with three times the MACs.
+    assert choose_space([MCUNET, MICRO, TINY], budget(flash=48 * 1024, sram=256 * 1024), seed=seed)[0] is MICRO

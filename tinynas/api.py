@@ -216,11 +216,16 @@ def _shipped_spaces(overrides: Sequence[str] = ()) -> list[Space]:
     return [load_space(str(path), overrides) for path in shipped("search_spaces").values()]
 
 
-def choose_space(budget: str | Budget, *, classes: int = 2, seed: int = 0) -> tuple[Space, str]:
-    """The shipped space that leads under ``budget``, and a sentence that says why; what ``search`` does where no space is named."""
+def choose_space(budget: str | Budget, *, classes: int = 2, native_size: int = 0, seed: int = 0) -> tuple[Space, str]:
+    """The shipped space that leads under ``budget``, and a sentence that says why.
+
+    ``search`` asks this where no space is named, with the ``classes`` and the ``native_size`` (pixels) of its images: 0
+    stands for images of any size.
+    """
     from tinynas.search import choose_space as choose
 
-    return choose(_shipped_spaces(), load_budget(budget) if isinstance(budget, str) else budget, classes=classes, seed=seed)
+    limits = load_budget(budget) if isinstance(budget, str) else budget
+    return choose(_shipped_spaces(), limits, classes=classes, seed=seed, native_size=native_size)
 
 
 def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, seed: int = 0) -> SpaceTable:

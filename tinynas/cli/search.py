@@ -240,7 +240,7 @@ def spaces(
     chosen: str | Space | None = space
     if chosen is None:
         chosen, why = api.choose_space(budget, seed=seed)
-        console().print(why, markup=False, soft_wrap=True)
+        console().print(f"for two classes and images of any size: {why}", markup=False, soft_wrap=True)
     table = api.rank_spaces(chosen, budget, seed=seed)
     if draw is not None:
         from tinynas.report import write_space_picture
@@ -251,4 +251,4 @@ def spaces(
     console().print(table.text(), markup=False, soft_wrap=True)
     if draw is not None:
         console().print(f"picture: {draw}")
-    return next_step(f"tinynas search --budget {budget}" + (f" --space {space}" if space else ""))
+    return next_step(f"tinynas search --budget {budget} --space {space or table.space}")

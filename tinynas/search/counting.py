@@ -3,7 +3,8 @@
 Where under one network in ten thousand fits, drawing at random finds nothing. But the additive costs (MACs, flash) of
 a network are sums over its blocks, and memory is a maximum over them; so the networks that fit can be counted block by
 block from the end (a knapsack over rounded-down costs), and drawn with probability proportional to the counts. What is
-drawn is then checked with the exact estimator, because costs were rounded down in its favour.
+drawn is then checked with the exact estimator, because costs were rounded down in its favour: to whole cells, and by all
+that the file may share between a block and the others.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import numpy as np
 
 from tinynas.arch import Arch, Block, ConvLayer, MBConv
 from tinynas.cost import Cost, estimate
-from tinynas.graph import lower
+from tinynas.cost.runtimes import runtime_named
+from tinynas.graph import lower, mid_channels
 from tinynas.search.feasible import Feasible, Pool
 from tinynas.space import make_divisible
 
@@ -25,6 +27,10 @@ from tinynas.space import make_divisible
 CELLS = 96
 #: Networks drawn by count for each that is wanted, at most: costs rounded down let some through that do not fit.
 OVERDRAW = 20
+
+#: Bytes of the file that a channel count costs only once, however many convolutions have it: a vector of zero points,
+#: 8 B each, with its length and shape; see :mod:`tinynas.cost.flash`.
+SHARED_VECTOR, SHARED_CHANNEL = 12, 8
 
 _Left: TypeAlias = tuple[int, ...]
 Start: TypeAlias = tuple[int, tuple[int, ...], float, int, int, _Left]
@@ -61,8 +67,15 @@ class Counter:
         alone, both = self._estimate(4 * side, 3, stem), self._estimate(4 * side, 3, stem, (block,))
         live = max(row.live_bytes for row in both.layers if row.name.startswith("b0."))
         head = (block.out - width) * self.feasible.classes
-        shares = {"flash_bytes": both.flash_bytes - alone.flash_bytes - head, "macs": both.macs - alone.macs - head}
+        own = both.flash_bytes - alone.flash_bytes - head - self._shared(width, block)
+        shares = {"flash_bytes": max(0, own), "macs": both.macs - alone.macs - head}
         return float(live), tuple(shares[name] for name in self.names)
+
+    def _shared(self, width: int, block: MBConv) -> int:
+        if runtime_named(self.feasible.budget.runtime).flash != "file":
+            return 0
+        channels = {mid_channels(block, width), block.out} - {width}
+        return sum(SHARED_VECTOR + SHARED_CHANNEL * c for c in channels)
 
     def _take(self, left: _Left, used: tuple[float, ...]) -> _Left | None:
         rest = tuple(cells - int(use / limit * CELLS) for cells, use, limit in zip(left, used, self.limits, strict=True))
@@ -123,10 +136,12 @@ class Counter:
                 base = self._estimate(side, channels, stem)
                 if base.layers[0].live_bytes > self.sram:
                     continue
-                used = [base.flash_bytes if name == "flash_bytes" else base.macs for name in self.names]
+                narrow = min(make_divisible(out * mult, space.divisor) for out in space.stages[-1].out)
+                # The classifier's weights: its input may be narrower than the stem.
+                less = max(0, stem.out - narrow) * self.feasible.classes
+                used = [(base.flash_bytes if name == "flash_bytes" else base.macs) - less for name in self.names]
                 if head is not None:
                     # At least what it costs behind the narrowest last stage.
-                    narrow = min(make_divisible(out * mult, space.divisor) for out in space.stages[-1].out)
                     used = [u + narrow * head.out if name == "flash_bytes" else u for u, name in zip(used, self.names, strict=True)]
                 rest = self._take(self.full, tuple(used))
                 if rest is None:

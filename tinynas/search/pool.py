@@ -15,8 +15,8 @@ def draw_pool(feasible: Feasible, count: int, rng: np.random.Generator, *, max_d
     """``count`` distinct networks that fit, drawn uniformly; fewer where the space holds no more.
 
     Rejection; where under 0.01 % of the draws fit, networks are counted exactly over the stages and drawn by
-    their numbers. Where counting finds none either, because only the very smallest fit, the networks around the
-    smallest are taken. Raises BudgetError, with the limit that binds and the smallest value reached, where none fits.
+    their numbers; where that finds too few, because only the very smallest fit, those around the smallest network fill
+    the pool. Raises BudgetError, with the limit that binds and the smallest value reached, where none fits.
     """
     found: list[Genotypes] = []
     kept: list[dict[str, Floats]] = []
@@ -35,25 +35,28 @@ def draw_pool(feasible: Feasible, count: int, rng: np.random.Generator, *, max_d
         new = [i for i in np.flatnonzero(fit) if not (rows[i].tobytes() in seen or seen.add(rows[i].tobytes()))]  # type: ignore[func-returns-value]
         found.append(rows[new])
         kept.append({name: values[new] for name, values in costs.items()})
-    share = fitting / max(1, drawn)
-    if share < RARE and len(seen) < min(count, feasible.space.size):
-        counted = count_feasible(feasible, rng, count)
-        if counted is not None and len(counted):
-            return counted
-    if not fitting:
-        around = _around_the_smallest(feasible, count)
-        if around is None:
-            raise feasible.nothing_fits(drawn, smallest)
-        return Pool(around, feasible.costs(around), drawn, len(around) / feasible.space.size, counted=True)
     genotypes = np.concatenate(found)[:count]
-    return Pool(genotypes, {name: np.concatenate([k[name] for k in kept])[:count] for name in COSTS}, drawn, share)
+    share = fitting / max(1, drawn)
+    if share >= RARE or len(genotypes) >= min(count, feasible.space.size):
+        return Pool(genotypes, {name: np.concatenate([k[name] for k in kept])[:count] for name in COSTS}, drawn, share)
+    counted = count_feasible(feasible, rng, count)
+    if counted is not None and len(counted) >= count:
+        return counted
+    # Counting draws too few of what only just fits: the networks around the smallest fill the pool.
+    around = _around_the_smallest(feasible, count)
+    known = [*genotypes, *(counted.genotypes if counted is not None else ()), *around]
+    if not known:
+        raise feasible.nothing_fits(drawn, smallest)
+    distinct = np.array(list({row.tobytes(): row for row in known}.values())[:count])
+    least = len(distinct) / feasible.space.size
+    return Pool(distinct, feasible.costs(distinct), drawn, max(share, least, counted.share if counted else 0.0), counted is not None)
 
 
-def _around_the_smallest(feasible: Feasible, count: int) -> Genotypes | None:
-    """Up to ``count`` networks that fit, reached from the smallest by single changes; None where the smallest does not fit."""
+def _around_the_smallest(feasible: Feasible, count: int) -> Genotypes:
+    """Up to ``count`` networks that fit, reached from the smallest by single changes; none where the smallest does not fit."""
     start = feasible.smallest_network()
     if not feasible.fits(feasible.costs(start[None, :]))[0]:
-        return None
+        return start[None, :][:0]
     seen = {start.tobytes()}
     queue = [start]
     for row in queue:

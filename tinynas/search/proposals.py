@@ -7,7 +7,7 @@ ran through propose alike, and no generator's state has to be saved.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,11 +72,21 @@ class Proposer:
         self.distributions = {gene.name: IntDistribution(0, len(gene.choices) - 1) for gene in space.genes if len(gene.choices) > 1}
 
     def propose(
-        self, number: int, nets: Sequence[Net], genotypes: Mapping[str, Genotype], infeasible: Sequence[tuple[Genotype, float]]
+        self,
+        number: int,
+        nets: Sequence[Net],
+        genotypes: Mapping[str, Genotype],
+        infeasible: Sequence[tuple[Genotype, float]],
+        *,
+        refused: Collection[Genotype] = (),
     ) -> Proposal:
-        """Proposal ``number``, given the networks so far, their genotypes, and refused genotypes with their summed excess."""
+        """Proposal ``number``, given the networks so far, their genotypes, and what did not fit with its summed excess.
+
+        ``refused``: genotypes that were proposed and not trained. They are not proposed again: another genotype may name a
+        network that is known already, and would be the most promising one forever.
+        """
         rng = np.random.default_rng((self.seed, number))
-        taken = {as_genotype(g) for g in genotypes.values()}
+        taken = {as_genotype(g) for g in genotypes.values()} | set(refused)
         started = len(genotypes)
         if started < self.baseline + self.start:
             uniform = started % 2 == 0 if min(self.baseline, self.start) * 2 > started else self.baseline > self.start

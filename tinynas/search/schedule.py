@@ -101,8 +101,8 @@ def score(scores: Mapping[str, float], chance: float) -> float:
     """One number from a rung's scores: validation accuracy, with ties and noise broken by the validation loss.
 
     A validation set of a thousand images knows accuracy to a point and a half; its loss is smoother. Measured on tin20 after
-    one epoch: Kendall's tau with the deepest training is 0.46 for accuracy, 0.49 with a weight of 0.1, 0.55 for the loss alone;
-    replayed searches are alike with weights from 0.1 to 0.5 (benchmarks/search_tau.py, search_replay.py).
+    one epoch: Kendall's tau with the accuracy after 27 is 0.40 for accuracy, 0.43 with a weight of 0.1, 0.51 for the loss alone;
+    searches replayed on the first nine were alike with weights from 0.1 to 0.5 (benchmarks/search_tau.py, search_replay.py).
     """
     return scores["accuracy"] - LOSS_WEIGHT * min(scores.get("val_loss", 0.0), 2.0 * math.log(1.0 / chance))
 

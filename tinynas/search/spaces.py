@@ -18,7 +18,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.budget import Budget
-from tinynas.errors import BudgetError
 from tinynas.search.feasible import Feasible, Pool, strata
 from tinynas.search.pool import draw_pool
 from tinynas.space import Space
@@ -29,6 +28,9 @@ ENLARGE = 1.5
 DRAWS = 1000
 #: Fewer fitting networks than this say nothing about a sub-space.
 MIN_FITTING = 10
+#: Of a sub-space that speaks for its space beside other spaces, at least this share must fit: what just fits of a larger
+#: one has many MACs, but its networks are too thin.
+CLEARLY = 0.05
 #: Share of a sub-space's networks that must be within a band's limit.
 MOSTLY = 0.75
 QUANTILES = tuple(i / 20 for i in range(21))
@@ -50,11 +52,13 @@ class SubSpace:
     """MACs of the networks that fit, at 0 %, 5 %, ..., 100 %: the CDF."""
     bands: tuple[int, ...] = ()
     """MACs bands it was chosen for (0 is the cheapest); empty where it was not chosen."""
+    counted_share: float | None = None
+    """Share of its networks that fit, where they were counted because a draw hardly ever fits."""
 
     @property
     def share(self) -> float:
-        """Share of the drawn networks that fit."""
-        return self.fitting / max(1, self.drawn)
+        """Share of its networks that fit: of those drawn, or counted."""
+        return self.fitting / max(1, self.drawn) if self.counted_share is None else self.counted_share
 
     @property
     def chosen(self) -> bool:
@@ -98,10 +102,12 @@ class SpaceTable:
         shown = ", ".join(
             f"{row.resolution}px x{row.width_mult:g}" for row in sorted(self.chosen, key=lambda r: (r.resolution, r.width_mult))
         )
+        alike = len({row.bands for row in self.chosen}) == 1
+        others = "few fit, so all that hold some are searched" if alike else "the others lead at smaller sizes"
         return (
             f"{len(self.chosen)} of {len(self.rows)} (resolution, width) sub-spaces of {self.space}: {shown}. "
             f"At {top.resolution}px x{top.width_mult:g} the networks that fit have the most MACs ({top.mean_macs / 1e6:.1f} M on average, "
-            f"{top.share:.0%} fit); the others lead at smaller sizes."
+            f"{_percent(top.share)} fit){f'; {others}' if len(self.chosen) > 1 else ''}."
         )
 
     def text(self) -> str:
@@ -111,9 +117,8 @@ class SpaceTable:
             quantiles = [f"{q / 1e6:.2f} M" for q in (row.macs_quantiles[10], row.macs_quantiles[-1])] if row.macs_quantiles else ["-", "-"]
             bands = ", ".join(f"band {band + 1}" for band in row.bands)
             mean = f"{row.mean_macs / 1e6:.2f} M" if row.fitting else "-"
-            lines.append(
-                f"{row.resolution:>10} {row.width_mult:>6g} {row.share:>6.0%} {mean:>10} {quantiles[0]:>8} {quantiles[1]:>8}  {bands}"
-            )
+            fit = _percent(row.share)
+            lines.append(f"{row.resolution:>10} {row.width_mult:>6g} {fit:>6} {mean:>10} {quantiles[0]:>8} {quantiles[1]:>8}  {bands}")
         return "\n".join([*lines, "", self.explain()])
 
 
@@ -135,6 +140,22 @@ def rank_spaces(
     where nothing fits.
     """
     feasible = Feasible(space, classes, budget)
+    rows, fitting = _drawn(feasible, seed, draws, max_resolution, max_macs)
+    if not any(len(macs) for macs in fitting):
+        # The pool says which limit binds; an image or time limit that leaves nothing is lifted instead.
+        if max_resolution is not None or max_macs is not None:
+            return rank_spaces(space, budget, classes=classes, seed=seed, draws=draws, bands=bands, keep=keep)
+        return _of_rare(feasible, draw_pool(feasible, draws, np.random.default_rng((seed, 0x5BACE))), bands)
+    chosen = _choose(fitting, bands, keep)
+    rows = [replace(row, bands=tuple(chosen.get(i, ()))) for i, row in enumerate(rows)]
+    return SpaceTable(space.name, budget.name, tuple(sorted(rows, key=lambda row: -row.mean_macs)))
+
+
+def _drawn(
+    feasible: Feasible, seed: int, draws: int, max_resolution: int | None, max_macs: float | None = None
+) -> tuple[list[SubSpace], list[NDArray[np.float64]]]:
+    """Every sub-space, and the MACs of those of its ``draws`` draws that fit."""
+    space = feasible.space
     res_gene, width_gene = space.gene_index["resolution"], space.gene_index["width_mult"]
     rng = np.random.default_rng((seed, 0x5BACE))
     rows, fitting = [], []
@@ -149,50 +170,55 @@ def rank_spaces(
             if max_resolution is not None and resolution > max_resolution:
                 fits &= False
             macs = costs["macs"][fits]
-            quantiles = tuple(float(x) for x in np.quantile(macs, QUANTILES)) if len(macs) else ()
-            rows.append(SubSpace(resolution, width, (r, w), draws, len(macs), float(macs.mean()) if len(macs) else 0.0, quantiles))
+            rows.append(SubSpace(resolution, width, (r, w), draws, len(macs), *_mean_and_quantiles(macs)))
             fitting.append(macs)
-    if not any(len(macs) for macs in fitting):
-        # The pool says which limit binds; an image or time limit that leaves nothing is lifted instead.
-        if max_resolution is not None or max_macs is not None:
-            return rank_spaces(space, budget, classes=classes, seed=seed, draws=draws, bands=bands, keep=keep)
-        return _of_rare(feasible, draw_pool(feasible, draws, rng))
-    chosen = _choose(fitting, bands, keep)
-    rows = [replace(row, bands=tuple(chosen.get(i, ()))) for i, row in enumerate(rows)]
-    return SpaceTable(space.name, budget.name, tuple(sorted(rows, key=lambda row: -row.mean_macs)))
+    return rows, fitting
+
+
+def _mean_and_quantiles(macs: NDArray[np.float64]) -> tuple[float, tuple[float, ...]]:
+    return (float(macs.mean()), tuple(float(x) for x in np.quantile(macs, QUANTILES))) if len(macs) else (0.0, ())
 
 
 def choose_space(spaces: Sequence[Space], budget: Budget, *, classes: int = 2, seed: int = 0, native_size: int = 0) -> tuple[Space, str]:
-    """The space whose best sub-space has the most MACs within ``budget`` (the same rule, between spaces), and a sentence for people.
+    """The same rule between spaces: the one whose best sub-space has the most MACs within ``budget``, and a sentence for people.
 
-    ``native_size``: the images' own side in pixels, 0 where it is not known. Raises BudgetError where nothing of any
-    space fits: that of the space that comes nearest.
+    Only sub-spaces count of which ``CLEARLY`` something fits; where there is none, the largest share of draws that fit
+    decides, and where no draw fits, whose smallest network is farthest below the limits. ``native_size``: the images' own
+    side in pixels, 0 where it is not known. Raises BudgetError, that of the space that comes nearest, where nothing fits.
     """
     leads: list[tuple[bool, float, Space]] = []
     said: list[str] = []
-    errors: list[tuple[float, int, BudgetError]] = []
     # One limit for all: a space that only has larger resolutions would lead by enlarging images.
     side = min((largest_side(space, native_size) for space in spaces), key=lambda side: side or 0)
     for space in spaces:
         if side is not None and min(space.resolution) > side:
             said.append(f"{space.name} none of {side} px or less")
             continue
-        try:
-            table = rank_spaces(space, budget, classes=classes, seed=seed, max_resolution=side)
-        except BudgetError as error:
-            errors.append((_least_excess(Feasible(space, classes, budget)), len(errors), error))
-            said.append(f"{space.name} none that fits")
-            continue
-        enough = [row for row in table.rows if row.share >= MIN_FITTING / DRAWS]
-        best = max(enough or table.rows, key=lambda row: row.mean_macs)
-        # The mean of a handful says little: among spaces of which hardly anything fits, that with most to choose from.
-        leads.append((bool(enough), best.mean_macs if enough else max(row.share for row in table.rows), space))
-        said.append(f"{space.name} {'' if enough else 'hardly any that fits, '}{best.mean_macs / 1e6:.2f} M")
-    if not leads:
-        raise min(errors, key=lambda entry: entry[:2])[2]
-    chosen = max(leads, key=lambda lead: lead[:2])[2]
+        rows, _ = _drawn(Feasible(space, classes, budget), seed, DRAWS, side)
+        clear = [row for row in rows if row.share >= CLEARLY]
+        share = max(row.share for row in rows)
+        if clear:
+            leads.append((True, max(row.mean_macs for row in clear), space))
+            said.append(f"{space.name} {leads[-1][1] / 1e6:.2f} M")
+        elif share:
+            leads.append((False, share, space))
+            said.append(f"{space.name} hardly any that fits")
+        else:
+            said.append(f"{space.name} none drawn that fits")
+    chosen = max(leads, key=lambda lead: lead[:2])[2] if leads else _with_the_smallest(spaces, budget, classes)
     why = f"mean MACs of what fits, in the best (resolution, width) of each shipped space: {'; '.join(said)}"
     return chosen, f"space {chosen.name} ({why}). --space takes another."
+
+
+def _with_the_smallest(spaces: Sequence[Space], budget: Budget, classes: int) -> Space:
+    excess: dict[int, float] = {}
+    for index, space in enumerate(spaces):
+        feasible = Feasible(space, classes, budget)
+        excess[index] = float(feasible.excess(feasible.costs(feasible.smallest_network()[None, :])).max())
+    nearest = spaces[min(excess, key=lambda index: excess[index])]
+    if min(excess.values()) > 0:
+        raise Feasible(nearest, classes, budget).nothing_fits(DRAWS * len(nearest.resolution) * len(nearest.width_mult), None)
+    return nearest
 
 
 def largest_side(space: Space, native_size: int) -> int | None:
@@ -203,23 +229,22 @@ def largest_side(space: Space, native_size: int) -> int | None:
     return max(int(ENLARGE * native_size), min(space.resolution)) if native_size else None
 
 
-def _least_excess(feasible: Feasible) -> float:
-    return float(feasible.excess(feasible.costs(feasible.smallest_network()[None, :])).max())
+def _percent(share: float) -> str:
+    return f"{share:.0%}" if share == 0 or share >= 0.005 else "< 1%"
 
 
-def _of_rare(feasible: Feasible, pool: Pool) -> SpaceTable:
+def _of_rare(feasible: Feasible, pool: Pool, bands: int) -> SpaceTable:
     """The table where a draw hardly ever fits: from the counted pool, every sub-space that has a network of it, for all bands."""
     space = feasible.space
     genes = [space.gene_index["resolution"], space.gene_index["width_mult"]]
-    # As many draws as would have been needed to find the pool, shared evenly.
-    drawn = round(len(pool) / max(pool.share, 1e-18) / (len(space.resolution) * len(space.width_mult)))
+    subspaces = list(product(enumerate(space.resolution), enumerate(space.width_mult)))
     rows = []
-    for (r, resolution), (w, width) in product(enumerate(space.resolution), enumerate(space.width_mult)):
+    for (r, resolution), (w, width) in subspaces:
         macs = pool.costs["macs"][(pool.genotypes[:, genes] == (r, w)).all(axis=1)]
-        some = bool(len(macs))
-        quantiles = tuple(float(x) for x in np.quantile(macs, QUANTILES)) if some else ()
-        mean = float(macs.mean()) if some else 0.0
-        rows.append(SubSpace(resolution, width, (r, w), drawn, len(macs), mean, quantiles, (0,) if some else ()))
+        # All sub-spaces are equally large.
+        share = pool.share * len(macs) / len(pool) * len(subspaces)
+        searched = tuple(range(bands)) if len(macs) else ()
+        rows.append(SubSpace(resolution, width, (r, w), pool.drawn, len(macs), *_mean_and_quantiles(macs), searched, share))
     return SpaceTable(space.name, feasible.budget.name, tuple(sorted(rows, key=lambda row: -row.mean_macs)))
 
 
@@ -238,7 +263,5 @@ def _choose(fitting: Sequence[NDArray[np.float64]], bands: int, keep: int) -> di
         }
         for i in sorted(means, key=lambda i: -means[i])[:keep]:
             chosen.setdefault(i, []).append(index)
-    if not chosen:
-        best = max(range(len(fitting)), key=lambda i: float(fitting[i].mean()) if len(fitting[i]) else 0.0)
-        chosen[best] = [len(limits) - 1]
-    return chosen
+    # Where a few fit here and there, no sub-space can be told from another: all that hold some are searched.
+    return chosen or {i: list(range(len(limits))) for i, macs in enumerate(fitting) if len(macs)}

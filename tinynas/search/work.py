@@ -159,15 +159,16 @@ class Worker:
         session = self.session
         for _ in range(EXHAUSTED):
             number, genotypes = ledger.proposals, ledger.genotypes
-            refused = [
+            infeasible = [
                 (r.genotype, sum(max(0.0, e) for e in r.excess.values())) for r in ledger.records.values() if r.state == "infeasible"
             ]
-            proposal = self.proposer.propose(number, self._nets(ledger), genotypes, refused)
+            refused = {r.genotype for r in ledger.records.values() if r.state in ("infeasible", "duplicate")}
+            proposal = self.proposer.propose(number, self._nets(ledger), genotypes, infeasible, refused=refused)
             job = self._propose_one(ledger, proposal.genotype, proposal.source, proposal.parent)
             if job is not None:
                 return job
             ledger = session.study.ledger()
-            taken = set(genotypes.values())
+            taken = {*genotypes.values(), *refused, proposal.genotype}
             repaired = self.proposer.repair(proposal.genotype, taken)
             if repaired is not None and repaired not in taken:
                 job = self._propose_one(ledger, repaired, "repair", None)
