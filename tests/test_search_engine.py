@@ -378,12 +378,13 @@ def test_without_a_space_the_budget_decides_and_the_plan_says_so(images: str, tm
     limits = Budget.model_validate({"name": "small file", "flash": "41772 B", "sram": "31300 B", "macs": 2_086_995})
     one = prepare_search(limits, data=images, out=tmp_path / "run", trials=2, workers=1, pool=50)
     assert one.space.name == "micro"
-    assert one.space_choice is not None
-    assert one.space_choice.startswith("space micro")
-    prepare.prepare(one.run, one.space, one.budget, one.data, one.settings, lambda kind, message: None)
-    assert one.run.read_json("plan")["notes"][0] == one.space_choice
+    said: list[str] = []
+    prepare.prepare(one.run, one.space, one.budget, one.data, one.settings, lambda kind, message: said.append(message))
+    assert said[0].startswith("space micro")
+    assert one.run.read_json("plan")["notes"][0] == said[0]
     named = prepare_search(limits, space="tiny", data=images, out=tmp_path / "named", trials=2, workers=1)
-    assert (named.space.name, named.space_choice) == ("tiny", None)
+    assert named.space.name == "tiny"
+    assert "space_choice" not in named.run.config
 
 
 def test_without_a_space_that_fits_no_run_is_begun(images: str, tmp_path: Path) -> None:

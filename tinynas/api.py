@@ -155,7 +155,7 @@ def prepare_search(
         budget=limits,
         env={"seed": chosen.seed, "data": images.fingerprint, "labels": list(images.labels)},
     )
-    return PreparedSearch(run, chosen_space, limits, images, chosen, choice)
+    return PreparedSearch(run, chosen_space, limits, images, chosen)
 
 
 def _check_same_inputs(run: Run, budget: str | Budget | None, space: str | Space | None, data: str | None) -> None:
@@ -181,8 +181,6 @@ class PreparedSearch:
     budget: Budget
     data: ImageData
     settings: SearchSettings
-    space_choice: str | None = None
-    """Which shipped space was chosen and why, where the user named none."""
 
     def go(self, on_event: Callable[[SearchEvent], None] | None = None) -> SearchResult:
         """Search; returns when the front is final, or early after Ctrl-C with everything finished on disk."""

@@ -124,7 +124,7 @@ def _run(prepared: PreparedSearch) -> SearchResult:
     from tinynas.report.terminal import search_progress
 
     out = console()
-    for note in (*prepared.data.notes, *filter(None, [prepared.space_choice])):
+    for note in prepared.data.notes:
         out.print(note, style="dim", markup=False)
     with search_progress(out) as progress:
         settings = prepared.settings

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinynas.arch import Arch, Block, ConvLayer, MBConv
 from tinynas.cost import Cost, estimate
+from tinynas.cost.flash import shared_terms
 from tinynas.cost.runtimes import runtime_named
 from tinynas.graph import lower, mid_channels
 from tinynas.search.feasible import Feasible, Pool
@@ -27,10 +28,6 @@ from tinynas.space import make_divisible
 CELLS = 96
 #: Networks drawn by count for each that is wanted, at most: costs rounded down let some through that do not fit.
 OVERDRAW = 20
-
-#: Bytes of the file that a channel count costs only once, however many convolutions have it: a vector of zero points,
-#: 8 B each, with its length and shape; see :mod:`tinynas.cost.flash`.
-SHARED_VECTOR, SHARED_CHANNEL = 12, 8
 
 _Left: TypeAlias = tuple[int, ...]
 Start: TypeAlias = tuple[int, tuple[int, ...], float, int, int, _Left]
@@ -72,10 +69,11 @@ class Counter:
         return float(live), tuple(shares[name] for name in self.names)
 
     def _shared(self, width: int, block: MBConv) -> int:
+        # The file holds these once for each channel count, however many convolutions have it.
         if runtime_named(self.feasible.budget.runtime).flash != "file":
             return 0
-        channels = {mid_channels(block, width), block.out} - {width}
-        return sum(SHARED_VECTOR + SHARED_CHANNEL * c for c in channels)
+        terms = shared_terms({mid_channels(block, width), block.out} - {width}, ())
+        return terms.front + terms.quantisation
 
     def _take(self, left: _Left, used: tuple[float, ...]) -> _Left | None:
         rest = tuple(cells - int(use / limit * CELLS) for cells, use, limit in zip(left, used, self.limits, strict=True))

@@ -109,7 +109,10 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
     if run.read_json("plan") is not None:
         return
     classes = max(2, len(data.labels))
-    notes = [note] if (note := run.config.get("space_choice")) else []
+    notes: list[str] = []
+    if choice := run.config.get("space_choice"):
+        notes.append(choice)
+        say("space", choice)
     rng = np.random.default_rng((settings.seed, 0x9001))
     goals = objectives(settings.objectives)
     timed = settings.timeout is not None and settings.trials is None

@@ -24,6 +24,8 @@ from tinynas.space import Space
 
 #: Resolutions up to this many times the images' own are searched.
 ENLARGE = 1.5
+#: Sets the space choice's random draws apart from those of other stages with the same seed.
+STREAM = 0x5BACE
 #: Networks drawn for each sub-space, as in MCUNet.
 DRAWS = 1000
 #: Fewer fitting networks than this say nothing about a sub-space.
@@ -102,12 +104,15 @@ class SpaceTable:
         shown = ", ".join(
             f"{row.resolution}px x{row.width_mult:g}" for row in sorted(self.chosen, key=lambda r: (r.resolution, r.width_mult))
         )
-        alike = len({row.bands for row in self.chosen}) == 1
-        others = "few fit, so all that hold some are searched" if alike else "the others lead at smaller sizes"
+        rest = ""
+        if len(self.chosen) > 1 and all(row.fitting < MIN_FITTING or row.counted_share is not None for row in self.chosen):
+            rest = "; few fit, so all that hold some are searched"
+        elif len({row.bands for row in self.chosen}) > 1:
+            rest = "; the others lead at smaller sizes"
         return (
             f"{len(self.chosen)} of {len(self.rows)} (resolution, width) sub-spaces of {self.space}: {shown}. "
             f"At {top.resolution}px x{top.width_mult:g} the networks that fit have the most MACs ({top.mean_macs / 1e6:.1f} M on average, "
-            f"{_percent(top.share)} fit){f'; {others}' if len(self.chosen) > 1 else ''}."
+            f"{_percent(top.share)} fit){rest}."
         )
 
     def text(self) -> str:
@@ -145,7 +150,7 @@ def rank_spaces(
         # The pool says which limit binds; an image or time limit that leaves nothing is lifted instead.
         if max_resolution is not None or max_macs is not None:
             return rank_spaces(space, budget, classes=classes, seed=seed, draws=draws, bands=bands, keep=keep)
-        return _of_rare(feasible, draw_pool(feasible, draws, np.random.default_rng((seed, 0x5BACE))), bands)
+        return _of_rare(feasible, draw_pool(feasible, draws, np.random.default_rng((seed, STREAM))), bands)
     chosen = _choose(fitting, bands, keep)
     rows = [replace(row, bands=tuple(chosen.get(i, ()))) for i, row in enumerate(rows)]
     return SpaceTable(space.name, budget.name, tuple(sorted(rows, key=lambda row: -row.mean_macs)))
@@ -157,7 +162,7 @@ def _drawn(
     """Every sub-space, and the MACs of those of its ``draws`` draws that fit."""
     space = feasible.space
     res_gene, width_gene = space.gene_index["resolution"], space.gene_index["width_mult"]
-    rng = np.random.default_rng((seed, 0x5BACE))
+    rng = np.random.default_rng((seed, STREAM))
     rows, fitting = [], []
     for r, resolution in enumerate(space.resolution):
         for w, width in enumerate(space.width_mult):
