@@ -136,7 +136,7 @@ def train(job: tuple[str, str, int, str]) -> dict[str, Any]:
     torch.set_num_threads(1)
     data, arch = open_data(path), Arch.model_validate_json(text)
     graph = lower(arch)
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), Recipe.full(epochs=epochs), seed=0)
     trainer.run()
     costs = estimate(graph, "tflm").values()

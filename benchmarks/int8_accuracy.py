@@ -80,7 +80,7 @@ def trained(tag: str, arch: Arch, data: ImageData, epochs: int, work: Path) -> N
     path = work / f"{tag.replace(' ', '_')}-{arch.id}-{epochs}.safetensors"
     graph = lower(arch)
     if not path.exists():
-        shape = graph.shape(graph.input)
+        shape = graph.input.shape
         trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), Recipe(epochs=epochs), seed=0)
         trainer.run()
         save_weights(trainer.network, path, {})

@@ -63,7 +63,7 @@ def random_network(graph: Graph, seed: int, images: np.ndarray) -> Network:
 def one_network(seed: int) -> dict[str, Any]:
     graph = random_graph(seed, small=seed % 4 != 0)
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (16, *graph.shape(graph.input)), dtype=np.uint8)
+    images = rng.integers(0, 256, (16, *graph.input.shape), dtype=np.uint8)
     exported = build_model(random_network(graph, seed, images), images)
     assert exported.qgraph is not None
     few = images[:IMAGES]

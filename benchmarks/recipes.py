@@ -108,7 +108,7 @@ def train(row: Row, data_path: str, seed: int, threads: int) -> dict[str, Any]:
     """Train one row; what is reported, ready for JSON."""
     data = open_data(data_path)
     graph = lower(network(row.net, len(data.labels)))
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     recipe = Recipe.full(**{**row.recipe, "threads": threads})
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), recipe, seed=seed)
     started = time.monotonic()

@@ -69,7 +69,7 @@ def train(job: tuple[str, str, str, int, int, str]) -> dict[str, Any]:
     data = open_data(data_path)
     arch = Arch.model_validate_json(arch_json)
     graph = lower(arch)
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), Recipe.full(epochs=epochs), seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "best.safetensors"

@@ -134,7 +134,7 @@ def test_what_is_wrong_with_a_file_is_said(network: Network, held_out: Split) ->
     assert "operators differ" in " ".join(check(model, other).problems)
     assert "were promised" in " ".join(check(model, graph, estimated_bytes=1).problems)
     wrong = np.zeros((2, 3), np.int8)
-    grid = quantize(fold(network), held_out.images[:16]).tensors[graph.output]
+    grid = quantize(fold(network), held_out.images[:16]).tensors[graph.logits]
     report = check(model, graph, split=held_out, labels=LABELS, split_name="val", expected=(wrong, grid))
     assert any("outputs differ" in problem for problem in report.problems) and not report.ok
     assert any("does not fit" in problem for problem in check(model, graph, arena_limit=1000).problems)

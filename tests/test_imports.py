@@ -13,7 +13,7 @@ PACKAGE = Path(__file__).parent.parent / "tinynas"
 
 # Lowest first; a room imports only from lines above its own (DESIGN: data flows one way).
 LINES = [
-    {"errors"},
+    {"errors", "inputs"},
     {"config"},
     {"arch"},
     {"space", "graph"},

@@ -75,7 +75,7 @@ def pictures(graph: Graph, count: int, seed: int) -> np.ndarray:
     import cv2
 
     rng = np.random.default_rng(seed)
-    height, width, channels = graph.shape(graph.input)
+    height, width, channels = graph.input.shape
     coarse = rng.integers(0, 256, (count, 5, 6, channels), dtype=np.uint8)
     fine = np.stack(
         [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, channels) for image in coarse]

@@ -56,7 +56,7 @@ def counted_macs(network: Network, graph: Graph) -> int:
     for module in network.modules():
         if isinstance(module, (nn.Conv2d, nn.Linear)):
             module.register_forward_hook(hook)
-    height, width, channels = graph.shape(graph.input)
+    height, width, channels = graph.input.shape
     with torch.no_grad():
         network.eval()(torch.zeros(1, channels, height, width))
     return total

@@ -101,11 +101,6 @@ def test_make_divisible(channels: float, divisor: int, expected: int) -> None:
     assert expected >= 0.9 * channels
 
 
-def test_restricted() -> None:
-    space = tiny().restricted(resolution=[24])
-    assert space.size * 2 == tiny().size
-
-
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

@@ -113,7 +113,7 @@ def test_contents_are_what_was_given() -> None:
     model = parsed(serialize(quantized, ModelMeta(graph.arch.id, ("no", "yes")), plan_offline(graph)))
     body = model.subgraphs[0]
     assert model.version == 3
-    assert list(body.inputs) == [graph.input] and list(body.outputs) == [graph.output]
+    assert list(body.inputs) == [graph.inputs[0]] and list(body.outputs) == [graph.logits]
     for tensor, spec in enumerate(graph.tensors):
         written = body.tensors[tensor]
         assert list(written.shape) == [1, *spec.shape] and written.name.decode() == spec.name
@@ -177,7 +177,7 @@ def test_loads_everywhere_and_types_agree(io: str, flavour: str) -> None:
     outputs = run_tflm(model, images).outputs
     integers = run_tflm(dummy_file(graph, seed=5), images).outputs.astype(np.int64)
     if io == "float":
-        grid = random_quantized(graph, seed=5).tensors[graph.output]
+        grid = random_quantized(graph, seed=5).tensors[graph.logits]
         np.testing.assert_allclose(outputs, (integers - grid.zero_point) * grid.scale, rtol=1e-6)
     else:
         np.testing.assert_array_equal(outputs.astype(np.int64) - (128 if io == "uint8" else 0), integers)
@@ -186,7 +186,7 @@ def test_loads_everywhere_and_types_agree(io: str, flavour: str) -> None:
 @pytest.mark.parametrize("seed", [2, 5, 11, 17])
 def test_offline_plan_changes_no_output_and_never_needs_more(seed: int) -> None:
     graph = random_graph(seed)
-    images = np.random.default_rng(seed).integers(0, 256, (4, *graph.shape(graph.input)), dtype=np.uint8)
+    images = np.random.default_rng(seed).integers(0, 256, (4, *graph.input.shape), dtype=np.uint8)
     planned = run_tflm(dummy_file(graph, plan=plan_offline(graph), seed=seed), images)
     greedy = run_tflm(dummy_file(graph, seed=seed), images)
     np.testing.assert_array_equal(planned.outputs, greedy.outputs)

@@ -214,10 +214,10 @@ def _shipped_spaces(overrides: Sequence[str] = ()) -> list[Space]:
     return [load_space(str(path), overrides) for path in shipped("search_spaces").values()]
 
 
-def choose_space(budget: str | Budget, *, classes: int = 2, native_size: int = 0, seed: int = 0) -> tuple[Space, str]:
+def choose_space(budget: str | Budget, *, classes: int = 2, native_size: tuple[int, int] = (0, 0), seed: int = 0) -> tuple[Space, str]:
     """The shipped space that leads under ``budget``, and a sentence that says why.
 
-    ``search`` asks this where no space is named, with the ``classes`` and the ``native_size`` (pixels) of its images: 0
+    ``search`` asks this where no space is named, with the ``classes`` and the ``native_size`` (height, width) of its images: zeros
     stands for images of any size.
     """
     from tinynas.search import choose_space as choose
@@ -264,7 +264,7 @@ def label_noise(images: ImageData, *, seed: int = 0, epochs: int = 8) -> dict[st
         shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
         return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
 
-    return estimate_noise(images.split("train", *graph.shape(graph.input)), images.labels, score, seed=seed).to_json()
+    return estimate_noise(images.split("train", *graph.input.shape), images.labels, score, seed=seed).to_json()
 
 
 # promoting and exporting ------------------------------------------------------------------------------
@@ -424,7 +424,7 @@ def _export(
     from tinynas.train.quantised import load_trained
 
     graph = lower(run.arch(net_id))
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     trained = load_trained(graph, run.weights_file(net_id))
     test = images.split("test", *shape)
     limits = run.budget.limits
@@ -467,7 +467,7 @@ def _export_untrained(arch: Arch, folder: Path, formats: Sequence[str], options:
     from tinynas.model import Network
 
     graph = lower(arch)
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     noise = np.random.default_rng(0).integers(0, 256, (64, *shape), dtype=np.uint8)
     labels = tuple(f"class_{index}" for index in range(arch.classes))
     artifact = export_model(Network(graph, seed=0).eval(), calibration=noise, labels=labels, out=folder, options=options)

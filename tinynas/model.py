@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from tinynas.arch import Activation
 from tinynas.errors import RunError
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Padding, Pool2D
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Padding, Pool2D
 from tinynas.runs import write_atomic
 
 #: Batch norm as MobileNetV2 and ProxylessNAS train it (PyTorch's defaults; the net-config JSON states the same).
@@ -96,6 +96,18 @@ class AddOp(nn.Module):
         return activate(x + other, self.act)
 
 
+class MulOp(nn.Module):
+    """Product of a map and a gate, or of two tensors of one shape."""
+
+    def __init__(self, op: Mul) -> None:
+        super().__init__()
+        self.act: Activation = op.act
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        """(B, C, H, W) and (B, C) or (B, C, H, W) -> (B, C, H, W)."""
+        return activate(x * (gate if gate.ndim == x.ndim else gate[:, :, None, None]), self.act)
+
+
 class PoolOp(nn.Module):
     """Max or average pooling."""
 
@@ -143,20 +155,18 @@ class Network(nn.Module):
         #: share of the classifier's inputs dropped in training mode, and what decides which
         self.dropout = 0.0
         self.generator: torch.Generator | None = None
-        lifetimes = graph.lifetimes
         #: per operator: submodule name, tensors read, tensor written, tensors that die afterwards
         self._steps: list[tuple[str, tuple[int, ...], int, tuple[int, ...]]] = []
         for index, op in enumerate(graph.ops):
             name = module_name(op.name)
             self.add_module(name, _module(op))
-            dying = tuple(t for t in set(op.inputs) if lifetimes[t][1] == index and t != graph.output)
-            self._steps.append((name, op.inputs, op.output, dying))
+            self._steps.append((name, op.inputs, op.output, graph.dying[index]))
         self.reset(seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) from a normalised float (B, C, H, W)."""
         values: list[Tensor | None] = [None] * len(self.graph.tensors)
-        values[self.graph.input] = x
+        values[self.graph.inputs[0]] = x
         modules = self._modules
         for name, inputs, output, dying in self._steps:
             module = modules[name]
@@ -167,7 +177,7 @@ class Network(nn.Module):
             values[output] = module(*read)
             for tensor in dying:
                 values[tensor] = None
-        logits = values[self.graph.output]
+        logits = values[self.graph.logits]
         assert logits is not None
         return logits
 
@@ -273,12 +283,14 @@ def module_name(op_name: str) -> str:
     return op_name.replace(".", "_")
 
 
-def _module(op: Conv2D | DepthwiseConv2D | Add | Pool2D | Mean | FullyConnected) -> nn.Module:
+def _module(op: Op) -> nn.Module:
     match op:
         case Conv2D() | DepthwiseConv2D():
             return ConvBN(op)
         case Add():
             return AddOp(op)
+        case Mul():
+            return MulOp(op)
         case Pool2D():
             return PoolOp(op)
         case Mean():

@@ -85,7 +85,7 @@ def _promote(run: Run, net_id: str, data: ImageData, recipe: Recipe, seed: int, 
         return known
     arch = run.arch(net_id)
     graph = lower(arch)
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), recipe, seed=seed, device=device)
     checkpoint = _Checkpoint(run.checkpoint_dir(net_id), settings, seed)
     if checkpoint.state.exists():
@@ -113,7 +113,7 @@ def _finish(
 ) -> Promoted:
     best = best_epoch(trainer.history, trainer.recipe)
     network = load_trained(graph, checkpoint.weights(best.epoch)).to(trainer.device)
-    test = data.split("test", *graph.shape(graph.input))  # the only place where training code sees the test images
+    test = data.split("test", *graph.input.shape)  # the only place where training code sees the test images
     result = evaluate(network, test, threads=trainer.recipe.threads)
     promoted = Promoted(
         id=arch.id,

@@ -88,9 +88,10 @@ class ImageData:
     on_progress: OnProgress | None = field(default=None, repr=False)
 
     @property
-    def native_size(self) -> int:
+    def native_size(self) -> tuple[int, int]:
         """Median short side of the images, in pixels: networks gain nothing from a resolution far above it."""
-        return int(np.median([min(r.width, r.height) for r in self.records])) if self.records else 0
+        side = int(np.median([min(r.width, r.height) for r in self.records])) if self.records else 0
+        return side, side
 
     def counts(self, split: str) -> dict[str, int]:
         """Images of each class in ``split``."""

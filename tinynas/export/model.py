@@ -199,7 +199,7 @@ def check_exported(
     if exported.qgraph is not None and evaluation is not None:
         few = pixels(turn(evaluation.images[:EQUAL_IMAGES]))
         integers = FakeQuantNetwork(exported.qgraph)(few).numpy().astype(np.int8)
-        expected = integers, exported.qgraph.tensors[graph.output]
+        expected = integers, exported.qgraph.tensors[graph.logits]
     return check(
         exported.model,
         graph,

@@ -11,7 +11,7 @@ from typing import Any
 from tinynas import pareto
 from tinynas.budget import Budget
 from tinynas.records import Trial
-from tinynas.report.words import amount, percent, title
+from tinynas.report.words import amount, percent, shape, title
 
 #: Source of the uniformly drawn networks that every search is compared with.
 BASELINE = "baseline"
@@ -544,7 +544,8 @@ def draw_limits(info: LimitsInfo) -> Drawing:
 class SpaceCurve:
     """MACs of the networks that fit, of one (resolution, width)."""
 
-    resolution: int
+    resolution: str
+    """A side in pixels, or height x width."""
     width_mult: float
     share: float
     """Of the drawn networks that fit."""
@@ -566,7 +567,7 @@ def spaces_info(rows: Sequence[Mapping[str, Any]]) -> SpacesInfo:
     return SpacesInfo(
         tuple(
             SpaceCurve(
-                int(row["resolution"]),
+                shape(row["resolution"] if isinstance(row["resolution"], list) else [row["resolution"]]),
                 float(row["width_mult"]),
                 float(row["share"]),
                 float(row["mean_macs"]),

@@ -23,7 +23,7 @@ from tinynas.search.pool import draw_pool
 from tinynas.search.proposals import tpe_sampler
 from tinynas.search.schedule import Plan
 from tinynas.search.settings import SearchSettings
-from tinynas.search.spaces import largest_side, rank_spaces
+from tinynas.search.spaces import largest_size, rank_spaces
 from tinynas.search.study import Study
 from tinynas.search.training import Trainings, seconds_per_image
 from tinynas.space import Space
@@ -136,7 +136,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
             classes=classes,
             seed=settings.seed,
             bands=settings.bands,
-            max_resolution=largest_side(space, data.native_size),
+            max_resolution=largest_size(space, data.native_size),
             max_macs=max_macs,
         )
         subspaces = [row.genes for row in table.chosen]

@@ -112,7 +112,7 @@ class Proposer:
 
     def repair(self, genotype: Genotype, taken: set[Genotype]) -> Genotype | None:
         """The nearest network that fits and is new, or None."""
-        row = self.feasible.repair(np.array(genotype), None)
+        row = self.feasible.repair(np.array(genotype))
         if row is not None and as_genotype(row) not in taken:
             return as_genotype(row)
         fresh = self._fresh(taken)

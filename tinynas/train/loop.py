@@ -102,8 +102,8 @@ class Trainer:
         resident: bool | None = None,
     ) -> None:
         for name, split in (("train", train), ("validation", val)):
-            if tuple(split.images.shape[1:]) != graph.shape(graph.input):
-                raise DataError(f"{name} images are {split.images.shape[1:]}, the network reads {graph.shape(graph.input)}")
+            if tuple(split.images.shape[1:]) != graph.input.shape:
+                raise DataError(f"{name} images are {split.images.shape[1:]}, the network reads {graph.input.shape}")
             if len(split.labels) == 0:
                 raise DataError(f"the {name} split is empty", "give more images")
         self.graph, self.recipe, self.seed = graph, recipe, seed
