@@ -35,9 +35,10 @@ import torch
 from tinynas.arch import Arch, load_arch
 from tinynas.cost import estimate
 from tinynas.data import open_data
+from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
 from tinynas.promote import best_epoch
-from tinynas.runs import Run, append_line, read_lines, write_atomic
+from tinynas.runs import Run
 from tinynas.train import Recipe, Trainer, evaluate
 from tinynas.train.quantised import load_trained, save_trained
 

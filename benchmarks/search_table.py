@@ -27,8 +27,8 @@ from tinynas.budget import load_budget
 from tinynas.config import load
 from tinynas.cost import estimate
 from tinynas.data import open_data
+from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
-from tinynas.runs import append_line, read_lines, write_atomic
 from tinynas.search.feasible import Feasible, as_genotype, strata, stratified
 from tinynas.search.pool import draw_pool
 from tinynas.search.settings import SearchSettings

@@ -24,10 +24,11 @@ from tinynas import pareto
 from tinynas.api import PreparedSearch, prepare_search
 from tinynas.budget import Budget
 from tinynas.config import n_bytes
-from tinynas.errors import BudgetError, RunError, UserError
+from tinynas.errors import BudgetError, DiskError, RunError, UserError
+from tinynas.files import append_line, disk_error
 from tinynas.objectives import objectives
 from tinynas.records import Trial
-from tinynas.runs import Run, append_line
+from tinynas.runs import Run
 from tinynas.search import SearchEvent, SearchSettings, engine, prepare, proposals, search, study, worker
 from tinynas.search.fronts import as_expected, front_rows
 from tinynas.search.handover import expected_accuracies, hand_over
@@ -542,11 +543,11 @@ def test_a_full_disk_is_one_message(prepared: Callable[..., PreparedSearch], mon
     def full(path: Path, document: dict[str, Any]) -> None:
         written.append(1)
         if len(written) > 3:
-            raise runs.disk_error(path, OSError(28, "No space left on device"))
+            raise disk_error(path, OSError(28, "No space left on device"))
         append_line(path, document)
 
     monkeypatch.setattr(runs, "append_line", full)
-    with pytest.raises(RunError, match="No space left") as caught:
+    with pytest.raises(DiskError, match="No space left") as caught:
         one.go()
     assert "--resume" in str(caught.value)
     monkeypatch.undo()

@@ -20,9 +20,10 @@ from tinynas.config import build, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
 from tinynas.errors import RunError, UserError
+from tinynas.files import cores, write_atomic
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives
-from tinynas.runs import Run, cores, write_atomic
+from tinynas.runs import Run
 from tinynas.space import Space
 
 if TYPE_CHECKING:

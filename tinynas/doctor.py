@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -20,6 +19,7 @@ from tinynas.budget import load_budget
 from tinynas.config import load, shipped
 from tinynas.cost import estimate
 from tinynas.errors import TinynasError
+from tinynas.files import cores
 from tinynas.graph import lower
 from tinynas.space import Space
 
@@ -131,13 +131,11 @@ def _device() -> Iterator[Check]:
         yield Check("device", "ok", f"{torch.cuda.get_device_name()}, {_gib(free)} of {_gib(total)} free")
     else:
         yield Check("device", "ok", f"CPU ({torch.__version__})")
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    if threads > cores:
-        yield Check("threads", "note", f"{threads} on {cores} cores: they will wait for each other", f"export OMP_NUM_THREADS={cores}")
+    threads, here = torch.get_num_threads(), cores()
+    if threads > here:
+        yield Check("threads", "note", f"{threads} on {here} cores: they will wait for each other", f"export OMP_NUM_THREADS={here}")
     else:
-        yield Check("threads", "ok", f"{cores} core{'s' if cores != 1 else ''}; a search trains {cores} networks side by side")
+        yield Check("threads", "ok", f"{here} core{'s' if here != 1 else ''}; a search trains {here} networks side by side")
 
 
 def _extras() -> Iterator[Check]:

@@ -10,6 +10,7 @@
     |   |-- BudgetError         nothing fits, or a limit that makes no sense
     |   |-- ModelFileError      a .tflite (or weights) file that is broken or foreign
     |   |-- RunError            a run folder: missing, locked, of another version, unknown id
+    |   |-- DiskError           a file that cannot be written, read or locked: the disk is full, or permissions
     |   `-- MissingExtraError   an optional package is not installed; the hint is the install line
     `-- InternalError           exit 1: ours, please report
 """
@@ -88,6 +89,10 @@ class ModelFileError(UserError):
 
 class RunError(UserError):
     """A run folder that is missing, locked, of another version, or lacks the id asked for."""
+
+
+class DiskError(UserError):
+    """A file that cannot be written, read or locked: the disk is full, or permissions forbid it."""
 
 
 class MissingExtraError(UserError):

@@ -13,7 +13,7 @@ from tinynas.boards import Board, find_board
 from tinynas.budget import Budget
 from tinynas.config import Config, format_size, yaml_size
 from tinynas.errors import UserError
-from tinynas.runs import write_atomic
+from tinynas.files import write_atomic
 from tinynas.space import Space
 
 Kind = Literal["budget", "space", "recipe", "arch"]

@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 from tinynas import __version__
 from tinynas.arch import Arch
 from tinynas.data import ImageData
+from tinynas.files import write_atomic
 from tinynas.graph import Graph, lower
 from tinynas.records import Promoted
-from tinynas.runs import Run, write_atomic
+from tinynas.runs import Run
 from tinynas.train import EpochMetrics, Recipe, Trainer, evaluate
 from tinynas.train.group import barrier, process_group, rank
 from tinynas.train.quantised import load_trained, save_trained

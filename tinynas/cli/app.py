@@ -16,7 +16,8 @@ import typer
 
 from tinynas import __version__
 from tinynas.cli.common import report_error, session
-from tinynas.errors import InternalError, RunError, TinynasError, UserError
+from tinynas.errors import InternalError, TinynasError, UserError
+from tinynas.files import disk_error
 
 app = typer.Typer(
     name="tinynas",
@@ -73,9 +74,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        hint = "free some space and run the same command again" if error.errno == 28 else "check the path and its permissions"
-        return report_error(RunError(f"{place}{error.strerror or error}", hint))
+        return report_error(disk_error(error.filename, error, "used"))
     except MemoryError:
         return report_error(UserError("out of memory", "use a lower resolution, a smaller batch or fewer workers"))
     except Exception as error:

@@ -299,7 +299,7 @@ class Trainer:
     # state ------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write the whole resumable state, atomically. Raises RunError on a full disk."""
+        """Write the whole resumable state, atomically. Raises DiskError on a full disk."""
         metadata = {"format": CHECKPOINT_FORMAT, "history": json.dumps([asdict(m) for m in self.history]), "of": self._identity()}
         write_tensors(self._tensors(), path, metadata)
 
