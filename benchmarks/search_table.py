@@ -29,12 +29,12 @@ from tinynas.cost import estimate
 from tinynas.data import open_data
 from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
+from tinynas.recipe import Recipe
 from tinynas.search.feasible import Feasible, as_genotype, strata, stratified
 from tinynas.search.pool import draw_pool
 from tinynas.search.settings import SearchSettings
 from tinynas.search.training import Trainings
 from tinynas.space import Space
-from tinynas.train import Recipe
 
 HERE = Path(__file__).parent
 EPOCH_IMAGES = 2000

@@ -253,7 +253,9 @@ def label_noise(images: ImageData, *, seed: int = 0, epochs: int = 8) -> dict[st
     import numpy as np
 
     from tinynas.data.noise import estimate_noise
-    from tinynas.train import Recipe, Trainer
+    from tinynas.metrics import softmax
+    from tinynas.recipe import Recipe
+    from tinynas.train import Trainer
 
     arch = load_arch("mcunet-tiny2").with_classes(len(images.labels))
     graph = lower(arch)
@@ -261,9 +263,7 @@ def label_noise(images: ImageData, *, seed: int = 0, epochs: int = 8) -> dict[st
     def score(train: Split, judged: Split, fold: int) -> np.ndarray[Any, np.dtype[np.float64]]:
         trainer = Trainer(graph, train, judged, Recipe.proxy(epochs=epochs), seed=seed + fold)
         trainer.run()
-        logits = trainer.evaluate(judged).logits.astype(np.float64)
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+        return softmax(trainer.evaluate(judged).logits.astype(np.float64))
 
     return estimate_noise(images.split("train", *graph.shape(graph.input)), images.labels, score, seed=seed).to_json()
 
@@ -328,7 +328,7 @@ def promote(
     data options (``data.val_share=0.1``). Raises UserError subclasses with the remedy.
     """
     from tinynas.promote import promote as train_in_full
-    from tinynas.train import Recipe
+    from tinynas.recipe import Recipe
     from tinynas.train.group import rank
 
     opened = run if isinstance(run, Run) else Run.open(run)

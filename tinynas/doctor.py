@@ -200,12 +200,12 @@ def _self_test() -> Iterator[Check]:
 
     from tinynas.cost.memory import plan_offline
     from tinynas.data import Split
-    from tinynas.data.augment import Augment
     from tinynas.export.check import measure_arena, run_tflm
     from tinynas.export.tflite import ModelMeta, serialize
     from tinynas.model import normalise
     from tinynas.quantize import FakeQuantNetwork, fold, quantize
-    from tinynas.train import Recipe, Trainer
+    from tinynas.recipe import Augment, Recipe
+    from tinynas.train import Trainer
 
     started = time.perf_counter()
     arch = _tiny_arch()

@@ -14,6 +14,7 @@ from tinynas.budget import Budget
 from tinynas.config import Config, format_size, yaml_size
 from tinynas.errors import UserError
 from tinynas.files import write_atomic
+from tinynas.recipe import Recipe
 from tinynas.space import Space
 
 Kind = Literal["budget", "space", "recipe", "arch"]
@@ -45,11 +46,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def _model(what: Kind) -> type[Config]:
-    if what == "recipe":
-        from tinynas.train.recipe import Recipe  # pulls in torch
-
-        return Recipe
-    models: dict[Kind, type[Config]] = {"budget": Budget, "space": Space, "arch": Arch}
+    models: dict[Kind, type[Config]] = {"budget": Budget, "space": Space, "recipe": Recipe, "arch": Arch}
     return models[what]
 
 

@@ -201,7 +201,7 @@ def info(
         document = describe(images)
         if samples is not None and augment is not None:
             from tinynas.config import build
-            from tinynas.data.augment import Augment
+            from tinynas.recipe import Augment
 
             document["samples"] = str(
                 augmented_sheet(images, build({"kind": augment}, Augment, source="--augment"), samples, size=size, seed=seed)
