@@ -100,7 +100,7 @@ def search(
         trials=trials,
         timeout=seconds,
         workers=workers or (None if resume else api.default_workers()),
-        seed=seed,
+        seed=None if resume else seed,
         storage=storage,
     )
     session.continue_command = quote(["tinynas", "search", "--resume", "--out", str(prepared.run.path)])
