@@ -18,7 +18,7 @@ from tinynas.boards import boards
 from tinynas.budget import load_budget
 from tinynas.config import load, shipped
 from tinynas.cost import estimate
-from tinynas.errors import TinynasError
+from tinynas.errors import TinynasError, counted
 from tinynas.files import cores
 from tinynas.graph import lower
 from tinynas.space import Space
@@ -133,9 +133,11 @@ def _device() -> Iterator[Check]:
         yield Check("device", "ok", f"CPU ({torch.__version__})")
     threads, here = torch.get_num_threads(), cores()
     if threads > here:
-        yield Check("threads", "note", f"{threads} on {here} cores: they will wait for each other", f"export OMP_NUM_THREADS={here}")
+        yield Check(
+            "threads", "note", f"{threads} on {counted(here, 'core')}: they will wait for each other", f"export OMP_NUM_THREADS={here}"
+        )
     else:
-        yield Check("threads", "ok", f"{here} core{'s' if here != 1 else ''}; a search trains {here} networks side by side")
+        yield Check("threads", "ok", f"{counted(here, 'core')}; a search trains {counted(here, 'network')} side by side")
 
 
 def _extras() -> Iterator[Check]:
@@ -293,6 +295,4 @@ def print_checks(checks: list[Check], console: Console) -> None:
         table.add_row(Text(sign, style), check.name, told)
     console.print(table)
     faults = sum(not check.ok for check in checks)
-    console.print(
-        Text("everything works" if not faults else f"{faults} fault{'s' if faults > 1 else ''}", "bold red" if faults else "bold green")
-    )
+    console.print(Text("everything works" if not faults else counted(faults, "fault"), "bold red" if faults else "bold green"))

@@ -22,6 +22,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 
+def counted(number: float, noun: str, plural: str | None = None) -> str:
+    """``1 network``, ``2 networks``, ``1,200 images``, ``7.5 minutes`` (three digits where it is no whole number)."""
+    shown = f"{number:,}" if isinstance(number, int) else f"{number:.3g}"
+    return f"{shown} {noun if shown == '1' else plural or noun + 's'}"
+
+
 class TinynasError(Exception):
     """Base of all errors tinynas raises on purpose.
 
@@ -66,7 +72,7 @@ class ConfigError(UserError):
     def __init__(self, source: str | Path, faults: Sequence[Fault], hint: str | None = None) -> None:
         self.source = str(source)
         self.faults = tuple(faults)
-        lines = [f"{self.source}: {len(self.faults)} fault{'s' if len(self.faults) != 1 else ''}"]
+        lines = [f"{self.source}: {counted(len(self.faults), 'fault')}"]
         lines += [f"  - {fault}" for fault in self.faults]
         super().__init__("\n".join(lines), hint)
 

@@ -31,6 +31,11 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def process_number() -> int:
+    """This process's number among those that ``torchrun`` started; 0, which any other process is, writes the files and speaks."""
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+
+
 def disk_error(place: object, error: OSError, failed: str = "written") -> DiskError:
     """The DiskError for what could not be ``failed`` (written, read, used) at ``place``: a path, or None where unknown."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):

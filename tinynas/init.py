@@ -112,7 +112,7 @@ def _kept(board: Board) -> dict[str, int]:
 def budget_text(board: Board) -> str:
     """A commented budget YAML for ``board``."""
     kept = _kept(board)
-    note = f"    # {board.note}" if board.note else ""
+    note = f"# About this board: {board.note}.\n" if board.note else ""
     return f"""\
 # yaml-language-server: $schema={SCHEMA_DIR}/budget.json
 # What a network may use on one board: capacity (facts) less reserves (your choices).
@@ -126,7 +126,7 @@ clock_mhz: {board.clock_mhz:g}
 # What runs the network decides what SRAM and flash mean: tflm, tflm-cmsis-nn, tinyengine or stedgeai.
 runtime: tflm
 
-sram: {yaml_size(board.sram_bytes)}{note}
+{note}sram: {yaml_size(board.sram_bytes)}
 flash: {yaml_size(board.flash_bytes)}
 
 # Kept back from the network. Measure your own firmware (arm-none-eabi-size) and put its figures here.

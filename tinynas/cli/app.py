@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Never, cast
 
@@ -17,7 +18,7 @@ import typer
 from tinynas import __version__
 from tinynas.cli.common import report_error, session
 from tinynas.errors import InternalError, TinynasError, UserError
-from tinynas.files import disk_error
+from tinynas.files import disk_error, process_number
 
 app = typer.Typer(
     name="tinynas",
@@ -57,7 +58,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     session.continue_command, session.json_printed, session.interrupted = None, False, False
     try:
         _terminate_like_ctrl_c()
-        outcome = app(args, standalone_mode=False)
+        with _only_the_first_speaks():
+            outcome = app(args, standalone_mode=False)
         if outcome == 130:  # typer turns Ctrl-C into Exit(130), and gives its code back here
             return _interrupted()
         return outcome if isinstance(outcome, int) else 0
@@ -99,7 +101,19 @@ def _usage_error(error: Any) -> UserError:
     return UserError(f"{place}: {message}", f"see: {place} --help")
 
 
+@contextlib.contextmanager
+def _only_the_first_speaks() -> Iterator[None]:
+    """Of the processes of ``torchrun`` the others are silent; errors are told outside of this block, by all."""
+    if process_number() == 0:
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
 def _interrupted() -> int:
+    if process_number() != 0:
+        return 130
     sys.stderr.write("\ninterrupted; nothing finished is lost\n")
     if session.continue_command:
         sys.stderr.write(f"continue with: {session.continue_command}\n")
