@@ -31,9 +31,10 @@ from tinynas.arch import Arch, Block, ConvLayer, MBConv, Pool, load_arch
 from tinynas.cost import estimate
 from tinynas.data import open_data
 from tinynas.errors import TinynasError
+from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
-from tinynas.runs import append_line, read_lines, write_atomic
-from tinynas.train import Recipe, Trainer
+from tinynas.recipe import Recipe
+from tinynas.train import Trainer
 
 RESULTS = Path(__file__).parent.parent / "results" / "benchmarks"
 LIMITS = ("macs", "sram_bytes", "flash_bytes")

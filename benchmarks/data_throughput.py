@@ -36,10 +36,11 @@ import torch
 from tinynas import __version__
 from tinynas.arch import load_arch
 from tinynas.data import DataOptions, Split, SyntheticOptions, batches, open_data
-from tinynas.data.augment import Augment, WakeVisionAugment, make_augmenter
+from tinynas.data.augment import make_augmenter
 from tinynas.data.strong import A, pipeline
 from tinynas.graph import lower
-from tinynas.train import Recipe, Trainer
+from tinynas.recipe import Augment, Recipe, WakeVisionAugment
+from tinynas.train import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 128

@@ -28,11 +28,12 @@ from torch import Tensor, nn
 from tinynas import __version__
 from tinynas.cost import estimate
 from tinynas.data import Split, batches, open_data
-from tinynas.data.augment import Augment, make_augmenter
+from tinynas.data.augment import make_augmenter
+from tinynas.files import write_atomic
 from tinynas.model import Network
 from tinynas.quantize import FakeQuantNetwork, QuantOptions, finish_qat, fold, prepare_qat
 from tinynas.quantize.floats import pixels
-from tinynas.runs import write_atomic
+from tinynas.recipe import Augment
 
 #: The two smallest networks of int8_accuracy: where a budget leaves least room.
 CHOSEN = (1, 3)

@@ -25,8 +25,9 @@ from tinynas.config import load
 from tinynas.cost import estimate
 from tinynas.data import open_data
 from tinynas.graph import lower
+from tinynas.recipe import Recipe
 from tinynas.space import Space
-from tinynas.train import Recipe, Trainer
+from tinynas.train import Trainer
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "benchmarks"

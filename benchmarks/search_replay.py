@@ -41,7 +41,7 @@ from optuna.trial import TrialState, create_trial
 from tinynas import pareto
 from tinynas.budget import load_budget
 from tinynas.config import load
-from tinynas.runs import read_lines, write_atomic
+from tinynas.files import read_lines, write_atomic
 from tinynas.search.feasible import COSTS, Feasible, Pool, as_genotype, strata
 from tinynas.search.proposals import Proposer, tpe_sampler
 from tinynas.search.schedule import Continue, Net, New, Plan, Result, Schedule

@@ -28,14 +28,14 @@ from tinynas.budget import load_budget
 from tinynas.config import load
 from tinynas.cost import estimate
 from tinynas.data import open_data
+from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
-from tinynas.runs import append_line, read_lines, write_atomic
+from tinynas.recipe import Recipe
 from tinynas.search.feasible import Feasible, Floats, as_genotype, band, strata
 from tinynas.search.pool import draw_pool
 from tinynas.search.settings import SearchSettings
 from tinynas.search.training import Trainings
 from tinynas.space import Space
-from tinynas.train import Recipe
 
 HERE = Path(__file__).parent
 EPOCH_IMAGES = 2000

@@ -13,8 +13,10 @@ import pytest
 from pydantic import ValidationError
 
 from tinynas.data import DataOptions, SyntheticOptions, open_data
-from tinynas.data.augment import Augment, LightAugment, WakeVisionAugment, make_augmenter, uniforms
+from tinynas.data.augment import make_augmenter
+from tinynas.data.changes import uniforms
 from tinynas.data.info import augmented_sheet
+from tinynas.recipe import Augment, LightAugment, WakeVisionAugment
 
 KINDS = ("none", "light", "wake-vision")
 

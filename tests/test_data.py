@@ -19,16 +19,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from tinynas import files
 from tinynas.data import DATASETS, DataOptions, ImageData, Split, SyntheticOptions, batches, open_data
 from tinynas.data import cache as cache_module
-from tinynas.data.cache import cache_dir, locked, mapped
+from tinynas.data.cache import cache_dir, mapped
 from tinynas.data.images import decode, resize
 from tinynas.data.info import describe, sample_sheet
 from tinynas.data.noise import confident_disagreement, estimate_noise
 from tinynas.data.split import apportion
 from tinynas.data.splits import carve
 from tinynas.data.synthetic import label_of, render
-from tinynas.errors import DataError
+from tinynas.errors import DataError, DiskError, UserError
+from tinynas.files import locked
 
 SMALL = SyntheticOptions(train=64, val=32, test=32, size=32)
 
@@ -374,8 +376,8 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
-    monkeypatch.setattr(cache_module.tempfile, "mkstemp", lambda **_: (os.open(full, os.O_WRONLY), str(tmp_path / "gone")))
-    with pytest.raises(DataError, match="disk is full"):
+    monkeypatch.setattr(files.tempfile, "mkstemp", lambda **_: (os.open(full, os.O_WRONLY), str(tmp_path / "gone")))
+    with pytest.raises(DiskError, match="No space left"):
         data.split("train", 8, 8, 3)
     assert not list((tmp_path / "cache" / "pixels").rglob("*.npy"))
 
@@ -384,7 +386,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_cache_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     locked_folder = tmp_path / "cache"
     locked_folder.mkdir(mode=0o500)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DiskError, match="cannot be written"):
         open_data(make_folder(tmp_path / "set", {"a": 8, "b": 8}), cache_dir=locked_folder).split("train", 8, 8, 3)
 
 
@@ -404,12 +406,12 @@ def test_several_processes_may_ask_at_once(tmp_path: Path) -> None:
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     script = (
-        "import os, signal; from pathlib import Path; from tinynas.data.cache import locked\n"
+        "import os, signal; from pathlib import Path; from tinynas.files import locked\n"
         f"with locked(Path({str(tmp_path / 'l')!r})): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parent.parent)
     assert done.returncode == -9
-    with locked(tmp_path / "l", wait=False), pytest.raises(DataError, match="another process"), locked(tmp_path / "l", wait=False):
+    with locked(tmp_path / "l", wait=False), pytest.raises(UserError, match="another process"), locked(tmp_path / "l", wait=False):
         pass
 
 

@@ -24,10 +24,11 @@ from tinynas import pareto
 from tinynas.api import PreparedSearch, prepare_search
 from tinynas.budget import Budget
 from tinynas.config import n_bytes
-from tinynas.errors import BudgetError, RunError, UserError
+from tinynas.errors import BudgetError, DiskError, RunError, UserError
+from tinynas.files import append_line, disk_error
 from tinynas.objectives import objectives
 from tinynas.records import Trial
-from tinynas.runs import Run, append_line
+from tinynas.runs import Run
 from tinynas.search import SearchEvent, SearchSettings, engine, prepare, proposals, search, study, worker
 from tinynas.search.fronts import as_expected, front_rows
 from tinynas.search.handover import expected_accuracies, hand_over
@@ -72,7 +73,9 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> str:
 def prepared(images: str, tmp_path: Path) -> Iterator[Callable[..., PreparedSearch]]:
     def make(name: str = "run", *, limits: Budget | None = None, space: Space = SPACE, **settings: Any) -> PreparedSearch:
         settings = {"rungs": [1, 2], "recipe": RECIPE, "pool": 200, "baseline": 3, "start": 3, "workers": 1, **settings}
-        return prepare_search(limits or budget(), space=space, data=images, out=tmp_path / name, **settings)
+        named = {key: settings.pop(key) for key in ("objectives", "trials", "timeout", "workers", "seed", "storage") if key in settings}
+        rest = SearchSettings.model_validate(settings)
+        return prepare_search(limits or budget(), space=space, data=images, out=tmp_path / name, settings=rest, **named)
 
     yield make
 
@@ -376,7 +379,7 @@ def test_a_genotype_that_names_a_known_network_is_proposed_once(prepared: Callab
 
 def test_without_a_space_the_budget_decides_and_the_plan_says_so(images: str, tmp_path: Path) -> None:
     limits = Budget.model_validate({"name": "small file", "flash": "41772 B", "sram": "31300 B", "macs": 2_086_995})
-    one = prepare_search(limits, data=images, out=tmp_path / "run", trials=2, workers=1, pool=50)
+    one = prepare_search(limits, data=images, out=tmp_path / "run", trials=2, workers=1, overrides=["pool=50"])
     assert one.space.name == "micro"
     said: list[str] = []
     prepare.prepare(one.run, one.space, one.budget, one.data, one.settings, lambda kind, message: said.append(message))
@@ -542,11 +545,11 @@ def test_a_full_disk_is_one_message(prepared: Callable[..., PreparedSearch], mon
     def full(path: Path, document: dict[str, Any]) -> None:
         written.append(1)
         if len(written) > 3:
-            raise runs.disk_error(path, OSError(28, "No space left on device"))
+            raise disk_error(path, OSError(28, "No space left on device"))
         append_line(path, document)
 
     monkeypatch.setattr(runs, "append_line", full)
-    with pytest.raises(RunError, match="No space left") as caught:
+    with pytest.raises(DiskError, match="No space left") as caught:
         one.go()
     assert "--resume" in str(caught.value)
     monkeypatch.undo()

@@ -20,8 +20,8 @@ from torch import Tensor, nn
 
 from tinynas.arch import Activation
 from tinynas.errors import RunError
+from tinynas.files import write_atomic
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Padding, Pool2D
-from tinynas.runs import write_atomic
 
 #: Batch norm as MobileNetV2 and ProxylessNAS train it (PyTorch's defaults; the net-config JSON states the same).
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
@@ -243,7 +243,7 @@ def inherit(child: Network, parent: Mapping[str, Tensor]) -> int:
 
 
 def save_weights(network: Network, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write ``network``'s weights and batch-norm statistics with ``metadata``, atomically. Raises RunError on a full disk."""
+    """Write ``network``'s weights and batch-norm statistics with ``metadata``, atomically. Raises DiskError on a full disk."""
     write_tensors(network.state_dict(), path, metadata)
 
 
@@ -262,7 +262,7 @@ def load_weights(graph: Graph, path: Path) -> Network:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """A safetensors file, written atomically; equal content gives equal bytes. Raises RunError on a full disk."""
+    """A safetensors file, written atomically; equal content gives equal bytes. Raises DiskError on a full disk."""
     # safetensors shuffles the keys of its metadata; one key, with sorted JSON in it, has only one order.
     header = {"tinynas": json.dumps(metadata, sort_keys=True)}
     write_atomic(path, safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, header))

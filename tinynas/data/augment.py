@@ -8,9 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.changes import Augment, Augmenter, Batch, LightAugment, WakeVisionAugment, uniforms, words
-
-__all__ = ["Augment", "Augmenter", "Batch", "Light", "LightAugment", "WakeVisionAugment", "make_augmenter", "uniforms", "words"]
+from tinynas.data.changes import Augmenter, Batch, uniforms
+from tinynas.recipe import Augment, LightAugment
 
 
 def make_augmenter(augment: Augment, height: int, width: int, channels: int, seed: int) -> Augmenter:

@@ -10,11 +10,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.augment import Augment, make_augmenter
-from tinynas.data.cache import replacing
+from tinynas.data.augment import make_augmenter
 from tinynas.data.dataset import ImageData
 from tinynas.data.images import Image
 from tinynas.errors import DataError
+from tinynas.files import replacing
+from tinynas.recipe import Augment
 
 SHEET_INK = (40, 40, 40)
 FEW = 50

@@ -14,12 +14,13 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from tinynas.config import Config, format_size
-from tinynas.data.cache import SPARE_BYTES, locked
+from tinynas.data.cache import SPARE_BYTES
 from tinynas.data.images import BadImage, decode, encode_jpeg, resize
 from tinynas.data.scan import in_threads
 from tinynas.data.split import order_key
 from tinynas.data.store import Entry, Store, Summary
 from tinynas.errors import DataError, TinynasError
+from tinynas.files import locked, replacing
 
 CHUNK = 64
 """Rows decoded together."""
@@ -218,7 +219,7 @@ def prepare(
     state = _State(options, expected, sum(map(len, parts)), begun, on_progress)
     keys = [list(k) for part in order for k in part]
     try:
-        with locked(root / f".prepare{mine}.lock", wait=False):
+        with locked(root / f".prepare{mine}.lock", wait=False, needed=False):
             for part in parts:
                 _prepare_part(store, part, options, crop, state, sleep)
     finally:
@@ -381,7 +382,5 @@ def export_imagefolder(store: Store, folder: Path) -> int:
 
 
 def _write_file(path: Path, data: bytes) -> None:
-    from tinynas.data.cache import replacing
-
     with replacing(path) as file:
         file.write(data)

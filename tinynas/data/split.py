@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tinynas.errors import DataError
 
 if TYPE_CHECKING:
-    from tinynas.data.augment import Augmenter
+    from tinynas.data.changes import Augmenter
 
 SPLITS = ("train", "val", "test")
 """The names of the three splits: train fits weights, val makes every choice, test is read once at the end."""

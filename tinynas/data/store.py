@@ -27,12 +27,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.cache import cache_dir, replacing, write_error
+from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import Bad, ImageData, Record, assemble
 from tinynas.data.images import BadImage
 from tinynas.data.options import DataOptions
 from tinynas.data.scan import OnProgress
 from tinynas.errors import DataError
+from tinynas.files import disk_error, replacing
 
 FORMAT = 1
 """Version of the layout; another one is refused."""
@@ -153,7 +154,7 @@ class Store:
     def write(self, key: str, entries: Iterable[Entry], summary: Summary) -> int:
         """Write one shard; ``summary`` is complete once ``entries`` is exhausted. Returns the bytes of its pack.
 
-        Raises DataError where the disk is full; errors of ``entries`` pass through. Either leaves no trace of the shard.
+        Raises DiskError where the disk is full; errors of ``entries`` pass through. Either leaves no trace of the shard.
         """
         if self.shards.is_dir():
             for leftover in self.shards.glob(f".{key}.*"):  # of a killed process; finished files have no leading dot
@@ -236,7 +237,7 @@ class Store:
             with (self.shards / f"{key}.jsonl").open("rb") as file:
                 yield from file
         except OSError as error:
-            raise write_error(self.shards / f"{key}.jsonl", error) from None
+            raise disk_error(self.shards / f"{key}.jsonl", error, "read") from None
 
 
 def _difference(found: object, wanted: object) -> str:

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas import metrics
 from tinynas.cost import estimate, plan_greedy
 from tinynas.cost.flash import END_FORMS, ENDS, OP_FORMS, Io
 from tinynas.data import Split
 from tinynas.errors import ModelFileError
-from tinynas.export import metrics
 from tinynas.export.evaluate import real_outputs, score
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import RESOLVERS, inspect, kernels_name, load_litert

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any, Literal, assert_never
 
+from tinynas import metrics
 from tinynas.budget import Budget
 from tinynas.config import format_size
 from tinynas.cost import Cost
@@ -577,19 +578,17 @@ def confusion_info(counts: Sequence[Sequence[int]], labels: Sequence[str], title
     """Shares and summary of a confusion matrix (N, N)."""
     totals = [sum(row) for row in counts]
     shares = tuple(tuple(n / total if total else 0.0 for n in row) for row, total in zip(counts, totals, strict=True))
-    everything = sum(totals)
     mistakes = sorted(
         ((share, i, j) for i, row in enumerate(shares) for j, share in enumerate(row) if i != j and share > 0),
         key=lambda m: (-m[0], m[1], m[2]),
     )
-    present = [shares[i][i] for i, total in enumerate(totals) if total]
     return ConfusionInfo(
         title=title,
         labels=tuple(labels) if len(labels) == len(counts) else tuple(str(i) for i in range(len(counts))),
         counts=tuple(tuple(row) for row in counts),
         shares=shares,
-        accuracy=sum(row[i] for i, row in enumerate(counts)) / everything if everything else 0.0,
-        balanced_accuracy=sum(present) / len(present) if present else 0.0,
+        accuracy=metrics.accuracy(counts),
+        balanced_accuracy=metrics.balanced_accuracy(counts),
         worst=tuple((_label(labels, counts, i), _label(labels, counts, j), share) for share, i, j in mistakes[:3]),
     )
 

@@ -10,11 +10,12 @@ from typing import Any
 from tinynas.arch import Arch
 from tinynas.budget import Budget
 from tinynas.cost import Cost, estimate
+from tinynas.files import read_lines
 from tinynas.graph import Graph, lower
 from tinynas.records import Artifact, Promoted, Trial
 from tinynas.report import figures
 from tinynas.report.search_figures import LimitsInfo, ParetoInfo, ProgressInfo, SpacesInfo, scored
-from tinynas.runs import Run, read_lines
+from tinynas.runs import Run
 from tinynas.space import Space
 
 #: Networks with all their figures on the page: the promoted ones and the front first, then by accuracy.

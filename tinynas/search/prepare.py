@@ -15,9 +15,10 @@ import optuna
 from tinynas.budget import Budget
 from tinynas.cost import estimate
 from tinynas.errors import RunError
+from tinynas.files import cores, write_atomic
 from tinynas.graph import lower
 from tinynas.objectives import Objective, objectives
-from tinynas.runs import Run, cores, write_atomic
+from tinynas.runs import Run
 from tinynas.search.feasible import COSTS, Feasible, Pool, strata
 from tinynas.search.pool import draw_pool
 from tinynas.search.proposals import tpe_sampler

@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal
 from pydantic import Field
 
 from tinynas.config import Config, Seconds
+from tinynas.recipe import Recipe
 from tinynas.records import Trial
-from tinynas.train import Recipe
 
 Strategy = Literal["tinynas", "tpe", "tpe-independent", "nsga2", "random"]
 

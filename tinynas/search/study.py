@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import threading
-import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -33,6 +32,7 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from tinynas.errors import MissingExtraError, RunError, UserError
+from tinynas.files import lock, locked, write_atomic
 from tinynas.objectives import Objective
 from tinynas.records import Trial
 from tinynas.runs import Run
@@ -133,7 +133,7 @@ class Study:
         folder = self.run.state_dir() / "members"
         folder.mkdir(parents=True, exist_ok=True)
         self._member = (folder / self.member).open("wb")
-        _flock(self._member, blocking=True)
+        lock(self._member)
 
     def leave(self) -> None:
         """Be known as gone."""
@@ -150,7 +150,7 @@ class Study:
         path = self.run.state_dir() / "members" / member
         try:
             with path.open("rb+") as file:
-                free = _flock(file, blocking=False)
+                free = lock(file, wait=False)
         except OSError:
             return False
         if free:
@@ -394,8 +394,6 @@ def _study_key(run: Run) -> str:
     # A run keeps its study's name wherever its folder is moved or mounted.
     path = run.state_dir() / "study_name"
     if not path.exists():
-        from tinynas.runs import write_atomic
-
         write_atomic(path, f"{run.name}-{uuid.uuid4().hex[:8]}")
     return path.read_text(encoding="utf-8").strip()
 
@@ -403,11 +401,8 @@ def _study_key(run: Run) -> str:
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """An exclusive lock on ``path`` that the kernel drops with the process. Ctrl-C waits until it is released."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        _flock(file, blocking=True)
-        with interrupts_held():
-            yield
+    with locked(path), interrupts_held():
+        yield
 
 
 @contextlib.contextmanager
@@ -429,28 +424,3 @@ def interrupts_held() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
-
-
-def _flock(file: IO[bytes], *, blocking: bool) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return _flock_windows(file, blocking=blocking)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _flock_windows(file: IO[bytes], *, blocking: bool) -> bool:
-    msvcrt: Any = __import__("msvcrt")
-    while True:
-        try:
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            return True
-        except OSError:
-            if not blocking:
-                return False
-            time.sleep(0.05)

@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from tinynas.arch import Arch
 from tinynas.errors import RunError
 from tinynas.graph import lower
-from tinynas.train import Diverged, Recipe, Trainer
+from tinynas.recipe import Recipe
+from tinynas.train import Diverged, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinynas.data import Split
-from tinynas.data.augment import Augment, make_augmenter
+from tinynas.data.augment import make_augmenter
 from tinynas.data.gpu import make_gpu_augmenter
+from tinynas.recipe import Augment
 
 Feed = Callable[[int, NDArray[np.int64]], tuple[Tensor, Tensor]]
 """(epoch, image numbers) -> uint8 images (B, H, W, C) and int64 labels (B,) on the device."""
