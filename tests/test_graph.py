@@ -43,7 +43,7 @@ def test_same_padding_gives_the_output_size_rounded_up(size: int, kernel: int, s
 
 def test_mcunet_tiny2_operator_by_operator() -> None:
     graph = lower(load_arch("mcunet-tiny2"))
-    assert [op.name for op in graph.ops[:4]] == ["stem", "b0.dw", "b0.project", "b1.expand"]
+    assert [op.name for op in graph.ops[:4]] == ["stem", "s0.b0.dw", "s0.b0.project", "s1.b0.expand"]
     assert [op.name for op in graph.ops[-2:]] == ["pool", "fc"]
     assert len(graph.ops) == 1 + 2 + 7 * 3 + 3 + 2
     stem = graph.ops[0]

@@ -124,10 +124,10 @@ def test_the_description_names_every_window() -> None:
         "padding": "same",
         "pixels": [0, 1, 1, 1],
     }
-    assert ops["b3_pool"]["padding"] == "valid"
-    assert ops["b3_pool"]["op"] == "avg"
-    assert ops["b0_add"]["kind"] == "add"
-    assert len(ops["b0_add"]["inputs"]) == 2
+    assert ops["s3_b0_pool"]["padding"] == "valid"
+    assert ops["s3_b0_pool"]["op"] == "avg"
+    assert ops["s0_b0_add"]["kind"] == "add"
+    assert len(ops["s0_b0_add"]["inputs"]) == 2
     assert ops["fc"]["out"] == 4
     assert [op["kind"] for op in ops.values()].count("depthwise") == 3
 

@@ -218,7 +218,7 @@ def test_constant_tensors_have_usable_grids(method: str) -> None:
     dead = dict(floats.weights)
     biases = dict(floats.biases)
     dead["s0.b0.project"], biases["s0.b0.project"] = np.zeros_like(dead["s0.b0.project"]), np.zeros_like(biases["s0.b0.project"])
-    dead["b1.dw"], biases["b1.dw"] = np.zeros_like(dead["b1.dw"]), np.full_like(biases["b1.dw"], 0.3)
+    dead["s1.b0.dw"], biases["s1.b0.dw"] = np.zeros_like(dead["s1.b0.dw"]), np.full_like(biases["s1.b0.dw"], 0.3)
     qgraph = quantize(FloatGraph(graph, dead, biases), np.zeros((3, 24, 24, 3), np.uint8), QuantOptions(calibration=method))
     for scales in qgraph.weight_scales.values():
         assert np.isfinite(scales).all() and (scales > 0).all()

@@ -188,7 +188,7 @@ def test_space_choice_follows_the_budget() -> None:
     large = rank_spaces(MCUNET, load_budget("stm32h743"), draws=200).rows[0]
     small = rank_spaces(MCUNET, load_budget("rp2040"), draws=200, max_macs=4e6).rows[0]
     assert large.mean_macs > small.mean_macs
-    capped = rank_spaces(MCUNET, load_budget("stm32f746"), draws=100, max_resolution=64)
+    capped = rank_spaces(MCUNET, load_budget("stm32f746"), draws=100, max_resolution=(64, 64))
     assert all(row.resolution <= 64 for row in capped.rows if row.fitting)
 
 
@@ -196,7 +196,7 @@ def test_space_choice_where_nothing_fits() -> None:
     with pytest.raises(BudgetError, match="the smallest network needs"):
         rank_spaces(MCUNET, budget(flash=2_000), draws=50)
     # A time or image limit that leaves nothing is lifted rather than called the user's fault.
-    assert rank_spaces(MCUNET, load_budget("stm32f746"), draws=50, max_resolution=8).chosen
+    assert rank_spaces(MCUNET, load_budget("stm32f746"), draws=50, max_resolution=(8, 8)).chosen
 
 
 @pytest.mark.parametrize(
