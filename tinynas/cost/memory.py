@@ -332,7 +332,7 @@ def _plan_segment(segment: Work, runtime: Runtime) -> _Part:
         head = needed
 
 
-def best_order(work: Work, runtime: Runtime, *, limit: int = 20_000) -> tuple[int, ...]:
+def best_order(work: Work, runtime: Runtime, *, limit: int = 5_000) -> tuple[int, ...]:
     """The operator order of the least live bytes, or the given one where branches are too many to try (``limit`` states)."""
     pieces = work.pieces
     producer = {t: i for i, piece in enumerate(pieces) for t in piece.outputs}
@@ -341,12 +341,18 @@ def best_order(work: Work, runtime: Runtime, *, limit: int = 20_000) -> tuple[in
         for tensor in set(piece.inputs):
             readers.setdefault(tensor, []).append(index)
     needs = [{producer[t] for t in piece.inputs if t in producer} for piece in pieces]
+    given = tuple(range(len(pieces)))
     if all(index - 1 in needs[index] for index in range(1, len(pieces))):
-        return tuple(range(len(pieces)))  # each waits for the one before: there is no choice
+        return given  # each waits for the one before: there is no choice
     mask = runtime.alignment - 1
     size = [(s + mask) & ~mask for s in work.sizes]
     scratch = [sum((s + mask) & ~mask for s in scratch_bytes(runtime, piece)) for piece in pieces]
     outputs = set(work.outputs)
+    # No order can be below what one operator needs by itself; only what is better than the given order is followed.
+    alone = [sum(size[t] for t in {*piece.inputs, *piece.outputs}) + s for piece, s in zip(pieces, scratch, strict=True)]
+    known = max(live_bytes(work, runtime))
+    if known == max(alone):
+        return given
     # Best first over sets of done operators: the first complete set popped has the least peak.
     done: frozenset[int] = frozenset()
     start = sum(size[t] for t in work.inputs)
@@ -366,13 +372,15 @@ def best_order(work: Work, runtime: Runtime, *, limit: int = 20_000) -> tuple[in
             if index in done or not needs[index] <= done:
                 continue
             during = live + sum(size[t] for t in piece.outputs) + scratch[index]
+            if during >= known:
+                continue
             after = live + sum(size[t] for t in piece.outputs)
             now = done | {index}
             after -= sum(size[t] for t in set(piece.inputs) if t not in outputs and all(r in now for r in readers[t]))
             after -= sum(size[t] for t in piece.outputs if t not in readers and t not in outputs)
             count += 1
             heappush(heap, (max(peak, during), -len(order) - 1, count, now, after, (*order, index)))
-    return tuple(range(len(pieces)))
+    return given
 
 
 def _search(buffers: Sequence[Buffer], bound: int, low: int | None, high: int | None, *, tries: int = 400) -> tuple[list[int], int]:
