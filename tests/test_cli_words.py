@@ -82,6 +82,16 @@ def test_of_several_processes_the_first_speaks(
     assert err.startswith("error:" if speaks else "process 1: error:"), "what went wrong elsewhere is said, and where"
 
 
+@pytest.mark.parametrize(("number", "world", "expected"), [("1", "2", 1), ("0", "2", 0), ("1", "1", 0)])
+def test_a_process_keeps_its_number_when_its_group_is_gone(number: str, world: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two networks there is no group: were the others 0 then, all would export."""
+    from tinynas.train.group import rank
+
+    monkeypatch.setenv("RANK", number)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    assert rank() == expected
+
+
 @pytest.mark.slow
 def test_torchrun_promotes_with_two_processes_and_says_every_line_once(tmp_path: Path) -> None:
     options = {"synthetic": {"train": 64, "val": 32, "test": 32}}
