@@ -27,8 +27,9 @@ from torch import Tensor, nn
 
 from tinynas import __version__
 from tinynas.cost import estimate
-from tinynas.data import Split, batches, open_data
+from tinynas.data import Split, open_data
 from tinynas.data.augment import make_augmenter
+from tinynas.data.split import epoch_order
 from tinynas.files import write_atomic
 from tinynas.model import Network
 from tinynas.quantize import FakeQuantNetwork, QuantOptions, finish_qat, fold, prepare_qat
@@ -50,9 +51,9 @@ def train_on(module: nn.Module, train: Split, epochs: int, seed: int) -> float:
     steps, step = epochs * (len(train) // BATCH), 0
     module.train()
     for epoch in range(epochs):
-        for images, labels in batches(train, BATCH, seed=seed, epoch=epoch, augmenter=augment):
-            if len(labels) < BATCH:
-                continue
+        order = epoch_order(len(train), seed=seed, epoch=epoch)
+        for rows in order[: len(order) // BATCH * BATCH].reshape(-1, BATCH):
+            images, labels = augment(train.images[rows], epoch, rows), train.labels[rows]
             for group in optimizer.param_groups:
                 group["lr"] = RATE * (1 - step / steps)
             optimizer.zero_grad(set_to_none=True)

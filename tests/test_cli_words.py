@@ -16,6 +16,7 @@ from tinynas import report
 from tinynas.arch import Arch, ConvLayer
 from tinynas.budget import load_budget
 from tinynas.cli import run as tinynas
+from tinynas.cli.common import session
 from tinynas.cli.search import _finish, _first_line
 from tinynas.config import load, shipped
 from tinynas.errors import ConfigError, Fault, counted
@@ -57,6 +58,7 @@ def test_the_first_line_of_a_search() -> None:
 def test_the_last_lines_of_a_search(
     size: int, words: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setattr(session, "json_mode", False)  # whatever ran before
     monkeypatch.setattr(report, "write_report", lambda run: run.path / "report.html")
     front = tuple({"id": f"{i}", "accuracy": 0.5, "macs": 1000, "sram_bytes": 10, "flash_bytes": 10, "epochs": 1} for i in range(size))
     result = SearchResult("r", Counts(trained=2, infeasible=1), 0.5, front, "", 60.0)
@@ -80,6 +82,16 @@ def test_of_several_processes_the_first_speaks(
     out, err = capsys.readouterr()
     assert bool(out) == speaks, "one JSON document, also of a fault"
     assert err.startswith("error:" if speaks else "process 1: error:"), "what went wrong elsewhere is said, and where"
+
+
+@pytest.mark.parametrize(("number", "world", "expected"), [("1", "2", 1), ("0", "2", 0), ("1", "1", 0)])
+def test_a_process_keeps_its_number_when_its_group_is_gone(number: str, world: str, expected: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between two networks there is no group: were the others 0 then, all would export."""
+    from tinynas.train.group import rank
+
+    monkeypatch.setenv("RANK", number)
+    monkeypatch.setenv("WORLD_SIZE", world)
+    assert rank() == expected
 
 
 @pytest.mark.slow

@@ -213,10 +213,7 @@ def test_the_two_files_are_one_network() -> None:
 
     assert len(set(logits.argmax(1))) == 4
     report = second.second_opinion(net, calibration, ours, images, truth=logits.argmax(1), float_logits=logits, our_seconds=seconds)
-    lines = second.comparison_lines(report)
-    print("\n".join(lines))  # seen with pytest -s, and where the test fails
     assert report["tinynas"]["seconds"] < report["tensorflow"]["wall_seconds"]
-    assert lines[-1] == "the same operators"
     assert report["operators_equal"], report
     assert report["extra_operators"]["tinynas"] == {}
     mine, theirs = report["tinynas"], report["tensorflow"]

@@ -52,11 +52,6 @@ def load_net(net: str) -> Arch:
     return load_arch(net)
 
 
-def load_graph(net: str) -> Graph:
-    """The graph of the network that ``net`` names; see :func:`load_net`."""
-    return lower(load_net(net))
-
-
 def estimate(net: str | Arch | Graph, budget: str | Budget | None = None, runtime: str | None = None) -> Cost:
     """What ``net`` costs. ``runtime`` defaults to the budget's, or to ``tflm``; latency needs a budget (core and clock).
 

@@ -1,4 +1,4 @@
-"""Arch: what was chosen for a network, nothing computed; YAML and ProxylessNAS JSON in and out.
+"""Arch: what was chosen for a network, nothing computed; YAML in and out, ProxylessNAS JSON in.
 
 Shapes, padding and operator order are :func:`tinynas.graph.lower`'s business. ``Arch.id`` names the
 network by content, so that a network is known again whichever way it was reached.
@@ -18,7 +18,7 @@ from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from tinynas.config import Config, build, parse_yaml, read_text, resolve
-from tinynas.errors import ArchError, ConfigError, Fault
+from tinynas.errors import ConfigError, Fault
 from tinynas.inputs import KIND_CHANNELS, Input, InputKind, kind_of_channels
 
 Activation = Literal["relu6", "relu", "none"]
@@ -401,81 +401,3 @@ def _block_from(read: _Reader, node: Mapping[str, Any], place: str, carried: int
         residual=residual,
         act=read.activation(conv, inner),
     )
-
-
-def to_proxyless(arch: Arch) -> dict[str, Any]:
-    """The ProxylessNAS net-config object of ``arch``; :func:`from_proxyless` reads it back to an equal ``Arch``.
-
-    Raises ArchError where the format cannot hold the network (no first convolution, other block kinds).
-    """
-    if arch.stem is None or any(not isinstance(block, MBConv) for block in arch.blocks):
-        raise ArchError(
-            "the ProxylessNAS format holds a first convolution and inverted residual blocks only",
-            "write the arch YAML instead",
-        )
-    carried = arch.stem.out
-    blocks = []
-    for block in arch.blocks:
-        assert isinstance(block, MBConv)
-        expand = int(block.expand) if block.expand == int(block.expand) else block.expand
-        conv = {
-            "name": "MBInvertedConvLayer",
-            "in_channels": carried,
-            "out_channels": block.out,
-            "kernel_size": block.kernel,
-            "stride": block.stride,
-            "expand_ratio": expand,
-            "mid_channels": block.mid,
-            "act_func": None if block.act == "none" else block.act,
-            "use_se": False,
-        }
-        shortcut = {
-            "name": "IdentityLayer",
-            "in_channels": [carried],
-            "out_channels": [carried],
-            "use_bn": False,
-            "act_func": None,
-            "dropout_rate": 0,
-            "ops_order": "weight_bn_act",
-        }
-        blocks.append(
-            {"name": "MobileInvertedResidualBlock", "mobile_inverted_conv": conv, "shortcut": shortcut if block.residual else None}
-        )
-        carried = block.out
-    head = None if arch.head is None else _conv_to(arch.head, carried)
-    return {
-        "name": "ProxylessNASNets",
-        "bn": {"momentum": 0.1, "eps": 1e-05, "ws_eps": None},
-        "first_conv": _conv_to(arch.stem, arch.channels),
-        "blocks": blocks,
-        "feature_mix_layer": head,
-        "classifier": {
-            "name": "LinearLayer",
-            "in_features": arch.head.out if arch.head else carried,
-            "out_features": arch.classes,
-            "bias": True,
-            "use_bn": False,
-            "act_func": None,
-            "dropout_rate": 0,
-            "ops_order": "weight_bn_act",
-        },
-        "resolution": arch.height if arch.height == arch.width else [arch.height, arch.width],
-    }
-
-
-def _conv_to(conv: ConvLayer, in_channels: int) -> dict[str, Any]:
-    return {
-        "name": "ConvLayer",
-        "kernel_size": conv.kernel,
-        "stride": conv.stride,
-        "dilation": 1,
-        "groups": 1,
-        "bias": False,
-        "has_shuffle": False,
-        "in_channels": in_channels,
-        "out_channels": conv.out,
-        "use_bn": True,
-        "act_func": None if conv.act == "none" else conv.act,
-        "dropout_rate": 0,
-        "ops_order": "weight_bn_act",
-    }

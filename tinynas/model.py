@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, assert_never
+from typing import Any, assert_never
 
 import safetensors
 import safetensors.torch
@@ -25,8 +25,6 @@ from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, M
 
 #: Batch norm as MobileNetV2 and ProxylessNAS train it (PyTorch's defaults; the net-config JSON states the same).
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
-
-OpModule: TypeAlias = "ConvBN | AddOp | PoolOp | MeanOp | Classifier"
 
 
 def normalise(images: Tensor) -> Tensor:

@@ -29,7 +29,7 @@ from __future__ import annotations
 from tinynas.data.dataset import Bad, ImageData, Leak, Record
 from tinynas.data.options import DataOptions, SyntheticOptions
 from tinynas.data.sources import DATASETS, open_data
-from tinynas.data.split import SPLITS, Split, batches
+from tinynas.data.split import SPLITS, Split
 
 __all__ = [
     "DATASETS",
@@ -41,6 +41,5 @@ __all__ = [
     "Record",
     "Split",
     "SyntheticOptions",
-    "batches",
     "open_data",
 ]

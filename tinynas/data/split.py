@@ -1,9 +1,9 @@
-"""Split: the images a stage reads, as one array; and batches of it. numpy only."""
+"""Split: the images a stage reads, as one array; and the order of an epoch. numpy only."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tinynas.errors import DataError
 
 if TYPE_CHECKING:
-    from tinynas.data.changes import Augmenter
+    pass
 
 SPLITS = ("train", "val", "test")
 """The names of the three splits: train fits weights, val makes every choice, test is read once at the end."""
@@ -78,22 +78,6 @@ def apportion(counts: NDArray[np.int64], n: int) -> list[int]:
 def epoch_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of ``n`` images in ``epoch``: a permutation that follows from (seed, epoch) alone."""
     return np.random.default_rng((seed, epoch)).permutation(n)
-
-
-def batches(
-    split: Split, batch_size: int, *, seed: int, epoch: int, augmenter: Augmenter | None = None, shuffle: bool = True
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Images (B, H, W, C) and labels (B,) of one pass over ``split``; the last batch may be smaller.
-
-    The same (seed, epoch) gives the same batches whatever came before. Raises DataError for a batch size below 1.
-    """
-    if batch_size < 1:
-        raise DataError(f"batch size {batch_size} is not positive", "use 1 or more")
-    order = epoch_order(len(split), seed=seed, epoch=epoch) if shuffle else np.arange(len(split))
-    for start in range(0, len(split), batch_size):
-        rows = order[start : start + batch_size]
-        images = split.images[rows]
-        yield (images if augmenter is None else augmenter(images, epoch, rows)), split.labels[rows]
 
 
 def order_key(seed: int, text: str) -> bytes:

@@ -260,37 +260,6 @@ def compare(
     return report
 
 
-def comparison_lines(report: Mapping[str, Any]) -> list[str]:
-    """``report`` of :func:`second_opinion` for people, a line a figure."""
-    ours, theirs = report["tinynas"], report["tensorflow"]
-    rows = [
-        ("", "tinynas", "TensorFlow"),
-        ("file, B", f"{ours['file_bytes']:,}", f"{theirs['file_bytes']:,}"),
-        ("arena (TFLM, this host), B", f"{sum(ours['arena_bytes'].values()):,}", f"{sum(theirs['arena_bytes'].values()):,}"),
-        ("operators", str(sum(ours["operators"].values())), str(sum(theirs["operators"].values()))),
-    ]
-    for key, title, form in (
-        ("seconds", "seconds", "{:.2f}"),
-        ("accuracy", "int8 accuracy", "{:.2%}"),
-        ("float_agreement", "agrees with float", "{:.2%}"),
-        ("rms_error", "rms error of logits", "{:.4f}"),
-    ):
-        if ours.get(key) is not None or theirs.get(key) is not None:
-            mine, other = ("unknown" if side.get(key) is None else form.format(side[key]) for side in (ours, theirs))
-            rows.append((title, mine, other))
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = [f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows]
-    agreement = report["agreement"]
-    lines.append(
-        f"same prediction on {agreement['argmax']:.2%} of {report['images']} images; logits differ by at most "
-        f"{agreement['max_steps']:.1f} steps, {agreement['mean_steps']:.2f} on average"
-    )
-    extras = {name: count for side in report["extra_operators"].values() for name, count in side.items()}
-    same = "the same operators" if report["operators_equal"] else "DIFFERENT operators"
-    lines.append(same + (f" but for {', '.join(f'{n} x {c}' for n, c in sorted(extras.items()))}" if extras else ""))
-    return lines
-
-
 def _arena(model: bytes) -> dict[str, int]:
     from tinynas.export.check import measure_arena
 
