@@ -47,14 +47,18 @@ CHUNK = 4096
 #: A table of more rows than this would not pay; the space is refused with the advice to restrict it.
 MAX_ROWS = 4_000_000
 
-# Columns of the block tables: sums, options by their start, maxima, and sets as bits of words.
-_SUMMED = slice(0, len(Sums._fields))
-_OPTIONS = _SUMMED.stop
-_HEAD, _BUFFER, _KERNEL = range(_OPTIONS + STARTS, _OPTIONS + STARTS + 3)
-_MAXIMISED = slice(_HEAD, _KERNEL + 1)
-_KEYS = _KERNEL + 1
-_BITS = slice(_KEYS, None)
-#: Bits a word; the sign bit is left alone.
+# Columns of the block tables: sums (small ones share a column), options by their start (in one column), maxima, and sets as
+# bits of words. Fewer columns are faster.
+_LARGE = [name for name in Sums._fields if name not in ("tensors", "operators", "convolutions", "handles")]
+_SMALL = ("tensors", "operators", "convolutions", "handles")
+_PACKED = len(_LARGE)
+_SUMMED = slice(0, _PACKED + 1)
+_OPTIONS = _PACKED + 1
+_HEAD, _BUFFER, _KERNEL = range(_OPTIONS + 1, _OPTIONS + 4)
+#: Bits of a number that shares a column; no network has so many tensors, and no block so many bytes of parsed options.
+_BITS_EACH = 15
+_MASK = (1 << _BITS_EACH) - 1
+#: Bits a word of a set; the sign bit is left alone.
 _WORD = 62
 
 
@@ -137,56 +141,78 @@ class Table:
         """Columns from the tallies."""
         rows = np.zeros((self.size + 1, layout.columns), dtype=np.int64)
         for at, part in self.parts:
-            for column, value in enumerate(part.sums):
-                rows[at, column] = value
-            for start, value in enumerate(part.options):
-                rows[at, _OPTIONS + start] = value
-            rows[at, _HEAD], rows[at, _BUFFER], rows[at, _KERNEL] = part.head, part.work_buffer, part.int16_kernel
-            rows[at, _KEYS] = layout.key_bits(part.keys)
-            for values, axis, word in (
-                (part.channels, layout.channels, layout.channel_word),
-                (part.dense, layout.dense, layout.dense_word),
-            ):
-                for value in values:
-                    bit = np.broadcast_to(np.searchsorted(axis, value), at.shape)
-                    for number in range(-(-len(axis) // _WORD)):
-                        here = bit // _WORD == number
-                        rows[at, word + number] |= np.where(here, np.left_shift(1, bit % _WORD), 0)
+            for column, name in enumerate(_LARGE):
+                rows[at, column] = getattr(part.sums, name)
+            rows[at, _PACKED] = _packed([getattr(part.sums, name) for name in _SMALL])
+            rows[at, _OPTIONS] = _packed(part.options)
+            rows[at, _HEAD] = part.head
+            if layout.buffers:
+                rows[at, _BUFFER], rows[at, _KERNEL] = part.work_buffer, part.int16_kernel
+            for key in part.keys:
+                layout.mark(rows, at, layout.keys.index(key))
+            for value in part.dense:
+                layout.mark(rows, at, len(layout.keys) + np.searchsorted(layout.dense, value))
+            for value in part.channels:
+                layout.mark(rows, at, layout.first_channel + np.searchsorted(layout.channels, value))
         self.rows, self.parts = rows, []
 
 
-class _Layout:
-    """Which bit stands for which options table, channel count of a convolution, and width of a fully connected layer."""
+def _packed(values: Sequence[Any]) -> Any:
+    """Small numbers in one."""
+    return sum(value << (_BITS_EACH * number) for number, value in enumerate(values))
 
-    def __init__(self, tables: Sequence[Table]) -> None:
+
+def _sums(columns: Ints) -> Sums:
+    """The sums in merged columns (columns, N)."""
+    small = {name: (columns[_PACKED] >> (_BITS_EACH * number)) & _MASK for number, name in enumerate(_SMALL)}
+    return Sums(**{name: columns[number] for number, name in enumerate(_LARGE)}, **small)
+
+
+class _Layout:
+    """Where the columns lie, and which bit stands for which options table, dense width and channel count of a convolution."""
+
+    def __init__(self, tables: Sequence[Table], runtime: Runtime) -> None:
         tallies = [part for table in tables for _, part in table.parts]
+        self.buffers = runtime.in_place_depthwise
+        self.maximised = slice(_HEAD, _KERNEL + 1 if self.buffers else _HEAD + 1)
+        self.bits = slice(self.maximised.stop, None)
         self.keys: list[OptionKey] = sorted({key for part in tallies for key in part.keys}, key=str)
         if len(self.keys) > _WORD:
             raise InternalError(f"a space needs {len(self.keys)} different options tables, {_WORD} are foreseen")
-        self.channels = _distinct(value for part in tallies for value in part.channels)
         self.dense = _distinct(value for part in tallies for value in part.dense)
-        self.channel_word = _KEYS + 1
-        self.channel_words = -(-len(self.channels) // _WORD)
-        self.dense_word = self.channel_word + self.channel_words
-        self.columns = self.dense_word + -(-len(self.dense) // _WORD)
+        self.channels = _distinct(value for part in tallies for value in part.channels)
+        self.first_channel = len(self.keys) + len(self.dense)
+        self.words = -(-(self.first_channel + len(self.channels)) // _WORD)
+        self.columns = self.bits.start + self.words
         self._byte_sums = self._sums_of_bytes()
         self._structures: dict[int, Terms] = {}
 
     def _sums_of_bytes(self) -> Ints:
-        """(bytes of the channel words, 256, 2): front and grids terms of the channel counts whose bits a byte holds."""
-        per_value = np.zeros((self.channel_words * _WORD, 2), dtype=np.int64)
+        """(words, bytes of a word, 256, 2): front and grids terms of the channel counts whose bits a byte holds."""
+        per_bit = np.zeros((self.words * _WORD, 2), dtype=np.int64)
         for number, count in enumerate(self.channels):
             terms = zero_point_terms(int(count), 3)
-            per_value[number] = terms.front + BIAS_SHAPE_BYTES, terms.quantisation
-        sums = np.zeros((self.channel_words, -(-_WORD // 8), 256, 2), dtype=np.int64)
-        for word, bit in product(range(self.channel_words), range(_WORD)):
+            per_bit[self.first_channel + number] = terms.front + BIAS_SHAPE_BYTES, terms.quantisation
+        sums = np.zeros((self.words, -(-_WORD // 8), 256, 2), dtype=np.int64)
+        for word, bit in product(range(self.words), range(_WORD)):
             holds = (np.arange(256) >> (bit % 8)) & 1
-            sums[word, bit // 8] += holds[:, None] * per_value[word * _WORD + bit]
+            sums[word, bit // 8] += holds[:, None] * per_bit[word * _WORD + bit]
         return sums
 
-    def key_bits(self, keys: frozenset[OptionKey]) -> int:
-        """The word of a set of options tables."""
-        return sum(1 << self.keys.index(key) for key in keys)
+    def mark(self, rows: Ints, at: Ints, bit: Any) -> None:
+        """Sets ``bit`` (a number, or one for each of ``at``) in the rows ``at``."""
+        bits = np.broadcast_to(bit, at.shape)
+        for word in range(self.words):
+            rows[at, self.bits.start + word] |= np.where(bits // _WORD == word, np.left_shift(1, bits % _WORD), 0)
+
+    def _has(self, columns: Ints, bit: int) -> Ints:
+        """Whether a bit is set, 0 or 1."""
+        occurs: Ints = (columns[self.bits.start + bit // _WORD] >> (bit % _WORD)) & 1
+        return occurs
+
+    def keys_of(self, rows: Ints) -> int:
+        """Bits of the options tables that every one of ``rows`` (N, columns) needs."""
+        return int(np.bitwise_and.reduce(rows[:, self.bits.start])) & ((1 << len(self.keys)) - 1)
 
     def structure(self, mask: int) -> Terms:
         """What depends only on which options tables there are."""
@@ -195,22 +221,22 @@ class _Layout:
             self._structures[mask] = structure_terms(keys, io="int8", flavour="full", plan=True)
         return self._structures[mask]
 
-    def file_bytes(self, columns: Ints, classes: int, formula: str) -> Ints:
+    def file_bytes(self, columns: Ints, sums: Sums, classes: int, formula: str) -> Ints:
         """:func:`tinynas.cost.flash.file_bytes`, with a memory plan, from the merged columns (columns, N) of whole networks."""
-        sums = Sums(*columns[_SUMMED])
         front, grids = sums.front - CODE_BYTES * sums.convolutions, sums.grids
-        for word in range(self.channel_words):
-            bits = columns[self.channel_word + word]
+        for word in range(self.words):
+            bits = columns[self.bits.start + word]
             for byte, pairs in enumerate(self._byte_sums[word]):
-                chosen = (bits >> (8 * byte)) & 255
-                front = front + pairs[:, 0][chosen]
-                grids = grids + pairs[:, 1][chosen]
+                if pairs.any():
+                    chosen = (bits >> (8 * byte)) & 255
+                    front = front + pairs[:, 0][chosen]
+                    grids = grids + pairs[:, 1][chosen]
         for number, width in enumerate(self.dense):
-            occurs = (columns[self.dense_word + number // _WORD] >> (number % _WORD)) & 1
+            occurs = self._has(columns, len(self.keys) + number)
             front = front + BIAS_SHAPE_BYTES * occurs * (1 - self._convolved(columns, int(width)))
         single = zero_point_terms(1, 1)  # of fully connected layers, one of which every network has
         alone = 1 - self._convolved(columns, 1)
-        masks, inverse = np.unique(columns[_KEYS], return_inverse=True)
+        masks, inverse = np.unique(columns[self.bits.start] & ((1 << len(self.keys)) - 1), return_inverse=True)
         shared = Terms(
             *np.array([self.structure(int(mask)) for mask in masks], dtype=np.int64).reshape(-1, len(Terms._fields)).T[:, inverse]
         )
@@ -231,9 +257,8 @@ class _Layout:
         """Whether a convolution has so many output channels, 0 or 1."""
         at = int(np.searchsorted(self.channels, channels))
         if at == len(self.channels) or self.channels[at] != channels:
-            return np.zeros_like(columns[_KEYS])
-        occurs: Ints = (columns[self.channel_word + at // _WORD] >> (at % _WORD)) & 1
-        return occurs
+            return np.zeros(columns.shape[1], dtype=np.int64)
+        return self._has(columns, self.first_channel + at)
 
 
 def _distinct(values: Iterator[Any]) -> Ints:
@@ -292,7 +317,7 @@ class Tables:
             maps, channels = built.maps_after, built.channels_after
         self.last = self._last(maps, channels)
         tables = [self.stem, self.last, *(table for stage in self.stages for table in (stage.first, *stage.others))]
-        self.layout = _Layout(tables)
+        self.layout = _Layout(tables, runtime)
         for table in tables:
             table.lay_out(self.layout)
 
@@ -428,7 +453,7 @@ class Tables:
 
     def additive(self, name: str, rows: Ints) -> Ints:
         """The part of cost ``name`` (``flash_bytes`` or ``macs``) that each of ``rows`` (N, columns) is sure to bring into a network."""
-        sums = Sums(*rows.T[_SUMMED])
+        sums = _sums(rows.T)
         if name == "macs":
             return np.asarray(sums.dense + sums.pointwise + sums.depthwise + sums.connected)
         if name != "flash_bytes":
@@ -441,7 +466,7 @@ class Tables:
         """Bytes that the file of every network has beside what its blocks bring: header, metadata, the tables that all need."""
         if self.runtime.flash != "file":
             return 0
-        mask = int(np.bitwise_and.reduce(self.stem.rows[:-1, _KEYS]) | np.bitwise_and.reduce(self.last.rows[:-1, _KEYS]))
+        mask = self.layout.keys_of(self.stem.rows[:-1]) | self.layout.keys_of(self.last.rows[:-1])
         contents = with_contents(self.layout.structure(mask), (12, metadata_reserve(self.classes, self.formula)))
         return additive_bytes(contents)
 
@@ -495,7 +520,7 @@ class BatchEstimator:
         columns = np.ascontiguousarray(genes.T).astype(np.int64)
         outer = [columns[c] for c in tables.stem_columns]
         side, _, width, stem_out, _, stride = outer
-        merged = _Merged(_rows(tables.stem, outer))
+        merged = _Merged(_rows(tables.stem, outer), tables.layout)
         at = tables.map_of_stem[side, stride]
         inside = tables.channels_of_stem[width, stem_out]
         for stage in tables.stages:
@@ -518,8 +543,10 @@ class BatchEstimator:
 
     def _costs(self, merged: _Merged) -> BatchCost:
         columns = np.ascontiguousarray(merged.total.T)
-        runtime, sums = self.runtime, Sums(*columns[_SUMMED])
-        head = columns[_HEAD] + columns[_BUFFER] + columns[_KERNEL] + runtime.extra_bytes
+        runtime, sums = self.runtime, _sums(columns)
+        head = columns[_HEAD] + runtime.extra_bytes
+        if self.tables.layout.buffers:
+            head = head + columns[_BUFFER] + columns[_KERNEL]
         tail = np.zeros_like(head)
         if runtime.tail:
             tail = tail + assemble(
@@ -535,7 +562,7 @@ class BatchEstimator:
             latency = np.full(len(head), np.nan)
         else:
             latency = self.latency.ms((sums.dense, sums.pointwise, sums.depthwise, sums.connected), self.clock_mhz)  # type: ignore[assignment]
-        size_bytes = self.tables.layout.file_bytes(columns, self.classes, self.tables.formula) if runtime.flash == "file" else 0
+        size_bytes = self.tables.layout.file_bytes(columns, sums, self.classes, self.tables.formula) if runtime.flash == "file" else 0
         return BatchCost(
             macs=sums.dense + sums.pointwise + sums.depthwise + sums.connected,
             params=sums.weights + sums.biases,
@@ -551,19 +578,18 @@ class BatchEstimator:
 class _Merged:
     """Networks put together row by row, in execution order."""
 
-    def __init__(self, rows: Ints) -> None:
-        self.total = rows
-        self.options = rows[:, _OPTIONS].copy()
+    def __init__(self, rows: Ints, layout: _Layout) -> None:
+        self.total, self.layout = rows, layout
+        self.options = rows[:, _OPTIONS] & _MASK
         """Bytes of parsed options; the first starts on an alignment."""
-        self._at = np.arange(len(rows)) * rows.shape[1] + _OPTIONS
 
     def add(self, rows: Ints) -> None:
         """The next block of each network."""
-        self.options += rows.ravel().take(self._at + (self.options & (STARTS - 1)))
-        total = self.total
+        self.options += (rows[:, _OPTIONS] >> ((self.options & (STARTS - 1)) * _BITS_EACH)) & _MASK
+        total, most, bits = self.total, self.layout.maximised, self.layout.bits
         total[:, _SUMMED] += rows[:, _SUMMED]
-        np.maximum(total[:, _MAXIMISED], rows[:, _MAXIMISED], out=total[:, _MAXIMISED])
-        np.bitwise_or(total[:, _BITS], rows[:, _BITS], out=total[:, _BITS])
+        np.maximum(total[:, most], rows[:, most], out=total[:, most])
+        np.bitwise_or(total[:, bits], rows[:, bits], out=total[:, bits])
 
 
 def _rows(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None = None) -> Ints:

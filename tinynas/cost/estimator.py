@@ -10,7 +10,7 @@ from tinynas.cost.flash import file_bytes
 from tinynas.cost.latency import latency_ms
 from tinynas.cost.memory import file_head_bytes, live_bytes, nested_frames, offline_work
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named, static_bytes
-from tinynas.cost.tail import tail_bytes, unknown_tails
+from tinynas.cost.tail import tail_bytes, tails, unknown_tails
 from tinynas.cost.work import Work, from_graph
 from tinynas.graph import Graph, Shape
 
@@ -178,8 +178,11 @@ def work_cost(
         weights_bytes += piece.weights_bytes
     tail = host = 0
     if runtime.tail:
-        tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn")
-        host = head + tail_bytes(work, "host") if runtime.scratch == "reference" else 0
+        if runtime.scratch == "reference":
+            tail, on_host = tails(work, ("mcu", "host"))
+            host = head + on_host
+        else:
+            tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn")
     return Cost(
         runtime=runtime.name,
         macs=macs,

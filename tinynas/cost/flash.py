@@ -488,25 +488,20 @@ def file_bytes(
     the bytes of the metadata. ``plan`` says whether the file carries an offline memory plan.
     """
     full = flavour == "full"
-    tensors = graph.tensors
+    tensors, ops = graph.tensors, graph.ops
     source = tensors[graph.inputs[0]]
-    terms = [_activation(len(source.name), full=full)]
-    front = shape_bytes(len(source.shape))
-    keys: set[OptionKey] = set()
-    channels: list[int] = []
-    dense: list[int] = []
-    paired = paired_outputs(graph.ops)
-    for op in graph.ops:
-        target = tensors[op.output]
-        own, key, convolved, connected = op_terms(
-            op, tensors[op.inputs[0]].shape, target.shape, target.name, full=full, shares_shape=op.output in paired
-        )
-        terms.append(own)
-        keys.add(key)
-        channels += convolved
-        dense += connected
-    front -= CODE_BYTES * first_kind_count([op.kind for op in graph.ops])
-    terms.append(_shared(tuple(sorted(set(channels))), tuple(sorted(set(dense)))))
+    paired = paired_outputs(ops)
+    written = []
+    for op in ops:
+        out = op.output
+        target = tensors[out]
+        written.append(op_terms(op, tensors[op.inputs[0]].shape, target.shape, target.name, full=full, shares_shape=out in paired))
+    own, keys, convolved, connected = zip(*written, strict=True)
+    terms = [_activation(len(source.name), full=full), *own]
+    channels = {count for counts in convolved for count in counts}
+    dense = {count for counts in connected for count in counts}
+    front = shape_bytes(len(source.shape)) - CODE_BYTES * first_kind_count([op.kind for op in ops])
+    terms.append(_shared(tuple(sorted(channels)), tuple(sorted(dense))))
     terms.append(structure_terms(frozenset(keys), io=io, flavour=flavour, plan=plan))
     sums = [sum(column) for column in zip(*terms, strict=True)]
     sums[0] += front

@@ -198,22 +198,21 @@ def nested_frames(pieces: Sequence[Piece], inputs: Sequence[int], outputs: Seque
     """
     if len(inputs) != 1 or len(outputs) != 1:
         return None
-    last: dict[int, int] = {}
-    for index, piece in enumerate(pieces):
-        for tensor in piece.inputs:
-            last[tensor] = index
+    last = {tensor: index for index, piece in enumerate(pieces) for tensor in piece.inputs}
     current = inputs[0]
     frames = [Frame(-1, -1, [current])]
     frame = frames[0]
     for index, piece in enumerate(pieces):
+        read, written = piece.inputs, piece.outputs
         closes = False
-        for tensor in piece.inputs:
-            if tensor != current:
-                if tensor != frame.shortcut:
-                    return None
-                closes = last[tensor] == index
-        if len(piece.outputs) != 1 or current not in piece.inputs:
+        if len(written) != 1 or current not in read:
             return None
+        if len(read) > 1:
+            for tensor in read:
+                if tensor != current:
+                    if tensor != frame.shortcut:
+                        return None
+                    closes = last[tensor] == index
         kept = last[current] > index
         if closes:
             if kept:
@@ -222,7 +221,7 @@ def nested_frames(pieces: Sequence[Piece], inputs: Sequence[int], outputs: Seque
         elif kept:
             frame = Frame(current, frames.index(frame), [])
             frames.append(frame)
-        current = piece.outputs[0]
+        current = written[0]
         frame.tensors.append(current)
     return frames if frame is frames[0] and current == outputs[0] else None
 

@@ -14,11 +14,12 @@ larger size is taken. Against 27 networks measured on an emulated Cortex-M4 the 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from tinynas.cost.work import Piece, Work
+from tinynas.cost.work import Work
 
 Target = Literal["mcu", "host"]
 
@@ -161,13 +162,24 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> in
 
     At least so many where :func:`unknown_tails` names operators: those count for their node alone.
     """
-    layout = LAYOUTS[target]
-    data = handles = 0
-    for piece in work.pieces:
-        data += kernel_data(piece, target)
-        handles += len(piece.cmsis_scratch if cmsis else piece.scratch)
-    options = options_bytes([piece.kind for piece in work.pieces], layout)
-    return assemble(layout, len(work.pieces), work.tensor_count, options, data, handles, work.input_scales, work.output_scales, cmsis=cmsis)
+    return tails(work, (target,), cmsis=cmsis)[0]
+
+
+def tails(work: Work, targets: Sequence[Target], *, cmsis: bool = False) -> list[int]:
+    """:func:`tail_bytes` for several targets."""
+    pieces = work.pieces
+    kinds = [piece.kind for piece in pieces]
+    channels = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED])
+    handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
+    found = []
+    for target in targets:
+        layout = LAYOUTS[target]
+        data = channels + sum([kernel_data(kind, target) * count for kind, count in Counter(kinds).items()])
+        options = options_bytes(kinds, layout)
+        found.append(
+            assemble(layout, len(kinds), work.tensor_count, options, data, handles, work.input_scales, work.output_scales, cmsis=cmsis)
+        )
+    return found
 
 
 def unknown_tails(work: Work) -> tuple[str, ...]:
@@ -192,11 +204,18 @@ def options_bytes(kinds: Sequence[str], layout: Layout, start: int = 0) -> int:
     return used - start
 
 
-def kernel_data(piece: Piece, target: Target) -> int:
-    """Bytes that a kernel keeps: its own structure and, for convolutions, a multiplier and a shift a channel; arrays give arrays."""
-    kind = piece.kind
-    data = _ALIGNED[target].get(kind, 0)
-    return data + 2 * ((4 * piece.out_channels + 15) & ~15) if kind == "conv" or kind == "dw" else data
+def kernel_data(kind: str, target: Target) -> int:
+    """Bytes of the structure that a kernel keeps."""
+    return _ALIGNED[target].get(kind, 0)
+
+
+#: Kinds whose kernels also keep a multiplier and a shift for each output channel.
+CHANNELED = ("conv", "dw")
+
+
+def channel_data(channels: int) -> int:
+    """Bytes of the multipliers and shifts of so many output channels; arrays give arrays."""
+    return 2 * ((4 * channels + 15) & ~15)
 
 
 def assemble(
