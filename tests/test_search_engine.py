@@ -96,7 +96,7 @@ def test_a_search_records_everything(prepared: Callable[..., PreparedSearch]) ->
     result = one.go(listen)
     assert first[0] < 0.5, "something is said at once"
     trials = one.run.trials()
-    trained = [t for t in trials if t.state in ("trained", "stopped")]
+    trained = [t for t in trials if t.was_trained]
     assert len(trained) == 8 == result.counts.trained
     assert result.counts.proposed == len(trials) == len({t.number for t in trials})
     assert len({t.id for t in trained}) == 8, "nothing is trained twice"
@@ -137,7 +137,7 @@ def test_a_search_says_what_it_expects_when_it_ends_and_no_sooner(prepared: Call
     one.go(lambda event: on_the_way.append(event.trial) if event.trial is not None else None)
     assert on_the_way
     assert not any("expected_accuracy" in t.scores for t in on_the_way)
-    trained = {t.id: t for t in one.run.trials() if t.state in ("trained", "stopped")}
+    trained = {t.id: t for t in one.run.trials() if t.was_trained}
     assert all(0 <= t.scores["expected_accuracy"] <= 1 for t in trained.values())
     # Too few for a model: what reached the last rung is expected to show what it showed.
     full = [t for t in trained.values() if t.epochs == 2]
@@ -163,7 +163,7 @@ def test_a_training_cut_short_is_not_compared_with_whole_ones(prepared: Callable
     record = ledger.records[net.number]
     # The time limit ended its second training after two more epochs, which happened to look very good.
     attrs = {"net": net.id, "proposal": net.number, "cost": net.cost, "source": record.source, "parent": None, "rung": 1, "epochs": 4}
-    number = session.study.begin(record.genotype, attrs, {}).number
+    number = session.study.begin(record.genotype, attrs, {})
     lucky = {**record.scores, "accuracy": 1.0}
     cut = replace(record, scores=lucky, epochs=3, images=3 * record.images)
     before = expected_accuracies(session, ledger)
@@ -368,7 +368,7 @@ def test_a_genotype_that_names_a_known_network_is_proposed_once(prepared: Callab
     one = prepared(trials=len(networks), space=space, rungs=[1])
     one.go()
     trials = one.run.trials()
-    assert {t.id for t in trials if t.state in ("trained", "stopped")} == networks
+    assert {t.id for t in trials if t.was_trained} == networks
     # Optuna's TPE and the last resort, a uniform draw, know nothing of it.
     modelled = [t.genotype for t in trials if t.source in ("model", "pool", "mutation", "repair", "baseline", "start")]
     assert len(modelled) == len(set(modelled))
@@ -458,7 +458,7 @@ def test_work_of_a_dead_process_is_handed_on(prepared: Callable[..., PreparedSea
     session = session_of(one)
     dead = Worker(session)
     session.study.join()
-    job = dead._decide()
+    job = dead.decide()
     assert isinstance(job, study.Job)
     survivor = session_of(one)
     assert survivor.study.alive(session.study.member)
@@ -478,7 +478,7 @@ def test_a_network_that_kills_its_workers_is_given_up(prepared: Callable[..., Pr
     one = prepared(trials=2)
     session = session_of(one)
     session.study.join()
-    job = Worker(session)._decide()
+    job = Worker(session).decide()
     assert isinstance(job, study.Job)
     number = job.number
     for _ in range(study.MAX_RETRIES):
@@ -594,7 +594,7 @@ def accounted(run: Run, networks: int) -> None:
     assert len(jobs) == len(set(jobs)), "no training is done twice"
     trials = run.trials()
     assert [t.number for t in trials] == list(range(len(trials)))
-    assert sum(t.state in ("trained", "stopped") for t in trials) == networks
+    assert sum(t.was_trained for t in trials) == networks
     storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(run.journal_file)))
     left = [t for t in optuna.load_study(study_name=None, storage=storage).trials if t.state.name in ("RUNNING", "WAITING")]
     assert left == []
@@ -717,7 +717,7 @@ def test_workers_on_postgresql_may_die(prepared: Callable[..., PreparedSearch], 
     assert process.returncode == 0, wrong
     jobs = [(row["id"], row["epochs"]) for row in one.run.log("times")]
     assert len(jobs) == len(set(jobs))
-    assert sum(t.state in ("trained", "stopped") for t in one.run.trials()) == 14
+    assert sum(t.was_trained for t in one.run.trials()) == 14
 
 
 @pytest.mark.slow
@@ -732,7 +732,7 @@ def test_a_heartbeat_that_stops_hands_the_trial_on(
     monkeypatch.setattr(Study, "alive", lambda *_: True)
     one = prepared("silent", trials=2, storage=postgres)
     session = session_of(one)
-    job = Worker(session)._decide()
+    job = Worker(session).decide()
     assert isinstance(job, study.Job)
     session.study.heartbeat(job.number)
     time.sleep(3)

@@ -12,11 +12,12 @@ from hypothesis import strategies as st
 from tinynas import pareto
 from tinynas.budget import load_budget
 from tinynas.config import load, shipped
-from tinynas.search.belief import Belief, Features
+from tinynas.search.acquisition import Front
 from tinynas.search.feasible import Feasible, as_genotype, band, strata
 from tinynas.search.pool import draw_pool
-from tinynas.search.proposals import TURNS, Proposer
+from tinynas.search.proposals import TURNS, Proposer, _key
 from tinynas.search.schedule import GAIN_PER_FOLD, GAIN_WEIGHT, Continue, Finished, Net, New, Plan, Result, Schedule, Wait, levelled
+from tinynas.search.surrogate import Features
 from tinynas.space import Genotype, Space
 
 RUNGS = (1, 3, 9)
@@ -238,10 +239,10 @@ def test_dearer_networks_are_expected_to_gain_more() -> None:
 
 
 def test_improvement_by_hand() -> None:
-    belief = Belief(np.array([0.5, 0.7]), np.array([1.0, 2.0]), None, 0.0, 4.0, 0.1)
+    front = Front(np.array([0.5, 0.7]), np.array([1.0, 2.0]), 0.0, 4.0, 0.1)
     scores, costs = np.array([0.6, 0.4, 0.9, 0.3]), np.array([1.0, 1.5, 2.0, 0.0])
     # Above the 0.5 from 1 to 2; below it; above the 0.7 from 2 to 4; above the floor from 0 to 1.
-    assert belief.improvement(scores, costs) == pytest.approx([0.1, 0.0, 0.4, 0.2])
+    assert front.improvement(scores, costs) == pytest.approx([0.1, 0.0, 0.4, 0.2])
 
 
 @settings(max_examples=30, deadline=None)
@@ -249,12 +250,12 @@ def test_improvement_by_hand() -> None:
 def test_improvement_is_the_gain_of_hypervolume(seed: int, count: int) -> None:
     rng = np.random.default_rng(seed)
     scores, costs = rng.random(count + 1), rng.uniform(0.0, 4.0, count + 1)
-    belief = Belief(scores[:-1], costs[:-1], None, 0.0, 4.0, -0.1)
+    front = Front(scores[:-1], costs[:-1], 0.0, 4.0, -0.1)
 
     def volume(n: int) -> float:
         return pareto.hypervolume([(scores[i], costs[i]) for i in range(n)], (-0.1, 4.0), (True, False))
 
-    gained = belief.improvement(scores[-1:], costs[-1:])[0]
+    gained = front.improvement(scores[-1:], costs[-1:])[0]
     assert gained == pytest.approx(volume(count + 1) - volume(count), abs=1e-9)
 
 
@@ -319,7 +320,7 @@ def test_the_model_finds_networks_above_the_front() -> None:
     seen = [train(as_genotype(one.pool.genotypes[row])) for row in rows[:10]]
     at_random = [everything[row] for row in rows[:40]]
     for number in range(10):
-        proposal = one._modelled(np.random.default_rng(number), nets, genotypes, set(genotypes.values()))
+        proposal = one._acquired(np.random.default_rng(number), nets, genotypes, {_key(genotype) for genotype in genotypes.values()})
         assert proposal is not None
         assert one.feasible.fits(one.feasible.costs(np.array([proposal.genotype])))[0]
         assert proposal.genotype not in genotypes.values()
