@@ -9,10 +9,12 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import optuna
 from numpy.typing import NDArray
+from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from tinynas import pareto
@@ -44,6 +46,12 @@ class Proposal:
     parent: str | None = None
 
 
+class _Shared(IntDistribution):  # type: ignore[misc]  # optuna is untyped here
+    # Optuna copies each trial that it is given, distributions and all, which are most of it; nothing changes them.
+    def __deepcopy__(self, _memo: dict[int, Any]) -> _Shared:
+        return self
+
+
 class Proposer:
     """Proposes networks for one run; knows the pool, the schedule's bands and nothing of training.
 
@@ -70,7 +78,7 @@ class Proposer:
         rng = np.random.default_rng((seed, 0xB45E))
         bands = [np.flatnonzero([band(value, plan.edges) == b for value in pool.costs[cost]]) for b in range(len(plan.edges) + 1)]
         self._bands = [rng.permutation(rows) for rows in bands if len(rows)]
-        self._distributions = distributions(feasible.space)
+        self._distributions = {name: _Shared(d.low, d.high) for name, d in distributions(feasible.space).items()}
         self._keys = [_key(row) for row in pool.genotypes]
 
     def propose(
@@ -176,9 +184,9 @@ class Proposer:
     def _candidates(
         self, rng: np.random.Generator, chosen: Sequence[Net], genotypes: Mapping[str, Genotype], taken: Collection[bytes]
     ) -> tuple[NDArray[np.int64], list[str | None]]:
-        rows = rng.permutation(len(self.pool))[:CANDIDATES]
-        pool = [self.pool.genotypes[i] for i in rows if self._keys[i] not in taken]
-        parents: list[str | None] = [None] * len(pool)
+        drawn = rng.permutation(len(self.pool))[:CANDIDATES]
+        candidates = self.pool.genotypes[np.array([i for i in drawn if self._keys[i] not in taken], dtype=np.int64)]
+        parents: list[str | None] = [None] * len(candidates)
         if chosen and self.children and self.feasible.acting:
             mutated = np.repeat(np.array([genotypes[parent.id] for parent in chosen]), self.children, axis=0)
             acting = np.array(self.feasible.acting)
@@ -188,11 +196,11 @@ class Proposer:
                 genes = acting[places[:count]]
                 row[genes] = rng.integers(self.feasible.sizes[genes])
             mutated = self.feasible.canonical(self.feasible.inside(mutated))
-            for index in np.flatnonzero(self.feasible.fits(self.feasible.costs(mutated))):
-                if _key(mutated[index]) not in taken:
-                    pool.append(mutated[index])
-                    parents.append(chosen[int(index) // self.children].id)
-        return np.array(pool, dtype=np.int64).reshape(-1, len(self.feasible.sizes)), parents
+            fitting = np.flatnonzero(self.feasible.fits(self.feasible.costs(mutated)))
+            new = [int(i) for i in fitting if _key(mutated[i]) not in taken]
+            candidates = np.concatenate([candidates, mutated[np.array(new, dtype=np.int64)]])
+            parents += [chosen[i // self.children].id for i in new]
+        return candidates, parents
 
     @staticmethod
     def parents(trained: Sequence[Net], fit: Fit) -> list[Net]:
@@ -236,7 +244,8 @@ class Proposer:
                     system_attrs={"constraints:excess": float(over)},
                 )
             )
-        params = study.ask(self._distributions).params
+        # Every trial has every gene, so TPE samples all of them together; asking for each by name would copy them each time.
+        params = study.ask().relative_params
         return as_genotype(self.feasible.inside(np.array([genotype_of(space, params)]))[0])
 
 

@@ -91,6 +91,7 @@ class Study:
         self.distributions = distributions(space)
         self._lock_file = run.state_dir() / "study.lock"
         self._member: IO[bytes] | None = None
+        self._finished: dict[int, Trial] = {}
         self.member = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     @classmethod
@@ -174,7 +175,7 @@ class Study:
             if "net" not in attrs or "proposal" not in attrs:
                 continue
             if "record" in attrs:
-                record = Trial.from_json(json.loads(attrs["record"]))
+                record = self._record(trial)
                 ledger.records[record.number] = record
                 if record.state in ("infeasible", "duplicate"):
                     ledger.refused += 1
@@ -198,6 +199,15 @@ class Study:
             elif trial.state == TrialState.FAIL and attrs.get("given_up"):
                 net.failed = True
         return ledger
+
+    def _record(self, trial: FrozenTrial) -> Trial:
+        # What is said of a finished trial stays as it is: read once, not in every decision anew.
+        if trial.number in self._finished:
+            return self._finished[trial.number]
+        record = Trial.from_json(json.loads(trial.user_attrs["record"]))
+        if trial.state.is_finished():
+            self._finished[trial.number] = record
+        return record
 
     # writing ----------------------------------------------------------------------------------------
 
