@@ -217,7 +217,7 @@ def staged(*depths: int, **block: float) -> Graph:
     graph = lower(Arch(height=32, width=32, classes=2, stem=stem, blocks=tuple(blocks), head=head))
     named, place = [], -1
     for op in graph.ops:
-        block_name, dot, rest = op.name.rpartition(".")
+        block_name, _, rest = op.name.rpartition(".")
         place += rest == "expand"
         named.append(replace(op, name=f"{places[place]}.{rest}") if block_name else op)
     return replace(graph, ops=tuple(named))
