@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from tinynas import pareto
 from tinynas.config import load, shipped
 from tinynas.search.feasible import band, strata
-from tinynas.search.schedule import GAIN_PER_FOLD, GAIN_WEIGHT, Continue, Finished, Net, New, Plan, Result, Schedule, Wait, levelled
+from tinynas.search.schedule import GAIN_PER_FOLD, GAIN_WEIGHT, Continue, Finished, Net, New, Plan, Result, Schedule, Wait, levelled, score
 from tinynas.space import Space
 
 RUNGS = (1, 3, 9)
@@ -166,3 +166,114 @@ def test_dearer_networks_are_expected_to_gain_more() -> None:
     more = Net("d", 3, 1e6 * e, results=[result(1, 0.5), result(3, 0.7)])
     slope = (0.1 / 2 + GAIN_WEIGHT * GAIN_PER_FOLD) / (0.5 + GAIN_WEIGHT)
     assert levelled([long, more, dear], accuracy_of)[2] == pytest.approx(0.5 + 0.15 + slope / 2)
+
+
+# single decisions, by hand ----------------------------------------------------------------------------
+
+
+def trained(number: int, cost: float, *accuracies: float, busy: bool = False, failed: bool = False) -> Net:
+    results = [result(RUNGS[rung], accuracy) for rung, accuracy in enumerate(accuracies)]
+    return Net(str(number), number, cost, 0.01, results, busy=busy, failed=failed)
+
+
+def test_a_score_is_accuracy_less_a_tenth_of_the_loss_which_counts_to_twice_guessing() -> None:
+    assert score({"accuracy": 0.6, "val_loss": 0.5}, 0.1) == pytest.approx(0.55)
+    assert score({"accuracy": 0.6}, 0.1) == 0.6
+    # Guessing among ten has a loss of ln 10; no loss counts for more than two of those.
+    assert score({"accuracy": 0.6, "val_loss": 99.0}, 0.1) == pytest.approx(0.6 - 0.1 * 2 * math.log(10))
+
+
+def test_the_share_of_the_front_is_what_was_trained_beyond_the_first_rung() -> None:
+    schedule = Schedule(Plan(RUNGS, 1000, deepen=0.5, networks=99), 0.1)
+    # Of 4 epochs 2 went into the front: the half is reached, a network is started.
+    assert isinstance(schedule.next([trained(0, 2.0, 0.5, 0.6), trained(1, 1.0, 0.4)]), New)
+    # Of 5 epochs 2: less than the half, somebody goes on.
+    owing = [trained(0, 2.0, 0.5, 0.6), trained(1, 1.0, 0.4), trained(2, 1.5, 0.1)]
+    decision = schedule.next(owing)
+    assert isinstance(decision, Continue)
+    # A training under way counts as done: 8 of 11 epochs then.
+    owing[0].busy = True
+    assert isinstance(schedule.next(owing), New)
+    # What is trained as far as it goes is counted there while it runs again: 8 of 9 epochs; what failed counts for nothing.
+    done = trained(3, 9.0, 0.5, 0.6, 0.7, busy=True)
+    assert isinstance(schedule.next([done, trained(4, 1.0, 0.1)]), New)
+    assert isinstance(schedule.next([trained(5, 1.0, 0.5, 0.6, 0.7, failed=True), trained(6, 1.0, 0.1)]), Continue)
+
+
+def test_the_least_trained_of_the_front_goes_first_then_the_dearest_then_the_oldest() -> None:
+    plan = Plan(RUNGS, 1000, networks=3)
+    schedule = Schedule(plan, 0.1)
+    far, near = trained(0, 3.0, 0.5, 0.9), trained(1, 1.0, 0.2)
+    decision = schedule.next([far, near, trained(2, 2.0, 0.3)], {"0": 0.9, "1": 0.2, "2": 0.3})
+    assert isinstance(decision, Continue)
+    assert (decision.net.number, decision.rung) == (2, 1)
+    twins = [trained(1, 2.0, 0.3), trained(0, 2.0, 0.3)]
+    decision = schedule.next(twins, {"0": 0.3, "1": 0.3})
+    assert isinstance(decision, Continue)
+    assert decision.net.number == 0
+
+
+def test_time_that_is_left_goes_to_the_next_fronts_in_order() -> None:
+    schedule = Schedule(Plan(RUNGS, 1000, explore=0.5), 0.1)
+    best, second, third = trained(0, 1.0, 0.9, 0.9, 0.9), trained(1, 3.0, 0.5, 0.6), trained(2, 2.0, 0.4)
+    estimates = {"0": 0.9, "1": 0.6, "2": 0.5}
+    decision = schedule.next([best, second, third], estimates, progress=0.9, seconds_left=1000)
+    assert isinstance(decision, Continue)
+    # Cheaper and dearer, worse and better: both are on the second front, the less trained of them goes on.
+    assert decision.net is third
+    decision = schedule.next([best, second, trained(3, 4.0, 0.1)], {"0": 0.9, "1": 0.6, "3": 0.1}, progress=0.9, seconds_left=1000)
+    assert isinstance(decision, Continue)
+    assert decision.net is second, "a front before the one behind it, whatever their rungs"
+
+
+def test_seconds_count_from_where_a_training_was_cut_short() -> None:
+    schedule = Schedule(Plan(RUNGS, 1000), 0.1)
+    net = trained(0, 1.0, 0.5)
+    assert schedule.seconds(net, 2) == pytest.approx((9 - 1) * 1000 * 0.01)
+    net.beyond = 2
+    assert schedule.seconds(net, 1) == pytest.approx((3 - 2) * 1000 * 0.01)
+    assert schedule.seconds(Net("a", 0, 1.0, 0.01), 0) == pytest.approx(1000 * 0.01)
+    assert schedule.value(trained(0, 1.0, 0.5, 0.7)) == pytest.approx(0.6)
+    assert schedule.value(trained(0, 1.0, 0.5, 0.7), 0) == pytest.approx(0.4)
+
+
+def test_what_fits_to_the_second_is_begun() -> None:
+    plan = Plan(RUNGS, 1000, deepen=0.9, explore=0.6)
+    schedule = Schedule(plan, 0.1)
+    net = trained(0, 1.0, 0.5)
+    # While exploring, the whole rung (two epochs of 10 s) must fit; afterwards its first epoch.
+    assert isinstance(schedule.next([net], progress=0.5, seconds_left=20.0), Continue)
+    assert isinstance(schedule.next([net], progress=0.5, seconds_left=19.9), New)
+    assert isinstance(schedule.next([net], progress=0.6, seconds_left=10.0), Continue), "exploring ends at its share"
+    assert isinstance(schedule.next([net], progress=0.6, seconds_left=9.9), Finished)
+
+
+def test_an_end_says_why() -> None:
+    timed, counted = Schedule(Plan(RUNGS, 1000, explore=0.5), 0.1), Schedule(Plan(RUNGS, 1000, networks=1), 0.1)
+    full = trained(0, 1.0, 0.5, 0.6, 0.7)
+    said = timed.next([full], progress=0.9, seconds_left=5.0)
+    assert said == Finished("the time is used: no training fits in what is left")
+    assert timed.next([full], progress=1.0, seconds_left=5.0) == Finished("every network is trained as far as it deserves")
+    assert counted.next([full]) == Finished("every network is trained as far as it deserves")
+    # Nothing was started in all the exploring time: something is, as long as there is any.
+    assert isinstance(timed.next([], progress=0.9, seconds_left=5.0), New)
+    assert isinstance(counted.next([]), New)
+    assert isinstance(counted.next([trained(0, 1.0, busy=True)]), Wait)
+    assert isinstance(counted.next([trained(0, 1.0, 0.5, 0.6, 0.7, busy=True)]), Wait)
+
+
+def test_levelling_never_predicts_a_loss_that_was_not_seen() -> None:
+    e = math.e
+    long = trained(0, 1e6, 0.5, 0.6)
+    cheap = trained(1, 1e6 / e**30, 0.5)
+    # The line would take 30 times the prior's slope from a gain of 0.1; no network was seen to lose.
+    assert levelled([long, cheap], accuracy_of)[1] == pytest.approx(0.5)
+    # One was seen to lose 0.2: so much may be lost, and no more.
+    lost = trained(2, 1e6, 0.5, 0.3)
+    assert levelled([long, lost, cheap], accuracy_of)[2] == pytest.approx(0.3)
+
+
+def test_levelling_adds_up_over_rungs() -> None:
+    full, middle, short = trained(0, 1e6, 0.5, 0.6, 0.8), trained(1, 1e6, 0.4, 0.6), trained(2, 1e6, 0.3)
+    # From the first to the second rung 0.1 and 0.2, from there 0.2.
+    assert levelled([full, middle, short], accuracy_of) == pytest.approx([0.8, 0.8, 0.3 + 0.15 + 0.2])
