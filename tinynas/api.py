@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinynas.arch import Arch, load_arch
+from tinynas.arch import Arch, classes_for, load_arch
 from tinynas.budget import Budget, load_budget
 from tinynas.config import build, load, resolve, shipped
 from tinynas.cost import Cost
@@ -149,7 +149,7 @@ def prepare_search(
     if chosen_space is None:
         from tinynas.search import choose_space
 
-        classes = max(2, len(images.labels))
+        classes = classes_for(images.labels)
         chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
     run = Run.create(
         path,

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -202,6 +202,11 @@ class Arch(Config):
             kept["kind"] = block.kind
         text: str = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110)
         return text
+
+
+def classes_for(labels: Sequence[str]) -> int:
+    """Outputs of a network that tells ``labels`` apart: one a label, and never fewer than two."""
+    return max(2, len(labels))
 
 
 def load_arch(name_or_path: str) -> Arch:

@@ -220,24 +220,41 @@ class Network(nn.Module):
 def inherit(child: Network, parent: Mapping[str, Tensor]) -> int:
     """Copy what fits of ``parent``'s state into ``child``; the number of child tensors that inherited.
 
-    Tensors meet by operator name. Where shapes differ, the common leading channels and the common centre of the
-    kernel are copied (MobileNet stages widen at the end, kernels grow around their centre); the rest stays as drawn.
+    Blocks meet by name, where they are made of the same operators: without its expansion, say, a block's other weights are
+    about other channels. So do the operators after the blocks (a classifier reads the head, where there is one). Where
+    shapes differ, the common leading channels and the common centre of the kernel are copied, everywhere alike, so that
+    a channel's weights stay together from layer to layer (MobileNet stages widen at the end, kernels grow around their
+    centre). Batch norm's weights and statistics go with their channels. What has no counterpart stays as drawn, new
+    channels with a mean of 0 and a variance of 1.
     """
+    own, theirs = _by_place(child.state_dict()), _by_place(parent)
     inherited = 0
     with torch.no_grad():
-        for key, target in child.state_dict().items():
-            source = parent.get(key)
-            if source is None or source.ndim != target.ndim:
+        for place, targets in own.items():
+            sources = theirs.get(place, {})
+            if targets.keys() != sources.keys() or any(sources[key].ndim != target.ndim for key, target in targets.items()):
                 continue
-            here, there = [], []
-            for axis, (n, m) in enumerate(zip(target.shape, source.shape, strict=True)):
-                common = min(n, m)
-                centred = axis >= 2
-                here.append(slice((n - common) // 2, (n - common) // 2 + common) if centred else slice(0, common))
-                there.append(slice((m - common) // 2, (m - common) // 2 + common) if centred else slice(0, common))
-            target[tuple(here)] = source[tuple(there)]
-            inherited += 1
+            for key, target in targets.items():
+                common = [min(n, m) for n, m in zip(target.shape, sources[key].shape, strict=True)]
+                target[_common(target.shape, common)] = sources[key][_common(sources[key].shape, common)]
+                inherited += 1
     return inherited
+
+
+def _by_place(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    # Of a block "s2.b1" the modules are "s2_b1_dw" and so on; stem, head and fc have one word.
+    places: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        module = key.partition(".")[0]
+        block = module.rpartition("_")[0]
+        places.setdefault(block or ("stem" if module == "stem" else "after the blocks"), {})[key] = value
+    return places
+
+
+def _common(shape: Sequence[int], common: Sequence[int]) -> tuple[slice, ...]:
+    # Channels (axes 0 and 1) from the first, taps of the kernel around the middle.
+    starts = [(n - size) // 2 if axis >= 2 else 0 for axis, (n, size) in enumerate(zip(shape, common, strict=True))]
+    return tuple(slice(start, start + size) for start, size in zip(starts, common, strict=True))
 
 
 def save_weights(network: Network, path: Path, metadata: Mapping[str, str]) -> None:

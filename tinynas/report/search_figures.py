@@ -303,7 +303,7 @@ def progress_info(
     (worst, best) of accuracy and of log cost, by default what the run spans. ``seconds`` gives the training time of
     each line of a trial number in turn; without it training images are counted.
     """
-    lines = [t for t in history if t.accuracy is not None and t.state in ("trained", "stopped") and t.costs.get(cost) is not None]
+    lines = [t for t in history if t.accuracy is not None and t.was_trained and t.costs.get(cost) is not None]
     if box is None:
         costs = [cost_of(t, cost) for t in lines] or [1.0]
         box = ((0.0, 1.0), (math.log(max(costs) * 1.05), math.log(min(costs) * 0.95)))

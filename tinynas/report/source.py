@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from tinynas.arch import Arch
+from tinynas.arch import Arch, classes_for
 from tinynas.budget import Budget
 from tinynas.cost import Cost, estimate
 from tinynas.files import read_lines
@@ -143,7 +143,7 @@ class Source:
         if self.plan.get("classes"):
             return int(self.plan["classes"])
         ids = self.run.ids()
-        return self.run.arch(ids[0]).classes if ids else max(2, len(self.labels))
+        return self.run.arch(ids[0]).classes if ids else classes_for(self.labels)
 
     @cached_property
     def history_of(self) -> dict[str, list[Trial]]:
