@@ -24,10 +24,12 @@ from __future__ import annotations
 import argparse
 import ast
 import compileall
+import fcntl
 import hashlib
 import importlib
 import importlib.util
 import json
+import math
 import os
 import platform
 import random
@@ -60,6 +62,8 @@ LIBRARIES = (
 )
 LEFT_OUT = shutil.ignore_patterns(".git", ".venv", "__pycache__", ".hypothesis", ".*_cache", "dist", "build", "*.egg-info")
 MODULE = "<module>"
+#: Seconds of the tests that are tried first.
+FIRST_PART = 3.0
 
 
 # Mutants --------------------------------------------------------------------------------------------
@@ -319,13 +323,13 @@ class _Job:
     action: Callable[[Path], dict[str, Any]]
     """What the child does in its tree; what it returns comes back."""
     limit: float
-    """Seconds until it is stopped."""
+    """Processor seconds until it is stopped; or ten times as many by the clock, where it waits."""
     before: Callable[[Path], None] = lambda tree: None
     after: Callable[[Path], None] = lambda tree: None
 
 
 def run_jobs(jobs: Iterator[_Job], trees: Sequence[Path], workdir: Path) -> Iterator[tuple[_Job, dict[str, Any], float]]:
-    """(job, answer, seconds) of each job as it ends, one at a time in each tree, each in a forked process.
+    """(job, answer, processor seconds) of each job as it ends, one at a time in each tree, each in a forked process.
 
     The answer of a job that took too long is {"timeout": True}; of one that ended without an answer {"died": status}.
     Raises RuntimeError where this script itself is at fault: that is no mutant's death.
@@ -333,34 +337,45 @@ def run_jobs(jobs: Iterator[_Job], trees: Sequence[Path], workdir: Path) -> Iter
     running: dict[int, tuple[_Job, Path, Path, float]] = {}
     free = list(trees)
     ended = False
-    while running or not ended:
-        while free and not ended:
-            job = next(jobs, None)
-            if job is None:
-                ended = True
-                break
-            tree = free.pop()
-            job.before(tree)
-            answer = workdir / f"answer-{tree.name}.json"
-            answer.unlink(missing_ok=True)
-            pid = os.fork()
-            if pid == 0:
-                _child(job, tree, answer, workdir / f"log-{tree.name}.txt")
-            running[pid] = (job, tree, answer, time.monotonic())
-        time.sleep(0.02)
-        for pid, (job, tree, answer, started) in list(running.items()):
-            late = time.monotonic() - started > job.limit
-            done, status = os.waitpid(pid, 0 if late and _kill(pid) else os.WNOHANG)
-            if not done:
-                continue
-            _kill(pid)  # what it started and left
-            del running[pid]
-            free.append(tree)
-            job.after(tree)
-            found = json.loads(answer.read_text()) if answer.exists() else {"timeout": True} if late else {"died": status}
-            if "broken" in found:
-                raise RuntimeError(f"{job.name}: {found['broken']}")
-            yield job, found, time.monotonic() - started
+    try:
+        while running or not ended:
+            while free and not ended:
+                job = next(jobs, None)
+                if job is None:
+                    ended = True
+                    break
+                tree = free.pop()
+                job.before(tree)
+                answer = workdir / f"answer-{tree.name}.json"
+                answer.unlink(missing_ok=True)
+                pid = os.fork()
+                if pid == 0:
+                    _child(job, tree, answer, workdir / f"log-{tree.name}.txt")
+                running[pid] = (job, tree, answer, time.monotonic())
+            time.sleep(0.02)
+            for pid, (job, tree, answer, started) in list(running.items()):
+                late = time.monotonic() - started > 10 * job.limit
+                done, status, usage = os.wait4(pid, 0 if late and _kill(pid) else os.WNOHANG)
+                if not done:
+                    continue
+                _kill(pid)  # what it started and left
+                del running[pid]
+                free.append(tree)
+                job.after(tree)
+                found = (
+                    json.loads(answer.read_text())
+                    if answer.exists()
+                    else {"timeout": True}
+                    if late or os.WTERMSIG(status) == signal.SIGXCPU
+                    else {"died": status}
+                )
+                if "broken" in found:
+                    raise RuntimeError(f"{job.name}: {found['broken']}")
+                yield job, found, usage.ru_utime + usage.ru_stime
+    finally:
+        for pid in running:
+            _kill(pid)
+            os.waitpid(pid, 0)
 
 
 def _kill(group: int) -> bool:
@@ -375,12 +390,15 @@ def _child(job: _Job, tree: Path, answer: Path, log: Path) -> None:
     status = 1
     try:
         os.setsid()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where the shell put this script in the background
         out = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         os.dup2(out, 1)
         os.dup2(out, 2)
         _, most = resource.getrlimit(resource.RLIMIT_FSIZE)
         resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 31, most))  # a mutated loop may write for ever
+        resource.setrlimit(resource.RLIMIT_CPU, (math.ceil(job.limit), resource.RLIM_INFINITY))
         os.chdir(tree)
         os.environ["PYTHONPATH"] = str(tree)
         result = job.action(tree)
@@ -438,6 +456,7 @@ class _Mapper:
         self.foreign: dict[int, CodeType] = {}
         self.tests: dict[str, dict[str, Any]] = {}
         self.fixtures: dict[str, float] = {}
+        self.started, self.collected = time.monotonic(), 0.0
 
     def enter(self, context: str) -> str:
         before, self.context = self.context, context
@@ -477,6 +496,7 @@ class _Mapper:
             self.enter(before)
 
     def pytest_collection_modifyitems(self, items: Any) -> None:
+        self.collected = time.monotonic() - self.started
         for item in items:
             wide = {_fixture_name(d) for defs in item._fixtureinfo.name2fixturedefs.values() for d in defs if d.scope != "function"}
             self.tests[item.nodeid] = {"seconds": 0.0, "passed": False, "fixtures": sorted(wide)}
@@ -515,7 +535,7 @@ def map_file(test_file: str, tree: Path, package: str) -> dict[str, Any]:
         slow = {f: round(mapper.fixtures.get(f, 0.0), 3) for f in test["fixtures"] if mapper.fixtures.get(f, 0.0) > 0.01}
         tests[name] = {"seconds": test["seconds"], "passed": test["passed"], "fixtures": slow, "functions": sorted(functions)}
     imported = sorted({f"{package}/{m.replace('.', '/')}" for m in re.findall(rf"{package}\.([\w.]+)", (tree / test_file).read_text())})
-    return {"tests": tests, "imports": imported, "seconds": round(time.monotonic() - started, 1)}
+    return {"tests": tests, "imports": imported, "loading": round(mapper.collected, 2), "seconds": round(time.monotonic() - started, 1)}
 
 
 @dataclass
@@ -534,8 +554,11 @@ class TestMap:
                     for function in test["functions"]:
                         self.of_function[function].add(name)
 
-    def choose(self, mutant: Mutant, budget: float) -> list[str]:
-        """The tests for ``mutant``, quickest first: those that run its function; then others of their files."""
+    def choose(self, mutant: Mutant, budget: float) -> list[list[str]]:
+        """The tests for ``mutant``, quickest first: those that run its function; then others of their files.
+
+        In two parts: what a few seconds can run, then the rest.
+        """
         direct = set(self.of_function.get(f"{mutant.file}:{mutant.function}", ()))
         module = {t for f, tests in self.of_function.items() if f.startswith(f"{mutant.file}:") for t in tests}
         if not direct:
@@ -553,14 +576,20 @@ class TestMap:
             own = words & set(re.split(r"[/_.]", name.split("::")[0]))
             return name not in direct, self._seconds(name, set()) * (0.25 if own else 1.0)
 
-        chosen, paid, spent = [], set(), 0.0
-        for name in sorted((t for t in self.tests if t.split("::")[0] in near), key=lambda t: (rank(t), t)):
-            seconds = self._seconds(name, paid)
-            if spent + seconds <= budget:
-                chosen.append(name)
-                paid |= set(self.tests[name]["fixtures"])
-                spent += seconds
-        return chosen
+        ordered = sorted((t for t in self.tests if t.split("::")[0] in near), key=lambda t: (rank(t), t))
+        parts: list[list[str]] = []
+        for most in (FIRST_PART, budget):
+            part, paid, spent = [], set(), 0.0
+            for name in ordered:
+                file = name.split("::")[0]
+                seconds = self._seconds(name, paid) + (0.0 if file in paid else self.files[file]["loading"])
+                if spent + seconds <= most:
+                    part.append(name)
+                    paid |= {*self.tests[name]["fixtures"], file}
+                    spent += seconds
+            ordered = [name for name in ordered if name not in set(part)]
+            parts += [part] if part else []
+        return parts
 
     def _seconds(self, name: str, paid: set[str]) -> float:
         test = self.tests[name]
@@ -599,14 +628,23 @@ class _Chooser:
             self.killer = report.nodeid
 
 
-def try_tests(chosen: Sequence[str], wide: dict[str, bool], tree: Path, package: str) -> dict[str, Any]:
+def try_tests(parts: Sequence[Sequence[str]], wide: dict[str, bool], tree: Path, package: str) -> dict[str, Any]:
     """{"status": "killed" | "survived", "killer", "run"}. Run in a child, on a mutated tree."""
     sys.dont_write_bytecode = True
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"
-    chooser = _Chooser(chosen, wide)
-    files = list(dict.fromkeys(name.split("::")[0] for name in chosen))
-    code = _pytest(["-x", *files], chooser, tree, package)
-    return {"status": "survived" if code == 0 else "killed", "killer": chooser.killer or f"pytest's status {code}", "run": chooser.run}
+    run = 0
+    for part in parts:
+        chooser = _Chooser(part, wide)
+        code = _pytest(["-x", *dict.fromkeys(name.split("::")[0] for name in part)], chooser, tree, package)
+        run += chooser.run
+        if code:
+            return {"status": "killed", "killer": chooser.killer or f"pytest's status {code}", "run": run}
+    return {"status": "survived", "killer": "", "run": run}
+
+
+def warm(tree: Path, package: str) -> dict[str, Any]:
+    """Compile the tests, once for all children."""
+    return {"code": _pytest(["--collect-only"], object(), tree, package)}
 
 
 # The whole --------------------------------------------------------------------------------------------
@@ -684,7 +722,7 @@ def measure(mutants: Sequence[Mutant], tests: TestMap, trees: Sequence[Path], op
                 ):
                     continue
                 chosen = tests.choose(mutant, options.budget)
-                record = {"id": name, "of": of, "suite": suite, "budget": options.budget, "chosen": len(chosen)}
+                record = {"id": name, "of": of, "suite": suite, "budget": options.budget, "chosen": sum(map(len, chosen))}
                 if not chosen and not control:
                     known[name] = record | {"status": "no tests", "seconds": 0.0, "killer": "", "run": 0}
                 if not chosen:
@@ -695,7 +733,7 @@ def measure(mutants: Sequence[Mutant], tests: TestMap, trees: Sequence[Path], op
                 yield _Job(
                     name,
                     lambda tree, chosen=chosen: try_tests(chosen, wide, tree, options.package),
-                    3 * options.budget + 30,
+                    2 * options.budget + 5,
                     lambda tree, content=content, mutant=mutant: _write(tree / mutant.file, content),
                     lambda tree, plain=plain, mutant=mutant: _write(tree / mutant.file, plain),
                 )
@@ -781,7 +819,7 @@ def markdown(found: dict[str, Any]) -> str:
     controls = found["controls"]
     lines += [
         "",
-        f"A mutant took {found['seconds_per_mutant']:.1f} s on one core on average. Controls: {controls['failed']} of {controls['run']} "
+        f"A mutant took {found['seconds_per_mutant']:.1f} s of one core on average. Controls: {controls['failed']} of {controls['run']} "
         "trees that were not mutated failed the same tests.",
         "",
         "## Survivors",
@@ -825,7 +863,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--count", type=int, default=180, help="mutants, equally many of each room")
     parser.add_argument("--seed", type=int, default=14)
     parser.add_argument("--jobs", type=int, choices=(1, 2), default=2, help="processes")
-    parser.add_argument("--budget", type=float, default=30.0, help="seconds of tests for a mutant")
+    parser.add_argument("--budget", type=float, default=20.0, help="seconds of tests for a mutant")
     parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True, help="use what --workdir holds")
     parser.add_argument("--keep-map", action="store_true", help="measure which tests run which functions only where a test file changed")
     parser.add_argument("--no-controls", action="store_true")
@@ -849,6 +887,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"{mutant.key} {mutant.file}:{mutant.line} {mutant.kind}: {mutant.text} -> {mutant.mutated}")
         return 0
     workdir.mkdir(parents=True, exist_ok=True)
+    lock = (workdir / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        parser.error(f"--workdir {workdir} is in use by another run")
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     os.environ.setdefault("OMP_NUM_THREADS", "1")
     os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
     if (data := root.parent / "shared" / "data").is_dir():
@@ -859,6 +903,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except ImportError:
             print(f"{library} is not installed: its tests are skipped or slower", file=sys.stderr)
     trees = prepare_trees(root, options.package, options.jobs, workdir)
+    for _ in run_jobs(iter([_Job("warm", lambda tree: warm(tree, options.package), 300.0)] * options.jobs), trees, workdir):
+        pass
     tests = load_map(root, options.package, trees, workdir, keep=options.keep_map)
     if not tests.tests:
         print(f"no test of {root / 'tests'} passes: see {workdir}/log-*.txt", file=sys.stderr)
