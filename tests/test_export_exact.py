@@ -1,0 +1,255 @@
+"""The exporter's small arithmetic by hand: tables of pixels, scores, metrics, arenas, turned kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinynas.arch import Arch, ConvLayer, MBConv, Pool
+from tinynas.errors import ArchError, DataError, ModelFileError, UserError
+from tinynas.export import metrics
+from tinynas.export.check import expected_operators
+from tinynas.export.evaluate import input_table, real_outputs, score
+from tinynas.export.facts import ModelFacts, pixel_table
+from tinynas.export.firmware import ARENA_MARGIN, ArenaFigures, identifier, pick_images
+from tinynas.export.rotate import needs_rotation, rotate_images, rotate_weights, rotation_faults, symmetric_output
+from tinynas.graph import Conv2D, DepthwiseConv2D, FullyConnected, lower
+from tinynas.quantize.grid import weight_shape
+
+PIXELS = np.arange(256)
+
+
+def facts(dtype: str, scale: float = 1 / 128, zero_point: int = 0, **metadata: object) -> ModelFacts:
+    return ModelFacts((4, 4, 1), dtype, scale, zero_point, 2, "int8", 0.5, -3, (), dict(metadata))  # type: ignore[arg-type]
+
+
+# Tables of pixels
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero_point", "wanted"),
+    [
+        ("int8", 1 / 128, 0, PIXELS - 128),
+        ("uint8", 1 / 128, 128, PIXELS),
+        ("int8", 1 / 64, 0, np.rint((PIXELS - 128) / 2)),
+        ("int8", 1 / 256, 0, np.clip(2 * (PIXELS - 128), -128, 127)),
+        ("uint8", 1 / 256, 128, np.clip(2 * (PIXELS - 128) + 128, 0, 255)),
+        ("int8", 1 / 128, 5, np.minimum(PIXELS - 123, 127)),
+    ],
+)
+def test_pixels_on_the_grid_of_the_file(dtype: str, scale: float, zero_point: int, wanted: np.ndarray) -> None:
+    table = pixel_table(facts(dtype, scale, zero_point))
+    assert table.dtype == dtype and table.tolist() == wanted.tolist()
+
+
+def test_pixels_of_float_inputs_as_told() -> None:
+    plain = facts("float32", 1.0)
+    assert pixel_table(plain).tolist() == [(p - 128) / 128 for p in range(256)]
+    assert input_table(plain).tolist() == pixel_table(plain).tolist() == input_table(plain, "-1..1").tolist()
+    assert input_table(plain, "0..255").tolist() == list(range(256))
+    assert input_table(plain, "0..1").tolist() == pytest.approx([p / 255 for p in range(256)], rel=1e-6)
+    assert {input_table(plain, way).dtype for way in ("auto", "0..1", "0..255")} == {np.dtype(np.float32)}
+    # A quantised input is the pixel, whatever its scale says.
+    assert input_table(facts("uint8", 0.7, 3), "0..1").tolist() == list(range(256))
+    assert input_table(facts("int8", 0.7, 3)).tolist() == list(range(-128, 128))
+
+
+def test_what_the_metadata_says() -> None:
+    assert facts("int8").input_rotation == 0 and facts("int8").labels == ()
+    told = facts("int8", input_rotation=180, labels=["a", 7])
+    assert told.input_rotation == 180 and told.labels == ("a", "7")
+    odd = facts("int8", input_rotation="180", labels="ab")
+    assert odd.input_rotation == 0 and odd.labels == ()
+
+
+# Scores
+
+
+def test_outputs_in_real_units() -> None:
+    assert real_outputs(np.asarray([[-3, 1, -128]], np.int8), facts("int8")).tolist() == [[0.0, 2.0, -62.5]]
+
+
+TRUTH = np.asarray([0, 0, 1, 1, 1], np.int64)
+
+
+def test_scores_of_two_outputs_by_hand() -> None:
+    outputs = np.asarray([[5.0, 4.0], [1.0, 9.0], [0.0, 3.0], [7.0, 6.5], [2.0, 4.0]])
+    found = score(outputs, TRUTH, ("no", "yes"))
+    # predicted 0 1 1 0 1; differences -1, 8 against 3, -0.5, 2: of 6 pairs 3 are the right way round
+    assert found == {
+        "accuracy": 0.6,
+        "balanced_accuracy": pytest.approx((1 / 2 + 2 / 3) / 2),
+        "auc": 0.5,
+        "n": 5,
+        "confusion": [[1, 1], [1, 2]],
+    }
+
+
+def test_scores_of_one_output_by_hand() -> None:
+    logits = np.asarray([[-1.0], [0.0], [0.1], [2.0], [-0.5]])
+    found = score(logits, TRUTH, ("no", "yes"))
+    assert found["confusion"] == [[2, 0], [1, 2]] and found["accuracy"] == 0.8 and found["auc"] == pytest.approx(5 / 6)
+    with pytest.raises(DataError, match="1 outputs, the data 3 classes"):
+        score(logits, TRUTH, ("a", "b", "c"))
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ModelFileError, match="not finite"):
+            score(np.where(logits == 2.0, bad, logits), TRUTH, ("no", "yes"))
+
+
+def test_logits_are_made_comparable_and_probabilities_are_left() -> None:
+    truth = np.asarray([0, 1, 2], np.int64)
+    logits = np.asarray([[9.0, 8.0, 8.0], [0.0, 2.0, 1.0], [0.0, 0.0, 5.0]])
+    probabilities = metrics.softmax(logits)
+    assert probabilities[1].tolist() == pytest.approx([v / (1 + np.e + np.e**2) for v in (1, np.e**2, np.e)])
+    assert score(logits, truth, "abc")["auc"] == 1.0 == score(probabilities, truth, "abc")["auc"]
+    # Taken as they are, class 1 would be outscored by image 0: 8 against 2.
+    assert metrics.auc(truth, logits) == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    # Sums within 0.05 of 1 are probabilities (rounded ones); beyond that, or with a negative value, they are logits.
+    near = np.asarray([[0.5, 0.3, 0.24], [0.3, 0.4, 0.34], [0.2, 0.2, 0.6]])
+    # As they are: class 1 has 0.4 against 0.3, 0.2; class 0 0.5; class 2 0.6.
+    assert score(near, truth, "abc")["auc"] == 1.0
+    ranked = np.asarray([[0.96, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.52, 0.52]])
+    assert score(ranked, truth, "abc")["auc"] == pytest.approx(_areas(ranked))
+    spread = np.where(ranked == 0.52, 0.54, ranked)  # sums to 1.08
+    assert score(spread, truth, "abc")["auc"] == pytest.approx(_areas(metrics.softmax(spread)))
+    negative = ranked - np.asarray([[0.0, 0.01, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    assert score(negative, truth, "abc")["auc"] == pytest.approx(_areas(metrics.softmax(negative)))
+
+
+def _areas(scores: np.ndarray) -> float:
+    """Mean over the classes of the share of pairs that are the right way round, ties half; image i is of class i."""
+    areas = []
+    for label in range(3):
+        pairs = [(scores[label, label], scores[other, label]) for other in range(3) if other != label]
+        areas.append(sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs) / len(pairs))
+    return sum(areas) / 3
+
+
+def test_metrics_where_a_class_is_missing() -> None:
+    table = metrics.confusion(np.asarray([0, 0, 2, 2, 2]), np.asarray([0, 1, 2, 2, 0]), 3)
+    assert table == [[1, 1, 0], [0, 0, 0], [1, 0, 2]]
+    assert metrics.accuracy(table) == 0.6 and metrics.balanced_accuracy(table) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert (
+        metrics.auc(np.asarray([1, 1]), np.asarray([0.1, 0.2])) is None and metrics.auc(np.asarray([0, 0]), np.asarray([0.1, 0.2])) is None
+    )
+    truth, scores = np.asarray([0, 0, 1, 1]), np.asarray([1.0, 2.0, 2.0, 3.0])
+    assert metrics.auc(truth, scores) == pytest.approx(3.5 / 4)
+    # Three columns, class 2 unseen: the mean of classes 0 and 1.
+    three = np.asarray([[3.0, 0.0, 1.0], [2.0, 1.0, 1.0], [1.0, 0.5, 1.0], [2.0, 2.0, 1.0]])
+    assert metrics.auc(truth, three) == pytest.approx(((3.5 / 4) + (3 / 4)) / 2)
+    assert metrics.auc(np.zeros(2, np.int64), np.ones((2, 3))) is None
+
+
+def test_agreement_by_class() -> None:
+    found = metrics.agreement(np.asarray([0, 1, 1, 2]), np.asarray([0, 0, 1, 2]), np.asarray([0, 0, 1, 1]), ("a", "b", "c"))
+    assert found == {"overall": 0.75, "per_class": {"a": 0.5, "b": 1.0, "c": None}}
+
+
+# Arenas and words of the firmware
+
+
+def test_arenas_are_rounded_up_with_their_margin() -> None:
+    assert ARENA_MARGIN % 16 == 0
+    for head, tail, wanted in ((1000, 24, 1024), (1000, 25, 1040), (1000, 39, 1040), (1000, 40, 1040), (0, 1, 16)):
+        figures = ArenaFigures(head, tail)
+        assert figures.host_bytes == head + tail and figures.host_arena == figures.mcu_arena == wanted + ARENA_MARGIN
+    assert ArenaFigures(5000, 10, 33).mcu_arena == 48 + ARENA_MARGIN
+    assert ArenaFigures(5000, 10, 33, 64).mcu_arena == 64 + ARENA_MARGIN == ArenaFigures(5000, 10, 64, 33).mcu_arena
+    assert ArenaFigures(5000, 10, None, 65).mcu_arena == 80 + ARENA_MARGIN
+    words = " ".join(ArenaFigures(5000, 10, 33).explained())
+    assert "reference kernels: 5010 (5000 activations" in words and "10 persistent" in words and "33 with reference" in words
+    assert "unknown with CMSIS-NN" in words
+
+
+def test_two_images_for_the_self_test() -> None:
+    images = np.arange(4 * 2 * 3).reshape(4, 2, 3, 1).astype(np.uint8)
+    two = pick_images(images, np.asarray([1, 1, 0, 0]))
+    assert np.array_equal(two, images[[0, 2]]) and two.flags["C_CONTIGUOUS"]
+    alike = pick_images(images, np.asarray([1, 1, 1, 1]))
+    assert np.array_equal(alike[0], images[0]) and alike[1, :, :, 0].tolist() == [[2, 1, 0], [5, 4, 3]], "mirrored left to right"
+    with pytest.raises(UserError, match="no images"):
+        pick_images(images[:0], np.asarray([], np.int64))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("net", "net_model"), ("model_a", "model_a"), ("a_model", "a_model"), ("7up", "model_7up"), ("", "model")],
+)
+def test_identifiers(name: str, wanted: str) -> None:
+    assert identifier(name) == wanted
+
+
+# Turning kernels
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "out"),
+    [(8, 3, 1, 8), (8, 3, 2, 4), (9, 3, 2, 5), (8, 5, 2, 4), (7, 1, 2, 4), (8, 2, 1, 9), (10, 3, 3, 4)],
+)
+def test_pixels_under_symmetric_padding(size: int, kernel: int, stride: int, out: int) -> None:
+    import torch
+
+    assert symmetric_output(size, kernel, stride) == out
+    x = torch.zeros(1, 1, size, size)
+    assert torch.nn.functional.conv2d(x, torch.zeros(1, 1, kernel, kernel), stride=stride, padding=kernel // 2).shape[-1] == out
+
+
+def test_which_networks_can_be_turned() -> None:
+    def net(height: int, width: int, *blocks: MBConv | Pool, kernel: int = 3, stride: int = 2) -> Arch:
+        return Arch(height=height, width=width, classes=2, stem=ConvLayer(out=8, kernel=kernel, stride=stride), blocks=blocks)
+
+    even, odd, plain = lower(net(16, 16)), lower(net(15, 15)), lower(net(16, 16, stride=1))
+    assert needs_rotation(even) and not needs_rotation(odd) and not needs_rotation(plain)
+    assert needs_rotation(lower(net(16, 15))) and needs_rotation(lower(net(15, 16)))
+    assert rotation_faults(even) == rotation_faults(odd) == rotation_faults(plain) == []
+    (fault,) = rotation_faults(lower(net(17, 17, Pool(op="max", kernel=2, stride=2), stride=1)))[:1]
+    assert "leaves out the last of 17 pixels" in fault
+    assert rotation_faults(lower(net(16, 16, Pool(op="max", kernel=2, stride=2), stride=1))) == []
+    third = lower(net(16, 16, stride=3))  # SAME: six windows, one pixel before and one after: alike from both ends
+    assert rotation_faults(third) == [] and not needs_rotation(third)
+    # A single pixel of every two: the first ones from one end, the second ones from the other.
+    assert [fault.split(":")[0] for fault in rotation_faults(lower(net(16, 16, kernel=1)))] == ["stem", "stem"]
+    assert "kernel 1, stride 2 on 16 pixels does not land" in rotation_faults(lower(net(16, 15, kernel=1)))[0]
+    assert rotation_faults(lower(net(15, 15, kernel=1))) == []
+
+
+def test_turned_kernels_are_read_backwards() -> None:
+    arch = Arch(
+        height=16, width=16, channels=1, classes=2, stem=ConvLayer(out=2, kernel=3, stride=2), blocks=(MBConv(out=4, kernel=3, expand=2),)
+    )
+    graph = lower(arch)
+    weights = {
+        op.name: np.arange(np.prod(weight_shape(op)), dtype=np.float32).reshape(weight_shape(op))
+        for op in graph.ops
+        if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected))
+    }
+    turned = rotate_weights(graph, weights)
+    assert turned["stem"][1, :, :, 0].tolist() == [[17, 16, 15], [14, 13, 12], [11, 10, 9]]
+    assert (
+        turned["b0.dw"][0, 0, 0].tolist() == weights["b0.dw"][0, 2, 2].tolist()
+        and turned["b0.dw"][0, 0, 1].tolist() == weights["b0.dw"][0, 2, 1].tolist()
+    )
+    classifier = graph.ops[-1].name
+    assert np.array_equal(turned[classifier], weights[classifier]) and not np.shares_memory(turned[classifier], weights[classifier])
+    torch_way = rotate_weights(
+        graph, {name: value.transpose(0, 3, 1, 2) if value.ndim == 4 else value for name, value in weights.items()}, spatial=(2, 3)
+    )
+    assert np.array_equal(torch_way["stem"], turned["stem"].transpose(0, 3, 1, 2))
+    pool = lower(Arch(height=17, width=17, classes=2, stem=ConvLayer(out=8), blocks=(Pool(op="max", kernel=2, stride=2),)))
+    with pytest.raises(ArchError, match="cannot be imported exactly"):
+        rotate_weights(pool, {})
+
+
+def test_turned_images() -> None:
+    image = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+    assert rotate_images(image)[:, :, 0].tolist() == [[5, 4, 3], [2, 1, 0]]
+    assert rotate_images(image[None])[0, :, :, 0].tolist() == [[5, 4, 3], [2, 1, 0]]
+
+
+def test_operators_that_a_file_must_hold() -> None:
+    blocks = (Pool(op="max", kernel=2, stride=2), Pool(op="avg", kernel=2, stride=2), MBConv(out=8, expand=2, residual=True))
+    graph = lower(Arch(height=16, width=16, classes=2, stem=ConvLayer(out=8), blocks=blocks))
+    plain = ["CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"]
+    assert expected_operators(graph) == plain
+    assert expected_operators(graph, "uint8") == [*plain, "QUANTIZE", "QUANTIZE"]
+    assert expected_operators(graph, "float") == [*plain, "QUANTIZE", "DEQUANTIZE"]
