@@ -42,6 +42,7 @@ import sys
 import tempfile
 import threading
 import time
+from bisect import bisect_right
 from collections import Counter, defaultdict
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -273,30 +274,32 @@ class _Finder(ast.NodeVisitor):
 
 
 def mutants_of(file: str, source: bytes) -> list[Mutant]:
-    """All mutants of a module, in the order of the text; a few may not parse, see :func:`differs`."""
+    """All mutants of a module, in the order of the text; a few may not parse, see :func:`parses`."""
     finder = _Finder(source)
     finder.visit(ast.parse(source))
     lines = source.decode().splitlines()
     seen: Counter[tuple[str, str, str]] = Counter()
     found = []
     for start, end, new, kind, function in sorted(set(finder.found)):
-        line = source.count(b"\n", 0, start) + 1
+        line = bisect_right(finder.starts, start)
         old = source[start:end].decode()
         text = lines[line - 1].strip()
         seen[text, old, new] += 1
         name = "\0".join((file, text, old, new, str(seen[text, old, new])))
-        mutated = (source[:start] + new.encode() + source[end:]).decode().splitlines()[line - 1].strip()
+        rest = source[end : source.find(b"\n", end) if b"\n" in source[end:] else len(source)]
+        mutated = (source[finder.starts[line - 1] : start] + new.encode() + rest).decode().splitlines()[0].strip()
         key = hashlib.sha256(name.encode()).hexdigest()[:12]
         found.append(Mutant(file, function, line, kind, old, new, start, end, text, mutated, key))
     return found
 
 
-def differs(mutant: Mutant, source: bytes) -> bool:
-    """Whether the mutant parses, as something else than ``source``."""
+def parses(mutant: Mutant, source: bytes) -> bool:
+    """Whether the mutant is Python."""
     try:
-        return ast.dump(ast.parse(mutant.apply(source))) != ast.dump(ast.parse(source))
+        ast.parse(mutant.apply(source))
     except SyntaxError:
         return False
+    return True
 
 
 def draw(root: Path, package: str, rooms: Sequence[str], count: int, seed: int) -> list[Mutant]:
@@ -308,7 +311,7 @@ def draw(root: Path, package: str, rooms: Sequence[str], count: int, seed: int) 
             everything += mutants_of(path.relative_to(root).as_posix(), path.read_bytes())
         share = count // len(rooms) + (index < count % len(rooms))
         random.Random(f"{seed}/{room}").shuffle(everything)
-        drawn.append(list(islice((m for m in everything if differs(m, (root / m.file).read_bytes())), share)))
+        drawn.append(list(islice((m for m in everything if parses(m, (root / m.file).read_bytes())), share)))
     mixed = [mutant for part in drawn for mutant in part]
     random.Random(seed).shuffle(mixed)
     return mixed

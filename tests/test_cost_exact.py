@@ -80,8 +80,8 @@ def test_limits_in_words() -> None:
     under = Binding("macs", 2000.0, 1500.0, "stem", 0, 0.5)
     assert under.over == -0.25 and under.text() == "MACs: 1,500, 25% below the limit of 2,000; most of it in stem (operator 0): 50%"
     assert (
-        Binding("latency_ms", 10.0, 10.0, "fc", 1, 1.0).text()
-        == "latency: 10.0 ms, 0% below the limit of 10.0 ms; most of it in fc (operator 1): 100%"
+        Binding("latency_ms", 10.0, 5.0, "fc", 1, 1.0).text()
+        == "latency: 5.0 ms, 50% below the limit of 10.0 ms; most of it in fc (operator 1): 100%"
     )
 
 

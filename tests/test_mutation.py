@@ -28,7 +28,7 @@ def mutation() -> ModuleType:
 
 def changes(mutation: ModuleType, source: str) -> set[str]:
     """All lines that mutants of ``source`` put in the place of one."""
-    return {m.mutated for m in mutation.mutants_of("room/x.py", source.encode()) if mutation.differs(m, source.encode())}
+    return {m.mutated for m in mutation.mutants_of("room/x.py", source.encode()) if mutation.parses(m, source.encode())}
 
 
 @pytest.mark.parametrize(
@@ -78,8 +78,8 @@ def test_what_is_mutated_and_what_stays(mutation: ModuleType, line: str, wanted:
 
 def test_mutants_of_the_package_parse_and_change_one_place(mutation: ModuleType) -> None:
     root = SCRIPT.parent.parent
-    mutants = mutation.draw(root, "tinynas", mutation.ROOMS, 60, 3)
-    assert len(mutants) == 60 and len({m.key for m in mutants}) == 60
+    mutants = mutation.draw(root, "tinynas", mutation.ROOMS, 24, 3)
+    assert len(mutants) == 24 and len({m.key for m in mutants}) == 24
     assert {m.file.split("/")[1] for m in mutants} == set(mutation.ROOMS)
     for mutant in mutants:
         source = (root / mutant.file).read_bytes()
@@ -89,8 +89,8 @@ def test_mutants_of_the_package_parse_and_change_one_place(mutation: ModuleType)
         touched = sum(a != b for a, b in zip(changed.splitlines(), source.splitlines(), strict=True))
         assert touched == 1 or (touched == 2 and mutant.kind in ("return", "slice")), "brackets around several lines change two"
         assert source.decode().splitlines()[mutant.line - 1].strip() == mutant.text
-    assert [m.key for m in mutants] == [m.key for m in mutation.draw(root, "tinynas", mutation.ROOMS, 60, 3)]
-    assert [m.key for m in mutants] != [m.key for m in mutation.draw(root, "tinynas", mutation.ROOMS, 60, 4)]
+    assert [m.key for m in mutants] == [m.key for m in mutation.draw(root, "tinynas", mutation.ROOMS, 24, 3)]
+    assert [m.key for m in mutants] != [m.key for m in mutation.draw(root, "tinynas", mutation.ROOMS, 24, 4)]
 
 
 def test_keys_survive_moves_within_the_file(mutation: ModuleType) -> None:
@@ -179,6 +179,7 @@ def run(root: Path, *more: str) -> tuple[dict[str, object], str]:
         *more,
     ]
     environment = {key: value for key, value in os.environ.items() if not key.startswith(("PYTEST", "COV"))}
+    environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"  # the toy needs none, and every mutant would load them
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, env=environment, check=False)
     assert done.returncode == 0, done.stderr
     return json.loads((out / "mutation.json").read_text()), done.stderr
