@@ -13,7 +13,7 @@ from tinynas.export.evaluate import input_table, real_outputs, score
 from tinynas.export.facts import ModelFacts, pixel_table
 from tinynas.export.firmware import ARENA_MARGIN, ArenaFigures, identifier, pick_images
 from tinynas.export.rotate import needs_rotation, rotate_images, rotate_weights, rotation_faults, symmetric_output
-from tinynas.graph import Conv2D, DepthwiseConv2D, FullyConnected, lower
+from tinynas.graph import Conv2D, DepthwiseConv2D, FullyConnected, Pool2D, lower
 from tinynas.quantize.grid import weight_shape
 
 PIXELS = np.arange(256)
@@ -253,3 +253,78 @@ def test_operators_that_a_file_must_hold() -> None:
     assert expected_operators(graph) == plain
     assert expected_operators(graph, "uint8") == [*plain, "QUANTIZE", "QUANTIZE"]
     assert expected_operators(graph, "float") == [*plain, "QUANTIZE", "DEQUANTIZE"]
+
+
+# Files
+
+
+def test_options_in_the_file_are_the_graph_s() -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    from tinynas.export.tflite import dummy_file
+
+    blocks = (
+        MBConv(out=8, kernel=3, expand=2, residual=True),
+        MBConv(out=12, kernel=5, expand=2, stride=2),
+        Pool(op="max", kernel=2, stride=2),
+        Pool(op="avg", kernel=2, stride=1),
+    )
+    for act in ("relu6", "relu", "none"):
+        plain = [block.model_copy(update={"act": act}) if isinstance(block, MBConv) else block for block in blocks]
+        arch = Arch(height=16, width=20, classes=3, stem=ConvLayer(out=8, kernel=3, stride=2, act=act), blocks=tuple(plain))
+        graph = lower(arch)
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(dummy_file(graph), 0))
+        assert model.version == 3 and len(model.subgraphs) == 1
+        acts = {"none": 0, "relu": 1, "relu6": 3}
+        versions = {}
+        for op, written in zip(graph.ops, model.subgraphs[0].operators, strict=True):
+            code, options = model.operatorCodes[written.opcodeIndex], written.builtinOptions
+            versions[code.deprecatedBuiltinCode] = code.version
+            assert max(code.builtinCode, code.deprecatedBuiltinCode) == code.deprecatedBuiltinCode
+            if hasattr(op, "act"):
+                assert options.fusedActivationFunction == acts[op.act]
+            if hasattr(op, "stride"):
+                assert (options.strideH, options.strideW) == op.stride
+            if isinstance(op, DepthwiseConv2D):
+                assert options.depthMultiplier == 1 and (options.dilationHFactor, options.dilationWFactor) == (1, 1)
+            if isinstance(op, (Conv2D, DepthwiseConv2D)) and op.kernel != (1, 1):
+                assert options.padding == 0, "SAME"
+            if isinstance(op, Pool2D):
+                assert (options.filterHeight, options.filterWidth) == op.kernel and options.padding == 1, "VALID"
+        # conv 3, dw 3, add 2, mean 2, fully connected 4, max pool 2, average pool 2
+        assert versions == {3: 3, 4: 3, 0: 2, 40: 2, 9: 4, 17: 2, 1: 2}
+
+
+def test_a_file_is_held_against_its_integers_and_its_promises() -> None:
+    import torch
+
+    from tinynas.cost import estimate, plan_offline
+    from tinynas.data import Split
+    from tinynas.export.check import check
+    from tinynas.export.sandbox import inspect
+    from tinynas.export.tflite import ModelMeta, serialize
+    from tinynas.model import normalise
+    from tinynas.quantize import FakeQuantNetwork
+    from tinynas.quantize.grid import random_quantized
+
+    graph = lower(Arch(height=8, width=8, classes=3, stem=ConvLayer(out=8, kernel=3, stride=2)))
+    qgraph = random_quantized(graph, seed=3)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    integers = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(pixels))).numpy().astype(np.int8)
+    grid = qgraph.tensors[graph.output]
+    labels = ("a", "b", "c")
+    split = Split(pixels, integers.argmax(1).astype(np.int64), tuple("123456"))
+    wrong = integers[:4].copy()
+    wrong[1, 2] = wrong[1, 2] + 1 if wrong[1, 2] < 127 else 126
+    for io in ("int8", "uint8", "float"):
+        model = serialize(qgraph, ModelMeta("0" * 10, labels, io=io), plan_offline(graph))
+        limit = inspect(model).file.estimate("tflm").sram_bytes
+        bad = check(
+            model, graph, io=io, split=split, labels=labels, expected=(wrong, grid), estimated_bytes=len(model) + 1, arena_limit=limit - 1
+        )
+        assert [problem.split(" ")[0] for problem in bad.problems] == ["1", "the", "the"], bad.problems
+        assert bad.problems[0].startswith("1 of 12 outputs differ") and bad.accuracy["int8"] == 1.0 and bad.figures["n"] == 6
+        if io == "int8":
+            good = check(model, graph, split=split, labels=labels, expected=(integers, grid), estimated_bytes=len(model), arena_limit=limit)
+            assert good.ok, good.problems
+            assert good.arena_bytes["estimated"] == estimate(graph).host_arena_bytes == good.arena_bytes["head"] + good.arena_bytes["tail"]

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 import torch.nn.functional as F
 from test_train import GRAPH, TRAIN, VAL, images, recipe, trainer
 
@@ -20,6 +21,7 @@ from tinynas.model import BatchNorm, normalise
 from tinynas.quantize.qat import QatNetwork
 from tinynas.train import Recipe, Trainer, evaluate, make_loss, symmetric_cross_entropy
 from tinynas.train.feed import make_feed
+from tinynas.train.group import barrier, process_group, rank
 from tinynas.train.quantised import SCALES, ZERO_POINTS, calibration_rows, grids_in, state_of
 
 CPU = torch.device("cpu")
@@ -157,6 +159,13 @@ def test_a_first_step_of_adamw_moves_by_the_rate_and_decays_weights_alone() -> N
         assert p.grad is not None
         step = 0.01 * p.grad / (p.grad.abs() + 1e-8)
         torch.testing.assert_close(p.detach(), before[name] * (1 - 0.01 * 0.5 if p.ndim > 1 else 1) - step, rtol=1e-4, atol=1e-5)
+
+
+def test_steps_are_counted_over_all_epochs() -> None:
+    for epochs in (1, 3):
+        t = trainer(epochs=4, warmup_epochs=2)
+        t.run(until_epoch=epochs)
+        assert {group["lr"] for group in t._optimizer.param_groups} == {t.learning_rate(8 * epochs - 1)}
 
 
 def test_the_average_looks_back_no_further_than_its_limits() -> None:
@@ -338,6 +347,87 @@ def test_feeds_give_the_images_asked_for(resident: bool | None) -> None:
     )
     host = make_feed(TRAIN, Augment(kind="none"), 0, CPU, False)
     assert (type(feed) is type(host)) == (resident is not True), "a processor reads from the map unless told otherwise"
+
+
+def test_a_gpu_keeps_the_images_where_they_are_less_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinynas.train.feed._Host", lambda *_: "host")
+    monkeypatch.setattr("tinynas.train.feed._Resident", lambda *_: "resident")
+    size = TRAIN.images.nbytes
+    for free, wanted in ((size * 10 // 4, "host"), (size * 10 // 4 + 10, "resident")):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10 * free))
+        assert make_feed(TRAIN, Augment(kind="none"), 0, torch.device("cuda")) == wanted
+        assert make_feed(TRAIN, Augment(kind="none"), 0, torch.device("cuda"), resident=wanted == "host") != wanted
+        assert make_feed(TRAIN, Augment(kind="none"), 0, CPU) == "host"
+
+
+# Several processes
+
+
+def test_two_processes_of_one_mind_report_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    # The other process is thought to hold the same numbers: a sum over both doubles what is here.
+    summed: list[int] = []
+
+    def double(tensor: torch.Tensor) -> None:
+        summed.append(tensor.numel())
+        tensor.mul_(2)
+
+    monkeypatch.setattr("tinynas.train.loop.dist.all_reduce", double)
+    settings = {"lr": 1e-30, "weight_decay": 0.0, "optimizer": "sgd", "loss": "ce", "warmup_epochs": 0, "epochs": 1, "ema": 1.0}
+    t = trainer(**settings)
+    t.rank, t.world = 1, 2
+    twin = copy.deepcopy(t._raw).train()
+    losses, hits = [], 0
+    order = epoch_order(512, seed=0, epoch=1)
+    with torch.no_grad():
+        for start in range(0, 512, 64):
+            rows = order[start : start + 64][1::2]
+            labels = torch.from_numpy(TRAIN.labels[rows])
+            logits = twin(normalise(torch.from_numpy(TRAIN.images[rows])))
+            losses.append(float(F.cross_entropy(logits, labels)))
+            hits += int((logits.argmax(1) == labels).sum())
+    t.run()
+    (metrics,) = t.history
+    assert metrics.images == 512 and metrics.loss == pytest.approx(np.mean(losses), rel=1e-6)
+    assert metrics.train_accuracy == pytest.approx(2 * hits / 512)
+    parameters = sum(p.numel() for p in t._raw.parameters())
+    assert summed.count(parameters) == 8, "one message a step"
+    stem, expected = t._raw.named_op("stem")[1], twin.named_op("stem")[1]
+    assert stem is not None and expected is not None
+    torch.testing.assert_close(stem.running_mean, expected.running_mean)
+    torch.testing.assert_close(stem.running_var, expected.running_var)
+
+
+def test_gradients_of_two_processes_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tinynas.train.loop.dist.all_reduce", lambda tensor: tensor.mul_(2).add_(6))  # the other's are 6 more
+    t = trainer(optimizer="sgd", lr=0.01, weight_decay=0.0, warmup_epochs=0, schedule="constant", ema=0.0, loss="ce")
+    x, y = next(t._batches(1, 1))
+    twin = copy.deepcopy(t.network).train()
+    F.cross_entropy(twin(x), y).backward()
+    before = {name: p.detach().clone() for name, p in t.network.named_parameters()}
+    t.world = 2
+    t._step(x, y, 0)
+    gradients = dict(twin.named_parameters())
+    for name, p in t.network.named_parameters():
+        gradient = gradients[name].grad
+        assert gradient is not None
+        torch.testing.assert_close(p.detach(), before[name] - 0.01 * 1.9 * (gradient + 3), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("world", [None, "1", "2"])
+def test_a_group_is_joined_only_where_there_are_several(monkeypatch: pytest.MonkeyPatch, world: str | None) -> None:
+    said: list[object] = []
+    monkeypatch.setattr(dist, "init_process_group", said.append)
+    monkeypatch.setattr(dist, "destroy_process_group", lambda: said.append("over"))
+    monkeypatch.setattr("tinynas.train.group.pick_device", lambda: CPU)
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    if world is not None:
+        monkeypatch.setenv("WORLD_SIZE", world)
+    with process_group() as device:
+        assert device == CPU
+        said.append("inside")
+    assert said == (["gloo", "inside", "over"] if world == "2" else ["inside"])
+    barrier()
+    assert rank() == 0
 
 
 # Losses and the recipe
