@@ -207,6 +207,7 @@ def test_the_card_of_a_run_holds_what_the_run_holds(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r", config={"data": "synthetic"}, space=load_space("tiny"), budget=load_budget("stm32f746"), env=env)
     run.write_arch(ARCH)
     bare = run_card(run, ARCH.id)
+    assert "turned by 180" not in bare and "turned by 180" in run_card(run, ARCH.id, input_rotation=180)
     assert "no_person, person" in bare
     assert "`f00d`" in bare
     assert "no record of the training" in bare
