@@ -12,6 +12,7 @@ from tinynas.arch import Arch, ConvLayer, MBConv, Pool
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.explain import Binding, explain
 from tinynas.cost.latency import LatencyModel, kind_of, latency_model
+from tinynas.cost.memory import Buffer, greedy
 from tinynas.cost.patches import patch_plans
 from tinynas.errors import UserError
 from tinynas.graph import lower
@@ -154,6 +155,15 @@ def test_widths_keep_to_steps_of_four_and_eight() -> None:
         and abs(block.mid - 100 * factor) <= 8
     )
     assert last.out <= 8
+
+
+# Plans
+
+
+def test_a_buffer_that_is_fixed_at_the_start_stays_there() -> None:
+    buffers = [Buffer(16, 0, 1), Buffer(64, 0, 1), Buffer(32, 2, 2)]
+    assert greedy(buffers, [0, -1, -1]) == ([0, 16, 0], 80)
+    assert greedy(buffers) == ([64, 0, 0], 80)
 
 
 # Patches

@@ -165,6 +165,7 @@ def test_two_images_for_the_self_test() -> None:
     images = np.arange(4 * 2 * 3).reshape(4, 2, 3, 1).astype(np.uint8)
     two = pick_images(images, np.asarray([1, 1, 0, 0]))
     assert np.array_equal(two, images[[0, 2]]) and two.flags["C_CONTIGUOUS"]
+    assert np.array_equal(pick_images(images, np.asarray([1, 0, 0, 1])), images[:2])
     alike = pick_images(images, np.asarray([1, 1, 1, 1]))
     assert np.array_equal(alike[0], images[0]) and alike[1, :, :, 0].tolist() == [[2, 1, 0], [5, 4, 3]], "mirrored left to right"
     with pytest.raises(UserError, match="no images"):

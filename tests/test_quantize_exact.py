@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -166,6 +168,19 @@ def test_sums_are_float32_only_where_that_is_exact() -> None:
             )
             step = FakeQuantNetwork.operator(qgraph, stem)
             assert (step.bound, step.dtype) == ((1 << 24) + excess, dtype), (zero_point, excess)
+
+
+def test_oblong_windows_average_the_stored_integers() -> None:
+    graph = lower(
+        Arch(height=8, width=12, channels=1, classes=2, stem=ConvLayer(out=1, kernel=1), blocks=(Pool(op="avg", kernel=2, stride=2),))
+    )
+    pool = next(op for op in graph.ops if isinstance(op, Pool2D))
+    for zero_point in (0, 10):
+        qgraph = QuantizedGraph(graph, tuple([TensorQuant(1.0, zero_point)] * len(graph.tensors)), {}, {}, {})
+        step = FakeQuantNetwork.operator(qgraph, replace(pool, kernel=(2, 3), stride=(2, 3)))
+        stored = torch.tensor([[7, 1, 1, -7, -1, -1], [1, 1, -2, -1, -1, 2]], dtype=torch.float32)
+        # sums 9 and -9 of six: halves away from zero
+        assert (step((stored - zero_point)[None, None]) + zero_point).flatten().tolist() == [2.0, -2.0]
 
 
 # Ranges
