@@ -2,8 +2,8 @@
 
 A mutation turns one comparison, sign, constant, `and`, `not`, `min`, slice or return value; annotations, decorators,
 asserts, texts and what is raised stay. It is made in a copy of the tree, never in the checkout. Which tests run a
-function is measured once (every test file, with a trace on calls); a mutant gets those of its function, the quickest
-first, up to ``--budget`` seconds, and stops at the first that fails. Every process is forked from one that has already
+function is measured once (every test file, with a trace on calls); a mutant gets those of its function, the quick and
+narrow ones first, up to ``--budget`` seconds, and stops at the first that fails. Every process is forked from one that has already
 loaded the libraries, so that a mutant takes seconds.
 
 Controls, copies that are not mutated, go the same way: one that is "killed" means that the tests fail by chance.
@@ -558,28 +558,35 @@ class TestMap:
                         self.of_function[function].add(name)
 
     def choose(self, mutant: Mutant, budget: float) -> list[list[str]]:
-        """The tests for ``mutant``, quickest first: those that run its function; then others of their files.
+        """The tests for ``mutant``: those that run its function, the quick and narrow ones first; then others of their files.
 
         In two parts: what a few seconds can run, then the rest.
         """
         direct = set(self.of_function.get(f"{mutant.file}:{mutant.function}", ()))
         module = {t for f, tests in self.of_function.items() if f.startswith(f"{mutant.file}:") for t in tests}
-        if not direct:
+        if not direct or mutant.function == MODULE:
             # At import, in a process that cannot be traced, or nowhere.
             stem = mutant.file.removesuffix(".py").removesuffix("/__init__")
             files = {name for name, document in self.files.items() if stem in document["imports"]}
-            direct = module | {t for t in self.tests if t.split("::")[0] in files}
+            direct = direct | module | {t for t in self.tests if t.split("::")[0] in files}
         if not direct:
             room = mutant.file.rsplit("/", 1)[0]
             direct = {t for f, tests in self.of_function.items() if f.startswith(f"{room}/") for t in tests}
         near = {t.split("::")[0] for t in direct}
         words = set(re.split(r"[/_.]", mutant.file)) - {"py", "init", ""}
 
-        def rank(name: str) -> tuple[bool, float]:
+        def rank(name: str) -> float:
             own = words & set(re.split(r"[/_.]", name.split("::")[0]))
-            return name not in direct, self._seconds(name, set()) * (0.25 if own else 1.0)
+            return self._seconds(name, set()) * max(1, len(self.tests[name]["functions"])) ** 0.5 * (0.25 if own else 1.0)
 
-        ordered = sorted((t for t in self.tests if t.split("::")[0] in near), key=lambda t: (rank(t), t))
+        # Of a test with many parameters each further case counts for less than another test.
+        cases: Counter[str] = Counter()
+        ranked = []
+        for name in sorted((t for t in self.tests if t.split("::")[0] in near), key=lambda t: (rank(t), t)):
+            test = name.split("[")[0]
+            ranked.append((name not in direct, rank(name) * (1 + cases[test]), name))
+            cases[test] += 1
+        ordered = [name for _, _, name in sorted(ranked)]
         parts: list[list[str]] = []
         for most in (FIRST_PART, budget):
             part, paid, spent = [], set(), 0.0
