@@ -577,7 +577,7 @@ class TestMap:
 
         def rank(name: str) -> float:
             own = words & set(re.split(r"[/_.]", name.split("::")[0]))
-            return self._seconds(name, set()) * max(1, len(self.tests[name]["functions"])) ** 0.5 * (0.25 if own else 1.0)
+            return self._seconds(name, set()) * math.sqrt(max(1, len(self.tests[name]["functions"]))) * (0.25 if own else 1.0)
 
         # Of a test with many parameters each further case counts for less than another test.
         cases: Counter[str] = Counter()
@@ -589,7 +589,9 @@ class TestMap:
         ordered = [name for _, _, name in sorted(ranked)]
         parts: list[list[str]] = []
         for most in (FIRST_PART, budget):
-            part, paid, spent = [], set(), 0.0
+            part: list[str] = []
+            paid: set[str] = set()
+            spent = 0.0
             for name in ordered:
                 file = name.split("::")[0]
                 seconds = self._seconds(name, paid) + (0.0 if file in paid else self.files[file]["loading"])

@@ -329,3 +329,55 @@ def test_a_file_is_held_against_its_integers_and_its_promises() -> None:
             good = check(model, graph, split=split, labels=labels, expected=(integers, grid), estimated_bytes=len(model), arena_limit=limit)
             assert good.ok, good.problems
             assert good.arena_bytes["estimated"] == estimate(graph).host_arena_bytes == good.arena_bytes["head"] + good.arena_bytes["tail"]
+
+
+def test_layers_that_are_not_padded_are_written_as_valid() -> None:
+    from dataclasses import replace
+
+    import torch
+
+    from tinynas.export.check import run_tflm
+    from tinynas.export.tflite import ModelMeta, serialize
+    from tinynas.graph import Padding
+    from tinynas.model import normalise
+    from tinynas.quantize import FakeQuantNetwork
+    from tinynas.quantize.grid import random_quantized
+
+    padded = lower(Arch(height=9, width=8, classes=3, stem=ConvLayer(out=8, kernel=3), blocks=(MBConv(out=6, kernel=3, expand=2),)))
+    ops = tuple(replace(op, padding=Padding()) if isinstance(op, (Conv2D, DepthwiseConv2D)) else op for op in padded.ops)
+    # stem 9x8 -> 7x6, expand, depthwise -> 5x4, project
+    shapes = {ops[0].output: (7, 6, 8), ops[1].output: (7, 6, 16), ops[2].output: (5, 4, 16), ops[3].output: (5, 4, 6)}
+    tensors = tuple(replace(tensor, shape=shapes.get(index, tensor.shape)) for index, tensor in enumerate(padded.tensors))
+    graph = replace(padded, tensors=tensors, ops=ops, arch=None)
+    qgraph = random_quantized(graph, seed=5)
+    pixels = np.random.default_rng(5).integers(0, 256, (3, 9, 8, 3), dtype=np.uint8)
+    wanted = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(pixels))).numpy()
+    assert np.array_equal(run_tflm(serialize(qgraph, ModelMeta("0" * 10, tuple("abc"))), pixels), wanted)
+
+
+@pytest.mark.parametrize(
+    ("io", "ends", "source", "target"),
+    [
+        ("int8", [], ("int8", 1 / 128, 0), "int8"),
+        ("uint8", ["QUANTIZE", "QUANTIZE"], ("uint8", 1 / 128, 128), "uint8"),
+        ("float", ["QUANTIZE", "DEQUANTIZE"], ("float32", 1.0, 0), "float32"),
+    ],
+)
+@pytest.mark.parametrize("flavour", ["full", "lean"])
+def test_what_a_file_says_of_itself(flavour: str, io: str, ends: list[str], source: tuple[str, float, int], target: str) -> None:
+    from tinynas.export.facts import read_facts
+    from tinynas.export.tflite import ModelMeta, serialize
+    from tinynas.quantize.grid import random_quantized
+
+    graph = lower(Arch(height=8, width=12, channels=1, classes=3, stem=ConvLayer(out=8, kernel=3, stride=2)))
+    qgraph = random_quantized(graph, seed=2)
+    meta = ModelMeta("0123456789", ("a", "b", "c"), io=io, flavour=flavour, input_rotation=180)  # type: ignore[arg-type]
+    found = read_facts(serialize(qgraph, meta))
+    assert found.input_shape == (8, 12, 1) and (found.input_dtype, found.input_scale, found.input_zero_point) == source
+    assert found.classes == 3 and found.output_dtype == target
+    grid = qgraph.tensors[graph.output]
+    outside = {"int8": (grid.scale, grid.zero_point), "uint8": (grid.scale, grid.zero_point + 128), "float32": (1.0, 0)}[target]
+    assert (found.output_scale, found.output_zero_point) == outside
+    inner = ["CONV_2D", "MEAN", "FULLY_CONNECTED"]
+    assert list(found.operators) == (inner if not ends else [ends[0], *inner, ends[1]])
+    assert (found.labels, found.input_rotation) == ((("a", "b", "c"), 180) if flavour == "full" else ((), 0))
