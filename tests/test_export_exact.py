@@ -108,11 +108,13 @@ def test_logits_are_made_comparable_and_probabilities_are_left() -> None:
     near = np.asarray([[0.5, 0.3, 0.24], [0.3, 0.4, 0.34], [0.2, 0.2, 0.6]])
     # As they are: class 1 has 0.4 against 0.3, 0.2; class 0 0.5; class 2 0.6.
     assert score(near, truth, "abc")["auc"] == 1.0
-    ranked = np.asarray([[0.96, 0.0, 0.0], [0.0, 0.5, 0.5], [0.0, 0.52, 0.52]])
-    assert score(ranked, truth, "abc")["auc"] == pytest.approx(_areas(ranked))
-    spread = np.where(ranked == 0.52, 0.54, ranked)  # sums to 1.08
-    assert score(spread, truth, "abc")["auc"] == pytest.approx(_areas(metrics.softmax(spread)))
-    negative = ranked - np.asarray([[0.0, 0.01, 0.0], [0.0, 0.0, 0.0], [0.0, 0.0, 0.0]])
+    # Softmax of what already is a probability puts row 1 before row 0 for class 0.
+    ranked = np.asarray([[0.5, 0.5, 0.0], [0.48, 0.26, 0.26], [0.0, 0.1, 0.9]])
+    assert _areas(metrics.softmax(ranked)) < _areas(ranked)
+    for last, taken in (([0.0, 0.1, 0.9], True), ([0.0, 0.1, 0.94], True), ([0.0, 0.1, 0.86], True), ([0.0, 0.1, 0.96], False)):
+        rows = np.asarray([*ranked[:2], last])
+        assert score(rows, truth, "abc")["auc"] == pytest.approx(_areas(rows if taken else metrics.softmax(rows))), last
+    negative = np.asarray([*ranked[:2], [-0.01, 0.11, 0.9]])
     assert score(negative, truth, "abc")["auc"] == pytest.approx(_areas(metrics.softmax(negative)))
 
 
