@@ -177,3 +177,14 @@ def test_a_residual_needs_stride_1() -> None:
 def test_unknown_names_suggest_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r'did you mean "mcunet-tiny2"'):
         load_arch("mcunet-tiny3")
+
+
+def test_a_changed_copy_forgets_what_was_worked_out_before() -> None:
+    arch = load_arch("mcunet-tiny2")
+    before = arch.id, arch.input.shape, arch.block_names
+    changed = arch.model_copy(update={"height": 32, "width": 20, "blocks": arch.blocks[:3], "stages": (1, 2)})
+    assert changed.id == Arch.model_validate(changed.model_dump()).id != before[0]
+    assert changed.input.shape == (32, 20, 3)
+    assert changed.block_names == ("s0.b0", "s1.b0", "s1.b1")
+    assert (arch.id, arch.input.shape, arch.block_names) == before
+    assert arch.model_copy().id == arch.id

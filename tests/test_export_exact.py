@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from tinynas import metrics
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool
 from tinynas.errors import ArchError, DataError, ModelFileError, UserError
-from tinynas.export import metrics
 from tinynas.export.check import expected_operators
 from tinynas.export.evaluate import input_table, real_outputs, score
 from tinynas.export.facts import ModelFacts, pixel_table
@@ -229,8 +229,8 @@ def test_turned_kernels_are_read_backwards() -> None:
     turned = rotate_weights(graph, weights)
     assert turned["stem"][1, :, :, 0].tolist() == [[17, 16, 15], [14, 13, 12], [11, 10, 9]]
     assert (
-        turned["b0.dw"][0, 0, 0].tolist() == weights["b0.dw"][0, 2, 2].tolist()
-        and turned["b0.dw"][0, 0, 1].tolist() == weights["b0.dw"][0, 2, 1].tolist()
+        turned["s0.b0.dw"][0, 0, 0].tolist() == weights["s0.b0.dw"][0, 2, 2].tolist()
+        and turned["s0.b0.dw"][0, 0, 1].tolist() == weights["s0.b0.dw"][0, 2, 1].tolist()
     )
     classifier = graph.ops[-1].name
     assert np.array_equal(turned[classifier], weights[classifier]) and not np.shares_memory(turned[classifier], weights[classifier])
@@ -314,7 +314,7 @@ def test_a_file_is_held_against_its_integers_and_its_promises() -> None:
     qgraph = random_quantized(graph, seed=3)
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
     integers = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(pixels))).numpy().astype(np.int8)
-    grid = qgraph.tensors[graph.output]
+    grid = qgraph.tensors[graph.logits]
     labels = ("a", "b", "c")
     split = Split(pixels, integers.argmax(1).astype(np.int64), tuple("123456"))
     wrong = integers[:4].copy()
@@ -377,7 +377,7 @@ def test_what_a_file_says_of_itself(flavour: str, io: str, ends: list[str], sour
     found = read_facts(serialize(qgraph, meta))
     assert found.input_shape == (8, 12, 1) and (found.input_dtype, found.input_scale, found.input_zero_point) == source
     assert found.classes == 3 and found.output_dtype == target
-    grid = qgraph.tensors[graph.output]
+    grid = qgraph.tensors[graph.logits]
     outside = {"int8": (grid.scale, grid.zero_point), "uint8": (grid.scale, grid.zero_point + 128), "float32": (1.0, 0)}[target]
     assert (found.output_scale, found.output_zero_point) == outside
     inner = ["CONV_2D", "MEAN", "FULLY_CONNECTED"]

@@ -103,14 +103,14 @@ def test_random_networks_keep_their_activations_spread() -> None:
     spreads, biases = [], []
     for seed in range(40):
         qgraph = random_quantized(graph, seed=seed)
-        assert qgraph.bits == 8 and qgraph.tensors[graph.input] == INPUT_QUANT
+        assert qgraph.bits == 8 and qgraph.tensors[graph.inputs[0]] == INPUT_QUANT
         for op in graph.ops:
             grid = qgraph.tensors[op.output]
             kind = type(op).__name__ if not hasattr(op, "act") or isinstance(op, Add) else op.act
             lows.setdefault(kind, []).append((-128 - grid.zero_point) * grid.scale)
             highs.setdefault(kind, []).append((127 - grid.zero_point) * grid.scale)
             if isinstance(op, Pool2D):
-                assert grid == qgraph.tensors[op.input]
+                assert grid == qgraph.tensors[op.inputs[0]]
             if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
                 weights = qgraph.weights[op.name]
                 assert weights.min() >= -127 and weights.max() <= 127
@@ -223,7 +223,7 @@ def test_percentiles_by_counting(percentile: float, low: float, high: float) -> 
     graph = chain(side=side)
     floats = made(graph, {"stem": [1, 1], graph.ops[-1].name: [1, 0, 0, 1]})
     found = find_ranges(floats, images, QuantOptions(calibration="percentile", percentile=percentile))
-    assert found[graph.input] == pytest.approx((low, high), abs=1e-9)
+    assert found[graph.inputs[0]] == pytest.approx((low, high), abs=1e-9)
 
 
 def test_percentiles_leave_an_end_at_zero_alone() -> None:
@@ -282,7 +282,7 @@ def test_a_sum_is_no_finer_than_the_runtime_can_add() -> None:
     graph = lower(Arch(height=4, width=4, classes=2, stem=ConvLayer(out=8), blocks=(MBConv(out=8, expand=1, residual=True),)))
     add = next(op for op in graph.ops if isinstance(op, Add))
     least = 2 * f32(1000 / 255) / (2**20 - 1)
-    for reads in (add.input, add.other):
+    for reads in add.inputs:
         ranges = [(0.0, 1.0)] * len(graph.tensors)
         ranges[reads] = (0.0, 1000.0)
         ranges[add.output] = (-1e-5, 0.0)
@@ -374,7 +374,7 @@ def test_options_reach_the_weights() -> None:
                     op,
                     floats.weights[op.name],
                     floats.biases[op.name],
-                    tensors[op.input].scale,
+                    tensors[op.inputs[0]].scale,
                     tensors[op.output].scale,
                     most=2 ** (options.bits - 1) - 1,
                     least_error=options.weights == "mse",
@@ -412,14 +412,14 @@ def test_corrected_biases_take_the_mean_error_to_half_a_step() -> None:
     runner = FloatRunner(floats)
     x = pixels(images[:128])
     runner.run(x, lambda tensor, values: real.__setitem__(tensor, values))
-    whole = {floats.graph.input: torch.round(x * 128)}
+    whole = {floats.graph.inputs[0]: torch.round(x * 128)}
     with torch.inference_mode():
         for op, step in zip(floats.graph.ops, network.steps, strict=True):
             if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
                 axes = (0,) if isinstance(op, FullyConnected) else (0, 2, 3)
-                linear = real_linear(op, floats, real[op.input]).double().mean(axes).numpy()
+                linear = real_linear(op, floats, real[op.inputs[0]]).double().mean(axes).numpy()
                 grid = corrected.bias_scales(op.name).astype(np.float64)
-                mine = (step.sums(whole[op.input], None).double().mean(axes).numpy() + corrected.biases[op.name]) * grid
+                mine = (step.sums(whole[op.inputs[0]], None).double().mean(axes).numpy() + corrected.biases[op.name]) * grid
                 assert (np.abs(mine - linear) <= 0.5001 * grid + 1e-6).all(), op.name
             whole[op.output] = step(*[whole[t] for t in op.inputs])
 
@@ -510,7 +510,7 @@ def test_clipped_channels_that_share_with_a_loud_sum_stay_below_their_clip(stren
     rng = np.random.default_rng(0)
     shapes = {op.name: weight_shape(op) for op in graph.ops if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected))}
     weights = {name: rng.normal(0, 1, shape) for name, shape in shapes.items()}
-    weights["b0.project"] = weights["b0.project"] * np.asarray([40.0, 1.0, 1.0, 1.0])[:, None, None, None]
+    weights["s0.b0.project"] = weights["s0.b0.project"] * np.asarray([40.0, 1.0, 1.0, 1.0])[:, None, None, None]
     floats = made(graph, dict(weights), {"stem": np.asarray([6.0, 5.0, 4.0, 3.0])})
     images = np.random.default_rng(1).integers(0, 256, (70, 6, 6, 1), dtype=np.uint8)
     found = equalize(floats, images, strength=strength)
@@ -569,8 +569,8 @@ def test_activations_in_the_loop_lie_on_their_grids() -> None:
     module = QatNetwork(floats, tensors, QuantOptions())
     with torch.no_grad():
         steps = (
-            module(normalise(torch.from_numpy(images))).numpy() / tensors[floats.graph.output].scale
-            + tensors[floats.graph.output].zero_point
+            module(normalise(torch.from_numpy(images))).numpy() / tensors[floats.graph.logits].scale
+            + tensors[floats.graph.logits].zero_point
         )
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
     assert steps.min() >= -128 and steps.max() <= 127

@@ -14,12 +14,12 @@ import torch.nn.functional as F
 from test_train import GRAPH, TRAIN, VAL, images, recipe, trainer
 
 from tinynas.data import Split
-from tinynas.data.augment import Augment
 from tinynas.data.split import epoch_order
 from tinynas.errors import ConfigError, RunError
 from tinynas.model import BatchNorm, normalise
 from tinynas.quantize.qat import QatNetwork
-from tinynas.train import Recipe, Trainer, evaluate, make_loss, symmetric_cross_entropy
+from tinynas.recipe import Augment, Recipe
+from tinynas.train import Trainer, evaluate, make_loss, symmetric_cross_entropy
 from tinynas.train.feed import make_feed
 from tinynas.train.group import barrier, process_group, rank
 from tinynas.train.quantised import SCALES, ZERO_POINTS, calibration_rows, grids_in, state_of
