@@ -9,8 +9,8 @@ from typing import Any
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.latency import latency_ms
 from tinynas.cost.memory import file_head_bytes, live_bytes, nested_frames, offline_work
-from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named, static_bytes
-from tinynas.cost.tail import tail_bytes, tails, unknown_tails
+from tinynas.cost.runtimes import RUNTIMES, Runtime, flash_bytes, runtime_named, static_bytes
+from tinynas.cost.tail import tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
 from tinynas.graph import Graph, Shape
 
@@ -51,8 +51,6 @@ class Cost:
     """Activations and operator scratch, planned."""
     tail_bytes: int
     """The runtime's persistent structures (0 for code generators)."""
-    host_arena_bytes: int
-    """The same arena on a 64-bit host, as tflite-micro's Python wheel measures it (0 where it does not apply)."""
     latency_ms: float | None
     peak_op: str
     peak_index: int
@@ -63,8 +61,16 @@ class Cost:
     exact_plan: bool = True
     """Whether ``head_bytes`` is what a memory plan takes that is known to the byte: ours, the file's or TFLM's own. Else it is what
     the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
-    unknown: tuple[str, ...] = ()
-    """Kinds of operators whose part of ``tail_bytes`` is not known: where there are some, SRAM is *at least* what is said."""
+
+    @cached_property
+    def host_arena_bytes(self) -> int:
+        """The same arena on a 64-bit host, as tflite-micro's Python wheel measures it (0 where it does not apply)."""
+        return self.head_bytes + tail_bytes(self.work, "host") if RUNTIMES[self.runtime].on_host else 0
+
+    @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """Kinds of operators whose part of ``tail_bytes`` is not known: where there are some, SRAM is *at least* what is said."""
+        return unknown_tails(self.work) if RUNTIMES[self.runtime].tail else ()
 
     @cached_property
     def layers(self) -> tuple[OpCost, ...]:
@@ -170,34 +176,23 @@ def work_cost(
     bound = max(live)
     peak = live.index(bound)
     head = (bound if head_bytes is None else head_bytes) + static_bytes(runtime, work)
-    macs = weights = biases = weights_bytes = 0
-    for piece in pieces:
-        macs += piece.macs
-        weights += piece.weights
-        biases += piece.biases
-        weights_bytes += piece.weights_bytes
-    tail = host = 0
-    if runtime.tail:
-        if runtime.scratch == "reference":
-            tail, on_host = tails(work, ("mcu", "host"))
-            host = head + on_host
-        else:
-            tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn")
+    macs = sum([piece.macs for piece in pieces])
+    biases = sum([piece.biases for piece in pieces])
+    weights_bytes = sum([piece.weights_bytes for piece in pieces])
+    tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn") if runtime.tail else 0
     return Cost(
         runtime=runtime.name,
         macs=macs,
-        params=weights + biases,
+        params=sum([piece.weights for piece in pieces]) + biases,
         weights_bytes=weights_bytes,
         flash_bytes=flash_bytes(runtime, size_bytes, weights_bytes, biases),
         sram_bytes=head + tail,
         head_bytes=head,
         tail_bytes=tail,
-        host_arena_bytes=host,
         latency_ms=None if core is None else latency_ms(work, core, runtime.name, clock_mhz),
         peak_op=pieces[peak].name,
         peak_index=peak,
         work=work,
         live=tuple(live),
         exact_plan=runtime.plans,
-        unknown=unknown_tails(work) if runtime.tail else (),
     )

@@ -299,7 +299,7 @@ class OpTerms(NamedTuple):
     """Outputs of a fully connected layer: its bias shape does."""
 
 
-def op_terms(op: Op, source: Shape, target: Shape, target_name: str, *, full: bool, shares_shape: bool) -> OpTerms:
+def op_terms(op: Op, source: Shape, target: Shape, target_name: str, full: bool, shares_shape: bool) -> OpTerms:
     """The terms of ``op`` that turns a tensor of shape ``source`` into one of ``target``.
 
     ``shares_shape``: the output lies beside another operand of the operator that reads it, whose shape it shares. Sizes
@@ -470,7 +470,7 @@ _shared = lru_cache(maxsize=65536)(shared_terms)
 
 def paired_outputs(ops: Iterable[Op]) -> frozenset[int]:
     """Tensors that take their shape from the other operand of the addition that reads them: the later of the two."""
-    return frozenset(max(op.inputs) for op in ops if isinstance(op, Add))
+    return frozenset([max(op.inputs) for op in ops if op.kind == "add"])
 
 
 def file_bytes(
@@ -491,19 +491,18 @@ def file_bytes(
     tensors, ops = graph.tensors, graph.ops
     source = tensors[graph.inputs[0]]
     paired = paired_outputs(ops)
-    written = []
-    for op in ops:
-        out = op.output
-        target = tensors[out]
-        written.append(op_terms(op, tensors[op.inputs[0]].shape, target.shape, target.name, full=full, shares_shape=out in paired))
+    written = [
+        op_terms(op, tensors[op.inputs[0]].shape, (target := tensors[op.output]).shape, target.name, full, op.output in paired)
+        for op in ops
+    ]
     own, keys, convolved, connected = zip(*written, strict=True)
     terms = [_activation(len(source.name), full=full), *own]
-    channels = {count for counts in convolved for count in counts}
-    dense = {count for counts in connected for count in counts}
+    channels = {count[0] for count in convolved if count}
+    dense = {count[0] for count in connected if count}
     front = shape_bytes(len(source.shape)) - CODE_BYTES * first_kind_count([op.kind for op in ops])
     terms.append(_shared(tuple(sorted(channels)), tuple(sorted(dense))))
     terms.append(structure_terms(frozenset(keys), io=io, flavour=flavour, plan=plan))
-    sums = [sum(column) for column in zip(*terms, strict=True)]
+    sums = list(map(sum, zip(*terms, strict=True)))
     sums[0] += front
     contents = [12 + 4 * sums[6]] if plan else []
     if full:

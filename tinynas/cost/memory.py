@@ -113,9 +113,10 @@ def live_bytes(work: Work, runtime: Runtime) -> list[int]:
             steps[end + 1] = steps[end + 1] - size
     live = list(accumulate(steps))
     live.pop()
-    for index, piece in enumerate(work.pieces):
-        for size in scratch_bytes(runtime, piece):
-            live[index] = live[index] + ((size + mask) & ~mask)
+    if runtime.scratch != "none":
+        for index, piece in enumerate(work.pieces):
+            for size in scratch_bytes(runtime, piece):
+                live[index] = live[index] + ((size + mask) & ~mask)
     if runtime.in_place_depthwise:
         for index, piece in enumerate(work.pieces):
             if piece.kind == "dw" and last[piece.inputs[0]] == index:
@@ -207,7 +208,12 @@ def nested_frames(pieces: Sequence[Piece], inputs: Sequence[int], outputs: Seque
         closes = False
         if len(written) != 1 or current not in read:
             return None
-        if len(read) > 1:
+        if len(read) == 1:
+            if last[current] == index:
+                current = written[0]
+                frame.tensors.append(current)
+                continue
+        else:
             for tensor in read:
                 if tensor != current:
                     if tensor != frame.shortcut:

@@ -27,6 +27,8 @@ class Runtime:
     """Which operators ask for scratch memory in the head."""
     tail: bool
     """Whether there is a persistent tail (TFLM's arena)."""
+    on_host: bool
+    """Whether tflite-micro's Python wheel runs these kernels, so that a host's arena can be held against the estimate."""
     plans: bool
     """Whether it takes a memory plan from the file, and its own planner is known."""
     flash: Literal["file", "weights", "weights and scales"]
@@ -49,6 +51,7 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=False,
             scratch="reference",
             tail=True,
+            on_host=True,
             plans=True,
             flash="file",
             extra_bytes=0,
@@ -65,6 +68,7 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=False,
             scratch="cmsis-nn",
             tail=True,
+            on_host=False,
             plans=True,
             flash="file",
             extra_bytes=0,
@@ -84,6 +88,7 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=True,
             scratch="none",
             tail=False,
+            on_host=False,
             plans=False,
             flash="weights and scales",
             extra_bytes=0,
@@ -100,6 +105,7 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=False,
             scratch="none",
             tail=False,
+            on_host=False,
             plans=False,
             flash="weights",
             extra_bytes=5 * 1024,

@@ -162,24 +162,14 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> in
 
     At least so many where :func:`unknown_tails` names operators: those count for their node alone.
     """
-    return tails(work, (target,), cmsis=cmsis)[0]
-
-
-def tails(work: Work, targets: Sequence[Target], *, cmsis: bool = False) -> list[int]:
-    """:func:`tail_bytes` for several targets."""
     pieces = work.pieces
     kinds = [piece.kind for piece in pieces]
-    channels = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED])
+    data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED])
+    data += sum([kernel_data(kind, target) * count for kind, count in Counter(kinds).items()])
     handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
-    found = []
-    for target in targets:
-        layout = LAYOUTS[target]
-        data = channels + sum([kernel_data(kind, target) * count for kind, count in Counter(kinds).items()])
-        options = options_bytes(kinds, layout)
-        found.append(
-            assemble(layout, len(kinds), work.tensor_count, options, data, handles, work.input_scales, work.output_scales, cmsis=cmsis)
-        )
-    return found
+    layout = LAYOUTS[target]
+    options = options_bytes(kinds, layout)
+    return assemble(layout, len(kinds), work.tensor_count, options, data, handles, work.input_scales, work.output_scales, cmsis=cmsis)
 
 
 def unknown_tails(work: Work) -> tuple[str, ...]:
