@@ -273,3 +273,34 @@ def test_where_hardly_a_draw_fits_no_sub_space_is_left_out() -> None:
 def test_what_just_fits_of_a_larger_space_does_not_lead(seed: int) -> None:
     # Of mcunet one network in a hundred fits there, with three times the MACs.
     assert choose_space([MCUNET, MICRO, TINY], budget(flash=48 * 1024, sram=256 * 1024), seed=seed)[0] is MICRO
+
+
+PORTRAIT = Space.model_validate(
+    {
+        "name": "portrait",
+        "resolution": [[16, 10], [12, 8]],
+        "width_mult": [0.5, 1.0],
+        "divisor": 4,
+        "stem": {"out": [4, 8], "kernel": [3, [1, 3]], "stride": [2, [2, 1]]},
+        "stages": [{"out": [4, 8], "depth": [1, 2], "kernel": [3, [5, 3]], "expand": [1, 2], "stride": [1, [2, 1]]}],
+    }
+)
+
+
+@pytest.mark.parametrize("share", [0.02, 0.3])
+def test_portrait_networks_are_counted_exactly_where_they_can_be_looked_at(share: float) -> None:
+    everything = every_genotype(PORTRAIT)
+    costs = Feasible(PORTRAIT, 3, budget()).costs(everything)
+    limits = budget(flash=int(np.quantile(costs["flash_bytes"], share)), sram=int(np.quantile(costs["sram_bytes"], 0.6)))
+    feasible = Feasible(PORTRAIT, 3, limits)
+    fitting = everything[feasible.fits(costs)]
+    counted = sum(entry[0] for entry in Counter(feasible).starts())
+    assert len(fitting) <= counted <= len(everything), "rounded down, the counting misses nothing that fits"
+    pool = count_feasible(feasible, np.random.default_rng(0), len(fitting))
+    assert pool is not None
+    assert {as_genotype(row) for row in pool.genotypes} <= {as_genotype(row) for row in fitting}
+    table = rank_spaces(PORTRAIT, limits, draws=100, max_resolution=(12, 8))
+    assert {row.resolution for row in table.rows if row.fitting} == {(12, 8)}
+    assert "12x8px" in table.explain()
+    assert "16x10" in table.text()
+    assert table.to_json()[0]["resolution"] in ([16, 10], [12, 8])
