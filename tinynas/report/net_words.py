@@ -13,7 +13,7 @@ from tinynas.report import figures
 from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, PromisesInfo, StripInfo, TrainingInfo
 from tinynas.report.run_words import table
 from tinynas.report.source import Source
-from tinynas.report.words import amount, count, duration, percent, points, shape, summary, title
+from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, title
 from tinynas.runs import Run
 
 text = html.escape
@@ -159,8 +159,8 @@ def _memory_words(info: MemoryInfo, cost: Cost) -> str:
     return said + ("Boxes are tensors where the plan puts them, for as long as they are needed." if info.boxes else "")
 
 
-def _kib(size: float) -> str:
-    return text(amount("sram_bytes", size))
+def _kib(size_bytes: float) -> str:
+    return text(size(size_bytes))
 
 
 def _layers_words(info: LayersInfo) -> str:
@@ -181,8 +181,8 @@ def _layers_table(info: LayersInfo) -> str:
                 text(layer.kind),
                 shape(layer.output),
                 f"{layer.macs:,}",
-                text(amount("weights_bytes", layer.weights_bytes)),
-                text(amount("sram_bytes", layer.live_bytes)),
+                text(size(layer.weights_bytes)),
+                text(size(layer.live_bytes)),
             )
         )
         + "</tr>"
