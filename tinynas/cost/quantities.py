@@ -56,7 +56,9 @@ class Quantity:
         """``value`` for people, counts in all their digits."""
         if self.unit == "B":
             return format_size(int(value))
-        return f"{value:,.1f} ms" if self.unit == "ms" else f"{value:,.0f}"
+        if self.unit == "ms":
+            return f"{value:,.1f} ms"
+        return f"{value:,.0f}" if value == int(value) else f"{value:,.4g}"
 
     def scaled(self, value: float) -> float:
         """``value`` on its own scale, on which distances count."""
