@@ -102,79 +102,92 @@ def _front(dots: Sequence[Dot]) -> tuple[str, ...]:
 
 def draw_pareto(info: ParetoInfo, hover: Callable[[Dot], str] = lambda dot: "") -> Drawing:
     """``hover`` gives more lines about a network, escaped HTML."""
+    marks = [*_refused_marks(info), *_front_lines(info), *_network_marks(info, hover), *_picked_marks(info)]
+    return {"data": marks, "layout": _pareto_layout(info)}
+
+
+def _dots(dots: Sequence[Dot], name: str, marker: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    places = {"x": [d.cost for d in dots], "y": [d.accuracy for d in dots]}
+    return {"type": "scatter", "mode": "markers", "name": name, **places, **more, "marker": dict(marker)}
+
+
+def _refused_marks(info: ParetoInfo) -> list[dict[str, Any]]:
+    """Short strokes below all networks."""
+    if not info.refused:
+        return []
+    low, costs = min((dot.accuracy for dot in info.dots), default=0.0), _thinned(info.refused)
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "over a limit, not trained",
+            "x": costs,
+            "y": [low - 0.015] * len(costs),
+            "marker": {"symbol": "line-ns-open", "size": 9, "color": "@faint", "line": {"width": 1}},
+            "hoverinfo": "skip",
+        }
+    ]
+
+
+def _front_lines(info: ParetoInfo) -> list[dict[str, Any]]:
+    """A staircase through each front of at least two networks."""
     by_id = {dot.id: dot for dot in info.dots}
-    groups = {
-        "tried": [d for d in info.dots if d.id not in info.front and d.source != BASELINE],
-        "uniform baseline": [d for d in info.dots if d.source == BASELINE and d.id not in info.front],
-        "front": [by_id[i] for i in info.front],
-    }
-    marks: dict[str, dict[str, Any]] = {
-        "tried": {"size": 7, "color": "@cloud", "opacity": 0.75},
-        "uniform baseline": {"size": 9, "color": "@baseline", "symbol": "diamond-open", "line": {"width": 1.6}},
-        "front": {"size": 11, "color": "@front", "line": {"width": 1.5, "color": "@paper"}},
-    }
-    data: list[dict[str, Any]] = []
-    if info.refused:
-        low = min((dot.accuracy for dot in info.dots), default=0.0)
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "over a limit, not trained",
-                "x": _thinned(info.refused),
-                "y": [low - 0.015] * len(_thinned(info.refused)),
-                "marker": {"symbol": "line-ns-open", "size": 9, "color": "@faint", "line": {"width": 1}},
-                "hoverinfo": "skip",
-            }
+    fronts = (
+        (info.baseline_front, "baseline's front", {"shape": "hv", "color": "@baseline", "width": 1.5, "dash": "dot"}),
+        (info.front, "the front", {"shape": "hv", "color": "@front", "width": 2, "dash": "solid"}),
+    )
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": name,
+            "x": [by_id[i].cost for i in ids],
+            "y": [by_id[i].accuracy for i in ids],
+            "line": line,
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+        for ids, name, line in fronts
+        if len(ids) > 1
+    ]
+
+
+def _network_marks(info: ParetoInfo, hover: Callable[[Dot], str]) -> list[dict[str, Any]]:
+    """Every scored network: tried, drawn uniformly, or on the front."""
+    by_id = {dot.id: dot for dot in info.dots}
+    rest = [dot for dot in info.dots if dot.id not in info.front]
+    groups: tuple[tuple[str, list[Dot], dict[str, Any]], ...] = (
+        ("tried", [d for d in rest if d.source != BASELINE], {"size": 7, "color": "@cloud", "opacity": 0.75}),
+        (
+            "uniform baseline",
+            [d for d in rest if d.source == BASELINE],
+            {"size": 9, "color": "@baseline", "symbol": "diamond-open", "line": {"width": 1.6}},
+        ),
+        ("front", [by_id[i] for i in info.front], {"size": 11, "color": "@front", "line": {"width": 1.5, "color": "@paper"}}),
+    )
+    return [
+        _dots(
+            dots,
+            name,
+            marker,
+            ids=[d.id for d in dots],
+            customdata=[d.id for d in dots],
+            text=[_dot_text(d, info.cost) + hover(d) for d in dots],
+            hovertemplate="%{text}<extra></extra>",
         )
-    for ids, name, color, dash in (
-        (info.baseline_front, "baseline's front", "@baseline", "dot"),
-        (info.front, "the front", "@front", "solid"),
-    ):
-        line = [by_id[i] for i in ids]
-        if len(line) > 1:
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "name": name,
-                    "x": [d.cost for d in line],
-                    "y": [d.accuracy for d in line],
-                    "line": {"shape": "hv", "color": color, "width": 2 if dash == "solid" else 1.5, "dash": dash},
-                    "hoverinfo": "skip",
-                    "showlegend": False,
-                }
-            )
-    for name, dots in groups.items():
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "x": [d.cost for d in dots],
-                "y": [d.accuracy for d in dots],
-                "ids": [d.id for d in dots],
-                "customdata": [d.id for d in dots],
-                "text": [_dot_text(d, info.cost) + hover(d) for d in dots],
-                "hovertemplate": "%{text}<extra></extra>",
-                "marker": marks[name],
-            }
-        )
-    picked = [by_id[i] for i in info.picked]
-    if picked:
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "trained in full",
-                "x": [d.cost for d in picked],
-                "y": [d.accuracy for d in picked],
-                "marker": {"size": 19, "symbol": "circle-open", "color": "@picked", "line": {"width": 2.2}},
-                "hoverinfo": "skip",
-            }
-        )
+        for name, dots, marker in groups
+    ]
+
+
+def _picked_marks(info: ParetoInfo) -> list[dict[str, Any]]:
+    """A ring around each network trained in full."""
+    picked = [dot for dot in info.dots if dot.id in info.picked]
+    ring = {"size": 19, "symbol": "circle-open", "color": "@picked", "line": {"width": 2.2}}
+    return [_dots(picked, "trained in full", ring, hoverinfo="skip")] if picked else []
+
+
+def _pareto_layout(info: ParetoInfo) -> dict[str, Any]:
     top, bottom = max((d.accuracy for d in info.dots), default=1.0), min((d.accuracy for d in info.dots), default=0.0)
-    reach = max((d.cost for d in info.dots), default=1.0)
     accuracy = "expected validation accuracy" if info.expected else "validation accuracy"
     layout: dict[str, Any] = {
         "xaxis": {**_axis(info.cost), **_cost_ticks(info)},
@@ -188,22 +201,25 @@ def draw_pareto(info: ParetoInfo, hover: Callable[[Dot], str] = lambda dot: "") 
         # A single dot has no range of its own, and accuracies end at 0 and 1.
         layout["yaxis"]["range"] = [max(0.0, bottom - 0.04), min(1.0, top + 0.02)]
     if info.limit is not None:
-        near = info.limit <= 30 * reach
-        layout["shapes"] = [_limit_line("x", info.limit)] if near else []
-        layout["annotations"] = [
-            {
-                "xref": "x" if near else "paper",
-                "yref": "paper",
-                "x": (math.log10(info.limit) if QUANTITIES[info.cost].log else info.limit) if near else 1,
-                "y": 1,
-                "xanchor": "center" if near and info.limit < reach else "right",
-                "yanchor": "bottom",
-                "text": f"limit {amount(info.cost, info.limit)}" + ("" if near else ", far to the right"),
-                "showarrow": False,
-                "font": {"size": 12, "color": "@limit"},
-            }
-        ]
-    return {"data": data, "layout": layout}
+        layout |= _pareto_limit(info.cost, info.limit, max((d.cost for d in info.dots), default=1.0))
+    return layout
+
+
+def _pareto_limit(cost: str, limit: float, reach: float) -> dict[str, Any]:
+    """The limit's line and its words; words alone where it lies far from all networks, which cost at most ``reach``."""
+    near = limit <= 30 * reach
+    note = {
+        "xref": "x" if near else "paper",
+        "yref": "paper",
+        "x": (math.log10(limit) if QUANTITIES[cost].log else limit) if near else 1,
+        "y": 1,
+        "xanchor": "center" if near and limit < reach else "right",
+        "yanchor": "bottom",
+        "text": f"limit {amount(cost, limit)}" + ("" if near else ", far to the right"),
+        "showarrow": False,
+        "font": {"size": 12, "color": "@limit"},
+    }
+    return {"shapes": [_limit_line("x", limit)] if near else [], "annotations": [note]}
 
 
 def _dot_text(dot: Dot, cost: str) -> str:
