@@ -79,7 +79,7 @@ def promote(
     epochs: Annotated[int | None, typer.Option("--epochs", "-e", min=1, help="Epochs of the full training.")] = None,
     data: DataOption = None,
     seed: SeedOption = 0,
-    qat: Annotated[bool, typer.Option("--qat", help="Train the last epochs with int8 quantisation in the loop.")] = False,
+    qat: Annotated[bool, typer.Option("--qat", help="Train the last epochs with int8 quantization in the loop.")] = False,
     threads: Annotated[
         int,
         typer.Option(

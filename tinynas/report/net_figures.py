@@ -17,9 +17,9 @@ from tinynas.cost.memory import aligned, plan_offline
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Pool2D
 from tinynas.records import Trial
 from tinynas.report.search_figures import Drawing
-from tinynas.report.words import count, percent, shape
+from tinynas.report.words import axes_text, count, percent, shape
 
-#: Colour names of kernel sizes; anything larger takes the last.
+#: Color names of kernel sizes, by the longer side; anything larger takes the last.
 KERNEL_COLORS = {1: "@k1", 2: "@k3", 3: "@k3", 5: "@k5", 7: "@k7", 9: "@k9"}
 KINDS: dict[Kind | Literal["input"], str] = {
     "input": "input",
@@ -39,13 +39,13 @@ KINDS: dict[Kind | Literal["input"], str] = {
 
 @dataclass(frozen=True)
 class Segment:
-    """One operator's output: ``side`` is the mean of height and width in pixels."""
+    """One operator's output."""
 
     name: str
     kind: Kind | Literal["input"]
-    kernel: int
-    """0 where there is none."""
-    stride: int
+    kernel: tuple[int, int] | None
+    """Height and width of its window; None where there is none."""
+    stride: tuple[int, int]
     height: int
     width: int
     channels: int
@@ -70,14 +70,15 @@ class StripInfo:
 def strip_info(graph: Graph, cost: Cost) -> StripInfo:
     """Every tensor of ``graph`` in order; the input is segment 0."""
     height, width, channels = graph.input.shape
-    segments = [Segment("input", "input", 0, 1, height, width, channels, 0, 0)]
+    segments = [Segment("input", "input", None, (1, 1), height, width, channels, 0, 0)]
     made_by = {graph.inputs[0]: 0}
     residuals = []
     for op, row in zip(graph.ops, cost.layers, strict=True):
-        kernel, stride = 0, 1
+        kernel: tuple[int, int] | None = None
+        stride = (1, 1)
         match op:
             case Conv2D() | DepthwiseConv2D() | Pool2D():
-                kernel, stride = op.kernel[0], op.stride[0]
+                kernel, stride = op.kernel, op.stride
             case Add() | Mul():
                 residuals.append((min(made_by[t] for t in op.inputs), len(segments)))
             case Mean() | FullyConnected():
@@ -92,14 +93,15 @@ def strip_info(graph: Graph, cost: Cost) -> StripInfo:
 
 
 def kernel_color(segment: Segment) -> str:
-    """The colour name of a segment: its kernel size; operators without one are faint."""
-    if not segment.kernel:
+    """The color name of a segment: its kernel's longer side; operators without one are faint."""
+    if segment.kernel is None:
         return "@faint"
-    return KERNEL_COLORS.get(segment.kernel, KERNEL_COLORS[min(9, segment.kernel | 1)])
+    longer = max(segment.kernel)
+    return KERNEL_COLORS.get(longer, KERNEL_COLORS[min(9, longer | 1)])
 
 
 def draw_strip(info: StripInfo) -> Drawing:
-    """Bars: height is resolution, width is channels, colour is the kernel."""
+    """Bars: height is resolution (of height and width the mean), width is channels, color is the kernel."""
     total = sum(segment.channels for segment in info.segments)
     gap, least = 0.004 * total, 0.006 * total
     left, spans = 0.0, []
@@ -109,7 +111,7 @@ def draw_strip(info: StripInfo) -> Drawing:
         left += width + gap
     groups: dict[str, list[int]] = {}
     for index, segment in enumerate(info.segments):
-        groups.setdefault("input, add, pool, classifier" if not segment.kernel else f"{segment.kernel}x{segment.kernel}", []).append(index)
+        groups.setdefault("input, add, pool, classifier" if segment.kernel is None else shape(segment.kernel), []).append(index)
     data = []
     for name in sorted(groups, key=lambda n: (n[0] == "i", n)):
         members = [info.segments[i] for i in groups[name]]
@@ -141,6 +143,7 @@ def draw_strip(info: StripInfo) -> Drawing:
             }
         )
     side = round(2 * top)
+    square = all(segment.height == segment.width for segment in info.segments)
     return {
         "data": data,
         "layout": {
@@ -153,7 +156,7 @@ def draw_strip(info: StripInfo) -> Drawing:
                 "range": [-gap * 3, left],
             },
             "yaxis": {
-                "title": {"text": "pixels a side"},
+                "title": {"text": "pixels a side" if square else "pixels, mean of height and width"},
                 "range": [-1.08 * top, 1.35 * top],
                 "tickmode": "array",
                 "tickvals": [-top, -top / 2, 0, top / 2, top],
@@ -164,10 +167,10 @@ def draw_strip(info: StripInfo) -> Drawing:
 
 
 def _segment_text(segment: Segment) -> str:
-    size = f"{segment.height}x{segment.width}" if segment.height > 1 or segment.width > 1 else "1x1"
-    kernel = f"{segment.kernel}x{segment.kernel} " if segment.kernel else ""
-    stride = f", stride {segment.stride}" if segment.stride > 1 else ""
-    head = f"<b>{escape(segment.name)}</b>  {kernel}{KINDS[segment.kind]}{stride}<br>{size} px, {segment.channels} channels"
+    kernel = f"{shape(segment.kernel)} " if segment.kernel is not None else ""
+    stride = f", stride {axes_text(segment.stride)}" if segment.stride != (1, 1) else ""
+    size = f"{shape((segment.height, segment.width))} px, {segment.channels} channels"
+    head = f"<b>{escape(segment.name)}</b>  {kernel}{KINDS[segment.kind]}{stride}<br>{size}"
     return head + (f"<br>{count(segment.macs)} MACs, {count(segment.params)} parameters" if segment.params else "")
 
 

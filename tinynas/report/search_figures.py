@@ -18,7 +18,7 @@ from tinynas.report.words import amount, percent, shape, title
 BASELINE = "baseline"
 
 Drawing = dict[str, Any]
-"""``{"data": [...], "layout": {...}}`` as plotly.js takes it, colours by name."""
+"""``{"data": [...], "layout": {...}}`` as plotly.js takes it, colors by name."""
 
 
 def scored(trials: Sequence[Trial], cost: str = "macs") -> list[Trial]:
@@ -609,7 +609,7 @@ def spaces_info(rows: Sequence[Mapping[str, Any]]) -> SpacesInfo:
 
 
 def draw_spaces(info: SpacesInfo) -> Drawing:
-    """Cumulative curves: the chosen ones in colour, the others faint."""
+    """Cumulative curves: the chosen ones in color, the others faint."""
     data: list[dict[str, Any]] = []
     shown: set[bool] = set()
     for curve in sorted(info.curves, key=lambda c: c.chosen):

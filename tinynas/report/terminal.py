@@ -1,4 +1,4 @@
-"""Tables and progress for the terminal. Everything is a rich renderable; rich drops colours where ``NO_COLOR`` is set.
+"""Tables and progress for the terminal. Everything is a rich renderable; rich drops colors where ``NO_COLOR`` is set.
 
 Where the output is no terminal, progress becomes a plain line now and then. Imports rich only.
 """
@@ -49,7 +49,7 @@ class Bar:
         else:
             text = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
             text += "·" * (self.width - len(text))
-        # Share over 1 is said by the text beside the bar too: colour alone says nothing.
+        # Share over 1 is said by the text beside the bar too: color alone says nothing.
         yield Segment(text, Style.parse("red" if self.share > 1 else self.color))
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:

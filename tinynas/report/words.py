@@ -84,13 +84,13 @@ def summary(arch: Arch) -> list[str]:
 
 
 def _conv(conv: ConvLayer) -> str:
-    kernel = pair(conv.kernel)
-    return f"{kernel[0]}x{kernel[1]} to {conv.out}" + (f", stride {axes_text(conv.stride)}" if pair(conv.stride) != (1, 1) else "")
+    return f"{shape(pair(conv.kernel))} to {conv.out}" + (f", stride {axes_text(conv.stride)}" if pair(conv.stride) != (1, 1) else "")
 
 
 def axes_text(size: Axes) -> str:
-    """A size for both directions, ``3``, or height x width: ``3x5``."""
-    return str(size) if isinstance(size, int) else shape(size)
+    """A size for both directions, ``3``, or where they differ height x width: ``3x5``."""
+    height, width = pair(size)
+    return str(height) if height == width else shape((height, width))
 
 
 def _block(block: MBConv | Separable | ConvLayer | Pool) -> str:
