@@ -134,7 +134,7 @@ class Budget(Config):
     """Limit on multiply-accumulates of one inference."""
     latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Limit on the time of one inference in milliseconds; needs core and clock_mhz."""
-    at_most: Annotated[dict[str, float], BeforeValidator(_known_limits), _LimitNames()] = Field(default={}, validate_default=False)
+    at_most: Annotated[dict[str, int | float], BeforeValidator(_known_limits), _LimitNames()] = Field(default={}, validate_default=False)
     """Limits on other quantities by name, sizes with a unit: ``params: 50000``, ``weights_bytes: 100 KiB``."""
     sources: tuple[str, ...] = ()
     """Where the figures come from."""

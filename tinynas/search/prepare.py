@@ -142,7 +142,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
     document = run.read_json("plan")
     if document is not None:
         return RunPlan.from_json(document).feasible(space, budget)
-    classes, goals, strategy = classes_for(data.labels), objectives(settings.objectives), STRATEGIES[settings.strategy]
+    classes, goals, strategy = classes_for(data.labels), objectives(settings.objectives, budget), STRATEGIES[settings.strategy]
     notes: list[str] = []
 
     def note(kind: SaidOf, text: str) -> None:
