@@ -191,3 +191,15 @@ def test_error_tree() -> None:
 def test_config_documents_its_fields() -> None:
     assert issubclass(Config, BaseModel)
     assert Outer.model_fields["name"].description == "A name."
+
+
+def test_a_copy_keeps_nothing_that_was_computed_before() -> None:
+    from tinynas.arch import load_arch
+
+    arch = load_arch("mcunet-tiny2")
+    before, name = arch.input, arch.id
+    smaller = arch.model_copy(update={"height": 32, "width": 20})
+    assert (smaller.input.height, smaller.input.width) == (32, 20)
+    assert smaller.id != name
+    assert (arch.input, arch.id) == (before, name)
+    assert arch.model_copy() == arch

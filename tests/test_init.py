@@ -112,7 +112,10 @@ def test_schemas_accept_every_shipped_file_and_refuse_mistakes(kind: str) -> Non
         assert list(violations({"name": "x", "sram": "320 KB", "flash": "1 MiB"}, schema, schema))
         assert list(violations({"name": "x", "flash": "1 MiB"}, schema, schema))
     else:
-        assert list(violations({"resolution": [48], "stages": [{"out": 8, "kernel": 4}]}, schema, schema))
+        for kernel, good in ((4, False), ([3, [5, 4]], False), ([3, [5, 3, 3]], False), ([3, [5, 3]], True)):
+            document = {"resolution": [48, [32, 20]], "stages": [{"out": 8, "kernel": kernel}]}
+            assert bool(list(violations(document, schema, schema))) != good
+        assert list(violations({"resolution": [[32, 2]], "stages": [{"out": 8}]}, schema, schema))
 
 
 SPACES = st.fixed_dictionaries(
@@ -142,7 +145,7 @@ def test_the_space_schema_accepts_what_the_loader_accepts(document: dict[str, An
 def violations(value: Any, schema: dict[str, Any], root: dict[str, Any], place: str = "file") -> Any:
     """The part of JSON Schema that ours use; yields every violation."""
     known = {"$schema", "$ref", "$defs", "title", "description", "default", "examples", "type", "enum", "const", "anyOf", "oneOf"}
-    known |= {"properties", "required", "additionalProperties", "items", "minItems", "maxItems", "uniqueItems", "pattern"}
+    known |= {"properties", "required", "additionalProperties", "items", "prefixItems", "minItems", "maxItems", "uniqueItems", "pattern"}
     known |= {"minimum", "maximum", "exclusiveMinimum", "exclusiveMaximum", "discriminator"}
     assert not set(schema) - known, f"teach this checker {set(schema) - known}"
     if "$ref" in schema:
@@ -176,8 +179,10 @@ def violations(value: Any, schema: dict[str, Any], root: dict[str, Any], place: 
     if isinstance(value, list):
         if not schema.get("minItems", 0) <= len(value) <= schema.get("maxItems", len(value)):
             yield f"{place}: wrong length"
+        first = schema.get("prefixItems", [])
         for index, item in enumerate(value):
-            yield from violations(item, schema.get("items", {}), root, f"{place}[{index}]")
+            rule = first[index] if index < len(first) else schema.get("items", {})
+            yield from violations(item, rule, root, f"{place}[{index}]")
     if isinstance(value, dict):
         properties = schema.get("properties", {})
         yield from (f"{place}: {key} is missing" for key in schema.get("required", ()) if key not in value)

@@ -166,7 +166,7 @@ def test_strip_is_the_graph() -> None:
         ("s2.b0.project", "s2.b1.add"),
         ("s3.b0.project", "s3.b1.add"),
     ]
-    assert {s.kernel for s in info.segments if s.kind == "dw"} == {3, 5}
+    assert {s.kernel for s in info.segments if s.kind == "dw"} == {(3, 3), (5, 5)}
     assert len({kernel_color(s) for s in info.segments}) == 4
 
 
@@ -301,3 +301,31 @@ def test_text_and_marks_stand_out_from_the_ground(mode: theme.Mode) -> None:
             assert _contrast(palette[name], palette[ground]) >= 4.5, f"{name} on {ground}"
         assert _contrast(palette["baseline"], palette[ground]) >= 3.0
     assert set(theme.PALETTES["light"]) == set(theme.PALETTES["dark"])
+
+
+def test_sizes_that_differ_are_said_as_height_by_width() -> None:
+    arch = NET.model_copy(update={"height": 40, "width": 24})
+    first, *blocks = arch.blocks
+    arch = arch.model_copy(update={"blocks": (first.model_copy(update={"kernel": (3, 5), "stride": (1, 2)}), *blocks)})
+    graph = lower(arch)
+    info = figures.strip_info(graph, api.estimate(graph))
+    by_name = {segment.name: segment for segment in info.segments}
+    depthwise = by_name["s0.b0.dw"]
+    assert (depthwise.kernel, depthwise.stride, depthwise.height, depthwise.width) == ((3, 5), (1, 2), 20, 6)
+    drawn = figures.draw(info)
+    texts = {text for trace in drawn["data"] for text in trace["text"]}
+    assert any(text.startswith("<b>s0.b0.dw</b>  3x5 depthwise convolution, stride 1x2<br>20x6 px, 12 channels") for text in texts)
+    assert any(text.startswith("<b>input</b>  input<br>40x24 px") for text in texts)
+    assert drawn["layout"]["yaxis"]["title"]["text"] == "pixels, mean of height and width"
+    assert "3x5" in {trace["name"] for trace in drawn["data"]}
+    assert kernel_color(depthwise) == kernel_color(by_name["s3.b0.dw"])
+    square = figures.draw(figures.strip_info(GRAPH, COST))
+    assert square["layout"]["yaxis"]["title"]["text"] == "pixels a side"
+
+
+def test_curves_of_spaces_say_height_by_width() -> None:
+    row = {"width_mult": 0.5, "share": 0.5, "mean_macs": 1e6, "macs_quantiles": [1e6, 2e6], "chosen": True}
+    info = figures.spaces_info([{**row, "resolution": [32, 20]}, {**row, "resolution": 48}])
+    assert [curve.resolution for curve in info.curves] == ["32x20", "48"]
+    texts = [trace["text"][0] for trace in figures.draw(info)["data"]]
+    assert texts[0].startswith("<b>32x20 px, width x0.5</b>")

@@ -139,7 +139,7 @@ def prepare_search(
     candidates = _shipped_spaces(routed["space"]) if chosen_space is None else []
     defaults = (settings or SearchSettings()).model_dump(mode="json")
     chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
-    known_objectives(chosen.objectives)
+    known_objectives(chosen.objectives, limits)
     options = build({}, DataOptions, source="data options", overrides=routed["data"])
     path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
     if (path / "config.yaml").exists():

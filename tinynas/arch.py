@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from tinynas.config import Config, build, parse_yaml, read_text, resolve
@@ -45,7 +45,10 @@ def axes(sizes: range, words: str | None = None) -> BeforeValidator:
             raise PydanticCustomError("axes", f"must be {words}, or [height, width] of such")
         return sides[0] if sides[0] == sides[1] else (sides[0], sides[1])
 
-    return BeforeValidator(check)
+    # For editors: few sizes are listed, many are bounded.
+    rule: dict[str, Any] = {"enum": list(sizes)} if len(sizes) <= 16 else {"minimum": sizes[0], "maximum": sizes[-1]}
+    side: Any = Annotated[int, WithJsonSchema({"type": "integer", **rule})]
+    return BeforeValidator(check, json_schema_input_type=side | tuple[side, side])
 
 
 Kernel = Annotated[Axes, axes(range(1, 12))]

@@ -5,20 +5,73 @@
 
 from __future__ import annotations
 
+import difflib
+import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic_core import CoreSchema, PydanticCustomError
 
-from tinynas.config import Bytes, Config, format_size, load, n_bytes, resolve, yaml_size
-from tinynas.cost import Cost
-from tinynas.cost.latency import MODELS, latency_model
+from tinynas.config import Bytes, Config, format_size, is_bytes, load, n_bytes, parse_size, resolve, yaml_size
+from tinynas.cost import RUNTIMES, Cost
+from tinynas.cost.quantities import QUANTITIES, Quantity
 
 Core = Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "xtensa-lx6", "xtensa-lx7"]
-RuntimeName = Literal["tflm", "tflm-cmsis-nn", "tinyengine", "stedgeai"]
+
+
+class _RuntimeNames:
+    """The schema of a runtime's name: one of those that RUNTIMES has when it is asked for."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        return {**handler(schema), "enum": list(RUNTIMES)}
+
+
+def _known_runtime(name: str) -> str:
+    if name not in RUNTIMES:
+        raise PydanticCustomError("literal_error", "must be one of {expected}", {"expected": ", ".join(map(repr, RUNTIMES))})
+    return name
+
+
+RuntimeName = Annotated[str, AfterValidator(_known_runtime), _RuntimeNames()]
+"""Name of a runtime of :data:`tinynas.cost.RUNTIMES`."""
+
+
+class _LimitNames:
+    """The schema of ``at_most``: a size or a number for each quantity without a field of its own."""
+
+    def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
+        kinds = {name: {"type": "string" if quantity.unit == "B" else "number"} for name, quantity in _without_field().items()}
+        return {"type": "object", "properties": kinds, "additionalProperties": False}
+
+
+def _without_field() -> dict[str, Quantity]:
+    return {name: quantity for name, quantity in QUANTITIES.items() if quantity.field is None}
+
+
+def _known_limits(value: object) -> object:
+    if not isinstance(value, dict):
+        raise PydanticCustomError("limits", "must be a mapping of quantities to limits, such as params: 50000")
+    return {name: _known_limit(name, limit) for name, limit in value.items()}
+
+
+def _known_limit(name: object, limit: object) -> float:
+    quantity = QUANTITIES.get(name) if isinstance(name, str) else None
+    near = difflib.get_close_matches(str(name), _without_field(), n=1, cutoff=0.5)
+    told = {"name": str(name), "remedy": f'did you mean "{near[0]}"?' if near else f"it may hold {', '.join(_without_field())}"}
+    if quantity is None:
+        raise PydanticCustomError("limits", "unknown quantity {name}; {remedy}", told)
+    if quantity.field is not None:
+        raise PydanticCustomError("limits", "{name} has a key of its own: {field}", {**told, "field": quantity.field})
+    if quantity.unit == "B":
+        limit = limit if is_bytes(limit) else parse_size(limit)
+    if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < math.inf:
+        raise PydanticCustomError("limits", "the limit of {name} must be a number greater than 0", told)
+    return limit
+
 
 _ZERO = n_bytes(0)
 #: Excess of a limited cost that is not known: over by far, and yet a number that JSON can hold.
@@ -81,6 +134,8 @@ class Budget(Config):
     """Limit on multiply-accumulates of one inference."""
     latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Limit on the time of one inference in milliseconds; needs core and clock_mhz."""
+    at_most: Annotated[dict[str, int | float], BeforeValidator(_known_limits), _LimitNames()] = Field(default={}, validate_default=False)
+    """Limits on other quantities by name, sizes with a unit: ``params: 50000``, ``weights_bytes: 100 KiB``."""
     sources: tuple[str, ...] = ()
     """Where the figures come from."""
 
@@ -94,14 +149,14 @@ class Budget(Config):
                 raise ValueError(f"{kind} must be more than 0 B")
             if kept >= capacity:
                 raise ValueError(f"the reserves take {format_size(kept)} of {format_size(capacity)} {kind}: nothing is left for a network")
-        if self.latency_ms is not None and (self.core is None or self.clock_mhz is None):
-            raise ValueError("a latency_ms limit needs core and clock_mhz")
-        if self.latency_ms is not None and latency_model(self.core, self.runtime) is None:
-            known = ", ".join(f"{core} with {runtime}" for core, runtime in sorted(MODELS))
-            raise ValueError(
-                f"a latency_ms limit cannot be checked: no published measurement of {self.core} with {self.runtime} (known: {known})"
-            )
+        for name in self.limits:
+            if (why := self.why_unknown(name)) is not None:
+                raise ValueError(f"a {name} limit cannot be checked: {why}")
         return self
+
+    def why_unknown(self, name: str) -> str | None:
+        """Why no network's quantity ``name`` is known on this board with this runtime; None where all are."""
+        return QUANTITIES[name].unknown(self.core, self.runtime, self.clock_mhz)
 
     @staticmethod
     def _kept(reserves: Config) -> int:
@@ -109,16 +164,13 @@ class Budget(Config):
 
     @cached_property
     def limits(self) -> dict[str, float]:
-        """Limit by cost name, reserves taken off; only limits that are set."""
-        limits: dict[str, float] = {
-            "sram_bytes": self.sram - self._kept(self.reserves.sram),
-            "flash_bytes": self.flash - self._kept(self.reserves.flash),
-        }
-        if self.macs is not None:
-            limits["macs"] = self.macs
-        if self.latency_ms is not None:
-            limits["latency_ms"] = self.latency_ms
-        return limits
+        """Limit by name of the quantity, reserves taken off; only limits that are set: memories first."""
+        names = {quantity.field: name for name, quantity in QUANTITIES.items() if quantity.field is not None}
+        limits: dict[str, float] = {names[memory]: getattr(self, memory) - self._kept(kept) for memory, kept in self.reserves}
+        for field, name in names.items():
+            if name not in limits and (limit := getattr(self, field)) is not None:
+                limits[name] = limit
+        return {**limits, **self.at_most}
 
     def excess(self, cost: Cost | Mapping[str, float | None]) -> dict[str, float]:
         """(value - limit) / limit for each limit; above 0 is over. An unknown cost counts as :data:`UNKNOWN` over."""
@@ -146,6 +198,8 @@ def _sizes_to_text(document: dict[str, object], model: Config) -> None:
         child = getattr(model, key)
         if isinstance(child, Config) and isinstance(value, dict):
             _sizes_to_text(value, child)
+        elif key == "at_most":
+            document[key] = {name: yaml_size(int(limit)) if QUANTITIES[name].unit == "B" else limit for name, limit in child.items()}
         elif key in {"sram", "flash"} or isinstance(model, (SramReserves, FlashReserves)):
             document[key] = yaml_size(int(child))
 

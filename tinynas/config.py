@@ -95,6 +95,11 @@ def n_bytes(value: int) -> int:
     return _ResolvedBytes(value)
 
 
+def is_bytes(value: object) -> bool:
+    """Whether ``value`` was marked by :func:`n_bytes`, and needs no unit."""
+    return isinstance(value, _ResolvedBytes)
+
+
 Bytes = Annotated[int, BeforeValidator(_already_bytes, json_schema_input_type=str)]
 """A size in bytes, written in YAML with a unit."""
 

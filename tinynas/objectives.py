@@ -1,4 +1,5 @@
-"""OBJECTIVES: what a search can optimise, by name. One line here is all that a new objective needs.
+"""OBJECTIVES: what a search can optimize, by name. One line here is all that a new objective of scores needs; costs come from
+the table of quantities, :data:`tinynas.cost.quantities.QUANTITIES`.
 
 An objective reads a :class:`~tinynas.records.Trial`. It answers None where its figure is not known; a trial
 without a figure takes no part in the comparison.
@@ -10,7 +11,9 @@ import difflib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from tinynas.errors import UserError
+from tinynas.budget import Budget
+from tinynas.cost.quantities import QUANTITIES, Quantity
+from tinynas.errors import InternalError, UserError
 from tinynas.records import Trial
 
 
@@ -27,10 +30,17 @@ class Objective:
     """True where the figure needs training, False where it follows from the architecture."""
     needs: str | None = None
     """Score that only exists where it is asked for (``int8_accuracy``), or None."""
+    cost: str | None = None
+    """The quantity of :data:`tinynas.cost.quantities.QUANTITIES` that it is; None where it is none."""
+
+    def __post_init__(self) -> None:
+        if self.trained == (self.cost is not None):
+            # The box of a hypervolume and the bands of a search come from the quantity.
+            raise InternalError(f"objective {self.name!r} must either be trained or name its cost")
 
 
-def _cost(name: str) -> Callable[[Trial], float | None]:
-    return lambda trial: trial.costs.get(name)
+def _cost(quantity: Quantity, name: str) -> Objective:
+    return Objective(name, False, quantity.unit, lambda trial: trial.costs.get(quantity.name), trained=False, cost=quantity.name)
 
 
 def _score(name: str) -> Callable[[Trial], float | None]:
@@ -72,20 +82,17 @@ OBJECTIVES: dict[str, Objective] = {
     for objective in (
         Objective("accuracy", True, "share", _score("accuracy"), trained=True),
         Objective("int8_accuracy", True, "share", _score("int8_accuracy"), trained=True, needs="int8_accuracy"),
-        Objective("macs", False, "MACs", _cost("macs"), trained=False),
-        Objective("sram", False, "B", _cost("sram_bytes"), trained=False),
-        Objective("flash", False, "B", _cost("flash_bytes"), trained=False),
-        Objective("params", False, "parameters", _cost("params"), trained=False),
-        Objective("latency", False, "ms", _cost("latency_ms"), trained=False),
+        *(_cost(quantity, quantity.objective) for quantity in QUANTITIES.values() if quantity.objective is not None),
         Objective("wake-vision-score", True, "points", _wake_vision, trained=True),
     )
 }
 
 
-def objectives(names: Sequence[str]) -> tuple[Objective, ...]:
+def objectives(names: Sequence[str], budget: Budget | None = None) -> tuple[Objective, ...]:
     """The objectives of these names; ``accuracy`` is put first where no trained objective is named.
 
-    ``("macs",)`` therefore means accuracy against MACs. Raises UserError for an unknown or repeated name.
+    ``("macs",)`` therefore means accuracy against MACs. Raises UserError for an unknown or repeated name, and for a cost that
+    no network's is known of under ``budget``.
     """
     for name in names:
         if name not in OBJECTIVES:
@@ -94,6 +101,9 @@ def objectives(names: Sequence[str]) -> tuple[Objective, ...]:
     if len(set(names)) != len(names):
         raise UserError(f"an objective is given twice: {', '.join(names)}", "name each once")
     chosen = tuple(OBJECTIVES[name] for name in names)
+    for objective in chosen:
+        if budget is not None and objective.cost is not None and (why := budget.why_unknown(objective.cost)) is not None:
+            raise UserError(f"the objective {objective.name} cannot be computed for {budget.name}: {why}", "leave it out")
     if not any(objective.trained for objective in chosen):
         chosen = (OBJECTIVES["accuracy"], *chosen)
     return chosen

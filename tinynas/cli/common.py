@@ -88,8 +88,8 @@ def report_error(error: TinynasError) -> int:
         emit({"error": document})
     label = "error" if isinstance(error, UserError) else "internal error (please report)"
     label = f"process {process}: {label}" if process else label
-    colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
-    head = f"\x1b[31m{label}:\x1b[0m" if colour else f"{label}:"
+    color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    head = f"\x1b[31m{label}:\x1b[0m" if color else f"{label}:"
     sys.stderr.write(f"{head} {error}\n")
     return error.exit_code
 

@@ -244,4 +244,4 @@ def _facts(document: dict[str, Any]) -> Iterator[str]:
         )
         for suspect in noise["suspects"][:10]:
             likely = f"{suspect['suggested']} ({100 * suspect['probability']:.0f} %)"
-            yield f"    {suspect['name']}: labelled {suspect['label']}, looks like {likely}"
+            yield f"    {suspect['name']}: labeled {suspect['label']}, looks like {likely}"

@@ -21,6 +21,7 @@ from tinynas.cli.common import (
     quote,
     session,
 )
+from tinynas.cost.runtimes import runtime_names
 from tinynas.errors import UserError
 from tinynas.files import process_number
 
@@ -29,9 +30,7 @@ from tinynas.files import process_number
 def estimate(
     net: Annotated[str, typer.Argument(metavar="NET", help="An arch YAML, a ProxylessNAS JSON, a .tflite, RUN:ID, or a zoo name.")],
     budget: BudgetOption = None,
-    runtime: Annotated[
-        str | None, typer.Option("--runtime", "-r", metavar="R", help="tflm, tflm-cmsis-nn, tinyengine or stedgeai.")
-    ] = None,
+    runtime: Annotated[str | None, typer.Option("--runtime", "-r", metavar="R", help=f"{runtime_names()}.")] = None,
     layers: Annotated[bool, typer.Option("--layers", "-l", help="One row per operator, with live memory and the peak.")] = False,
     overrides: SetOption = None,
     json_: JsonOption = False,
@@ -80,7 +79,7 @@ def promote(
     epochs: Annotated[int | None, typer.Option("--epochs", "-e", min=1, help="Epochs of the full training.")] = None,
     data: DataOption = None,
     seed: SeedOption = 0,
-    qat: Annotated[bool, typer.Option("--qat", help="Train the last epochs with int8 quantisation in the loop.")] = False,
+    qat: Annotated[bool, typer.Option("--qat", help="Train the last epochs with int8 quantization in the loop.")] = False,
     threads: Annotated[
         int,
         typer.Option(

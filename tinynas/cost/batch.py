@@ -8,6 +8,7 @@ with ``estimate`` network by network.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -31,6 +32,7 @@ from tinynas.cost.flash import (
     zero_point_terms,
 )
 from tinynas.cost.latency import latency_model
+from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
 from tinynas.cost.tail import LAYOUTS, assemble
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
@@ -81,20 +83,12 @@ class BatchCost:
 
     def values(self, index: int) -> dict[str, float | None]:
         """The figures of network ``index``, as :meth:`tinynas.cost.Cost.values` gives them."""
-        latency = float(self.latency_ms[index])
-        return {
-            "macs": int(self.macs[index]),
-            "params": int(self.params[index]),
-            "weights_bytes": int(self.weights_bytes[index]),
-            "flash_bytes": int(self.flash_bytes[index]),
-            "sram_bytes": int(self.sram_bytes[index]),
-            "latency_ms": None if np.isnan(latency) else latency,
-        }
+        figures = {name: column[index].item() for name, column in values_of(self).items()}
+        return {name: None if math.isnan(figure) else figure for name, figure in figures.items()}
 
-    def column(self, name: str) -> npt.NDArray[Any]:
-        """The array called ``name`` (``macs``, ``sram_bytes``, ...)."""
-        array: npt.NDArray[Any] = getattr(self, name)
-        return array
+    def column(self, name: str) -> Floats:
+        """The quantity ``name`` of :data:`tinynas.cost.quantities.QUANTITIES`, of every network; NaN where it is not known."""
+        return np.asarray(QUANTITIES[name].of(self), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

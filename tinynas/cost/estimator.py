@@ -9,6 +9,7 @@ from typing import Any
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.latency import latency_ms
 from tinynas.cost.memory import file_head_bytes, live_bytes, nested_frames, offline_work
+from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import RUNTIMES, Runtime, flash_bytes, runtime_named, static_bytes
 from tinynas.cost.tail import tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
@@ -95,15 +96,8 @@ class Cost:
         )
 
     def values(self) -> dict[str, float | None]:
-        """The figures that limits and objectives are about."""
-        return {
-            "macs": self.macs,
-            "params": self.params,
-            "weights_bytes": self.weights_bytes,
-            "flash_bytes": self.flash_bytes,
-            "sram_bytes": self.sram_bytes,
-            "latency_ms": self.latency_ms,
-        }
+        """The figures that limits and objectives are about: :data:`tinynas.cost.quantities.QUANTITIES`."""
+        return values_of(self)
 
     def to_json(self) -> dict[str, Any]:
         """The document of ``tinynas estimate --json`` but for name, fits and excess."""

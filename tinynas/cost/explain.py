@@ -6,21 +6,20 @@ The budget is whatever has ``limits``, ``runtime``, ``core`` and ``clock_mhz``: 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import math
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
-from tinynas.config import format_size
-from tinynas.cost.estimator import Cost, estimate
-from tinynas.cost.latency import kind_of, latency_model
+from tinynas.cost.estimator import Cost, OpCost, estimate
+from tinynas.cost.latency import KINDS, kind_of, latency_model
 from tinynas.cost.patches import patch_plans
+from tinynas.cost.quantities import QUANTITIES, shown
 from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import UserError
 from tinynas.graph import lower
 from tinynas.space import make_divisible
-
-LIMIT_NAMES = {"sram_bytes": "SRAM", "flash_bytes": "flash", "macs": "MACs", "latency_ms": "latency"}
 
 
 class Limits(Protocol):
@@ -48,13 +47,13 @@ class Binding:
     """A limit and the operator that asks most of it."""
 
     limit: str
-    """Cost name: sram_bytes, flash_bytes, macs or latency_ms."""
+    """Name of a quantity: ``sram_bytes``, ``macs``, ..."""
     allowed: float
     value: float
-    op: str
-    """Name of the operator."""
-    index: int
-    share: float
+    op: str | None
+    """Name of the operator; None where what each contributes is not known."""
+    index: int | None
+    share: float | None
     """Share of ``value`` that this operator is answerable for, 0 to 1."""
 
     @property
@@ -64,18 +63,15 @@ class Binding:
 
     def text(self) -> str:
         """One line for people."""
-        if self.limit == "latency_ms":
-            value, allowed = f"{self.value:,.1f} ms", f"{self.allowed:,.1f} ms"
-        elif self.limit == "macs":
-            value, allowed = f"{self.value:,.0f}", f"{self.allowed:,.0f}"
-        else:
-            value, allowed = format_size(int(self.value)), format_size(int(self.allowed))
+        quantity = QUANTITIES[self.limit]
         relation = f"{self.over:.0%} over" if self.over > 0 else f"{-self.over:.0%} below"
-        if self.limit == "sram_bytes":
-            why = f"set by {self.op} (operator {self.index}), during which {format_size(round(self.share * self.value))} are alive"
+        if self.share is None:
+            why = ""
+        elif quantity.peak:
+            why = f"; set by {self.op} (operator {self.index}), during which {quantity.text(self.share * self.value)} are alive"
         else:
-            why = f"most of it in {self.op} (operator {self.index}): {self.share:.0%}"
-        return f"{LIMIT_NAMES[self.limit]}: {value}, {relation} the limit of {allowed}; {why}"
+            why = f"; most of it in {self.op} (operator {self.index}): {self.share:.0%}"
+        return f"{quantity.title}: {quantity.exact(self.value)}, {relation} the limit of {quantity.exact(self.allowed)}{why}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,8 +146,8 @@ def _change_json(change: Change) -> dict[str, Any]:
 
 
 def _costs(cost: Cost) -> str:
-    time = "" if cost.latency_ms is None else f", {cost.latency_ms:.1f} ms"
-    return f"{cost.macs / 1e6:.2f} M MACs, SRAM {format_size(cost.sram_bytes)}, flash {format_size(cost.flash_bytes)}{time}"
+    figures = shown(cost.values(), "narrow")
+    return ", ".join(f"{quantity.title} {quantity.text(value)}" for quantity, value in figures.items() if value is not None)
 
 
 def explain(arch: Arch, budget: Limits) -> Explanation:
@@ -209,37 +205,31 @@ def _estimate(arch: Arch, budget: Limits) -> Cost:
 
 def _excess(cost: Cost, budget: Limits) -> list[float]:
     values = cost.values()
-    return [(value - limit) / limit for name, limit in budget.limits.items() if (value := values.get(name)) is not None]
+    return [math.inf if (value := values[name]) is None else (value - limit) / limit for name, limit in budget.limits.items()]
 
 
 def _bindings(cost: Cost, budget: Limits) -> Iterator[Binding]:
     values = cost.values()
     for name, limit in budget.limits.items():
-        value = values.get(name)
+        value = values[name]
         if value is None:
-            continue
-        if name == "sram_bytes":
-            op, part = cost.layers[cost.peak_index], float(cost.layers[cost.peak_index].live_bytes)
+            title, why = QUANTITIES[name].title, QUANTITIES[name].unknown(budget.core, budget.runtime, budget.clock_mhz)
+            raise UserError(f"the limit of {title} cannot be explained: {why or 'it is not known of this network'}", "leave it out")
+        part = _part(name, budget)
+        if part is None:
+            yield Binding(name, limit, value, None, None, None)
         else:
-            op, part = _largest(cost, name, budget)
-        yield Binding(name, limit, value, op.name, op.index, part / value if value else 0.0)
+            op = max(cost.layers, key=part)
+            yield Binding(name, limit, value, op.name, op.index, part(op) / value if value else 0.0)
 
 
-def _largest(cost: Cost, name: str, budget: Limits) -> tuple[Any, float]:
-    if name == "flash_bytes":
-        op = max(cost.layers, key=lambda row: row.weights_bytes)
-        return op, float(op.weights_bytes)
-    model = latency_model(budget.core, budget.runtime) if name == "latency_ms" else None
-    if model is not None and budget.clock_mhz is not None:
-        clock, times = budget.clock_mhz, dict(zip(("dense", "pointwise", "depthwise", "connected"), model.cycles, strict=True))
-
-        def ms(row: Any) -> float:
-            return float(row.macs * times[kind_of(row.kind, row.kernel)] / (1000.0 * clock)) if row.macs else 0.0
-
-        op = max(cost.layers, key=ms)
-        return op, ms(op)
-    op = max(cost.layers, key=lambda row: row.macs)
-    return op, float(op.macs)
+def _part(name: str, budget: Limits) -> Callable[[OpCost], float] | None:
+    """What an operator contributes to the quantity ``name``; None where that is not known."""
+    model = latency_model(budget.core, budget.runtime)
+    if name != "latency_ms" or model is None or budget.clock_mhz is None:
+        return QUANTITIES[name].part
+    clock, times = budget.clock_mhz, dict(zip(KINDS, model.cycles, strict=True))
+    return lambda row: row.macs * times[kind_of(row.kind, row.kernel)] / (1000.0 * clock) if row.macs else 0.0
 
 
 def _candidates(arch: Arch) -> Iterator[tuple[str, str, Arch]]:

@@ -69,6 +69,16 @@ def latency_model(core: str | None, runtime: str) -> LatencyModel | None:
     return None if core is None else MODELS.get((core, runtime))
 
 
+def why_unknown(core: str | None, runtime: str, clock_mhz: float | None) -> str | None:
+    """Why there is no latency of any network there; None where there is one."""
+    if core is None or clock_mhz is None:
+        return "it needs core and clock_mhz"
+    if latency_model(core, runtime) is not None:
+        return None
+    known = ", ".join(f"{core} with {runtime}" for core, runtime in sorted(MODELS))
+    return f"no published measurement of {core} with {runtime} (known: {known})"
+
+
 #: Operators with MACs -> the kind of :data:`KINDS` that they count as; a convolution of 1x1 is pointwise.
 _KIND_OF = {"conv": "dense", "dw": "depthwise", "fc": "connected", "transpose_conv": "dense"}
 

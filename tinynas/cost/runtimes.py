@@ -23,6 +23,10 @@ class Runtime:
     """Bytes to which planned buffers are rounded up."""
     in_place_depthwise: bool
     """Whether a depthwise convolution writes over its input."""
+    work_buffers: bool
+    """Whether its generated code holds the buffers of :func:`work_buffers` for the whole inference."""
+    pads_inside: bool
+    """Whether its convolutions pad by themselves: a PAD of a file before one is no operator of its own."""
     scratch: Literal["reference", "cmsis-nn", "none"]
     """Which operators ask for scratch memory in the head."""
     tail: bool
@@ -49,6 +53,8 @@ RUNTIMES: dict[str, Runtime] = {
             title="TensorFlow Lite for Microcontrollers, reference kernels",
             alignment=16,
             in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=False,
             scratch="reference",
             tail=True,
             on_host=True,
@@ -66,6 +72,8 @@ RUNTIMES: dict[str, Runtime] = {
             title="TensorFlow Lite for Microcontrollers, CMSIS-NN kernels",
             alignment=16,
             in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=False,
             scratch="cmsis-nn",
             tail=True,
             on_host=False,
@@ -86,6 +94,8 @@ RUNTIMES: dict[str, Runtime] = {
             title="TinyEngine (MCUNet)",
             alignment=1,
             in_place_depthwise=True,
+            work_buffers=True,
+            pads_inside=True,
             scratch="none",
             tail=False,
             on_host=False,
@@ -103,6 +113,8 @@ RUNTIMES: dict[str, Runtime] = {
             title="ST Edge AI Core (X-CUBE-AI)",
             alignment=1,
             in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=False,
             scratch="none",
             tail=False,
             on_host=False,
@@ -137,7 +149,7 @@ def static_bytes(runtime: Runtime, work: Work) -> int:
     TinyEngine's generated code holds one work buffer (the padded int16 plane of a depthwise convolution, or two int16
     columns of a convolution's patches, whichever is largest) and the first convolution's int16 kernel.
     """
-    if not runtime.in_place_depthwise:
+    if not runtime.work_buffers:
         return runtime.extra_bytes
     parts = [work_buffers(piece, work.shapes) for piece in work.pieces]
     return runtime.extra_bytes + max(buffer for buffer, _ in parts) + max(kernel for _, kernel in parts)
@@ -164,6 +176,12 @@ def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels:
         case "weights and scales":
             return weights_bytes + 4 * channels
     assert_never(runtime.flash)
+
+
+def runtime_names() -> str:
+    """The names of RUNTIMES for people: ``a, b or c``."""
+    *names, last = RUNTIMES
+    return f"{', '.join(names)} or {last}" if names else last
 
 
 def runtime_named(name: str) -> Runtime:

@@ -107,7 +107,7 @@ def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = 
         handles=sum(len(scratch_bytes(runtime, piece)) for piece in pieces),
     )
     kinds = [piece.kind for piece in pieces]
-    buffers = [work_buffers(piece, work.shapes) for piece in pieces] if runtime.in_place_depthwise else [(0, 0)]
+    buffers = [work_buffers(piece, work.shapes) for piece in pieces] if runtime.work_buffers else [(0, 0)]
     return Tally(
         sums,
         tuple(options_bytes(kinds, layout, start) for start in range(STARTS)),

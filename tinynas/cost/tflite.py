@@ -123,8 +123,8 @@ class ModelFile:
         Raises ModelFileError naming every operator that the table does not know, UserError for an unknown runtime.
         """
         chosen, work = runtime_named(runtime), to_work(self)
-        if chosen.in_place_depthwise:
-            work = _without_pads(work)  # TinyEngine's convolutions pad by themselves
+        if chosen.pads_inside:
+            work = _without_pads(work)
         return file_cost(work, chosen, self.size_bytes, self.plan, core=core, clock_mhz=clock_mhz)
 
     @property

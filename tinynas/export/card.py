@@ -16,6 +16,7 @@ from tinynas import __version__
 from tinynas.arch import Arch
 from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
+from tinynas.cost.quantities import QUANTITIES, Quantity, shown
 from tinynas.files import write_atomic
 from tinynas.graph import lower
 from tinynas.records import Artifact, Promoted
@@ -206,20 +207,19 @@ def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Seque
 def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
     text = "## Costs\n\n"
     if costs:
-        rows = []
-        for runtime, cost in costs.items():
-            latency = cost.get("latency_ms")
-            rows.append(
-                (
-                    f"`{_text(runtime)}`",
-                    _count(cost.get("macs")),
-                    _count(cost.get("params")),
-                    _size(cost.get("flash_bytes")),
-                    _size(cost.get("sram_bytes")),
-                    f"{UNKNOWN} (no evidence)" if latency is None else f"{latency:,.1f} ms",
-                )
-            )
-        text += "Estimated, by runtime:\n\n" + _table(("Runtime", "MACs", "Parameters", "Flash", "SRAM", "Latency"), rows)
+        titles = [quantity.title[:1].upper() + quantity.title[1:] for quantity in shown({}, "narrow", "wide")]
+        rows = [
+            (f"`{_text(runtime)}`", *(_amount(*figure) for figure in shown(cost, "narrow", "wide").items()))
+            for runtime, cost in costs.items()
+        ]
+        text += "Estimated, by runtime:\n\n" + _table(("Runtime", *titles), rows)
+        known = [
+            (f"`{_text(runtime)}`", _text(figure), f"{how}: {_text(source)}")
+            for runtime in costs
+            if runtime in RUNTIMES
+            for figure, (how, source) in RUNTIMES[runtime].evidence.items()
+        ]
+        text += "\n\nHow well the estimates are known:\n\n" + _table(("Runtime", "Figure", "Evidence"), known) if known else ""
     else:
         text += "Estimates by runtime: unknown."
     pairs = [(title, _mapping(report.get(key))) for title, key in (("File", "flash_bytes"), ("TFLM arena, 64-bit host", "arena_bytes"))]
@@ -229,10 +229,10 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
     text += "\n\nThe exported file:\n\n" + _table(("What", "Estimated", "Measured on the host"), both)
     if budget:
         limits = _mapping(budget.get("limits"))
-        shown = ", ".join(f"{_text(key)} {_size(value) if key.endswith('_bytes') else _count(value)}" for key, value in limits.items())
+        most = ", ".join(f"{_text(key)} {_amount(QUANTITIES[key], value)}" for key, value in limits.items())
         board = f" ({_text(budget['board'])})" if budget.get("board") else ""
         text += f"\n\nMade for the budget {_text(budget.get('name', UNKNOWN))}{board}"
-        text += f", runtime `{_text(budget.get('runtime', UNKNOWN))}`: at most {shown or UNKNOWN}."
+        text += f", runtime `{_text(budget.get('runtime', UNKNOWN))}`: at most {most or UNKNOWN}."
     else:
         text += "\n\nBudget: unknown."
     return text
@@ -408,6 +408,12 @@ def _count(value: Any) -> str:
 
 def _size(value: Any) -> str:
     return f"{int(value):,} B ({format_size(int(value))})" if isinstance(value, (int, float)) else UNKNOWN
+
+
+def _amount(quantity: Quantity, value: Any) -> str:
+    if value is None:
+        return f"{UNKNOWN} (no evidence)"
+    return _size(value) if quantity.unit == "B" else f"{value:,.1f} ms" if quantity.unit == "ms" else _count(value)
 
 
 def _text(value: Any) -> str:

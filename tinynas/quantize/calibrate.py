@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Annotated, Literal
+from typing import Annotated, Literal, assert_never
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tinynas.config import Config
 from tinynas.errors import DataError
-from tinynas.graph import WEIGHTED, Add, DepthwiseConv2D, FullyConnected, Graph, Pool2D
+from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Pool2D
 from tinynas.graph import Weighted as WeightedOp
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.fake import FakeQuantNetwork, Weighted
@@ -154,10 +154,15 @@ def grids(graph: Graph, ranges: list[tuple[float, float]]) -> tuple[TensorQuant,
     found = [TensorQuant.covering(low, high) for low, high in ranges]
     found[graph.inputs[0]] = INPUT_QUANT
     for op in graph.ops:
-        if isinstance(op, Pool2D):
-            found[op.output] = found[op.inputs[0]]
-        elif isinstance(op, Add):
-            found[op.output] = _addable(found[op.inputs[0]], found[op.inputs[1]], found[op.output])
+        match op:
+            case Pool2D():
+                found[op.output] = found[op.inputs[0]]
+            case Add():
+                found[op.output] = _addable(found[op.inputs[0]], found[op.inputs[1]], found[op.output])
+            case Conv2D() | DepthwiseConv2D() | FullyConnected() | Mul() | Mean():
+                pass  # the range that was seen is its grid
+            case _:
+                assert_never(op)
     return tuple(found)
 
 

@@ -17,9 +17,9 @@ from tinynas.cost.memory import aligned, plan_offline
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Pool2D
 from tinynas.records import Trial
 from tinynas.report.search_figures import Drawing
-from tinynas.report.words import count, percent, shape
+from tinynas.report.words import axes_text, count, percent, shape
 
-#: Colour names of kernel sizes; anything larger takes the last.
+#: Color names of kernel sizes, by the longer side; anything larger takes the last.
 KERNEL_COLORS = {1: "@k1", 2: "@k3", 3: "@k3", 5: "@k5", 7: "@k7", 9: "@k9"}
 KINDS: dict[Kind | Literal["input"], str] = {
     "input": "input",
@@ -39,13 +39,13 @@ KINDS: dict[Kind | Literal["input"], str] = {
 
 @dataclass(frozen=True)
 class Segment:
-    """One operator's output: ``side`` is the mean of height and width in pixels."""
+    """One operator's output."""
 
     name: str
     kind: Kind | Literal["input"]
-    kernel: int
-    """0 where there is none."""
-    stride: int
+    kernel: tuple[int, int] | None
+    """Height and width of its window; None where there is none."""
+    stride: tuple[int, int]
     height: int
     width: int
     channels: int
@@ -70,14 +70,15 @@ class StripInfo:
 def strip_info(graph: Graph, cost: Cost) -> StripInfo:
     """Every tensor of ``graph`` in order; the input is segment 0."""
     height, width, channels = graph.input.shape
-    segments = [Segment("input", "input", 0, 1, height, width, channels, 0, 0)]
+    segments = [Segment("input", "input", None, (1, 1), height, width, channels, 0, 0)]
     made_by = {graph.inputs[0]: 0}
     residuals = []
     for op, row in zip(graph.ops, cost.layers, strict=True):
-        kernel, stride = 0, 1
+        kernel: tuple[int, int] | None = None
+        stride = (1, 1)
         match op:
             case Conv2D() | DepthwiseConv2D() | Pool2D():
-                kernel, stride = op.kernel[0], op.stride[0]
+                kernel, stride = op.kernel, op.stride
             case Add() | Mul():
                 residuals.append((min(made_by[t] for t in op.inputs), len(segments)))
             case Mean() | FullyConnected():
@@ -92,14 +93,15 @@ def strip_info(graph: Graph, cost: Cost) -> StripInfo:
 
 
 def kernel_color(segment: Segment) -> str:
-    """The colour name of a segment: its kernel size; operators without one are faint."""
-    if not segment.kernel:
+    """The color name of a segment: its kernel's longer side; operators without one are faint."""
+    if segment.kernel is None:
         return "@faint"
-    return KERNEL_COLORS.get(segment.kernel, KERNEL_COLORS[min(9, segment.kernel | 1)])
+    longer = max(segment.kernel)
+    return KERNEL_COLORS.get(longer, KERNEL_COLORS[min(9, longer | 1)])
 
 
 def draw_strip(info: StripInfo) -> Drawing:
-    """Bars: height is resolution, width is channels, colour is the kernel."""
+    """Bars: height is resolution (of height and width the mean), width is channels, color is the kernel."""
     total = sum(segment.channels for segment in info.segments)
     gap, least = 0.004 * total, 0.006 * total
     left, spans = 0.0, []
@@ -109,7 +111,7 @@ def draw_strip(info: StripInfo) -> Drawing:
         left += width + gap
     groups: dict[str, list[int]] = {}
     for index, segment in enumerate(info.segments):
-        groups.setdefault("input, add, pool, classifier" if not segment.kernel else f"{segment.kernel}x{segment.kernel}", []).append(index)
+        groups.setdefault("input, add, pool, classifier" if segment.kernel is None else shape(segment.kernel), []).append(index)
     data = []
     for name in sorted(groups, key=lambda n: (n[0] == "i", n)):
         members = [info.segments[i] for i in groups[name]]
@@ -141,6 +143,7 @@ def draw_strip(info: StripInfo) -> Drawing:
             }
         )
     side = round(2 * top)
+    square = all(segment.height == segment.width for segment in info.segments)
     return {
         "data": data,
         "layout": {
@@ -153,7 +156,7 @@ def draw_strip(info: StripInfo) -> Drawing:
                 "range": [-gap * 3, left],
             },
             "yaxis": {
-                "title": {"text": "pixels a side"},
+                "title": {"text": "pixels a side" if square else "pixels, mean of height and width"},
                 "range": [-1.08 * top, 1.35 * top],
                 "tickmode": "array",
                 "tickvals": [-top, -top / 2, 0, top / 2, top],
@@ -164,10 +167,10 @@ def draw_strip(info: StripInfo) -> Drawing:
 
 
 def _segment_text(segment: Segment) -> str:
-    size = f"{segment.height}x{segment.width}" if segment.height > 1 or segment.width > 1 else "1x1"
-    kernel = f"{segment.kernel}x{segment.kernel} " if segment.kernel else ""
-    stride = f", stride {segment.stride}" if segment.stride > 1 else ""
-    head = f"<b>{escape(segment.name)}</b>  {kernel}{KINDS[segment.kind]}{stride}<br>{size} px, {segment.channels} channels"
+    kernel = f"{shape(segment.kernel)} " if segment.kernel is not None else ""
+    stride = f", stride {axes_text(segment.stride)}" if segment.stride != (1, 1) else ""
+    size = f"{shape((segment.height, segment.width))} px, {segment.channels} channels"
+    head = f"<b>{escape(segment.name)}</b>  {kernel}{KINDS[segment.kind]}{stride}<br>{size}"
     return head + (f"<br>{count(segment.macs)} MACs, {count(segment.params)} parameters" if segment.params else "")
 
 
@@ -231,118 +234,125 @@ def memory_info(graph: Graph, cost: Cost, budget: Budget | None = None) -> Memor
     )
 
 
+#: Bytes of a unit of the memory map's axis.
+_KIB = 1024
+
+
 def draw_memory(info: MemoryInfo) -> Drawing:
     """The arena as a map: operators from left to right, addresses upwards."""
-    kib = 1024
-    data: list[dict[str, Any]] = []
-    if info.boxes:
-        at_peak = [box.first <= info.peak <= box.last for box in info.boxes]
-        data.append(
-            {
-                "type": "bar",
-                "name": "tensors",
-                "x": [(box.first + box.last) / 2 for box in info.boxes],
-                "width": [box.last - box.first + 0.92 for box in info.boxes],
-                "base": [box.offset / kib for box in info.boxes],
-                "y": [box.size / kib for box in info.boxes],
-                "marker": {
-                    "color": ["@front" if hot else "@faint" for hot in at_peak],
-                    "opacity": 0.85,
-                    "line": {"width": 0.8, "color": "@paper"},
-                },
-                "text": [
-                    f"<b>{escape(box.name)}</b>  {format_size(box.size)}<br>at {box.offset:,} B, needed from {escape(info.ops[box.first])}"
-                    f" to {escape(info.ops[box.last])}"
-                    for box in info.boxes
-                ],
-                "textposition": "none",
-                "hovertemplate": "%{text}<extra></extra>",
-            }
-        )
-    else:
-        data.append(
-            {
-                "type": "bar",
-                "name": "alive",
-                "x": list(range(len(info.live))),
-                "y": [size / kib for size in info.live],
-                "marker": {"color": ["@front" if i == info.peak else "@faint" for i in range(len(info.live))]},
-                "text": [f"<b>{escape(op)}</b>  {format_size(size)}" for op, size in zip(info.ops, info.live, strict=True)],
-                "textposition": "none",
-                "hovertemplate": "%{text}<extra></extra>",
-            }
-        )
-    last = len(info.ops) - 0.5
-    if info.tail:
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "lines",
-                "name": "runtime's own",
-                "x": [-0.5, last, last, -0.5, -0.5],
-                "y": [y / kib for y in (info.head, info.head, info.head + info.tail, info.head + info.tail, info.head)],
-                "fill": "toself",
-                "fillcolor": "@wash",
-                "line": {"width": 0.8, "color": "@muted"},
-                "hoverinfo": "skip",
-            }
-        )
     total = info.head + info.tail
     near = info.limit is not None and info.limit <= 1.7 * total
     top = max(total, info.limit or 0) if near else total
-    reach = 1.27 * top
-    shapes: list[dict[str, Any]] = []
-    annotations = [_peak_note(info, 1.12 * top / kib, len(info.ops))]
-    if info.tail:
-        annotations.append(
-            {
-                "x": last,
-                "y": (info.head + info.tail / 2) / kib,
-                "xanchor": "right",
-                "text": f"the runtime's own structures, {format_size(info.tail)}",
-                "showarrow": False,
-                "font": {"size": 11.5, "color": "@muted"},
-                "xshift": -6,
-            }
-        )
-    if info.limit is not None:
-        text = f"limit {format_size(round(info.limit))}" + ("" if near else f", {info.limit / total:.1f} times what is needed")
-        if near:
-            y = info.limit / kib
-            shapes.append(
-                {
-                    "type": "line",
-                    "xref": "paper",
-                    "x0": 0,
-                    "x1": 1,
-                    "y0": y,
-                    "y1": y,
-                    "line": {"color": "@limit", "width": 2, "dash": "dash"},
-                }
-            )
-        annotations.append(
-            {
-                "xref": "paper",
-                "x": 0 if info.peak > len(info.ops) / 2 else 1,
-                "y": info.limit / kib if near else reach / kib,
-                "xanchor": "left" if info.peak > len(info.ops) / 2 else "right",
-                "yanchor": "bottom" if near else "top",
-                "text": text,
-                "showarrow": False,
-                "font": {"size": 12, "color": "@limit"},
-            }
-        )
+    last, reach = len(info.ops) - 0.5, 1.27 * top
+    shapes, notes = _memory_limit(info, reach, near=near)
     return {
-        "data": data,
+        "data": [_tensor_marks(info) if info.boxes else _alive_marks(info), *_tail_marks(info)],
         "layout": {
             "barmode": "overlay",
             "showlegend": False,
             "shapes": shapes,
-            "annotations": annotations,
+            "annotations": [_peak_note(info, 1.12 * top / _KIB, len(info.ops)), *_tail_notes(info), *notes],
             "xaxis": {"title": {"text": "operator"}, "range": [-0.6, last + 0.1], "showgrid": False, **_op_ticks(info.ops)},
-            "yaxis": {"title": {"text": "KiB of SRAM"}, "range": [0, reach / kib], "nticks": 6},
+            "yaxis": {"title": {"text": "KiB of SRAM"}, "range": [0, reach / _KIB], "nticks": 6},
         },
     }
+
+
+def _tensor_marks(info: MemoryInfo) -> dict[str, Any]:
+    """A box a tensor: as long as it is needed, where the plan puts it."""
+    at_peak = [box.first <= info.peak <= box.last for box in info.boxes]
+    return {
+        "type": "bar",
+        "name": "tensors",
+        "x": [(box.first + box.last) / 2 for box in info.boxes],
+        "width": [box.last - box.first + 0.92 for box in info.boxes],
+        "base": [box.offset / _KIB for box in info.boxes],
+        "y": [box.size / _KIB for box in info.boxes],
+        "marker": {
+            "color": ["@front" if hot else "@faint" for hot in at_peak],
+            "opacity": 0.85,
+            "line": {"width": 0.8, "color": "@paper"},
+        },
+        "text": [
+            f"<b>{escape(box.name)}</b>  {format_size(box.size)}<br>at {box.offset:,} B, needed from {escape(info.ops[box.first])}"
+            f" to {escape(info.ops[box.last])}"
+            for box in info.boxes
+        ],
+        "textposition": "none",
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _alive_marks(info: MemoryInfo) -> dict[str, Any]:
+    """A bar an operator, where the placement is not known."""
+    return {
+        "type": "bar",
+        "name": "alive",
+        "x": list(range(len(info.live))),
+        "y": [size / _KIB for size in info.live],
+        "marker": {"color": ["@front" if i == info.peak else "@faint" for i in range(len(info.live))]},
+        "text": [f"<b>{escape(op)}</b>  {format_size(size)}" for op, size in zip(info.ops, info.live, strict=True)],
+        "textposition": "none",
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _tail_marks(info: MemoryInfo) -> list[dict[str, Any]]:
+    """The runtime's own structures, a band above the head."""
+    if not info.tail:
+        return []
+    last = len(info.ops) - 0.5
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": "runtime's own",
+            "x": [-0.5, last, last, -0.5, -0.5],
+            "y": [y / _KIB for y in (info.head, info.head, info.head + info.tail, info.head + info.tail, info.head)],
+            "fill": "toself",
+            "fillcolor": "@wash",
+            "line": {"width": 0.8, "color": "@muted"},
+            "hoverinfo": "skip",
+        }
+    ]
+
+
+def _tail_notes(info: MemoryInfo) -> list[dict[str, Any]]:
+    if not info.tail:
+        return []
+    return [
+        {
+            "x": len(info.ops) - 0.5,
+            "y": (info.head + info.tail / 2) / _KIB,
+            "xanchor": "right",
+            "text": f"the runtime's own structures, {format_size(info.tail)}",
+            "showarrow": False,
+            "font": {"size": 11.5, "color": "@muted"},
+            "xshift": -6,
+        }
+    ]
+
+
+def _memory_limit(info: MemoryInfo, reach: float, *, near: bool) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """(lines, notes) of the limit: a line where it is ``near``, words at the top of the picture (``reach`` bytes) where it is not."""
+    if info.limit is None:
+        return [], []
+    dash = {"color": "@limit", "width": 2, "dash": "dash"}
+    y = info.limit / _KIB
+    line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": dash}
+    times = info.limit / (info.head + info.tail)
+    right = info.peak > len(info.ops) / 2
+    note = {
+        "xref": "paper",
+        "x": 0 if right else 1,
+        "y": y if near else reach / _KIB,
+        "xanchor": "left" if right else "right",
+        "yanchor": "bottom" if near else "top",
+        "text": f"limit {format_size(round(info.limit))}" + ("" if near else f", {times:.1f} times what is needed"),
+        "showarrow": False,
+        "font": {"size": 12, "color": "@limit"},
+    }
+    return [line] if near else [], [note]
 
 
 def _peak_note(info: MemoryInfo, above: float, ops: int) -> dict[str, Any]:

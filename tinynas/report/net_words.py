@@ -13,7 +13,7 @@ from tinynas.report import figures
 from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, PromisesInfo, StripInfo, TrainingInfo
 from tinynas.report.run_words import table
 from tinynas.report.source import Source
-from tinynas.report.words import amount, count, duration, percent, points, shape, summary, title
+from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, title
 from tinynas.runs import Run
 
 text = html.escape
@@ -132,15 +132,15 @@ def _command(source: Source, net_id: str, promoted: Promoted | None, artifact: A
 
 
 def _strip_words(info: StripInfo, arch: Arch) -> str:
-    kernels = sorted({s.kernel for s in info.segments if s.kind == "dw"})
-    last = [s.side for s in info.segments if s.side > 1][-1:] or [1.0]
+    kernels = sorted({s.kernel for s in info.segments if s.kind == "dw" and s.kernel is not None})
+    last = [(s.height, s.width) for s in info.segments if s.side > 1][-1:] or [(1, 1)]
     widest = max(info.segments, key=lambda s: s.channels)
     said = (
         "Each bar is what one operator puts out. Height is resolution "
-        f"(from <strong>{arch.height}x{arch.width}</strong> pixels down to {last[0]:g} a side), "
-        f"width is channels (at most {widest.channels}, at {text(widest.name)}), colour is the kernel. "
+        f"(from <strong>{arch.height}x{arch.width}</strong> pixels down to {shape(last[0])}), "
+        f"width is channels (at most {widest.channels}, at {text(widest.name)}), color is the kernel. "
     )
-    said += f"Depthwise kernels: {', '.join(f'{k}x{k}' for k in kernels)}. " if kernels else ""
+    said += f"Depthwise kernels: {', '.join(map(shape, kernels))}. " if kernels else ""
     arcs = len(info.residuals)
     return said + (f"Arcs are the {arcs} residual connections." if arcs > 1 else "The arc is the residual connection." if arcs else "")
 
@@ -159,8 +159,8 @@ def _memory_words(info: MemoryInfo, cost: Cost) -> str:
     return said + ("Boxes are tensors where the plan puts them, for as long as they are needed." if info.boxes else "")
 
 
-def _kib(size: float) -> str:
-    return text(amount("sram_bytes", size))
+def _kib(size_bytes: float) -> str:
+    return text(size(size_bytes))
 
 
 def _layers_words(info: LayersInfo) -> str:
@@ -181,8 +181,8 @@ def _layers_table(info: LayersInfo) -> str:
                 text(layer.kind),
                 shape(layer.output),
                 f"{layer.macs:,}",
-                text(amount("weights_bytes", layer.weights_bytes)),
-                text(amount("sram_bytes", layer.live_bytes)),
+                text(size(layer.weights_bytes)),
+                text(size(layer.live_bytes)),
             )
         )
         + "</tr>"

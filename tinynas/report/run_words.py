@@ -6,10 +6,11 @@ import html
 from collections.abc import Mapping, Sequence
 
 from tinynas import __version__
+from tinynas.cost.quantities import shown
 from tinynas.records import Trial
 from tinynas.report.search_figures import Limit, LimitsInfo, ProgressInfo, SpacesInfo, cost_of
 from tinynas.report.source import Source
-from tinynas.report.words import COSTS, amount, count, duration, percent, points, title
+from tinynas.report.words import amount, count, duration, percent, points, title
 
 text = html.escape
 
@@ -71,12 +72,10 @@ def _most_accurate(source: Source, best: Trial) -> str:
 
 def _costs_in_words(costs: Mapping[str, float | None]) -> str:
     parts = [
-        f"<strong>{text(amount(key, costs[key]))}</strong> {word}"
-        for key, word in (("macs", "MACs"), ("sram_bytes", "of SRAM"), ("flash_bytes", "of flash"))
-        if costs.get(key) is not None
+        f"<strong>{text(quantity.text(value))}</strong> {quantity.phrase}"
+        for quantity, value in shown(costs).items()
+        if quantity.phrase is not None and value is not None
     ]
-    if costs.get("latency_ms") is not None:
-        parts.append(f"<strong>{text(amount('latency_ms', costs['latency_ms']))}</strong> an image")
     return ", ".join(parts[:-1]) + f" and {parts[-1]}" if len(parts) > 1 else "".join(parts)
 
 
@@ -149,7 +148,7 @@ def _front_table(source: Source) -> str:
     if not source.front:
         return '<p class="empty">Empty so far.</p>'
     rows = [source.scored[i] for i in source.front]
-    keys = [key for key in COSTS if key != "weights_bytes" and any(t.costs.get(key) is not None for t in rows)]
+    keys = [q.name for q in shown({}, "narrow", "wide") if any(t.costs.get(q.name) is not None for t in rows)]
     int8 = any("int8_accuracy" in t.scores for t in rows)
     full = any(t.id in source.promoted for t in rows)
     expected = any(t.expected_accuracy != t.accuracy for t in rows)

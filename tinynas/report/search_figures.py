@@ -10,6 +10,7 @@ from typing import Any
 
 from tinynas import pareto
 from tinynas.budget import Budget
+from tinynas.cost.quantities import QUANTITIES
 from tinynas.records import Trial
 from tinynas.report.words import amount, percent, shape, title
 
@@ -17,7 +18,7 @@ from tinynas.report.words import amount, percent, shape, title
 BASELINE = "baseline"
 
 Drawing = dict[str, Any]
-"""``{"data": [...], "layout": {...}}`` as plotly.js takes it, colours by name."""
+"""``{"data": [...], "layout": {...}}`` as plotly.js takes it, colors by name."""
 
 
 def scored(trials: Sequence[Trial], cost: str = "macs") -> list[Trial]:
@@ -101,82 +102,95 @@ def _front(dots: Sequence[Dot]) -> tuple[str, ...]:
 
 def draw_pareto(info: ParetoInfo, hover: Callable[[Dot], str] = lambda dot: "") -> Drawing:
     """``hover`` gives more lines about a network, escaped HTML."""
+    marks = [*_refused_marks(info), *_front_lines(info), *_network_marks(info, hover), *_picked_marks(info)]
+    return {"data": marks, "layout": _pareto_layout(info)}
+
+
+def _dots(dots: Sequence[Dot], name: str, marker: Mapping[str, Any], **more: Any) -> dict[str, Any]:
+    places = {"x": [d.cost for d in dots], "y": [d.accuracy for d in dots]}
+    return {"type": "scatter", "mode": "markers", "name": name, **places, **more, "marker": dict(marker)}
+
+
+def _refused_marks(info: ParetoInfo) -> list[dict[str, Any]]:
+    """Short strokes below all networks."""
+    if not info.refused:
+        return []
+    low, costs = min((dot.accuracy for dot in info.dots), default=0.0), _thinned(info.refused)
+    return [
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": "over a limit, not trained",
+            "x": costs,
+            "y": [low - 0.015] * len(costs),
+            "marker": {"symbol": "line-ns-open", "size": 9, "color": "@faint", "line": {"width": 1}},
+            "hoverinfo": "skip",
+        }
+    ]
+
+
+def _front_lines(info: ParetoInfo) -> list[dict[str, Any]]:
+    """A staircase through each front of at least two networks."""
     by_id = {dot.id: dot for dot in info.dots}
-    groups = {
-        "tried": [d for d in info.dots if d.id not in info.front and d.source != BASELINE],
-        "uniform baseline": [d for d in info.dots if d.source == BASELINE and d.id not in info.front],
-        "front": [by_id[i] for i in info.front],
-    }
-    marks: dict[str, dict[str, Any]] = {
-        "tried": {"size": 7, "color": "@cloud", "opacity": 0.75},
-        "uniform baseline": {"size": 9, "color": "@baseline", "symbol": "diamond-open", "line": {"width": 1.6}},
-        "front": {"size": 11, "color": "@front", "line": {"width": 1.5, "color": "@paper"}},
-    }
-    data: list[dict[str, Any]] = []
-    if info.refused:
-        low = min((dot.accuracy for dot in info.dots), default=0.0)
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "over a limit, not trained",
-                "x": _thinned(info.refused),
-                "y": [low - 0.015] * len(_thinned(info.refused)),
-                "marker": {"symbol": "line-ns-open", "size": 9, "color": "@faint", "line": {"width": 1}},
-                "hoverinfo": "skip",
-            }
+    fronts = (
+        (info.baseline_front, "baseline's front", {"shape": "hv", "color": "@baseline", "width": 1.5, "dash": "dot"}),
+        (info.front, "the front", {"shape": "hv", "color": "@front", "width": 2, "dash": "solid"}),
+    )
+    return [
+        {
+            "type": "scatter",
+            "mode": "lines",
+            "name": name,
+            "x": [by_id[i].cost for i in ids],
+            "y": [by_id[i].accuracy for i in ids],
+            "line": line,
+            "hoverinfo": "skip",
+            "showlegend": False,
+        }
+        for ids, name, line in fronts
+        if len(ids) > 1
+    ]
+
+
+def _network_marks(info: ParetoInfo, hover: Callable[[Dot], str]) -> list[dict[str, Any]]:
+    """Every scored network: tried, drawn uniformly, or on the front."""
+    by_id = {dot.id: dot for dot in info.dots}
+    rest = [dot for dot in info.dots if dot.id not in info.front]
+    groups: tuple[tuple[str, list[Dot], dict[str, Any]], ...] = (
+        ("tried", [d for d in rest if d.source != BASELINE], {"size": 7, "color": "@cloud", "opacity": 0.75}),
+        (
+            "uniform baseline",
+            [d for d in rest if d.source == BASELINE],
+            {"size": 9, "color": "@baseline", "symbol": "diamond-open", "line": {"width": 1.6}},
+        ),
+        ("front", [by_id[i] for i in info.front], {"size": 11, "color": "@front", "line": {"width": 1.5, "color": "@paper"}}),
+    )
+    return [
+        _dots(
+            dots,
+            name,
+            marker,
+            ids=[d.id for d in dots],
+            customdata=[d.id for d in dots],
+            text=[_dot_text(d, info.cost) + hover(d) for d in dots],
+            hovertemplate="%{text}<extra></extra>",
         )
-    for ids, name, color, dash in (
-        (info.baseline_front, "baseline's front", "@baseline", "dot"),
-        (info.front, "the front", "@front", "solid"),
-    ):
-        line = [by_id[i] for i in ids]
-        if len(line) > 1:
-            data.append(
-                {
-                    "type": "scatter",
-                    "mode": "lines",
-                    "name": name,
-                    "x": [d.cost for d in line],
-                    "y": [d.accuracy for d in line],
-                    "line": {"shape": "hv", "color": color, "width": 2 if dash == "solid" else 1.5, "dash": dash},
-                    "hoverinfo": "skip",
-                    "showlegend": False,
-                }
-            )
-    for name, dots in groups.items():
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": name,
-                "x": [d.cost for d in dots],
-                "y": [d.accuracy for d in dots],
-                "ids": [d.id for d in dots],
-                "customdata": [d.id for d in dots],
-                "text": [_dot_text(d, info.cost) + hover(d) for d in dots],
-                "hovertemplate": "%{text}<extra></extra>",
-                "marker": marks[name],
-            }
-        )
-    picked = [by_id[i] for i in info.picked]
-    if picked:
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": "trained in full",
-                "x": [d.cost for d in picked],
-                "y": [d.accuracy for d in picked],
-                "marker": {"size": 19, "symbol": "circle-open", "color": "@picked", "line": {"width": 2.2}},
-                "hoverinfo": "skip",
-            }
-        )
+        for name, dots, marker in groups
+    ]
+
+
+def _picked_marks(info: ParetoInfo) -> list[dict[str, Any]]:
+    """A ring around each network trained in full."""
+    picked = [dot for dot in info.dots if dot.id in info.picked]
+    ring = {"size": 19, "symbol": "circle-open", "color": "@picked", "line": {"width": 2.2}}
+    return [_dots(picked, "trained in full", ring, hoverinfo="skip")] if picked else []
+
+
+def _pareto_layout(info: ParetoInfo) -> dict[str, Any]:
     top, bottom = max((d.accuracy for d in info.dots), default=1.0), min((d.accuracy for d in info.dots), default=0.0)
-    reach = max((d.cost for d in info.dots), default=1.0)
     accuracy = "expected validation accuracy" if info.expected else "validation accuracy"
     layout: dict[str, Any] = {
-        "xaxis": {"type": "log", "title": {"text": f"{title(info.cost)} (log scale)"}, **_log_ticks(info)},
+        "xaxis": {**_axis(info.cost), **_cost_ticks(info)},
         "yaxis": {"title": {"text": accuracy}, "tickformat": ".0%" if top - bottom > 0.05 else ".1%"},
         "legend": {"y": -0.2, "yanchor": "top", "itemsizing": "trace"},
         "margin": {"l": 52, "r": 16, "t": 26, "b": 44},
@@ -187,22 +201,25 @@ def draw_pareto(info: ParetoInfo, hover: Callable[[Dot], str] = lambda dot: "") 
         # A single dot has no range of its own, and accuracies end at 0 and 1.
         layout["yaxis"]["range"] = [max(0.0, bottom - 0.04), min(1.0, top + 0.02)]
     if info.limit is not None:
-        near = info.limit <= 30 * reach
-        layout["shapes"] = [_limit_line("x", info.limit)] if near else []
-        layout["annotations"] = [
-            {
-                "xref": "x" if near else "paper",
-                "yref": "paper",
-                "x": math.log10(info.limit) if near else 1,
-                "y": 1,
-                "xanchor": "center" if near and info.limit < reach else "right",
-                "yanchor": "bottom",
-                "text": f"limit {amount(info.cost, info.limit)}" + ("" if near else ", far to the right"),
-                "showarrow": False,
-                "font": {"size": 12, "color": "@limit"},
-            }
-        ]
-    return {"data": data, "layout": layout}
+        layout |= _pareto_limit(info.cost, info.limit, max((d.cost for d in info.dots), default=1.0))
+    return layout
+
+
+def _pareto_limit(cost: str, limit: float, reach: float) -> dict[str, Any]:
+    """The limit's line and its words; words alone where it lies far from all networks, which cost at most ``reach``."""
+    near = limit <= 30 * reach
+    note = {
+        "xref": "x" if near else "paper",
+        "yref": "paper",
+        "x": (math.log10(limit) if QUANTITIES[cost].log else limit) if near else 1,
+        "y": 1,
+        "xanchor": "center" if near and limit < reach else "right",
+        "yanchor": "bottom",
+        "text": f"limit {amount(cost, limit)}" + ("" if near else ", far to the right"),
+        "showarrow": False,
+        "font": {"size": 12, "color": "@limit"},
+    }
+    return {"shapes": [_limit_line("x", limit)] if near else [], "annotations": [note]}
 
 
 def _dot_text(dot: Dot, cost: str) -> str:
@@ -223,16 +240,21 @@ def _limit_line(axis: str, value: float) -> dict[str, Any]:
     return {"type": "line", "xref": "paper", "yref": "y", "x0": 0, "x1": 1, "y0": value, "y1": value, "line": line}
 
 
-def _log_ticks(info: ParetoInfo) -> dict[str, Any]:
+def _axis(cost: str) -> dict[str, Any]:
+    log = QUANTITIES[cost].log
+    return {"type": "log" if log else "linear", "title": {"text": title(cost) + (" (log scale)" if log else "")}}
+
+
+def _cost_ticks(info: ParetoInfo) -> dict[str, Any]:
     values = [dot.cost for dot in info.dots] + ([info.limit] if info.limit is not None and info.dots else [])
-    if not values:
+    if not values or not QUANTITIES[info.cost].log:
         return {}
     return ticks(info.cost, min(values), max(values))
 
 
 def ticks(cost: str, low: float, high: float) -> dict[str, Any]:
     """Tick values and texts of a log axis: round numbers, as coarse as leaves at least three; sizes in KiB."""
-    sizes = cost.endswith("_bytes")
+    sizes = QUANTITIES[cost].unit == "B"
     # Mantissas ever finer: powers of two in KiB for sizes, 1 2 5 and then tenths for counts.
     sets: tuple[tuple[float, ...], ...] = ((1,), (1, 1.5), (1, 1.25, 1.5, 1.75), tuple(1 + k / 16 for k in range(16)))
     if not sizes:
@@ -250,7 +272,7 @@ def ticks(cost: str, low: float, high: float) -> dict[str, Any]:
 
 
 def _short(cost: str, value: float) -> str:
-    if cost.endswith("_bytes"):
+    if QUANTITIES[cost].unit == "B":
         return f"{value:g} B" if value < 64 else f"{value / 1024:.6g} KiB" if value < 1024**2 else f"{value / 1024**2:.6g} MiB"
     for step, letter in ((1e9, " G"), (1e6, " M"), (1e3, " k")):
         if value >= step:
@@ -271,7 +293,7 @@ class Arm:
     best: tuple[float, ...]
     """Best validation accuracy so far."""
     volume: tuple[float, ...]
-    """Hypervolume: the share of the box that the front covers (accuracy from worst to best, cost on a log scale)."""
+    """Hypervolume: the share of the box that the front covers (accuracy from worst to best, cost on its own scale)."""
     networks: int
 
 
@@ -300,13 +322,14 @@ def progress_info(
     """Best accuracy and hypervolume after every result, for the search and the baseline.
 
     ``history`` is every line of trials.jsonl in order: a network that was trained further appears again. ``box`` is
-    (worst, best) of accuracy and of log cost, by default what the run spans. ``seconds`` gives the training time of
+    (worst, best) of accuracy and of the cost on its own scale, by default what the run spans. ``seconds`` gives the training time of
     each line of a trial number in turn; without it training images are counted.
     """
     lines = [t for t in history if t.accuracy is not None and t.was_trained and t.costs.get(cost) is not None]
     if box is None:
         costs = [cost_of(t, cost) for t in lines] or [1.0]
-        box = ((0.0, 1.0), (math.log(max(costs) * 1.05), math.log(min(costs) * 0.95)))
+        scaled = QUANTITIES[cost].scaled
+        box = ((0.0, 1.0), (scaled(max(costs) * 1.05), scaled(min(costs) * 0.95)))
     arms = (
         _arm("search", [t for t in lines if t.source != BASELINE], cost, box, seconds),
         _arm("uniform baseline", [t for t in lines if t.source == BASELINE], cost, box, seconds),
@@ -348,7 +371,8 @@ def _arm(
             total += steps[step] if step < len(steps) else 0.0
             turn[number] = step + 1
         images[number], accuracies[number] = trial.images, accuracy
-        points[number] = (min(1.0, (accuracy - low) / (high - low)), min(1.0, (math.log(cost_of(trial, cost)) - dear) / (cheap - dear)))
+        thrift = (QUANTITIES[cost].scaled(cost_of(trial, cost)) - dear) / (cheap - dear) if cheap != dear else 1.0
+        points[number] = (min(1.0, (accuracy - low) / (high - low)), min(1.0, thrift))
         spent.append(total)
         best.append(max(accuracies.values()))
         volume.append(pareto.hypervolume(list(points.values()), (0.0, 0.0), (True, True)))
@@ -445,13 +469,14 @@ def limits_info(trials: Sequence[Trial], budget: Budget, *, resamples: int = 200
         if len(pairs) < 2:
             continue
         steps = staircase(pairs)
-        step = min(10 * 1024.0, limit / 10) if cost.endswith("_bytes") else limit / 10
+        step = min(10 * 1024.0, limit / 10) if QUANTITIES[cost].unit == "B" else limit / 10
         best_cost, best = steps[-1]
         within = [accuracy for value, accuracy in steps if value <= limit - step]
         binds = best_cost >= 0.9 * limit
-        more, spread = (_trend(pairs, limit, step), None) if binds else (None, None)
+        scaled = QUANTITIES[cost].scaled
+        more, spread = (_trend(pairs, limit, step, scaled), None) if binds else (None, None)
         if more is not None:
-            spread = _spread(pairs, limit, step, resamples)
+            spread = _spread(pairs, limit, step, resamples, scaled)
         limits.append(Limit(cost, limit, steps, best_cost, step, best - within[-1] if within else best, more, spread))
     return LimitsInfo(tuple(limits), networks)
 
@@ -468,9 +493,9 @@ def staircase(pairs: Sequence[tuple[float, float]]) -> tuple[tuple[float, float]
     return tuple(steps)
 
 
-def _trend(pairs: Sequence[tuple[float, float]], limit: float, step: float) -> float | None:
-    # Least squares of the staircase against log cost over the upper three quarters; what the next step brings.
-    upper = [(math.log(cost), accuracy) for cost, accuracy in staircase(pairs) if cost >= limit / 4]
+def _trend(pairs: Sequence[tuple[float, float]], limit: float, step: float, scaled: Callable[[float], float]) -> float | None:
+    # Least squares of the staircase against the cost on its own scale over the upper three quarters; what the next step brings.
+    upper = [(scaled(cost), accuracy) for cost, accuracy in staircase(pairs) if cost >= limit / 4]
     if len(upper) < MIN_STEPS:
         return None
     n = len(upper)
@@ -479,17 +504,19 @@ def _trend(pairs: Sequence[tuple[float, float]], limit: float, step: float) -> f
     if spread == 0:
         return None
     slope = sum((x - mean_x) * (y - mean_y) for x, y in upper) / spread
-    return max(0.0, slope * math.log((limit + step) / limit))
+    return max(0.0, slope * (scaled(limit + step) - scaled(limit)))
 
 
-def _spread(pairs: Sequence[tuple[float, float]], limit: float, step: float, resamples: int) -> tuple[float, float] | None:
+def _spread(
+    pairs: Sequence[tuple[float, float]], limit: float, step: float, resamples: int, scaled: Callable[[float], float]
+) -> tuple[float, float] | None:
     import random
 
     rng = random.Random(0)
     values = []
     for _ in range(resamples):
         drawn = sorted(rng.choices(pairs, k=len(pairs)))
-        value = _trend(drawn, limit, step)
+        value = _trend(drawn, limit, step, scaled)
         if value is not None:
             values.append(value)
     if len(values) < resamples // 2:
@@ -522,8 +549,9 @@ def draw_limits(info: LimitsInfo) -> Drawing:
                 "hovertemplate": "%{text}<extra></extra>",
             }
         )
-        tick_values = ticks(one.cost, xs[0], max(one.limit, xs[-1]))
-        layout[f"xaxis{suffix}"] = {"type": "log", "title": {"text": title(one.cost)}, **tick_values}
+        log = QUANTITIES[one.cost].log
+        tick_values = ticks(one.cost, xs[0], max(one.limit, xs[-1])) if log else {}
+        layout[f"xaxis{suffix}"] = {"type": "log" if log else "linear", "title": {"text": title(one.cost)}, **tick_values}
         layout["shapes"].append({**_limit_line("x", one.limit), "xref": f"x{suffix}"})
     lows = [one.steps[0][1] for one in info.limits]
     highs = [one.steps[-1][1] for one in info.limits]
@@ -581,7 +609,7 @@ def spaces_info(rows: Sequence[Mapping[str, Any]]) -> SpacesInfo:
 
 
 def draw_spaces(info: SpacesInfo) -> Drawing:
-    """Cumulative curves: the chosen ones in colour, the others faint."""
+    """Cumulative curves: the chosen ones in color, the others faint."""
     data: list[dict[str, Any]] = []
     shown: set[bool] = set()
     for curve in sorted(info.curves, key=lambda c: c.chosen):

@@ -10,8 +10,10 @@ from typing import Any
 from tinynas.arch import Arch, classes_for
 from tinynas.budget import Budget
 from tinynas.cost import Cost, estimate
+from tinynas.cost.quantities import shown
 from tinynas.files import read_lines
 from tinynas.graph import Graph, lower
+from tinynas.objectives import OBJECTIVES
 from tinynas.records import Artifact, Promoted, Trial
 from tinynas.report import figures
 from tinynas.report.search_figures import LimitsInfo, ParetoInfo, ProgressInfo, SpacesInfo, scored
@@ -20,8 +22,11 @@ from tinynas.space import Space
 
 #: Networks with all their figures on the page: the promoted ones and the front first, then by accuracy.
 DETAILED = 120
-#: Cost that an objective is about.
-COST_OF = {"macs": "macs", "sram": "sram_bytes", "flash": "flash_bytes", "params": "params", "latency": "latency_ms"}
+
+
+def _cost_of(objective: str) -> str | None:
+    # Runs outlive the tables: an objective that is not known here has no cost to draw.
+    return OBJECTIVES[objective].cost if objective in OBJECTIVES else None
 
 
 @lru_cache(maxsize=2048)
@@ -91,8 +96,8 @@ class Source:
     @cached_property
     def costs(self) -> tuple[str, ...]:
         """Costs to draw accuracy against: the objective's first, then those with a limit, then the rest."""
-        wanted = [COST_OF[name] for name in self.settings.get("objectives", ()) if name in COST_OF]
-        wanted += ["macs", *self.budget.limits, "sram_bytes", "flash_bytes", "latency_ms"]
+        wanted = [cost for name in self.settings.get("objectives", ()) if (cost := _cost_of(name)) is not None]
+        wanted += ["macs", *self.budget.limits, *(quantity.name for quantity in shown({}, "narrow"))]
         known = [cost for cost in dict.fromkeys(wanted) if any(t.costs.get(cost) is not None for t in self.scored.values())]
         return tuple(known)
 
@@ -174,7 +179,7 @@ class Source:
         box = None
         if len(reference) == len(wanted) and "accuracy" in wanted:
             for name, pair in zip(wanted, reference, strict=True):
-                if COST_OF.get(name) == self.cost:
+                if _cost_of(name) == self.cost:
                     worst, best = reference[wanted.index("accuracy")]
                     box = ((float(worst), float(best)), (float(pair[0]), float(pair[1])))
         seconds: dict[int, list[float]] = {}

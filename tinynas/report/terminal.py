@@ -1,4 +1,4 @@
-"""Tables and progress for the terminal. Everything is a rich renderable; rich drops colours where ``NO_COLOR`` is set.
+"""Tables and progress for the terminal. Everything is a rich renderable; rich drops colors where ``NO_COLOR`` is set.
 
 Where the output is no terminal, progress becomes a plain line now and then. Imports rich only.
 """
@@ -23,8 +23,9 @@ from rich.text import Text
 
 from tinynas.budget import Budget
 from tinynas.cost import Cost
+from tinynas.cost.quantities import shown
 from tinynas.records import expected_accuracy
-from tinynas.report.words import COSTS, amount, count, duration, percent, shape, title
+from tinynas.report.words import amount, count, duration, evidence, percent, shape, size, title
 
 #: Seconds between two plain progress lines where the output is no terminal.
 PLAIN_EVERY = 15.0
@@ -48,7 +49,7 @@ class Bar:
         else:
             text = "█" * full + (" ▏▎▍▌▋▊▉"[part] if part else "")
             text += "·" * (self.width - len(text))
-        # Share over 1 is said by the text beside the bar too: colour alone says nothing.
+        # Share over 1 is said by the text beside the bar too: color alone says nothing.
         yield Segment(text, Style.parse("red" if self.share > 1 else self.color))
 
     def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
@@ -81,9 +82,10 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
                 row += [amount(key, limit), percent(value / limit, 0), Bar(value / limit)]
         table.add_row(*row)
         if key == "sram_bytes":
-            for part, size in (("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes)):
-                table.add_row(Text(f"  {part}", "dim"), Text(amount("sram_bytes", size), "dim"), *[""] * (len(columns) - 2))
-    runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})", "dim")
+            for part, part_bytes in (("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes)):
+                table.add_row(Text(f"  {part}", "dim"), Text(size(part_bytes), "dim"), *[""] * (len(columns) - 2))
+    runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})\n", "dim")
+    runtime.append(f"how well known: {evidence(cost.runtime)}", "dim")
     head = [Text(name, "bold")] if name else []
     if budget is None:
         return Group(*head, table, runtime)
@@ -118,8 +120,8 @@ def layers_table(cost: Cost) -> Table:
             op.kind,
             shape(op.output_shape),
             count(op.macs) if op.macs else "",
-            amount("weights_bytes", op.weights_bytes) if op.weights_bytes else "",
-            amount("sram_bytes", op.live_bytes),
+            size(op.weights_bytes) if op.weights_bytes else "",
+            size(op.live_bytes),
             Bar(op.live_bytes / top, color="magenta" if peak else "cyan"),
             "< peak" if peak else "",
             style="bold" if peak else None,
@@ -132,11 +134,11 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
     Where the search expects another accuracy than it has seen, both are shown, and the expected one counts.
     """
-    shown = [key for key in COSTS if key not in {"params", "weights_bytes"} and any(row.get(key) is not None for row in rows)]
+    keys = [quantity.name for quantity in shown({}, "narrow") if any(row.get(quantity.name) is not None for row in rows)]
     int8 = any(row.get("int8_accuracy") is not None for row in rows)
     expected = any(expected_accuracy(row) != row.get("accuracy") for row in rows)
     columns = ["network", "expected" if expected else "accuracy", ""] + (["seen"] if expected else [])
-    columns += (["int8"] if int8 else []) + [title(key) for key in shown]
+    columns += (["int8"] if int8 else []) + [title(key) for key in keys]
     table = _table(*columns, right=columns[1:2] + columns[3:])
     best = max((expected_accuracy(row) or 0.0 for row in rows), default=0.0)
     worst = min((expected_accuracy(row) or 0.0 for row in rows), default=0.0)
@@ -148,7 +150,7 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
         cells.append("" if accuracy is None else Bar((accuracy - floor) / (best - floor or 1.0), 8 if expected else 10, "green"))
         cells += [percent(row.get("accuracy"))] if expected else []
         cells += [percent(row.get("int8_accuracy"))] if int8 else []
-        table.add_row(*cells, *[amount(key, row.get(key)) for key in shown])
+        table.add_row(*cells, *[amount(key, row.get(key)) for key in keys])
     return table
 
 
@@ -170,8 +172,8 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 def _measured(pair: Mapping[str, Any]) -> str:
     measured, estimated = pair.get("measured"), pair.get("estimated")
-    shown = "–" if estimated is None else f"{estimated / 1024:,.1f}"
-    return f"{amount('flash_bytes', measured)} ({shown})"
+    promised = "–" if estimated is None else f"{estimated / 1024:,.1f}"
+    return f"{size(measured)} ({promised})"
 
 
 def boards_table(rows: Sequence[Mapping[str, Any]]) -> Table:

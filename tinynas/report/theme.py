@@ -1,7 +1,7 @@
-"""Colours and layout of every figure, light and dark.
+"""Colors and layout of every figure, light and dark.
 
-Figures name their colours (``@front``) instead of giving them, so that one figure serves both themes. The hues are
-Okabe and Ito's, which people with any of the common colour-vision deficiencies tell apart; marks differ in shape or
+Figures name their colors (``@front``) instead of giving them, so that one figure serves both themes. The hues are
+Okabe and Ito's, which people with any of the common color-vision deficiencies tell apart; marks differ in shape or
 dash as well. Dark values are lightened to keep at least 4.5:1 against the ground.
 """
 
@@ -102,7 +102,7 @@ def layout(mode: Mode) -> dict[str, Any]:
 
 
 def colored(node: Any, mode: Mode) -> Any:
-    """``node`` with every ``@name`` replaced by the colour of ``mode``."""
+    """``node`` with every ``@name`` replaced by the color of ``mode``."""
     if isinstance(node, str) and node.startswith("@"):
         return PALETTES[mode][node[1:]]
     if isinstance(node, dict):

@@ -7,29 +7,12 @@ from typing import assert_never
 
 from tinynas.arch import Arch, Axes, ConvLayer, MBConv, Pool, Separable, pair
 from tinynas.config import format_size
+from tinynas.cost import RUNTIMES
+from tinynas.cost.quantities import QUANTITIES
+from tinynas.cost.quantities import count as count
 from tinynas.inputs import InputKind
 
-#: Title and unit of every cost, in the order in which they are shown.
-COSTS: dict[str, tuple[str, str]] = {
-    "macs": ("MACs", ""),
-    "params": ("parameters", ""),
-    "weights_bytes": ("weights", "B"),
-    "flash_bytes": ("flash", "B"),
-    "sram_bytes": ("SRAM", "B"),
-    "latency_ms": ("latency", "ms"),
-}
-
-
 KIND_WORDS: dict[InputKind, str] = {"rgb": "RGB", "gray": "gray", "features": "features"}
-
-
-def count(number: float) -> str:
-    """``1,674,512`` as ``1.67 M``; three digits, SI steps."""
-    for step, letter in ((1e9, "G"), (1e6, "M"), (1e3, "k")):
-        if abs(number) >= step * 0.9995:
-            value = number / step
-            return f"{value:.{2 if abs(value) < 9.995 else 1 if abs(value) < 99.95 else 0}f} {letter}"
-    return f"{number:g}" if number == int(number) else f"{number:.2f}"
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -42,24 +25,24 @@ def points(difference: float, digits: int = 1) -> str:
     return f"{100 * difference:+.{digits}f} points"
 
 
-def milliseconds(value: float) -> str:
-    """A latency with three digits."""
-    return f"{value:.2f} ms" if value < 10 else f"{value:.1f} ms" if value < 100 else f"{value:,.0f} ms"
-
-
 def amount(name: str, value: float | None) -> str:
-    """The cost ``name`` for people: KiB, M, ms; a dash where it is not known."""
-    if value is None:
-        return "–"
-    unit = COSTS.get(name, ("", "B" if name.endswith("_bytes") else "ms" if name.endswith("_ms") else ""))[1]
-    if unit == "B":
-        return format_size(round(value))
-    return milliseconds(value) if unit == "ms" else count(value)
+    """The quantity ``name`` for people: KiB, M, ms; a dash where it is not known."""
+    return QUANTITIES[name].text(value)
+
+
+def size(size_bytes: float | None) -> str:
+    """Bytes for people; a dash where they are not known."""
+    return "–" if size_bytes is None else format_size(round(size_bytes))
 
 
 def title(name: str) -> str:
-    """What people call the cost ``name``."""
-    return COSTS.get(name, (name.removesuffix("_bytes").replace("_", " "), ""))[0]
+    """What people call the quantity ``name``."""
+    return QUANTITIES[name].title
+
+
+def evidence(runtime: str) -> str:
+    """How well a runtime's figures are known, and from what: ``SRAM exact (...), flash fitted (...)``."""
+    return "; ".join(f"{figure} {how}: {source}" for figure, (how, source) in RUNTIMES[runtime].evidence.items())
 
 
 def duration(seconds: float) -> str:
@@ -101,13 +84,13 @@ def summary(arch: Arch) -> list[str]:
 
 
 def _conv(conv: ConvLayer) -> str:
-    kernel = pair(conv.kernel)
-    return f"{kernel[0]}x{kernel[1]} to {conv.out}" + (f", stride {axes_text(conv.stride)}" if pair(conv.stride) != (1, 1) else "")
+    return f"{shape(pair(conv.kernel))} to {conv.out}" + (f", stride {axes_text(conv.stride)}" if pair(conv.stride) != (1, 1) else "")
 
 
 def axes_text(size: Axes) -> str:
-    """A size for both directions, ``3``, or height x width: ``3x5``."""
-    return str(size) if isinstance(size, int) else shape(size)
+    """A size for both directions, ``3``, or where they differ height x width: ``3x5``."""
+    height, width = pair(size)
+    return str(height) if height == width else shape((height, width))
 
 
 def _block(block: MBConv | Separable | ConvLayer | Pool) -> str:

@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.budget import Budget
-from tinynas.config import format_size
 from tinynas.cost.batch import BatchEstimator
+from tinynas.cost.quantities import QUANTITIES
 from tinynas.errors import BudgetError
 from tinynas.inputs import KIND_CHANNELS
 from tinynas.space import Genotype, Space
@@ -25,7 +25,7 @@ from tinynas.space import Genotype, Space
 Genotypes = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
-COSTS = ("macs", "params", "weights_bytes", "flash_bytes", "sram_bytes", "latency_ms")
+COSTS = tuple(QUANTITIES)
 CHUNK = 4096
 
 
@@ -99,7 +99,7 @@ class Feasible:
     def costs(self, genotypes: Genotypes) -> dict[str, Floats]:
         """Costs by name, each (N,); latency is NaN where it is not known."""
         parts = [self._estimator.estimate(genotypes[i : i + CHUNK]) for i in range(0, len(genotypes), CHUNK)]
-        return {name: np.concatenate([np.asarray(getattr(p, name), dtype=np.float64) for p in parts] or [np.zeros(0)]) for name in COSTS}
+        return {name: np.concatenate([part.column(name) for part in parts] or [np.zeros(0)]) for name in COSTS}
 
     def excess(self, costs: Mapping[str, Floats]) -> Floats:
         """(N, limits) share over each limit of the budget; unknown costs are infinitely over."""
@@ -123,7 +123,7 @@ class Feasible:
             if not costs[name][0] <= limit or (smallest is not None and smallest[list(self.budget.limits).index(name)] > 0)
         }
         lines = [
-            f"{name}: the smallest network needs {_figure(name, value)}, the limit is {_figure(name, limit)}"
+            f"{name}: the smallest network needs {QUANTITIES[name].exact(value)}, the limit is {QUANTITIES[name].exact(limit)}"
             for name, (value, limit) in over.items()
         ]
         together = "" if over else "; each limit can be met alone, not all together"
@@ -194,11 +194,12 @@ def as_genotype(row: Sequence[int] | NDArray[np.int64]) -> Genotype:
     return tuple(int(x) for x in row)
 
 
-def strata(values: Floats, count: int) -> tuple[float, ...]:
-    """Inner edges that cut log ``values`` into ``count`` bands of equal width."""
-    if not len(values) or values.min() <= 0 or values.min() == values.max():
+def strata(values: Floats, count: int, *, log: bool = True) -> tuple[float, ...]:
+    """Inner edges that cut ``values``, on a log or linear scale, into ``count`` bands of equal width."""
+    if not len(values) or (log and values.min() <= 0) or values.min() == values.max():
         return ()
-    return tuple(float(x) for x in np.geomspace(values.min(), values.max(), count + 1)[1:-1])
+    space = np.geomspace if log else np.linspace
+    return tuple(float(x) for x in space(values.min(), values.max(), count + 1)[1:-1])
 
 
 def band(value: float, edges: Sequence[float]) -> int:
@@ -213,9 +214,3 @@ def _magnitude(choice: Any) -> float:
     if isinstance(choice, tuple):
         return math.sqrt(choice[0] * choice[1])
     return float(choice)
-
-
-def _figure(name: str, value: float) -> str:
-    if name.endswith("_bytes"):
-        return format_size(int(value))
-    return f"{value:,.1f} ms" if name == "latency_ms" else f"{value:,.0f} {name}"

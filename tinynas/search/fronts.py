@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 from tinynas import pareto
+from tinynas.cost.quantities import QUANTITIES
 from tinynas.objectives import Objective
 from tinynas.records import EXPECTED, Trial
 from tinynas.search.feasible import COSTS
@@ -43,7 +43,7 @@ def as_expected(record: Trial) -> Trial:
 
 
 def normalised_hypervolume(records: Sequence[Trial], goals: Sequence[Objective], reference: Sequence[tuple[float, float]]) -> float:
-    """Share of the box between the worst and the best values that is dominated; costs on a log scale. 0..1."""
+    """Share of the box between the worst and the best values that is dominated; costs on their own scale. 0..1."""
     points = []
     for record in records:
         values = [goal.of(record) for goal in goals]
@@ -56,8 +56,9 @@ def unit_point(values: Sequence[float], goals: Sequence[Objective], reference: S
     """Values as shares of the way from worst to best, at most 1."""
     point = []
     for value, goal, (worst, best) in zip(values, goals, reference, strict=True):
-        x = value if goal.trained else math.log(max(value, 1e-9))
-        point.append(min(1.0, (x - worst) / (best - worst)))
+        x = value if goal.cost is None else QUANTITIES[goal.cost].scaled(value)
+        # Where all networks of the pool cost the same, each has the best.
+        point.append(min(1.0, (x - worst) / (best - worst)) if best != worst else 1.0)
     return point
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import math
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ import numpy as np
 from tinynas.arch import classes_for
 from tinynas.budget import Budget
 from tinynas.cost import estimate
+from tinynas.cost.quantities import QUANTITIES
 from tinynas.errors import RunError
 from tinynas.files import cores, write_atomic
 from tinynas.graph import lower
@@ -129,13 +129,9 @@ class Session:
         return 1.0 / self.classes
 
 
-#: The cost that an objective is about.
-COST_OF = {"macs": "macs", "sram": "sram_bytes", "flash": "flash_bytes", "params": "params", "latency": "latency_ms"}
-
-
 def cost_of(goals: Sequence[Objective]) -> str:
     """The cost name of the first objective that is a cost; MACs where none is."""
-    return next((COST_OF[goal.name] for goal in goals if not goal.trained), "macs")
+    return next((goal.cost for goal in goals if goal.cost is not None), "macs")
 
 
 def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: SearchSettings, say: Say) -> Feasible:
@@ -146,7 +142,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
     document = run.read_json("plan")
     if document is not None:
         return RunPlan.from_json(document).feasible(space, budget)
-    classes, goals, strategy = classes_for(data.labels), objectives(settings.objectives), STRATEGIES[settings.strategy]
+    classes, goals, strategy = classes_for(data.labels), objectives(settings.objectives, budget), STRATEGIES[settings.strategy]
     notes: list[str] = []
 
     def note(kind: SaidOf, text: str) -> None:
@@ -183,7 +179,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
     plan = RunPlan(
         rungs=strategy.rungs(settings.rungs, timed=_timed(settings)),
         epoch_images=plan_epochs(settings, pool, speed, capacity),
-        edges=strata(pool.costs[cost_of(goals)], settings.bands),
+        edges=strata(pool.costs[cost_of(goals)], settings.bands, log=QUANTITIES[cost_of(goals)].log),
         deepen=settings.deepen,
         explore=strategy.explore(settings.explore),
         subspaces=subspaces,
@@ -261,15 +257,12 @@ def _pool_text(pool: Pool, subspaces: Sequence[tuple[int, int]]) -> str:
 
 
 def reference(goals: Sequence[Objective], pool: Pool, classes: int) -> tuple[tuple[float, float], ...]:
-    """For each objective (worst, best) values of the hypervolume's box: of costs the pool's, on a log scale; of shares chance and 1."""
+    """For each objective (worst, best) values of the hypervolume's box: of costs the pool's, on their own scale; of shares chance and 1."""
     box = []
     for goal in goals:
-        if not goal.trained:
-            values = pool.costs[COST_OF[goal.name]]
-            values = values[np.isfinite(values)]
-            low, high = (float(values.min()), float(values.max())) if len(values) else (1.0, 2.0)
-            # Costs count on a log scale: from 1 M to 2 M MACs is as far as from 10 M to 20 M.
-            box.append((math.log(high * 1.05), math.log(max(low * 0.95, 1e-9))))
+        if goal.cost is not None:
+            values, scaled = pool.costs[goal.cost], QUANTITIES[goal.cost].scaled
+            box.append((scaled(float(values.max()) * 1.05), scaled(float(values.min()) * 0.95)))
         else:
             box.append((1.0 / classes if goal.unit == "share" else 0.0, 1.0))
     return tuple(box)
