@@ -181,7 +181,7 @@ def test_the_code_of_the_card_runs(tmp_path: Path, rotation: int) -> None:
     from test_firmware import tiny_model
 
     from tinynas.arch import Arch, ConvLayer
-    from tinynas.export.firmware import tflm_outputs
+    from tinynas.export.sandbox import run_tflm
 
     model = tiny_model(3, 12, 16)
     arch = Arch(height=12, width=16, channels=3, classes=3, stem=ConvLayer(out=8))
@@ -193,7 +193,7 @@ def test_the_code_of_the_card_runs(tmp_path: Path, rotation: int) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     shown = np.ascontiguousarray(image[::-1, ::-1]) if rotation else image
-    assert done.stdout.strip() == ("one", "two's", "three")[int(tflm_outputs(model, shown[None])[0].argmax())]
+    assert done.stdout.strip() == ("one", "two's", "three")[int(run_tflm(model, shown[None]).outputs[0].argmax())]
 
 
 def test_the_card_of_a_run_holds_what_the_run_holds(tmp_path: Path) -> None:
