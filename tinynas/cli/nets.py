@@ -21,17 +21,31 @@ from tinynas.cli.common import (
     quote,
     session,
 )
+from tinynas.cost.runtimes import RUNTIMES
 from tinynas.errors import UserError
+from tinynas.export.formats import FORMATS
 from tinynas.files import process_number
+
+RUNTIME_NAMES = f"{', '.join(list(RUNTIMES)[:-1])} or {list(RUNTIMES)[-1]}"
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="F[,F...]",
+        help=f"What to write: {', '.join(f'{name} ({form.title})' for name, form in FORMATS.items())}; default: all that fit the input.",
+    ),
+]
+
+
+def _formats(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(text.split(","))
 
 
 @app.command()
 def estimate(
     net: Annotated[str, typer.Argument(metavar="NET", help="An arch YAML, a ProxylessNAS JSON, a .tflite, RUN:ID, or a zoo name.")],
     budget: BudgetOption = None,
-    runtime: Annotated[
-        str | None, typer.Option("--runtime", "-r", metavar="R", help="tflm, tflm-cmsis-nn, tinyengine or stedgeai.")
-    ] = None,
+    runtime: Annotated[str | None, typer.Option("--runtime", "-r", metavar="R", help=f"{RUNTIME_NAMES}.")] = None,
     layers: Annotated[bool, typer.Option("--layers", "-l", help="One row per operator, with live memory and the peak.")] = False,
     overrides: SetOption = None,
     json_: JsonOption = False,
@@ -87,7 +101,7 @@ def promote(
             "--threads", min=1, help="CPU threads. More than one pays on idle cores only: on busy ones threads wait for each other."
         ),
     ] = 1,
-    format_: Annotated[str, typer.Option("--format", metavar="tflite,c", help="What to export: tflite, c.")] = "tflite,c",
+    format_: FormatOption = None,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -107,7 +121,7 @@ def promote(
             seed=seed,
             qat=qat,
             threads=threads,
-            formats=tuple(format_.split(",")),
+            formats=_formats(format_),
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
         )
@@ -153,7 +167,10 @@ def export(
     ],
     net_id: Annotated[str | None, typer.Argument(metavar="[ID]")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write the files.")] = None,
-    format_: Annotated[str, typer.Option("--format", metavar="tflite,c", help="What to write: tflite, c.")] = "tflite,c",
+    format_: FormatOption = None,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", "-r", metavar="R", help=f"{RUNTIME_NAMES} (default: the run's, or tflm).")
+    ] = None,
     exporter: Annotated[
         str, typer.Option("--exporter", help="Who writes the .tflite: tinynas, or tensorflow (second opinion).")
     ] = "tinynas",
@@ -172,8 +189,9 @@ def export(
         net,
         net_id,
         out=out,
-        formats=tuple(format_.split(",")),
+        formats=_formats(format_),
         exporter=exporter,
+        runtime=runtime,
         io=io,
         flavour=flavour,
         data=data,
@@ -187,6 +205,8 @@ def export(
         console().print(promoted_table([row.to_json()]))
         for kind, path in row.files.items():
             console().print(f"{kind}: {path}", soft_wrap=True, markup=False)
+        if row.report.get("plan"):
+            console().print(f"memory plan: {row.report['plan']}", soft_wrap=True, markup=False)
         for problem in row.problems:
             console().print(f"NOT GOOD: {problem}", style="bold red", soft_wrap=True, markup=False)
     if row.problems:
