@@ -19,6 +19,7 @@ import torch
 from corrupt import broken_files
 from int8_cases import random_graph
 
+from tinynas.api import export as api_export
 from tinynas.api import load_space
 from tinynas.arch import Arch, ConvLayer, MBConv, load_arch
 from tinynas.config import shipped
@@ -277,6 +278,30 @@ def test_formats_that_cannot_be_written_are_refused_before_anything_is(network: 
         with pytest.raises(UserError, match=said):
             export_model(network, calibration=held_out.images[:32], labels=LABELS, out=tmp_path / "none", formats=formats)
     assert not (tmp_path / "none").exists()
+
+
+def test_the_call_of_the_command_line_passes_runtime_and_formats_on(tmp_path: Path) -> None:
+    """Of a network without training; the firmware reserves what the runtime needs."""
+    deep = tmp_path / "deep.yaml"
+    block = MBConv(out=8, expand=4, kernel=7)
+    deep.write_text(Arch(height=32, width=20, classes=2, stem=ConvLayer(out=8, stride=2), blocks=(block,)).to_yaml())
+    graph = lower(load_arch(str(deep)))
+    arena = {}
+    for runtime in ("tflm", "tflm-cmsis-nn"):
+        row = api_export(str(deep), out=tmp_path / runtime, runtime=runtime, formats=("c",))
+        assert row.problems == [] and set(row.files) == {"c"} and not list((tmp_path / runtime).glob("*.tflite"))
+        header = (tmp_path / runtime / "c" / "model_settings.h").read_text()
+        arena[runtime] = int(header.split("#else\n#define TINYNAS_MODEL_ARENA_BYTES ")[1].split()[0])
+        needed = estimate(graph, runtime).sram_bytes
+        assert needed + 512 <= arena[runtime] < needed + 512 + 16
+        assert "kInputHeight = 32;" in header and "kInputWidth = 20;" in header and "real = (pixel-128)/128 of" in header
+        document = json.loads((tmp_path / runtime / "export.json").read_text())
+        assert document["report"]["runtime"] == runtime and document["file"] == document["format"] == "c"
+    assert arena["tflm"] < arena["tflm-cmsis-nn"]
+    sound = tmp_path / "sound.yaml"
+    sound.write_text(Arch(height=49, width=10, channels=1, input_kind="features", classes=4, stem=ConvLayer(out=8, stride=2)).to_yaml())
+    row = api_export(str(sound), out=tmp_path / "sound")
+    assert row.problems == [] and set(row.files) == {"tflite"}
 
 
 # Inputs that are no photographs

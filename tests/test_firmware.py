@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -763,6 +764,14 @@ def test_arena_is_stated_for_host_and_target_with_its_margin() -> None:
         "35000 (30000 activations",
     ):
         assert line in header, line
+    assert "is what either of them may need" in header
+    for runtime, size, said in (
+        ("tflm", 33_100 + 512 + 4, "the reference kernels need"),
+        ("tflm-cmsis-nn", 34_801 + 512 + 15, "the CMSIS-NN kernels need"),
+        ("stedgeai", 34_801 + 512 + 15, "either of them may need"),
+    ):
+        made = replace(arena, runtime=runtime)
+        assert made.mcu_arena == size and said in " ".join(made.explained())
     unknown = ArenaFigures(30_000, 5_000)
     assert unknown.mcu_arena == unknown.host_arena == 35_520
     assert "unknown with CMSIS-NN" in small(arena=unknown)["model_settings.h"].decode()
@@ -876,6 +885,12 @@ def test_faults_are_named() -> None:
         small(images=images_for(facts)[:1])
     with pytest.raises(UserError, match="rotation of 90"):
         small(rotation=90)
+    features = Input(12, 16, 3, "features")
+    with pytest.raises(UserError, match="reads features of 12 x 16 x 3: nothing in it makes features"):
+        small(source=features)
+    two = tiny_model(2)
+    with pytest.raises(UserError, match="reads features of 12 x 16 x 2"):
+        build_firmware(two, labels=list("abc"), images=images_for(read_facts(two)), arena=ARENA)
     with pytest.raises(ModelFileError, match="TFL3"):
         read_facts(b"not a model at all")
     with pytest.raises(ModelFileError):
