@@ -97,7 +97,9 @@ def held_out(data: ImageData, shape: tuple[int, int, int]) -> Split:
 
 def int8_logits(floats: FloatGraph, calibration: np.ndarray, images: np.ndarray, options: QuantOptions) -> np.ndarray:
     network = FakeQuantNetwork(quantize(floats, calibration, options))
-    return np.concatenate([network.real(network(pixels(images[i : i + 256]))).numpy() for i in range(0, len(images), 256)])
+    return np.concatenate(
+        [network.real(network(pixels(images[i : i + 256], floats.graph.input))).numpy() for i in range(0, len(images), 256)]
+    )
 
 
 def choices(floats: FloatGraph, calibration: np.ndarray, val: Split) -> list[dict[str, Any]]:

@@ -57,7 +57,7 @@ def train_on(module: nn.Module, train: Split, epochs: int, seed: int) -> float:
             for group in optimizer.param_groups:
                 group["lr"] = RATE * (1 - step / steps)
             optimizer.zero_grad(set_to_none=True)
-            nn.functional.cross_entropy(module(pixels(images)), torch.from_numpy(labels)).backward()
+            nn.functional.cross_entropy(module(pixels(images, module.graph.input)), torch.from_numpy(labels)).backward()
             optimizer.step()
             step += 1
     module.eval()
@@ -69,19 +69,19 @@ def accuracy(logits: np.ndarray, split: Split) -> float:
 
 
 def integers(network: FakeQuantNetwork, images: np.ndarray) -> np.ndarray:
-    return np.concatenate([network(pixels(images[i : i + 256])).numpy() for i in range(0, len(images), 256)])
+    return np.concatenate([network(pixels(images[i : i + 256], network.qgraph.graph.input)).numpy() for i in range(0, len(images), 256)])
 
 
 def rows_of(name: str, network: Network, train: Split, val: Split, epochs: int) -> list[dict[str, Any]]:
     calibration = train.subset(CALIBRATION, 0).images
     state: dict[str, Tensor] = {key: value.clone() for key, value in network.state_dict().items()}
     with torch.no_grad():
-        start = np.concatenate([network(pixels(val.images[i : i + 256])).numpy() for i in range(0, len(val), 256)])
+        start = np.concatenate([network(pixels(val.images[i : i + 256], network.graph.input)).numpy() for i in range(0, len(val), 256)])
     control = Network(network.graph)
     control.load_state_dict(state)
     control_seconds = train_on(control, train, epochs, seed=1)
     with torch.no_grad():
-        longer = np.concatenate([control(pixels(val.images[i : i + 256])).numpy() for i in range(0, len(val), 256)])
+        longer = np.concatenate([control(pixels(val.images[i : i + 256], network.graph.input)).numpy() for i in range(0, len(val), 256)])
     rows = []
     for bits in BITS:
         options = QuantOptions(bits=bits)

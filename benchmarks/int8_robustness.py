@@ -35,7 +35,7 @@ from tinynas.graph import Graph
 from tinynas.model import Network
 from tinynas.quantize import FakeQuantNetwork
 from tinynas.quantize.floats import pixels
-from tinynas.quantize.norms import reestimate_norms
+from tinynas.train.norms import reestimate_norms
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -56,7 +56,7 @@ def random_network(graph: Graph, seed: int, images: np.ndarray) -> Network:
                 module.bias.normal_(0.0, 0.5, generator=generator)
             elif isinstance(module, torch.nn.Linear):
                 module.weight.normal_(0.0, 0.5, generator=generator)
-    reestimate_norms(network, images)
+    reestimate_norms(network, [pixels(images, graph.input)])
     return network.eval()
 
 
@@ -69,7 +69,7 @@ def one_network(seed: int) -> dict[str, Any]:
     few = images[:IMAGES]
     inspected = inspect(exported.model)
     measured = run_tflm(inspected, few)
-    ours = FakeQuantNetwork(exported.qgraph)(pixels(few)).numpy().astype(np.int8)
+    ours = FakeQuantNetwork(exported.qgraph)(pixels(few, graph.input)).numpy().astype(np.int8)
     plain = run_tflm(serialize(exported.qgraph, ModelMeta(graph.arch.id if graph.arch else "")), few)
     distance = np.abs(ours.astype(np.int64) - measured.outputs)
     cost = estimate(graph)

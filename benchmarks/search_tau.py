@@ -50,7 +50,7 @@ def naswot(arch, images: np.ndarray) -> float:
 
     hooks = [m.register_forward_hook(collect) for m in network.modules() if isinstance(m, ConvBN)]
     with torch.no_grad():
-        network(normalise(torch.from_numpy(images)))
+        network(normalise(torch.from_numpy(images), network.graph.input))
     for hook in hooks:
         hook.remove()
     return float(torch.linalg.slogdet(kernel)[1])

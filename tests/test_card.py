@@ -181,7 +181,7 @@ def test_the_code_of_the_card_runs(tmp_path: Path, rotation: int) -> None:
     from test_firmware import tiny_model
 
     from tinynas.arch import Arch, ConvLayer
-    from tinynas.export.firmware import tflm_outputs
+    from tinynas.export.sandbox import run_tflm
 
     model = tiny_model(3, 12, 16)
     arch = Arch(height=12, width=16, channels=3, classes=3, stem=ConvLayer(out=8))
@@ -193,7 +193,7 @@ def test_the_code_of_the_card_runs(tmp_path: Path, rotation: int) -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 0, done.stderr
     shown = np.ascontiguousarray(image[::-1, ::-1]) if rotation else image
-    assert done.stdout.strip() == ("one", "two's", "three")[int(tflm_outputs(model, shown[None])[0].argmax())]
+    assert done.stdout.strip() == ("one", "two's", "three")[int(run_tflm(model, shown[None]).outputs[0].argmax())]
 
 
 def test_the_card_of_a_run_holds_what_the_run_holds(tmp_path: Path) -> None:
@@ -232,3 +232,55 @@ def test_of_many_classes_the_twenty_most_frequent_mistakes_are_shown() -> None:
     assert text.count("\n| c") == 20 and "| c0 | c1 | 50 |" in text and "| c19 | c20 | 31 |" in text and "| c20 | c21 |" not in text
     square = _confusion([row[:20] for row in matrix[:20]], [f"c{i}" for i in range(20)])
     assert "Rows are true classes" in square and square.count("\n| **c") == 20
+
+
+def test_how_well_each_figure_is_known_is_on_the_card() -> None:
+    from dataclasses import replace
+
+    from tinynas.cost import RUNTIMES, estimate
+    from tinynas.graph import lower
+
+    cost = estimate(lower(ARCH))
+    costs = {name: estimate(lower(ARCH), name).to_json() for name in RUNTIMES}
+    card = full(costs=costs)
+    for name, runtime in RUNTIMES.items():
+        (row,) = [line for line in card.splitlines() if line.startswith(f"| `{name}` |")]
+        assert f"), {runtime.evidence['flash'][0]} |" in row and f"), {runtime.evidence['sram'][0]} |" in row
+        assert runtime.evidence["sram"][1] in card
+    assert card.count("no memory plan of this runtime is known to the byte") == 2
+    (row,) = [
+        line
+        for line in full(costs={"tflm": replace(cost, unknown=("hard_swish",)).to_json()}).splitlines()
+        if line.startswith("| `tflm` |")
+    ]
+    assert "KiB), at least |" in row and "KiB), exact |" in row
+    lines = full(costs={"tflm": replace(cost, unknown=("hard_swish",)).to_json()})
+    assert "the runtime's own part for hard\\_swish is not known" in lines or "the runtime's own part for hard_swish is not known" in lines
+
+
+def test_sizes_are_height_by_width_and_features_are_no_photographs() -> None:
+    from tinynas.arch import Arch, ConvLayer
+
+    portrait = Arch(height=32, width=20, channels=1, classes=10, stem=ConvLayer(out=8, kernel=(5, 3)))
+    card = model_card(portrait)
+    assert "| Input | 32 x 20 (height x width) grayscale, real = (pixel-128)/128 |" in card
+    assert "height, width = 32, 20" in card and "5x3 convolution to 8 channels" in card and "pipeline_tag: image-classification" in card
+    sound = Arch(height=49, width=10, channels=1, input_kind="features", classes=4, stem=ConvLayer(out=8, kernel=(10, 4), stride=2))
+    card = model_card(sound)
+    assert "| Input | 49 x 10 (height x width) features of 1 channel, real = (value-128)/128 |" in card
+    assert "pipeline_tag" not in card and "cv2" not in card and "RGB565" not in card
+    assert "tinynas writes no code for this input; nothing in it makes features" in card
+
+
+def test_a_folder_without_the_model_file_says_how_to_get_it() -> None:
+    card = full(artifact=Artifact(id=ARCH.id, file="c", format="c", sha256="ab" * 32, report=REPORT))
+    assert "`tinynas export --format tflite` writes the .tflite" in card and "cv2" not in card
+    assert "SRAM on the microcontroller, `tflm-cmsis-nn` | 31,000 B" in full(
+        artifact=Artifact(
+            id=ARCH.id,
+            file="model_int8.tflite",
+            format="tflite",
+            sha256="ab" * 32,
+            report={**REPORT, "arena_bytes": {**REPORT["arena_bytes"], "runtime": "tflm-cmsis-nn"}},
+        )
+    )

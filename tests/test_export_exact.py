@@ -1,4 +1,4 @@
-"""The exporter's small arithmetic by hand: tables of pixels, scores, metrics, arenas, turned kernels."""
+"""The exporter's small arithmetic by hand: tables of pixels, scores, metrics, arenas, turned images."""
 
 from __future__ import annotations
 
@@ -7,14 +7,14 @@ import pytest
 
 from tinynas import metrics
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool
-from tinynas.errors import ArchError, DataError, ModelFileError, UserError
+from tinynas.errors import DataError, ModelFileError, UserError
 from tinynas.export.check import expected_operators
-from tinynas.export.evaluate import input_table, real_outputs, score
-from tinynas.export.facts import ModelFacts, pixel_table
+from tinynas.export.evaluate import _source, score
+from tinynas.export.facts import ModelFacts, input_table, real_outputs
 from tinynas.export.firmware import ARENA_MARGIN, ArenaFigures, identifier, pick_images
-from tinynas.export.rotate import needs_rotation, rotate_images, rotate_weights, rotation_faults, symmetric_output
-from tinynas.graph import Conv2D, DepthwiseConv2D, FullyConnected, Pool2D, lower
-from tinynas.quantize.grid import weight_shape
+from tinynas.export.rotate import rotate_images
+from tinynas.graph import Conv2D, DepthwiseConv2D, Pool2D, lower
+from tinynas.inputs import Input
 
 PIXELS = np.arange(256)
 
@@ -38,20 +38,35 @@ def facts(dtype: str, scale: float = 1 / 128, zero_point: int = 0, **metadata: o
     ],
 )
 def test_pixels_on_the_grid_of_the_file(dtype: str, scale: float, zero_point: int, wanted: np.ndarray) -> None:
-    table = pixel_table(facts(dtype, scale, zero_point))
+    table = input_table(facts(dtype, scale, zero_point), Input(4, 4, 1))
     assert table.dtype == dtype and table.tolist() == wanted.tolist()
 
 
 def test_pixels_of_float_inputs_as_told() -> None:
     plain = facts("float32", 1.0)
-    assert pixel_table(plain).tolist() == [(p - 128) / 128 for p in range(256)]
-    assert input_table(plain).tolist() == pixel_table(plain).tolist() == input_table(plain, "-1..1").tolist()
-    assert input_table(plain, "0..255").tolist() == list(range(256))
-    assert input_table(plain, "0..1").tolist() == pytest.approx([p / 255 for p in range(256)], rel=1e-6)
-    assert {input_table(plain, way).dtype for way in ("auto", "0..1", "0..255")} == {np.dtype(np.float32)}
+    tables = {way: input_table(plain, _source(plain, way)) for way in ("auto", "-1..1", "0..1", "0..255")}  # type: ignore[arg-type]
+    assert input_table(plain).tolist() == [(p - 128) / 128 for p in range(256)]
+    assert input_table(plain).tolist() == tables["auto"].tolist() == tables["-1..1"].tolist()
+    assert tables["0..255"].tolist() == list(range(256))
+    assert tables["0..1"].tolist() == pytest.approx([p / 255 for p in range(256)], rel=1e-6)
+    assert {table.dtype for table in tables.values()} == {np.dtype(np.float32)}
     # A quantised input is the pixel, whatever its scale says.
-    assert input_table(facts("uint8", 0.7, 3), "0..1").tolist() == list(range(256))
-    assert input_table(facts("int8", 0.7, 3)).tolist() == list(range(-128, 128))
+    for dtype, wanted in (("uint8", range(256)), ("int8", range(-128, 128))):
+        odd = facts(dtype, 0.7, 3)
+        assert input_table(odd).tolist() == input_table(odd, _source(odd, "0..1")).tolist() == list(wanted)
+
+
+def test_formulas_are_read_back() -> None:
+    for source in (Input(4, 6, 3), Input(4, 6, 1, "gray", 1 / 64, 3), Input(4, 6, 2, "features"), Input(4, 6, 1, "features", 0.5, 0)):
+        assert Input.read(source.formula, source.shape) == source
+    for text in ("(pixel-128)/0", "(pixel-128)/0.0", "(pixel-128)/0e5", "(pixel-1280)/128", "pixel/255", "(pixel-128)/128 ", "", "(x-1)/2"):
+        assert Input.read(text, (4, 6, 3)) is None
+    assert Input.read("(pixel-128)/1e+02", (4, 6, 3)) == Input(4, 6, 3, "rgb", 0.01, 128)
+    assert Input.read("(pixel-0)/0.5", (4, 6, 3)) == Input(4, 6, 3, "rgb", 2.0, 0)
+    # What the file says goes before what its grid may mean.
+    assert facts("int8", 1 / 64, 0, input="(pixel-128)/128").input == Input(4, 4, 1, "gray")
+    assert facts("int8", 1 / 64, 7, input="?").input == Input(4, 4, 1, "gray", 1 / 64, 135)
+    assert facts("uint8", 1 / 64, 7, input=3).input == Input(4, 4, 1, "gray", 1 / 64, 7)
 
 
 def test_what_the_metadata_says() -> None:
@@ -182,65 +197,7 @@ def test_identifiers(name: str, wanted: str) -> None:
     assert identifier(name) == wanted
 
 
-# Turning kernels
-
-
-@pytest.mark.parametrize(
-    ("size", "kernel", "stride", "out"),
-    [(8, 3, 1, 8), (8, 3, 2, 4), (9, 3, 2, 5), (8, 5, 2, 4), (7, 1, 2, 4), (8, 2, 1, 9), (10, 3, 3, 4)],
-)
-def test_pixels_under_symmetric_padding(size: int, kernel: int, stride: int, out: int) -> None:
-    import torch
-
-    assert symmetric_output(size, kernel, stride) == out
-    x = torch.zeros(1, 1, size, size)
-    assert torch.nn.functional.conv2d(x, torch.zeros(1, 1, kernel, kernel), stride=stride, padding=kernel // 2).shape[-1] == out
-
-
-def test_which_networks_can_be_turned() -> None:
-    def net(height: int, width: int, *blocks: MBConv | Pool, kernel: int = 3, stride: int = 2) -> Arch:
-        return Arch(height=height, width=width, classes=2, stem=ConvLayer(out=8, kernel=kernel, stride=stride), blocks=blocks)
-
-    even, odd, plain = lower(net(16, 16)), lower(net(15, 15)), lower(net(16, 16, stride=1))
-    assert needs_rotation(even) and not needs_rotation(odd) and not needs_rotation(plain)
-    assert needs_rotation(lower(net(16, 15))) and needs_rotation(lower(net(15, 16)))
-    assert rotation_faults(even) == rotation_faults(odd) == rotation_faults(plain) == []
-    (fault,) = rotation_faults(lower(net(17, 17, Pool(op="max", kernel=2, stride=2), stride=1)))[:1]
-    assert "leaves out the last of 17 pixels" in fault
-    assert rotation_faults(lower(net(16, 16, Pool(op="max", kernel=2, stride=2), stride=1))) == []
-    third = lower(net(16, 16, stride=3))  # SAME: six windows, one pixel before and one after: alike from both ends
-    assert rotation_faults(third) == [] and not needs_rotation(third)
-    # A single pixel of every two: the first ones from one end, the second ones from the other.
-    assert [fault.split(":")[0] for fault in rotation_faults(lower(net(16, 16, kernel=1)))] == ["stem", "stem"]
-    assert "kernel 1, stride 2 on 16 pixels does not land" in rotation_faults(lower(net(16, 15, kernel=1)))[0]
-    assert rotation_faults(lower(net(15, 15, kernel=1))) == []
-
-
-def test_turned_kernels_are_read_backwards() -> None:
-    arch = Arch(
-        height=16, width=16, channels=1, classes=2, stem=ConvLayer(out=2, kernel=3, stride=2), blocks=(MBConv(out=4, kernel=3, expand=2),)
-    )
-    graph = lower(arch)
-    weights = {
-        op.name: np.arange(np.prod(weight_shape(op)), dtype=np.float32).reshape(weight_shape(op))
-        for op in graph.ops
-        if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected))
-    }
-    turned = rotate_weights(graph, weights)
-    assert turned["stem"][1, :, :, 0].tolist() == [[17, 16, 15], [14, 13, 12], [11, 10, 9]]
-    assert (
-        turned["s0.b0.dw"][0, 0, 0].tolist() == weights["s0.b0.dw"][0, 2, 2].tolist()
-        and turned["s0.b0.dw"][0, 0, 1].tolist() == weights["s0.b0.dw"][0, 2, 1].tolist()
-    )
-    classifier = graph.ops[-1].name
-    assert np.array_equal(turned[classifier], weights[classifier]) and not np.shares_memory(turned[classifier], weights[classifier])
-    torch_way = rotate_weights(
-        graph, {name: value.transpose(0, 3, 1, 2) if value.ndim == 4 else value for name, value in weights.items()}, spatial=(2, 3)
-    )
-    assert np.array_equal(torch_way["stem"], turned["stem"].transpose(0, 3, 1, 2))
-    pool = lower(Arch(height=17, width=17, classes=2, stem=ConvLayer(out=8), blocks=(Pool(op="max", kernel=2, stride=2),)))
-    with pytest.raises(ArchError, match="cannot be imported exactly"):
-        rotate_weights(pool, {})
+# Turning images
 
 
 def test_turned_images() -> None:
@@ -303,7 +260,7 @@ def test_a_file_is_held_against_its_integers_and_its_promises() -> None:
 
     from tinynas.cost import estimate, plan_offline
     from tinynas.data import Split
-    from tinynas.export.check import check
+    from tinynas.export.check import Promise, check
     from tinynas.export.sandbox import inspect
     from tinynas.export.tflite import ModelMeta, serialize
     from tinynas.model import normalise
@@ -313,7 +270,7 @@ def test_a_file_is_held_against_its_integers_and_its_promises() -> None:
     graph = lower(Arch(height=8, width=8, classes=3, stem=ConvLayer(out=8, kernel=3, stride=2)))
     qgraph = random_quantized(graph, seed=3)
     pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
-    integers = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(pixels))).numpy().astype(np.int8)
+    integers = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(pixels), graph.input)).numpy().astype(np.int8)
     grid = qgraph.tensors[graph.logits]
     labels = ("a", "b", "c")
     split = Split(pixels, integers.argmax(1).astype(np.int64), tuple("123456"))
@@ -323,12 +280,13 @@ def test_a_file_is_held_against_its_integers_and_its_promises() -> None:
         model = serialize(qgraph, ModelMeta("0" * 10, labels, io=io), plan_offline(graph))
         limit = inspect(model).file.estimate("tflm").sram_bytes
         bad = check(
-            model, graph, io=io, split=split, labels=labels, expected=(wrong, grid), estimated_bytes=len(model) + 1, arena_limit=limit - 1
+            model, Promise(graph, io, outputs=(wrong, grid), file_bytes=len(model) + 1, arena_limit=limit - 1), split=split, labels=labels
         )
         assert [problem.split(" ")[0] for problem in bad.problems] == ["1", "the", "the"], bad.problems
         assert bad.problems[0].startswith("1 of 12 outputs differ") and bad.accuracy["int8"] == 1.0 and bad.figures["n"] == 6
         if io == "int8":
-            good = check(model, graph, split=split, labels=labels, expected=(integers, grid), estimated_bytes=len(model), arena_limit=limit)
+            promise = Promise(graph, outputs=(integers, grid), file_bytes=len(model), arena_limit=limit)
+            good = check(model, promise, split=split, labels=labels)
             assert good.ok, good.problems
             assert good.arena_bytes["estimated"] == estimate(graph).host_arena_bytes == good.arena_bytes["head"] + good.arena_bytes["tail"]
 
@@ -338,7 +296,7 @@ def test_layers_that_are_not_padded_are_written_as_valid() -> None:
 
     import torch
 
-    from tinynas.export.check import run_tflm
+    from tinynas.export.sandbox import run_tflm
     from tinynas.export.tflite import ModelMeta, serialize
     from tinynas.graph import Padding
     from tinynas.model import normalise
@@ -353,8 +311,8 @@ def test_layers_that_are_not_padded_are_written_as_valid() -> None:
     graph = replace(padded, tensors=tensors, ops=ops, arch=None)
     qgraph = random_quantized(graph, seed=5)
     pixels = np.random.default_rng(5).integers(0, 256, (3, 9, 8, 3), dtype=np.uint8)
-    wanted = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(pixels))).numpy()
-    assert np.array_equal(run_tflm(serialize(qgraph, ModelMeta("0" * 10, tuple("abc"))), pixels), wanted)
+    wanted = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(pixels), graph.input)).numpy()
+    assert np.array_equal(run_tflm(serialize(qgraph, ModelMeta("0" * 10, tuple("abc"))), pixels).outputs, wanted)
 
 
 @pytest.mark.parametrize(

@@ -13,6 +13,7 @@ import struct
 import subprocess
 import sys
 import zipfile
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -22,19 +23,18 @@ import pytest
 import yaml
 
 from tinynas.errors import ModelFileError, UserError
+from tinynas.export.facts import ModelFacts, input_table, read_facts
 from tinynas.export.firmware import (
     RESOLVER_METHODS,
     ArenaFigures,
-    ModelFacts,
     build_firmware,
     identifier,
     measured_arena,
     pick_images,
-    pixel_table,
-    read_facts,
-    tflm_outputs,
     write_firmware,
 )
+from tinynas.export.sandbox import run_tflm
+from tinynas.inputs import Input
 
 STUB = Path(__file__).parent / "tflm_stub"
 FLAGS = ["-std=c++17", "-Wall", "-Wextra", "-Werror", "-fno-exceptions", "-fno-rtti"]
@@ -119,6 +119,10 @@ def tiny_model(channels: int = 3, height: int = 12, width: int = 16, classes: in
     builder = flatbuffers.Builder(1024)
     builder.Finish(model.Pack(builder), b"TFL3")
     return bytes(builder.Output())
+
+
+def tflm_outputs(model: bytes, images: np.ndarray) -> np.ndarray:
+    return run_tflm(model, images).outputs
 
 
 def images_for(facts: ModelFacts, seed: int = 0) -> np.ndarray:
@@ -269,10 +273,11 @@ SIZES = [(12, 16), (24, 32), (120, 160), (96, 96), (31, 77), (77, 31), (5, 4), (
 
 
 @needs_gxx
-@pytest.mark.parametrize("channels", [3, 1])
-def test_frames_become_the_input_that_training_saw(tmp_path: Path, channels: int) -> None:
-    quantise = Quantiser(tmp_path, tiny_model(channels))
-    target, table = quantise.facts.input_shape, pixel_table(quantise.facts)
+@pytest.mark.parametrize("shape", [(3, 12, 16), (1, 12, 16), (1, 32, 20)], ids=str)
+def test_frames_become_the_input_that_training_saw(tmp_path: Path, shape: tuple[int, int, int]) -> None:
+    channels = shape[0]
+    quantise = Quantiser(tmp_path, tiny_model(*shape))
+    target, table = quantise.facts.input_shape, input_table(quantise.facts)
     rng = np.random.default_rng(7)
     frames, expected = [], []
     for case, (height, width) in enumerate(SIZES):
@@ -301,27 +306,28 @@ def test_frames_become_the_input_that_training_saw(tmp_path: Path, channels: int
 
 
 @needs_gxx
-@pytest.mark.parametrize("channels", [3, 1])
-def test_the_quantiser_agrees_with_the_data_pipeline(tmp_path: Path, channels: int) -> None:
+@pytest.mark.parametrize("shape", [(3, 24, 32), (1, 24, 32), (3, 32, 20)], ids=str)
+def test_the_quantiser_agrees_with_the_data_pipeline(tmp_path: Path, shape: tuple[int, int, int]) -> None:
     """Against the code that feeds training (OpenCV): equal but for roundings of its float sums."""
     from tinynas.data.images import resize
 
-    quantise = Quantiser(tmp_path, tiny_model(channels, 24, 32))
+    channels, *target = shape
+    quantise = Quantiser(tmp_path, tiny_model(channels, *target))
     rng = np.random.default_rng(3)
     frames, images = [], []
-    for height, width in ((240, 320), (480, 640), (96, 96), (50, 75), (61, 200), (24, 32), (24, 40), (10, 12)):
+    for height, width in ((240, 320), (480, 640), (96, 96), (50, 75), (61, 200), (24, 32), (32, 20), (24, 40), (10, 12)):
         rgb = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
         rgb[: height // 2] //= 3
         rgb[:2] = 255
         frames.append((rgb.tobytes(), width, height, 0, 0, 0))
-        images.append(resize(rgb, 24, 32, channels))
+        images.append(resize(rgb, *target, channels))
     for (_, width, height, *_), got, image in zip(frames, quantise(frames), images, strict=True):
         assert got is not None
         difference = np.abs(got.astype(int) + 128 - image)
         assert difference.max() <= 1, (width, height)
         # OpenCV's enlarging drops bits between its two passes; its means are float sums.
-        assert (difference > 0).mean() < (0.01 if width >= 32 and height >= 24 else 0.2), (width, height)
-        if (height, width) == (24, 32):
+        assert (difference > 0).mean() < (0.01 if width >= target[1] and height >= target[0] else 0.2), (width, height)
+        if [height, width] == target:
             assert difference.max() == 0  # a frame of the input's size is passed through
 
 
@@ -359,13 +365,17 @@ def test_rotated_models_get_the_image_turned(tmp_path: Path) -> None:
 @needs_gxx
 def test_an_input_grid_that_is_not_the_pixels_goes_through_a_table(tmp_path: Path) -> None:
     model = tiny_model(3, 12, 16, scale=0.0071, zero=4)
-    quantise = Quantiser(tmp_path, model)
-    assert "kPixelTable[256]" in (tmp_path / "model_settings.cc").read_text()
+    quantise = Quantiser(tmp_path / "said", model, source=Input(12, 16, 3))
+    assert "kPixelTable[256]" in (tmp_path / "said" / "model_settings.cc").read_text()
     image = np.arange(12 * 16 * 3, dtype=np.int64).reshape(12, 16, 3).astype(np.uint8)
     got = quantise([(image.tobytes(), 16, 12, 0, 0, 0)])[0]
     want = np.clip(np.rint((image.astype(float) - 128) / 128 / np.float32(0.0071)) + 4, -128, 127)
     assert got is not None
     assert (got == want).all()
+    # Where nobody says what the numbers mean, the 256 steps of the input are the 256 values of a pixel.
+    direct = Quantiser(tmp_path / "unsaid", model)([(image.tobytes(), 16, 12, 0, 0, 0)])[0]
+    assert direct is not None
+    assert (direct == image.astype(int) - 128).all()
 
 
 # the whole folder against the interpreter stub ------------------------------------------------------------------
@@ -412,7 +422,7 @@ def answered(path: Path, model: bytes, rotation: int = 0) -> tuple[Path, np.ndar
     if rotation:
         shown = np.ascontiguousarray(shown[:, ::-1, ::-1])
     outputs = tflm_outputs(model, shown)
-    inputs = [pixel_table(facts)[image] for image in shown]
+    inputs = [input_table(facts)[image] for image in shown]
     return stub_tree(path, model, inputs, list(outputs)), outputs[-1]
 
 
@@ -594,7 +604,7 @@ def test_self_test_passes_with_the_real_interpreter_and_the_arena_works_first_ti
     status, text = wheel_self_test(c, arena.host_bytes - 512)
     assert status == 1, text
 
-    wrong = tflm_outputs(model, images_for(read_facts(model)))
+    wrong = tflm_outputs(model, images_for(read_facts(model))).copy()
     wrong[0, 0] -= 1
     status, text = wheel_self_test(folder(tmp_path / "wrong", model, arena=arena, expected=wrong), arena.host_arena)
     assert status == 1, text
@@ -754,6 +764,14 @@ def test_arena_is_stated_for_host_and_target_with_its_margin() -> None:
         "35000 (30000 activations",
     ):
         assert line in header, line
+    assert "is what either of them may need" in header
+    for runtime, size, said in (
+        ("tflm", 33_100 + 512 + 4, "the reference kernels need"),
+        ("tflm-cmsis-nn", 34_801 + 512 + 15, "the CMSIS-NN kernels need"),
+        ("stedgeai", 34_801 + 512 + 15, "either of them may need"),
+    ):
+        made = replace(arena, runtime=runtime)
+        assert made.mcu_arena == size and said in " ".join(made.explained())
     unknown = ArenaFigures(30_000, 5_000)
     assert unknown.mcu_arena == unknown.host_arena == 35_520
     assert "unknown with CMSIS-NN" in small(arena=unknown)["model_settings.h"].decode()
@@ -867,6 +885,12 @@ def test_faults_are_named() -> None:
         small(images=images_for(facts)[:1])
     with pytest.raises(UserError, match="rotation of 90"):
         small(rotation=90)
+    features = Input(12, 16, 3, "features")
+    with pytest.raises(UserError, match="reads features of 12 x 16 x 3: nothing in it makes features"):
+        small(source=features)
+    two = tiny_model(2)
+    with pytest.raises(UserError, match="reads features of 12 x 16 x 2"):
+        build_firmware(two, labels=list("abc"), images=images_for(read_facts(two)), arena=ARENA)
     with pytest.raises(ModelFileError, match="TFL3"):
         read_facts(b"not a model at all")
     with pytest.raises(ModelFileError):

@@ -59,11 +59,11 @@ def trained(graph: Graph, seed: int = 0) -> Network:
     images = pictures(graph, 64, seed)
     with torch.no_grad():
         for _ in range(20):
-            network(normalise(torch.from_numpy(images)))
+            network(normalise(torch.from_numpy(images), graph.input))
         network.eval()
         # A classifier whose answers differ: logits of mean 0 and deviation 1 in every class.
         fc = network.named_op("fc")[0]
-        logits = network(normalise(torch.from_numpy(pictures(graph, 200, seed + 1))))
+        logits = network(normalise(torch.from_numpy(pictures(graph, 200, seed + 1)), graph.input))
         assert fc.bias is not None
         fc.bias.sub_(logits.mean(0)).div_(logits.std(0))
         fc.weight.div_(logits.std(0)[:, None])
@@ -114,9 +114,9 @@ def folded(network: Network) -> Any:
 def test_the_description_names_every_window() -> None:
     graph = lower(ARCH)
     ops = {op["name"]: op for op in json.loads(json.dumps(second.describe(graph)))["ops"]}
-    assert ops["stem"] | {"inputs": 0} == ops["stem"] | {
+    assert ops["stem"] | {"inputs": [0]} == ops["stem"] | {
         "kind": "conv",
-        "inputs": 0,
+        "inputs": [0],
         "out": 8,
         "act": "relu6",
         "kernel": [3, 3],
@@ -203,7 +203,7 @@ def test_the_two_files_are_one_network() -> None:
     network = trained(graph)
     calibration, images = pictures(graph, 100, 1), pictures(graph, 200, 2)
     with torch.no_grad():
-        logits = network(normalise(torch.from_numpy(images))).numpy()
+        logits = network(normalise(torch.from_numpy(images), graph.input)).numpy()
     net = fold(network)
     for name, weights in folded(network).weights.items():
         assert np.allclose(net.weights[name], weights, rtol=1e-5, atol=1e-6), name  # two foldings, one result

@@ -13,6 +13,7 @@ from torch import nn
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable, load_arch
 from tinynas.graph import Graph, lower, same_padding
+from tinynas.inputs import Input
 from tinynas.model import Network, inherit, module_name, normalise, trainable_groups
 
 
@@ -159,7 +160,7 @@ def test_same_seed_same_weights_and_the_global_generator_is_left_alone() -> None
 
 def test_normalise_is_exact_and_channels_last() -> None:
     pixels = torch.arange(256, dtype=torch.uint8).reshape(1, 16, 16, 1).expand(1, 16, 16, 3).contiguous()
-    x = normalise(pixels)
+    x = normalise(pixels, Input(16, 16, 3))
     assert x.shape == (1, 3, 16, 16) and x.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(x * 128 + 128, pixels.permute(0, 3, 1, 2).float())
 

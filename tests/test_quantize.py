@@ -19,10 +19,11 @@ from tinynas.quantize import FakeQuantNetwork, FloatGraph, QuantizedGraph, Quant
 from tinynas.quantize.calibrate import find_ranges
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.fake import activation_range
-from tinynas.quantize.grid import INPUT_QUANT, random_quantized
+from tinynas.quantize.floats import pixels
+from tinynas.quantize.grid import input_quant, random_quantized
 from tinynas.quantize.integer import Requantize, fixed_point, rescale_int64
-from tinynas.quantize.norms import reestimate_norms
 from tinynas.quantize.qat import finish_qat, prepare_qat
+from tinynas.train.norms import reestimate_norms
 
 ARCH = Arch(
     height=24,
@@ -57,12 +58,12 @@ def lively(graph: Graph, seed: int = 0) -> Network:
                 module.bias.normal_(0.2, 0.3, generator=generator)
             if isinstance(module, torch.nn.Linear):
                 module.weight.normal_(0, 0.5, generator=generator)
-    reestimate_norms(network, images_like(graph, 64, seed))
+    reestimate_norms(network, [pixels(images_like(graph, 64, seed), graph.input)])
     return network.eval()
 
 
 def outputs_of(qgraph: QuantizedGraph, images: np.ndarray) -> np.ndarray:
-    return FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(images))).numpy().astype(np.int8)
+    return FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(images), qgraph.graph.input)).numpy().astype(np.int8)
 
 
 def written(qgraph: QuantizedGraph) -> bytes:
@@ -186,7 +187,7 @@ def test_folding_keeps_the_function(seed: int) -> None:
     network = lively(graph, seed)
     images = images_like(graph, 5, seed)
     with torch.no_grad():
-        wanted = network(normalise(torch.from_numpy(images))).numpy()
+        wanted = network(normalise(torch.from_numpy(images), graph.input)).numpy()
     scale = np.abs(wanted).max()
     np.testing.assert_allclose(predict(fold(network), images) / scale, wanted / scale, atol=2e-5)
 
@@ -206,9 +207,9 @@ def test_quantised_network_is_near_the_float_one_and_equals_its_file() -> None:
 def test_input_is_lossless_whatever_was_seen() -> None:
     graph = lower(ARCH)
     qgraph = quantize(fold(lively(graph)), np.full((4, 24, 24, 3), 99, np.uint8))
-    assert qgraph.tensors[graph.inputs[0]] == INPUT_QUANT == TensorQuant(1 / 128, 0)
-    pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
-    assert (normalise(torch.from_numpy(pixels)) * 128).reshape(-1).tolist() == list(range(-128, 128))
+    assert qgraph.tensors[graph.inputs[0]] == input_quant(graph.input) == TensorQuant(1 / 128, 0)
+    every = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
+    assert (pixels(every, graph.input) * 128).reshape(-1).tolist() == list(range(-128, 128))
 
 
 @pytest.mark.parametrize("method", ["minmax", "percentile", "mse"])
@@ -322,13 +323,14 @@ def test_norms_are_measured_anew() -> None:
     graph = lower(ARCH)
     network = Network(graph)
     images = images_like(graph, 64)
-    reestimate_norms(network, images, batch=64)
+    reestimate_norms(network, pixels(images, graph.input).split(32))
     layer, norm = network.named_op("stem")
     with torch.no_grad():
-        x = normalise(torch.from_numpy(images))
+        x = normalise(torch.from_numpy(images), graph.input)
         raw = layer(torch.nn.functional.pad(x, (0, 1, 0, 1)))
     torch.testing.assert_close(norm.running_mean, raw.mean((0, 2, 3)), rtol=1e-3, atol=1e-4)
-    torch.testing.assert_close(norm.running_var, raw.var((0, 2, 3)), rtol=1e-3, atol=1e-4)
+    halves = torch.stack([half.var((0, 2, 3)) for half in raw.split(32)])
+    torch.testing.assert_close(norm.running_var, halves.mean(0), rtol=1e-3, atol=1e-4)
     assert norm.momentum == 0.1 and network.training
 
 
@@ -340,7 +342,7 @@ def test_training_on_the_grids_goes_into_the_file_unchanged() -> None:
     labels = torch.from_numpy((images.mean((1, 2))[:, 0] // 64).astype(np.int64))
     module = prepare_qat(network, images)
     grids = module.tensors
-    x = normalise(torch.from_numpy(images))
+    x = normalise(torch.from_numpy(images), graph.input)
     optimizer = torch.optim.SGD(module.parameters(), lr=0.02)
     losses = []
     for _ in range(12):

@@ -17,10 +17,13 @@ from tinynas.quantize.calibrate import assemble, correct_biases, find_ranges, gr
 from tinynas.quantize.equalize import MAX_FACTOR, equalize
 from tinynas.quantize.fake import activation_range
 from tinynas.quantize.floats import FloatRunner, pixels
-from tinynas.quantize.grid import INPUT_QUANT, largest, random_quantized, weight_shape
+from tinynas.quantize.grid import largest, random_quantized, weight_shape
 from tinynas.quantize.integer import fixed_point
-from tinynas.quantize.norms import reestimate_norms
 from tinynas.quantize.qat import QatNetwork, finish_qat, prepare_qat
+from tinynas.train.norms import reestimate_norms
+
+#: The grid of an input: pixel - 128, as 128ths.
+INPUT_QUANT = TensorQuant(1 / 128, 0)
 
 
 def chain(*, act: Activation = "none", out: int = 2, channels: int = 1, side: int = 4, classes: int = 2) -> Graph:
@@ -410,7 +413,7 @@ def test_corrected_biases_take_the_mean_error_to_half_a_step() -> None:
     network = FakeQuantNetwork(corrected)
     real: dict[int, torch.Tensor] = {}
     runner = FloatRunner(floats)
-    x = pixels(images[:128])
+    x = pixels(images[:128], floats.graph.input)
     runner.run(x, lambda tensor, values: real.__setitem__(tensor, values))
     whole = {floats.graph.inputs[0]: torch.round(x * 128)}
     with torch.inference_mode():
@@ -529,18 +532,18 @@ def test_norms_are_the_mean_over_whole_batches() -> None:
     assert norm is not None and norm.running_mean is not None and norm.running_var is not None
     with torch.no_grad():
         weight.copy_(torch.tensor([1.0, 2.0]).reshape(2, 1, 1, 1))
-    images = grey(128, 192, 64, 64, 0)  # 0, 0.5 | -0.5, -0.5 | -1 is left out
+    images = grey(128, 192, 64, 64)  # 0, 0.5 | -0.5, -0.5
     for training in (True, False):
         network.train(training)
         norm.momentum = 0.3
-        reestimate_norms(network, images, batch=2)
+        reestimate_norms(network, pixels(images, network.graph.input).split(2))
         assert network.training is training and norm.momentum == 0.3
         # means 0.25 and -0.5; variances over 32 values (unbiased): 32 * 0.0625 / 31 and 0
         assert norm.running_mean.tolist() == pytest.approx([-0.125, -0.25])
         assert norm.running_var.tolist() == pytest.approx([1 / 31, 4 / 31])
-    reestimate_norms(network, images[:1], batch=2)  # a short batch that is the only one
+    reestimate_norms(network, [pixels(images[:1], network.graph.input)])
     assert norm.running_mean.tolist() == [0.0, 0.0]
-    reestimate_norms(network, images[:4], batch=4)
+    reestimate_norms(network, [pixels(images, network.graph.input)])
     assert norm.running_mean.tolist() == pytest.approx([-0.125, -0.25])
 
 
@@ -569,12 +572,12 @@ def test_activations_in_the_loop_lie_on_their_grids() -> None:
     module = QatNetwork(floats, tensors, QuantOptions())
     with torch.no_grad():
         steps = (
-            module(normalise(torch.from_numpy(images))).numpy() / tensors[floats.graph.logits].scale
+            module(normalise(torch.from_numpy(images), floats.graph.input)).numpy() / tensors[floats.graph.logits].scale
             + tensors[floats.graph.logits].zero_point
         )
     np.testing.assert_allclose(steps, np.rint(steps), atol=1e-3)
     assert steps.min() >= -128 and steps.max() <= 127
-    integers = FakeQuantNetwork(finish_qat(module))(normalise(torch.from_numpy(images))).numpy()
+    integers = FakeQuantNetwork(finish_qat(module))(normalise(torch.from_numpy(images), floats.graph.input)).numpy()
     assert np.abs(steps - integers).max() < 3.5
 
 
@@ -582,8 +585,12 @@ def test_channels_that_died_train_on() -> None:
     floats = lively_floats(4)
     weights = {name: np.array(value) for name, value in floats.weights.items()}
     weights["stem"][0] = 0
-    module = QatNetwork(FloatGraph(floats.graph, weights, floats.biases), tuple([INPUT_QUANT] * len(floats.graph.tensors)), QuantOptions())
-    out = module(normalise(torch.from_numpy(noise(2))))
+    module = QatNetwork(
+        FloatGraph(floats.graph, weights, floats.biases),
+        tuple([INPUT_QUANT] * len(floats.graph.tensors)),
+        QuantOptions(),
+    )
+    out = module(normalise(torch.from_numpy(noise(2)), floats.graph.input))
     out.sum().backward()
     assert torch.isfinite(out).all() and all(p.grad is not None and torch.isfinite(p.grad).all() for p in module.parameters())
 

@@ -191,7 +191,7 @@ def test_norms_of_averaged_weights_are_measured_on_training_images() -> None:
     stem = GRAPH.ops[0]
     assert isinstance(stem, Conv2D)
     pad = stem.padding
-    x = F.pad(normalise(torch.from_numpy(TRAIN.images)), (pad.left, pad.right, pad.top, pad.bottom))
+    x = F.pad(normalise(torch.from_numpy(TRAIN.images), GRAPH.input), (pad.left, pad.right, pad.top, pad.bottom))
     with torch.no_grad():
         outputs = F.conv2d(x, layer.weight, stride=2).transpose(0, 1).flatten(1)
     torch.testing.assert_close(norm.running_mean, outputs.mean(1), rtol=1e-3, atol=1e-3)
@@ -282,7 +282,7 @@ def test_last_epochs_train_on_the_grids_that_go_into_the_file() -> None:
     assert t.history[-1].val_accuracy > before - 0.03
     qgraph = finish_qat(trained)
     assert qgraph.tensors == trained.tensors
-    integers = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(VAL.images))).argmax(1).numpy()
+    integers = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(VAL.images), GRAPH.input)).argmax(1).numpy()
     agreement = (integers == t.evaluate(VAL).logits.argmax(1)).mean()
     assert agreement > 0.98, "what was trained is what the integers compute"
 

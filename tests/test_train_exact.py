@@ -90,7 +90,8 @@ def test_batches_follow_the_order_of_the_epoch_without_a_gap() -> None:
         assert len(seen) == 5
         for index, (x, y) in enumerate(seen):
             rows = order[100 * index : 100 * index + 100]
-            assert torch.equal(x, normalise(torch.from_numpy(TRAIN.images[rows]))) and y.tolist() == TRAIN.labels[rows].tolist()
+            assert torch.equal(x, normalise(torch.from_numpy(TRAIN.images[rows]), GRAPH.input))
+            assert y.tolist() == TRAIN.labels[rows].tolist()
 
 
 def test_an_epoch_reports_means_over_its_steps() -> None:
@@ -116,7 +117,7 @@ def test_evaluation_counts_every_image_once() -> None:
     split = images(600, 7)
     network = t.network.eval()
     with torch.no_grad():
-        logits = network(normalise(torch.from_numpy(split.images)))
+        logits = network(normalise(torch.from_numpy(split.images), GRAPH.input))
     for count in (1, 255, 256, 257, 600):
         part = split.take(np.arange(count))
         result = evaluate(t.network, part)
@@ -382,7 +383,7 @@ def test_two_processes_of_one_mind_report_as_one(monkeypatch: pytest.MonkeyPatch
         for start in range(0, 512, 64):
             rows = order[start : start + 64][1::2]
             labels = torch.from_numpy(TRAIN.labels[rows])
-            logits = twin(normalise(torch.from_numpy(TRAIN.images[rows])))
+            logits = twin(normalise(torch.from_numpy(TRAIN.images[rows]), GRAPH.input))
             losses.append(float(F.cross_entropy(logits, labels)))
             hits += int((logits.argmax(1) == labels).sum())
     t.run()

@@ -7,10 +7,9 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,7 +19,7 @@ from tinynas.config import build, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
 from tinynas.errors import RunError, UserError
-from tinynas.files import cores, write_atomic
+from tinynas.files import cores
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives as known_objectives
 from tinynas.runs import Run
@@ -30,9 +29,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from tinynas.data import ImageData, Split
-    from tinynas.export import ExportOptions
+    from tinynas.export.deliver import ExportRow
+    from tinynas.export.model import ExportOptions
     from tinynas.promote import PromoteEvent
-    from tinynas.records import Artifact, Promoted
     from tinynas.search import SearchEvent, SearchResult, SearchSettings, SpaceTable
 
 
@@ -317,43 +316,6 @@ def label_noise(images: ImageData, *, seed: int = 0, epochs: int = 8) -> dict[st
 
 # promoting and exporting ------------------------------------------------------------------------------
 
-#: Training images that calibrate activations when a network is exported.
-CALIBRATION_IMAGES = 256
-FORMATS = ("tflite", "c")
-
-
-@dataclass(frozen=True)
-class ExportRow:
-    """A network that was exported: a row of ``promote --json``, and the document of ``export --json``."""
-
-    id: str
-    folder: Path
-    files: dict[str, str]
-    report: dict[str, Any]
-    """The export report, as in ``export.json``."""
-    promoted: dict[str, Any] | None = None
-    """Full training, as in ``metrics.json``; None for a network that was not trained."""
-
-    @property
-    def problems(self) -> list[str]:
-        """What keeps the file from being good; empty for a good one."""
-        return list(self.report.get("problems", ()))
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain data, with the keys of ``promote --json``."""
-        agreement = self.report.get("agreement") or {}
-        return {
-            "id": self.id,
-            "accuracy": self.report.get("accuracy") or {"float": None, "int8": None, "split": None},
-            "agreement": agreement.get("overall") if isinstance(agreement, dict) else agreement,
-            "flash_bytes": self.report.get("flash_bytes"),
-            "arena_bytes": self.report.get("arena_bytes"),
-            "kernels": self.report.get("kernels"),
-            "problems": self.problems,
-            "training": self.promoted,
-            "files": self.files,
-        }
-
 
 def promote(
     run: str | Path | Run,
@@ -364,7 +326,7 @@ def promote(
     seed: int = 0,
     qat: bool = False,
     threads: int | None = None,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     on_event: Callable[[PromoteEvent], None] | None = None,
 ) -> list[ExportRow]:
@@ -372,14 +334,16 @@ def promote(
 
     ``ids`` are ids of the run or their beginnings, ``best``, or a zoo name or arch file that is trained as a reference by
     the same recipe. ``data`` defaults to the run's; ``overrides`` are settings of :class:`tinynas.train.Recipe` (``recipe.lr=0.005``), or
-    data options (``data.val_share=0.1``). Raises UserError subclasses with the remedy.
+    data options (``data.val_share=0.1``). ``formats``: of :data:`tinynas.export.formats.FORMATS`, by default all that can hold a
+    network. The files are planned and checked for the runtime of the run's budget. Raises UserError subclasses with the remedy.
     """
+    from tinynas.export.deliver import export_promoted
+    from tinynas.export.formats import check_formats
     from tinynas.promote import promote as train_in_full
     from tinynas.recipe import Recipe
     from tinynas.train.group import rank
 
     opened = run if isinstance(run, Run) else Run.open(run)
-    _check_formats(formats)
     routed = route_overrides(overrides)
     given = {key: value for key, value in {"epochs": epochs, "threads": threads}.items() if value is not None}
     document = Recipe.full(**given).model_dump(mode="json")
@@ -389,11 +353,15 @@ def promote(
     recipe = build(document, Recipe, source="recipe", overrides=changes)
     images = _run_images(opened, data, routed["data"])
     net_ids = list(dict.fromkeys(_id_or_reference(opened, text, len(images.labels)) for text in ids))
+    if formats is not None:  # before hours of training
+        for net_id in net_ids:
+            check_formats(formats, opened.arch(net_id).input)
+    options = _export_options(runtime=opened.budget.runtime)
     rows = []
     for net_id in net_ids:
         (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipe, seed=seed, on_event=on_event)
         if rank() == 0:
-            rows.append(_export(opened, net_id, opened.net_dir(net_id), images, formats, _export_options(), promoted))
+            rows.append(export_promoted(opened, net_id, opened.net_dir(net_id), images, promoted, options, formats))
     return rows
 
 
@@ -411,8 +379,9 @@ def export(
     net_id: str | None = None,
     *,
     out: str | Path,
-    formats: Sequence[str] = FORMATS,
+    formats: Sequence[str] | None = None,
     exporter: str = "tinynas",
+    runtime: str | None = None,
     io: str = "int8",
     flavour: str = "full",
     data: str | None = None,
@@ -421,11 +390,16 @@ def export(
     """Write and check the int8 file of a promoted network of a run (``net`` the run, ``net_id`` its network) into ``out``.
 
     With ``net`` alone (``RUN:ID``, an arch file, a zoo name) that was never promoted, weights are random: the file is good for
-    sizes, arena and timing on a board, not for answers, and its report says so.
+    sizes, arena and timing on a board, not for answers, and its report says so. ``runtime`` is the one whose memory is planned and
+    checked: by default that of the run's budget, or ``tflm``. ``formats`` as in :func:`promote`.
     """
-    _check_formats(formats)
+    from tinynas.export.deliver import export_promoted, export_untrained
+    from tinynas.export.formats import check_formats
+
+    if formats is not None:
+        check_formats(formats)
     routed = route_overrides(overrides)
-    options = _export_options(routed[""], exporter=exporter, io=io, flavour=flavour)
+    given = {"exporter": exporter, "io": io, "flavour": flavour}
     run_name, colon, tail = net.rpartition(":")
     if net_id is None and colon and not Path(net).exists():
         net, net_id = run_name, tail
@@ -437,14 +411,10 @@ def export(
             raise RunError(
                 f"{opened.path}: {resolved} was not promoted: it has no trained weights", f"tinynas promote {opened.path} {resolved}"
             )
-        return _export(opened, resolved, Path(out), _run_images(opened, data, routed["data"]), formats, options, promoted)
-    return _export_untrained(load_net(net), Path(out), formats, options)
-
-
-def _check_formats(formats: Sequence[str]) -> None:
-    for name in formats:
-        if name not in FORMATS:
-            raise UserError(f"--format: unknown format {name!r}", f"known: {', '.join(FORMATS)}")
+        options = _export_options(routed[""], runtime=runtime or opened.budget.runtime, **given)
+        return export_promoted(opened, resolved, Path(out), _run_images(opened, data, routed["data"]), promoted, options, formats)
+    options = _export_options(routed[""], runtime=runtime or "tflm", **given)
+    return export_untrained(load_net(net), Path(out), options, formats)
 
 
 def _run_images(run: Run, data: str | None, overrides: Sequence[str]) -> ImageData:
@@ -462,72 +432,6 @@ def _run_images(run: Run, data: str | None, overrides: Sequence[str]) -> ImageDa
     return images
 
 
-def _export(
-    run: Run, net_id: str, folder: Path, images: ImageData, formats: Sequence[str], options: ExportOptions, promoted: Promoted
-) -> ExportRow:
-    from tinynas.export import export_model
-    from tinynas.export.card import data_facts, write_card
-    from tinynas.model import Network
-    from tinynas.quantize.qat import finish_qat
-    from tinynas.train.quantised import load_trained
-
-    graph = lower(run.arch(net_id))
-    shape = graph.input.shape
-    trained = load_trained(graph, run.weights_file(net_id))
-    test = images.split("test", *shape)
-    limits = run.budget.limits
-    artifact = export_model(
-        trained if isinstance(trained, Network) else trained.floats(),
-        calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).images,
-        labels=images.labels,
-        out=folder,
-        evaluation=test,
-        split_name="test",
-        options=options,
-        qgraph=None if isinstance(trained, Network) else finish_qat(trained),
-        arena_limit=int(limits["sram_bytes"]) if run.budget.runtime == "tflm" else None,
-        net_id=net_id,
-    )
-    files = {"tflite": str(folder / artifact.file)}
-    if "c" in formats:
-        files["c"] = str(_firmware(folder, artifact, images.labels, test))
-    if folder == run.net_dir(net_id):
-        run.write_artifact(artifact)
-        files["card"] = str(write_card(run, net_id, data=data_facts(images)))
-    else:
-        write_atomic(folder / "export.json", json.dumps(artifact.to_json(), indent=2) + "\n")
-    return ExportRow(net_id, folder, files, artifact.report, promoted.to_json())
-
-
-def _firmware(folder: Path, artifact: Artifact, labels: Sequence[str], split: Split) -> Path:
-    from tinynas.export.firmware import pick_images, write_firmware
-
-    model = (folder / artifact.file).read_bytes()
-    write_firmware(folder / "c", model, labels=labels, images=pick_images(split.images, split.labels))
-    return folder / "c"
-
-
-def _export_untrained(arch: Arch, folder: Path, formats: Sequence[str], options: ExportOptions) -> ExportRow:
-    import numpy as np
-
-    from tinynas.data import Split
-    from tinynas.export import export_model
-    from tinynas.model import Network
-
-    graph = lower(arch)
-    shape = graph.input.shape
-    noise = np.random.default_rng(0).integers(0, 256, (64, *shape), dtype=np.uint8)
-    labels = tuple(f"class_{index}" for index in range(arch.classes))
-    artifact = export_model(Network(graph, seed=0).eval(), calibration=noise, labels=labels, out=folder, options=options)
-    artifact = replace(artifact, report={**artifact.report, "weights": "random: for sizes and timing only"})
-    files = {"tflite": str(folder / artifact.file)}
-    if "c" in formats:
-        split = Split(noise[:2], np.arange(2) % arch.classes, ("noise 0", "noise 1"))
-        files["c"] = str(_firmware(folder, artifact, labels, split))
-    write_atomic(folder / "export.json", json.dumps(artifact.to_json(), indent=2) + "\n")
-    return ExportRow(arch.id, folder, files, artifact.report)
-
-
 def _export_options(overrides: Sequence[str] = (), **given: str) -> ExportOptions:
     from tinynas.export import ExportOptions
 
@@ -536,27 +440,7 @@ def _export_options(overrides: Sequence[str] = (), **given: str) -> ExportOption
 
 def evaluate(model: str | Path, data: str, *, split: str = "test", subsets: bool = False, overrides: Sequence[str] = ()) -> dict[str, Any]:
     """Accuracy of a .tflite on images, with kernels that equal TFLM's: the document of ``evaluate --json``."""
-    from tinynas.export.evaluate import evaluate as run_file
-    from tinynas.export.evaluate import input_shape
+    from tinynas.export.evaluate import evaluate_splits, input_shape
 
-    shape = input_shape(model)
-    images = open_images(data, overrides=overrides)
-    document = run_file(model, images.split(split, *shape), images.labels, workers=default_workers())
-    document = {"model": str(model), "data": images.name, "split": split, **document}
-    if subsets:
-        from tinynas.data.subsets import splits_for, subset_report
-
-        predicted = {name: _predictions(model, images.split(name, *shape)) for name in splits_for(images, split)}
-        document["subsets"] = subset_report(images, predicted)
-    return document
-
-
-def _predictions(model: str | Path, split: Split) -> np.ndarray[Any, np.dtype[np.int64]]:
-    from tinynas.export.evaluate import input_table, read_file, real_outputs
-    from tinynas.export.sandbox import run_tflm
-
-    inspected = read_file(model)
-    measured = run_tflm(inspected, split.images, workers=default_workers(), table=input_table(inspected.facts))
-    outputs = real_outputs(measured.outputs, inspected.facts)
-    positive = 0.5 if inspected.file.ops[-1].kind == "LOGISTIC" else 0.0
-    return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > positive).astype(int)
+    input_shape(model)  # a broken file is said before images are read
+    return evaluate_splits(model, open_images(data, overrides=overrides), split, subsets=subsets, workers=default_workers())

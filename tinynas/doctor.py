@@ -202,7 +202,7 @@ def _self_test() -> Iterator[Check]:
 
     from tinynas.cost.memory import plan_offline
     from tinynas.data import Split
-    from tinynas.export.check import measure_arena, run_tflm
+    from tinynas.export.sandbox import measure_arena, run_tflm
     from tinynas.export.tflite import ModelMeta, serialize
     from tinynas.model import normalise
     from tinynas.quantize import FakeQuantNetwork, fold, quantize
@@ -232,16 +232,16 @@ def _self_test() -> Iterator[Check]:
     yield _verdict("exports", same_size, f"{len(model):,} B of .tflite, {cost.flash_bytes:,} B estimated", time.perf_counter() - started)
 
     started = time.perf_counter()
-    outputs = run_tflm(model, val.images)
+    outputs = run_tflm(model, val.images).outputs
     with torch.no_grad():
-        ours = FakeQuantNetwork(qgraph).eval()(normalise(torch.from_numpy(np.array(val.images)))).numpy()
+        ours = FakeQuantNetwork(qgraph).eval()(normalise(torch.from_numpy(np.array(val.images)), graph.input)).numpy()
     equal = float((outputs == ours).mean())
     right = float((outputs.argmax(1) == val.labels).mean())
     told = f"{100 * equal:.1f} % of output bytes as computed in training, {100 * right:.0f} % of images right in int8"
     yield _verdict("runs on TFLM", equal >= 0.999 and right > 0.9, told, time.perf_counter() - started)
     head, _tail = measure_arena(model)
     yield _verdict("arena", head == cost.head_bytes, f"{head:,} B of activations measured, {cost.head_bytes:,} B estimated", None)
-    yield _loads_in_litert(model, graph.classes)
+    yield _loads_in_litert(model)
 
 
 def _verdict(name: str, good: bool, told: str, seconds: float | None) -> Check:
@@ -249,13 +249,12 @@ def _verdict(name: str, good: bool, told: str, seconds: float | None) -> Check:
     return Check(f"self-test: {name}", "ok" if good else "fault", told, None if good else _remedy(RuntimeError()))
 
 
-def _loads_in_litert(model: bytes, classes: int) -> Check:
-    from ai_edge_litert.interpreter import Interpreter, OpResolverType
+def _loads_in_litert(model: bytes) -> Check:
+    from tinynas.export.sandbox import load_litert
 
-    interpreter = Interpreter(model_content=model, experimental_op_resolver_type=OpResolverType.BUILTIN_REF)
-    interpreter.allocate_tensors()
-    shape = tuple(int(n) for n in interpreter.get_output_details()[0]["shape"])
-    return _verdict("loads in LiteRT", shape == (1, classes), f"output {shape}", None)
+    loads = load_litert(model)
+    refused = [f"{resolver}: {reason}" for resolver, reason in loads.items() if reason]
+    return _verdict("loads in LiteRT", not refused, "; ".join(refused) or f"with {', '.join(loads)}", None)
 
 
 def _tiny_arch() -> Arch:

@@ -7,12 +7,16 @@ scale and zero point from here.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
 InputKind = Literal["rgb", "gray", "features"]
 #: Channels of the kinds that fix them.
 KIND_CHANNELS: dict[InputKind, int] = {"rgb": 3, "gray": 1}
+
+
+_FORMULA = re.compile(r"\((pixel|value)-(\d{1,3})\)/((?!0+(?:\.0*)?(?:e|$))\d+(?:\.\d+)?(?:e[+-]?\d{1,2})?)")
 
 
 def kind_of_channels(channels: int) -> InputKind:
@@ -47,6 +51,15 @@ class Input:
         """For people and files: ``(pixel-128)/128``."""
         what = "value" if self.kind == "features" else "pixel"
         return f"({what}-{self.zero_point})/{1.0 / self.scale:g}"
+
+    @staticmethod
+    def read(formula: str, shape: tuple[int, int, int]) -> Input | None:
+        """The input of ``shape`` (height, width, channels) whose :attr:`formula` is given; None where that is no such formula."""
+        found = _FORMULA.fullmatch(formula)
+        if found is None:
+            return None
+        kind = "features" if found[1] == "value" else kind_of_channels(shape[2])
+        return Input(*shape, kind, 1.0 / float(found[3]), int(found[2]))
 
     def real(self, stored: Any) -> Any:
         """The real numbers of ``stored`` bytes: a number, a numpy array or a tensor that already is of a float type."""

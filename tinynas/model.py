@@ -1,7 +1,7 @@
 """Network: the PyTorch module of a :class:`~tinynas.graph.Graph`. It computes no shape and no padding.
 
 One submodule per graph operator, under the operator's name (dots become underscores). Inputs are float
-(batch, channels, height, width), normalised as ``(pixel - 128) / 128``; channels_last memory is the fast one.
+(batch, channels, height, width), the real numbers of the graph's :class:`~tinynas.inputs.Input`; channels_last memory is the fast one.
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ from tinynas.arch import Activation
 from tinynas.errors import RunError
 from tinynas.files import write_atomic
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Padding, Pool2D
+from tinynas.inputs import Input
 
 #: Batch norm as MobileNetV2 and ProxylessNAS train it (PyTorch's defaults; the net-config JSON states the same).
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
 
 
-def normalise(images: Tensor) -> Tensor:
-    """Float (B, C, H, W) in channels_last memory from uint8 (B, H, W, C): ``(pixel - 128) / 128``, exact in float32."""
-    return images.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last).sub_(128.0).mul_(1.0 / 128.0)
+def normalise(stored: Tensor, source: Input) -> Tensor:
+    """Real numbers, float (B, C, H, W) in channels_last memory, of the uint8 (B, H, W, C) that ``source`` describes; exact for pixels."""
+    real: Tensor = source.real(stored.permute(0, 3, 1, 2).to(torch.float32, memory_format=torch.channels_last))
+    return real
 
 
 def activate(x: Tensor, act: Activation) -> Tensor:

@@ -23,7 +23,21 @@ from tinynas.cli.common import (
 )
 from tinynas.cost.runtimes import runtime_names
 from tinynas.errors import UserError
+from tinynas.export.formats import FORMATS
 from tinynas.files import process_number
+
+FormatOption = Annotated[
+    str | None,
+    typer.Option(
+        "--format",
+        metavar="F[,F...]",
+        help=f"What to write: {', '.join(f'{name} ({form.title})' for name, form in FORMATS.items())}; default: all that fit the input.",
+    ),
+]
+
+
+def _formats(text: str | None) -> tuple[str, ...] | None:
+    return None if text is None else tuple(text.split(","))
 
 
 @app.command()
@@ -86,7 +100,7 @@ def promote(
             "--threads", min=1, help="CPU threads. More than one pays on idle cores only: on busy ones threads wait for each other."
         ),
     ] = 1,
-    format_: Annotated[str, typer.Option("--format", metavar="tflite,c", help="What to export: tflite, c.")] = "tflite,c",
+    format_: FormatOption = None,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -106,7 +120,7 @@ def promote(
             seed=seed,
             qat=qat,
             threads=threads,
-            formats=tuple(format_.split(",")),
+            formats=_formats(format_),
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
         )
@@ -152,7 +166,10 @@ def export(
     ],
     net_id: Annotated[str | None, typer.Argument(metavar="[ID]")] = None,
     out: Annotated[Path | None, typer.Option("--out", metavar="DIR", help="Where to write the files.")] = None,
-    format_: Annotated[str, typer.Option("--format", metavar="tflite,c", help="What to write: tflite, c.")] = "tflite,c",
+    format_: FormatOption = None,
+    runtime: Annotated[
+        str | None, typer.Option("--runtime", "-r", metavar="R", help=f"{runtime_names()} (default: the run's, or tflm).")
+    ] = None,
     exporter: Annotated[
         str, typer.Option("--exporter", help="Who writes the .tflite: tinynas, or tensorflow (second opinion).")
     ] = "tinynas",
@@ -171,8 +188,9 @@ def export(
         net,
         net_id,
         out=out,
-        formats=tuple(format_.split(",")),
+        formats=_formats(format_),
         exporter=exporter,
+        runtime=runtime,
         io=io,
         flavour=flavour,
         data=data,
@@ -186,6 +204,8 @@ def export(
         console().print(promoted_table([row.to_json()]))
         for kind, path in row.files.items():
             console().print(f"{kind}: {path}", soft_wrap=True, markup=False)
+        if row.report.get("plan"):
+            console().print(f"memory plan: {row.report['plan']}", soft_wrap=True, markup=False)
         for problem in row.problems:
             console().print(f"NOT GOOD: {problem}", style="bold red", soft_wrap=True, markup=False)
     if row.problems:

@@ -105,6 +105,9 @@ class Cost:
             "runtime": self.runtime,
             **self.values(),
             "sram": {"head_bytes": self.head_bytes, "tail_bytes": self.tail_bytes},
+            "exact_plan": self.exact_plan,
+            "at_least": list(self.unknown),
+            "evidence": {figure: list(known) for figure, known in runtime_named(self.runtime).evidence.items()},
             "peak": {"op": self.peak_op, "index": self.peak_index},
             "layers": [
                 {

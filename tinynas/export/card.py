@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinynas import __version__
-from tinynas.arch import Arch
+from tinynas.arch import Arch, pair
 from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.quantities import QUANTITIES, Quantity, shown
+from tinynas.export.formats import FORMATS, fitting
 from tinynas.files import write_atomic
 from tinynas.graph import lower
 from tinynas.records import Artifact, Promoted
@@ -56,7 +57,7 @@ def model_card(
     title = name or arch.name or f"network {arch.id}"
     report = artifact.report if artifact is not None else {}
     parts = [
-        _front_matter(licences),
+        _front_matter(arch, licences),
         f"# {_text(title)}",
         _what(arch, labels, input_rotation),
         _uses(),
@@ -64,7 +65,7 @@ def model_card(
         _recipe(promoted),
         _results(promoted, report, labels),
         _costs(costs, report, budget),
-        _limits(promoted, report, data, costs),
+        _limits(arch, promoted, report, data, costs),
         _licence(licences),
         _run(arch, labels, artifact, input_rotation, firmware),
         _made(arch, artifact, environment),
@@ -115,23 +116,30 @@ def data_facts(data: ImageData) -> dict[str, Any]:
 # sections ------------------------------------------------------------------------------------------------
 
 
-def _front_matter(licences: Mapping[str, str] | None) -> str:
+def _front_matter(arch: Arch, licences: Mapping[str, str] | None) -> str:
     licence = (licences or {}).get("weights", UNKNOWN)
-    lines = ["---", f"license: {_yaml(licence)}", "library_name: tflite", "pipeline_tag: image-classification"]
+    lines = ["---", f"license: {_yaml(licence)}", "library_name: tflite"]
+    lines += ["pipeline_tag: image-classification"] if _task(arch) == "image" else []
     return "\n".join([*lines, "tags: [tinyml, microcontroller, int8, tinynas]", "---"])
 
 
 def _what(arch: Arch, labels: Sequence[str], rotation: int) -> str:
-    colour = "RGB" if arch.channels == 3 else "grayscale"
+    kind = {"rgb": "RGB", "gray": "grayscale", "features": f"features of {arch.channels} channel{'s' if arch.channels > 1 else ''}"}[
+        arch.input.kind
+    ]
     turned = "; the image must be turned by 180 degrees first (the firmware's `QuantizeFrame` does it)" if rotation else ""
     rows = [
-        ("Task", "image classification"),
-        ("Input", f"{arch.height} x {arch.width} {colour}, real = (pixel - 128) / 128{turned}"),
+        ("Task", f"{_task(arch)} classification"),
+        ("Input", f"{arch.height} x {arch.width} (height x width) {kind}, real = {arch.input.formula}{turned}"),
         ("Output", f"{arch.classes} logits: {_labels(labels, arch.classes)}"),
         ("Architecture", f"`{arch.id}`: {_blocks(arch)}"),
         ("Made with", f"tinynas {__version__}"),
     ]
     return _table(("What", ""), rows)
+
+
+def _task(arch: Arch) -> str:
+    return "feature" if arch.input.kind == "features" else "image"
 
 
 def _uses() -> str:
@@ -209,23 +217,24 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
     if costs:
         titles = [quantity.title[:1].upper() + quantity.title[1:] for quantity in shown({}, "narrow", "wide")]
         rows = [
-            (f"`{_text(runtime)}`", *(_amount(*figure) for figure in shown(cost, "narrow", "wide").items()))
+            (
+                f"`{_text(runtime)}`",
+                *(_amount(quantity, value) + _known(cost, quantity) for quantity, value in shown(cost, "narrow", "wide").items()),
+            )
             for runtime, cost in costs.items()
         ]
         text += "Estimated, by runtime:\n\n" + _table(("Runtime", *titles), rows)
-        known = [
-            (f"`{_text(runtime)}`", _text(figure), f"{how}: {_text(source)}")
-            for runtime in costs
-            if runtime in RUNTIMES
-            for figure, (how, source) in RUNTIMES[runtime].evidence.items()
-        ]
-        text += "\n\nHow well the estimates are known:\n\n" + _table(("Runtime", "Figure", "Evidence"), known) if known else ""
+        sources = _evidence(costs)
+        if sources:
+            text += f"\n\nHow well these are known:\n\n{sources}"
     else:
         text += "Estimates by runtime: unknown."
     pairs = [(title, _mapping(report.get(key))) for title, key in (("File", "flash_bytes"), ("TFLM arena, 64-bit host", "arena_bytes"))]
     both = [(title, _size(pair.get("estimated")), _size(pair.get("measured"))) for title, pair in pairs]
     mcu = pairs[1][1].get("microcontroller_estimated")
-    both.append(("TFLM arena, 32-bit microcontroller", _size(mcu), "not measured"))
+    checked = pairs[1][1].get("runtime")
+    where = f"SRAM on the microcontroller, `{_text(checked)}`" if checked else "TFLM arena, 32-bit microcontroller"
+    both.append((where, _size(mcu), "not measured"))
     text += "\n\nThe exported file:\n\n" + _table(("What", "Estimated", "Measured on the host"), both)
     if budget:
         limits = _mapping(budget.get("limits"))
@@ -238,8 +247,35 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
     return text
 
 
+def _known(cost: Mapping[str, Any], quantity: Quantity) -> str:
+    """How well a quantity is known; evidence is named as the budget's field is."""
+    known = _mapping(cost.get("evidence")).get(quantity.field or quantity.name)
+    if known is None:
+        return ""
+    return ", at least" if quantity.name == "sram_bytes" and cost.get("at_least") else f", {_text(known[0])}"
+
+
+def _evidence(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    lines = []
+    for runtime, cost in costs.items():
+        parts = [
+            f"{figure.upper() if figure == 'sram' else figure}: {_text(known[1])}"
+            for figure, known in _mapping(cost.get("evidence")).items()
+        ]
+        if cost.get("at_least"):
+            parts.append(f"the runtime's own part for {', '.join(map(_text, cost['at_least']))} is not known, so SRAM is at least this")
+        if cost.get("exact_plan") is False:
+            parts.append("no memory plan of this runtime is known to the byte")
+        lines += [f"- `{_text(runtime)}`: {'; '.join(parts)}."] if parts else []
+    return "\n".join(lines)
+
+
 def _limits(
-    promoted: Promoted | None, report: Mapping[str, Any], data: Mapping[str, Any] | None, costs: Mapping[str, Mapping[str, Any]] | None
+    arch: Arch,
+    promoted: Promoted | None,
+    report: Mapping[str, Any],
+    data: Mapping[str, Any] | None,
+    costs: Mapping[str, Mapping[str, Any]] | None,
 ) -> str:
     lines = [
         "Accuracy was measured on the split named above and on nothing else: other cameras, light, distances and people are unknown.",
@@ -254,7 +290,8 @@ def _limits(
         lines.append("How the weights came about is unknown.")
     if not costs or any(cost.get("latency_ms") is None for cost in costs.values()):
         lines.append("Where the latency is unknown there is no public measurement for that core and runtime: measure it on the board.")
-    lines.append("A frame that comes as RGB565 has fewer colours than the training images; what that costs is unknown.")
+    if _task(arch) == "image":
+        lines.append("A frame that comes as RGB565 has fewer colours than the training images; what that costs is unknown.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
@@ -271,6 +308,17 @@ def _licence(licences: Mapping[str, str] | None) -> str:
 
 
 def _run(arch: Arch, labels: Sequence[str], artifact: Artifact | None, rotation: int, firmware: bool) -> str:
+    return f"## How to run\n\n{_run_host(arch, labels, artifact, rotation)}\n\n{_run_board(arch, firmware)}"
+
+
+def _run_host(arch: Arch, labels: Sequence[str], artifact: Artifact | None, rotation: int) -> str:
+    if artifact is not None and artifact.format != "tflite":
+        return "On a computer: `tinynas export --format tflite` writes the .tflite, which this folder does not hold."
+    if arch.input.kind == "features":
+        return (
+            f"On a computer: tflite-micro's Python interpreter (`pip install tflite-micro`) takes int8 (1, {arch.height}, {arch.width}, "
+            f"{arch.channels}): each value 0 to 255 of the front end minus 128."
+        )
     file = artifact.file if artifact is not None else "model_int8.tflite"
     turn = "[::-1, ::-1]" if rotation else ""
     colour = "RGB" if arch.channels == 3 else "GRAY"
@@ -294,16 +342,21 @@ interpreter.set_input((pixels.astype(np.int16) - 128).astype(np.int8), 0)
 interpreter.invoke()
 logits = interpreter.get_output(0)
 print({label})"""
-    text = f"## How to run\n\nOn a computer:\n\n```python\n{code}\n```\n\n"
-    text += "Do not judge it by LiteRT's default delegate (XNNPACK): its int8 results differ from every microcontroller's.\n\n"
+    return (
+        f"On a computer:\n\n```python\n{code}\n```\n\n"
+        "Do not judge it by LiteRT's default delegate (XNNPACK): its int8 results differ from every microcontroller's."
+    )
+
+
+def _run_board(arch: Arch, firmware: bool) -> str:
     if firmware:
-        text += (
+        return (
             "On a microcontroller: the folder `c/` beside this file is an Arduino library, an ESP-IDF component, a Zephyr module and\n"
             "plain CMake in one; its README says how. Flash the self-test first: it must print PASS."
         )
-    else:
-        text += "On a microcontroller: `tinynas export --format tflite,c` writes the code around the model."
-    return text
+    if "c" not in fitting(arch.input):
+        return f"On a microcontroller: tinynas writes no code for this input; {FORMATS['c'].lacks}. TFLM runs the .tflite as it is."
+    return "On a microcontroller: `tinynas export --format tflite,c` writes the code around the model."
 
 
 def _made(arch: Arch, artifact: Artifact | None, environment: Mapping[str, Any] | None) -> str:
@@ -327,7 +380,7 @@ def _blocks(arch: Arch) -> str:
     for block in arch.blocks:
         kinds[block.kind] = kinds.get(block.kind, 0) + 1
     body = ", ".join(f"{count} {kind}" for kind, count in kinds.items()) or "no blocks"
-    stem = f"{arch.stem.kernel}x{arch.stem.kernel} convolution to {arch.stem.out} channels, " if arch.stem else ""
+    stem = f"{'x'.join(map(str, pair(arch.stem.kernel)))} convolution to {arch.stem.out} channels, " if arch.stem else ""
     head = f", last convolution to {arch.head.out}" if arch.head else ""
     return f"{stem}{body}{head}, mean, classifier"
 

@@ -1,26 +1,55 @@
-"""check: a file against its Graph and its Cost, on the real runtimes. Nothing is called good that was not run."""
+"""check: a file against what was promised of it, on the real runtimes. Nothing is called good that was not run."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinynas import metrics
-from tinynas.cost import estimate, plan_greedy
+from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.flash import END_FORMS, ENDS, OP_FORMS, Io
+from tinynas.cost.memory import MemoryPlan, file_head_bytes
+from tinynas.cost.runtimes import runtime_named, static_bytes
+from tinynas.cost.tail import tail_bytes
+from tinynas.cost.work import Work, from_graph
 from tinynas.data import Split
 from tinynas.errors import ModelFileError
-from tinynas.export.evaluate import real_outputs, score
+from tinynas.export.evaluate import score, threshold
+from tinynas.export.facts import input_table, real_outputs
 from tinynas.export.rotate import rotate_images
-from tinynas.export.sandbox import RESOLVERS, inspect, kernels_name, load_litert
-from tinynas.export.sandbox import run_tflm as run_measured
+from tinynas.export.sandbox import inspect, kernels_name, load_litert, run_tflm
 from tinynas.graph import Graph
 from tinynas.quantize.grid import TensorQuant
+
+
+@dataclass(frozen=True)
+class Promise:
+    """What was said of a file before it was run. Figures that are None were not promised; the file's own take their place."""
+
+    graph: Graph
+    io: Io = "int8"
+    runtime: str = "tflm"
+    """Whose SRAM is promised and limited."""
+    file_bytes: int | None = None
+    sram_bytes: int | None = None
+    """SRAM on :attr:`runtime`."""
+    host_arena_bytes: int | None = None
+    """TFLM's arena on this 64-bit machine, with the reference kernels of the Python wheel."""
+    arena_limit: int | None = None
+    """SRAM that the network may take on :attr:`runtime`."""
+    extras: tuple[str, ...] = ()
+    """Operators that it may have beyond the graph's."""
+    outputs: tuple[NDArray[np.int8], TensorQuant] | None = None
+    """Integers (M, classes) that it must give to the bit for the first M images, and their grid."""
+    float_logits: NDArray[np.float32] | None = None
+    """The float network's answers (N, classes) to the images."""
+    input_rotation: int = 0
+    """Degrees by which its input must be turned."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +63,8 @@ class CheckReport:
     flash_bytes: dict[str, int | None]
     """``estimated``, ``measured``: the file."""
     arena_bytes: dict[str, Any]
-    """``estimated`` and ``measured``: head and tail on this machine; ``head``, ``tail``: measured parts."""
+    """``estimated`` and ``measured``: head and tail on this machine; ``head``, ``tail``: measured parts.
+    ``microcontroller_estimated``: SRAM on the promise's ``runtime``."""
     accuracy: dict[str, Any] = field(default_factory=dict)
     """``float``, ``int8``, ``split``."""
     agreement: dict[str, Any] = field(default_factory=dict)
@@ -64,103 +94,107 @@ class CheckReport:
         }
 
 
-def run_tflm(model: bytes, images: NDArray[np.uint8], *, workers: int = 1) -> NDArray[Any]:
-    """Outputs (N, classes), in the file's own type, of uint8 images (N, H, W, C) by tflite-micro's reference kernels.
-
-    Runs in a child process. Raises ModelFileError where the file is broken.
-    """
-    return run_measured(model, images, workers=workers).outputs
-
-
-def measure_arena(model: bytes) -> tuple[int, int]:
-    """(head, tail) bytes of TFLM's arena on this machine: activations and scratch, persistent structures.
-
-    Raises ModelFileError where the file is broken.
-    """
-    inspected = inspect(model)
-    measured = run_measured(inspected, np.full((1, *inspected.facts.input_shape), 128, np.uint8))
-    return measured.head_bytes, measured.tail_bytes
-
-
 def expected_operators(graph: Graph, io: Io = "int8") -> list[str]:
     """The operators that a file of ``graph`` must hold, in any valid order."""
     names = [OP_FORMS[op.kind].builtin for op in graph.ops]
     return names + [END_FORMS[kind].builtin for kind in ENDS[io]]
 
 
+def host_arena_bytes(graph: Graph, plan: MemoryPlan | None) -> int:
+    """TFLM's arena on this 64-bit machine, with reference kernels, of an int8 file of ``graph`` that carries ``plan`` (or none).
+
+    Whichever runtime the plan was made for: these kernels have scratch of their own, which TFLM places around the plan.
+    """
+    work = _in_order(from_graph(graph), plan)
+    return file_head_bytes(work, RUNTIMES["tflm"], None if plan is None else plan.offsets) + tail_bytes(work, "host")
+
+
+def sram_bytes(graph: Graph, runtime: str, plan: MemoryPlan | None) -> int:
+    """SRAM of an int8 file of ``graph`` on ``runtime``: what ``estimate`` promises, unless it takes plans and the file has none."""
+    chosen = runtime_named(runtime)
+    if plan is not None or not chosen.plans:
+        return estimate(graph, runtime).sram_bytes
+    work = from_graph(graph)
+    tail = tail_bytes(work, cmsis=chosen.scratch == "cmsis-nn") if chosen.tail else 0
+    return file_head_bytes(work, chosen, None) + static_bytes(chosen, work) + tail
+
+
+def _in_order(work: Work, plan: MemoryPlan | None) -> Work:
+    return work if plan is None else replace(work, pieces=tuple([work.pieces[i] for i in plan.order]))
+
+
 def check(
     model: bytes,
-    graph: Graph,
+    promise: Promise,
     *,
-    io: Io = "int8",
     split: Split | None = None,
     split_name: str | None = None,
     labels: Sequence[str] = (),
-    float_logits: NDArray[np.float32] | None = None,
-    expected: tuple[NDArray[np.int8], TensorQuant] | None = None,
-    estimated_bytes: int | None = None,
-    planned: bool = True,
-    promised_arena: bool = True,
-    extras: Sequence[str] = (),
-    arena_limit: int | None = None,
     workers: int = 1,
 ) -> CheckReport:
-    """Check ``model`` against ``graph``: it loads everywhere, its operators, size and arena are those promised, it is accurate.
+    """Check ``model`` against ``promise``: it loads everywhere, its operators, size and memory are those promised, it is accurate.
 
-    ``split``: images for its accuracy, ``split_name`` says which. ``float_logits`` (N, classes): the float network's
-    answers to them. ``expected``: int8 outputs (M, classes) for the first M images that it must give to the bit, and
-    their grid. ``estimated_bytes``: promised file size. ``planned``: the file carries the offline plan.
-    ``promised_arena``: the arena is held against the estimate made before training, else against one made from the
-    file. ``extras``: operators that it may have beyond the graph's. ``arena_limit``: bytes the arena may take on the
-    microcontroller.
+    ``split``: upright images for its accuracy, ``split_name`` says which. ``workers``: processes that run them.
     Raises ModelFileError where the file is broken; everything else that is wrong is in ``problems``.
     """
     inspected = inspect(model)
     facts = inspected.facts
+    graph = promise.graph
     problems = []
-    found, wanted = Counter(facts.operators), Counter(expected_operators(graph, io))
-    surplus = {name: count for name, count in (found - wanted).items() if name not in extras}
+    found, wanted = Counter(facts.operators), Counter(expected_operators(graph, promise.io))
+    surplus = {name: count for name, count in (found - wanted).items() if name not in promise.extras}
     if surplus or wanted - found:
         problems.append(f"operators differ from the graph's: {surplus or 'none'} too many, {dict(wanted - found) or 'none'} missing")
     shape = graph.input.shape
-    images = np.full((1, *shape), 128, np.uint8) if split is None else np.asarray(split.images)
+    images = np.full((1, *shape), graph.input.zero_point, np.uint8) if split is None else np.asarray(split.images)
     if facts.input_shape != shape:
-        raise ModelFileError(f"the model reads images {facts.input_shape}, the network {shape}")
-    if facts.input_rotation:
+        raise ModelFileError(f"the model reads {facts.input_shape}, the network {shape}")
+    if facts.metadata and facts.input_rotation != promise.input_rotation:
+        problems.append(f"the file says that its input is turned by {facts.input_rotation} degrees, not {promise.input_rotation}")
+    if promise.input_rotation:
         images = rotate_images(images).astype(np.uint8)
-    measured = run_measured(inspected, images, workers=workers)
+    measured = run_tflm(inspected, images, workers=workers, table=input_table(facts, graph.input))
     loads = {f"LiteRT {resolver}": reason for resolver, reason in load_litert(inspected).items()}
     loads |= {"tflite-micro": ""}
     problems += [f"{runtime} does not run the file: {reason}" for runtime, reason in loads.items() if reason]
-    if expected is not None:
-        problems += _compare(measured.outputs[: len(expected[0])], expected[0], io, expected[1])
-    of_file = inspected.file.estimate("tflm")
-    arena = _arena(graph, of_file.host_arena_bytes, io, planned=planned) if promised_arena else of_file.host_arena_bytes
+    if promise.outputs is not None:
+        problems += _compare(measured.outputs[: len(promise.outputs[0])], *promise.outputs, promise.io)
     total = measured.head_bytes + measured.tail_bytes
-    if promised_arena and total > arena:
-        problems.append(f"the arena is {total:,} B where {arena:,} B were promised")
-    mcu = of_file.sram_bytes
-    if arena_limit is not None and mcu > arena_limit:
-        problems.append(f"the arena of {mcu:,} B does not fit the {arena_limit:,} B allowed")
-    if estimated_bytes is not None and len(model) != estimated_bytes:
-        problems.append(f"the file is {len(model):,} B where {estimated_bytes:,} B were promised")
+    on_host = promise.host_arena_bytes
+    if on_host is not None and total > on_host:
+        problems.append(f"the arena is {total:,} B where {on_host:,} B were promised")
+    sram = inspected.file.estimate(promise.runtime).sram_bytes
+    if promise.sram_bytes is not None and sram > promise.sram_bytes:
+        problems.append(f"{promise.runtime} needs {sram:,} B of SRAM for the file where {promise.sram_bytes:,} B were promised")
+    if promise.arena_limit is not None and sram > promise.arena_limit:
+        problems.append(f"the {sram:,} B of SRAM on {promise.runtime} do not fit the {promise.arena_limit:,} B allowed")
+    if promise.file_bytes is not None and len(model) != promise.file_bytes:
+        problems.append(f"the file is {len(model):,} B where {promise.file_bytes:,} B were promised")
     accuracy: dict[str, Any] = {}
     agreement: dict[str, Any] = {}
     figures: dict[str, Any] = {}
     if split is not None:
         outputs = real_outputs(measured.outputs, facts)
-        figures = score(outputs, split.labels, labels, inspected)
+        figures = score(outputs, split.labels, labels, threshold(inspected))
         accuracy = {"float": None, "int8": figures.pop("accuracy"), "split": split_name}
-        if float_logits is not None:
-            predicted, reference = outputs.argmax(1), float_logits.argmax(1)
+        if promise.float_logits is not None:
+            predicted, reference = outputs.argmax(1), promise.float_logits.argmax(1)
             agreement = metrics.agreement(predicted, reference, split.labels, labels)
             accuracy["float"] = float((reference == split.labels).mean())
+    arena = {
+        "estimated": inspected.file.estimate("tflm").host_arena_bytes if on_host is None else on_host,
+        "measured": total,
+        "head": measured.head_bytes,
+        "tail": measured.tail_bytes,
+        "runtime": promise.runtime,
+        "microcontroller_estimated": sram,
+    }
     return CheckReport(
         tuple(problems),
         dict(sorted(found.items())),
         loads,
-        {"estimated": estimated_bytes, "measured": len(model)},
-        {"estimated": arena, "measured": total, "head": measured.head_bytes, "tail": measured.tail_bytes, "microcontroller_estimated": mcu},
+        {"estimated": promise.file_bytes, "measured": len(model)},
+        arena,
         accuracy,
         agreement,
         figures,
@@ -168,20 +202,9 @@ def check(
     )
 
 
-def _arena(graph: Graph, of_file: int, io: Io, *, planned: bool) -> int:
-    # Promised before training for the default file; other forms are estimated from the file itself.
-    if io != "int8":
-        return of_file
-    cost = estimate(graph)
-    return cost.host_arena_bytes if planned else cost.host_arena_bytes - cost.head_bytes + plan_greedy(graph).head_bytes
-
-
-def _compare(outputs: NDArray[Any], expected: NDArray[np.int8], io: Io, grid: TensorQuant) -> list[str]:
+def _compare(outputs: NDArray[Any], expected: NDArray[np.int8], grid: TensorQuant, io: Io) -> list[str]:
     integers = outputs.astype(np.int64) - (128 if io == "uint8" else 0)
     if io == "float":
         integers = np.rint(outputs.astype(np.float64) / grid.scale).astype(np.int64) + grid.zero_point
     wrong = int((integers != expected).sum())
     return [f"{wrong} of {expected.size} outputs differ from the quantised network's"] if wrong else []
-
-
-__all__ = ["RESOLVERS", "CheckReport", "check", "expected_operators", "measure_arena", "run_tflm"]

@@ -10,14 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas import metrics
-from tinynas.data import Split
+from tinynas.data import ImageData, Split
 from tinynas.errors import DataError, ModelFileError
-from tinynas.export.facts import ModelFacts, pixel_table
+from tinynas.export.facts import ModelFacts, input_table, real_outputs
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import Inspected, inspect, kernels_name, run_litert, run_tflm
+from tinynas.inputs import Input, kind_of_channels
 
 Pixels = Literal["auto", "-1..1", "0..1", "0..255"]
-"""What a float input is made of: (pixel - 128) / 128, pixel / 255, or the pixel itself. ``auto`` is the first."""
+"""What a float input of a file that does not say so is made of: (pixel - 128) / 128, pixel / 255, or the pixel itself."""
+#: Scale and zero point of each; ``auto`` is what the file says, and the first where it says nothing.
+_PIXELS: dict[Pixels, tuple[float, int]] = {"-1..1": (1.0 / 128.0, 128), "0..1": (1.0 / 255.0, 0), "0..255": (1.0, 0)}
+#: Operators that may stand behind the last one that decides what an output means.
+_RETYPED = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE"})
 
 
 def read_file(path: str | Path) -> Inspected:
@@ -32,24 +37,8 @@ def read_file(path: str | Path) -> Inspected:
 
 
 def input_shape(path: str | Path) -> tuple[int, int, int]:
-    """(height, width, channels) of the images that the model in ``path`` reads. Raises ModelFileError."""
+    """(height, width, channels) of what the model in ``path`` reads. Raises ModelFileError."""
     return read_file(path).facts.input_shape
-
-
-def input_table(facts: ModelFacts, pixels: Pixels = "auto") -> NDArray[Any]:
-    """The input element (256,) of each pixel value.
-
-    A quantised image input covers the 256 pixel values with its 256 steps, whatever its scale says they mean: uint8
-    gets the pixel, int8 the pixel - 128. A float input needs to be told (``pixels``).
-    """
-    values = np.arange(256)
-    if facts.input_dtype == "uint8":
-        return values.astype(np.uint8)
-    if facts.input_dtype == "int8":
-        return (values - 128).astype(np.int8)
-    if pixels == "0..1":
-        return (values / 255.0).astype(np.float32)
-    return values.astype(np.float32) if pixels == "0..255" else pixel_table(facts)
 
 
 def evaluate(
@@ -63,6 +52,29 @@ def evaluate(
     Raises ModelFileError for broken files and DataError for images and labels that do not fit the model.
     """
     inspected = model if isinstance(model, Inspected) else read_file(model)
+    outputs, kernels = _run(inspected, split, pixels, workers)
+    return {**score(outputs, split.labels, labels, threshold(inspected)), "kernels": kernels}
+
+
+def evaluate_splits(
+    path: str | Path, data: ImageData, split: str, *, subsets: bool = False, pixels: Pixels = "auto", workers: int = 1
+) -> dict[str, Any]:
+    """:func:`evaluate` of the model in ``path`` on the part ``split`` of ``data``, named; with ``subsets`` also by its attributes."""
+    from tinynas.data.subsets import splits_for, subset_report
+
+    inspected = read_file(path)
+    shape = inspected.facts.input_shape
+    document: dict[str, Any] = {"model": str(path), "data": data.name, "split": split}
+    document |= evaluate(inspected, data.split(split, *shape), data.labels, pixels=pixels, workers=workers)
+    if subsets:
+        above = threshold(inspected)
+        parts = {name: _run(inspected, data.split(name, *shape), pixels, workers)[0] for name in splits_for(data, split)}
+        document["subsets"] = subset_report(data, {name: predictions(outputs, above) for name, outputs in parts.items()})
+    return document
+
+
+def _run(inspected: Inspected, split: Split, pixels: Pixels, workers: int) -> tuple[NDArray[np.float64], str]:
+    # (real outputs (N, outputs), what computed them)
     facts = inspected.facts
     if not len(split):
         raise DataError("the split holds no image to evaluate on", "choose another split or give more images")
@@ -71,38 +83,46 @@ def evaluate(
     images = np.asarray(split.images)
     if facts.input_rotation:
         images = rotate_images(images).astype(np.uint8)
-    table = input_table(facts, pixels)
-    kernels = kernels_name()
+    table = input_table(facts, _source(facts, pixels))
     try:
-        outputs = run_tflm(inspected, images, workers=workers, table=table).outputs
+        return real_outputs(run_tflm(inspected, images, workers=workers, table=table).outputs, facts), kernels_name()
     except ModelFileError as refusal:
         try:
             outputs = run_litert(inspected, images, table=table)
         except ModelFileError:
             raise refusal from None
-        kernels = f"LiteRT reference kernels (BUILTIN_REF), because tflite-micro refused: {refusal.message}"
-    return {**score(real_outputs(outputs, facts), split.labels, labels, inspected), "kernels": kernels}
+        return real_outputs(outputs, facts), f"LiteRT reference kernels (BUILTIN_REF), because tflite-micro refused: {refusal.message}"
 
 
-def real_outputs(outputs: NDArray[Any], facts: ModelFacts) -> NDArray[np.float64]:
-    """Outputs (N, classes) in real units."""
-    return (outputs.astype(np.float64) - facts.output_zero_point) * facts.output_scale
+def _source(facts: ModelFacts, pixels: Pixels) -> Input:
+    if facts.input_dtype != "float32" or pixels == "auto":
+        return facts.input
+    return Input(*facts.input_shape, kind_of_channels(facts.input_shape[2]), *_PIXELS[pixels])
 
 
-def score(outputs: NDArray[np.float64], truth: NDArray[np.int64], labels: Sequence[str], model: Inspected | None = None) -> dict[str, Any]:
-    """accuracy, balanced_accuracy, auc, n and confusion of real outputs (N, classes), or (N, 1) for two classes."""
+def threshold(model: Inspected) -> float:
+    """Above which a single output says class 1: 0.5 where the model ends in a sigmoid (its type may change behind that); 0 for a logit."""
+    meaning = [op.kind for op in model.file.ops if op.kind not in _RETYPED]
+    return 0.5 if meaning and meaning[-1] == "LOGISTIC" else 0.0
+
+
+def predictions(outputs: NDArray[np.float64], above: float) -> NDArray[np.int64]:
+    """Classes (N,) that real outputs say: the largest of (N, classes), or 1 where the only one of (N, 1) is ``above``."""
+    return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > above).astype(np.int64)
+
+
+def score(outputs: NDArray[np.float64], truth: NDArray[np.int64], labels: Sequence[str], above: float = 0.0) -> dict[str, Any]:
+    """accuracy, balanced_accuracy, auc, n and confusion of real outputs (N, classes), or (N, 1) for two classes.
+
+    ``above``: :func:`threshold` of the model; it matters for a single output only.
+    """
     classes = len(labels)
-    last = model.file.ops[-1].kind if model is not None else ""
     if not np.isfinite(outputs).all():
         raise ModelFileError("the model's outputs are not finite", "the file is broken or was trained badly")
+    predicted = predictions(outputs, above) if classes > 1 else np.zeros(len(outputs), np.int64)
     if outputs.shape[1] == 1 and classes == 2:
-        # One output is class 1's: a probability where the model ends in a sigmoid, else a logit.
-        wanted = outputs[:, 0]
-        ends_in_sigmoid = last == "LOGISTIC" or (model is not None and "LOGISTIC" in [op.kind for op in model.file.ops[-2:]])
-        predicted = (wanted > (0.5 if ends_in_sigmoid else 0.0)).astype(np.int64)
-        scores = wanted
+        scores = outputs[:, 0]
     elif outputs.shape[1] == classes:
-        predicted = outputs.argmax(1)
         scores = outputs[:, 1] - outputs[:, 0] if classes == 2 else _probabilities(outputs)
     else:
         shown = ", ".join(labels[:5]) + (", ..." if classes > 5 else "")

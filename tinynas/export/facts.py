@@ -1,4 +1,4 @@
-"""What a .tflite image classifier says of itself: shapes, scales, operators, tinynas's metadata."""
+"""What a .tflite classifier says of itself: shapes, scales, operators, tinynas's metadata; and what its input's numbers mean."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import ModelFileError
+from tinynas.inputs import Input, kind_of_channels
 
 DType = Literal["int8", "uint8", "float32"]
 
@@ -47,11 +48,25 @@ class ModelFacts:
         labels = self.metadata.get("labels", ())
         return tuple(str(label) for label in labels) if isinstance(labels, list) else ()
 
+    @property
+    def input(self) -> Input:
+        """What the network reads: by the formula in the metadata; else each of the 256 steps of a quantised input is a byte, whatever
+        its scale says that means, and a float input is taken to be made as tinynas makes it."""
+        said = self.metadata.get("input")
+        found = Input.read(said, self.input_shape) if isinstance(said, str) else None
+        if found is not None:
+            return found
+        kind = kind_of_channels(self.input_shape[2])
+        if self.input_dtype == "float32":
+            return Input(*self.input_shape, kind)
+        stored = self.input_zero_point + (128 if self.input_dtype == "int8" else 0)
+        return Input(*self.input_shape, kind, self.input_scale, stored)
+
 
 def read_facts(model: bytes) -> ModelFacts:
-    """Shapes, scales, operators and metadata of a .tflite image classifier.
+    """Shapes, scales, operators and metadata of a .tflite classifier.
 
-    Raises ModelFileError where the file is broken, is no classifier of one image, or has types that the
+    Raises ModelFileError where the file is broken, does not classify one input (height, width, channels), or has types that the
     firmware code does not handle.
     """
     from ai_edge_litert import schema_py_generated as schema
@@ -71,7 +86,7 @@ def read_facts(model: bytes) -> ModelFacts:
 def _facts(model: Any, schema: Any) -> ModelFacts:
     graph = model.subgraphs[0]
     if len(model.subgraphs) != 1 or len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ModelFileError("the model has several graphs, inputs or outputs", "the firmware folder is for classifiers of one image")
+        raise ModelFileError("the model has several graphs, inputs or outputs", "a classifier has one of each")
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     types = {schema.TensorType.INT8: "int8", schema.TensorType.UINT8: "uint8", schema.TensorType.FLOAT32: "float32"}
     source, target = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
@@ -79,8 +94,8 @@ def _facts(model: Any, schema: Any) -> ModelFacts:
         if tensor.type not in types:
             raise ModelFileError("the model's input and output must be int8, uint8 or float32", "export it again with --io int8")
     shape = [int(n) for n in source.shape]
-    if len(shape) != 4 or shape[0] != 1 or shape[3] not in (1, 3):
-        raise ModelFileError(f"the model's input has the shape {shape}", "it must be [1, height, width, 1 or 3]")
+    if len(shape) != 4 or shape[0] != 1:
+        raise ModelFileError(f"the model's input has the shape {shape}", "it must be [1, height, width, channels]")
     operators = []
     for op in graph.operators:
         code = model.operatorCodes[op.opcodeIndex]
@@ -122,11 +137,17 @@ def _metadata(model: Any) -> dict[str, Any]:
     return found
 
 
-def pixel_table(facts: ModelFacts) -> npt.NDArray[Any]:
-    """The input element (256,) of every pixel value: real = (pixel - 128) / 128 on the file's input grid."""
-    real = (np.arange(256, dtype=np.float64) - 128) / 128
+def input_table(facts: ModelFacts, source: Input | None = None) -> npt.NDArray[Any]:
+    """The input element (256,) of every stored byte: the real number that ``source`` (default: the file's own) gives it, on the
+    file's input grid."""
+    real = (facts.input if source is None else source).real(np.arange(256, dtype=np.float64))
     if facts.input_dtype == "float32":
-        return real.astype(np.float32)
+        return np.asarray(real, dtype=np.float32)
     low, high = (-128, 127) if facts.input_dtype == "int8" else (0, 255)
     grid = np.rint(real / facts.input_scale) + facts.input_zero_point
     return np.asarray(np.clip(grid, low, high), dtype=facts.input_dtype)
+
+
+def real_outputs(outputs: npt.NDArray[Any], facts: ModelFacts) -> npt.NDArray[np.float64]:
+    """Outputs (N, classes) in real units."""
+    return (outputs.astype(np.float64) - facts.output_zero_point) * facts.output_scale

@@ -26,16 +26,17 @@ import numpy.typing as npt
 from tinynas import __version__
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError, UserError
-from tinynas.export.facts import ModelFacts, pixel_table, read_facts
+from tinynas.export.facts import ModelFacts, input_table, read_facts
+from tinynas.export.formats import Made, check_formats
 from tinynas.export.rotate import rotate_images
+from tinynas.export.sandbox import measure_arena, run_tflm
 from tinynas.files import write_atomic
+from tinynas.inputs import Input
 
 #: Bytes added to the arena: TFLM's persistent structures grow by a few dozen to a few hundred bytes now and then
 #: between versions, and an arena that a linker places unaligned loses up to 15.
 ARENA_MARGIN = 512
 SELF_TEST_IMAGES = 2
-#: Arena on the host for the expected outputs: far beyond any microcontroller's.
-_HOST_ARENA_BYTES = 32 * 1024 * 1024
 
 #: .tflite operator -> method of TFLM's MicroMutableOpResolver.
 RESOLVER_METHODS: dict[str, str] = {
@@ -85,6 +86,8 @@ class ArenaFigures:
     """The whole arena on a 32-bit target with reference kernels, by the cost model; None where unknown."""
     mcu_cmsis_bytes: int | None = None
     """The same with CMSIS-NN kernels (Cortex-M with the DSP extension)."""
+    runtime: str | None = None
+    """The runtime the model was made for, whose figure is reserved; None: enough for either of the two."""
 
     @property
     def host_bytes(self) -> int:
@@ -98,12 +101,19 @@ class ArenaFigures:
 
     @property
     def mcu_arena(self) -> int:
-        """Bytes to reserve on 32-bit targets: they work first time with reference and CMSIS-NN kernels.
+        """Bytes to reserve on 32-bit targets: they work first time with the kernels of :attr:`runtime`.
 
-        Where the cost model does not know the model, the host's figure, which is always enough for reference kernels.
+        Where that is none of TFLM's, they work with reference and CMSIS-NN kernels. Where the cost model does not know the model,
+        the host's figure, which is always enough for reference kernels.
         """
-        known = [bytes_ for bytes_ in (self.mcu_bytes, self.mcu_cmsis_bytes) if bytes_ is not None]
+        figures = self._figures
+        wanted = (figures[self.runtime],) if self.runtime in figures else tuple(figures.values())
+        known = [bytes_ for bytes_ in wanted if bytes_ is not None]
         return _aligned(max(known) + ARENA_MARGIN) if known else self.host_arena
+
+    @property
+    def _figures(self) -> dict[str, int | None]:
+        return {"tflm": self.mcu_bytes, "tflm-cmsis-nn": self.mcu_cmsis_bytes}
 
     def explained(self) -> list[str]:
         """Lines for people: where the figures come from."""
@@ -112,27 +122,18 @@ class ArenaFigures:
             f"64-bit host, measured, reference kernels: {self.host_bytes} ({self.head_bytes} activations and scratch,",
             f"{self.host_tail_bytes} persistent). 32-bit targets, by the cost model: {reference} with reference kernels,",
             f"{cmsis} with CMSIS-NN (Cortex-M with the DSP extension). Pointers half as long make the difference.",
+            f"Reserved on 32-bit targets is what {self._reserved()} need.",
             f"{ARENA_MARGIN} bytes of margin for other versions of the interpreter are added, rounded up to 16.",
             "Setup says so where it is too little; ArenaUsedBytes tells what is really used.",
         ]
 
+    def _reserved(self) -> str:
+        named = {"tflm": "the reference kernels", "tflm-cmsis-nn": "the CMSIS-NN kernels"}
+        return "either of them may" if self.runtime is None else named.get(self.runtime, "either of them may")
+
 
 def _aligned(size: int) -> int:
     return (size + 15) // 16 * 16
-
-
-def tflm_outputs(model: bytes, images: npt.NDArray[np.uint8]) -> npt.NDArray[Any]:
-    """Outputs (N, classes) in the file's own type, by TFLM's reference kernels, for uint8 (N, H, W, C) images as the network sees them."""
-    from tflite_micro import runtime
-
-    facts = read_facts(model)
-    interpreter = runtime.Interpreter.from_bytes(bytes(model), arena_size=_HOST_ARENA_BYTES)
-    table, outputs = pixel_table(facts), []
-    for image in images:
-        interpreter.set_input(table[image][None], 0)
-        interpreter.invoke()
-        outputs.append(np.array(interpreter.get_output(0)).reshape(-1))
-    return np.stack(outputs)
 
 
 def build_firmware(
@@ -144,24 +145,27 @@ def build_firmware(
     expected: npt.NDArray[Any] | None = None,
     name: str = "tinynas_model",
     rotation: int | None = None,
+    source: Input | None = None,
 ) -> dict[str, bytes]:
     """Relative path -> content of every file of the folder.
 
     ``labels`` where None are those of the file's metadata.
     ``images`` are two upright uint8 (2, H, W, C) images of the input's size for the self-test; ``expected`` their
-    outputs (2, classes) in the file's type, by TFLM's kernels (computed here where None). ``rotation`` (0 or 180)
-    overrides what the file's metadata says. ``name`` becomes the C++ namespace and the library's name.
+    outputs (2, classes) in the file's type, by TFLM's kernels (computed here where None). ``rotation`` (0 or 180) and ``source``
+    override what the file says of its input. ``name`` becomes the C++ namespace and the library's name.
     Raises ModelFileError for a file the firmware cannot hold and UserError for labels or images that do not fit it.
     """
     facts = read_facts(model)
     rotation = facts.input_rotation if rotation is None else rotation
     labels = facts.labels if labels is None else labels
-    _check_inputs(facts, labels, images, rotation)
+    source = facts.input if source is None else source
+    _check_inputs(facts, source, labels, images, rotation)
     if expected is None:
-        expected = tflm_outputs(model, np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8))
+        shown = np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8)
+        expected = run_tflm(model, shown, table=input_table(facts, source)).outputs
     if expected.shape != (len(images), facts.classes) or expected.dtype != np.dtype(facts.output_dtype):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}, the model gives {facts.output_dtype}")
-    words = _words(model, facts, labels, images, expected, arena, name, rotation)
+    words = _words(model, facts, source, labels, images, expected, arena, name, rotation)
     files = {path: _fill(path, text, words) for path, text in _templates().items()}
     arduino = {path.removeprefix("arduino/"): files.pop(path) for path in list(files) if path.startswith("arduino/")}
     library = words["arduino_name"]
@@ -179,6 +183,7 @@ def write_firmware(
     expected: npt.NDArray[Any] | None = None,
     name: str = "tinynas_model",
     rotation: int | None = None,
+    source: Input | None = None,
 ) -> list[Path]:
     """Write the folder (see :func:`build_firmware`) and return its files. ``arena`` is measured where None.
 
@@ -186,10 +191,20 @@ def write_firmware(
     """
     if arena is None:
         arena = measured_arena(model)
-    files = build_firmware(model, labels=labels, images=images, arena=arena, expected=expected, name=name, rotation=rotation)
+    files = build_firmware(model, labels=labels, images=images, arena=arena, expected=expected, name=name, rotation=rotation, source=source)
     for path, content in files.items():
         write_atomic(folder / path, content)
     return [folder / path for path in files]
+
+
+def write_format(made: Made, folder: Path) -> Path:
+    """The format ``c``: the firmware folder, with two of the images for its self-test and the arena of the runtime."""
+    arena = measured_arena(made.model, made.runtime)
+    images = pick_images(made.images, made.truth)
+    write_firmware(
+        folder / "c", made.model, labels=made.labels, images=images, arena=arena, rotation=made.input_rotation, source=made.input
+    )
+    return folder / "c"
 
 
 def pick_images(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
@@ -204,20 +219,21 @@ def pick_images(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) ->
     return np.ascontiguousarray(np.stack([images[0], second]))
 
 
-def measured_arena(model: bytes) -> ArenaFigures:
-    """Arena figures of ``model``: measured by TFLM on this machine, and by the cost model for 32-bit targets."""
-    from tinynas.export.check import measure_arena
-
+def measured_arena(model: bytes, runtime: str | None = None) -> ArenaFigures:
+    """Arena figures of ``model``, made for ``runtime``: measured by TFLM on this machine, and by the cost model for 32-bit targets."""
     head, tail = measure_arena(model)
     try:
         parsed = parse_model(model)
-        mcu, cmsis = (parsed.estimate(runtime).sram_bytes for runtime in ("tflm", "tflm-cmsis-nn"))
+        costs = [parsed.estimate(name) for name in ("tflm", "tflm-cmsis-nn")]
     except ModelFileError:  # an operator that the cost model does not know
-        return ArenaFigures(head, tail)
-    return ArenaFigures(head, tail, mcu, cmsis)
+        return ArenaFigures(head, tail, runtime=runtime)
+    # A figure that is only known to be at least so much is no size to reserve.
+    mcu, cmsis = (None if cost.unknown else cost.sram_bytes for cost in costs)
+    return ArenaFigures(head, tail, mcu, cmsis, runtime)
 
 
-def _check_inputs(facts: ModelFacts, labels: Sequence[str], images: npt.NDArray[np.uint8], rotation: int) -> None:
+def _check_inputs(facts: ModelFacts, source: Input, labels: Sequence[str], images: npt.NDArray[np.uint8], rotation: int) -> None:
+    check_formats(["c"], source)
     unknown = sorted(set(facts.operators) - set(RESOLVER_METHODS))
     if unknown:
         raise ModelFileError(f"the firmware folder has no resolver call for {', '.join(unknown)}", "export the model with tinynas")
@@ -247,6 +263,7 @@ def identifier(name: str) -> str:
 def _words(
     model: bytes,
     facts: ModelFacts,
+    source: Input,
     labels: Sequence[str],
     images: npt.NDArray[np.uint8],
     expected: npt.NDArray[Any],
@@ -258,7 +275,7 @@ def _words(
     kinds = tuple(dict.fromkeys(facts.operators))
     namespace = identifier(name)
     library = "".join(part.capitalize() for part in namespace.split("_"))
-    function, table = _pixel_code(facts)
+    function, table = _pixel_code(facts, source)
     banner = f"Generated by tinynas {__version__}; licensed under Apache-2.0 apart from the model. Do not edit: export again."
     return {
         "banner": banner,
@@ -284,6 +301,7 @@ def _words(
         "input_tflite_type": _C_TYPES[facts.input_dtype][1],
         "input_scale": _float(facts.input_scale),
         "input_zero_point": str(facts.input_zero_point),
+        "input_formula": source.formula,
         "rotation": str(rotation),
         "rotation_words": ", turned by 180 degrees (`QuantizeFrame` does it)" if rotation else "",
         "pixel_function": function,
@@ -316,15 +334,19 @@ def _words(
     }
 
 
-def _pixel_code(facts: ModelFacts) -> tuple[str, str]:
+def _pixel_code(facts: ModelFacts, source: Input) -> tuple[str, str]:
     # The grid of tinynas files needs no table: element = pixel - 128 (int8) or pixel (uint8).
     head = "inline InputElement QuantizePixel(uint32_t pixel) "
-    plain = {("int8", 0): "static_cast<int>(pixel) - 128", ("uint8", 128): "pixel"}.get((facts.input_dtype, facts.input_zero_point))
     if facts.input_dtype == "float32":
-        return head + "{ return (static_cast<float>(pixel) - 128.0f) / 128.0f; }", ""
-    if plain is not None and facts.input_scale == 1 / 128:
+        zero_point, scale = _float(source.zero_point), _float(source.scale)
+        return f"{head}{{ return (static_cast<float>(pixel) - {zero_point}) * {scale}; }}", ""
+    rows = input_table(facts, source)
+    stored, plain = {
+        "int8": (np.arange(-128, 128), "static_cast<int>(pixel) - 128"),
+        "uint8": (np.arange(256), "pixel"),
+    }[facts.input_dtype]
+    if np.array_equal(rows, stored):
         return f"// Exact: the input grid is the pixels'.\n{head}{{ return static_cast<InputElement>({plain}); }}", ""
-    rows = pixel_table(facts)
     lines = [", ".join(str(v) for v in rows[i : i + 16]) for i in range(0, 256, 16)]
     table = "\n// The input element of every pixel value.\nconst InputElement kPixelTable[256] = {\n"
     table += "\n".join(f"    {line}," for line in lines) + "\n};\n"

@@ -225,18 +225,20 @@ def compare(
     ``operators_equal`` leaves :data:`KNOWN_EXTRAS` out. ``agreement``: share of equal predictions, and the distance
     of the logits in real units and in steps of the coarser of the two output grids.
     """
-    from tinynas.export.facts import read_facts
-    from tinynas.export.firmware import tflm_outputs
+    from tinynas.export.facts import input_table, read_facts, real_outputs
+    from tinynas.export.sandbox import run_tflm
 
     facts = {"tinynas": read_facts(ours), "tensorflow": read_facts(theirs)}
+    source = facts["tinynas"].input  # one network: theirs says nothing of what its numbers mean
     logits = {}
     report: dict[str, Any] = {"images": len(images)}
     for side, model in (("tinynas", ours), ("tensorflow", theirs)):
         fact = facts[side]
-        logits[side] = (tflm_outputs(model, images).astype(np.float64) - fact.output_zero_point) * fact.output_scale
+        measured = run_tflm(model, images, table=input_table(fact, source))
+        logits[side] = real_outputs(measured.outputs, fact)
         report[side] = {
             "file_bytes": len(model),
-            "arena_bytes": _arena(model),
+            "arena_bytes": {"head": measured.head_bytes, "tail": measured.tail_bytes},
             "operators": dict(sorted(Counter(fact.operators).items())),
             "input_grid": {"scale": fact.input_scale, "zero_point": fact.input_zero_point},
         }
@@ -258,13 +260,6 @@ def compare(
     report["extra_operators"] = extras
     report["operators_equal"] = _core(facts["tinynas"].operators) == _core(facts["tensorflow"].operators)
     return report
-
-
-def _arena(model: bytes) -> dict[str, int]:
-    from tinynas.export.check import measure_arena
-
-    head, tail = measure_arena(model)
-    return {"head": int(head), "tail": int(tail)}
 
 
 def _core(operators: Sequence[str]) -> list[str]:

@@ -14,12 +14,14 @@ from numpy.typing import NDArray
 
 from tinynas.config import Config
 from tinynas.cost.flash import Flavour, Io, file_bytes
-from tinynas.cost.memory import plan_offline
+from tinynas.cost.memory import MemoryPlan, plan_offline
+from tinynas.cost.runtimes import runtime_named
 from tinynas.data import Split
 from tinynas.errors import UserError
-from tinynas.export.check import CheckReport, check
+from tinynas.export.check import Promise, check, host_arena_bytes, sram_bytes
+from tinynas.export.formats import FORMATS, Made, check_formats
+from tinynas.export.rotate import rotate_images
 from tinynas.export.tflite import ModelMeta, serialize
-from tinynas.files import write_atomic
 from tinynas.graph import Graph
 from tinynas.model import Network
 from tinynas.quantize.calibrate import QuantOptions, quantize
@@ -28,7 +30,6 @@ from tinynas.quantize.floats import FloatGraph, fold, pixels, predict
 from tinynas.quantize.grid import QuantizedGraph
 from tinynas.records import Artifact
 
-MODEL_FILE = "model_int8.tflite"
 #: Images on which the file must equal the quantised network to the bit.
 EQUAL_IMAGES = 16
 
@@ -38,6 +39,8 @@ class ExportOptions(Config):
 
     exporter: str = "tinynas"
     """Who writes it; see :data:`EXPORTERS`."""
+    runtime: str = "tflm"
+    """Inference runtime that the file is for, see :data:`tinynas.cost.RUNTIMES`: whose memory is planned, promised and checked."""
     io: Io = "int8"
     """Type of input and output."""
     flavour: Flavour = "full"
@@ -64,6 +67,8 @@ class Exported:
     """Operators that it is known to add to the graph's."""
     notes: dict[str, Any] = field(default_factory=dict)
     """What the exporter has to say, such as versions."""
+    plan: MemoryPlan | None = None
+    """The memory plan that the file carries."""
 
 
 @dataclass(frozen=True)
@@ -72,29 +77,51 @@ class Source:
 
     floats: FloatGraph
     calibration: NDArray[np.uint8]
-    meta: ModelMeta
+    labels: tuple[str, ...]
     options: ExportOptions
     qgraph: QuantizedGraph | None = None
     """Given where training already fixed the grids (QAT): written unchanged."""
+    input_rotation: int = 0
+
+    @property
+    def meta(self) -> ModelMeta:
+        """What the file says of itself; its form is the options'."""
+        arch = self.floats.graph.arch
+        io, flavour = self.options.io, self.options.flavour
+        return ModelMeta(arch.id if arch is not None else "0" * 10, self.labels, io=io, flavour=flavour, input_rotation=self.input_rotation)
 
 
 def _write_ours(source: Source) -> Exported:
     started = time.perf_counter()
     qgraph = source.qgraph or quantize(source.floats, source.calibration, source.options.quantization)
     quantized = time.perf_counter()
-    planned = source.options.plan and source.meta.io == "int8"
-    plan = plan_offline(qgraph.graph) if planned else None
+    planned = source.options.plan and source.options.io == "int8"
+    plan, notes = file_plan(qgraph.graph, source.options.runtime) if planned else (None, {})
     model = serialize(qgraph, source.meta, plan)
     seconds = {"quantize": quantized - started, "write": time.perf_counter() - quantized}
-    labels = source.meta.labels or None
-    estimated = file_bytes(qgraph.graph, labels=labels, io=source.meta.io, flavour=source.meta.flavour, plan=planned)
-    return Exported(model, qgraph, estimated, seconds)
+    meta = source.meta
+    estimated = file_bytes(qgraph.graph, labels=meta.labels or None, io=meta.io, flavour=meta.flavour, plan=plan is not None)
+    return Exported(model, qgraph, estimated, seconds, plan=plan, notes=notes)
+
+
+def file_plan(graph: Graph, runtime: str) -> tuple[MemoryPlan | None, dict[str, str]]:
+    """(the memory plan of an int8 file of ``graph`` for ``runtime``, what is to be said of it).
+
+    A runtime that plans by itself reads no plan of a file. Its file carries TFLM's all the same, for the self-test and the C++
+    sources run there; but not where that plan wants another order of operators than the graph's, which is the one costed.
+    """
+    if runtime_named(runtime).plans:
+        return plan_offline(graph, runtime), {}
+    plan = plan_offline(graph, "tflm")
+    if plan.order != tuple(range(len(graph.ops))):
+        return None, {"plan": f"none: {runtime} plans memory by itself, in the graph's order of operators"}
+    return plan, {"plan": f"for tflm: {runtime} plans memory by itself and does not read the one in the file"}
 
 
 def _write_tensorflow(source: Source) -> Exported:
     from tinynas.export.keras import KNOWN_EXTRAS, export_keras
 
-    if source.meta.io != "int8":
+    if source.options.io != "int8":
         raise UserError("the tensorflow exporter writes int8 input and output only", "leave --io at int8, or use the exporter tinynas")
     if source.qgraph is not None:
         raise UserError("the tensorflow exporter cannot keep the grids of quantisation-aware training", "use the exporter tinynas")
@@ -120,15 +147,14 @@ def build_model(
 
     ``calibration``: uint8 training images (N, H, W, C), as the network sees them. ``qgraph``: the grids of
     quantisation-aware training, written unchanged. ``input_rotation``: 180 for weights turned on import.
-    Raises UserError for an unknown exporter and DataError for images that do not fit.
+    Raises UserError for an unknown exporter or runtime and DataError for images that do not fit.
     """
     options = options or ExportOptions()
     floats = network if isinstance(network, FloatGraph) else fold(network)
     if options.exporter not in EXPORTERS:
         raise UserError(f"unknown exporter {options.exporter!r}", f"known: {', '.join(EXPORTERS)}")
-    arch_id = floats.graph.arch.id if floats.graph.arch is not None else "0" * 10
-    meta = ModelMeta(arch_id, tuple(labels), io=options.io, flavour=options.flavour, input_rotation=input_rotation)
-    return EXPORTERS[options.exporter](Source(floats, calibration, meta, options, qgraph))
+    runtime_named(options.runtime)
+    return EXPORTERS[options.exporter](Source(floats, calibration, tuple(labels), options, qgraph, input_rotation))
 
 
 def export_model(
@@ -137,6 +163,7 @@ def export_model(
     calibration: NDArray[np.uint8],
     labels: Sequence[str],
     out: Path,
+    formats: Sequence[str] = ("tflite",),
     evaluation: Split | None = None,
     split_name: str | None = None,
     options: ExportOptions | None = None,
@@ -145,74 +172,78 @@ def export_model(
     arena_limit: int | None = None,
     net_id: str | None = None,
 ) -> Artifact:
-    """Write ``out``/model_int8.tflite and say what it is; the report holds every promised figure beside the measured one.
+    """Write ``formats`` (see :data:`tinynas.export.formats.FORMATS`) into ``out`` and say what they are; the report holds every
+    promised figure beside the measured one.
 
     ``calibration``: uint8 training images (N, H, W, C). ``evaluation``: the split its int8 accuracy is measured on,
-    ``split_name`` its name in the report. ``arena_limit``: bytes the arena may take on the microcontroller.
+    ``split_name`` its name in the report. ``arena_limit``: SRAM that the network may take on the options' runtime.
     ``qgraph``: grids of quantisation-aware training. ``input_rotation``: 180 where the weights were turned on import;
     calibration images are upright and are turned here. ``report["problems"]`` lists what keeps the file from being good.
+    Raises UserError for formats that are unknown or cannot hold the network, before anything is written.
     """
-    from tinynas.export.rotate import rotate_images
-
     options = options or ExportOptions()
     floats = network if isinstance(network, FloatGraph) else fold(network)
+    graph = floats.graph
+    check_formats(formats, graph.input)
     turn: Callable[[NDArray[Any]], NDArray[Any]] = rotate_images if input_rotation else np.asarray
     exported = build_model(floats, turn(calibration), labels=labels, options=options, qgraph=qgraph, input_rotation=input_rotation)
     started = time.perf_counter()
-    report = check_exported(
-        exported, floats, options, labels=labels, evaluation=evaluation, split_name=split_name, arena_limit=arena_limit, turn=turn
-    )
+    promise = promise_of(exported, floats, options, evaluation, arena_limit=arena_limit, input_rotation=input_rotation)
+    report = check(exported.model, promise, split=evaluation, split_name=split_name, labels=labels, workers=options.workers)
     seconds = {**exported.seconds, "check": time.perf_counter() - started}
-    write_atomic(out / MODEL_FILE, exported.model)
-    arch = floats.graph.arch
+    images = calibration if evaluation is None else evaluation.images
+    truth = np.arange(len(images)) if evaluation is None else evaluation.labels
+    runtime = runtime_named(options.runtime)
+    made = Made(exported.model, graph.input, options.runtime, tuple(labels), images, truth, input_rotation)
+    files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
     document = {
         **report.to_json(),
         "exporter": options.exporter,
         "io": options.io,
         "flavour": options.flavour,
+        "runtime": options.runtime,
+        "evidence": {figure: list(known) for figure, known in runtime.evidence.items()},
         "input_rotation": input_rotation,
         "quantization": {**options.quantization.model_dump(mode="json"), "trained": qgraph is not None} if exported.qgraph else None,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
+        "files": files,
         **exported.notes,
     }
-    return Artifact(
-        net_id or (arch.id if arch is not None else "0" * 10), MODEL_FILE, "tflite", hashlib.sha256(exported.model).hexdigest(), document
-    )
+    first = next(iter(files))
+    sha256 = hashlib.sha256(exported.model).hexdigest()
+    return Artifact(net_id or (graph.arch.id if graph.arch is not None else "0" * 10), files[first], first, sha256, document)
 
 
-def check_exported(
+def promise_of(
     exported: Exported,
     floats: FloatGraph,
     options: ExportOptions,
+    evaluation: Split | None = None,
     *,
-    labels: Sequence[str],
-    evaluation: Split | None,
-    split_name: str | None,
     arena_limit: int | None = None,
-    turn: Callable[[NDArray[Any]], NDArray[Any]] = np.asarray,
-) -> CheckReport:
-    """:func:`tinynas.export.check.check` with all that is known of the export."""
+    input_rotation: int = 0,
+) -> Promise:
+    """All that is promised of an export. Memory is promised for tinynas's own int8 files, from the graph alone, as before training;
+    other forms are held against what their own operators need."""
     graph: Graph = floats.graph
-    ours = exported.qgraph is not None
-    logits = None if evaluation is None else predict(floats, turn(evaluation.images))
-    expected = None
-    if exported.qgraph is not None and evaluation is not None:
-        few = pixels(turn(evaluation.images[:EQUAL_IMAGES]))
-        integers = FakeQuantNetwork(exported.qgraph)(few).numpy().astype(np.int8)
-        expected = integers, exported.qgraph.tensors[graph.logits]
-    return check(
-        exported.model,
+    memory = exported.qgraph is not None and options.io == "int8"
+    outputs = logits = None
+    if evaluation is not None:
+        turn: Callable[[NDArray[Any]], NDArray[Any]] = rotate_images if input_rotation else np.asarray
+        logits = predict(floats, turn(evaluation.images))
+        if exported.qgraph is not None:
+            few = pixels(turn(evaluation.images[:EQUAL_IMAGES]), graph.input)
+            outputs = FakeQuantNetwork(exported.qgraph)(few).numpy().astype(np.int8), exported.qgraph.tensors[graph.logits]
+    return Promise(
         graph,
-        io=options.io,
-        split=evaluation,
-        split_name=split_name,
-        labels=labels,
-        float_logits=logits,
-        expected=expected,
-        estimated_bytes=exported.estimated_bytes,
-        planned=ours and options.plan,
-        promised_arena=ours,
-        extras=exported.extras,
-        arena_limit=arena_limit,
-        workers=options.workers,
+        options.io,
+        options.runtime,
+        exported.estimated_bytes,
+        sram_bytes(graph, options.runtime, exported.plan) if memory else None,
+        host_arena_bytes(graph, exported.plan) if memory else None,
+        arena_limit,
+        exported.extras,
+        outputs,
+        logits,
+        input_rotation,
     )

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 
 from tinynas.cost.tflite import ModelFile, parse_model
 from tinynas.errors import InternalError, ModelFileError
-from tinynas.export.facts import ModelFacts, pixel_table, read_facts
+from tinynas.export.facts import ModelFacts, input_table, read_facts
 
 _WORKER = Path(__file__).with_name("sandbox_worker.py")
 #: Address space of the child, libraries included.
@@ -57,7 +57,7 @@ class Inspected:
 
 
 def inspect(model: bytes) -> Inspected:
-    """Read ``model`` in pure Python. Raises ModelFileError for broken files and for those that classify no image."""
+    """Read ``model`` in pure Python. Raises ModelFileError for broken files and for those that classify no single input."""
     file = parse_model(model)
     facts = read_facts(model)
     if sum(t.size_bytes for t in file.tensors if not t.constant) > MAX_ARENA_BYTES:
@@ -68,10 +68,10 @@ def inspect(model: bytes) -> Inspected:
 
 
 def run_tflm(model: bytes | Inspected, images: NDArray[np.uint8], *, workers: int = 1, table: NDArray[Any] | None = None) -> Measured:
-    """Run uint8 ``images`` (N, H, W, C) through tflite-micro's reference kernels.
+    """Run uint8 ``images`` (N, H, W, C), as the network sees them, through tflite-micro's reference kernels.
 
-    ``table`` (256,) is the input element of each pixel value; by default (pixel - 128) / 128 on the file's input
-    grid. ``workers`` child processes share the images.
+    The one way by which tinynas runs a model on TFLM: in child processes, ``workers`` of which share the images. ``table`` (256,)
+    is the input element of each byte (default: :func:`tinynas.export.facts.input_table`).
     Raises ModelFileError where the file is broken or the interpreter cannot run it.
     """
     inspected = _inspected(model, images)
@@ -87,6 +87,16 @@ def run_tflm(model: bytes | Inspected, images: NDArray[np.uint8], *, workers: in
     with ThreadPoolExecutor(len(parts)) as pool:
         measured = list(pool.map(run, parts))
     return Measured(np.concatenate([m.outputs for m in measured]), measured[0].head_bytes, measured[0].tail_bytes)
+
+
+def measure_arena(model: bytes | Inspected) -> tuple[int, int]:
+    """(head, tail) bytes of TFLM's arena on this machine: activations and scratch, persistent structures.
+
+    Raises ModelFileError where the file is broken.
+    """
+    inspected = model if isinstance(model, Inspected) else inspect(model)
+    measured = run_tflm(inspected, np.full((1, *inspected.facts.input_shape), 128, np.uint8))
+    return measured.head_bytes, measured.tail_bytes
 
 
 def run_litert(
@@ -130,7 +140,7 @@ def _arena_sizes(file: ModelFile) -> list[int]:
 def _ask(
     inspected: Inspected, images: NDArray[np.uint8], table: NDArray[Any] | None, request: dict[str, Any]
 ) -> tuple[dict[str, Any], NDArray[Any]]:
-    inputs = pixel_table(inspected.facts) if table is None else table
+    inputs = input_table(inspected.facts) if table is None else table
     request |= {
         "memory_bytes": MEMORY_BYTES,
         "model_bytes": len(inspected.data),

@@ -13,6 +13,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias, assert_never
 
 import numpy as np
@@ -55,6 +56,8 @@ from tinynas.cost.flash import (
 )
 from tinynas.cost.memory import MemoryPlan
 from tinynas.errors import ArchError, InternalError
+from tinynas.export.formats import MODEL_FILE, Made
+from tinynas.files import write_atomic
 from tinynas.graph import (
     WEIGHTED,
     Add,
@@ -70,7 +73,7 @@ from tinynas.graph import (
     Windowed,
     same_padding,
 )
-from tinynas.quantize.grid import INPUT_QUANT, QuantizedGraph, TensorQuant, random_quantized
+from tinynas.quantize.grid import QuantizedGraph, TensorQuant, random_quantized
 
 SCHEMA_VERSION = 3
 # Numbers of TensorFlow Lite's schema.
@@ -376,7 +379,7 @@ class _Model:
         first, last = graph.inputs[0], graph.logits
         if io != "int8":
             dtype = _UINT8 if io == "uint8" else 0
-            grids = [TensorQuant(q.scale, q.zero_point + 128) for q in (INPUT_QUANT, self.qgraph.tensors[last])]
+            grids = [TensorQuant(q.scale, q.zero_point + 128) for q in (self.qgraph.tensors[first], self.qgraph.tensors[last])]
             ends = [
                 self._tensor(shape, name, dtype, self._grid(grid) if io == "uint8" else None)
                 for shape, name, grid in zip(self.io_shapes, IO_NAMES, grids, strict=True)
@@ -474,3 +477,9 @@ class _Model:
             entries.append((METADATA_NAME, text))
         leaves = self.out.leaves
         return [_table(METADATA, {0: leaves.add(_text(name)), 1: self.out.buffer(data)}) for name, data in entries]
+
+
+def write_format(made: Made, folder: Path) -> Path:
+    """The format ``tflite``: the model as it is."""
+    write_atomic(folder / MODEL_FILE, made.model)
+    return folder / MODEL_FILE

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from tinynas.quantize.calibrate import QuantOptions, quantize
     from tinynas.quantize.fake import FakeQuantNetwork
     from tinynas.quantize.floats import FloatGraph, fold, predict
-    from tinynas.quantize.norms import reestimate_norms
     from tinynas.quantize.qat import QatNetwork, finish_qat, prepare_qat
 
 __all__ = [
@@ -35,7 +34,6 @@ __all__ = [
     "predict",
     "prepare_qat",
     "quantize",
-    "reestimate_norms",
 ]
 
 _HOMES = {
@@ -48,7 +46,6 @@ _HOMES = {
     "QatNetwork": "qat",
     "finish_qat": "qat",
     "prepare_qat": "qat",
-    "reestimate_norms": "norms",
 }
 
 

@@ -18,7 +18,7 @@ from tinynas.graph import Weighted as WeightedOp
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.fake import FakeQuantNetwork, Weighted
 from tinynas.quantize.floats import FloatGraph, FloatRunner, activate, linear_part, pixels
-from tinynas.quantize.grid import INPUT_QUANT, QuantizedGraph, TensorQuant, largest
+from tinynas.quantize.grid import QuantizedGraph, TensorQuant, input_quant, largest
 
 Method = Literal["minmax", "percentile", "mse"]
 
@@ -99,7 +99,7 @@ def find_ranges(floats: FloatGraph, images: NDArray[np.uint8], options: QuantOpt
         lows[tensor], highs[tensor] = min(lows[tensor], float(low)), max(highs[tensor], float(high))
 
     for start in range(0, len(images), BATCH):
-        runner.run(pixels(images[start : start + BATCH]), widen)
+        runner.run(pixels(images[start : start + BATCH], floats.graph.input), widen)
     if not np.isfinite([*lows, *highs]).all():
         raise DataError("the network's activations are not finite", "train it again with a lower learning rate")
     ranges = [(min(low, 0.0), max(high, 0.0)) for low, high in zip(lows, highs, strict=True)]
@@ -113,7 +113,7 @@ def find_ranges(floats: FloatGraph, images: NDArray[np.uint8], options: QuantOpt
             counts[tensor] += torch.histc(values.float(), BINS, low, high).double()
 
     for start in range(0, len(images), BATCH):
-        runner.run(pixels(images[start : start + BATCH]), count)
+        runner.run(pixels(images[start : start + BATCH], floats.graph.input), count)
     histograms = [_Histogram(low, high, c.numpy()) for (low, high), c in zip(ranges, counts, strict=True)]
     find = _percentile if options.calibration == "percentile" else _least_error
     return [find(h, options) if h.high > h.low else (h.low, h.high) for h in histograms]
@@ -152,7 +152,7 @@ def _least_error(histogram: _Histogram, options: QuantOptions) -> tuple[float, f
 def grids(graph: Graph, ranges: list[tuple[float, float]]) -> tuple[TensorQuant, ...]:
     """The grid of every activation; the input's is fixed, a pooling output has its input's."""
     found = [TensorQuant.covering(low, high) for low, high in ranges]
-    found[graph.inputs[0]] = INPUT_QUANT
+    found[graph.inputs[0]] = input_quant(graph.input)
     for op in graph.ops:
         match op:
             case Pool2D():
@@ -241,9 +241,9 @@ def correct_biases(floats: FloatGraph, quantized: QuantizedGraph, images: NDArra
     """
     graph = floats.graph
     runner = FloatRunner(floats)
-    x = pixels(images[:CORRECTION_IMAGES])
+    x = pixels(images[:CORRECTION_IMAGES], graph.input)
     real: dict[int, Tensor] = {graph.inputs[0]: x}
-    whole: dict[int, Tensor] = {graph.inputs[0]: torch.round(x / INPUT_QUANT.scale)}
+    whole: dict[int, Tensor] = {graph.inputs[0]: torch.round(x / graph.input.scale)}
     biases: dict[str, NDArray[np.int32]] = dict(quantized.biases)
     with torch.inference_mode():
         for index, op in enumerate(graph.ops):

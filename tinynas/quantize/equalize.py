@@ -111,5 +111,5 @@ def _reach(floats: FloatGraph, images: NDArray[np.uint8]) -> dict[int, NDArray[n
 
     runner = FloatRunner(floats)
     for start in range(0, len(images), BATCH):
-        runner.run(pixels(images[start : start + BATCH]), see)
+        runner.run(pixels(images[start : start + BATCH], floats.graph.input), see)
     return found

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, assert_never
+from typing import assert_never
 
 import numpy as np
 import torch
@@ -14,9 +14,8 @@ from torch import Tensor
 
 from tinynas.arch import Activation
 from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D, Weighted
-
-if TYPE_CHECKING:
-    from tinynas.model import Network
+from tinynas.inputs import Input
+from tinynas.model import Network, normalise
 
 
 @dataclass(frozen=True)
@@ -69,10 +68,9 @@ def torch_layout(op: Weighted, weights: NDArray[np.generic]) -> NDArray[np.gener
     return np.ascontiguousarray(weights.transpose(order))
 
 
-def pixels(images: NDArray[np.uint8]) -> Tensor:
-    """Normalised float (B, C, H, W) from uint8 (B, H, W, C): (pixel - 128) / 128."""
-    x = torch.from_numpy(np.array(images)).permute(0, 3, 1, 2)
-    return x.to(torch.float32, memory_format=torch.channels_last).sub_(128.0).mul_(1.0 / 128.0)
+def pixels(images: NDArray[np.uint8], source: Input) -> Tensor:
+    """:func:`tinynas.model.normalise` of numpy's uint8 (B, H, W, C)."""
+    return normalise(torch.from_numpy(np.array(images)), source)
 
 
 def activate(x: Tensor, act: Activation) -> Tensor:
@@ -157,4 +155,4 @@ def per_pixel(gate: Tensor, map_: Tensor) -> Tensor:
 def predict(floats: FloatGraph, images: NDArray[np.uint8], *, batch: int = 128) -> NDArray[np.float32]:
     """Float logits (N, classes) of uint8 images (N, H, W, C)."""
     runner = FloatRunner(floats)
-    return np.concatenate([runner.run(pixels(images[i : i + batch])).numpy() for i in range(0, len(images), batch)])
+    return np.concatenate([runner.run(pixels(images[i : i + batch], floats.graph.input)).numpy() for i in range(0, len(images), batch)])

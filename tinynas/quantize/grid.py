@@ -14,9 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Pool2D, Weighted
-
-#: The network's input: pixel p is q = p - 128 and means (p - 128) / 128, so 8-bit images lose nothing.
-INPUT_SCALE, INPUT_ZERO_POINT = 1.0 / 128.0, 0
+from tinynas.inputs import Input
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +40,9 @@ class TensorQuant:
         return TensorQuant(scale, zero_point)
 
 
-INPUT_QUANT = TensorQuant(INPUT_SCALE, INPUT_ZERO_POINT)
+def input_quant(source: Input) -> TensorQuant:
+    """The grid of a network's input: its bytes, stored as byte - 128, so that 8-bit inputs lose nothing."""
+    return TensorQuant(source.scale, source.int8_zero_point)
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def largest(bits: int) -> int:
 def random_quantized(graph: Graph, *, seed: int = 0) -> QuantizedGraph:
     """``graph`` with random weights, on grids that keep its activations spread over their range."""
     rng = np.random.default_rng(seed)
-    tensors = [INPUT_QUANT] * len(graph.tensors)
+    tensors = [input_quant(graph.input)] * len(graph.tensors)
     weights: dict[str, NDArray[np.int8]] = {}
     scales: dict[str, NDArray[np.float32]] = {}
     biases: dict[str, NDArray[np.int32]] = {}

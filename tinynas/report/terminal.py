@@ -87,9 +87,20 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
     runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})\n", "dim")
     runtime.append(f"how well known: {evidence(cost.runtime)}", "dim")
     head = [Text(name, "bold")] if name else []
-    if budget is None:
-        return Group(*head, table, runtime)
-    return Group(*head, table, runtime, _verdict(cost, budget))
+    body: list[Any] = [*head, table, runtime, *(Text(line, "dim") for line in known_lines(cost))]
+    return Group(*body) if budget is None else Group(*body, _verdict(cost, budget))
+
+
+def known_lines(cost: Cost) -> list[str]:
+    """How well the memory figures of ``cost`` are known, and from what: a line a figure."""
+    document = cost.to_json()
+    lines = []
+    for figure, (known, source) in document["evidence"].items():
+        least = ""
+        if figure == "sram" and document["at_least"]:
+            known, least = "at least", f"; the runtime's part of {', '.join(document['at_least'])} is not known"
+        lines.append(f"{figure}: {known}, {source}{least}")
+    return lines
 
 
 def _verdict(cost: Cost, budget: Budget) -> Text:

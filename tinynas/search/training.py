@@ -132,7 +132,7 @@ class Trainings:
         with torch.inference_mode():
             for start in range(0, len(val.labels), 256):
                 images = torch.from_numpy(np.array(val.images[start : start + 256]))
-                predicted = network(normalise(images)).argmax(1).numpy()
+                predicted = network(normalise(images, trainer.network.graph.input)).argmax(1).numpy()
                 correct += int((predicted == val.labels[start : start + 256]).sum())
         return correct / len(val.labels)
 

@@ -29,11 +29,12 @@ from tinynas.data import Split
 from tinynas.data.split import epoch_order
 from tinynas.errors import DataError, RunError, TinynasError
 from tinynas.graph import Graph
-from tinynas.model import BatchNorm, Network, normalise, read_tensors, trainable_groups, write_tensors
+from tinynas.model import Network, normalise, read_tensors, trainable_groups, write_tensors
 from tinynas.quantize.qat import prepare_qat
 from tinynas.recipe import Recipe
 from tinynas.train.feed import make_feed
 from tinynas.train.losses import make_loss
+from tinynas.train.norms import reestimate_norms
 from tinynas.train.quantised import SCALES, ZERO_POINTS, Trained, calibration_rows, grids_in, on_grids, state_of
 
 #: Images a step of evaluation: larger does not run faster on a CPU.
@@ -262,22 +263,15 @@ class Trainer:
         # Averaged weights have other activations than the weights they come from. At a constant rate (proxy training of
         # mcunet-tiny2 on person64, 9 epochs) measuring took validation loss from 0.414 to 0.402; after a cosine it makes no difference.
         assert self._average is not None
-        norms = [module for module in self._average.modules() if isinstance(module, BatchNorm)]
         steps = min(self.steps_per_epoch, -(-self.recipe.bn_images // self.batch_size))
-        self._average.train()
-        with torch.no_grad():
-            for step, (images, _) in enumerate(self._batches(epoch, steps)):
-                for norm in norms:
-                    norm.momentum = 1.0 / (step + 1)  # a plain mean over the batches
-                self._average(images)
-        self._average.eval()
+        reestimate_norms(self._average.eval(), (images for images, _ in self._batches(epoch, steps)))
 
     def _batches(self, epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
         order = epoch_order(len(self.train.labels), seed=self.seed, epoch=epoch)
         for start in range(0, steps * self.batch_size, self.batch_size):
             indices = order[start : start + self.batch_size][self.rank :: self.world]
             images, labels = self._feed(epoch, indices)
-            yield normalise(images), labels
+            yield normalise(images, self._raw.graph.input), labels
 
     def _reduce_epoch(self, loss_sum: Tensor, correct: Tensor, seen: int) -> int:
         # Each process normalises with its own statistics; their mean is what is evaluated and saved.
@@ -355,7 +349,7 @@ class _DeadlineReached(Exception):
     pass
 
 
-def evaluate(network: torch.nn.Module, split: Split, *, threads: int = 1) -> EvalResult:
+def evaluate(network: Trained, split: Split, *, threads: int = 1) -> EvalResult:
     """Accuracy, cross entropy and logits of ``network`` (left in evaluation mode) on ``split``, unaugmented."""
     device = next(network.parameters()).device
     network.eval()
@@ -363,7 +357,7 @@ def evaluate(network: torch.nn.Module, split: Split, *, threads: int = 1) -> Eva
     with _threads(threads), torch.inference_mode():
         for start in range(0, len(split.labels), EVAL_BATCH):
             images = torch.from_numpy(np.array(split.images[start : start + EVAL_BATCH]))  # a copy: the map is read-only
-            logits.append(network(normalise(images.to(device))).float())
+            logits.append(network(normalise(images.to(device), network.graph.input)).float())
         scores = torch.cat(logits).cpu()
         labels = torch.from_numpy(np.array(split.labels))
         loss = float(F.cross_entropy(scores, labels))

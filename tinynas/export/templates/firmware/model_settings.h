@@ -15,7 +15,7 @@ constexpr int kInputElements = kInputHeight * kInputWidth * kInputChannels;
 using InputElement = @input_type@;
 constexpr float kInputScale = @input_scale@;  // real = scale * (element - zero point)
 constexpr int kInputZeroPoint = @input_zero_point@;
-// The network was trained on real = (pixel - 128) / 128.
+// The network takes real = @input_formula@ of a pixel 0 to 255.
 // Degrees by which the image is turned on its way into the network. 180 for weights that were trained with
 // symmetric padding; QuantizeFrame does it, the caller hands over upright frames.
 constexpr int kInputRotation = @rotation@;

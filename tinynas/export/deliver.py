@@ -1,0 +1,123 @@
+"""A network of a run, or one without training, made into the files that its user asked for."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from tinynas.arch import Arch
+from tinynas.data import ImageData
+from tinynas.export.card import data_facts, write_card
+from tinynas.export.formats import fitting
+from tinynas.export.model import ExportOptions, export_model
+from tinynas.files import write_atomic
+from tinynas.graph import lower
+from tinynas.model import Network
+from tinynas.quantize.qat import finish_qat
+from tinynas.records import Artifact, Promoted
+from tinynas.runs import Run
+from tinynas.train.quantised import load_trained
+
+#: Training images that calibrate activations when a network is exported.
+CALIBRATION_IMAGES = 256
+#: Random inputs that stand for images where a network was not trained.
+_NOISE_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class ExportRow:
+    """A network that was exported: a row of ``promote --json``, and the document of ``export --json``."""
+
+    id: str
+    folder: Path
+    files: dict[str, str]
+    report: dict[str, Any]
+    """The export report, as in ``export.json``."""
+    promoted: dict[str, Any] | None = None
+    """Full training, as in ``metrics.json``; None for a network that was not trained."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What keeps the file from being good; empty for a good one."""
+        return list(self.report.get("problems", ()))
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain data, with the keys of ``promote --json``."""
+        agreement = self.report.get("agreement") or {}
+        return {
+            "id": self.id,
+            "accuracy": self.report.get("accuracy") or {"float": None, "int8": None, "split": None},
+            "agreement": agreement.get("overall") if isinstance(agreement, dict) else agreement,
+            "flash_bytes": self.report.get("flash_bytes"),
+            "arena_bytes": self.report.get("arena_bytes"),
+            "runtime": self.report.get("runtime"),
+            "evidence": self.report.get("evidence"),
+            "plan": self.report.get("plan"),
+            "kernels": self.report.get("kernels"),
+            "problems": self.problems,
+            "training": self.promoted,
+            "files": self.files,
+        }
+
+
+def export_promoted(
+    run: Run, net_id: str, folder: Path, images: ImageData, promoted: Promoted, options: ExportOptions, formats: Sequence[str] | None = None
+) -> ExportRow:
+    """Write and check the promoted network ``net_id`` of ``run``; its int8 accuracy is that on the test images.
+
+    ``formats``: by default all that can hold the network. In the run's own folder the record and the card of the run are written too,
+    elsewhere ``export.json``. Raises UserError subclasses with the remedy.
+    """
+    graph = lower(run.arch(net_id))
+    shape = graph.input.shape
+    trained = load_trained(graph, run.weights_file(net_id))
+    artifact = export_model(
+        trained if isinstance(trained, Network) else trained.floats(),
+        calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).images,
+        labels=images.labels,
+        out=folder,
+        formats=fitting(graph.input) if formats is None else formats,
+        evaluation=images.split("test", *shape),
+        split_name="test",
+        options=options,
+        qgraph=None if isinstance(trained, Network) else finish_qat(trained),
+        arena_limit=int(run.budget.limits["sram_bytes"]),
+        net_id=net_id,
+    )
+    files = _paths(folder, artifact)
+    if folder == run.net_dir(net_id):
+        run.write_artifact(artifact)
+        files["card"] = str(write_card(run, net_id, data=data_facts(images)))
+    else:
+        _write_record(folder, artifact)
+    return ExportRow(net_id, folder, files, artifact.report, promoted.to_json())
+
+
+def export_untrained(arch: Arch, folder: Path, options: ExportOptions, formats: Sequence[str] | None = None) -> ExportRow:
+    """Write ``arch`` with random weights: for sizes, arena and timing on a board, not for answers, and the report says so."""
+    graph = lower(arch)
+    noise = np.random.default_rng(0).integers(0, 256, (_NOISE_IMAGES, *graph.input.shape), dtype=np.uint8)
+    artifact = export_model(
+        Network(graph, seed=0).eval(),
+        calibration=noise,
+        labels=tuple(f"class_{index}" for index in range(arch.classes)),
+        out=folder,
+        formats=fitting(graph.input) if formats is None else formats,
+        options=options,
+    )
+    artifact = replace(artifact, report={**artifact.report, "weights": "random: for sizes and timing only"})
+    _write_record(folder, artifact)
+    return ExportRow(arch.id, folder, _paths(folder, artifact), artifact.report)
+
+
+def _paths(folder: Path, artifact: Artifact) -> dict[str, str]:
+    return {name: str(folder / file) for name, file in artifact.report["files"].items()}
+
+
+def _write_record(folder: Path, artifact: Artifact) -> None:
+    write_atomic(folder / "export.json", json.dumps(artifact.to_json(), indent=2) + "\n")

@@ -1,0 +1,90 @@
+"""FORMATS: what an export can write. A new one is a module here with a ``write_format``, and a line in the table."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
+
+from tinynas.errors import UserError
+from tinynas.inputs import Input, InputKind
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+MODEL_FILE = "model_int8.tflite"
+
+
+@dataclass(frozen=True)
+class Made:
+    """A finished model, for the formats to write."""
+
+    model: bytes
+    """The .tflite."""
+    input: Input
+    runtime: str
+    labels: tuple[str, ...]
+    images: NDArray[np.uint8]
+    """Upright (N, H, W, C), for self-tests."""
+    truth: NDArray[np.int64]
+    """Their classes (N,)."""
+    input_rotation: int = 0
+
+
+Write: TypeAlias = Callable[[Made, Path], Path]
+
+
+@dataclass(frozen=True)
+class Format:
+    """A way to write a model."""
+
+    title: str
+    write: Write
+    """Writes into a folder and gives the file or folder that it wrote. Everything is inside it: no format needs another's files."""
+    kinds: frozenset[InputKind] = frozenset({"rgb", "gray", "features"})
+    """Inputs that it can hold."""
+    lacks: str = ""
+    """What is missing for the others."""
+
+
+def _of(module: str) -> Write:
+    """``write_format`` of a module of this room, loaded when it is called."""
+
+    def write(made: Made, folder: Path) -> Path:
+        path: Path = import_module(f"tinynas.export.{module}").write_format(made, folder)
+        return path
+
+    return write
+
+
+#: Name (of ``--format``) -> what writes it.
+FORMATS: dict[str, Format] = {
+    "tflite": Format("the int8 .tflite", _of("tflite")),
+    "c": Format("C++ sources around it", _of("firmware"), frozenset({"rgb", "gray"}), "nothing in it makes features"),
+}
+
+
+def fitting(source: Input) -> tuple[str, ...]:
+    """The formats that can hold a network that reads ``source``."""
+    return tuple(name for name, form in FORMATS.items() if source.kind in form.kinds)
+
+
+def check_formats(names: Sequence[str], source: Input | None = None) -> None:
+    """Raise UserError for unknown formats, for none, and for those that cannot hold a network that reads ``source``."""
+    known = ", ".join(FORMATS)
+    if not names:
+        raise UserError("--format: names nothing to write", f"known: {known}")
+    for name in names:
+        if name not in FORMATS:
+            raise UserError(f"--format: unknown format {name!r}", f"known: {known}")
+        form = FORMATS[name]
+        if source is not None and source.kind not in form.kinds:
+            possible = ",".join(fitting(source))
+            raise UserError(
+                f"--format {name}: cannot hold a network that reads {source.kind} of {source.height} x {source.width} x {source.channels}: "
+                f"{form.lacks}",
+                f"use --format {possible}" if possible else None,
+            )
