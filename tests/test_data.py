@@ -19,15 +19,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from tinynas.data import DATASETS, DataOptions, ImageData, Split, SyntheticOptions, batches, open_data
+from tinynas.data import DATASETS, DataOptions, DataSet, Split, SyntheticOptions, batches, open_data
 from tinynas.data import cache as cache_module
 from tinynas.data.cache import cache_dir, locked, mapped
 from tinynas.data.images import decode, resize
-from tinynas.data.info import describe, sample_sheet
+from tinynas.data.images.sheet import sample_sheet
+from tinynas.data.images.synthetic import label_of, render
+from tinynas.data.info import describe
 from tinynas.data.noise import confident_disagreement, estimate_noise
 from tinynas.data.split import apportion
 from tinynas.data.splits import carve
-from tinynas.data.synthetic import label_of, render
 from tinynas.errors import DataError
 
 SMALL = SyntheticOptions(train=64, val=32, test=32, size=32)
@@ -56,7 +57,7 @@ def make_folder(root: Path, counts: Mapping[str, int], start: int = 0, suffix: s
     return root
 
 
-def names(data: ImageData, split: str) -> set[str]:
+def names(data: DataSet, split: str) -> set[str]:
     return {data.records[int(i)].name for i in data.members[split]}
 
 
@@ -242,7 +243,7 @@ def test_groups_across_given_splits_are_reported(tmp_path: Path) -> None:
             for label in ("a", "b"):
                 write_image(root / split / label / f"shot{i:02d}{split}.png", i * 4 + len(split) + ord(label))
     data = open_data(root, options=DataOptions(groups=r"shot(\d+)"))
-    assert any("24 training images share a group" in note for note in data.notes)
+    assert any("12 groups in more than one split" in note and "24 images" in note for note in data.notes)
 
 
 @settings(max_examples=40, deadline=None)
@@ -304,15 +305,15 @@ def test_a_split_is_mapped_and_its_pixels_are_the_resized_images(tmp_path: Path)
     root = make_folder(tmp_path / "set", {"a": 12, "b": 12})
     data = open_data(root, cache_dir=tmp_path / "cache")
     split = data.split("train", 12, 16, 3)
-    assert isinstance(split.images, np.memmap) and split.images.shape == (len(split), 12, 16, 3)
-    for image, label, name in zip(split.images, split.labels, split.names, strict=True):
+    assert isinstance(split.inputs, np.memmap) and split.inputs.shape == (len(split), 12, 16, 3)
+    for image, label, name in zip(split.inputs, split.labels, split.names, strict=True):
         assert name.split("/")[0] == data.labels[label]
         assert np.array_equal(image, resize(decode((root / name).read_bytes()), 12, 16, 3))
     grey = data.split("train", 12, 16, 1)
-    luma = np.rint(np.asarray(split.images) @ [0.299, 0.587, 0.114])
-    assert np.abs(grey.images[..., 0].astype(int) - luma).max() <= 1
+    luma = np.rint(np.asarray(split.inputs) @ [0.299, 0.587, 0.114])
+    assert np.abs(grey.inputs[..., 0].astype(int) - luma).max() <= 1
     with pytest.raises(ValueError, match="read-only"):
-        split.images[0] = 0
+        split.inputs[0] = 0
     for wrong in (("tset", 8, 8, 3), ("test", 0, 8, 3), ("test", 8, 8, 2)):
         with pytest.raises(DataError):
             data.split(*wrong)
@@ -321,11 +322,11 @@ def test_a_split_is_mapped_and_its_pixels_are_the_resized_images(tmp_path: Path)
 def test_the_second_reading_needs_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_folder(tmp_path / "set", {"a": 8, "b": 8})
     first = open_data(root, cache_dir=tmp_path / "cache").split("train", 8, 8, 3)
-    import tinynas.data.folder as folder
+    import tinynas.data.images.folder as folder
 
     monkeypatch.setattr(folder, "_read", lambda path: pytest.fail(f"read {path}"))
     second = open_data(root, cache_dir=tmp_path / "cache").split("train", 8, 8, 3)
-    assert np.array_equal(first.images, second.images) and first.names == second.names
+    assert np.array_equal(first.inputs, second.inputs) and first.names == second.names
 
 
 @pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
@@ -377,7 +378,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(cache_module.tempfile, "mkstemp", lambda **_: (os.open(full, os.O_WRONLY), str(tmp_path / "gone")))
     with pytest.raises(DataError, match="disk is full"):
         data.split("train", 8, 8, 3)
-    assert not list((tmp_path / "cache" / "pixels").rglob("*.npy"))
+    assert not list((tmp_path / "cache" / "inputs").rglob("*.npy"))
 
 
 @pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user whom permissions stop")
@@ -391,7 +392,7 @@ def test_a_cache_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> No
 def _open_and_hash(arguments: tuple[str, str]) -> str:
     data = open_data(arguments[0], cache_dir=Path(arguments[1]))
     split = data.split("train", 10, 10, 3)
-    return hashlib.sha256(split.images.tobytes() + "".join(split.names).encode()).hexdigest()
+    return hashlib.sha256(split.inputs.tobytes() + "".join(split.names).encode()).hexdigest()
 
 
 def test_several_processes_may_ask_at_once(tmp_path: Path) -> None:
@@ -447,7 +448,7 @@ def test_subset_is_stratified_seeded_and_nested() -> None:
     assert set(small.names) < set(large.names)
     assert small.names == split.subset(15, 3).names != split.subset(15, 4).names
     assert split.subset(0, 3) is split and split.subset(500, 3) is split
-    assert np.array_equal(small.images[0], split.images[int(small.names[0])])
+    assert np.array_equal(small.inputs[0], split.inputs[int(small.names[0])])
 
 
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=8).filter(lambda c: sum(c) > 0), st.data())
@@ -465,7 +466,7 @@ def test_batches_cover_all_once_and_follow_from_seed_and_epoch() -> None:
     seen = [(images, labels) for images, labels in batches(split, 16, seed=1, epoch=2)]
     assert [len(labels) for _, labels in seen] == [16, 16, 16, 2]
     everything = np.concatenate([images.reshape(len(images), -1) for images, _ in seen])
-    assert np.array_equal(np.sort(everything, 0), np.sort(split.images.reshape(50, -1), 0))
+    assert np.array_equal(np.sort(everything, 0), np.sort(split.inputs.reshape(50, -1), 0))
     again = list(batches(split, 16, seed=1, epoch=2))
     assert all(np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) for a, b in zip(seen, again, strict=True))
     assert any(not np.array_equal(a[1], b[1]) for a, b in zip(seen, batches(split, 16, seed=1, epoch=3), strict=True))
@@ -474,7 +475,7 @@ def test_batches_cover_all_once_and_follow_from_seed_and_epoch() -> None:
     with pytest.raises(DataError):
         next(batches(split, 0, seed=0, epoch=0))
     with pytest.raises(DataError):
-        Split(split.images, split.labels[:3], split.names)
+        Split(split.inputs, split.labels[:3], split.names)
 
 
 # the synthetic set -------------------------------------------------------------------------------------
@@ -484,11 +485,11 @@ def test_synthetic_is_balanced_seeded_and_sized() -> None:
     data = open_data("synthetic", options=DataOptions(synthetic=SMALL))
     assert data.labels == ("no_person", "person") and data.counts("train") == {"no_person": 32, "person": 32}
     split = data.split("train", 32, 32, 3)
-    assert split.images.shape == (64, 32, 32, 3) and data.native_size == 32
-    assert np.array_equal(split.images[5], render(0, "train", 5, SMALL)) and split.labels[5] == label_of(5)
-    assert len({image.tobytes() for s in ("train", "val", "test") for image in data.split(s, 32, 32, 3).images}) == 128
+    assert split.inputs.shape == (64, 32, 32, 3) and data.native_size == (32, 32)
+    assert np.array_equal(split.inputs[5], render(0, "train", 5, SMALL)) and split.labels[5] == label_of(5)
+    assert len({image.tobytes() for s in ("train", "val", "test") for image in data.split(s, 32, 32, 3).inputs}) == 128
     other = open_data("synthetic", options=DataOptions(seed=1, synthetic=SMALL))
-    assert other.fingerprint != data.fingerprint and not np.array_equal(other.split("train", 32, 32, 3).images, split.images)
+    assert other.fingerprint != data.fingerprint and not np.array_equal(other.split("train", 32, 32, 3).inputs, split.inputs)
     assert open_data("synthetic", seed=7, options=DataOptions(synthetic=SMALL)).fingerprint == data.fingerprint
 
 
@@ -523,7 +524,7 @@ def test_every_named_data_set_opens_or_says_how_to_prepare_it(name: str, tmp_pat
     assert len(data.labels) >= 2 and len(data.fingerprint) == 64
     for split in ("train", "val", "test"):
         found = data.split(split, 8, 8, 1)
-        assert len(found) > 0 and found.images.dtype == np.uint8 and found.labels.dtype == np.int64
+        assert len(found) > 0 and found.inputs.dtype == np.uint8 and found.labels.dtype == np.int64
         assert set(found.labels) <= set(range(len(data.labels)))
 
 
@@ -561,8 +562,8 @@ def test_label_noise_is_found_where_it_was_put() -> None:
     def scorer(train: Split, held_out: Split, fold: int) -> np.ndarray:
         folds.append(set(held_out.names))
         assert not set(train.names) & set(held_out.names)
-        centres = np.array([train.images[train.labels == k].mean() for k in range(3)])
-        distance = (held_out.images.mean((1, 2, 3))[:, None] - centres[None]) ** 2 / 800
+        centres = np.array([train.inputs[train.labels == k].mean() for k in range(3)])
+        distance = (held_out.inputs.mean((1, 2, 3))[:, None] - centres[None]) ** 2 / 800
         score = np.exp(-distance)
         return np.asarray(score / score.sum(1, keepdims=True))
 
@@ -586,10 +587,10 @@ def test_person64(test_data: Path, tmp_path: Path) -> None:
     if not root.is_dir():
         pytest.skip(f"no {root}")
     data = open_data(root, cache_dir=tmp_path)
-    assert data.labels == ("no_person", "person") and not data.bad and data.native_size == 64
+    assert data.labels == ("no_person", "person") and not data.bad and data.native_size == (64, 64)
     assert data.counts("test") == {"no_person": 460, "person": 500}
     assert data.counts("val") == {"no_person": 552, "person": 600}
-    assert data.split("test", 48, 48, 3).images.shape == (960, 48, 48, 3)
+    assert data.split("test", 48, 48, 3).inputs.shape == (960, 48, 48, 3)
 
 
 def test_inria_mirror_images_stay_with_their_originals(test_data: Path, tmp_path: Path) -> None:
@@ -607,4 +608,4 @@ def test_inria_mirror_images_stay_with_their_originals(test_data: Path, tmp_path
             where.setdefault(match[1], set()).add(split)
     assert all(len(splits) == 1 for splits in where.values())
     assert abs(full.counts("test")["person"] - 0.15 * 2416) < 20 and abs(full.counts("test")["no_person"] - 0.15 * 4872) < 20
-    assert data.split("test", 32, 32, 1).images.shape == (600, 32, 32, 1)
+    assert data.split("test", 32, 32, 1).inputs.shape == (600, 32, 32, 1)

@@ -54,7 +54,7 @@ def stripes(count: int, height: int, width: int, channels: int, seed: int = 0) -
 def trained(arch: Arch, split: Split, steps: int = 60) -> Network:
     network = Network(lower(arch), seed=1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
-    x = torch.from_numpy(np.array(split.images)).permute(0, 3, 1, 2).float().sub(128).div(128)
+    x = torch.from_numpy(np.array(split.inputs)).permute(0, 3, 1, 2).float().sub(128).div(128)
     y = torch.from_numpy(split.labels)
     network.train()
     for step in range(steps):
@@ -62,7 +62,7 @@ def trained(arch: Arch, split: Split, steps: int = 60) -> Network:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(network(x[rows]), y[rows]).backward()
         optimizer.step()
-    reestimate_norms(network, split.images)
+    reestimate_norms(network, split.inputs)
     return network.eval()
 
 
@@ -81,7 +81,7 @@ def held_out() -> Split:
 
 @pytest.mark.parametrize(("io", "flavour"), [("int8", "full"), ("int8", "lean"), ("uint8", "full"), ("float", "lean")])
 def test_export_keeps_its_promises(network: Network, held_out: Split, tmp_path: Path, io: Any, flavour: Any) -> None:
-    calibration = stripes(128, 20, 28, 1, seed=2).images
+    calibration = stripes(128, 20, 28, 1, seed=2).inputs
     options = ExportOptions(io=io, flavour=flavour)
     artifact = export_model(
         network, calibration=calibration, labels=LABELS, out=tmp_path, evaluation=held_out, split_name="test", options=options
@@ -104,7 +104,7 @@ def test_export_keeps_its_promises(network: Network, held_out: Split, tmp_path: 
 
 
 def test_estimate_before_training_is_the_file_after_it(network: Network) -> None:
-    exported = build_model(network, stripes(16, 20, 28, 1).images, labels=LABELS)
+    exported = build_model(network, stripes(16, 20, 28, 1).inputs, labels=LABELS)
     cost = estimate(lower(ARCH))
     head, tail = measure_arena(exported.model)
     assert cost.flash_bytes == len(exported.model) == exported.estimated_bytes
@@ -112,12 +112,12 @@ def test_estimate_before_training_is_the_file_after_it(network: Network) -> None
 
 
 def test_same_weights_same_bytes(network: Network) -> None:
-    images = stripes(64, 20, 28, 1).images
+    images = stripes(64, 20, 28, 1).inputs
     assert build_model(network, images, labels=LABELS).model == build_model(fold(network), images, labels=LABELS).model
 
 
 def test_quantisation_aware_training_is_exported_as_trained(network: Network, held_out: Split, tmp_path: Path) -> None:
-    images = stripes(64, 20, 28, 1).images
+    images = stripes(64, 20, 28, 1).inputs
     module = prepare_qat(network, images)
     qgraph = finish_qat(module)
     artifact = export_model(
@@ -129,12 +129,12 @@ def test_quantisation_aware_training_is_exported_as_trained(network: Network, he
 
 def test_what_is_wrong_with_a_file_is_said(network: Network, held_out: Split) -> None:
     graph = network.graph
-    model = build_model(network, held_out.images[:16], labels=LABELS).model
+    model = build_model(network, held_out.inputs[:16], labels=LABELS).model
     other = lower(Arch(height=20, width=28, channels=1, classes=3, stem=ConvLayer(out=8, stride=2)))
     assert "operators differ" in " ".join(check(model, other).problems)
     assert "were promised" in " ".join(check(model, graph, estimated_bytes=1).problems)
     wrong = np.zeros((2, 3), np.int8)
-    grid = quantize(fold(network), held_out.images[:16]).tensors[graph.output]
+    grid = quantize(fold(network), held_out.inputs[:16]).tensors[graph.output]
     report = check(model, graph, split=held_out, labels=LABELS, split_name="val", expected=(wrong, grid))
     assert any("outputs differ" in problem for problem in report.problems) and not report.ok
     assert any("does not fit" in problem for problem in check(model, graph, arena_limit=1000).problems)
@@ -157,7 +157,7 @@ def test_exporters_contract(name: str, network: Network, held_out: Split, tmp_pa
     options = ExportOptions(exporter=name)
     try:
         artifact = export_model(
-            network, calibration=held_out.images, labels=LABELS, out=tmp_path, evaluation=held_out, split_name="val", options=options
+            network, calibration=held_out.inputs, labels=LABELS, out=tmp_path, evaluation=held_out, split_name="val", options=options
         )
     except UserError as error:
         assert error.hint, "what is missing comes with the line that installs it"
@@ -168,9 +168,9 @@ def test_exporters_contract(name: str, network: Network, held_out: Split, tmp_pa
 
 def test_unknown_exporters_and_misfits_are_the_users_fault(network: Network, held_out: Split) -> None:
     with pytest.raises(UserError, match="known: tinynas, tensorflow"):
-        build_model(network, held_out.images, options=ExportOptions(exporter="onnx"))
+        build_model(network, held_out.inputs, options=ExportOptions(exporter="onnx"))
     with pytest.raises(DataError, match="calibration images"):
-        build_model(network, held_out.images[:, :10])
+        build_model(network, held_out.inputs[:, :10])
 
 
 def test_export_module_is_light() -> None:
@@ -248,20 +248,20 @@ def test_images_that_do_not_fit_the_model(held_out: Split, tmp_path: Path) -> No
 
 
 def test_rotated_models_see_rotated_images(network: Network, held_out: Split, tmp_path: Path) -> None:
-    quantized = quantize(fold(network), held_out.images)
+    quantized = quantize(fold(network), held_out.inputs)
     upright, turned = tmp_path / "upright.tflite", tmp_path / "turned.tflite"
     upright.write_bytes(serialize(quantized, ModelMeta(ARCH.id, LABELS)))
     turned.write_bytes(serialize(quantized, ModelMeta(ARCH.id, LABELS, input_rotation=180)))
     labels = np.random.default_rng(0).integers(0, 3, len(held_out))  # with random labels the AUC tells any two models apart
-    split = Split(held_out.images, labels, held_out.names)
-    rotated = Split(np.ascontiguousarray(held_out.images[:, ::-1, ::-1]), labels, held_out.names)
+    split = Split(held_out.inputs, labels, held_out.names)
+    rotated = Split(np.ascontiguousarray(held_out.inputs[:, ::-1, ::-1]), labels, held_out.names)
     assert evaluate(upright, split, LABELS) == evaluate(turned, rotated, LABELS)
     assert evaluate(turned, split, LABELS)["auc"] != evaluate(upright, split, LABELS)["auc"]
 
 
 def test_several_processes_give_the_same() -> None:
     graph = lower(ARCH)
-    images = stripes(30, 20, 28, 1).images
+    images = stripes(30, 20, 28, 1).inputs
     model = dummy_file(graph)
     np.testing.assert_array_equal(run_tflm(model, images, workers=3), run_tflm(model, images))
 

@@ -20,7 +20,7 @@ from tinynas.arch import Arch, ConvLayer, MBConv
 from tinynas.budget import load_budget
 from tinynas.config import load
 from tinynas.data import Split
-from tinynas.data.augment import Augment
+from tinynas.data.images.augment import Augment
 from tinynas.errors import RunError
 from tinynas.graph import lower
 from tinynas.model import load_weights, read_tensors

@@ -28,7 +28,7 @@ from tinynas.space import Space
 if TYPE_CHECKING:
     import numpy as np
 
-    from tinynas.data import ImageData, Split
+    from tinynas.data import DataSet, Split
     from tinynas.export import ExportOptions
     from tinynas.promote import PromoteEvent
     from tinynas.records import Artifact, Promoted
@@ -142,7 +142,7 @@ def prepare_search(
         from tinynas.search import choose_space
 
         classes = max(2, len(images.labels))
-        chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
+        chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=min(images.native_size))
     run = Run.create(
         path,
         config={
@@ -179,7 +179,7 @@ class PreparedSearch:
     run: Run
     space: Space
     budget: Budget
-    data: ImageData
+    data: DataSet
     settings: SearchSettings
 
     def go(self, on_event: Callable[[SearchEvent], None] | None = None) -> SearchResult:
@@ -239,7 +239,7 @@ def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, s
 
 def open_images(
     data: str, *, seed: int = 0, overrides: Sequence[str] = (), on_progress: Callable[[str, int, int], None] | None = None
-) -> ImageData:
+) -> DataSet:
     """The labelled images that ``data`` names; ``overrides`` are data options (``groups=...`` or ``data.groups=...``)."""
     from tinynas.data import DataOptions, open_data
 
@@ -247,7 +247,7 @@ def open_images(
     return open_data(data, seed=seed, options=build({}, DataOptions, source="data options", overrides=texts), on_progress=on_progress)
 
 
-def label_noise(images: ImageData, *, seed: int = 0, epochs: int = 8) -> dict[str, Any]:
+def label_noise(images: DataSet, *, seed: int = 0, epochs: int = 8) -> dict[str, Any]:
     """Estimated share of wrong training labels and the surest suspects; trains mcunet-tiny2 once for each of three folds."""
     import numpy as np
 
@@ -399,7 +399,7 @@ def _check_formats(formats: Sequence[str]) -> None:
             raise UserError(f"--format: unknown format {name!r}", f"known: {', '.join(FORMATS)}")
 
 
-def _run_images(run: Run, data: str | None, overrides: Sequence[str]) -> ImageData:
+def _run_images(run: Run, data: str | None, overrides: Sequence[str]) -> DataSet:
     from tinynas.data import DataOptions, open_data
 
     config = run.config
@@ -415,7 +415,7 @@ def _run_images(run: Run, data: str | None, overrides: Sequence[str]) -> ImageDa
 
 
 def _export(
-    run: Run, net_id: str, folder: Path, images: ImageData, formats: Sequence[str], options: ExportOptions, promoted: Promoted
+    run: Run, net_id: str, folder: Path, images: DataSet, formats: Sequence[str], options: ExportOptions, promoted: Promoted
 ) -> ExportRow:
     from tinynas.export import export_model
     from tinynas.export.card import data_facts, write_card
@@ -430,7 +430,7 @@ def _export(
     limits = run.budget.limits
     artifact = export_model(
         trained if isinstance(trained, Network) else trained.floats(),
-        calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).images,
+        calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).inputs,
         labels=images.labels,
         out=folder,
         evaluation=test,
@@ -455,7 +455,7 @@ def _firmware(folder: Path, artifact: Artifact, labels: Sequence[str], split: Sp
     from tinynas.export.firmware import pick_images, write_firmware
 
     model = (folder / artifact.file).read_bytes()
-    write_firmware(folder / "c", model, labels=labels, images=pick_images(split.images, split.labels))
+    write_firmware(folder / "c", model, labels=labels, images=pick_images(split.inputs, split.labels))
     return folder / "c"
 
 
@@ -508,7 +508,7 @@ def _predictions(model: str | Path, split: Split) -> np.ndarray[Any, np.dtype[np
     from tinynas.export.sandbox import run_tflm
 
     inspected = read_file(model)
-    measured = run_tflm(inspected, split.images, workers=default_workers(), table=input_table(inspected.facts))
+    measured = run_tflm(inspected, split.inputs, workers=default_workers(), table=input_table(inspected.facts))
     outputs = real_outputs(measured.outputs, inspected.facts)
     positive = 0.5 if inspected.file.ops[-1].kind == "LOGISTIC" else 0.0
     return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > positive).astype(int)

@@ -202,7 +202,7 @@ def _self_test() -> Iterator[Check]:
 
     from tinynas.cost.memory import plan_offline
     from tinynas.data import Split
-    from tinynas.data.augment import Augment
+    from tinynas.data.images.augment import Augment
     from tinynas.export.check import measure_arena, run_tflm
     from tinynas.export.tflite import ModelMeta, serialize
     from tinynas.model import normalise
@@ -225,16 +225,16 @@ def _self_test() -> Iterator[Check]:
     )
 
     started = time.perf_counter()
-    qgraph = quantize(fold(trainer.network), train.images[:64])
+    qgraph = quantize(fold(trainer.network), train.inputs[:64])
     cost = estimate(graph)
     model = serialize(qgraph, ModelMeta(arch_id=arch.id, labels=("upright", "level")), plan_offline(graph))
     same_size = len(model) == cost.flash_bytes
     yield _verdict("exports", same_size, f"{len(model):,} B of .tflite, {cost.flash_bytes:,} B estimated", time.perf_counter() - started)
 
     started = time.perf_counter()
-    outputs = run_tflm(model, val.images)
+    outputs = run_tflm(model, val.inputs)
     with torch.no_grad():
-        ours = FakeQuantNetwork(qgraph).eval()(normalise(torch.from_numpy(np.array(val.images)))).numpy()
+        ours = FakeQuantNetwork(qgraph).eval()(normalise(torch.from_numpy(np.array(val.inputs)))).numpy()
     equal = float((outputs == ours).mean())
     right = float((outputs.argmax(1) == val.labels).mean())
     told = f"{100 * equal:.1f} % of output bytes as computed in training, {100 * right:.0f} % of images right in int8"

@@ -196,12 +196,13 @@ def info(
 
     with counting_progress() as progress:
         images = api.open_images(d, seed=seed, overrides=overrides or (), on_progress=progress)
-        from tinynas.data.info import augmented_sheet, describe, sample_sheet
+        from tinynas.data.images.sheet import augmented_sheet, sample_sheet
+        from tinynas.data.info import describe
 
         document = describe(images)
         if samples is not None and augment is not None:
             from tinynas.config import build
-            from tinynas.data.augment import Augment
+            from tinynas.data.images.augment import Augment
 
             document["samples"] = str(
                 augmented_sheet(images, build({"kind": augment}, Augment, source="--augment"), samples, size=size, seed=seed)

@@ -128,7 +128,7 @@ def check(
     if surplus or wanted - found:
         problems.append(f"operators differ from the graph's: {surplus or 'none'} too many, {dict(wanted - found) or 'none'} missing")
     shape = graph.shape(graph.input)
-    images = np.full((1, *shape), 128, np.uint8) if split is None else np.asarray(split.images)
+    images = np.full((1, *shape), 128, np.uint8) if split is None else np.asarray(split.inputs)
     if facts.input_shape != shape:
         raise ModelFileError(f"the model reads images {facts.input_shape}, the network {shape}")
     if facts.input_rotation:

@@ -66,9 +66,9 @@ def evaluate(
     facts = inspected.facts
     if not len(split):
         raise DataError("the split holds no image to evaluate on", "choose another split or give more images")
-    if split.images.shape[1:] != facts.input_shape:
-        raise DataError(f"the images are {split.images.shape[1:]}, the model reads {facts.input_shape}")
-    images = np.asarray(split.images)
+    if split.inputs.shape[1:] != facts.input_shape:
+        raise DataError(f"the images are {split.inputs.shape[1:]}, the model reads {facts.input_shape}")
+    images = np.asarray(split.inputs)
     if facts.input_rotation:
         images = rotate_images(images).astype(np.uint8)
     table = input_table(facts, pixels)

@@ -194,10 +194,10 @@ def check_exported(
     """:func:`tinynas.export.check.check` with all that is known of the export."""
     graph: Graph = floats.graph
     ours = exported.qgraph is not None
-    logits = None if evaluation is None else predict(floats, turn(evaluation.images))
+    logits = None if evaluation is None else predict(floats, turn(evaluation.inputs))
     expected = None
     if exported.qgraph is not None and evaluation is not None:
-        few = pixels(turn(evaluation.images[:EQUAL_IMAGES]))
+        few = pixels(turn(evaluation.inputs[:EQUAL_IMAGES]))
         integers = FakeQuantNetwork(exported.qgraph)(few).numpy().astype(np.int8)
         expected = integers, exported.qgraph.tensors[graph.output]
     return check(

@@ -29,7 +29,7 @@ from tinynas.search.training import Trainings, seconds_per_image
 from tinynas.space import Space
 
 if TYPE_CHECKING:
-    from tinynas.data import ImageData
+    from tinynas.data import DataSet
 
 #: A network whose first rung takes more than this share of all training time is not started.
 MAX_FIRST_RUNG = 0.04
@@ -104,7 +104,7 @@ def cost_of(goals: Sequence[Objective]) -> str:
     return next((names[goal.name] for goal in goals if goal.name in names), "macs")
 
 
-def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: SearchSettings, say: Callable[[str, str], None]) -> None:
+def prepare(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, say: Callable[[str, str], None]) -> None:
     """Space choice, pool and plan, once for a run; written to its folder, so that every worker sees the same."""
     if run.read_json("plan") is not None:
         return
@@ -136,7 +136,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: S
             classes=classes,
             seed=settings.seed,
             bands=settings.bands,
-            max_resolution=largest_side(space, data.native_size),
+            max_resolution=largest_side(space, min(data.native_size)),
             max_macs=max_macs,
         )
         subspaces = [row.genes for row in table.chosen]
@@ -245,7 +245,7 @@ def _load_pool(run: Run) -> Pool:
         raise RunError(f"{path}: cannot be read: {error}", "the run is damaged; start a new one") from None
 
 
-def open_session(run: Run, space: Space, budget: Budget, data: ImageData, settings: SearchSettings, *, index: int = 0) -> Session:
+def open_session(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, *, index: int = 0) -> Session:
     """Open a prepared run. Raises RunError where it was not prepared."""
     document = run.read_json("plan")
     if document is None:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, model_validator
 
 from tinynas.config import Config
-from tinynas.data.augment import Augment, LightAugment
+from tinynas.data.images.augment import Augment, LightAugment
 
 
 class Recipe(Config):

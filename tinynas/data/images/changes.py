@@ -6,7 +6,7 @@ augmented alike whatever batch, process or resumed run it is in.
 
 from __future__ import annotations
 
-from typing import Annotated, Literal, Protocol, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,8 +49,8 @@ class WakeVisionAugment(Config):
     """Aspect ratio of the crop, from and to."""
     flip: Probability = 0.5
     """Probability of a mirror image."""
-    colour: Probability = 0.4
-    """Probability of one of: colour jitter, brightness and contrast, grey, local contrast (CLAHE)."""
+    color: Probability = 0.4
+    """Probability of one of: color jitter, brightness and contrast, grey, local contrast (CLAHE)."""
     blur: Probability = 0.3
     """Probability of a Gaussian or motion blur with a kernel of 3 to 7 pixels."""
     affine: Probability = 0.2
@@ -84,14 +84,6 @@ class Augment(Config):
     """Settings of ``light``."""
     wake_vision: WakeVisionAugment = WakeVisionAugment()
     """Settings of ``wake-vision``."""
-
-
-class Augmenter(Protocol):
-    """Changes a batch of images."""
-
-    def __call__(self, images: Batch, epoch: int, indices: NDArray[np.int64]) -> Batch:
-        """``images`` (B, H, W, C), changed; image ``b`` is number ``indices[b]`` of its split."""
-        ...
 
 
 def words(seed: int, epoch: int, indices: NDArray[np.int64], count: int) -> NDArray[np.uint64]:
