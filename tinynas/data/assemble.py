@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from tinynas.data.assign import assign
 from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
-from tinynas.data.groups import find_groups, group_note
+from tinynas.data.groups import find_groups
 from tinynas.data.labels import number_labels
 from tinynas.data.leaks import find_leaks
 from tinynas.data.options import DataOptions
@@ -63,8 +63,6 @@ def assemble(
     keep = np.flatnonzero(numbers >= 0)
     records, targets = tuple(source.records[int(i)] for i in keep), numbers[keep]
     groups = find_groups(name, records, options, said) if records else None
-    if groups is not None:
-        said.append(group_note(groups, kind))
     assigned = assign(name, records, targets, groups, options, draw, said, kind)
     leaks = find_leaks(records, assigned, groups, options, said, kind)
     members = _members(records, targets, assigned, leaks.dropped, options.limit, draw, said, kind)

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data.options import GROUPS_CSV, GROUPS_PREFIX, DataOptions
-from tinynas.data.records import Record, plural
+from tinynas.data.records import Record
 from tinynas.errors import DataError
 
 
@@ -166,11 +166,3 @@ def _read_csv(path: Path) -> dict[str, str]:
 def shown(group: str) -> str:
     """A group's name for people."""
     return group.replace("\0", " ")
-
-
-def group_note(groups: Groups, kind: str) -> str:
-    """What is said of the groups that were found."""
-    sizes = groups.sizes()
-    largest = int(sizes.argmax())
-    most = plural(int(sizes[largest]), kind)
-    return f"{plural(len(groups), 'group')} kept together; the largest, {shown(groups.names[largest])}, has {most}"

@@ -77,6 +77,13 @@ class DataOptions(Config):
     synthetic: SyntheticOptions = SyntheticOptions()
     """Settings of the data set ``synthetic``."""
 
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _one_word(cls, given: object) -> object:
+        if isinstance(given, dict):  # YAML reads "prefix: __" as a mapping
+            raise ValueError(f'is one word without a space after the colon, such as "{GROUPS_PREFIX}__" or "{GROUPS_CSV}groups.csv"')
+        return given
+
     @field_validator("groups")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:

@@ -1,0 +1,153 @@
+"""Fitting images, and the cache they are kept in."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import pytest
+from data_cases import make_folder, picture
+
+from tinynas.data import cache as cache_module
+from tinynas.data import open_data
+from tinynas.data.cache import cache_dir, locked, mapped
+from tinynas.data.images import decode, resize
+from tinynas.errors import DataError
+
+
+def test_a_split_is_mapped_and_its_pixels_are_the_resized_images(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "set", {"a": 12, "b": 12})
+    data = open_data(root, cache_dir=tmp_path / "cache")
+    split = data.split("train", 12, 16, 3)
+    assert isinstance(split.inputs, np.memmap) and split.inputs.shape == (len(split), 12, 16, 3)
+    for image, label, name in zip(split.inputs, split.labels, split.names, strict=True):
+        assert name.split("/")[0] == data.labels[label]
+        assert np.array_equal(image, resize(decode((root / name).read_bytes()), 12, 16, 3))
+    grey = data.split("train", 12, 16, 1)
+    luma = np.rint(np.asarray(split.inputs) @ [0.299, 0.587, 0.114])
+    assert np.abs(grey.inputs[..., 0].astype(int) - luma).max() <= 1
+    with pytest.raises(ValueError, match="read-only"):
+        split.inputs[0] = 0
+    for wrong in (("tset", 8, 8, 3), ("test", 0, 8, 3), ("test", 8, 8, 2)):
+        with pytest.raises(DataError):
+            data.split(*wrong)
+
+
+def test_the_second_reading_needs_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = make_folder(tmp_path / "set", {"a": 8, "b": 8})
+    first = open_data(root, cache_dir=tmp_path / "cache").split("train", 8, 8, 3)
+    import tinynas.data.images.folder as folder
+
+    monkeypatch.setattr(folder, "_read", lambda path: pytest.fail(f"read {path}"))
+    second = open_data(root, cache_dir=tmp_path / "cache").split("train", 8, 8, 3)
+    assert np.array_equal(first.inputs, second.inputs) and first.names == second.names
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+def test_fit(fit: str) -> None:
+    image = np.full((20, 40, 3), 200, np.uint8)
+    image[:, :10] = image[:, 30:] = 0  # the sides are black
+    made = resize(image, 10, 10, 3, fit)  # type: ignore[arg-type]
+    if fit == "crop":
+        assert (made == 200).all()
+    elif fit == "squash":
+        assert (made[:, 0] == 0).all() and (made[:, 4:6] == 200).all()
+    else:
+        assert (made[0] == 128).all() and (made[5, 0] == 0).all() and (made[5, 5] == 200).all()
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 50), (50, 3), (7, 7)])
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+def test_extreme_shapes_resize(height: int, width: int, fit: str) -> None:
+    for shape in ((4, 100), (100, 4), (5, 5)):
+        assert resize(picture(0, *shape), height, width, 1, fit).shape == (height, width, 1)  # type: ignore[arg-type]
+
+
+def test_a_cut_off_cache_file_is_made_again(tmp_path: Path) -> None:
+    path, made = tmp_path / "a.npy", []
+
+    def make() -> list[np.ndarray]:
+        made.append(1)
+        return [np.arange(12, dtype=np.uint8).reshape(4, 3)]
+
+    assert mapped(path, (4, 3), make)[3, 2] == 11
+    assert mapped(path, (4, 3), make)[3, 2] == 11 and len(made) == 1
+    path.write_bytes(path.read_bytes()[:-5])
+    assert mapped(path, (4, 3), make)[3, 2] == 11 and len(made) == 2
+    with pytest.raises(DataError, match="changed while"):
+        mapped(tmp_path / "b.npy", (5, 3), make)
+    assert not list(tmp_path.glob("b.npy")) and not list(tmp_path.glob(".b*"))
+
+
+def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    data = open_data(make_folder(tmp_path / "set", {"a": 8, "b": 8}), cache_dir=tmp_path / "cache")
+    monkeypatch.setattr(cache_module, "SPARE_BYTES", 10**18)
+    with pytest.raises(DataError, match=r"are needed and .* are free") as caught:
+        data.split("train", 8, 8, 3)
+    assert "TINYNAS_CACHE" in str(caught.value)
+    monkeypatch.undo()
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full here")
+    monkeypatch.setattr(cache_module.tempfile, "mkstemp", lambda **_: (os.open(full, os.O_WRONLY), str(tmp_path / "gone")))
+    with pytest.raises(DataError, match="disk is full"):
+        data.split("train", 8, 8, 3)
+    assert not list((tmp_path / "cache" / "inputs").rglob("*.npy"))
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="needs a user whom permissions stop")
+def test_a_cache_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
+    locked_folder = tmp_path / "cache"
+    locked_folder.mkdir(mode=0o500)
+    with pytest.raises(DataError, match="cannot be written"):
+        open_data(make_folder(tmp_path / "set", {"a": 8, "b": 8}), cache_dir=locked_folder).split("train", 8, 8, 3)
+
+
+def _open_and_hash(arguments: tuple[str, str]) -> str:
+    data = open_data(arguments[0], cache_dir=Path(arguments[1]))
+    split = data.split("train", 10, 10, 3)
+    return hashlib.sha256(split.inputs.tobytes() + "".join(split.names).encode()).hexdigest()
+
+
+def test_several_processes_may_ask_at_once(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "set", {"a": 40, "b": 40})
+    with ProcessPoolExecutor(4, mp_context=get_context("fork")) as pool:
+        found = set(pool.map(_open_and_hash, [(str(root), str(tmp_path / "cache"))] * 8))
+    assert len(found) == 1
+    assert not [p for p in (tmp_path / "cache").rglob(".*") if p.is_file()]
+
+
+def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
+    script = (
+        "import os, signal; from pathlib import Path; from tinynas.data.cache import locked\n"
+        f"with locked(Path({str(tmp_path / 'l')!r})): os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parent.parent)
+    assert done.returncode == -9
+    with locked(tmp_path / "l", wait=False), pytest.raises(DataError, match="another process"), locked(tmp_path / "l", wait=False):
+        pass
+
+
+def test_where_the_cache_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYNAS_CACHE", "~/x")
+    assert cache_dir() == Path.home() / "x"
+    monkeypatch.delenv("TINYNAS_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", "/somewhere")
+    assert cache_dir() == Path("/somewhere/tinynas")
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    assert cache_dir() == Path.home() / ".cache" / "tinynas"
+
+
+def test_images_that_vanish_are_one_clear_error(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "set", {"a": 8, "b": 8})
+    data = open_data(root, cache_dir=tmp_path / "cache")
+    for path in root.rglob("*.png"):
+        path.unlink()
+    with pytest.raises(DataError, match="cannot now"):
+        data.split("train", 8, 8, 3)
