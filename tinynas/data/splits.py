@@ -68,18 +68,23 @@ def _fill(groups: Sequence[Group], wanted: NDArray[np.int64], order: Sequence[in
     # A class's last group is for training; with two groups only the first split gets one.
     left = [[n if kept[label] >= position + 2 else 0 for label, n in enumerate(row)] for position, row in enumerate(wanted.tolist())]
     assigned = np.full(len(groups), -1, dtype=np.int64)
+    due = {(position, label) for position, open_ in enumerate(left) for label, n in enumerate(open_) if n}
+
+    def spares(position: int, label: int) -> bool:
+        """Whether enough groups are kept for training and for the later splits that still have none of this class."""
+        return kept[label] > 1 + sum((later, label) in due for later in range(position + 1, len(left)))
+
     for number in order:
         group = groups[number]
-        if any(kept[label] <= 1 for label in group):
-            continue
         # The first split that the group fills by at least as much as it overshoots: one is filled after the other, so
         # that a few more records shift only the ends.
         for position, open_ in enumerate(left):
             fills = sum(min(max(open_[label], 0), count) for label, count in group.items())
-            if fills and 2 * fills >= sum(group.values()):
+            if fills and 2 * fills >= sum(group.values()) and all(spares(position, label) for label in group):
                 for label, count in group.items():
                     open_[label] -= count
                     kept[label] -= 1
+                    due.discard((position, label))
                 assigned[number] = position
                 break
     _spare(assigned, groups, kept, order, len(left))
@@ -111,7 +116,8 @@ def _carve_singles(
         start = 0
         for position, name in enumerate(names):
             if len(rows) >= position + 2:
-                stop = min(start + int(wanted[position, label]), len(rows) - 1)
+                later = min(len(names) - position, len(rows) - position - 1)  # training and the splits that still get one
+                stop = min(start + int(wanted[position, label]), len(rows) - later)
                 result[rows[start:stop]] = name
                 start = stop
     return result
