@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from tinynas.data import Split, batches
 from tinynas.data.split import apportion
-from tinynas.data.splits import _orders, carve
+from tinynas.data.splits import _deviation, _fill, _orders, carve
 from tinynas.errors import DataError
 
 
@@ -112,6 +112,36 @@ def test_a_split_for_which_all_groups_are_too_large_still_gets_one() -> None:
     assert found.count("val") == 10
     assert split_of([0] * 20, groups[:20], {"val": 0.1}).count("val") == 10
     assert split_of([0] * 10, groups[:10], {"val": 0.1}).count("val") == 0
+
+
+def test_groups_are_given_in_order_by_what_they_fill() -> None:
+    def filled(groups: list[dict[int, int]], wanted: list[list[int]]) -> list[int]:
+        return _fill(groups, np.array(wanted), range(len(groups))).tolist()
+
+    # 10 wanted: 6 fit; of 9 more 4 fill and 5 overshoot, which is too much; of 8, 4 and 4 is just enough; then it is full.
+    assert filled([{0: 6}, {0: 9}, {0: 8}, {0: 1}], [[10]]) == [0, -1, 0, -1]
+    # What the first split has no use for goes to the second; of two classes the sums count: 1 + 5 of 10, then 0 + 4 of 9.
+    assert filled([{0: 4}, {0: 4}, {0: 4}, {0: 4}], [[4], [4]]) == [0, 1, -1, -1]
+    assert filled([{0: 5, 1: 5}, {0: 5, 1: 4}, {0: 1}, {1: 1}], [[1, 9]]) == [0, -1, -1, 0]
+    # Nothing fits: each split gets the last that training can spare, and none of what the other has.
+    assert filled([{0: 10}, {0: 10}, {0: 10}], [[2], [2]]) == [-1, 1, 0]
+    assert filled([{0: 2}, {0: 10}, {0: 10}], [[2], [2]]) == [0, -1, 1]
+
+
+def test_the_deviation_is_of_the_whole_and_of_each_class() -> None:
+    # 8 of class 0, 2 of class 2, none of class 1; asked are 2 and 1. In split 0 are 4 and 1: off by 2 of 10, by 2 of 8 and 0 of 2.
+    labels = np.array([0] * 8 + [2] * 2)
+    assigned = np.array([0, 0, 0, 0, -1, -1, -1, -1, 0, -1])
+    assert _deviation(assigned, labels, np.array([[2.0, 0.0, 1.0]])) == pytest.approx(2 / 10 + (2 / 8 + 0 / 2) / 2)
+    # A second split of which 1 and 0 are asked, and that is empty: off by 1 of 10, and by 1 of 8.
+    assert _deviation(assigned, labels, np.array([[2.0, 0.0, 1.0], [1.0, 0.0, 0.0]])) == pytest.approx(
+        2 / 10 + (2 / 8) / 2 + 1 / 10 + (1 / 8) / 2
+    )
+
+
+def test_three_records_for_three_splits_and_training() -> None:
+    found = split_of([0] * 3, ["a", "b", "c"], {"1": 0.2, "2": 0.2, "3": 0.2})
+    assert sorted(found) == ["1", "2", "train"]
 
 
 def test_many_groups_are_drawn_once_and_few_often() -> None:
