@@ -7,15 +7,16 @@ import os
 import subprocess
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import pytest
-from data_cases import make_folder, picture
+from data_cases import make_folder, picture, write_image
 
+from tinynas.data import DataOptions, open_data
 from tinynas.data import cache as cache_module
-from tinynas.data import open_data
 from tinynas.data.cache import cache_dir, locked, mapped
 from tinynas.data.images import decode, resize
 from tinynas.errors import DataError
@@ -60,6 +61,70 @@ def test_fit(fit: str) -> None:
         assert (made[:, 0] == 0).all() and (made[:, 4:6] == 200).all()
     else:
         assert (made[0] == 128).all() and (made[5, 0] == 0).all() and (made[5, 5] == 200).all()
+
+
+def bands(height: int, width: int) -> np.ndarray:
+    """Red from top to bottom and green from left to right, in steps of 4; blue is full."""
+    rows, columns = np.mgrid[:height, :width]
+    return np.stack([4 * rows, 4 * columns, np.full_like(rows, 255)], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize(("height", "width"), [(44, 24), (24, 44)])
+def test_fit_to_portrait_and_landscape_by_hand(height: int, width: int) -> None:
+    image = bands(height, width)
+    # Of its own shape nothing is lost, whatever the fit.
+    for fit in ("crop", "squash", "pad"):
+        assert np.array_equal(resize(image, height, width, 3, fit), image)  # type: ignore[arg-type]
+    # A square crop of 24 is the middle: rows (or columns) 10 to 33.
+    cropped = resize(image, 24, 24, 3, "crop")
+    assert np.array_equal(cropped, image[10:34] if height > width else image[:, 10:34])
+    # Half of each side: means of 2 x 2 pixels.
+    means = image.reshape(height // 2, 2, width // 2, 2, 3).mean((1, 3))
+    for fit in ("crop", "squash", "pad"):
+        assert np.abs(resize(image, height // 2, width // 2, 3, fit) - means).max() <= 0.5  # type: ignore[arg-type]
+    # Squashed to the other way round: both ends are still there.
+    squashed = resize(image, width, height, 3, "squash").astype(int)
+    assert squashed.shape == (width, height, 3)
+    assert squashed[0, 0, 0] < 8 and squashed[-1, 0, 0] > 4 * height - 12 and squashed[0, 0, 1] < 8 and squashed[0, -1, 1] > 4 * width - 12
+    # Padded to a square of 44: the whole image, 10 rows (or columns) of mid gray on each side.
+    padded = resize(image, 44, 44, 3, "pad")
+    inside = padded[:, 10:34] if height > width else padded[10:34]
+    assert np.array_equal(inside, image) and (np.delete(padded, np.s_[10:34], 1 if height > width else 0) == 128).all()
+    # Half as high only: the ratio is kept, so pads appear on the other sides.
+    low = resize(bands(40, 20), 20, 20, 3, "pad")
+    assert (low[:, :5] == 128).all() and (low[:, 15:] == 128).all() and (low[:, 5:15, 2] == 255).all()
+
+
+def test_a_portrait_set_is_read_portrait(tmp_path: Path) -> None:
+    for label in "ab":
+        for i in range(12):
+            write_image(tmp_path / "set" / label / f"{i}.png", i + 50 * (label == "b"), height=44, width=24)
+    data = open_data(tmp_path / "set", cache_dir=tmp_path / "cache", options=DataOptions(fit="squash"))
+    assert {record.size for record in data.records} == {(44, 24)} and data.native_size == (44, 24)
+    split = data.split("train", 32, 20, 1)
+    assert split.inputs.shape == (len(split), 32, 20, 1)
+    row = decode((tmp_path / "set" / split.names[3]).read_bytes())
+    assert np.array_equal(split.inputs[3], resize(row, 32, 20, 1, "squash"))
+    assert [path.name[:26] for path in (tmp_path / "cache" / "inputs").rglob("*.npy")] == ["train-32x20x1-image-squash"]
+    other = open_data(tmp_path / "set", cache_dir=tmp_path / "cache", options=DataOptions(fit="pad"))
+    assert not np.array_equal(other.split("train", 32, 20, 1).inputs, split.inputs)  # another fit is another file
+
+
+@pytest.mark.parametrize(
+    ("sizes", "expected"),
+    [
+        ([(44, 24)] * 3, (44, 24)),
+        ([(24, 44)] * 2, (24, 44)),
+        ([(64, 64), (100, 100), (32, 32)], (64, 64)),
+        ([(100, 200), (200, 100)], (100, 100)),  # as many portraits as landscapes
+        ([(40, 20), (60, 30), (90, 30)], (60, 30)),  # short sides 20, 30, 30; ratios 2, 2, 3
+        ([(10, 30), (40, 20), (50, 25)], (40, 20)),
+        ([], (0, 0)),
+    ],
+)
+def test_the_native_size_by_hand(tmp_path: Path, sizes: list[tuple[int, int]], expected: tuple[int, int]) -> None:
+    data = open_data(make_folder(tmp_path / "set", {"a": 3, "b": 3}), cache_dir=tmp_path)
+    assert replace(data, records=tuple(data.records[0]._replace(size=size) for size in sizes)).native_size == expected
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (3, 50), (50, 3), (7, 7)])

@@ -67,6 +67,8 @@ def test_of_several_classes_above_their_threshold_the_likeliest_counts() -> None
     found = confident_disagreement(probabilities, np.array([0, 0, 1, 1]), tuple("wxyz"), ("a", "b", "c"))
     assert [(s.name, s.suggested) for s in found.suspects] == [("z", "a")]  # w is above b's too, but more above a's
     assert found.by_class == {"a": 0.0, "b": 0.5, "c": 0.0}
+    certain = confident_disagreement(np.array([[0.0, 0.0, 1.0], [0.5, 0.5, 0.0]]), np.array([0, 1]), tuple("wx"), ("a", "b", "c"))
+    assert certain.suspects[0].suggested == "c" and certain.suspects[0].probability == 1.0
 
 
 def split_of(labels: list[int], pixels: list[int], groups: list[int] | None = None) -> Split:

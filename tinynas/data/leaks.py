@@ -43,6 +43,7 @@ def find_leaks(
         if groups is not None and len(where) > 1:
             straddles.append(Straddle(shown(groups.names[groups.of[rows[0]]]), {split: len(part) for split, part in where.items()}))
             of_groups |= _learnt(where)
+    straddles.sort(key=lambda straddle: straddle.group)
     drops = options.leaks == "drop"
     if leaks:
         said.append(f"leakage: {plural(len(leaks), kind)} in more than one split, byte for byte; {_advice(drops, dropped)}")
