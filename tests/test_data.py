@@ -211,7 +211,7 @@ def test_synthetic_pictures_differ_and_use_the_range(difficulty: float) -> None:
     settings_ = SyntheticOptions(size=48, difficulty=difficulty)
     pictures = np.stack([render(0, "train", i, settings_) for i in range(40)])
     assert pictures.std() > 25 and len({p.tobytes() for p in pictures}) == 40
-    # The mean colour of the two classes is about the same: colour alone must not give the label away.
+    # The mean color of the two classes is about the same: color alone must not give the label away.
     means = [pictures[label::2].mean((1, 2)) for label in (0, 1)]
     assert abs(means[0].mean() - means[1].mean()) < 25
 

@@ -134,7 +134,7 @@ def close_to_picture(image: np.ndarray) -> bool:
 
 
 ODD: dict[str, tuple[bytes, Callable[[np.ndarray], bool]]] = {
-    "colour JPEG is RGB": (JPEG, close_to_picture),
+    "color JPEG is RGB": (JPEG, close_to_picture),
     "PNG": (PNG, close_to_picture),
     "BMP": (BMP, close_to_picture),
     "WebP": (WEBP, close_to_picture),

@@ -526,6 +526,25 @@ def test_vww_area_rule_and_splits(coco: Path, tmp_path: Path) -> None:
     assert everything.images["train"] == {"dog": 24}
 
 
+def test_a_set_prepared_in_format_1_is_read_and_continued(coco: Path, tmp_path: Path) -> None:
+    settings = VwwOptions(coco=coco, out=tmp_path / "out", size=40)
+    vww(settings)
+    store = Store(tmp_path / "out")
+    new = open_data(store.root, cache_dir=tmp_path / "cache").records
+    for path in (store.manifest, *store.shards.glob("*.jsonl")):  # width first, as format 1 had it
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        old = [{"size": [line.pop("width"), line.pop("height")], **line} for line in lines]
+        path.write_text("".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in old))
+    header = json.loads((store.root / "dataset.json").read_text())
+    (store.root / "dataset.json").write_text(json.dumps({**header, "format": 1}))
+    assert open_data(store.root, cache_dir=tmp_path / "cache").records == new
+    assert vww(settings).shards_new == 0 and open_data(store.root, cache_dir=tmp_path / "cache").records == new
+    assert {record.size for record in new} == {(40, 50)}
+    (store.root / "dataset.json").write_text(json.dumps({**header, "format": 3}))
+    with pytest.raises(DataError, match="is of format 3, this version reads 1 and 2"):
+        open_data(store.root, cache_dir=tmp_path / "cache")
+
+
 def test_vww_minival_list_resume_and_bad_files(coco: Path, tmp_path: Path) -> None:
     (coco / "train2014" / "COCO_train2014_000000000003.jpg").unlink()
     (coco / "val2014" / "COCO_val2014_000000000030.jpg").write_bytes(b"junk")

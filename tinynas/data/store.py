@@ -115,7 +115,10 @@ class Store:
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError(f"{path}: is missing or broken", "prepare the data again, into an empty folder") from None
         if version not in READABLE:
-            raise DataError(f"{path}: is of format {version}, this version reads {FORMAT}", "prepare the data again, into another folder")
+            raise DataError(
+                f"{path}: is of format {version}, this version reads {' and '.join(map(str, READABLE))}",
+                "prepare the data again, into another folder",
+            )
         return document
 
     def begin(self, header: Mapping[str, Any]) -> None:
