@@ -31,9 +31,10 @@ from tinynas.arch import Arch, Block, ConvLayer, MBConv, Pool, load_arch
 from tinynas.cost import estimate
 from tinynas.data import open_data
 from tinynas.errors import TinynasError
+from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
-from tinynas.runs import append_line, read_lines, write_atomic
-from tinynas.train import Recipe, Trainer
+from tinynas.recipe import Recipe
+from tinynas.train import Trainer
 
 RESULTS = Path(__file__).parent.parent / "results" / "benchmarks"
 LIMITS = ("macs", "sram_bytes", "flash_bytes")
@@ -136,7 +137,7 @@ def train(job: tuple[str, str, int, str]) -> dict[str, Any]:
     torch.set_num_threads(1)
     data, arch = open_data(path), Arch.model_validate_json(text)
     graph = lower(arch)
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), Recipe.full(epochs=epochs), seed=0)
     trainer.run()
     costs = estimate(graph, "tflm").values()

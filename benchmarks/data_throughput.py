@@ -35,11 +35,13 @@ import torch
 
 from tinynas import __version__
 from tinynas.arch import load_arch
-from tinynas.data import DataOptions, Split, SyntheticOptions, batches, open_data
-from tinynas.data.images.augment import Augment, WakeVisionAugment, make_augmenter
+from tinynas.data import DataOptions, Split, SyntheticOptions, open_data
+from tinynas.data.images.augment import make_augmenter
 from tinynas.data.images.strong import A, pipeline
+from tinynas.data.split import epoch_order
 from tinynas.graph import lower
-from tinynas.train import Recipe, Trainer
+from tinynas.recipe import Augment, Recipe, WakeVisionAugment
+from tinynas.train import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 BATCH = 128
@@ -63,7 +65,9 @@ def ours(split: Split, kind: str) -> Callable[[], int]:
     def run() -> int:
         number = next(epoch)
         if kind != "wake-vision":
-            return sum(len(labels) for _, labels in batches(split, BATCH, seed=0, epoch=number, augmenter=augmenter))
+            order = epoch_order(len(split), seed=0, epoch=number)
+            parts = (order[start : start + BATCH] for start in range(0, len(order), BATCH))
+            return sum(len(augmenter(split.inputs[rows], number, rows)) for rows in parts)
         rows = np.random.default_rng(number).integers(0, len(split), 4 * BATCH)  # a few batches are enough for the slow one
         for start in range(0, len(rows), BATCH):
             augmenter(split.inputs[rows[start : start + BATCH]], number, rows[start : start + BATCH])

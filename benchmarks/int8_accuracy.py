@@ -36,12 +36,13 @@ from tinynas.errors import MissingExtraError
 from tinynas.export import build_model
 from tinynas.export.keras import second_opinion
 from tinynas.export.sandbox import kernels_name, run_tflm
+from tinynas.files import write_atomic
 from tinynas.graph import lower
 from tinynas.model import Network, load_weights, save_weights
 from tinynas.quantize import FakeQuantNetwork, QuantOptions, fold, predict, quantize
 from tinynas.quantize.floats import FloatGraph, pixels
-from tinynas.runs import write_atomic
-from tinynas.train import Recipe, Trainer
+from tinynas.recipe import Recipe
+from tinynas.train import Trainer
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = Path(os.environ.get("TINYNAS_TEST_DATA", ROOT.parent / "shared" / "data")) / "images"
@@ -80,7 +81,7 @@ def trained(tag: str, arch: Arch, data: DataSet, epochs: int, work: Path) -> Net
     path = work / f"{tag.replace(' ', '_')}-{arch.id}-{epochs}.safetensors"
     graph = lower(arch)
     if not path.exists():
-        shape = graph.shape(graph.input)
+        shape = graph.input.shape
         trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), Recipe(epochs=epochs), seed=0)
         trainer.run()
         save_weights(trainer.network, path, {})

@@ -27,12 +27,14 @@ from torch import Tensor, nn
 
 from tinynas import __version__
 from tinynas.cost import estimate
-from tinynas.data import Split, batches, open_data
-from tinynas.data.images.augment import Augment, make_augmenter
+from tinynas.data import Split, open_data
+from tinynas.data.images.augment import make_augmenter
+from tinynas.data.split import epoch_order
+from tinynas.files import write_atomic
 from tinynas.model import Network
 from tinynas.quantize import FakeQuantNetwork, QuantOptions, finish_qat, fold, prepare_qat
 from tinynas.quantize.floats import pixels
-from tinynas.runs import write_atomic
+from tinynas.recipe import Augment
 
 #: The two smallest networks of int8_accuracy: where a budget leaves least room.
 CHOSEN = (1, 3)
@@ -49,9 +51,9 @@ def train_on(module: nn.Module, train: Split, epochs: int, seed: int) -> float:
     steps, step = epochs * (len(train) // BATCH), 0
     module.train()
     for epoch in range(epochs):
-        for images, labels in batches(train, BATCH, seed=seed, epoch=epoch, augmenter=augment):
-            if len(labels) < BATCH:
-                continue
+        order = epoch_order(len(train), seed=seed, epoch=epoch)
+        for rows in order[: len(order) // BATCH * BATCH].reshape(-1, BATCH):
+            images, labels = augment(train.inputs[rows], epoch, rows), train.labels[rows]
             for group in optimizer.param_groups:
                 group["lr"] = RATE * (1 - step / steps)
             optimizer.zero_grad(set_to_none=True)

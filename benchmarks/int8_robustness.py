@@ -30,12 +30,12 @@ from tinynas.errors import ModelFileError
 from tinynas.export import build_model
 from tinynas.export.sandbox import inspect, kernels_name, load_litert, run_litert, run_tflm
 from tinynas.export.tflite import ModelMeta, dummy_file, serialize
+from tinynas.files import write_atomic
 from tinynas.graph import Graph
 from tinynas.model import Network
 from tinynas.quantize import FakeQuantNetwork
 from tinynas.quantize.floats import pixels
 from tinynas.quantize.norms import reestimate_norms
-from tinynas.runs import write_atomic
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "tests"))
@@ -63,7 +63,7 @@ def random_network(graph: Graph, seed: int, images: np.ndarray) -> Network:
 def one_network(seed: int) -> dict[str, Any]:
     graph = random_graph(seed, small=seed % 4 != 0)
     rng = np.random.default_rng(seed)
-    images = rng.integers(0, 256, (16, *graph.shape(graph.input)), dtype=np.uint8)
+    images = rng.integers(0, 256, (16, *graph.input.shape), dtype=np.uint8)
     exported = build_model(random_network(graph, seed, images), images)
     assert exported.qgraph is not None
     few = images[:IMAGES]

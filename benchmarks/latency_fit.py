@@ -75,7 +75,7 @@ RIDGE = 0.02
 
 def rows() -> dict[tuple[str, str], list[tuple[str, np.ndarray, float]]]:
     """(core, runtime) -> [(model, MACs by kind, measured cycles)]."""
-    macs = {model: macs_by_kind(to_work(read_model(DATA / "models" / name))) for model, name in MLPERF.items()}
+    macs = {model: macs_by_kind(to_work(read_model(DATA / "models" / name)).pieces) for model, name in MLPERF.items()}
     found: dict[tuple[str, str], list[tuple[str, np.ndarray, float]]] = {}
     with (DATA / "published" / "latency_per_mac.csv").open(newline="") as file:
         for row in csv.DictReader(file):
@@ -85,7 +85,7 @@ def rows() -> dict[tuple[str, str], list[tuple[str, np.ndarray, float]]]:
                     found.setdefault(key, []).append((row["model"], np.array(macs[row["model"]], float), cycles))
     for runtime, table in H743.items():
         for name, ms in table.items():
-            vector = np.array(macs_by_kind(from_graph(lower(load_arch(name)))), float)
+            vector = np.array(macs_by_kind(from_graph(lower(load_arch(name))).pieces), float)
             found.setdefault(("cortex-m7", runtime), []).append((name, vector, ms * H743_MHZ * 1000))
     return found
 

@@ -25,8 +25,9 @@ from tinynas.config import load
 from tinynas.cost import estimate
 from tinynas.data import open_data
 from tinynas.graph import lower
+from tinynas.recipe import Recipe
 from tinynas.space import Space
-from tinynas.train import Recipe, Trainer
+from tinynas.train import Trainer
 
 ROOT = Path(__file__).parent.parent
 RESULTS = ROOT / "results" / "benchmarks"
@@ -108,7 +109,7 @@ def train(row: Row, data_path: str, seed: int, threads: int) -> dict[str, Any]:
     """Train one row; what is reported, ready for JSON."""
     data = open_data(data_path)
     graph = lower(network(row.net, len(data.labels)))
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     recipe = Recipe.full(**{**row.recipe, "threads": threads})
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), recipe, seed=seed)
     started = time.monotonic()

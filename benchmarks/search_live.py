@@ -31,10 +31,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tinynas import pareto
 from tinynas.data import open_data
-from tinynas.runs import Run, append_line, read_lines, write_atomic
+from tinynas.files import append_line, read_lines, write_atomic
+from tinynas.recipe import Recipe
+from tinynas.runs import Run
 from tinynas.search.settings import SearchSettings
 from tinynas.search.training import Trainings
-from tinynas.train import Recipe
 
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "benchmarks"

@@ -35,10 +35,12 @@ import torch
 from tinynas.arch import Arch, load_arch
 from tinynas.cost import estimate
 from tinynas.data import open_data
+from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
 from tinynas.promote import best_epoch
-from tinynas.runs import Run, append_line, read_lines, write_atomic
-from tinynas.train import Recipe, Trainer, evaluate
+from tinynas.recipe import Recipe
+from tinynas.runs import Run
+from tinynas.train import Trainer, evaluate
 from tinynas.train.quantised import load_trained, save_trained
 
 HERE = Path(__file__).parent
@@ -69,7 +71,7 @@ def train(job: tuple[str, str, str, int, int, str]) -> dict[str, Any]:
     data = open_data(data_path)
     arch = Arch.model_validate_json(arch_json)
     graph = lower(arch)
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), Recipe.full(epochs=epochs), seed=seed)
     with tempfile.TemporaryDirectory() as folder:
         kept = Path(folder) / "best.safetensors"

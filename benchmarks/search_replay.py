@@ -35,14 +35,14 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import optuna
-from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
 from tinynas import pareto
 from tinynas.budget import load_budget
 from tinynas.config import load
-from tinynas.runs import read_lines, write_atomic
+from tinynas.files import read_lines, write_atomic
 from tinynas.search.feasible import COSTS, Feasible, Pool, as_genotype, strata
+from tinynas.search.genes import distributions, genotype_of, params_of
 from tinynas.search.proposals import Proposer, tpe_sampler
 from tinynas.search.schedule import Continue, Net, New, Plan, Result, Schedule
 from tinynas.search.settings import SearchSettings
@@ -150,7 +150,7 @@ def optuna_search(kind: str) -> Callable[[Replay], Iterator[Step]]:
     def strategy(replay: Replay) -> Iterator[Step]:
         table, feasible = replay.table, make_feasible(replay.table)
         space = table.space
-        distributions = {g.name: IntDistribution(0, len(g.choices) - 1) for g in space.genes if len(g.choices) > 1}
+        known = distributions(space)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             sampler = (
@@ -160,17 +160,15 @@ def optuna_search(kind: str) -> Callable[[Replay], Iterator[Step]]:
             )
         study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
         while (replay.epochs == 0).any():
-            trial = study.ask(distributions)
-            asked = space.canonical([int(trial.params.get(g.name, 0)) for g in space.genes])
-            i = replay.nearest_fresh(asked, feasible)
+            trial = study.ask(known)
+            i = replay.nearest_fresh(genotype_of(space, trial.params), feasible)
             step = replay.train(i, table.rungs[-1])
             values = [table.rows[i]["accuracy"][table.rungs[-1] - 1], table.macs[i]]
             if kind == "nsga2":
                 study.tell(trial, values)
             else:
                 study.tell(trial, state=TrialState.FAIL)
-                params = {g.name: int(k) for g, k in zip(space.genes, table.genotypes[i], strict=True) if g.name in distributions}
-                study.add_trial(create_trial(values=values, params=params, distributions=distributions))
+                study.add_trial(create_trial(values=values, params=params_of(space, table.genotypes[i]), distributions=known))
             yield step
 
     return strategy
@@ -232,7 +230,7 @@ def tinynas_search(changes: dict | None = None, *, expect: bool = True) -> Calla
                 yield step
                 continue
             # Handed over as the product does: by what is expected of each network.
-            expected = proposer.believer.expected_accuracies(list(nets.values()), genotypes)
+            expected = proposer.surrogate.expected_accuracies(list(nets.values()), genotypes)
             front = pareto.front([(expected[net.id], net.cost) for net in nets.values()], (True, False))
             ids = list(nets)
             yield Step(step.images, step.seconds, [ids[k] for k in front])

@@ -17,6 +17,7 @@ import argparse
 import json
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -27,20 +28,29 @@ from tinynas.budget import load_budget
 from tinynas.config import load
 from tinynas.cost import estimate
 from tinynas.data import open_data
+from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
-from tinynas.runs import append_line, read_lines, write_atomic
-from tinynas.search.feasible import Feasible, as_genotype, strata, stratified
+from tinynas.recipe import Recipe
+from tinynas.search.feasible import Feasible, Floats, as_genotype, band, strata
 from tinynas.search.pool import draw_pool
 from tinynas.search.settings import SearchSettings
 from tinynas.search.training import Trainings
 from tinynas.space import Space
-from tinynas.train import Recipe
 
 HERE = Path(__file__).parent
 EPOCH_IMAGES = 2000
 LEVELS = (1, 3, 9, 27)
 SEEDS = ((0, 1.0), (1, 0.2), (2, 0.1))
 """Seeds and the share of the networks trained with each."""
+
+
+def stratified(values: Floats, edges: Sequence[float], rng: np.random.Generator) -> list[int]:
+    """All indices, in turn from each band (dearest first, so that the largest are never left out), shuffled within."""
+    bands = [list(rng.permutation(np.flatnonzero([band(v, edges) == b for v in values]))) for b in reversed(range(len(edges) + 1))]
+    order = []
+    while any(bands):
+        order += [int(one.pop()) for one in bands if one]
+    return order
 
 
 def networks(space: Space, classes: int, count: int) -> list[tuple[int, ...]]:

@@ -21,9 +21,9 @@ import torch
 from search_replay import RESULTS, Table, load_table
 
 from tinynas.data import Split, open_data
+from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
 from tinynas.model import ConvBN, Network, normalise
-from tinynas.runs import append_line, read_lines, write_atomic
 from tinynas.search.feasible import band, strata
 from tinynas.search.schedule import score
 from tinynas.search.settings import SearchSettings

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
+
+if TYPE_CHECKING:
+    from tinynas.api import PreparedSearch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")
@@ -28,3 +33,22 @@ def test_data() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     # The user's cache is neither read nor filled by tests.
     os.environ["TINYNAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def stripes(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Stripes of three directions, 16 px: learnt in a few steps."""
+    from search_runs import write_stripes
+
+    return write_stripes(tmp_path_factory.mktemp("stripes"))
+
+
+@pytest.fixture
+def prepared(stripes: str, tmp_path: Path) -> Callable[..., PreparedSearch]:
+    """Makes a small search; settings by name."""
+    from search_runs import small_search
+
+    def make(name: str = "run", **settings: Any) -> PreparedSearch:
+        return small_search(stripes, tmp_path / name, **settings)
+
+    return make

@@ -13,8 +13,10 @@ import pytest
 from pydantic import ValidationError
 
 from tinynas.data import DataOptions, SyntheticOptions, open_data
-from tinynas.data.images.augment import Augment, LightAugment, WakeVisionAugment, make_augmenter, uniforms
+from tinynas.data.images.augment import make_augmenter
+from tinynas.data.images.changes import uniforms
 from tinynas.data.images.sheet import augmented_sheet
+from tinynas.recipe import Augment, LightAugment, WakeVisionAugment
 
 KINDS = ("none", "light", "wake-vision")
 
@@ -181,7 +183,8 @@ def test_fog_equals_the_library_s_within_two_grey_levels() -> None:
 def test_albumentations_is_loaded_only_for_the_full_pipeline_and_asks_no_index() -> None:
     script = (
         "import sys, os; os.environ.pop('NO_ALBUMENTATIONS_UPDATE', None)\n"
-        "from tinynas.data.images.augment import Augment, make_augmenter\n"
+        "from tinynas.data.images.augment import make_augmenter\n"
+        "from tinynas.recipe import Augment\n"
         "make_augmenter(Augment(), 8, 8, 3, 0)\n"
         "light = 'albumentations' in sys.modules or 'torch' in sys.modules\n"
         "make_augmenter(Augment(kind='wake-vision'), 8, 8, 3, 0)\n"

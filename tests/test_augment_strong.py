@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tinynas.data.images.changes import WakeVisionAugment, words
+from tinynas.data.images.changes import words
+from tinynas.recipe import WakeVisionAugment
 
 
 def test_every_value_of_the_pipeline() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tinynas.arch import load_arch
-from tinynas.budget import UNKNOWN, Budget, load_budget, shipped_budgets
-from tinynas.config import n_bytes
+from tinynas.budget import UNKNOWN, Budget, load_budget
+from tinynas.config import n_bytes, shipped
 from tinynas.cost import estimate
 from tinynas.errors import ConfigError
 from tinynas.graph import lower
@@ -17,10 +17,10 @@ ASKED = {"stm32f746", "stm32f412", "stm32h743", "stm32l4r5", "nano33-ble-sense",
 
 
 def test_all_asked_boards_ship() -> None:
-    assert set(shipped_budgets()) >= ASKED
+    assert set(shipped("budgets")) >= ASKED
 
 
-@pytest.mark.parametrize("name", sorted(shipped_budgets()))
+@pytest.mark.parametrize("name", sorted(shipped("budgets")))
 def test_shipped_budget(name: str, tmp_path: Path) -> None:
     budget = load_budget(name)
     assert budget.name == name

@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from tinynas.arch import load_arch
-from tinynas.export.card import _interval, model_card
+from tinynas.export.card import _confusion, _interval, model_card
 from tinynas.records import Artifact, Promoted
 
 ARCH = load_arch("mcunet-tiny2")
@@ -207,6 +207,7 @@ def test_the_card_of_a_run_holds_what_the_run_holds(tmp_path: Path) -> None:
     run = Run.create(tmp_path / "r", config={"data": "synthetic"}, space=load_space("tiny"), budget=load_budget("stm32f746"), env=env)
     run.write_arch(ARCH)
     bare = run_card(run, ARCH.id)
+    assert "turned by 180" not in bare and "turned by 180" in run_card(run, ARCH.id, input_rotation=180)
     assert "no_person, person" in bare
     assert "`f00d`" in bare
     assert "no record of the training" in bare
@@ -223,3 +224,11 @@ def test_the_card_of_a_run_holds_what_the_run_holds(tmp_path: Path) -> None:
     assert "train 40, val 40, test 40" in card
     assert "the folder `c/` beside this file" in card
     assert "stm32f746 (STM32F746G-DISCO)" in card
+
+
+def test_of_many_classes_the_twenty_most_frequent_mistakes_are_shown() -> None:
+    matrix = [[100 if i == j else 50 - i if j == i + 1 else 0 for j in range(22)] for i in range(22)]
+    text = _confusion(matrix, [f"c{i}" for i in range(22)])
+    assert text.count("\n| c") == 20 and "| c0 | c1 | 50 |" in text and "| c19 | c20 | 31 |" in text and "| c20 | c21 |" not in text
+    square = _confusion([row[:20] for row in matrix[:20]], [f"c{i}" for i in range(20)])
+    assert "Rows are true classes" in square and square.count("\n| **c") == 20

@@ -11,8 +11,8 @@ import cv2
 import numpy as np
 import pytest
 
-from tinynas.arch import load_arch, to_proxyless
 from tinynas.cli import run
+from tinynas.config import shipped
 
 BUDGET = """\
 name: test
@@ -58,7 +58,7 @@ class Place:
         return str(root)
 
     def net(self, change: Callable[[dict[str, Any]], None]) -> str:
-        document = to_proxyless(load_arch("mcunet-tiny2"))
+        document = json.loads(shipped("zoo")["mcunet-tiny2"].read_text(encoding="utf-8"))
         change(document)
         return self.file("net.json", json.dumps(document))
 

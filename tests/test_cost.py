@@ -53,12 +53,12 @@ def test_every_figure_of_a_small_network_by_hand() -> None:
     assert [row.macs for row in cost.layers] == [16 * 27 * 4, 16 * 4 * 8, 16 * 9 * 8, 16 * 8 * 4, 0, 0, 4 * 2]
     assert rows["stem"].params == 27 * 4 + 4
     assert rows["stem"].weights_bytes == 27 * 4 + 4 * 4
-    assert rows["b0.dw"].params == 9 * 8 + 8
+    assert rows["s0.b0.dw"].params == 9 * 8 + 8
     assert rows["fc"].weights_bytes == 8 + 4 * 2
     assert cost.macs == sum(row.macs for row in cost.layers)
     # Live: the input (192) and the stem's output (64); block input 64, wide 128, 128; block input, dw 128, out 64; ...
     assert [row.live_bytes for row in cost.layers] == [192 + 64, 64 + 128, 64 + 128 + 128, 64 + 128 + 64, 3 * 64, 64 + 16 + 48, 16 + 16]
-    assert cost.peak_op == "b0.dw"
+    assert cost.peak_op == "s0.b0.dw"
     assert cost.peak_index == 2
     assert cost.head_bytes == 320
     assert cost.sram_bytes == cost.head_bytes + cost.tail_bytes
@@ -123,7 +123,7 @@ def test_json_has_the_promised_keys() -> None:
     )
     assert set(document["sram"]) == {"head_bytes", "tail_bytes"}
     assert document["sram_bytes"] == sum(document["sram"].values())
-    assert document["peak"] == {"op": "b0.dw", "index": 2}
+    assert document["peak"] == {"op": "s0.b0.dw", "index": 2}
     assert len(document["layers"]) == 7
 
 

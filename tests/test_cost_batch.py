@@ -55,25 +55,25 @@ choices = st.integers(1, 3)
 @st.composite
 def spaces(draw: st.DrawFn) -> Space:
     def some(values: list[object]) -> list[object]:
-        return draw(st.lists(st.sampled_from(values), min_size=1, max_size=3, unique=True))
+        return draw(st.lists(st.sampled_from(values), min_size=1, max_size=3, unique_by=str))
 
     stages = [
         {
             "out": some([1, 3, 4, 8, 12, 20]),
-            "depth": some([1, 2, 4, 5]),
-            "kernel": some([1, 3, 5, 7]),
+            "depth": some([1, 2, 4, 11]),
+            "kernel": some([1, 3, 5, 7, [3, 1], [5, 3]]),
             "expand": some([1, 1.3, 2, 2.5, 6]),
-            "stride": some([1, 2]),
+            "stride": some([1, 2, [1, 2], [2, 1]]),
         }
         for _ in range(draw(st.integers(1, 4)))
     ]
     return Space.model_validate(
         {
-            "resolution": some([16, 23, 40]),
+            "resolution": some([16, 23, 40, [32, 20], [9, 41]]),
             "color": some(["rgb", "gray"]),
             "width_mult": some([0.3, 1.0, 1.7]),
             "divisor": draw(st.sampled_from([1, 4, 8])),
-            "stem": {"out": some([3, 8, 10]), "kernel": some([1, 3, 5]), "stride": some([1, 2])},
+            "stem": {"out": some([3, 8, 10]), "kernel": some([1, 3, 5, [1, 3]]), "stride": some([1, 2, [2, 1]])},
             "stages": stages,
             "head": {"out": some([0, 16, 40])},
             "act": draw(st.sampled_from(["relu6", "relu", "none"])),

@@ -24,7 +24,7 @@ def test_null_without_evidence() -> None:
 
 def test_arithmetic() -> None:
     graph = lower(load_arch("mcunet-tiny2"))
-    counts = macs_by_kind(from_graph(graph))
+    counts = macs_by_kind(from_graph(graph).pieces)
     assert sum(counts) == 1_674_512
     assert counts[0] == 186_624  # the stem
     assert counts[3] == 80  # the classifier

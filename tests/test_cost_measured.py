@@ -51,7 +51,7 @@ def test_the_plan_changes_no_output(seed: int) -> None:
     for graph in map(lower, arch):
         if plan_greedy(graph).head_bytes == plan_offline(graph).head_bytes and checked:
             continue
-        image = generator.integers(-128, 128, (1, *graph.shape(graph.input)), dtype=np.int8)
+        image = generator.integers(-128, 128, (1, *graph.input.shape), dtype=np.int8)
         outputs = []
         for plan in (None, plan_offline(graph), plan_offline(graph, "tflm-cmsis-nn")):
             interpreter = runtime.Interpreter.from_bytes(dummy_file(graph, plan=plan), arena_size=4_000_000)

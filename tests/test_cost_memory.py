@@ -120,5 +120,5 @@ def all_orders(work: Work) -> list[tuple[int, ...]]:
 
 def test_a_graph_made_by_hand_is_planned_too() -> None:
     lowered = lower(load_arch("mcunet-tiny2"))
-    by_hand = Graph(lowered.tensors, lowered.ops, lowered.input, lowered.output)
+    by_hand = Graph(lowered.tensors, lowered.ops, lowered.input, lowered.inputs, lowered.outputs)
     assert estimate(by_hand).values() == estimate(lowered).values()

@@ -15,11 +15,13 @@ import numpy as np
 import pytest
 from data_cases import make_folder, picture, write_image
 
+from tinynas import files
 from tinynas.data import DataOptions, open_data
 from tinynas.data import cache as cache_module
-from tinynas.data.cache import cache_dir, locked, mapped
+from tinynas.data.cache import cache_dir, mapped
 from tinynas.data.images import decode, resize
-from tinynas.errors import DataError
+from tinynas.errors import DataError, DiskError, UserError
+from tinynas.files import locked
 
 
 def test_a_split_is_mapped_and_its_pixels_are_the_resized_images(tmp_path: Path) -> None:
@@ -160,8 +162,8 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
-    monkeypatch.setattr(cache_module.tempfile, "mkstemp", lambda **_: (os.open(full, os.O_WRONLY), str(tmp_path / "gone")))
-    with pytest.raises(DataError, match="disk is full"):
+    monkeypatch.setattr(files.tempfile, "mkstemp", lambda **_: (os.open(full, os.O_WRONLY), str(tmp_path / "gone")))
+    with pytest.raises(DiskError, match="No space left"):
         data.split("train", 8, 8, 3)
     assert not list((tmp_path / "cache" / "inputs").rglob("*.npy"))
 
@@ -170,7 +172,7 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_cache_that_cannot_be_written_is_one_clear_error(tmp_path: Path) -> None:
     locked_folder = tmp_path / "cache"
     locked_folder.mkdir(mode=0o500)
-    with pytest.raises(DataError, match="cannot be written"):
+    with pytest.raises(DiskError, match="cannot be written"):
         open_data(make_folder(tmp_path / "set", {"a": 8, "b": 8}), cache_dir=locked_folder).split("train", 8, 8, 3)
 
 
@@ -190,12 +192,12 @@ def test_several_processes_may_ask_at_once(tmp_path: Path) -> None:
 
 def test_a_lock_dies_with_its_process(tmp_path: Path) -> None:
     script = (
-        "import os, signal; from pathlib import Path; from tinynas.data.cache import locked\n"
+        "import os, signal; from pathlib import Path; from tinynas.files import locked\n"
         f"with locked(Path({str(tmp_path / 'l')!r})): os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", script], check=False, cwd=Path(__file__).parent.parent)
     assert done.returncode == -9
-    with locked(tmp_path / "l", wait=False), pytest.raises(DataError, match="another process"), locked(tmp_path / "l", wait=False):
+    with locked(tmp_path / "l", wait=False), pytest.raises(UserError, match="another process"), locked(tmp_path / "l", wait=False):
         pass
 
 

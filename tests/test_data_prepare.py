@@ -26,7 +26,7 @@ from tinynas.data.images.wake_vision import ATTRIBUTES, Relabelling, to_row
 from tinynas.data.prepare import PrepareProgress, VwwOptions, WakeVisionOptions, expect, vww, wake_vision
 from tinynas.data.store import Store
 from tinynas.data.subsets import splits_for, subset_report
-from tinynas.errors import DataError
+from tinynas.errors import DataError, UserError
 
 ROOT = Path(__file__).parent.parent
 
@@ -235,13 +235,13 @@ def test_a_second_call_with_other_settings_is_refused_and_with_the_same_does_not
 
 
 def test_two_processes_may_not_prepare_the_same_share(source: Path, tmp_path: Path) -> None:
-    from tinynas.data.cache import locked
+    from tinynas.files import locked
 
     (tmp_path / "out").mkdir()
     with locked(tmp_path / "elsewhere"):
         pass
     wake_vision(options(source, tmp_path / "out2", parts=("validation",)))
-    with locked(tmp_path / "out2" / ".prepare.lock"), pytest.raises(DataError, match="another process"):
+    with locked(tmp_path / "out2" / ".prepare.lock"), pytest.raises(UserError, match="another process"):
         wake_vision(options(source, tmp_path / "out2", parts=("validation",)))
 
 

@@ -10,8 +10,8 @@ from data_cases import toy
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tinynas.data import Split, batches
-from tinynas.data.split import apportion
+from tinynas.data import Split
+from tinynas.data.split import apportion, epoch_order
 from tinynas.data.splits import _deviation, _fill, _orders, carve
 from tinynas.errors import DataError
 
@@ -183,18 +183,15 @@ def test_apportion_is_exact_and_fair(counts: list[int], data: st.DataObject) -> 
     assert all(q >= 1 for q, c in zip(quotas, counts, strict=True) if c)
 
 
-def test_batches_cover_all_once_and_follow_from_seed_and_epoch() -> None:
+def test_an_epoch_has_every_input_once_and_its_order_follows_from_seed_and_epoch() -> None:
+    order = epoch_order(50, seed=1, epoch=2)
+    assert sorted(order.tolist()) == list(range(50)) != order.tolist()
+    assert np.array_equal(order, epoch_order(50, seed=1, epoch=2))
+    assert not np.array_equal(order, epoch_order(50, seed=1, epoch=3))
+    assert not np.array_equal(order, epoch_order(50, seed=2, epoch=2))
+
+
+def test_a_split_has_a_label_and_a_name_for_every_input() -> None:
     split = toy(50)
-    seen = [(images, labels) for images, labels in batches(split, 16, seed=1, epoch=2)]
-    assert [len(labels) for _, labels in seen] == [16, 16, 16, 2]
-    everything = np.concatenate([images.reshape(len(images), -1) for images, _ in seen])
-    assert np.array_equal(np.sort(everything, 0), np.sort(split.inputs.reshape(50, -1), 0))
-    again = list(batches(split, 16, seed=1, epoch=2))
-    assert all(np.array_equal(a[0], b[0]) and np.array_equal(a[1], b[1]) for a, b in zip(seen, again, strict=True))
-    assert any(not np.array_equal(a[1], b[1]) for a, b in zip(seen, batches(split, 16, seed=1, epoch=3), strict=True))
-    plain = np.concatenate([labels for _, labels in batches(split, 7, seed=1, epoch=0, shuffle=False)])
-    assert np.array_equal(plain, split.labels)
-    with pytest.raises(DataError):
-        next(batches(split, 0, seed=0, epoch=0))
     with pytest.raises(DataError):
         Split(split.inputs, split.labels[:3], split.names)

@@ -13,13 +13,13 @@ import pytest
 
 from tinynas.data import BadInput, DataOptions, DataSet, Record, Signal, open_data, sources
 from tinynas.data.assemble import Source, assemble
-from tinynas.data.images.augment import Augment
 from tinynas.data.images.sheet import sample_sheet
 from tinynas.data.info import describe
 from tinynas.data.noise import estimate_noise
 from tinynas.data.scan import scan, sort_out
 from tinynas.data.sources import Place
 from tinynas.errors import DataError
+from tinynas.recipe import Augment
 
 PACKAGE = Path(__file__).parent.parent / "tinynas"
 FRAMES, BINS = 49, 10

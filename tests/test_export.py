@@ -22,7 +22,7 @@ from tinynas.cost import estimate, plan_offline
 from tinynas.cost.flash import file_bytes
 from tinynas.data import Split
 from tinynas.errors import DataError, ModelFileError, TinynasError, UserError
-from tinynas.export import EXPORTERS, ExportOptions, build_model, export_model, metrics
+from tinynas.export import EXPORTERS, ExportOptions, build_model, export_model
 from tinynas.export.check import check, expected_operators, measure_arena, run_tflm
 from tinynas.export.evaluate import evaluate, input_shape, score
 from tinynas.export.sandbox import inspect, run_litert
@@ -134,7 +134,7 @@ def test_what_is_wrong_with_a_file_is_said(network: Network, held_out: Split) ->
     assert "operators differ" in " ".join(check(model, other).problems)
     assert "were promised" in " ".join(check(model, graph, estimated_bytes=1).problems)
     wrong = np.zeros((2, 3), np.int8)
-    grid = quantize(fold(network), held_out.inputs[:16]).tensors[graph.output]
+    grid = quantize(fold(network), held_out.inputs[:16]).tensors[graph.logits]
     report = check(model, graph, split=held_out, labels=LABELS, split_name="val", expected=(wrong, grid))
     assert any("outputs differ" in problem for problem in report.problems) and not report.ok
     assert any("does not fit" in problem for problem in check(model, graph, arena_limit=1000).problems)
@@ -274,23 +274,6 @@ def test_scores_of_one_output_and_of_probabilities() -> None:
     assert double["accuracy"] == 1.0 and double["auc"] == 1.0 and double["balanced_accuracy"] == 1.0
     with pytest.raises(ModelFileError, match="not finite"):
         score(np.array([[np.nan, 1.0]]), np.array([0]), ("no", "yes"))
-
-
-def test_metrics_by_hand() -> None:
-    truth, predicted = np.array([0, 0, 0, 1, 2, 2]), np.array([0, 0, 1, 1, 2, 0])
-    table = metrics.confusion(truth, predicted, 3)
-    assert table == [[2, 1, 0], [0, 1, 0], [1, 0, 1]]
-    assert metrics.accuracy(table) == 4 / 6
-    assert metrics.balanced_accuracy(table) == pytest.approx((2 / 3 + 1 + 1 / 2) / 3)
-    assert metrics.auc(np.array([0, 0, 1, 1]), np.array([0.1, 0.4, 0.35, 0.8])) == 0.75
-    assert metrics.auc(np.array([0, 1, 0, 1]), np.zeros(4)) == 0.5, "ties count half"
-    assert metrics.auc(np.array([1, 1]), np.zeros(2)) is None
-    brute = np.random.default_rng(0)
-    labels, scores = brute.integers(0, 2, 80), brute.integers(0, 9, 80).astype(float)
-    pairs = [(a > b) + 0.5 * (a == b) for a in scores[labels == 1] for b in scores[labels == 0]]
-    assert metrics.auc(labels, scores) == pytest.approx(np.mean(pairs))
-    found = metrics.agreement(np.array([0, 1]), np.array([0, 0]), np.array([0, 0]), ("a", "b"))
-    assert found == {"overall": 0.5, "per_class": {"a": 0.5, "b": None}}
 
 
 # Real models

@@ -25,7 +25,7 @@ from tinynas.model import Network
 
 def symmetric_forward(network: Network, x: torch.Tensor) -> torch.Tensor:
     """The network as PyTorch code elsewhere would run it: every convolution padded by k // 2 on all sides."""
-    values = {network.graph.input: x}
+    values = {network.graph.inputs[0]: x}
     acts = {"relu6": F.relu6, "relu": F.relu, "none": lambda t: t}
     for op in network.graph.ops:
         y = values[op.inputs[0]]
@@ -44,7 +44,7 @@ def symmetric_forward(network: Network, x: torch.Tensor) -> torch.Tensor:
             case FullyConnected():
                 y = network.named_op(op.name)[0](y)
         values[op.output] = y
-    return values[network.graph.output]
+    return values[network.graph.logits]
 
 
 def trained(graph: Graph, seed: int) -> Network:

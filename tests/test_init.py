@@ -34,6 +34,15 @@ def test_every_board_makes_a_budget_that_a_network_of_its_space_fits(board: Boar
         assert budget.fits(smallest), budget.excess(smallest)
 
 
+@pytest.mark.parametrize("board", [board for board in boards() if board.note], ids=lambda board: board.name)
+def test_what_is_said_of_a_board_stands_above_its_sizes_not_beside_one_of_them(board: Board) -> None:
+    """Some notes are about the flash, some about SRAM, some about the core: none may be read as another's."""
+    lines = init.budget_text(board).splitlines()
+    place = lines.index(f"# About this board: {board.note}.")
+    assert lines[place + 1].startswith("sram: ") and lines[place + 2].startswith("flash: ")
+    assert not any("#" in line for line in lines[place + 1 : place + 3])
+
+
 def test_boards_are_well_formed() -> None:
     names = [board.name for board in boards()]
     assert len(set(names)) == len(names) >= 40

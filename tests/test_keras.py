@@ -75,7 +75,7 @@ def pictures(graph: Graph, count: int, seed: int) -> np.ndarray:
     import cv2
 
     rng = np.random.default_rng(seed)
-    height, width, channels = graph.shape(graph.input)
+    height, width, channels = graph.input.shape
     coarse = rng.integers(0, 256, (count, 5, 6, channels), dtype=np.uint8)
     fine = np.stack(
         [cv2.resize(image, (width, height), interpolation=cv2.INTER_CUBIC).reshape(height, width, channels) for image in coarse]
@@ -124,10 +124,10 @@ def test_the_description_names_every_window() -> None:
         "padding": "same",
         "pixels": [0, 1, 1, 1],
     }
-    assert ops["b3_pool"]["padding"] == "valid"
-    assert ops["b3_pool"]["op"] == "avg"
-    assert ops["b0_add"]["kind"] == "add"
-    assert len(ops["b0_add"]["inputs"]) == 2
+    assert ops["s3_b0_pool"]["padding"] == "valid"
+    assert ops["s3_b0_pool"]["op"] == "avg"
+    assert ops["s0_b0_add"]["kind"] == "add"
+    assert len(ops["s0_b0_add"]["inputs"]) == 2
     assert ops["fc"]["out"] == 4
     assert [op["kind"] for op in ops.values()].count("depthwise") == 3
 
@@ -213,10 +213,7 @@ def test_the_two_files_are_one_network() -> None:
 
     assert len(set(logits.argmax(1))) == 4
     report = second.second_opinion(net, calibration, ours, images, truth=logits.argmax(1), float_logits=logits, our_seconds=seconds)
-    lines = second.comparison_lines(report)
-    print("\n".join(lines))  # seen with pytest -s, and where the test fails
     assert report["tinynas"]["seconds"] < report["tensorflow"]["wall_seconds"]
-    assert lines[-1] == "the same operators"
     assert report["operators_equal"], report
     assert report["extra_operators"]["tinynas"] == {}
     mine, theirs = report["tinynas"], report["tensorflow"]

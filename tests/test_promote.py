@@ -20,15 +20,15 @@ from tinynas.arch import Arch, ConvLayer, MBConv
 from tinynas.budget import load_budget
 from tinynas.config import load
 from tinynas.data import Split
-from tinynas.data.images.augment import Augment
 from tinynas.errors import RunError
 from tinynas.graph import lower
 from tinynas.model import load_weights, read_tensors
-from tinynas.promote import PromoteEvent, best_epoch, confusion, promote
+from tinynas.promote import PromoteEvent, best_epoch, promote
 from tinynas.quantize.qat import QatNetwork
+from tinynas.recipe import Augment, Recipe
 from tinynas.runs import Run
 from tinynas.space import Space
-from tinynas.train import EpochMetrics, Recipe, evaluate
+from tinynas.train import EpochMetrics, evaluate
 from tinynas.train.quantised import load_trained
 
 SIDE = 12
@@ -213,11 +213,6 @@ def test_quantised_promotion_stores_its_grids(tmp_path: Path) -> None:
     trained = load_trained(lower(NET), run.weights_file(NET.id))
     assert isinstance(trained, QatNetwork)
     assert evaluate(trained, data.split("test", SIDE, SIDE, 3)).accuracy == promoted.test_accuracy
-
-
-def test_confusion_counts_true_rows_and_predicted_columns() -> None:
-    logits = np.eye(3, dtype=np.float32)[[0, 1, 1, 2]]
-    assert confusion(logits, np.array([0, 1, 0, 2])) == ((1, 1, 0), (0, 1, 0), (0, 0, 1))
 
 
 PARALLEL = """

@@ -40,7 +40,7 @@ ARCH = Arch(
 def images_like(graph: Graph, count: int, seed: int = 0) -> np.ndarray:
     """Smooth random images: pixels that neighbours resemble, as in photographs."""
     rng = np.random.default_rng(seed)
-    height, width, channels = graph.shape(graph.input)
+    height, width, channels = graph.input.shape
     coarse = rng.uniform(0, 255, (count, -(-height // 4), -(-width // 4), channels))
     fine = np.kron(coarse, np.ones((1, 4, 4, 1)))[:, :height, :width] + rng.normal(0, 12, (count, height, width, channels))
     return np.clip(fine, 0, 255).astype(np.uint8)
@@ -140,7 +140,7 @@ def test_multipliers_below_the_grid_are_zero(multiplier: float) -> None:
 def test_forward_equals_tflite_micro_to_the_bit(seed: int) -> None:
     graph = random_graph(seed)
     qgraph = random_quantized(graph, seed=seed)
-    images = np.random.default_rng(seed).integers(0, 256, (6, *graph.shape(graph.input)), dtype=np.uint8)
+    images = np.random.default_rng(seed).integers(0, 256, (6, *graph.input.shape), dtype=np.uint8)
     assert np.array_equal(outputs_of(qgraph, images), run_tflm(written(qgraph), images).outputs)
 
 
@@ -206,7 +206,7 @@ def test_quantised_network_is_near_the_float_one_and_equals_its_file() -> None:
 def test_input_is_lossless_whatever_was_seen() -> None:
     graph = lower(ARCH)
     qgraph = quantize(fold(lively(graph)), np.full((4, 24, 24, 3), 99, np.uint8))
-    assert qgraph.tensors[graph.input] == INPUT_QUANT == TensorQuant(1 / 128, 0)
+    assert qgraph.tensors[graph.inputs[0]] == INPUT_QUANT == TensorQuant(1 / 128, 0)
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 16, 16, 1)
     assert (normalise(torch.from_numpy(pixels)) * 128).reshape(-1).tolist() == list(range(-128, 128))
 
@@ -217,8 +217,8 @@ def test_constant_tensors_have_usable_grids(method: str) -> None:
     floats = fold(lively(graph))
     dead = dict(floats.weights)
     biases = dict(floats.biases)
-    dead["b0.project"], biases["b0.project"] = np.zeros_like(dead["b0.project"]), np.zeros_like(biases["b0.project"])
-    dead["b1.dw"], biases["b1.dw"] = np.zeros_like(dead["b1.dw"]), np.full_like(biases["b1.dw"], 0.3)
+    dead["s0.b0.project"], biases["s0.b0.project"] = np.zeros_like(dead["s0.b0.project"]), np.zeros_like(biases["s0.b0.project"])
+    dead["s1.b0.dw"], biases["s1.b0.dw"] = np.zeros_like(dead["s1.b0.dw"]), np.full_like(biases["s1.b0.dw"], 0.3)
     qgraph = quantize(FloatGraph(graph, dead, biases), np.zeros((3, 24, 24, 3), np.uint8), QuantOptions(calibration=method))
     for scales in qgraph.weight_scales.values():
         assert np.isfinite(scales).all() and (scales > 0).all()
@@ -273,7 +273,7 @@ def test_equalisation_keeps_the_function_and_evens_the_channels() -> None:
     floats = fold(lively(graph, 5))
     uneven = {**floats.weights}
     factor = np.geomspace(0.05, 1.0, 8).astype(np.float32)
-    uneven["b0.project"] = uneven["b0.project"] * factor[:, None, None, None]
+    uneven["s0.b0.project"] = uneven["s0.b0.project"] * factor[:, None, None, None]
     floats = FloatGraph(graph, uneven, floats.biases)
     images = images_like(graph, 32)
     equal = equalize(floats, images, strength=1.0)
@@ -357,7 +357,7 @@ def test_training_on_the_grids_goes_into_the_file_unchanged() -> None:
     integers = outputs_of(qgraph, images)
     np.testing.assert_array_equal(integers, run_tflm(written(qgraph), images).outputs)
     with torch.no_grad():
-        steps = (module(x) / qgraph.tensors[graph.output].scale).numpy() + qgraph.tensors[graph.output].zero_point
+        steps = (module(x) / qgraph.tensors[graph.logits].scale).numpy() + qgraph.tensors[graph.logits].zero_point
     assert np.abs(steps - integers).mean() < 1.5, "what was trained is what the file computes, up to rounding"
     assert (steps.argmax(1) == integers.argmax(1)).mean() > 0.9
 

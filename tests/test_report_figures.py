@@ -162,9 +162,9 @@ def test_strip_is_the_graph() -> None:
     assert (info.segments[0].height, info.segments[0].channels) == (48, 3)
     assert sum(s.macs for s in info.segments) == COST.macs == 1_674_512
     assert [(info.segments[a].name, info.segments[b].name) for a, b in info.residuals] == [
-        ("b1.project", "b2.add"),
-        ("b3.project", "b4.add"),
-        ("b5.project", "b6.add"),
+        ("s1.b0.project", "s1.b1.add"),
+        ("s2.b0.project", "s2.b1.add"),
+        ("s3.b0.project", "s3.b1.add"),
     ]
     assert {s.kernel for s in info.segments if s.kind == "dw"} == {3, 5}
     assert len({kernel_color(s) for s in info.segments}) == 4

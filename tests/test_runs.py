@@ -13,13 +13,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tinynas import runs
+from tinynas import files
 from tinynas.arch import load_arch
 from tinynas.budget import load_budget
 from tinynas.config import load, shipped
-from tinynas.errors import RunError
+from tinynas.errors import DiskError, RunError
+from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.records import Artifact, Promoted, Trial
-from tinynas.runs import Run, append_line, read_lines, write_atomic
+from tinynas.runs import Run
 from tinynas.space import Space
 
 
@@ -118,13 +119,13 @@ def test_a_full_disk_is_one_message_and_keeps_the_old_file(tmp_path: Path, monke
     def full(_handle: int) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(runs.os, "fsync", full)
-    with pytest.raises(RunError, match="No space left") as caught:
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(DiskError, match="No space left") as caught:
         write_atomic(path, "new")
     assert "--resume" in str(caught.value)
     assert path.read_text() == "old"
     assert [p.name for p in tmp_path.iterdir()] == ["front.json"]
-    with pytest.raises(RunError, match="No space left"):
+    with pytest.raises(DiskError, match="No space left"):
         append_line(tmp_path / "log.jsonl", {"n": 1})
     monkeypatch.undo()
     assert list(read_lines(tmp_path / "log.jsonl")) == []

@@ -1,4 +1,4 @@
-"""The fidelity schedule and the proposers, without training anything."""
+"""The fidelity schedule, without training anything."""
 
 from __future__ import annotations
 
@@ -10,14 +10,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinynas import pareto
-from tinynas.budget import load_budget
 from tinynas.config import load, shipped
-from tinynas.search.belief import Belief, Features
-from tinynas.search.feasible import Feasible, as_genotype, band, strata
-from tinynas.search.pool import draw_pool
-from tinynas.search.proposals import TURNS, Proposer
-from tinynas.search.schedule import GAIN_PER_FOLD, GAIN_WEIGHT, Continue, Finished, Net, New, Plan, Result, Schedule, Wait, levelled
-from tinynas.space import Genotype, Space
+from tinynas.search.feasible import band, strata
+from tinynas.search.schedule import GAIN_PER_FOLD, GAIN_WEIGHT, Continue, Finished, Net, New, Plan, Result, Schedule, Wait, levelled, score
+from tinynas.space import Space
 
 RUNGS = (1, 3, 9)
 TINY = load(shipped("search_spaces")["tiny"], Space)
@@ -149,71 +145,6 @@ def test_time_ends_exploring_and_only_what_fits_is_begun() -> None:
     assert isinstance(schedule.next([net], progress=0.7, seconds_left=9), Finished)
 
 
-def proposer(seed: int = 0, **more: int) -> Proposer:
-    feasible = Feasible(TINY, 2, load_budget("stm32f746"), max_macs=2e6)
-    pool = draw_pool(feasible, 200, np.random.default_rng(0))
-    plan = Plan(RUNGS, 1000, strata(pool.costs["macs"], 4))
-    return Proposer(feasible, pool, plan, seed=seed, cost="macs", chance=0.5, **{"baseline": 4, "start": 4, **more})
-
-
-def grow(one: Proposer, count: int) -> list[tuple[Genotype, str]]:
-    nets: list[Net] = []
-    genotypes: dict[str, Genotype] = {}
-    said = []
-    for number in range(count):
-        proposal = one.propose(number, nets, genotypes, [])
-        said.append((proposal.genotype, proposal.source))
-        costs = one.feasible.costs(np.array([proposal.genotype]))
-        genotypes[str(number)] = proposal.genotype
-        net = Net(str(number), number, float(costs["macs"][0]))
-        net.results.append(result(1, 0.5 + 0.05 * math.log10(net.cost)))
-        nets.append(net)
-    return said
-
-
-def test_proposals_are_reproducible_and_begin_with_baseline_and_start() -> None:
-    first, again = grow(proposer(), 24), grow(proposer(), 24)
-    assert first == again
-    assert grow(proposer(seed=1), 24) != first
-    sources = [source for _, source in first]
-    assert sources[:8].count("baseline") == 4
-    assert sources[:8].count("start") == 4
-    assert set(sources[8:]) == {"model", "tpe"}
-
-
-def test_proposals_but_tpes_fit_and_are_new() -> None:
-    one = proposer()
-    said = grow(one, 30)
-    for index, (genotype, source) in enumerate(said):
-        assert TINY.canonical(genotype) == genotype
-        if source != "tpe":
-            assert one.feasible.fits(one.feasible.costs(np.array([genotype])))[0]
-            assert genotype not in [g for g, _ in said[:index]]
-
-
-def test_tpe_learns_from_what_did_not_fit() -> None:
-    one = proposer()
-    said = grow(one, 12)
-    nets = [Net(str(i), i, 1e6, results=[result(1, 0.5)]) for i in range(12)]
-    genotypes = {str(i): g for i, (g, _) in enumerate(said)}
-    refused = [(as_genotype(g), 0.4) for g in Feasible(TINY, 2, load_budget("stm32f746")).draw(5, np.random.default_rng(3))]
-    number = next(n for n in range(12, 18) if TURNS[n % len(TURNS)] == "tpe")
-    proposal = one.propose(number, nets, genotypes, refused)
-    assert proposal.source == "tpe"
-    assert all(0 <= i < len(g.choices) for i, g in zip(proposal.genotype, TINY.genes, strict=True))
-
-
-def test_repair_of_a_proposal_is_new_and_fits() -> None:
-    one = proposer()
-    largest = TINY.canonical([len(g.choices) - 1 for g in TINY.genes])
-    repaired = one.repair(largest, set())
-    assert repaired is not None
-    assert one.feasible.fits(one.feasible.costs(np.array([repaired])))[0]
-    second = one.repair(largest, {repaired})
-    assert second is not None
-    assert second != repaired
-
-
 def accuracy_of(net: Net, rung: int) -> float:
     return net.results[rung].scores["accuracy"]
 
@@ -237,91 +168,112 @@ def test_dearer_networks_are_expected_to_gain_more() -> None:
     assert levelled([long, more, dear], accuracy_of)[2] == pytest.approx(0.5 + 0.15 + slope / 2)
 
 
-def test_improvement_by_hand() -> None:
-    belief = Belief(np.array([0.5, 0.7]), np.array([1.0, 2.0]), None, 0.0, 4.0, 0.1)
-    scores, costs = np.array([0.6, 0.4, 0.9, 0.3]), np.array([1.0, 1.5, 2.0, 0.0])
-    # Above the 0.5 from 1 to 2; below it; above the 0.7 from 2 to 4; above the floor from 0 to 1.
-    assert belief.improvement(scores, costs) == pytest.approx([0.1, 0.0, 0.4, 0.2])
+# single decisions, by hand ----------------------------------------------------------------------------
 
 
-@settings(max_examples=30, deadline=None)
-@given(st.integers(0, 10**6), st.integers(1, 12))
-def test_improvement_is_the_gain_of_hypervolume(seed: int, count: int) -> None:
-    rng = np.random.default_rng(seed)
-    scores, costs = rng.random(count + 1), rng.uniform(0.0, 4.0, count + 1)
-    belief = Belief(scores[:-1], costs[:-1], None, 0.0, 4.0, -0.1)
-
-    def volume(n: int) -> float:
-        return pareto.hypervolume([(scores[i], costs[i]) for i in range(n)], (-0.1, 4.0), (True, False))
-
-    gained = belief.improvement(scores[-1:], costs[-1:])[0]
-    assert gained == pytest.approx(volume(count + 1) - volume(count), abs=1e-9)
+def trained(number: int, cost: float, *accuracies: float, busy: bool = False, failed: bool = False) -> Net:
+    results = [result(RUNGS[rung], accuracy) for rung, accuracy in enumerate(accuracies)]
+    return Net(str(number), number, cost, 0.01, results, busy=busy, failed=failed)
 
 
-def test_features_by_hand() -> None:
-    feasible = Feasible(TINY, 2, load_budget("stm32f746"))
-    genes = {gene.name: index for index, gene in enumerate(TINY.genes)}
-    row = np.zeros(len(TINY.genes), dtype=np.int64)
-    row[genes["s1.depth"]] = 1  # two blocks
-    row[genes["s1.b1.kernel"]] = 2  # 7
-    features = Features(feasible)
-    costs = {"macs": np.array([math.e]), "params": np.array([1.0]), "sram_bytes": np.array([1.0])}
-    said = features(row[None], costs)[0]
-    assert said[0] == pytest.approx(math.log1p(40)), "resolution"
-    kernels = features.blocks["kernel"]
-    assert len(kernels) == 1 + 3 + 3 + 3 + 2
-    mean = (3 + 3 + 7 + 3 + 3 + 3) / 6  # six blocks exist
-    column = len(features.whole) + len(features.stages) + list(features.blocks).index("kernel")
-    assert said[column] == pytest.approx(mean)
-    assert list(said[-4:]) == pytest.approx([1.0, 0.0, 0.0, 1.0])
+def test_a_score_is_accuracy_less_a_tenth_of_the_loss_which_counts_to_twice_guessing() -> None:
+    assert score({"accuracy": 0.6, "val_loss": 0.5}, 0.1) == pytest.approx(0.55)
+    assert score({"accuracy": 0.6}, 0.1) == 0.6
+    # Guessing among ten has a loss of ln 10; no loss counts for more than two of those.
+    assert score({"accuracy": 0.6, "val_loss": 99.0}, 0.1) == pytest.approx(0.6 - 0.1 * 2 * math.log(10))
 
 
-def test_a_short_training_is_believed_less_than_a_long_one() -> None:
-    one = proposer()
-    said = grow(one, 12)
-    genotypes = {str(i): g for i, (g, _) in enumerate(said)}
+def test_the_share_of_the_front_is_what_was_trained_beyond_the_first_rung() -> None:
+    schedule = Schedule(Plan(RUNGS, 1000, deepen=0.5, networks=99), 0.1)
+    # Of 4 epochs 2 went into the front: the half is reached, a network is started.
+    assert isinstance(schedule.next([trained(0, 2.0, 0.5, 0.6), trained(1, 1.0, 0.4)]), New)
+    # Of 5 epochs 2: less than the half, somebody goes on.
+    owing = [trained(0, 2.0, 0.5, 0.6), trained(1, 1.0, 0.4), trained(2, 1.5, 0.1)]
+    decision = schedule.next(owing)
+    assert isinstance(decision, Continue)
+    # A training under way counts as done: 8 of 11 epochs then.
+    owing[0].busy = True
+    assert isinstance(schedule.next(owing), New)
+    # What is trained as far as it goes is counted there while it runs again: 8 of 9 epochs; what failed counts for nothing.
+    done = trained(3, 9.0, 0.5, 0.6, 0.7, busy=True)
+    assert isinstance(schedule.next([done, trained(4, 1.0, 0.1)]), New)
+    assert isinstance(schedule.next([trained(5, 1.0, 0.5, 0.6, 0.7, failed=True), trained(6, 1.0, 0.1)]), Continue)
 
-    def spread(rungs: int) -> float:
-        nets = []
-        for i, (genotype, _) in enumerate(said):
-            cost = float(one.feasible.costs(np.array([genotype]))["macs"][0])
-            surprise = 0.1 if i == 0 else 0.0
-            nets.append(Net(str(i), i, cost, results=[result(RUNGS[r], 0.5 + surprise) for r in range(rungs)]))
-        estimates = one.estimates(nets, genotypes)
-        return estimates["0"] - float(np.median(list(estimates.values())))
 
-    assert 0 < spread(1) < spread(3)
+def test_the_least_trained_of_the_front_goes_first_then_the_dearest_then_the_oldest() -> None:
+    plan = Plan(RUNGS, 1000, networks=3)
+    schedule = Schedule(plan, 0.1)
+    far, near = trained(0, 3.0, 0.5, 0.9), trained(1, 1.0, 0.2)
+    decision = schedule.next([far, near, trained(2, 2.0, 0.3)], {"0": 0.9, "1": 0.2, "2": 0.3})
+    assert isinstance(decision, Continue)
+    assert (decision.net.number, decision.rung) == (2, 1)
+    twins = [trained(1, 2.0, 0.3), trained(0, 2.0, 0.3)]
+    decision = schedule.next(twins, {"0": 0.3, "1": 0.3})
+    assert isinstance(decision, Continue)
+    assert decision.net.number == 0
 
 
-def test_the_model_finds_networks_above_the_front() -> None:
-    one = proposer()
-    deep = [index for index, gene in enumerate(TINY.genes) if gene.name.endswith(".depth")]
+def test_time_that_is_left_goes_to_the_next_fronts_in_order() -> None:
+    schedule = Schedule(Plan(RUNGS, 1000, explore=0.5), 0.1)
+    best, second, third = trained(0, 1.0, 0.9, 0.9, 0.9), trained(1, 3.0, 0.5, 0.6), trained(2, 2.0, 0.4)
+    estimates = {"0": 0.9, "1": 0.6, "2": 0.5}
+    decision = schedule.next([best, second, third], estimates, progress=0.9, seconds_left=1000)
+    assert isinstance(decision, Continue)
+    # Cheaper and dearer, worse and better: both are on the second front, the less trained of them goes on.
+    assert decision.net is third
+    decision = schedule.next([best, second, trained(3, 4.0, 0.1)], {"0": 0.9, "1": 0.6, "3": 0.1}, progress=0.9, seconds_left=1000)
+    assert isinstance(decision, Continue)
+    assert decision.net is second, "a front before the one behind it, whatever their rungs"
 
-    def accuracy(genotype: Genotype, macs: float) -> float:
-        return 0.1 + 0.03 * math.log(macs) + 0.02 * sum(genotype[index] for index in deep)
 
-    everything = [(accuracy(as_genotype(row), macs), macs) for row, macs in zip(one.pool.genotypes, one.pool.costs["macs"], strict=True)]
+def test_seconds_count_from_where_a_training_was_cut_short() -> None:
+    schedule = Schedule(Plan(RUNGS, 1000), 0.1)
+    net = trained(0, 1.0, 0.5)
+    assert schedule.seconds(net, 2) == pytest.approx((9 - 1) * 1000 * 0.01)
+    net.beyond = 2
+    assert schedule.seconds(net, 1) == pytest.approx((3 - 2) * 1000 * 0.01)
+    assert schedule.seconds(Net("a", 0, 1.0, 0.01), 0) == pytest.approx(1000 * 0.01)
+    assert schedule.value(trained(0, 1.0, 0.5, 0.7)) == pytest.approx(0.6)
+    assert schedule.value(trained(0, 1.0, 0.5, 0.7), 0) == pytest.approx(0.4)
 
-    def volume(points: list[tuple[float, float]]) -> float:
-        return pareto.hypervolume([(a, math.log(m)) for a, m in points], (0.3, 15.0), (True, False))
 
-    nets, genotypes = [], {}
-    rows = np.random.default_rng(1).permutation(len(one.pool))
+def test_what_fits_to_the_second_is_begun() -> None:
+    plan = Plan(RUNGS, 1000, deepen=0.9, explore=0.6)
+    schedule = Schedule(plan, 0.1)
+    net = trained(0, 1.0, 0.5)
+    # While exploring, the whole rung (two epochs of 10 s) must fit; afterwards its first epoch.
+    assert isinstance(schedule.next([net], progress=0.5, seconds_left=20.0), Continue)
+    assert isinstance(schedule.next([net], progress=0.5, seconds_left=19.9), New)
+    assert isinstance(schedule.next([net], progress=0.6, seconds_left=10.0), Continue), "exploring ends at its share"
+    assert isinstance(schedule.next([net], progress=0.6, seconds_left=9.9), Finished)
 
-    def train(genotype: Genotype) -> tuple[float, float]:
-        macs = float(one.feasible.costs(np.array([genotype]))["macs"][0])
-        number = len(nets)
-        genotypes[str(number)] = genotype
-        scores = {"accuracy": accuracy(genotype, macs), "val_loss": 0.0}
-        nets.append(Net(str(number), number, macs, results=[Result(RUNGS[r], 1000, scores) for r in range(3)]))
-        return scores["accuracy"], macs
 
-    seen = [train(as_genotype(one.pool.genotypes[row])) for row in rows[:10]]
-    at_random = [everything[row] for row in rows[:40]]
-    for number in range(10):
-        proposal = one._modelled(np.random.default_rng(number), nets, genotypes, set(genotypes.values()))
-        assert proposal is not None
-        assert one.feasible.fits(one.feasible.costs(np.array([proposal.genotype])))[0]
-        assert proposal.genotype not in genotypes.values()
-        seen.append(train(proposal.genotype))
-    assert volume(seen) > volume(at_random), "20 networks, half of them chosen, beat 40 drawn at random"
+def test_an_end_says_why() -> None:
+    timed, counted = Schedule(Plan(RUNGS, 1000, explore=0.5), 0.1), Schedule(Plan(RUNGS, 1000, networks=1), 0.1)
+    full = trained(0, 1.0, 0.5, 0.6, 0.7)
+    said = timed.next([full], progress=0.9, seconds_left=5.0)
+    assert said == Finished("the time is used: no training fits in what is left")
+    assert timed.next([full], progress=1.0, seconds_left=5.0) == Finished("every network is trained as far as it deserves")
+    assert counted.next([full]) == Finished("every network is trained as far as it deserves")
+    # Nothing was started in all the exploring time: something is, as long as there is any.
+    assert isinstance(timed.next([], progress=0.9, seconds_left=5.0), New)
+    assert isinstance(counted.next([]), New)
+    assert isinstance(counted.next([trained(0, 1.0, busy=True)]), Wait)
+    assert isinstance(counted.next([trained(0, 1.0, 0.5, 0.6, 0.7, busy=True)]), Wait)
+
+
+def test_levelling_never_predicts_a_loss_that_was_not_seen() -> None:
+    e = math.e
+    long = trained(0, 1e6, 0.5, 0.6)
+    cheap = trained(1, 1e6 / e**30, 0.5)
+    # The line would take 30 times the prior's slope from a gain of 0.1; no network was seen to lose.
+    assert levelled([long, cheap], accuracy_of)[1] == pytest.approx(0.5)
+    # One was seen to lose 0.2: so much may be lost, and no more.
+    lost = trained(2, 1e6, 0.5, 0.3)
+    assert levelled([long, lost, cheap], accuracy_of)[2] == pytest.approx(0.3)
+
+
+def test_levelling_adds_up_over_rungs() -> None:
+    full, middle, short = trained(0, 1e6, 0.5, 0.6, 0.8), trained(1, 1e6, 0.4, 0.6), trained(2, 1e6, 0.3)
+    # From the first to the second rung 0.1 and 0.2, from there 0.2.
+    assert levelled([full, middle, short], accuracy_of) == pytest.approx([0.8, 0.8, 0.3 + 0.15 + 0.2])

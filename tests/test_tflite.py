@@ -21,6 +21,7 @@ from tinynas.errors import ArchError
 from tinynas.export.sandbox import load_litert, run_tflm
 from tinynas.export.tflite import ModelMeta, dummy_file, serialize
 from tinynas.graph import Conv2D, FullyConnected, Graph, Mean, Padding, Tensor, lower
+from tinynas.inputs import Input
 from tinynas.quantize.grid import random_quantized
 
 FORMS = list(product(("int8", "uint8", "float"), ("full", "lean"), (True, False)))
@@ -55,7 +56,9 @@ def test_labels_count_only_where_they_are_long() -> None:
         assert len(dummy_file(graph, labels=labels)) == file_bytes(graph, labels=labels, plan=False) == unknown
     long = ("a label of more than twelve characters", "x")
     assert len(dummy_file(graph, labels=long)) == file_bytes(graph, labels=long, plan=False) > unknown
-    assert len(metadata_json(("a",) * 5, classes=5)) == len(metadata_json(("b" * (LABEL_BYTES - 3),) * 5, classes=5))
+    formula = graph.input.formula
+    short, full = ("a",) * 5, ("b" * (LABEL_BYTES - 3),) * 5
+    assert len(metadata_json(short, classes=5, formula=formula)) == len(metadata_json(full, classes=5, formula=formula))
 
 
 def test_size_functions_work_on_arrays() -> None:
@@ -113,7 +116,7 @@ def test_contents_are_what_was_given() -> None:
     model = parsed(serialize(quantized, ModelMeta(graph.arch.id, ("no", "yes")), plan_offline(graph)))
     body = model.subgraphs[0]
     assert model.version == 3
-    assert list(body.inputs) == [graph.input] and list(body.outputs) == [graph.output]
+    assert list(body.inputs) == [graph.inputs[0]] and list(body.outputs) == [graph.logits]
     for tensor, spec in enumerate(graph.tensors):
         written = body.tensors[tensor]
         assert list(written.shape) == [1, *spec.shape] and written.name.decode() == spec.name
@@ -177,7 +180,7 @@ def test_loads_everywhere_and_types_agree(io: str, flavour: str) -> None:
     outputs = run_tflm(model, images).outputs
     integers = run_tflm(dummy_file(graph, seed=5), images).outputs.astype(np.int64)
     if io == "float":
-        grid = random_quantized(graph, seed=5).tensors[graph.output]
+        grid = random_quantized(graph, seed=5).tensors[graph.logits]
         np.testing.assert_allclose(outputs, (integers - grid.zero_point) * grid.scale, rtol=1e-6)
     else:
         np.testing.assert_array_equal(outputs.astype(np.int64) - (128 if io == "uint8" else 0), integers)
@@ -186,7 +189,7 @@ def test_loads_everywhere_and_types_agree(io: str, flavour: str) -> None:
 @pytest.mark.parametrize("seed", [2, 5, 11, 17])
 def test_offline_plan_changes_no_output_and_never_needs_more(seed: int) -> None:
     graph = random_graph(seed)
-    images = np.random.default_rng(seed).integers(0, 256, (4, *graph.shape(graph.input)), dtype=np.uint8)
+    images = np.random.default_rng(seed).integers(0, 256, (4, *graph.input.shape), dtype=np.uint8)
     planned = run_tflm(dummy_file(graph, plan=plan_offline(graph), seed=seed), images)
     greedy = run_tflm(dummy_file(graph, seed=seed), images)
     np.testing.assert_array_equal(planned.outputs, greedy.outputs)
@@ -196,11 +199,11 @@ def test_offline_plan_changes_no_output_and_never_needs_more(seed: int) -> None:
 def conv_graph(padding: Padding, out: tuple[int, int], *, kernel: int = 3, stride: int = 2) -> Graph:
     tensors = (Tensor("input", (9, 9, 3)), Tensor("conv", (*out, 4)), Tensor("pool", (4,)), Tensor("logits", (2,)))
     ops = (
-        Conv2D("conv", 0, 1, 3, 4, (kernel, kernel), (stride, stride), padding, "relu6"),
-        Mean("pool", 1, 2),
-        FullyConnected("fc", 2, 3, 4, 2),
+        Conv2D("conv", (0,), 1, 3, 4, (kernel, kernel), (stride, stride), padding, "relu6"),
+        Mean("pool", (1,), 2),
+        FullyConnected("fc", (2,), 3, 4, 2),
     )
-    return Graph(tensors, ops, 0, 3)
+    return Graph(tensors, ops, Input(9, 9, 3), (0,), (3,))
 
 
 def test_unpadded_convolutions_are_valid_ones() -> None:

@@ -17,13 +17,13 @@ from pydantic import ValidationError
 from tinynas.arch import Arch, ConvLayer, MBConv
 from tinynas.config import build
 from tinynas.data import Split
-from tinynas.data.images.augment import Augment, LightAugment
 from tinynas.errors import ConfigError, DataError, RunError
 from tinynas.graph import Conv2D, Graph, lower
 from tinynas.model import Network, inherit, normalise
 from tinynas.quantize import FakeQuantNetwork
 from tinynas.quantize.qat import QatNetwork, finish_qat
-from tinynas.train import Diverged, EpochMetrics, Recipe, Trainer, evaluate, make_loss, symmetric_cross_entropy
+from tinynas.recipe import Augment, LightAugment, Recipe
+from tinynas.train import Diverged, EpochMetrics, Trainer, evaluate, make_loss, symmetric_cross_entropy
 from tinynas.train.quantised import load_trained, save_trained
 
 ARCH = Arch(

@@ -1,7 +1,7 @@
 """The Python API: each command of the line as one call. Heavy imports happen inside the calls.
 
->>> from tinynas import estimate
->>> estimate("mcunet-tiny2").macs
+>>> from tinynas import api
+>>> api.estimate("mcunet-tiny2").macs
 1674512
 """
 
@@ -9,20 +9,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinynas.arch import Arch, load_arch
+from tinynas.arch import Arch, classes_for, load_arch
 from tinynas.budget import Budget, load_budget
 from tinynas.config import build, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
 from tinynas.errors import RunError, UserError
+from tinynas.files import cores, write_atomic
 from tinynas.graph import Graph, lower
-from tinynas.objectives import objectives
-from tinynas.runs import Run, cores, write_atomic
+from tinynas.objectives import objectives as known_objectives
+from tinynas.runs import Run
 from tinynas.space import Space
 
 if TYPE_CHECKING:
@@ -49,11 +50,6 @@ def load_net(net: str) -> Arch:
     if colon and not Path(net).exists() and not (len(run_name) == 1 and run_name.isalpha()):
         return Run.open(run_name).arch(net_id).model_copy(update={"name": net})
     return load_arch(net)
-
-
-def load_graph(net: str) -> Graph:
-    """The graph of the network that ``net`` names; see :func:`load_net`."""
-    return lower(load_net(net))
 
 
 def estimate(net: str | Arch | Graph, budget: str | Budget | None = None, runtime: str | None = None) -> Cost:
@@ -102,24 +98,35 @@ def prepare_search(
     out: str | Path | None = None,
     resume: bool = False,
     overrides: Sequence[str] = (),
-    **settings: Any,
+    objectives: Sequence[str] | None = None,
+    trials: int | None = None,
+    timeout: float | str | None = None,
+    workers: int | None = None,
+    seed: int | None = None,
+    storage: str | None = None,
+    settings: SearchSettings | None = None,
 ) -> PreparedSearch:
     """Everything a search needs, checked before anything is trained.
 
-    ``settings`` are fields of :class:`tinynas.search.SearchSettings`; None leaves the default. With ``resume`` the run
-    ``out`` (default: the newest under ``results/``) goes on with the settings it was begun with; only ``trials``,
-    ``timeout``, ``workers`` and ``storage`` may change. Raises UserError subclasses.
+    The parameters are the options of ``tinynas search``; ``timeout`` is in seconds, or a text such as ``"30m"``. ``settings``
+    holds the rest (default: a plain :class:`tinynas.search.SearchSettings`): what is given by name goes before it, and
+    ``overrides``, the texts of ``--set``, before both. With ``resume`` the run ``out`` (default: the newest under
+    ``results/``) goes on with the settings it was begun with; only ``trials``, ``timeout``, ``workers`` and ``storage`` may
+    change. Raises UserError subclasses.
     """
     from tinynas.data import DataOptions, open_data
     from tinynas.search import SearchSettings
 
-    given = {key: value for key, value in settings.items() if value is not None}
+    changing = _given(trials=trials, timeout=timeout, workers=workers, storage=storage)
+    lasting = _given(objectives=None if objectives is None else list(objectives), seed=seed)
     routed = route_overrides(overrides)
     if resume:
+        if settings is not None:
+            raise UserError("settings beside resume: a run goes on with its own", "leave them out; --set changes a single one")
         run = Run.open(out if out is not None else _newest_run())
-        _check_same_inputs(run, budget, space, data)
-        changeable = {key: given[key] for key in ("trials", "timeout", "workers", "storage") if key in given}
-        chosen = build({**run.config["settings"], **changeable}, SearchSettings, source=run.config_file, overrides=routed[""])
+        begun = run.config["settings"]
+        _check_same_inputs(run, budget, space, data, {key.removesuffix("s"): value == begun[key] for key, value in lasting.items()})
+        chosen = build({**begun, **changing}, SearchSettings, source=run.config_file, overrides=routed[""])
         images = _run_images(run, None, ())
         if images.fingerprint != run.env.get("data"):
             raise RunError(f"{images.name}: the images are not those the run was begun with", "restore them, or start a new run")
@@ -130,8 +137,9 @@ def prepare_search(
     limits = load_budget(budget, routed["budget"]) if isinstance(budget, str) else budget
     chosen_space = load_space(space, routed["space"]) if isinstance(space, str) else space
     candidates = _shipped_spaces(routed["space"]) if chosen_space is None else []
-    chosen = build(given, SearchSettings, source="search settings", overrides=routed[""])
-    objectives(chosen.objectives)
+    defaults = (settings or SearchSettings()).model_dump(mode="json")
+    chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
+    known_objectives(chosen.objectives)
     options = build({}, DataOptions, source="data options", overrides=routed["data"])
     path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
     if (path / "config.yaml").exists():
@@ -141,8 +149,8 @@ def prepare_search(
     if chosen_space is None:
         from tinynas.search import choose_space
 
-        classes = max(2, len(images.labels))
-        chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=min(images.native_size))
+        classes = classes_for(images.labels)
+        chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
     run = Run.create(
         path,
         config={
@@ -158,9 +166,19 @@ def prepare_search(
     return PreparedSearch(run, chosen_space, limits, images, chosen)
 
 
-def _check_same_inputs(run: Run, budget: str | Budget | None, space: str | Space | None, data: str | None) -> None:
-    """A resumed run goes on with its own inputs: other ones beside ``--resume`` are refused, not ignored."""
+def _given(**options: object) -> dict[str, object]:
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def _check_same_inputs(
+    run: Run, budget: str | Budget | None, space: str | Space | None, data: str | None, settings: Mapping[str, bool]
+) -> None:
+    """A resumed run goes on with its own inputs: other ones beside ``--resume`` are refused, not ignored.
+
+    ``settings`` says by name whether what is given is what the run was begun with.
+    """
     given = {
+        **settings,
         "budget": None if budget is None else (load_budget(budget) if isinstance(budget, str) else budget).limits == run.budget.limits,
         "space": None if space is None else (load_space(space) if isinstance(space, str) else space) == run.space,
         "data": None if data is None else data == run.config["data"],
@@ -189,12 +207,42 @@ class PreparedSearch:
         return run_search(self.run, self.space, self.budget, self.data, self.settings, on_event or (lambda _: None))
 
 
-def search(budget: str | Budget, *, on_event: Callable[[SearchEvent], None] | None = None, **options: Any) -> tuple[Run, SearchResult]:
-    """Search for networks that fit ``budget``; see :func:`prepare_search` for the options.
+def search(
+    budget: str | Budget | None,
+    *,
+    space: str | Space | None = None,
+    data: str | None = None,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overrides: Sequence[str] = (),
+    objectives: Sequence[str] | None = None,
+    trials: int | None = None,
+    timeout: float | str | None = None,
+    workers: int | None = None,
+    seed: int | None = None,
+    storage: str | None = None,
+    settings: SearchSettings | None = None,
+    on_event: Callable[[SearchEvent], None] | None = None,
+) -> tuple[Run, SearchResult]:
+    """Search for networks that fit ``budget`` (None with ``resume``); the parameters are those of :func:`prepare_search`.
 
-    Returns the run (its folder holds everything) and the result with the front.
+    Returns the run (its folder holds everything) and the result with the front. ``on_event`` hears what happens on the way.
     """
-    prepared = prepare_search(budget, **options)
+    prepared = prepare_search(
+        budget,
+        space=space,
+        data=data,
+        out=out,
+        resume=resume,
+        overrides=overrides,
+        objectives=objectives,
+        trials=trials,
+        timeout=timeout,
+        workers=workers,
+        seed=seed,
+        storage=storage,
+        settings=settings,
+    )
     return prepared.run, prepared.go(on_event)
 
 
@@ -214,10 +262,10 @@ def _shipped_spaces(overrides: Sequence[str] = ()) -> list[Space]:
     return [load_space(str(path), overrides) for path in shipped("search_spaces").values()]
 
 
-def choose_space(budget: str | Budget, *, classes: int = 2, native_size: int = 0, seed: int = 0) -> tuple[Space, str]:
+def choose_space(budget: str | Budget, *, classes: int = 2, native_size: tuple[int, int] = (0, 0), seed: int = 0) -> tuple[Space, str]:
     """The shipped space that leads under ``budget``, and a sentence that says why.
 
-    ``search`` asks this where no space is named, with the ``classes`` and the ``native_size`` (pixels) of its images: 0
+    ``search`` asks this where no space is named, with the ``classes`` and the ``native_size`` (height, width) of its images: zeros
     stands for images of any size.
     """
     from tinynas.search import choose_space as choose
@@ -252,7 +300,9 @@ def label_noise(images: DataSet, *, seed: int = 0, epochs: int = 8) -> dict[str,
     import numpy as np
 
     from tinynas.data.noise import estimate_noise
-    from tinynas.train import Recipe, Trainer
+    from tinynas.metrics import softmax
+    from tinynas.recipe import Recipe
+    from tinynas.train import Trainer
 
     arch = load_arch("mcunet-tiny2").with_classes(len(images.labels))
     graph = lower(arch)
@@ -260,11 +310,9 @@ def label_noise(images: DataSet, *, seed: int = 0, epochs: int = 8) -> dict[str,
     def score(train: Split, judged: Split, fold: int) -> np.ndarray[Any, np.dtype[np.float64]]:
         trainer = Trainer(graph, train, judged, Recipe.proxy(epochs=epochs), seed=seed + fold)
         trainer.run()
-        logits = trainer.evaluate(judged).logits.astype(np.float64)
-        shifted = np.exp(logits - logits.max(axis=1, keepdims=True))
-        return np.asarray(shifted / shifted.sum(axis=1, keepdims=True))
+        return softmax(trainer.evaluate(judged).logits.astype(np.float64))
 
-    return estimate_noise(images.split("train", *graph.shape(graph.input)), images.labels, score, seed=seed).to_json()
+    return estimate_noise(images.split("train", *graph.input.shape), images.labels, score, seed=seed).to_json()
 
 
 # promoting and exporting ------------------------------------------------------------------------------
@@ -327,7 +375,7 @@ def promote(
     data options (``data.val_share=0.1``). Raises UserError subclasses with the remedy.
     """
     from tinynas.promote import promote as train_in_full
-    from tinynas.train import Recipe
+    from tinynas.recipe import Recipe
     from tinynas.train.group import rank
 
     opened = run if isinstance(run, Run) else Run.open(run)
@@ -424,7 +472,7 @@ def _export(
     from tinynas.train.quantised import load_trained
 
     graph = lower(run.arch(net_id))
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     trained = load_trained(graph, run.weights_file(net_id))
     test = images.split("test", *shape)
     limits = run.budget.limits
@@ -467,7 +515,7 @@ def _export_untrained(arch: Arch, folder: Path, formats: Sequence[str], options:
     from tinynas.model import Network
 
     graph = lower(arch)
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     noise = np.random.default_rng(0).integers(0, 256, (64, *shape), dtype=np.uint8)
     labels = tuple(f"class_{index}" for index in range(arch.classes))
     artifact = export_model(Network(graph, seed=0).eval(), calibration=noise, labels=labels, out=folder, options=options)

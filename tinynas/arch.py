@@ -1,4 +1,4 @@
-"""Arch: what was chosen for a network, nothing computed; YAML and ProxylessNAS JSON in and out.
+"""Arch: what was chosen for a network, nothing computed; YAML in and out, ProxylessNAS JSON in.
 
 Shapes, padding and operator order are :func:`tinynas.graph.lower`'s business. ``Arch.id`` names the
 network by content, so that a network is known again whichever way it was reached.
@@ -8,23 +8,48 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
+from pydantic_core import PydanticCustomError
 
 from tinynas.config import Config, build, parse_yaml, read_text, resolve
-from tinynas.errors import ArchError, ConfigError, Fault
+from tinynas.errors import ConfigError, Fault
+from tinynas.inputs import KIND_CHANNELS, Input, InputKind, kind_of_channels
 
 Activation = Literal["relu6", "relu", "none"]
 #: Bounds that no microcontroller network comes near; beyond them a number is a typing mistake.
 MAX_RESOLUTION, MAX_CHANNELS, MAX_CLASSES, MAX_BLOCKS = 1024, 8192, 10_000, 200
 
-Kernel = Annotated[int, Field(ge=1, le=11)]
-Stride = Annotated[int, Field(ge=1, le=4)]
+Axes = int | tuple[int, int]
+"""One size for both directions, or (height, width)."""
+
+
+def pair(size: Axes) -> tuple[int, int]:
+    """(height, width) of a size."""
+    return (size, size) if isinstance(size, int) else size
+
+
+def axes(sizes: range, words: str | None = None) -> BeforeValidator:
+    """Validates a size: an integer of ``sizes`` (``words`` for people), or [height, width] of such; a square pair is its side."""
+    words = words or f"an integer from {sizes[0]} to {sizes[-1]}"
+
+    def check(value: object) -> Axes:
+        given = list(value) if isinstance(value, (list, tuple)) else [value, value]
+        sides = [side for side in given if isinstance(side, int) and not isinstance(side, bool) and side in sizes]
+        if len(given) != 2 or len(sides) != 2:
+            raise PydanticCustomError("axes", f"must be {words}, or [height, width] of such")
+        return sides[0] if sides[0] == sides[1] else (sides[0], sides[1])
+
+    return BeforeValidator(check)
+
+
+Kernel = Annotated[Axes, axes(range(1, 12))]
+Stride = Annotated[Axes, axes(range(1, 5))]
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 
 
@@ -35,9 +60,9 @@ class ConvLayer(Config):
     out: Channels
     """Output channels."""
     kernel: Kernel = 3
-    """Square kernel size in pixels."""
+    """Kernel size in pixels, or [height, width]."""
     stride: Stride = 1
-    """Stride in pixels, both directions."""
+    """Stride in pixels, or [height, width]."""
     act: Activation = "relu6"
     """Activation after batch norm."""
 
@@ -52,9 +77,9 @@ class MBConv(Config):
     out: Channels
     """Output channels."""
     kernel: Kernel = 3
-    """Depthwise kernel size in pixels."""
+    """Depthwise kernel size in pixels, or [height, width]."""
     stride: Stride = 1
-    """Stride of the depthwise convolution."""
+    """Stride of the depthwise convolution, or [height, width]."""
     expand: Annotated[float, Field(ge=1, le=32)] = 1
     """Expand ratio: mid channels = round(in channels * expand)."""
     mid: Channels | None = None
@@ -66,7 +91,7 @@ class MBConv(Config):
 
     @model_validator(mode="after")
     def _residual_keeps_size(self) -> Self:
-        if self.residual and self.stride != 1:
+        if self.residual and pair(self.stride) != (1, 1):
             raise ValueError("a residual block needs stride 1")
         return self
 
@@ -78,9 +103,9 @@ class Separable(Config):
     out: Channels
     """Output channels."""
     kernel: Kernel = 3
-    """Depthwise kernel size in pixels."""
+    """Depthwise kernel size in pixels, or [height, width]."""
     stride: Stride = 1
-    """Stride of the depthwise convolution."""
+    """Stride of the depthwise convolution, or [height, width]."""
     act: Activation = "relu6"
     """Activation after both convolutions."""
 
@@ -92,9 +117,9 @@ class Pool(Config):
     op: Literal["max", "avg"] = "max"
     """Maximum or average."""
     kernel: Kernel = 2
-    """Square window in pixels."""
+    """Window in pixels, or [height, width]."""
     stride: Stride = 2
-    """Stride in pixels."""
+    """Stride in pixels, or [height, width]."""
 
 
 Block = Annotated[MBConv | Separable | ConvLayer | Pool, Field(discriminator="kind")]
@@ -109,14 +134,18 @@ class Arch(Config):
     """Input height in pixels."""
     width: Annotated[int, Field(ge=4, le=MAX_RESOLUTION)]
     """Input width in pixels."""
-    channels: Literal[1, 3] = 3
-    """Input channels: 3 for RGB, 1 for grayscale."""
+    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
+    """Input channels: 3 for RGB, 1 for grayscale; any number for features."""
+    input_kind: InputKind | None = None
+    """What is read: rgb, gray or features; where it is left out, the channels tell."""
     classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)]
     """Outputs of the classifier (logits)."""
     stem: ConvLayer | None = None
     """First convolution."""
     blocks: Annotated[tuple[Block, ...], Field(max_length=MAX_BLOCKS)] = ()
     """The body, in order."""
+    stages: Annotated[tuple[Annotated[int, Field(ge=0)], ...], Field(max_length=MAX_BLOCKS)] | None = None
+    """Blocks of each stage, for their names (not part of the id); where left out, a stage begins with each stride or change of width."""
     head: ConvLayer | None = None
     """Last convolution before global average pooling (ProxylessNAS feature_mix_layer)."""
 
@@ -124,12 +153,41 @@ class Arch(Config):
     def _has_layers(self) -> Self:
         if self.stem is None and not self.blocks and self.head is None:
             raise ValueError("a network needs at least one layer: give stem, blocks or head")
+        if self.stages is not None and sum(self.stages) != len(self.blocks):
+            raise ValueError(f"the stages hold {sum(self.stages)} blocks, the network has {len(self.blocks)}")
+        fixed = None if self.input_kind is None else KIND_CHANNELS.get(self.input_kind)
+        if fixed is not None and fixed != self.channels:
+            raise ValueError(f"an input of kind {self.input_kind} has {fixed} channel{'s' if fixed > 1 else ''}, not {self.channels}")
         return self
 
     @cached_property
+    def input(self) -> Input:
+        """What the network reads."""
+        return Input(self.height, self.width, self.channels, self.input_kind or kind_of_channels(self.channels))
+
+    @cached_property
+    def block_names(self) -> tuple[str, ...]:
+        """``s<stage>.b<block of the stage>`` of each block, both from 0: the same place has the same name in every network of a space."""
+        stages = self._found_stages() if self.stages is None else self.stages
+        return tuple(f"s{s}.b{b}" for s, count in enumerate(stages) for b in range(count))
+
+    def _found_stages(self) -> list[int]:
+        stages: list[int] = []
+        before: int | None = None
+        for block in self.blocks:
+            out = before if isinstance(block, Pool) else block.out
+            if not stages or pair(block.stride) != (1, 1) or out != before:
+                stages.append(0)
+            stages[-1] += 1
+            before = out
+        return stages
+
+    @cached_property
     def id(self) -> str:
-        """Ten hex digits of the SHA-256 of the content (all but the name)."""
-        content = self.model_dump(mode="json", exclude={"name"})
+        """Ten hex digits of the SHA-256 of the content: all but the names (``name``, ``stages``)."""
+        content = self.model_dump(mode="json", exclude={"name", "stages"})
+        if self.input_kind in (None, kind_of_channels(self.channels)):
+            del content["input_kind"]  # says nothing that the channels do not
         canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
@@ -144,6 +202,11 @@ class Arch(Config):
             kept["kind"] = block.kind
         text: str = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110)
         return text
+
+
+def classes_for(labels: Sequence[str]) -> int:
+    """Outputs of a network that tells ``labels`` apart: one a label, and never fewer than two."""
+    return max(2, len(labels))
 
 
 def load_arch(name_or_path: str) -> Arch:
@@ -343,81 +406,3 @@ def _block_from(read: _Reader, node: Mapping[str, Any], place: str, carried: int
         residual=residual,
         act=read.activation(conv, inner),
     )
-
-
-def to_proxyless(arch: Arch) -> dict[str, Any]:
-    """The ProxylessNAS net-config object of ``arch``; :func:`from_proxyless` reads it back to an equal ``Arch``.
-
-    Raises ArchError where the format cannot hold the network (no first convolution, other block kinds).
-    """
-    if arch.stem is None or any(not isinstance(block, MBConv) for block in arch.blocks):
-        raise ArchError(
-            "the ProxylessNAS format holds a first convolution and inverted residual blocks only",
-            "write the arch YAML instead",
-        )
-    carried = arch.stem.out
-    blocks = []
-    for block in arch.blocks:
-        assert isinstance(block, MBConv)
-        expand = int(block.expand) if block.expand == int(block.expand) else block.expand
-        conv = {
-            "name": "MBInvertedConvLayer",
-            "in_channels": carried,
-            "out_channels": block.out,
-            "kernel_size": block.kernel,
-            "stride": block.stride,
-            "expand_ratio": expand,
-            "mid_channels": block.mid,
-            "act_func": None if block.act == "none" else block.act,
-            "use_se": False,
-        }
-        shortcut = {
-            "name": "IdentityLayer",
-            "in_channels": [carried],
-            "out_channels": [carried],
-            "use_bn": False,
-            "act_func": None,
-            "dropout_rate": 0,
-            "ops_order": "weight_bn_act",
-        }
-        blocks.append(
-            {"name": "MobileInvertedResidualBlock", "mobile_inverted_conv": conv, "shortcut": shortcut if block.residual else None}
-        )
-        carried = block.out
-    head = None if arch.head is None else _conv_to(arch.head, carried)
-    return {
-        "name": "ProxylessNASNets",
-        "bn": {"momentum": 0.1, "eps": 1e-05, "ws_eps": None},
-        "first_conv": _conv_to(arch.stem, arch.channels),
-        "blocks": blocks,
-        "feature_mix_layer": head,
-        "classifier": {
-            "name": "LinearLayer",
-            "in_features": arch.head.out if arch.head else carried,
-            "out_features": arch.classes,
-            "bias": True,
-            "use_bn": False,
-            "act_func": None,
-            "dropout_rate": 0,
-            "ops_order": "weight_bn_act",
-        },
-        "resolution": arch.height if arch.height == arch.width else [arch.height, arch.width],
-    }
-
-
-def _conv_to(conv: ConvLayer, in_channels: int) -> dict[str, Any]:
-    return {
-        "name": "ConvLayer",
-        "kernel_size": conv.kernel,
-        "stride": conv.stride,
-        "dilation": 1,
-        "groups": 1,
-        "bias": False,
-        "has_shuffle": False,
-        "in_channels": in_channels,
-        "out_channels": conv.out,
-        "use_bn": True,
-        "act_func": None if conv.act == "none" else conv.act,
-        "dropout_rate": 0,
-        "ops_order": "weight_bn_act",
-    }

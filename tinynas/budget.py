@@ -13,7 +13,7 @@ from typing import Annotated, Literal, Self
 import yaml
 from pydantic import Field, model_validator
 
-from tinynas.config import Bytes, Config, format_size, load, n_bytes, resolve, shipped, yaml_size
+from tinynas.config import Bytes, Config, format_size, load, n_bytes, resolve, yaml_size
 from tinynas.cost import Cost
 from tinynas.cost.latency import MODELS, latency_model
 
@@ -153,8 +153,3 @@ def _sizes_to_text(document: dict[str, object], model: Config) -> None:
 def load_budget(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Budget:
     """The budget in a YAML file or of a shipped name, with ``a.b=c`` overrides. Raises ConfigError with all faults."""
     return load(resolve(str(name_or_path), "budgets"), Budget, overrides)
-
-
-def shipped_budgets() -> dict[str, Path]:
-    """Name to path of every budget that comes with tinynas."""
-    return shipped("budgets")

@@ -13,7 +13,7 @@ import typing
 from collections.abc import Iterable, Mapping, Sequence
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Self, TypeVar
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
@@ -36,6 +36,14 @@ class Config(BaseModel):
     """Base of every configuration model: frozen, unknown keys refused, fields documented where declared."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+
+    def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
+        """A copy with ``update`` in force; what was worked out from the old values (cached properties) is not taken along."""
+        copied = super().model_copy(update=update, deep=deep)
+        if update:
+            for name in [name for name in copied.__dict__ if name not in type(self).model_fields]:
+                del copied.__dict__[name]
+        return copied
 
 
 def parse_size(value: object) -> int:

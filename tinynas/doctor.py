@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 import tempfile
@@ -19,7 +18,8 @@ from tinynas.boards import boards
 from tinynas.budget import load_budget
 from tinynas.config import load, shipped
 from tinynas.cost import estimate
-from tinynas.errors import TinynasError
+from tinynas.errors import TinynasError, counted
+from tinynas.files import cores
 from tinynas.graph import lower
 from tinynas.space import Space
 
@@ -131,13 +131,13 @@ def _device() -> Iterator[Check]:
         yield Check("device", "ok", f"{torch.cuda.get_device_name()}, {_gib(free)} of {_gib(total)} free")
     else:
         yield Check("device", "ok", f"CPU ({torch.__version__})")
-    affinity = getattr(os, "sched_getaffinity", None)
-    cores = len(affinity(0)) if affinity else os.cpu_count() or 1
-    threads = torch.get_num_threads()
-    if threads > cores:
-        yield Check("threads", "note", f"{threads} on {cores} cores: they will wait for each other", f"export OMP_NUM_THREADS={cores}")
+    threads, here = torch.get_num_threads(), cores()
+    if threads > here:
+        yield Check(
+            "threads", "note", f"{threads} on {counted(here, 'core')}: they will wait for each other", f"export OMP_NUM_THREADS={here}"
+        )
     else:
-        yield Check("threads", "ok", f"{cores} core{'s' if cores != 1 else ''}; a search trains {cores} networks side by side")
+        yield Check("threads", "ok", f"{counted(here, 'core')}; a search trains {counted(here, 'network')} side by side")
 
 
 def _extras() -> Iterator[Check]:
@@ -202,12 +202,12 @@ def _self_test() -> Iterator[Check]:
 
     from tinynas.cost.memory import plan_offline
     from tinynas.data import Split
-    from tinynas.data.images.augment import Augment
     from tinynas.export.check import measure_arena, run_tflm
     from tinynas.export.tflite import ModelMeta, serialize
     from tinynas.model import normalise
     from tinynas.quantize import FakeQuantNetwork, fold, quantize
-    from tinynas.train import Recipe, Trainer
+    from tinynas.recipe import Augment, Recipe
+    from tinynas.train import Trainer
 
     started = time.perf_counter()
     arch = _tiny_arch()
@@ -295,6 +295,4 @@ def print_checks(checks: list[Check], console: Console) -> None:
         table.add_row(Text(sign, style), check.name, told)
     console.print(table)
     faults = sum(not check.ok for check in checks)
-    console.print(
-        Text("everything works" if not faults else f"{faults} fault{'s' if faults > 1 else ''}", "bold red" if faults else "bold green")
-    )
+    console.print(Text("everything works" if not faults else counted(faults, "fault"), "bold red" if faults else "bold green"))

@@ -10,6 +10,7 @@
     |   |-- BudgetError         nothing fits, or a limit that makes no sense
     |   |-- ModelFileError      a .tflite (or weights) file that is broken or foreign
     |   |-- RunError            a run folder: missing, locked, of another version, unknown id
+    |   |-- DiskError           a file that cannot be written, read or locked: the disk is full, or permissions
     |   `-- MissingExtraError   an optional package is not installed; the hint is the install line
     `-- InternalError           exit 1: ours, please report
 """
@@ -19,6 +20,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+
+def counted(number: float, noun: str, plural: str | None = None) -> str:
+    """``1 network``, ``2 networks``, ``1,200 images``, ``7.5 minutes`` (three digits where it is no whole number)."""
+    shown = f"{number:,}" if isinstance(number, int) else f"{number:.3g}"
+    return f"{shown} {noun if shown == '1' else plural or noun + 's'}"
 
 
 class TinynasError(Exception):
@@ -65,7 +72,7 @@ class ConfigError(UserError):
     def __init__(self, source: str | Path, faults: Sequence[Fault], hint: str | None = None) -> None:
         self.source = str(source)
         self.faults = tuple(faults)
-        lines = [f"{self.source}: {len(self.faults)} fault{'s' if len(self.faults) != 1 else ''}"]
+        lines = [f"{self.source}: {counted(len(self.faults), 'fault')}"]
         lines += [f"  - {fault}" for fault in self.faults]
         super().__init__("\n".join(lines), hint)
 
@@ -88,6 +95,10 @@ class ModelFileError(UserError):
 
 class RunError(UserError):
     """A run folder that is missing, locked, of another version, or lacks the id asked for."""
+
+
+class DiskError(UserError):
+    """A file that cannot be written, read or locked: the disk is full, or permissions forbid it."""
 
 
 class MissingExtraError(UserError):

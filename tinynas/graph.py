@@ -3,19 +3,25 @@
 This is the only place where shapes, padding and operator order are computed. Shapes are (height, width,
 channels) without the batch of 1, or (channels,) after global pooling. Padding is per side and follows
 TFLite's SAME rule, so the PyTorch module, the costs and the .tflite agree pixel for pixel.
+
+Sizes (heights, widths, channels) may be integer arrays of one shape: then a Graph stands for as many networks of one
+structure, which is how the batch estimator tabulates blocks with the builder that lowers a network.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Literal, TypeAlias
+from typing import Any, ClassVar, Literal, TypeAlias, assert_never
 
-from tinynas.arch import Activation, Arch, ConvLayer, MBConv, Pool, Separable
+from tinynas.arch import Activation, Arch, ConvLayer, MBConv, Pool, Separable, pair
 from tinynas.errors import ArchError
+from tinynas.inputs import Input
 
 DType = Literal["int8", "uint8", "int16", "int32", "float32"]
 Shape: TypeAlias = tuple[int, ...]
+Kind = Literal["conv", "dw", "fc", "add", "mul", "mean", "max_pool", "avg_pool"]
+"""What an operator is called in every table of costs, files and pictures; one an operator, two for pooling."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +41,8 @@ class Padding:
 
 def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     """(before, after) in pixels by TFLite's SAME rule; the odd pixel goes after."""
-    total = max((-(-size // stride) - 1) * stride + kernel - size, 0)
+    total = (-(-size // stride) - 1) * stride + kernel - size
+    total = total * (total > 0)  # at least 0, for arrays too
     return total // 2, total - total // 2
 
 
@@ -52,7 +59,7 @@ class Tensor:
         """Number of elements (batch 1)."""
         n = 1
         for size in self.shape:
-            n *= size
+            n = n * size
         return n
 
 
@@ -61,7 +68,8 @@ class Conv2D:
     """Dense convolution + folded batch norm + activation. Weights (out, kh, kw, in)."""
 
     name: str
-    input: int
+    inputs: tuple[int, ...]
+    """Tensor ids read."""
     output: int
     in_channels: int
     out_channels: int
@@ -70,11 +78,7 @@ class Conv2D:
     padding: Padding
     act: Activation
     bn: bool = True
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Tensor ids read."""
-        return (self.input,)
+    kind: ClassVar[Kind] = "conv"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +86,8 @@ class DepthwiseConv2D:
     """Depthwise convolution (multiplier 1) + folded batch norm + activation. Weights (1, kh, kw, c)."""
 
     name: str
-    input: int
+    inputs: tuple[int, ...]
+    """Tensor ids read."""
     output: int
     channels: int
     kernel: tuple[int, int]
@@ -90,11 +95,7 @@ class DepthwiseConv2D:
     padding: Padding
     act: Activation
     bn: bool = True
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Tensor ids read."""
-        return (self.input,)
+    kind: ClassVar[Kind] = "dw"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,15 +103,23 @@ class Add:
     """Elementwise sum of two tensors of one shape."""
 
     name: str
-    input: int
-    other: int
+    inputs: tuple[int, ...]
+    """Tensor ids read, the block's input first."""
     output: int
     act: Activation = "none"
+    kind: ClassVar[Kind] = "add"
 
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Tensor ids read, the block's input first."""
-        return (self.input, self.other)
+
+@dataclass(frozen=True, slots=True)
+class Mul:
+    """Elementwise product: of two tensors of one shape, or of a map (h, w, c) and a gate (c,) that serves every pixel."""
+
+    name: str
+    inputs: tuple[int, ...]
+    """Tensor ids read, the map first."""
+    output: int
+    act: Activation = "none"
+    kind: ClassVar[Kind] = "mul"
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,16 +128,17 @@ class Pool2D:
 
     name: str
     op: Literal["max", "avg"]
-    input: int
+    inputs: tuple[int, ...]
+    """Tensor ids read."""
     output: int
     kernel: tuple[int, int]
     stride: tuple[int, int]
     padding: Padding = field(default_factory=Padding)
 
     @property
-    def inputs(self) -> tuple[int, ...]:
-        """Tensor ids read."""
-        return (self.input,)
+    def kind(self) -> Kind:
+        """max_pool or avg_pool."""
+        return "max_pool" if self.op == "max" else "avg_pool"
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,33 +146,33 @@ class Mean:
     """Global average pooling: (h, w, c) -> (c,)."""
 
     name: str
-    input: int
+    inputs: tuple[int, ...]
+    """Tensor ids read."""
     output: int
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Tensor ids read."""
-        return (self.input,)
+    kind: ClassVar[Kind] = "mean"
 
 
 @dataclass(frozen=True, slots=True)
 class FullyConnected:
-    """The classifier: (in,) -> (out,), with bias. Weights (out, in)."""
+    """A matrix product with bias: (in,) -> (out,). Weights (out, in)."""
 
     name: str
-    input: int
+    inputs: tuple[int, ...]
+    """Tensor ids read."""
     output: int
     in_features: int
     out_features: int
     act: Activation = "none"
-
-    @property
-    def inputs(self) -> tuple[int, ...]:
-        """Tensor ids read."""
-        return (self.input,)
+    kind: ClassVar[Kind] = "fc"
 
 
-Op: TypeAlias = Conv2D | DepthwiseConv2D | Add | Pool2D | Mean | FullyConnected
+Op: TypeAlias = Conv2D | DepthwiseConv2D | Add | Mul | Pool2D | Mean | FullyConnected
+Weighted: TypeAlias = Conv2D | DepthwiseConv2D | FullyConnected
+"""Operators with weights and biases."""
+Windowed: TypeAlias = Conv2D | DepthwiseConv2D | Pool2D
+"""Operators that slide a window: kernel, stride, padding."""
+#: The same for ``isinstance``.
+WEIGHTED, WINDOWED = (Conv2D, DepthwiseConv2D, FullyConnected), (Conv2D, DepthwiseConv2D, Pool2D)
 
 
 @dataclass(frozen=True)
@@ -171,9 +181,14 @@ class Graph:
 
     tensors: tuple[Tensor, ...]
     ops: tuple[Op, ...]
-    input: int
-    output: int
+    input: Input
+    """What the network reads."""
+    inputs: tuple[int, ...]
+    """Tensor ids that come from outside; the first is :attr:`input`'s."""
+    outputs: tuple[int, ...]
+    """Tensor ids that are kept to the end."""
     arch: Arch | None = None
+    """What it was lowered from, where it was; nothing is computed from it."""
 
     def shape(self, tensor: int) -> Shape:
         """Shape of tensor ``tensor``: (h, w, c) or (c,)."""
@@ -189,60 +204,107 @@ class Graph:
             last[op.output] = index
             for tensor in op.inputs:
                 last[tensor] = index
-        last[self.output] = len(self.ops) - 1
+        for tensor in self.outputs:
+            last[tensor] = len(self.ops) - 1
         return tuple(zip(first, last, strict=True))
+
+    @cached_property
+    def dying(self) -> tuple[tuple[int, ...], ...]:
+        """For each operator the tensors that nothing reads after it; outputs are kept."""
+        kept = set(self.outputs)
+        return tuple(tuple(sorted({t for t in op.inputs if self.lifetimes[t][1] == i} - kept)) for i, op in enumerate(self.ops))
+
+    @property
+    def logits(self) -> int:
+        """The output of a classifier. Raises ArchError where the graph has several outputs."""
+        if len(self.outputs) != 1:
+            raise ArchError(f"the network has {len(self.outputs)} outputs; a classifier has one")
+        return self.outputs[0]
 
     @property
     def classes(self) -> int:
-        """Number of outputs."""
-        return self.shape(self.output)[-1]
-
-    def reordered(self, order: tuple[int, ...]) -> Graph:
-        """The same graph with its operators in another (topologically valid) order."""
-        return replace(self, ops=tuple(self.ops[i] for i in order))
+        """Number of a classifier's outputs."""
+        return self.shape(self.logits)[-1]
 
 
-class _Builder:
-    def __init__(self, arch: Arch) -> None:
-        self.tensors = [Tensor("input", (arch.height, arch.width, arch.channels))]
+class Builder:
+    """Makes a graph operator by operator: ids, shapes and padding. Each method answers with the id of its output."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.tensors = [Tensor("input", shape)]
         self.ops: list[Op] = []
 
     def tensor(self, name: str, shape: Shape) -> int:
+        """A new tensor."""
         self.tensors.append(Tensor(name, shape))
         return len(self.tensors) - 1
 
-    def _window(self, x: int, kernel: int, stride: int) -> tuple[Padding, int, int, int]:
-        height, width, channels = self.tensors[x].shape
-        padding = Padding(*same_padding(height, kernel, stride), *same_padding(width, kernel, stride))
-        return padding, -(-height // stride), -(-width // stride), channels
+    def shape(self, tensor: int) -> Shape:
+        """Its shape."""
+        return self.tensors[tensor].shape
 
-    def conv(self, name: str, x: int, out: int, kernel: int, stride: int, act: Activation) -> int:
+    def _window(self, x: int, kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[Padding, int, int, int]:
+        height, width, channels = self.shape(x)
+        padding = Padding(*same_padding(height, kernel[0], stride[0]), *same_padding(width, kernel[1], stride[1]))
+        return padding, -(-height // stride[0]), -(-width // stride[1]), channels
+
+    def conv(self, name: str, x: int, out: int, kernel: tuple[int, int], stride: tuple[int, int], act: Activation) -> int:
+        """A dense convolution, SAME."""
         padding, height, width, channels = self._window(x, kernel, stride)
         y = self.tensor(name, (height, width, out))
-        self.ops.append(Conv2D(name, x, y, channels, out, (kernel, kernel), (stride, stride), padding, act))
+        self.ops.append(Conv2D(name, (x,), y, channels, out, kernel, stride, padding, act))
         return y
 
-    def depthwise(self, name: str, x: int, kernel: int, stride: int, act: Activation) -> int:
+    def pointwise(self, name: str, x: int, out: int, act: Activation) -> int:
+        """A 1x1 convolution."""
+        return self.conv(name, x, out, (1, 1), (1, 1), act)
+
+    def depthwise(self, name: str, x: int, kernel: tuple[int, int], stride: tuple[int, int], act: Activation) -> int:
+        """A depthwise convolution, SAME."""
         padding, height, width, channels = self._window(x, kernel, stride)
         y = self.tensor(name, (height, width, channels))
-        self.ops.append(DepthwiseConv2D(name, x, y, channels, (kernel, kernel), (stride, stride), padding, act))
+        self.ops.append(DepthwiseConv2D(name, (x,), y, channels, kernel, stride, padding, act))
         return y
 
-    def pool(self, name: str, x: int, block: Pool) -> int:
-        height, width, channels = self.tensors[x].shape
-        if height < block.kernel or width < block.kernel:
+    def pool(self, name: str, x: int, op: Literal["max", "avg"], kernel: tuple[int, int], stride: tuple[int, int]) -> int:
+        """Pooling, VALID. Raises ArchError where the window does not fit the map."""
+        height, width, channels = self.shape(x)
+        if _anywhere((height < kernel[0]) | (width < kernel[1])):
             raise ArchError(
-                f"{name}: a {block.kernel}x{block.kernel} pooling window does not fit a {height}x{width} map",
+                f"{name}: a {kernel[0]}x{kernel[1]} pooling window does not fit a {height}x{width} map",
                 "raise the resolution or drop the block",
             )
-        y = self.tensor(name, ((height - block.kernel) // block.stride + 1, (width - block.kernel) // block.stride + 1, channels))
-        self.ops.append(Pool2D(name, block.op, x, y, (block.kernel, block.kernel), (block.stride, block.stride)))
+        y = self.tensor(name, ((height - kernel[0]) // stride[0] + 1, (width - kernel[1]) // stride[1] + 1, channels))
+        self.ops.append(Pool2D(name, op, (x,), y, kernel, stride))
         return y
 
     def add(self, name: str, x: int, other: int) -> int:
-        y = self.tensor(name, self.tensors[other].shape)
-        self.ops.append(Add(name, x, other, y))
+        """The sum of two tensors of one shape."""
+        y = self.tensor(name, self.shape(other))
+        self.ops.append(Add(name, (x, other), y))
         return y
+
+    def mul(self, name: str, x: int, gate: int) -> int:
+        """The product of a map and a gate, or of two tensors of one shape."""
+        y = self.tensor(name, self.shape(x))
+        self.ops.append(Mul(name, (x, gate), y))
+        return y
+
+    def mean(self, name: str, x: int) -> int:
+        """Global average pooling."""
+        y = self.tensor(name, self.shape(x)[-1:])
+        self.ops.append(Mean(name, (x,), y))
+        return y
+
+    def dense(self, name: str, x: int, out: int, act: Activation = "none", *, output: str | None = None) -> int:
+        """A matrix product; ``output`` names the tensor where it is not called as the operator."""
+        y = self.tensor(output or name, (out,))
+        self.ops.append(FullyConnected(name, (x,), y, self.shape(x)[-1], out, act))
+        return y
+
+
+def _anywhere(condition: Any) -> bool:
+    return bool(condition.any()) if hasattr(condition, "any") else bool(condition)
 
 
 def lower(arch: Arch) -> Graph:
@@ -250,30 +312,32 @@ def lower(arch: Arch) -> Graph:
 
     Raises ArchError where a block cannot be built on what comes in.
     """
-    build = _Builder(arch)
+    build = Builder(arch.input.shape)
     x = 0
     if arch.stem is not None:
-        x = build.conv("stem", x, arch.stem.out, arch.stem.kernel, arch.stem.stride, arch.stem.act)
-    for index, block in enumerate(arch.blocks):
-        name = f"b{index}"
+        x = build.conv("stem", x, arch.stem.out, pair(arch.stem.kernel), pair(arch.stem.stride), arch.stem.act)
+    for name, block in zip(arch.block_names, arch.blocks, strict=True):
         match block:
             case MBConv():
-                x = _mbconv(build, name, x, block)
+                x = mbconv(build, name, x, MBSizes.of(name, block, build.shape(x)[-1]))
             case Separable():
-                x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act)
-                x = build.conv(f"{name}.pw", x, block.out, 1, 1, block.act)
+                x = build.depthwise(f"{name}.dw", x, pair(block.kernel), pair(block.stride), block.act)
+                x = build.pointwise(f"{name}.pw", x, block.out, block.act)
             case ConvLayer():
-                x = build.conv(f"{name}.conv", x, block.out, block.kernel, block.stride, block.act)
+                x = build.conv(f"{name}.conv", x, block.out, pair(block.kernel), pair(block.stride), block.act)
             case Pool():
-                x = build.pool(f"{name}.pool", x, block)
+                x = build.pool(f"{name}.pool", x, block.op, pair(block.kernel), pair(block.stride))
+            case _:
+                assert_never(block)
     if arch.head is not None:
-        x = build.conv("head", x, arch.head.out, arch.head.kernel, arch.head.stride, arch.head.act)
-    channels = build.tensors[x].shape[-1]
-    pooled = build.tensor("pool", (channels,))
-    build.ops.append(Mean("pool", x, pooled))
-    logits = build.tensor("logits", (arch.classes,))
-    build.ops.append(FullyConnected("fc", pooled, logits, channels, arch.classes))
-    return Graph(tuple(build.tensors), tuple(build.ops), 0, logits, arch)
+        x = build.conv("head", x, arch.head.out, pair(arch.head.kernel), pair(arch.head.stride), arch.head.act)
+    logits = classifier(build, x, arch.classes)
+    return Graph(tuple(build.tensors), tuple(build.ops), arch.input, (0,), (logits,), arch)
+
+
+def classifier(build: Builder, x: int, classes: int) -> int:
+    """Global average pooling and the fully connected layer behind ``x``."""
+    return build.dense("fc", build.mean("pool", x), classes, output="logits")
 
 
 def mid_channels(block: MBConv, in_channels: int) -> int:
@@ -283,17 +347,36 @@ def mid_channels(block: MBConv, in_channels: int) -> int:
     return block.mid if block.mid is not None else max(1, round(in_channels * block.expand))
 
 
-def _mbconv(build: _Builder, name: str, x: int, block: MBConv) -> int:
-    shortcut, channels = x, build.tensors[x].shape[-1]
-    mid = mid_channels(block, channels)
-    if block.expand != 1 or mid != channels:
-        x = build.conv(f"{name}.expand", x, mid, 1, 1, block.act)
+@dataclass(frozen=True, slots=True)
+class MBSizes:
+    """An inverted residual block with all sizes known: its structure, and channel counts that may be arrays."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    expands: bool
+    """Whether there is an expand convolution."""
+    residual: bool
+    act: Activation
+    mid: int
+    out: int
+
+    @staticmethod
+    def of(name: str, block: MBConv, channels: int) -> MBSizes:
+        """``block`` on ``channels`` input channels. Raises ArchError where it cannot be built on them."""
+        mid = mid_channels(block, channels)
+        if block.residual and block.out != channels:
+            raise ArchError(
+                f"{name}: a residual needs as many output as input channels ({block.out} and {channels})", "drop the residual or change out"
+            )
+        expands = block.expand != 1 or mid != channels
+        return MBSizes(pair(block.kernel), pair(block.stride), expands, block.residual, block.act, mid, block.out)
+
+
+def mbconv(build: Builder, name: str, x: int, block: MBSizes) -> int:
+    """The operators of an inverted residual block behind ``x``."""
+    shortcut = x
+    if block.expands:
+        x = build.pointwise(f"{name}.expand", x, block.mid, block.act)
     x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act)
-    x = build.conv(f"{name}.project", x, block.out, 1, 1, "none")
-    if not block.residual:
-        return x
-    if block.out != channels:
-        raise ArchError(
-            f"{name}: a residual needs as many output as input channels ({block.out} and {channels})", "drop the residual or change out"
-        )
-    return build.add(f"{name}.add", shortcut, x)
+    x = build.pointwise(f"{name}.project", x, block.out, "none")
+    return build.add(f"{name}.add", shortcut, x) if block.residual else x

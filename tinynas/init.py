@@ -13,7 +13,8 @@ from tinynas.boards import Board, find_board
 from tinynas.budget import Budget
 from tinynas.config import Config, format_size, yaml_size
 from tinynas.errors import UserError
-from tinynas.runs import write_atomic
+from tinynas.files import write_atomic
+from tinynas.recipe import Recipe
 from tinynas.space import Space
 
 Kind = Literal["budget", "space", "recipe", "arch"]
@@ -45,11 +46,7 @@ class _Generator(GenerateJsonSchema):
 
 
 def _model(what: Kind) -> type[Config]:
-    if what == "recipe":
-        from tinynas.train.recipe import Recipe  # pulls in torch
-
-        return Recipe
-    models: dict[Kind, type[Config]] = {"budget": Budget, "space": Space, "arch": Arch}
+    models: dict[Kind, type[Config]] = {"budget": Budget, "space": Space, "recipe": Recipe, "arch": Arch}
     return models[what]
 
 
@@ -115,7 +112,7 @@ def _kept(board: Board) -> dict[str, int]:
 def budget_text(board: Board) -> str:
     """A commented budget YAML for ``board``."""
     kept = _kept(board)
-    note = f"    # {board.note}" if board.note else ""
+    note = f"# About this board: {board.note}.\n" if board.note else ""
     return f"""\
 # yaml-language-server: $schema={SCHEMA_DIR}/budget.json
 # What a network may use on one board: capacity (facts) less reserves (your choices).
@@ -129,7 +126,7 @@ clock_mhz: {board.clock_mhz:g}
 # What runs the network decides what SRAM and flash mean: tflm, tflm-cmsis-nn, tinyengine or stedgeai.
 runtime: tflm
 
-sram: {yaml_size(board.sram_bytes)}{note}
+{note}sram: {yaml_size(board.sram_bytes)}
 flash: {yaml_size(board.flash_bytes)}
 
 # Kept back from the network. Measure your own firmware (arm-none-eabi-size) and put its figures here.

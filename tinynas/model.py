@@ -10,7 +10,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeAlias, assert_never
+from typing import Any, assert_never
 
 import safetensors
 import safetensors.torch
@@ -20,13 +20,11 @@ from torch import Tensor, nn
 
 from tinynas.arch import Activation
 from tinynas.errors import RunError
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Padding, Pool2D
-from tinynas.runs import write_atomic
+from tinynas.files import write_atomic
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Padding, Pool2D
 
 #: Batch norm as MobileNetV2 and ProxylessNAS train it (PyTorch's defaults; the net-config JSON states the same).
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
-
-OpModule: TypeAlias = "ConvBN | AddOp | PoolOp | MeanOp | Classifier"
 
 
 def normalise(images: Tensor) -> Tensor:
@@ -96,6 +94,18 @@ class AddOp(nn.Module):
         return activate(x + other, self.act)
 
 
+class MulOp(nn.Module):
+    """Product of a map and a gate, or of two tensors of one shape."""
+
+    def __init__(self, op: Mul) -> None:
+        super().__init__()
+        self.act: Activation = op.act
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        """(B, C, H, W) and (B, C) or (B, C, H, W) -> (B, C, H, W)."""
+        return activate(x * (gate if gate.ndim == x.ndim else gate[:, :, None, None]), self.act)
+
+
 class PoolOp(nn.Module):
     """Max or average pooling."""
 
@@ -143,20 +153,18 @@ class Network(nn.Module):
         #: share of the classifier's inputs dropped in training mode, and what decides which
         self.dropout = 0.0
         self.generator: torch.Generator | None = None
-        lifetimes = graph.lifetimes
         #: per operator: submodule name, tensors read, tensor written, tensors that die afterwards
         self._steps: list[tuple[str, tuple[int, ...], int, tuple[int, ...]]] = []
         for index, op in enumerate(graph.ops):
             name = module_name(op.name)
             self.add_module(name, _module(op))
-            dying = tuple(t for t in set(op.inputs) if lifetimes[t][1] == index and t != graph.output)
-            self._steps.append((name, op.inputs, op.output, dying))
+            self._steps.append((name, op.inputs, op.output, graph.dying[index]))
         self.reset(seed)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) from a normalised float (B, C, H, W)."""
         values: list[Tensor | None] = [None] * len(self.graph.tensors)
-        values[self.graph.input] = x
+        values[self.graph.inputs[0]] = x
         modules = self._modules
         for name, inputs, output, dying in self._steps:
             module = modules[name]
@@ -167,7 +175,7 @@ class Network(nn.Module):
             values[output] = module(*read)
             for tensor in dying:
                 values[tensor] = None
-        logits = values[self.graph.output]
+        logits = values[self.graph.logits]
         assert logits is not None
         return logits
 
@@ -212,28 +220,45 @@ class Network(nn.Module):
 def inherit(child: Network, parent: Mapping[str, Tensor]) -> int:
     """Copy what fits of ``parent``'s state into ``child``; the number of child tensors that inherited.
 
-    Tensors meet by operator name. Where shapes differ, the common leading channels and the common centre of the
-    kernel are copied (MobileNet stages widen at the end, kernels grow around their centre); the rest stays as drawn.
+    Blocks meet by name, where they are made of the same operators: without its expansion, say, a block's other weights are
+    about other channels. So do the operators after the blocks (a classifier reads the head, where there is one). Where
+    shapes differ, the common leading channels and the common centre of the kernel are copied, everywhere alike, so that
+    a channel's weights stay together from layer to layer (MobileNet stages widen at the end, kernels grow around their
+    centre). Batch norm's weights and statistics go with their channels. What has no counterpart stays as drawn, new
+    channels with a mean of 0 and a variance of 1.
     """
+    own, theirs = _by_place(child.state_dict()), _by_place(parent)
     inherited = 0
     with torch.no_grad():
-        for key, target in child.state_dict().items():
-            source = parent.get(key)
-            if source is None or source.ndim != target.ndim:
+        for place, targets in own.items():
+            sources = theirs.get(place, {})
+            if targets.keys() != sources.keys() or any(sources[key].ndim != target.ndim for key, target in targets.items()):
                 continue
-            here, there = [], []
-            for axis, (n, m) in enumerate(zip(target.shape, source.shape, strict=True)):
-                common = min(n, m)
-                centred = axis >= 2
-                here.append(slice((n - common) // 2, (n - common) // 2 + common) if centred else slice(0, common))
-                there.append(slice((m - common) // 2, (m - common) // 2 + common) if centred else slice(0, common))
-            target[tuple(here)] = source[tuple(there)]
-            inherited += 1
+            for key, target in targets.items():
+                common = [min(n, m) for n, m in zip(target.shape, sources[key].shape, strict=True)]
+                target[_common(target.shape, common)] = sources[key][_common(sources[key].shape, common)]
+                inherited += 1
     return inherited
 
 
+def _by_place(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    # Of a block "s2.b1" the modules are "s2_b1_dw" and so on; stem, head and fc have one word.
+    places: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        module = key.partition(".")[0]
+        block = module.rpartition("_")[0]
+        places.setdefault(block or ("stem" if module == "stem" else "after the blocks"), {})[key] = value
+    return places
+
+
+def _common(shape: Sequence[int], common: Sequence[int]) -> tuple[slice, ...]:
+    # Channels (axes 0 and 1) from the first, taps of the kernel around the middle.
+    starts = [(n - size) // 2 if axis >= 2 else 0 for axis, (n, size) in enumerate(zip(shape, common, strict=True))]
+    return tuple(slice(start, start + size) for start, size in zip(starts, common, strict=True))
+
+
 def save_weights(network: Network, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write ``network``'s weights and batch-norm statistics with ``metadata``, atomically. Raises RunError on a full disk."""
+    """Write ``network``'s weights and batch-norm statistics with ``metadata``, atomically. Raises DiskError on a full disk."""
     write_tensors(network.state_dict(), path, metadata)
 
 
@@ -252,7 +277,7 @@ def load_weights(graph: Graph, path: Path) -> Network:
 
 
 def write_tensors(tensors: Mapping[str, Tensor], path: Path, metadata: Mapping[str, str]) -> None:
-    """A safetensors file, written atomically; equal content gives equal bytes. Raises RunError on a full disk."""
+    """A safetensors file, written atomically; equal content gives equal bytes. Raises DiskError on a full disk."""
     # safetensors shuffles the keys of its metadata; one key, with sorted JSON in it, has only one order.
     header = {"tinynas": json.dumps(metadata, sort_keys=True)}
     write_atomic(path, safetensors.torch.save({key: value.detach().cpu().contiguous() for key, value in tensors.items()}, header))
@@ -273,12 +298,14 @@ def module_name(op_name: str) -> str:
     return op_name.replace(".", "_")
 
 
-def _module(op: Conv2D | DepthwiseConv2D | Add | Pool2D | Mean | FullyConnected) -> nn.Module:
+def _module(op: Op) -> nn.Module:
     match op:
         case Conv2D() | DepthwiseConv2D():
             return ConvBN(op)
         case Add():
             return AddOp(op)
+        case Mul():
+            return MulOp(op)
         case Pool2D():
             return PoolOp(op)
         case Mean():

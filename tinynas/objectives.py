@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from tinynas.errors import UserError
 from tinynas.records import Trial
@@ -23,13 +23,10 @@ class Objective:
     unit: str
     """``share`` (0..1), ``MACs``, ``B``, ``ms`` or ``points``."""
     of: Callable[[Trial], float | None]
+    trained: bool = field(kw_only=True)
+    """True where the figure needs training, False where it follows from the architecture."""
     needs: str | None = None
     """Score that only exists where it is asked for (``int8_accuracy``), or None."""
-
-    @property
-    def trained(self) -> bool:
-        """True where the figure needs training, False where it follows from the architecture."""
-        return self.unit in {"share", "points"}
 
 
 def _cost(name: str) -> Callable[[Trial], float | None]:
@@ -73,14 +70,14 @@ def _wake_vision(trial: Trial) -> float | None:
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
-        Objective("accuracy", True, "share", _score("accuracy")),
-        Objective("int8_accuracy", True, "share", _score("int8_accuracy"), needs="int8_accuracy"),
-        Objective("macs", False, "MACs", _cost("macs")),
-        Objective("sram", False, "B", _cost("sram_bytes")),
-        Objective("flash", False, "B", _cost("flash_bytes")),
-        Objective("params", False, "parameters", _cost("params")),
-        Objective("latency", False, "ms", _cost("latency_ms")),
-        Objective("wake-vision-score", True, "points", _wake_vision),
+        Objective("accuracy", True, "share", _score("accuracy"), trained=True),
+        Objective("int8_accuracy", True, "share", _score("int8_accuracy"), trained=True, needs="int8_accuracy"),
+        Objective("macs", False, "MACs", _cost("macs"), trained=False),
+        Objective("sram", False, "B", _cost("sram_bytes"), trained=False),
+        Objective("flash", False, "B", _cost("flash_bytes"), trained=False),
+        Objective("params", False, "parameters", _cost("params"), trained=False),
+        Objective("latency", False, "ms", _cost("latency_ms"), trained=False),
+        Objective("wake-vision-score", True, "points", _wake_vision, trained=True),
     )
 }
 

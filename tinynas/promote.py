@@ -18,17 +18,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from tinynas import __version__
+from tinynas import __version__, metrics
 from tinynas.arch import Arch
 from tinynas.data import DataSet
+from tinynas.files import write_atomic
 from tinynas.graph import Graph, lower
+from tinynas.recipe import Recipe
 from tinynas.records import Promoted
-from tinynas.runs import Run, write_atomic
-from tinynas.train import EpochMetrics, Recipe, Trainer, evaluate
+from tinynas.runs import Run
+from tinynas.train import EpochMetrics, Trainer, evaluate
 from tinynas.train.group import barrier, process_group, rank
 from tinynas.train.quantised import load_trained, save_trained
 
@@ -85,7 +85,7 @@ def _promote(run: Run, net_id: str, data: DataSet, recipe: Recipe, seed: int, de
         return known
     arch = run.arch(net_id)
     graph = lower(arch)
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), recipe, seed=seed, device=device)
     checkpoint = _Checkpoint(run.checkpoint_dir(net_id), settings, seed)
     if checkpoint.state.exists():
@@ -113,7 +113,7 @@ def _finish(
 ) -> Promoted:
     best = best_epoch(trainer.history, trainer.recipe)
     network = load_trained(graph, checkpoint.weights(best.epoch)).to(trainer.device)
-    test = data.split("test", *graph.shape(graph.input))  # the only place where training code sees the test images
+    test = data.split("test", *graph.input.shape)  # the only place where training code sees the test images
     result = evaluate(network, test, threads=trainer.recipe.threads)
     promoted = Promoted(
         id=arch.id,
@@ -125,7 +125,7 @@ def _finish(
         seconds=round(sum(m.seconds for m in trainer.history), 3),
         seed=trainer.seed,
         recipe=settings,
-        confusion=confusion(result.logits, test.labels),
+        confusion=tuple(map(tuple, metrics.confusion(test.labels, result.logits.argmax(1), result.logits.shape[1]))),
         qat=trainer.recipe.qat_epochs > 0,
     )
     if rank() == 0:
@@ -144,13 +144,6 @@ def best_epoch(history: Sequence[EpochMetrics], recipe: Recipe) -> EpochMetrics:
     """
     eligible = [m for m in history if not recipe.qat_epochs or m.epoch > recipe.epochs - recipe.qat_epochs] or list(history)
     return max(eligible, key=lambda m: (m.val_accuracy, -m.val_loss, -m.epoch))
-
-
-def confusion(logits: NDArray[np.float32], labels: NDArray[np.int64]) -> tuple[tuple[int, ...], ...]:
-    """Counts (true class, predicted class)."""
-    classes = logits.shape[1]
-    counts = np.bincount(labels * classes + logits.argmax(1), minlength=classes * classes).reshape(classes, classes)
-    return tuple(tuple(int(n) for n in row) for row in counts)
 
 
 def history_csv(history: Sequence[EpochMetrics]) -> str:

@@ -27,7 +27,12 @@ def expected_accuracy(scores: Mapping[str, Any]) -> float | None:
     return value
 
 
-class _Json:
+def _tuples(value: Any) -> Any:
+    # Frozen records hold tuples, tuples of tuples too; what lies in their dicts is left as JSON has it.
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+class JsonRecord:
     """JSON in and out for frozen dataclasses; unknown and missing keys are a :class:`RunError`."""
 
     def to_json(self) -> dict[str, Any]:
@@ -44,11 +49,11 @@ class _Json:
         if unknown or needed - set(document):
             problem = f"unknown keys {sorted(unknown)}" if unknown else f"missing keys {sorted(needed - set(document))}"
             raise RunError(f"a {cls.__name__} record has {problem}", "it was written by another version of tinynas; use that version")
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in document.items()})
+        return cls(**{key: _tuples(value) for key, value in document.items()})
 
 
 @dataclass(frozen=True)
-class Trial(_Json):
+class Trial(JsonRecord):
     """One proposal of a search, with its reason and costs. Holds no wall-clock time, so equal searches write equal bytes."""
 
     number: int
@@ -76,6 +81,11 @@ class Trial(_Json):
     """Why it is infeasible, duplicate, stopped or failed."""
 
     @property
+    def was_trained(self) -> bool:
+        """True where it has a score, whether it was stopped at a low rung or not."""
+        return self.state in ("trained", "stopped")
+
+    @property
     def accuracy(self) -> float | None:
         """Validation accuracy, 0..1, or None where it was not trained."""
         return self.scores.get("accuracy")
@@ -90,7 +100,7 @@ class Trial(_Json):
 
 
 @dataclass(frozen=True)
-class Promoted(_Json):
+class Promoted(JsonRecord):
     """A network after full training."""
 
     id: str
@@ -111,7 +121,7 @@ class Promoted(_Json):
 
 
 @dataclass(frozen=True)
-class Artifact(_Json):
+class Artifact(JsonRecord):
     """An exported file with every promised figure beside the measured one."""
 
     id: str

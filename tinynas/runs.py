@@ -1,7 +1,6 @@
-"""Run: the only one that knows file names under ``results/<run>/``; atomic writes; resume.
+"""Run: the only one that knows file names under ``results/<run>/``; resume.
 
-Everything is either replaced atomically (temporary file, fsync, rename) or appended line by line with a
-flush to disk. A line cut off by a kill is dropped on reading and mended on the next append.
+Everything is either replaced in one step or appended line by line (:mod:`tinynas.files`).
 """
 
 from __future__ import annotations
@@ -10,14 +9,12 @@ import contextlib
 import csv
 import io
 import json
-import os
 import platform
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import yaml
 
@@ -26,97 +23,12 @@ from tinynas.arch import Arch, load_arch
 from tinynas.budget import Budget, load_budget
 from tinynas.config import load
 from tinynas.errors import RunError
+from tinynas.files import append_line, cores, read_lines, write_atomic
 from tinynas.records import Artifact, Promoted, Trial, expected_accuracy
 from tinynas.space import Space
 
 RUN_FORMAT = 1
 """Version of the folder layout; a run of another version is refused, not misread."""
-
-
-def write_atomic(path: Path, content: str | bytes) -> None:
-    """Replace ``path`` with ``content`` in one step. Raises RunError where the disk is full or not writable."""
-    data = content.encode() if isinstance(content, str) else content
-    temporary: str | None = None
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
-    except OSError as error:
-        if temporary is not None:
-            with contextlib.suppress(OSError):
-                Path(temporary).unlink()
-        raise disk_error(path, error) from None
-
-
-def disk_error(path: Path, error: OSError) -> RunError:
-    """The RunError for a failed write to ``path``."""
-    hint = (
-        "free some space, then continue with --resume; nothing finished is lost"
-        if error.errno == 28
-        else "check the folder and its permissions"
-    )
-    return RunError(f"{path}: cannot be written: {error.strerror or error}", hint)
-
-
-def append_line(path: Path, document: Mapping[str, Any]) -> None:
-    """Append one JSON line and flush it to disk, mending a line that a kill cut off. Raises RunError on a full disk."""
-    line = json.dumps(document, sort_keys=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file, _locked(file):
-            end = file.seek(0, os.SEEK_END)
-            if end:
-                file.seek(end - 1)
-                if file.read(1) != b"\n":
-                    file.seek(0)
-                    file.truncate(file.read().rfind(b"\n") + 1)
-            start = file.seek(0, os.SEEK_END)
-            try:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    file.truncate(start)
-                raise
-    except OSError as error:
-        raise disk_error(path, error) from None
-
-
-@contextlib.contextmanager
-def _locked(file: IO[bytes]) -> Iterator[None]:
-    # Several workers append to one file; the kernel drops the lock with the process. Windows appends unlocked.
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    fcntl.flock(file, fcntl.LOCK_EX)
-    try:
-        yield
-    finally:
-        fcntl.flock(file, fcntl.LOCK_UN)
-
-
-def read_lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The JSON lines of ``path`` (none where it does not exist); a cut-off last line is skipped."""
-    if not path.is_file():
-        return
-    with path.open("rb") as file:
-        for number, raw in enumerate(file, start=1):
-            if not raw.endswith(b"\n"):
-                return
-            try:
-                yield json.loads(raw)
-            except json.JSONDecodeError:
-                raise RunError(
-                    f"{path}, line {number}: is not JSON", "the file was edited or damaged; restore it, or start a new run"
-                ) from None
 
 
 class Run:
@@ -347,11 +259,6 @@ class Run:
             return json.loads(path.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
             raise RunError(f"{path}: cannot be read: {error}", "the file is missing or damaged; make it anew") from None
-
-
-def cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def environment() -> dict[str, Any]:

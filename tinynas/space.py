@@ -16,8 +16,9 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from tinynas.arch import MAX_BLOCKS, MAX_CHANNELS, MAX_RESOLUTION, Activation, Arch, ConvLayer, MBConv
+from tinynas.arch import MAX_BLOCKS, MAX_CHANNELS, MAX_RESOLUTION, Activation, Arch, Axes, ConvLayer, MBConv, axes, pair
 from tinynas.config import Config
+from tinynas.inputs import KIND_CHANNELS
 
 Genotype = tuple[int, ...]
 
@@ -27,15 +28,16 @@ def _as_choices(value: object) -> object:
     values = list(value) if isinstance(value, (list, tuple)) else [value]
     if not values:
         raise PydanticCustomError("choices", "must offer at least one value")
-    if len({str(v) for v in values}) != len(values):
+    # [3, 3] is the kernel 3.
+    if len({str(v[0]) if isinstance(v, (list, tuple)) and len(v) == 2 and v[0] == v[1] else str(v) for v in values}) != len(values):
         raise PydanticCustomError("choices", "offers a value twice")
     return values
 
 
 _C = BeforeValidator(_as_choices)
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_CHANNELS)], ...], _C]
-Kernels = Annotated[tuple[Literal[1, 3, 5, 7, 9], ...], _C]
-Strides = Annotated[tuple[Literal[1, 2], ...], _C]
+Kernels = Annotated[tuple[Annotated[Axes, axes(range(1, 10, 2), "1, 3, 5, 7 or 9")], ...], _C]
+Strides = Annotated[tuple[Annotated[Axes, axes(range(1, 3), "1 or 2")], ...], _C]
 
 
 class StemSpace(Config):
@@ -44,9 +46,9 @@ class StemSpace(Config):
     out: Widths = (16,)
     """Output channels before the width multiplier."""
     kernel: Kernels = (3,)
-    """Kernel sizes in pixels."""
+    """Kernel sizes in pixels, each a side or [height, width]."""
     stride: Strides = (2,)
-    """Strides."""
+    """Strides, each for both directions or [height, width]."""
 
 
 class StageSpace(Config):
@@ -57,11 +59,11 @@ class StageSpace(Config):
     depth: Annotated[tuple[Annotated[int, Field(ge=1, le=12)], ...], _C] = (1,)
     """Numbers of blocks."""
     kernel: Kernels = (3, 5, 7)
-    """Depthwise kernel sizes, chosen for each block."""
+    """Depthwise kernel sizes, each a side or [height, width], chosen for each block."""
     expand: Annotated[tuple[Annotated[float, Field(ge=1, le=16)], ...], _C] = (3, 4, 6)
     """Expand ratios, chosen for each block."""
     stride: Strides = (1,)
-    """Strides of the first block."""
+    """Strides of the first block, each for both directions or [height, width]."""
 
 
 class HeadSpace(Config):
@@ -86,8 +88,8 @@ class Space(Config):
 
     name: str = "space"
     """A name for people."""
-    resolution: Annotated[tuple[Annotated[int, Field(ge=8, le=MAX_RESOLUTION)], ...], _C]
-    """Square input resolutions in pixels."""
+    resolution: Annotated[tuple[Annotated[Axes, axes(range(8, MAX_RESOLUTION + 1))], ...], _C]
+    """Input resolutions in pixels, each a side or [height, width]."""
     color: Annotated[tuple[Literal["rgb", "gray"], ...], _C] = ("rgb",)
     """Input colours: rgb (3 channels) or gray (1)."""
     width_mult: Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], _C] = (1.0,)
@@ -178,7 +180,7 @@ class Space(Config):
                         kernel=value[f"s{s}.b{b}.kernel"],
                         stride=stride,
                         expand=value[f"s{s}.b{b}.expand"],
-                        residual=stride == 1 and out == carried,
+                        residual=pair(stride) == (1, 1) and out == carried,
                         act=self.act,
                     )
                 )
@@ -186,14 +188,15 @@ class Space(Config):
         head = None
         if value["head.out"]:
             head = ConvLayer(out=make_divisible(value["head.out"] * width, self.divisor), kernel=1, act=self.act)
-        side = value["resolution"]
+        height, width_px = pair(value["resolution"])
         return Arch(
-            height=side,
-            width=side,
-            channels=3 if value["color"] == "rgb" else 1,
+            height=height,
+            width=width_px,
+            channels=KIND_CHANNELS[value["color"]],
             classes=classes,
             stem=stem,
             blocks=tuple(blocks),
+            stages=tuple(value[f"s{s}.depth"] for s in range(len(self.stages))),
             head=head,
         )
 
@@ -212,16 +215,19 @@ class Space(Config):
         """A network; see :meth:`draw`."""
         return self.decode(self.draw(choose), classes)
 
-    def restricted(self, **values: Any) -> Space:
-        """The sub-space with fields such as ``resolution`` or ``width_mult`` fixed."""
-        return Space.model_validate({**self.model_dump(), **values})
-
     def describe(self) -> str:
         """One line for people: how many networks, resolutions, widths."""
         exponent = math.floor(math.log10(self.size))
         count = f"{self.size:,}" if self.size < 1_000_000 else f"{self.size / 10**exponent:.1f}e{exponent}"
-        side = f"{min(self.resolution)}-{max(self.resolution)} px" if len(self.resolution) > 1 else f"{self.resolution[0]} px"
-        return f"{count} networks, {side}, {len(self.stages)} stages"
+        sizes = sorted((pair(size) for size in self.resolution), key=lambda size: (size[0] * size[1], size))
+        shown = " to ".join(resolution_text(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
+        return f"{count} networks, {shown} px, {len(self.stages)} stages"
+
+
+def resolution_text(resolution: Axes) -> str:
+    """``48``, or height x width: ``32x20``."""
+    height, width = pair(resolution)
+    return str(height) if height == width else f"{height}x{width}"
 
 
 def make_divisible(channels: float, divisor: int) -> int:

@@ -7,8 +7,9 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib import import_module
+from pathlib import Path
 from types import FrameType
 from typing import Annotated, Any, Never, cast
 
@@ -16,7 +17,8 @@ import typer
 
 from tinynas import __version__
 from tinynas.cli.common import report_error, session
-from tinynas.errors import InternalError, RunError, TinynasError, UserError
+from tinynas.errors import InternalError, TinynasError, UserError
+from tinynas.files import disk_error, process_number
 
 app = typer.Typer(
     name="tinynas",
@@ -56,7 +58,8 @@ def run(arguments: Sequence[str] | None = None) -> int:
     session.continue_command, session.json_printed, session.interrupted = None, False, False
     try:
         _terminate_like_ctrl_c()
-        outcome = app(args, standalone_mode=False)
+        with _only_the_first_speaks():
+            outcome = app(args, standalone_mode=False)
         if outcome == 130:  # typer turns Ctrl-C into Exit(130), and gives its code back here
             return _interrupted()
         return outcome if isinstance(outcome, int) else 0
@@ -73,9 +76,7 @@ def run(arguments: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        place = f"{error.filename}: " if error.filename else ""
-        hint = "free some space and run the same command again" if error.errno == 28 else "check the path and its permissions"
-        return report_error(RunError(f"{place}{error.strerror or error}", hint))
+        return report_error(disk_error(error.filename, error, "used"))
     except MemoryError:
         return report_error(UserError("out of memory", "use a lower resolution, a smaller batch or fewer workers"))
     except Exception as error:
@@ -100,7 +101,19 @@ def _usage_error(error: Any) -> UserError:
     return UserError(f"{place}: {message}", f"see: {place} --help")
 
 
+@contextlib.contextmanager
+def _only_the_first_speaks() -> Iterator[None]:
+    """Of the processes of ``torchrun`` the others are silent; errors are told outside of this block, by all."""
+    if process_number() == 0:
+        yield
+        return
+    with Path(os.devnull).open("w", encoding="utf-8") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        yield
+
+
 def _interrupted() -> int:
+    if process_number() != 0:
+        return 130
     sys.stderr.write("\ninterrupted; nothing finished is lost\n")
     if session.continue_command:
         sys.stderr.write(f"continue with: {session.continue_command}\n")

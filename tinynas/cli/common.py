@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from tinynas.errors import ConfigError, TinynasError, UserError
+from tinynas.files import process_number
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -79,12 +80,14 @@ def next_step(command: str) -> None:
 
 def report_error(error: TinynasError) -> int:
     """Print one clear message for ``error`` and return its exit code."""
-    if session.json_mode and not session.json_printed:
+    process = process_number()
+    if session.json_mode and not session.json_printed and process == 0:
         document: dict[str, Any] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
         if isinstance(error, ConfigError):
             document["faults"] = [{"place": f.place, "value": f.value, "rule": f.rule, "remedy": f.remedy} for f in error.faults]
         emit({"error": document})
     label = "error" if isinstance(error, UserError) else "internal error (please report)"
+    label = f"process {process}: {label}" if process else label
     colour = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
     head = f"\x1b[31m{label}:\x1b[0m" if colour else f"{label}:"
     sys.stderr.write(f"{head} {error}\n")

@@ -11,6 +11,7 @@ import typer
 
 from tinynas.cli.app import app
 from tinynas.cli.common import JsonOption, SeedOption, SetOption, console, counting_progress, emit, next_step, quote, session
+from tinynas.errors import counted
 
 if TYPE_CHECKING:
     from tinynas.config import Config
@@ -57,7 +58,7 @@ def _progress() -> Iterator[Callable[[PrepareProgress], None]]:
 
         def show(event: PrepareProgress) -> None:
             left = "" if event.eta_seconds is None else f", {event.eta_seconds / 60:.0f} min left"
-            facts = f"{event.images:,} images ({event.images_per_second:,.0f}/s), {event.bad} bad{left}"
+            facts = f"{counted(event.images, 'image')} ({event.images_per_second:,.0f}/s), {event.bad} bad{left}"
             bar.update(task, total=event.shards, completed=event.shards_done, facts=facts)
             if event.message:
                 out.print(event.message, style="dim", markup=False)
@@ -72,7 +73,7 @@ def _report(report: PrepareReport, name: str, json_: bool) -> None:
     for split, counts in report.images.items():
         out.print(f"{split}: " + ", ".join(f"{count:,} {label}" for label, count in counts.items()), markup=False)
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.items())
-    out.print(f"{report.rows:,} rows read; dropped: {dropped or 'none'}; {len(report.bad)} bad images", markup=False)
+    out.print(f"{counted(report.rows, 'row')} read; dropped: {dropped or 'none'}; {counted(len(report.bad), 'bad image')}", markup=False)
     for note in report.notes:
         out.print(note, style="dim", markup=False)
     out.print(f"prepared in {report.path}", soft_wrap=True, markup=False)
@@ -202,7 +203,7 @@ def info(
         document = describe(images)
         if samples is not None and augment is not None:
             from tinynas.config import build
-            from tinynas.data.images.augment import Augment
+            from tinynas.recipe import Augment
 
             document["samples"] = str(
                 augmented_sheet(images, build({"kind": augment}, Augment, source="--augment"), samples, size=size, seed=seed)
@@ -224,19 +225,19 @@ def _facts(document: dict[str, Any]) -> Iterator[str]:
     kind, unit = document["kind"], " px" if document["kind"] == "image" else ""
     native, short = document["sizes"]["native"], document["sizes"]["short_side"]
     sizes = f"about {native['height']}x{native['width']}{unit} (height x width; short side {short['min']}-{short['max']})"
-    yield f"{document['name']}: {document['images']:,} {kind}s of {len(document['labels'])} classes, {sizes}"
+    yield f"{document['name']}: {counted(document['images'], kind)} of {counted(len(document['labels']), 'class', 'classes')}, {sizes}"
     for split, counts in document["splits"].items():
         shown = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
-        more = f", and {len(counts) - 8} more classes" if len(counts) > 8 else ""
+        more = f", and {counted(len(counts) - 8, 'more class', 'more classes')}" if len(counts) > 8 else ""
         yield f"  {split:<6} {sum(counts.values()):>9,}  {shown}{more}"
     if document["bad"]["count"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in document["bad"]["reasons"].items())
-        yield f"  left out: {document['bad']['count']} {kind}s ({reasons})"
+        yield f"  left out: {counted(document['bad']['count'], kind)} ({reasons})"
     yield f"  exact duplicates: {document['duplicates']}; {kind}s in more than one split: {len(document['leaks'])}"
     if document["groups"] is not None:
         groups, largest = document["groups"], document["groups"]["largest"]
         by_split = ", ".join(f"{count:,} in {split}" for split, count in groups["splits"].items())
-        yield f"  groups: {groups['count']:,} ({by_split}); the largest, {largest['group']}, has {largest['images']:,} {kind}s"
+        yield f"  groups: {groups['count']:,} ({by_split}); the largest, {largest['group']}, has {counted(largest['images'], kind)}"
         yield f"  groups in more than one split: {len(groups['in_several_splits'])}"
     for note in document["notes"]:
         yield f"  note: {note}"

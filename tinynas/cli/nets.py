@@ -22,6 +22,7 @@ from tinynas.cli.common import (
     session,
 )
 from tinynas.errors import UserError
+from tinynas.files import process_number
 
 
 @app.command()
@@ -110,6 +111,8 @@ def promote(
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
         )
+    if process_number() != 0:
+        return None
     from tinynas.report import write_report
 
     opened = Run.open(run)

@@ -21,7 +21,7 @@ from tinynas.cli.common import (
     quote,
     session,
 )
-from tinynas.errors import UserError
+from tinynas.errors import UserError, counted
 
 if TYPE_CHECKING:
     from tinynas.api import PreparedSearch
@@ -100,7 +100,7 @@ def search(
         trials=trials,
         timeout=seconds,
         workers=workers or (None if resume else api.default_workers()),
-        seed=seed,
+        seed=None if resume else seed,
         storage=storage,
     )
     session.continue_command = quote(["tinynas", "search", "--resume", "--out", str(prepared.run.path)])
@@ -115,7 +115,7 @@ def _split(objective: list[str] | None) -> list[str]:
 
 
 def _first_line(budget: str | None, space: str | None, data: str | None, seconds: float | None, trials: int | None) -> str:
-    length = f"{trials} networks" if seconds is None else f"{seconds / 60:.3g} minutes"
+    length = counted(trials or 0, "network") if seconds is None else counted(seconds / 60, "minute")
     images = data or "the built-in synthetic images (pass --data for your own)"
     return f"searching {space or 'the space that suits'} for {budget or 'a budget'} on {images}, {length}"
 
@@ -161,8 +161,8 @@ def _finish(prepared: PreparedSearch, result: SearchResult, json_: bool) -> None
     out.print(front_table(result.front))
     counts = result.counts
     out.print(
-        f"{len(result.front)} networks on the front of {counts.trained} trained in {result.seconds / 60:.1f} min; "
-        f"{counts.infeasible} proposals did not fit, {counts.duplicate} were known, {counts.failed} failed",
+        f"{counted(len(result.front), 'network')} on the front of {counts.trained} trained in {result.seconds / 60:.1f} min; "
+        f"{counted(counts.infeasible, 'proposal')} did not fit, {counts.duplicate} known already, {counts.failed} failed",
         soft_wrap=True,
     )
     out.print(
@@ -190,7 +190,7 @@ def worker(
     trained = work(opened.path)
     if json_:
         return emit({"run": str(opened.path), "trainings": trained})
-    console().print(f"{trained} trainings done for {opened.path}")
+    console().print(f"{counted(trained, 'training')} done for {opened.path}")
     return None
 
 

@@ -8,9 +8,9 @@ from typing import Any
 
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.latency import latency_ms
-from tinynas.cost.memory import file_head_bytes, live_bytes, offline_work
-from tinynas.cost.runtimes import Runtime, runtime_named, static_bytes
-from tinynas.cost.tail import tail_bytes
+from tinynas.cost.memory import file_head_bytes, live_bytes, nested_frames, offline_work
+from tinynas.cost.runtimes import RUNTIMES, Runtime, flash_bytes, runtime_named, static_bytes
+from tinynas.cost.tail import tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
 from tinynas.graph import Graph, Shape
 
@@ -51,8 +51,6 @@ class Cost:
     """Activations and operator scratch, planned."""
     tail_bytes: int
     """The runtime's persistent structures (0 for code generators)."""
-    host_arena_bytes: int
-    """The same arena on a 64-bit host, as tflite-micro's Python wheel measures it (0 where it does not apply)."""
     latency_ms: float | None
     peak_op: str
     peak_index: int
@@ -60,6 +58,19 @@ class Cost:
     """The operators that were costed."""
     live: tuple[int, ...] = field(repr=False)
     """Bytes of activations and scratch alive during each operator."""
+    exact_plan: bool = True
+    """Whether ``head_bytes`` is what a memory plan takes that is known to the byte: ours, the file's or TFLM's own. Else it is what
+    the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
+
+    @cached_property
+    def host_arena_bytes(self) -> int:
+        """The same arena on a 64-bit host, as tflite-micro's Python wheel measures it (0 where it does not apply)."""
+        return self.head_bytes + tail_bytes(self.work, "host") if RUNTIMES[self.runtime].on_host else 0
+
+    @cached_property
+    def unknown(self) -> tuple[str, ...]:
+        """Kinds of operators whose part of ``tail_bytes`` is not known: where there are some, SRAM is *at least* what is said."""
+        return unknown_tails(self.work) if RUNTIMES[self.runtime].tail else ()
 
     @cached_property
     def layers(self) -> tuple[OpCost, ...]:
@@ -125,63 +136,63 @@ def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, cl
     """
     chosen = runtime_named(runtime)
     work = from_graph(graph)
-    if graph.arch is None and chosen.tail:
-        # Not made by lower(): the bound may be out of reach, so take what the plan gives.
+    head = None
+    if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs) is None:
         plan = offline_work(work, chosen)
-        work = replace(work, pieces=tuple([work.pieces[i] for i in plan.order]))
-        return work_cost(work, chosen, file_bytes(graph), core=core, clock_mhz=clock_mhz, plan=plan.offsets, own_file=False)
-    return work_cost(work, chosen, file_bytes(graph) if chosen.flash == "file" else 0, core=core, clock_mhz=clock_mhz)
+        work, head = replace(work, pieces=tuple([work.pieces[i] for i in plan.order])), plan.head_bytes
+    # Where shortcuts nest, the plan reaches the live bytes: see tinynas.cost.memory.
+    return work_cost(work, chosen, file_bytes(graph) if chosen.flash == "file" else 0, head, core=core, clock_mhz=clock_mhz)
+
+
+def file_cost(
+    work: Work,
+    runtime: Runtime,
+    size_bytes: int,
+    plan: tuple[int, ...] | None,
+    *,
+    core: str | None,
+    clock_mhz: float | None,
+) -> Cost:
+    """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans."""
+    head = file_head_bytes(work, runtime, plan) if runtime.plans else None
+    return work_cost(work, runtime, size_bytes, head, core=core, clock_mhz=clock_mhz)
 
 
 def work_cost(
     work: Work,
     runtime: Runtime,
     size_bytes: int,
+    head_bytes: int | None,
     *,
     core: str | None,
     clock_mhz: float | None,
-    plan: tuple[int, ...] | None = None,
-    own_file: bool = True,
 ) -> Cost:
-    """The cost of any work; ``size_bytes`` is the size of its .tflite file.
+    """The cost of any work; ``size_bytes`` is the size of its .tflite file, ``head_bytes`` that of its memory plan.
 
-    ``own_file`` says that tinynas writes the file and so chooses its memory plan; else ``plan`` is the one it
-    carries, or None where the runtime plans.
+    Without ``head_bytes`` the head is the live bytes: what our plan reaches, or the model of a runtime that has no plans.
     """
     pieces = work.pieces
     live = live_bytes(work, runtime)
     bound = max(live)
     peak = live.index(bound)
-    head = (bound if own_file or not runtime.tail else file_head_bytes(work, runtime, plan)) + static_bytes(runtime, work)
-    macs = weights = biases = weights_bytes = 0
-    for piece in pieces:
-        macs += piece.macs
-        weights += piece.weights
-        biases += piece.biases
-        weights_bytes += piece.weights_bytes
-    tail = host = 0
-    if runtime.tail:
-        tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn")
-        host = head + tail_bytes(work, "host") if runtime.scratch == "reference" else 0
+    head = (bound if head_bytes is None else head_bytes) + static_bytes(runtime, work)
+    macs = sum([piece.macs for piece in pieces])
+    biases = sum([piece.biases for piece in pieces])
+    weights_bytes = sum([piece.weights_bytes for piece in pieces])
+    tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn") if runtime.tail else 0
     return Cost(
         runtime=runtime.name,
         macs=macs,
-        params=weights + biases,
+        params=sum([piece.weights for piece in pieces]) + biases,
         weights_bytes=weights_bytes,
-        flash_bytes=_flash_bytes(runtime, size_bytes, weights_bytes, biases),
+        flash_bytes=flash_bytes(runtime, size_bytes, weights_bytes, biases),
         sram_bytes=head + tail,
         head_bytes=head,
         tail_bytes=tail,
-        host_arena_bytes=host,
         latency_ms=None if core is None else latency_ms(work, core, runtime.name, clock_mhz),
         peak_op=pieces[peak].name,
         peak_index=peak,
         work=work,
         live=tuple(live),
+        exact_plan=runtime.plans,
     )
-
-
-def _flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels: int) -> int:
-    if runtime.flash == "file":
-        return size_bytes
-    return weights_bytes + 4 * channels if runtime.flash == "weights and scales" else weights_bytes

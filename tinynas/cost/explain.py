@@ -234,7 +234,7 @@ def _largest(cost: Cost, name: str, budget: Limits) -> tuple[Any, float]:
         clock, times = budget.clock_mhz, dict(zip(("dense", "pointwise", "depthwise", "connected"), model.cycles, strict=True))
 
         def ms(row: Any) -> float:
-            return float(row.macs * times[kind_of(row.kind, row.kernel)] / (1000.0 * clock))
+            return float(row.macs * times[kind_of(row.kind, row.kernel)] / (1000.0 * clock)) if row.macs else 0.0
 
         op = max(cost.layers, key=ms)
         return op, ms(op)

@@ -24,10 +24,12 @@ import struct
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
-from typing import Literal, NamedTuple, TypeAlias, assert_never
+from typing import Any, Literal, NamedTuple, TypeAlias, assert_never
 
 from tinynas import __version__
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Pool2D
+from tinynas.arch import Activation
+from tinynas.errors import InternalError
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Op, Pool2D, Shape
 
 Io = Literal["int8", "uint8", "float"]
 """Type of the file's input and output; the network inside is int8."""
@@ -39,7 +41,6 @@ Flavour = Literal["full", "lean"]
 LABEL_BYTES = 12
 METADATA_NAME = "tinynas"
 PLAN_NAME = "OfflineMemoryAllocation"
-INPUT_FORMULA = "(pixel-128)/128"
 IO_NAMES = ("image", "scores")
 """Names of the input and output where they are not int8."""
 
@@ -109,35 +110,57 @@ def tensor_form(*, name: bool, buffer: bool = False, quantized: bool = True, typ
 
 OptionKey: TypeAlias = tuple[str | int | tuple[int, int] | bool, ...]
 """What two operators must have in common to share one options table:
-("conv" | "dw", stride, act, same) or ("max_pool" | "avg_pool", kernel, stride, same) or ("fc" | "add" | "mean", act)."""
+("conv" | "dw", stride, act, same), ("max_pool" | "avg_pool", kernel, stride, same), ("fc" | "add" | "mul", act) or ("mean",)."""
 
-#: Operator codes: (options kind, builtin code, version), in the order in which a file lists those it uses.
-#: Versions are those in which the int8 kernels appeared.
-OPERATOR_CODES: tuple[tuple[str, int, int], ...] = (
-    ("conv", 3, 3),
-    ("dw", 4, 3),
-    ("add", 0, 2),
-    ("mean", 40, 2),
-    ("fc", 9, 4),
-    ("max_pool", 17, 2),
-    ("avg_pool", 1, 2),
-    ("quantize", 114, 2),
-    ("dequantize", 6, 2),
-)
+
+@dataclass(frozen=True, slots=True)
+class OpForm:
+    """How an operator stands in a file of TensorFlow Lite's schema."""
+
+    builtin: str
+    """Its name there."""
+    code: int
+    """BuiltinOperator."""
+    version: int
+    """Version in which its int8 kernel appeared."""
+    options: int
+    """Member of the BuiltinOptions union."""
+
+
+#: Every kind of operator, in the order in which a file lists those it uses: the first one's code is not stored.
+OP_FORMS: dict[Kind, OpForm] = {
+    "conv": OpForm("CONV_2D", 3, 3, 1),
+    "dw": OpForm("DEPTHWISE_CONV_2D", 4, 3, 2),
+    "add": OpForm("ADD", 0, 2, 11),
+    "mean": OpForm("MEAN", 40, 2, 27),
+    "fc": OpForm("FULLY_CONNECTED", 9, 4, 8),
+    "max_pool": OpForm("MAX_POOL_2D", 17, 2, 5),
+    "avg_pool": OpForm("AVERAGE_POOL_2D", 1, 2, 5),
+    "mul": OpForm("MUL", 18, 2, 21),
+}
+#: The operators that change the type at the ends of a file: they have no options.
+END_FORMS: dict[str, OpForm] = {"quantize": OpForm("QUANTIZE", 114, 2, 0), "dequantize": OpForm("DEQUANTIZE", 6, 2, 0)}
+#: Operators at the ends of a file, in order, by the type of its input and output.
+ENDS: dict[Io, tuple[str, ...]] = {"int8": (), "uint8": ("quantize", "quantize"), "float": ("quantize", "dequantize")}
 
 
 @cache
 def options_form(key: OptionKey) -> Form:
     """The options table of ``key``."""
     kind = key[0]
-    if kind in ("conv", "dw"):
-        _, _, act, same = key
-        fields = [(1, 4), (2, 4)] + ([(3, 4)] if kind == "dw" else [])
-        fields += [(4 if kind == "dw" else 3, 1)] if act != "none" else []
-        return Form((*fields, *(() if same else ((0, 1),))))
-    if kind in ("max_pool", "avg_pool"):
-        return Form(((1, 4), (2, 4), (3, 4), (4, 4), *(() if key[3] else ((0, 1),))))
-    return EMPTY if kind == "mean" or key[1] == "none" else ACT_ONLY
+    match kind:
+        case "conv" | "dw":
+            _, _, act, same = key
+            fields = [(1, 4), (2, 4)] + ([(3, 4)] if kind == "dw" else [])
+            fields += [(4 if kind == "dw" else 3, 1)] if act != "none" else []
+            return Form((*fields, *(() if same else ((0, 1),))))
+        case "max_pool" | "avg_pool":
+            return Form(((1, 4), (2, 4), (3, 4), (4, 4), *(() if key[3] else ((0, 1),))))
+        case "mean":
+            return EMPTY
+        case "fc" | "add" | "mul":
+            return EMPTY if key[1] == "none" else ACT_ONLY
+    raise InternalError(f"no options are known for operators of kind {kind!r}", "give the kind a case in tinynas.cost.flash.options_form")
 
 
 def constant_bytes(n: int) -> int:
@@ -167,27 +190,36 @@ def bias_name(op_name: str) -> str:
 
 
 def metadata_json(
-    labels: Sequence[str], *, classes: int, arch_id: str = "0123456789", version: str = __version__, input_rotation: int = 0
+    labels: Sequence[str],
+    *,
+    classes: int,
+    formula: str,
+    arch_id: str = "0123456789",
+    version: str = __version__,
+    input_rotation: int = 0,
 ) -> bytes:
-    """The metadata of a full file: one JSON object, padded with spaces to what :data:`LABEL_BYTES` a class allow for."""
-    return _metadata(version, arch_id, input_rotation, labels).ljust(metadata_reserve(classes))
+    """The metadata of a full file: one JSON object, padded with spaces to what :data:`LABEL_BYTES` a class allow for.
+
+    ``formula``: what the input's numbers mean, :attr:`tinynas.inputs.Input.formula`.
+    """
+    return _metadata(version, arch_id, input_rotation, formula, labels).ljust(metadata_reserve(classes, formula))
 
 
 @lru_cache(maxsize=256)
-def metadata_reserve(classes: int) -> int:
+def metadata_reserve(classes: int, formula: str) -> int:
     """Bytes of the metadata of a file with ``classes`` classes whose labels keep to :data:`LABEL_BYTES` on average."""
-    return len(_metadata(__version__, "0123456789", 180, ())) + LABEL_BYTES * classes
+    return len(_metadata(__version__, "0123456789", 180, formula, ())) + LABEL_BYTES * classes
 
 
-def _metadata(version: str, arch_id: str, input_rotation: int, labels: Sequence[str]) -> bytes:
-    document = {"tinynas": version, "arch": arch_id, "input": INPUT_FORMULA, "input_rotation": input_rotation, "labels": list(labels)}
+def _metadata(version: str, arch_id: str, input_rotation: int, formula: str, labels: Sequence[str]) -> bytes:
+    document = {"tinynas": version, "arch": arch_id, "input": formula, "input_rotation": input_rotation, "labels": list(labels)}
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 @lru_cache(maxsize=256)
-def metadata_bytes(labels: tuple[str, ...]) -> int:
+def metadata_bytes(labels: tuple[str, ...], formula: str) -> int:
     """Bytes of the metadata with these labels."""
-    return len(metadata_json(labels, classes=len(labels)))
+    return len(metadata_json(labels, classes=len(labels), formula=formula))
 
 
 class Terms(NamedTuple):
@@ -202,9 +234,11 @@ class Terms(NamedTuple):
     tensors: int
 
 
-# Sizes of what every operator has: its entry in the list, its table (20 B for the kind with code 0, see
-# ``file_bytes``), its list of one output; and of a tensor: its entry, its table.
+# What every operator has: its entry in the list, its table (20 B for the kind whose code is not stored, else 24), its list of
+# one output, and its list of inputs: 4 B an entry and a length.
 _OPERATOR = 4 + 24 + 8
+#: Bytes that an operator of the first kind in the file's list of codes saves.
+CODE_BYTES = 4
 
 
 def activation_terms(name_length: int, *, full: bool, own_grid: bool = True) -> Terms:
@@ -248,17 +282,131 @@ def mean_terms(name_length: int, *, full: bool) -> Terms:
     return Terms(front + (name_bytes(name_length + 5) if full else 0), 0, 0, 0, 0, 0, 1)
 
 
+def plain_terms(inputs: int) -> Terms:
+    """An operator without constants that reads ``inputs`` tensors, without its output tensor."""
+    return Terms(_OPERATOR + 4 + 4 * inputs, 0, 0, 0, 0, 0, 0)
+
+
+class OpTerms(NamedTuple):
+    """What an operator and its output add to a file: sums, and what it shares with others."""
+
+    terms: Terms
+    key: OptionKey
+    """Its options table."""
+    channels: tuple[int, ...]
+    """Output channels of a convolution: its zero points and bias shape serve all that have as many."""
+    dense: tuple[int, ...]
+    """Outputs of a fully connected layer: its bias shape does."""
+
+
+def op_terms(op: Op, source: Shape, target: Shape, target_name: str, full: bool, shares_shape: bool) -> OpTerms:
+    """The terms of ``op`` that turns a tensor of shape ``source`` into one of ``target``.
+
+    ``shares_shape``: the output lies beside another operand of the operator that reads it, whose shape it shares. Sizes
+    may be integer arrays, which give arrays.
+    """
+    window: tuple[tuple[int, int], tuple[int, int]] | None = None
+    act: Activation = "none"
+    weights = out = 0
+    match op:
+        case Conv2D():
+            out, window, act = op.out_channels, (op.kernel, op.stride), op.act
+            weights = op.in_channels * out * op.kernel[0] * op.kernel[1]
+        case DepthwiseConv2D():
+            out, window, act = op.channels, (op.kernel, op.stride), op.act
+            weights = out * op.kernel[0] * op.kernel[1]
+        case FullyConnected():
+            out, act = op.out_features, op.act
+            weights = op.in_features * out
+        case Add() | Mul():
+            act = op.act
+        case Mean():
+            pass
+        case Pool2D():
+            window = (op.kernel, op.stride)
+        case _:
+            assert_never(op)
+    given = (op.kind, weights, out, window, act, source, target, len(op.name), len(target_name), full, shares_shape)
+    try:
+        return _cached_terms(*given)
+    except TypeError:  # arrays cannot be looked up
+        return _terms(*given)
+
+
+def _terms(
+    kind: Kind,
+    weights: int,
+    out: int,
+    window: tuple[tuple[int, int], tuple[int, int]] | None,
+    act: Activation,
+    source: Shape,
+    target: Shape,
+    name_length: int,
+    target_length: int,
+    full: bool,
+    shares_shape: bool,
+) -> OpTerms:
+    """:func:`op_terms` from what the terms depend on."""
+    key: OptionKey
+    match kind:
+        case "conv" | "dw":
+            assert window is not None
+            own = weighted_terms(kind, weights, out, name_length, full=full)
+            key = (kind, window[1], act, same_window(window[1], source, target))
+        case "fc":
+            own, key = weighted_terms(kind, weights, out, name_length, full=full), (kind, act)
+        case "add" | "mul":
+            own, key = plain_terms(2), (kind, act)
+        case "max_pool" | "avg_pool":
+            assert window is not None
+            own, key = plain_terms(1), (kind, *window, same_window(window[1], source, target))
+        case "mean":
+            own, key = mean_terms(name_length, full=full), (kind,)
+        case _:
+            assert_never(kind)
+    written = activation_terms(target_length, full=full, own_grid=kind not in ("max_pool", "avg_pool"))
+    terms = Terms(*[a + b for a, b in zip(own, written, strict=True)])
+    if not shares_shape:
+        terms = terms._replace(front=terms.front + shape_bytes(len(target)) * differs(source, target))
+    return OpTerms(terms, key, (out,) if kind in ("conv", "dw") else (), (out,) if kind == "fc" else ())
+
+
+_cached_terms = lru_cache(maxsize=65536)(_terms)
+
+
+def differs(source: Shape, target: Shape) -> int:
+    """1 where two shapes differ, 0 where they are equal; arrays give an array."""
+    if len(source) != len(target):
+        return 1
+    different: Any = False
+    for a, b in zip(source, target, strict=True):
+        different = different | (a != b)
+    changed: int = different * 1
+    return changed
+
+
 def shared_terms(channels: Iterable[int], classes: Iterable[int]) -> Terms:
     """What operators share: zero points per distinct output channels of convolutions (``channels``) or of 1 for fully
     connected layers, and the shapes of biases (``classes``: outputs of fully connected layers)."""
     convolved, dense = set(channels), set(classes)
-    front, quantisation = 8 * len(convolved | dense), 0
-    for count in convolved | ({1} if dense else set()):
-        # A weight shape lies before the zero points: it brings their 8-byte elements to their alignment.
-        shape = shape_bytes(3 if count in convolved else 1)
-        front -= shape
-        quantisation += shape + 4 + 8 * count
-    return Terms(front, quantisation, 0, 0, 0, 0, 0)
+    parts = [zero_point_terms(count, 3) for count in convolved]
+    if dense and 1 not in convolved:
+        parts.append(zero_point_terms(1, 1))
+    parts.append(Terms(BIAS_SHAPE_BYTES * len(convolved | dense), 0, 0, 0, 0, 0, 0))
+    return Terms(*[sum(column) for column in zip(*parts, strict=True)])
+
+
+#: Bytes of the shape of a bias.
+BIAS_SHAPE_BYTES = 8
+
+
+def zero_point_terms(count: int, rank: int) -> Terms:
+    """``count`` zero points that all weights with as many share; the first of these weights is of ``rank`` (batch not counted).
+
+    Its shape lies before the zero points: it brings their 8-byte elements to their alignment.
+    """
+    shape = shape_bytes(rank)
+    return Terms(-shape, shape + 4 + 8 * count, 0, 0, 0, 0, 0)
 
 
 def total_bytes(terms: Terms) -> int:
@@ -270,12 +418,18 @@ def total_bytes(terms: Terms) -> int:
     return ((at - 12 + 15) & ~15) + 12 + constants
 
 
+def additive_bytes(terms: Terms) -> int:
+    """The part of ``terms`` that is sure to be in a file's size whatever else is in it; parts add up to at most the whole."""
+    front, quantisation, scales, constants, houses, contents, _ = terms
+    return front + quantisation + scales + constants + 8 * (contents - houses)
+
+
 @lru_cache(maxsize=65536)
 def structure_terms(keys: frozenset[OptionKey], *, io: Io, flavour: Flavour, plan: bool) -> Terms:
     """What depends only on which operators and options there are: header, vtables, options, codes, lists, io operators."""
     full = flavour == "full"
     kinds = {key[0] for key in keys}
-    codes = [kind for kind, _, _ in OPERATOR_CODES if kind in kinds] + {"int8": [], "uint8": [""], "float": ["", ""]}[io]
+    codes = [kind for kind in OP_FORMS if kind in kinds] + sorted(set(ENDS[io]))
     entries = int(full) + int(plan)
     model = MODEL_METADATA if entries else MODEL
     front = 8 + model.size + 4 + len(codes) * (4 + OPERATOR_CODE.size) + 8 + SUBGRAPH.size
@@ -310,10 +464,13 @@ def structure_terms(keys: frozenset[OptionKey], *, io: Io, flavour: Flavour, pla
     return Terms(front, quantisation, scales, constant_bytes(8) if axes else 0, houses_table(8) if axes else 0, int(axes), tensors)
 
 
-_weighted = lru_cache(maxsize=65536)(weighted_terms)
 _activation = lru_cache(maxsize=1024)(activation_terms)
-_mean = lru_cache(maxsize=1024)(mean_terms)
 _shared = lru_cache(maxsize=65536)(shared_terms)
+
+
+def paired_outputs(ops: Iterable[Op]) -> frozenset[int]:
+    """Tensors that take their shape from the other operand of the addition that reads them: the later of the two."""
+    return frozenset([max(op.inputs) for op in ops if op.kind == "add"])
 
 
 def file_bytes(
@@ -331,79 +488,55 @@ def file_bytes(
     the bytes of the metadata. ``plan`` says whether the file carries an offline memory plan.
     """
     full = flavour == "full"
-    tensors = graph.tensors
-    terms = [_activation(len(tensors[graph.input].name), full=full)]
-    front = shape_bytes(len(tensors[graph.input].shape))
-    keys: set[OptionKey] = set()
-    channels: list[int] = []
-    classes: list[int] = []
-    first, count_first = len(OPERATOR_CODES), 0
-    paired = {max(op.input, op.other) for op in graph.ops if type(op) is Add}
-    for op in graph.ops:
-        target = tensors[op.output]
-        source, shape = tensors[op.input].shape, target.shape
-        own_grid = True
-        match op:
-            case Conv2D():
-                out, code = op.out_channels, 0
-                weights = op.in_channels * out * op.kernel[0] * op.kernel[1]
-                terms.append(_weighted("conv", weights, out, len(op.name), full=full))
-                keys.add(("conv", op.stride, op.act, same_size(source, shape, op.stride)))
-                channels.append(out)
-            case DepthwiseConv2D():
-                out, code = op.channels, 1
-                terms.append(_weighted("dw", out * op.kernel[0] * op.kernel[1], out, len(op.name), full=full))
-                keys.add(("dw", op.stride, op.act, same_size(source, shape, op.stride)))
-                channels.append(out)
-            case Add():
-                code = 2
-                front += _OPERATOR + 12
-                keys.add(("add", op.act))
-            case Mean():
-                code = 3
-                terms.append(_mean(len(op.name), full=full))
-                keys.add(("mean",))
-            case FullyConnected():
-                code = 4
-                terms.append(_weighted("fc", op.in_features * op.out_features, op.out_features, len(op.name), full=full))
-                keys.add(("fc", op.act))
-                classes.append(op.out_features)
-            case Pool2D():
-                code = 5 if op.op == "max" else 6
-                front += _OPERATOR + 8
-                own_grid = False
-                keys.add((f"{op.op}_pool", op.kernel, op.stride, same_size(source, shape, op.stride)))
-            case _:
-                assert_never(op)
-        terms.append(_activation(len(target.name), full=full, own_grid=own_grid))
-        if shape != source and op.output not in paired:
-            front += shape_bytes(len(shape))
-        if code < first:
-            first, count_first = code, 1
-        elif code == first:
-            count_first += 1
-    front -= 4 * count_first  # operator code 0 is the default and is not stored
-    terms.append(_shared(tuple(sorted(set(channels))), tuple(sorted(set(classes)))))
+    tensors, ops = graph.tensors, graph.ops
+    source = tensors[graph.inputs[0]]
+    paired = paired_outputs(ops)
+    written = [
+        op_terms(op, tensors[op.inputs[0]].shape, (target := tensors[op.output]).shape, target.name, full, op.output in paired)
+        for op in ops
+    ]
+    own, keys, convolved, connected = zip(*written, strict=True)
+    terms = [_activation(len(source.name), full=full), *own]
+    channels = {count[0] for count in convolved if count}
+    dense = {count[0] for count in connected if count}
+    front = shape_bytes(len(source.shape)) - CODE_BYTES * first_kind_count([op.kind for op in ops])
+    terms.append(_shared(tuple(sorted(channels)), tuple(sorted(dense))))
     terms.append(structure_terms(frozenset(keys), io=io, flavour=flavour, plan=plan))
-    sums = [sum(column) for column in zip(*terms, strict=True)]
+    sums = list(map(sum, zip(*terms, strict=True)))
     sums[0] += front
-    for size in _metadata_contents(labels, graph.classes, metadata, sums[6], full=full, plan=plan):
-        sums[3] += constant_bytes(size)
-        sums[4] += houses_table(size)
-        sums[5] += 1
-    return total_bytes(Terms(*sums))
-
-
-def same_size(source: Sequence[int], target: Sequence[int], stride: tuple[int, int]) -> bool:
-    """True where a window's output is SAME's (input size / stride, rounded up); else it is VALID's."""
-    return target[0] == -(-source[0] // stride[0]) and target[1] == -(-source[1] // stride[1])
-
-
-def _metadata_contents(
-    labels: Sequence[str] | None, classes: int, metadata: int | None, tensors: int, *, full: bool, plan: bool
-) -> list[int]:
-    contents = [12 + 4 * tensors] if plan else []
+    contents = [12 + 4 * sums[6]] if plan else []
     if full:
-        known = metadata_reserve(classes) if labels is None else metadata_bytes(tuple(labels))
+        formula = graph.input.formula
+        known = metadata_reserve(graph.classes, formula) if labels is None else metadata_bytes(tuple(labels), formula)
         contents.append(known if metadata is None else metadata)
-    return contents
+    return total_bytes(with_contents(Terms(*sums), contents))
+
+
+def with_contents(terms: Terms, contents: Sequence[int]) -> Terms:
+    """``terms`` and further contents of these bytes (metadata, the memory plan)."""
+    for size in contents:
+        terms = terms._replace(
+            constants=terms.constants + constant_bytes(size), houses=terms.houses + houses_table(size), contents=terms.contents + 1
+        )
+    return terms
+
+
+def first_kind_count(kinds: Sequence[Kind]) -> int:
+    """How many of an operator list are of the kind whose code comes first in the file (and is not stored)."""
+    return next((count for kind in OP_FORMS if (count := kinds.count(kind))), 0)
+
+
+def same_window(stride: tuple[int, int], source: Sequence[int], target: Sequence[int]) -> bool:
+    """True where the output of a window of ``stride`` is SAME's (input size / stride, rounded up); else it is VALID's.
+
+    Raises InternalError for arrays of which some are and some are not: they are networks of two structures.
+    """
+    (height, width), (rows, columns), (down, across) = source[:2], target[:2], stride
+    vertical: Any = rows == -(-height // down)
+    horizontal: Any = columns == -(-width // across)
+    if not hasattr(vertical, "all") and not hasattr(horizontal, "all"):
+        return bool(vertical and horizontal)
+    for equal in (vertical, horizontal):
+        if hasattr(equal, "all") and bool(equal.any()) != bool(equal.all()):
+            raise InternalError("windows are SAME for some sizes of a table and VALID for others", "tabulate the two apart")
+    return all(bool(equal.all() if hasattr(equal, "all") else equal) for equal in (vertical, horizontal))

@@ -6,9 +6,11 @@ published measurement for a core and runtime the answer is None: never a guess.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
-from tinynas.cost.work import Work
+from tinynas.cost.work import Piece, Work
+from tinynas.errors import InternalError
 
 #: Kinds in the order of :attr:`LatencyModel.cycles`.
 KINDS = ("dense", "pointwise", "depthwise", "connected")
@@ -67,21 +69,24 @@ def latency_model(core: str | None, runtime: str) -> LatencyModel | None:
     return None if core is None else MODELS.get((core, runtime))
 
 
+#: Operators with MACs -> the kind of :data:`KINDS` that they count as; a convolution of 1x1 is pointwise.
+_KIND_OF = {"conv": "dense", "dw": "depthwise", "fc": "connected", "transpose_conv": "dense"}
+
+
 def kind_of(kind: str, kernel: tuple[int, int]) -> str:
-    """The kind of :data:`KINDS` that an operator with MACs counts as."""
-    if kind == "dw":
-        return "depthwise"
-    if kind == "fc":
-        return "connected"
-    return "pointwise" if kernel == (1, 1) else "dense"
+    """The kind of :data:`KINDS` that an operator with MACs counts as. Raises InternalError for one that none was fitted for."""
+    if kind not in _KIND_OF:
+        raise InternalError(f"no cycles were fitted for operators of kind {kind!r}", "give it a kind in tinynas.cost.latency")
+    return "pointwise" if kind == "conv" and kernel == (1, 1) else _KIND_OF[kind]
 
 
-def macs_by_kind(work: Work) -> tuple[int, int, int, int]:
-    """MACs of ``work`` by kind, in the order of :data:`KINDS`."""
+def macs_by_kind(pieces: Iterable[Piece]) -> tuple[int, int, int, int]:
+    """MACs of ``pieces`` by kind, in the order of :data:`KINDS`; arrays give arrays."""
     counts = dict.fromkeys(KINDS, 0)
-    for piece in work.pieces:
-        if piece.macs:
-            counts[kind_of(piece.kind, piece.kernel)] += piece.macs
+    for piece in pieces:
+        if not isinstance(piece.macs, int) or piece.macs:
+            kind = kind_of(piece.kind, piece.kernel)
+            counts[kind] = counts[kind] + piece.macs
     dense, pointwise, depthwise, connected = counts.values()
     return dense, pointwise, depthwise, connected
 
@@ -89,4 +94,4 @@ def macs_by_kind(work: Work) -> tuple[int, int, int, int]:
 def latency_ms(work: Work, core: str | None, runtime: str, clock_mhz: float | None) -> float | None:
     """Milliseconds of one inference, or None where there is no evidence or no clock."""
     model = latency_model(core, runtime)
-    return None if model is None or clock_mhz is None else model.ms(macs_by_kind(work), clock_mhz)
+    return None if model is None or clock_mhz is None else model.ms(macs_by_kind(work.pieces), clock_mhz)

@@ -17,12 +17,9 @@ from tinynas.cost.runtimes import RUNTIMES, Runtime, scratch_bytes
 from tinynas.cost.work import Piece, Work, from_graph
 from tinynas.graph import Graph
 
-#: TFLM aligns every planned buffer to 16 bytes (MicroArenaBufferAlignment).
-ALIGNMENT = 16
-
 
 def aligned(size_bytes: int) -> int:
-    """``size_bytes`` rounded up to the arena's alignment."""
+    """``size_bytes`` rounded up to the 16 bytes to which TFLM aligns every planned buffer (MicroArenaBufferAlignment)."""
     return (size_bytes + 15) & ~15
 
 
@@ -102,24 +99,29 @@ def buffers_of(work: Work, runtime: Runtime) -> tuple[list[Buffer], list[int]]:
 
 
 def live_bytes(work: Work, runtime: Runtime) -> list[int]:
-    """Bytes of tensors and scratch alive during each operator, aligned: no plan can need less than the largest."""
+    """Bytes of tensors and scratch alive during each operator, aligned: no plan can need less than the largest.
+
+    Sizes may be integer arrays, which give arrays.
+    """
     first, last = lifetimes(work)
     mask = runtime.alignment - 1
     steps = [0] * (len(work.pieces) + 1)
     for size, begin, end in zip(work.sizes, first, last, strict=True):
         if end >= 0:
             size = (size + mask) & ~mask
-            steps[begin] += size
-            steps[end + 1] -= size
+            steps[begin] = steps[begin] + size
+            steps[end + 1] = steps[end + 1] - size
     live = list(accumulate(steps))
     live.pop()
-    for index, piece in enumerate(work.pieces):
-        for size in scratch_bytes(runtime, piece):
-            live[index] += (size + mask) & ~mask
+    if runtime.scratch != "none":
+        for index, piece in enumerate(work.pieces):
+            for size in scratch_bytes(runtime, piece):
+                live[index] = live[index] + ((size + mask) & ~mask)
     if runtime.in_place_depthwise:
         for index, piece in enumerate(work.pieces):
             if piece.kind == "dw" and last[piece.inputs[0]] == index:
-                live[index] -= min(work.sizes[piece.inputs[0]], work.sizes[piece.outputs[0]])
+                read, written = work.sizes[piece.inputs[0]], work.sizes[piece.outputs[0]]
+                live[index] = live[index] - read + (read - written) * (read > written)  # the smaller of the two
     return live
 
 
@@ -144,7 +146,7 @@ def file_head_bytes(work: Work, runtime: Runtime, plan: Sequence[int] | None) ->
 
 
 def plan_offline(graph: Graph, runtime: str = "tflm") -> MemoryPlan:
-    """The plan that tinynas writes into its files; its head is the live-bytes bound for every lowered Graph.
+    """The plan that tinynas writes into its files, for the kernels of ``runtime``; its head is what ``estimate`` promises.
 
     Scratch is placed by the runtime around the plan, so the plan leaves room for the scratch of ``runtime``.
     """
@@ -152,21 +154,190 @@ def plan_offline(graph: Graph, runtime: str = "tflm") -> MemoryPlan:
 
 
 def offline_work(work: Work, runtime: Runtime) -> MemoryPlan:
-    """:func:`plan_offline` for any work: a chain by construction, other shapes by search over order and placement."""
-    bound = max(live_bytes(work, runtime))
-    offsets = _two_ended(work, bound)
-    if offsets is not None:
-        return MemoryPlan(tuple(offsets), bound, tuple(range(len(work.pieces))))
-    order = best_order(work, runtime)
+    """:func:`plan_offline` for any work: by construction where shortcuts nest, by search over order and placement elsewhere.
+
+    Between two operators after which one tensor alone is alive lies a segment. Every segment has its input at one end
+    of the arena and its output at the other, so segments do not see each other: the head of the whole is the largest of
+    theirs, and a block of a network can be costed alone.
+    """
+    frames = nested_frames(work.pieces, work.inputs, work.outputs)
+    if frames is not None:
+        bound = max(live_bytes(work, runtime))
+        return MemoryPlan(tuple(_in_frames(work, frames, bound)), bound, tuple(range(len(work.pieces))))
+    parts = [_plan_segment(part, runtime) for part in segments(work)]
+    arena = max(part.head_bytes for part in parts)
+    offsets = [-1] * len(work.sizes)
+    order: list[int] = []
+    mirrored = False
+    for part in parts:
+        order += [len(order) + i for i in part.order]
+        for tensor, offset in _oriented(part, arena, mirrored=mirrored).items():
+            offsets[tensor] = offset
+        mirrored = not mirrored
     ordered = replace(work, pieces=tuple([work.pieces[i] for i in order]))
-    buffers, tensors = buffers_of(ordered, runtime)
-    offsets, head = _search(buffers, max(live_bytes(ordered, runtime)))
-    planned = MemoryPlan(_by_tensor(offsets, tensors, len(work.sizes)), head, order)
     # The runtime places scratch by itself around the plan: take what it really does.
-    return replace(planned, head_bytes=file_head_bytes(ordered, runtime, planned.offsets))
+    return MemoryPlan(tuple(offsets), max(arena, file_head_bytes(ordered, runtime, offsets)), tuple(order))
 
 
-def best_order(work: Work, runtime: Runtime, *, limit: int = 20_000) -> tuple[int, ...]:
+# Nested shortcuts ---------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class Frame:
+    """A run of operators while one shortcut is kept; the outermost keeps none. ``tensors`` lie in its part of the arena."""
+
+    shortcut: int
+    parent: int
+    tensors: list[int]
+
+
+def nested_frames(pieces: Sequence[Piece], inputs: Sequence[int], outputs: Sequence[int]) -> list[Frame] | None:
+    """The frames of a chain of operators whose shortcuts nest (the last one kept is the first that is read); None for others.
+
+    Each operator reads what the one before wrote, and may read the innermost shortcut beside it: residual additions,
+    gates, and both inside each other.
+    """
+    if len(inputs) != 1 or len(outputs) != 1:
+        return None
+    last = {tensor: index for index, piece in enumerate(pieces) for tensor in piece.inputs}
+    current = inputs[0]
+    frames = [Frame(-1, -1, [current])]
+    frame = frames[0]
+    for index, piece in enumerate(pieces):
+        read, written = piece.inputs, piece.outputs
+        closes = False
+        if len(written) != 1 or current not in read:
+            return None
+        if len(read) == 1:
+            if last[current] == index:
+                current = written[0]
+                frame.tensors.append(current)
+                continue
+        else:
+            for tensor in read:
+                if tensor != current:
+                    if tensor != frame.shortcut:
+                        return None
+                    closes = last[tensor] == index
+        kept = last[current] > index
+        if closes:
+            if kept:
+                return None
+            frame = frames[frame.parent]
+        elif kept:
+            frame = Frame(current, frames.index(frame), [])
+            frames.append(frame)
+        current = written[0]
+        frame.tensors.append(current)
+    return frames if frame is frames[0] and current == outputs[0] else None
+
+
+def _in_frames(work: Work, frames: Sequence[Frame], arena: int) -> list[int]:
+    """Offsets within ``arena``, the live-bytes bound, for frames that nest.
+
+    Along a frame, tensors alternate between the two ends of its part of the arena, so an operator's input and output
+    never meet. A shortcut stays at its end, and what runs meanwhile has the rest: its last tensor lies next to the
+    shortcut, so that the operator that reads both can write to the other end. At every operator at most one gap is left,
+    so scratch fits there too. Hence the bound is reached.
+    """
+    size = [aligned(s) for s in work.sizes]
+    offsets = [-1] * len(size)
+    at_top: dict[int, bool] = {}
+    spans: list[tuple[int, int]] = []
+    for frame in frames:
+        low, high, start = 0, arena, False
+        if frame.parent >= 0:
+            low, high = spans[frame.parent]
+            start = at_top[frame.shortcut] ^ (len(frame.tensors) % 2 == 0)
+            if at_top[frame.shortcut]:
+                high -= size[frame.shortcut]
+            else:
+                low += size[frame.shortcut]
+        spans.append((low, high))
+        for index, tensor in enumerate(frame.tensors):
+            at_top[tensor] = start ^ (index % 2 == 1)
+            offsets[tensor] = high - size[tensor] if at_top[tensor] else low
+    return offsets
+
+
+# Segments of any shape ----------------------------------------------------------------------------------
+
+
+def segments(work: Work) -> list[Work]:
+    """``work`` cut wherever one tensor alone, the one just written, is alive; tensor numbers stay."""
+    first, last = lifetimes(work)
+    end = len(work.pieces) - 1
+    kept = [0] * (len(work.pieces) + 1)
+    for begin, until in zip(first, last, strict=True):
+        if until > begin:
+            kept[begin] += 1
+            kept[until] -= 1
+    behind = list(accumulate(kept))  # operator -> tensors alive behind it that something later reads
+    cuts = [
+        i
+        for i, piece in enumerate(work.pieces[:-1])
+        if behind[i] == 1 and len(piece.outputs) == 1 and last[piece.outputs[0]] > i and piece.outputs[0] not in work.outputs
+    ]
+    parts, start, inputs = [], 0, work.inputs
+    for cut in [*cuts, end]:
+        outputs = work.outputs if cut == end else work.pieces[cut].outputs
+        parts.append(replace(work, pieces=work.pieces[start : cut + 1], inputs=inputs, outputs=outputs))
+        start, inputs = cut + 1, outputs
+    return parts
+
+
+def segment_head_bytes(segment: Work, runtime: Runtime) -> int:
+    """Head of a part of a network between two such cuts, wherever it lies."""
+    return _plan_segment(segment, runtime).head_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A planned segment: offsets by tensor with the input at the bottom; the output goes to the top of whatever arena there is."""
+
+    work: Work
+    offsets: dict[int, int]
+    head_bytes: int
+    order: tuple[int, ...]
+
+
+def _oriented(part: _Part, arena: int, *, mirrored: bool) -> dict[int, int]:
+    """Offsets in ``arena``, the input at the bottom, or at the top where ``mirrored``."""
+    offsets = dict(part.offsets)
+    if len(part.work.outputs) == 1:
+        out = part.work.outputs[0]
+        offsets[out] = arena - aligned(part.work.sizes[out])
+    if not mirrored:
+        return offsets
+    return {tensor: arena - offset - aligned(part.work.sizes[tensor]) for tensor, offset in offsets.items()}
+
+
+def _plan_segment(segment: Work, runtime: Runtime) -> _Part:
+    order = best_order(segment, runtime)
+    ordered = replace(segment, pieces=tuple([segment.pieces[i] for i in order]))
+    buffers, tensors = buffers_of(ordered, runtime)
+    low = tensors.index(segment.inputs[0]) if len(segment.inputs) == 1 else None
+    high = tensors.index(segment.outputs[0]) if len(segment.outputs) == 1 else None
+    bound = max(live_bytes(ordered, runtime))
+    frames = nested_frames(ordered.pieces, ordered.inputs, ordered.outputs)
+    if frames is not None:
+        by_tensor = _in_frames(ordered, frames, bound)
+        offsets, head = [by_tensor[t] if t >= 0 else -1 for t in tensors], bound
+    else:
+        offsets, head = _search(buffers, bound, low, high)
+    part = _Part(ordered, {t: offset for t, offset in zip(tensors, offsets, strict=True) if t >= 0}, head, order)
+    while True:
+        # The runtime places scratch by itself, whichever way round the segment lies.
+        needed = head
+        for mirrored in (False, True):
+            oriented = _oriented(part, head, mirrored=mirrored)
+            needed = max(needed, file_head_bytes(ordered, runtime, [oriented.get(t, -1) for t in range(len(segment.sizes))]))
+        if needed == head:
+            return replace(part, head_bytes=head)
+        head = needed
+
+
+def best_order(work: Work, runtime: Runtime, *, limit: int = 5_000) -> tuple[int, ...]:
     """The operator order of the least live bytes, or the given one where branches are too many to try (``limit`` states)."""
     pieces = work.pieces
     producer = {t: i for i, piece in enumerate(pieces) for t in piece.outputs}
@@ -175,12 +346,18 @@ def best_order(work: Work, runtime: Runtime, *, limit: int = 20_000) -> tuple[in
         for tensor in set(piece.inputs):
             readers.setdefault(tensor, []).append(index)
     needs = [{producer[t] for t in piece.inputs if t in producer} for piece in pieces]
+    given = tuple(range(len(pieces)))
     if all(index - 1 in needs[index] for index in range(1, len(pieces))):
-        return tuple(range(len(pieces)))  # each waits for the one before: there is no choice
+        return given  # each waits for the one before: there is no choice
     mask = runtime.alignment - 1
     size = [(s + mask) & ~mask for s in work.sizes]
     scratch = [sum((s + mask) & ~mask for s in scratch_bytes(runtime, piece)) for piece in pieces]
     outputs = set(work.outputs)
+    # No order can be below what one operator needs by itself; only what is better than the given order is followed.
+    alone = [sum(size[t] for t in {*piece.inputs, *piece.outputs}) + s for piece, s in zip(pieces, scratch, strict=True)]
+    known = max(live_bytes(work, runtime))
+    if known == max(alone):
+        return given
     # Best first over sets of done operators: the first complete set popped has the least peak.
     done: frozenset[int] = frozenset()
     start = sum(size[t] for t in work.inputs)
@@ -200,38 +377,44 @@ def best_order(work: Work, runtime: Runtime, *, limit: int = 20_000) -> tuple[in
             if index in done or not needs[index] <= done:
                 continue
             during = live + sum(size[t] for t in piece.outputs) + scratch[index]
+            if during >= known:
+                continue
             after = live + sum(size[t] for t in piece.outputs)
             now = done | {index}
             after -= sum(size[t] for t in set(piece.inputs) if t not in outputs and all(r in now for r in readers[t]))
             after -= sum(size[t] for t in piece.outputs if t not in readers and t not in outputs)
             count += 1
             heappush(heap, (max(peak, during), -len(order) - 1, count, now, after, (*order, index)))
-    return tuple(range(len(pieces)))
+    return given
 
 
-def _search(buffers: Sequence[Buffer], bound: int, *, tries: int = 400) -> tuple[list[int], int]:
-    """The best placement found: greedy's, then first fit in orders changed by seeded swaps, until the bound is reached."""
-    best, head = greedy(buffers)
+def _search(buffers: Sequence[Buffer], bound: int, low: int | None, high: int | None, *, tries: int = 400) -> tuple[list[int], int]:
+    """The best placement found: first fit by size, then in orders changed by seeded swaps, until the bound is reached.
+
+    ``low`` lies at the bottom, ``high`` on top of whatever is alive with it.
+    """
     generator = random.Random(0)
-    order = sorted(range(len(buffers)), key=lambda i: (-buffers[i].size, buffers[i].first))
+    others = [i for i in range(len(buffers)) if i not in (low, high)]
+    order = sorted(others, key=lambda i: (-buffers[i].size, buffers[i].first))
+    best, head = _first_fit(buffers, order, low, high)
     for _ in range(tries):
-        if head <= bound:
+        if head <= bound or not order:
             break
         candidate = list(order)
         for _ in range(generator.randint(1, 4)):
             a, b = generator.randrange(len(order)), generator.randrange(len(order))
             candidate[a], candidate[b] = candidate[b], candidate[a]
-        offsets, reached = _first_fit(buffers, candidate)
+        offsets, reached = _first_fit(buffers, candidate, low, high)
         if reached <= head:
             best, head, order = offsets, reached, candidate
     return best, head
 
 
-def _first_fit(buffers: Sequence[Buffer], order: Sequence[int]) -> tuple[list[int], int]:
+def _first_fit(buffers: Sequence[Buffer], order: Sequence[int], low: int | None, high: int | None) -> tuple[list[int], int]:
     offsets = [-1] * len(buffers)
     placed: list[tuple[int, int]] = []
     head = 0
-    for i in order:
+    for i in order if low is None else (low, *order):
         buffer, at = buffers[i], 0
         for offset, j in placed:
             other = buffers[j]
@@ -243,62 +426,12 @@ def _first_fit(buffers: Sequence[Buffer], order: Sequence[int]) -> tuple[list[in
         offsets[i] = at
         head = max(head, at + buffer.size)
         insort(placed, (at, i))
+    if high is not None:
+        top = buffers[high]
+        under = [o + buffers[j].size for o, j in placed if buffers[j].last >= top.first and buffers[j].first <= top.last]
+        head = max(head, max(under, default=0) + top.size)
+        offsets[high] = head - top.size
     return offsets, head
-
-
-def _two_ended(work: Work, arena: int) -> list[int] | None:
-    """Offsets within ``arena`` = the live-bytes bound for a chain with residual adds; None for other shapes.
-
-    Along a chain, tensors alternate between the two ends of the arena, so the two alive at any time never
-    meet. A residual block keeps its input x at one end: counted backwards from the add, its tensors lie at the
-    other end and next to x in turn, the add's output at the other end. At every operator at most one gap is left,
-    so scratch fits there too. Hence the bound is reached for every such network.
-    """
-    pieces = work.pieces
-    size = [aligned(s) for s in work.sizes]
-    offsets = [-1] * len(size)
-    if len(work.inputs) != 1:
-        return None
-    current = work.inputs[0]
-    offsets[current], at_top = 0, False
-    index, consumer_of = 0, _add_reading(work)
-    while index < len(pieces):
-        add = consumer_of.get(current)
-        end = index if add is None else add
-        chain = pieces[index : end + 1]
-        if not _is_chain(chain, current, residual=add is not None):
-            return None
-        base = size[current]
-        for back, inner in enumerate(reversed(chain)):
-            out = inner.outputs[0]
-            opposite = back % 2 == 0
-            if opposite:
-                offsets[out] = 0 if at_top else arena - size[out]
-            else:
-                offsets[out] = arena - base - size[out] if at_top else base
-        current, at_top, index = chain[-1].outputs[0], not at_top, end + 1
-    return offsets
-
-
-def _add_reading(work: Work) -> dict[int, int]:
-    """Shortcut tensor -> index of the add that closes its residual."""
-    produced = {t: i for i, piece in enumerate(work.pieces) for t in piece.outputs}
-    found: dict[int, int] = {}
-    for index, piece in enumerate(work.pieces):
-        if len(piece.inputs) == 2:
-            shortcut = min(piece.inputs, key=lambda t: produced.get(t, -1))
-            found[shortcut] = index
-    return found
-
-
-def _is_chain(chain: Sequence[Piece], start: int, *, residual: bool) -> bool:
-    current = start
-    for index, piece in enumerate(chain):
-        expected = {start, current} if residual and index == len(chain) - 1 else {current}
-        if set(piece.inputs) != expected or len(piece.outputs) != 1:
-            return False
-        current = piece.outputs[0]
-    return True
 
 
 def _by_tensor(offsets: Sequence[int], tensors: Sequence[int], count: int) -> tuple[int, ...]:

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import pairwise
+from typing import assert_never
 
 from tinynas.cost.estimator import Cost
 from tinynas.cost.memory import live_bytes
 from tinynas.cost.runtimes import Runtime, runtime_named, static_bytes
 from tinynas.cost.work import Work, from_graph
-from tinynas.errors import UserError
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, Graph, Op, Pool2D
+from tinynas.errors import InternalError, UserError
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D
 
 #: A stage is cut into at most this many patches a side.
 MAX_PATCHES = 6
@@ -72,11 +73,6 @@ def patch_plans(graph: Graph, runtime: str = "tinyengine") -> list[PatchPlan]:
     return sorted(plans, key=lambda plan: (plan.head_bytes, plan.macs))
 
 
-def best_patch_plan(graph: Graph, runtime: str = "tinyengine", *, max_recomputed: float = 0.2) -> PatchPlan | None:
-    """The plan of the smallest head whose halos cost at most ``max_recomputed`` of the MACs; None where none saves."""
-    return next((plan for plan in patch_plans(graph, runtime) if plan.recomputed <= max_recomputed), None)
-
-
 def _ends(graph: Graph) -> Iterator[int]:
     """Operator counts after which one spatial tensor alone is alive."""
     last = [span[1] for span in graph.lifetimes]
@@ -84,7 +80,7 @@ def _ends(graph: Graph) -> Iterator[int]:
         output = graph.ops[end - 1].output
         if len(graph.shape(output)) != 3:
             return
-        if all(last[op.output] < end or op.output == output for op in graph.ops[:end]) and last[graph.input] < end:
+        if all(last[op.output] < end or op.output == output for op in graph.ops[:end]) and last[graph.inputs[0]] < end:
             yield end
 
 
@@ -103,7 +99,7 @@ def _plan(graph: Graph, work: Work, runtime: Runtime, end: int, patches: int, re
             worst, macs = max(worst, live), macs + spent
     macs += sum(piece.macs for piece in work.pieces[end:])
     # The stage's output is gathered whole beside the patch in work; the input image stays for the next patch.
-    head = max(worst + whole + work.sizes[graph.input], rest) + static_bytes(runtime, work)
+    head = max(worst + whole + work.sizes[graph.inputs[0]], rest) + static_bytes(runtime, work)
     return PatchPlan(patches, end, stage[-1].name, head, macs, sum(piece.macs for piece in work.pieces))
 
 
@@ -128,12 +124,17 @@ def _regions(graph: Graph, stage: tuple[Op, ...], rows: Span, columns: Span) -> 
 
 
 def _back(op: Op, span: Span, size: int, axis: int) -> Span:
-    if not isinstance(op, (Conv2D, DepthwiseConv2D, Pool2D)):
-        return span
-    before = op.padding.left if axis else op.padding.top
-    first = span[0] * op.stride[axis] - before
-    last = (span[1] - 1) * op.stride[axis] - before + op.kernel[axis]
-    return max(first, 0), min(last, size)
+    match op:
+        case Conv2D() | DepthwiseConv2D() | Pool2D():
+            before = op.padding.left if axis else op.padding.top
+            first = span[0] * op.stride[axis] - before
+            last = (span[1] - 1) * op.stride[axis] - before + op.kernel[axis]
+            return max(first, 0), min(last, size)
+        case Add() | Mul():
+            return span
+        case Mean() | FullyConnected():
+            raise InternalError(f"{op.name}: needs the whole map, no patch of it")
+    assert_never(op)
 
 
 def _union(a: Span, b: Span) -> Span:
@@ -154,8 +155,8 @@ def _patch(graph: Graph, work: Work, stage: tuple[Op, ...], tiles: dict[int, tup
     for index, op in enumerate(stage):
         size = 0 if op.output == output else area(op.output) * graph.shape(op.output)[-1]
         total = sum(alive.values()) + size
-        source = alive.get(op.input, 0)
-        if in_place and isinstance(op, DepthwiseConv2D) and last[op.input] == index:
+        source = alive.get(op.inputs[0], 0)
+        if in_place and isinstance(op, DepthwiseConv2D) and last[op.inputs[0]] == index:
             total -= min(source, size)
         worst = max(worst, total)
         piece = work.pieces[index]
@@ -163,7 +164,7 @@ def _patch(graph: Graph, work: Work, stage: tuple[Op, ...], tiles: dict[int, tup
             height, width, _ = graph.shape(op.output)
             macs += piece.macs // (height * width) * area(op.output)
         alive[op.output] = size
-        for tensor in (op.input, op.other) if isinstance(op, Add) else (op.input,):
+        for tensor in op.inputs:
             if last[tensor] == index:
                 alive.pop(tensor, None)
     return worst, macs

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, assert_never
 
 from tinynas.cost.work import Piece, Work
 from tinynas.errors import UserError
+from tinynas.graph import Shape
 
 Evidence = Literal["exact", "fitted", "bound"]
 
@@ -25,6 +27,10 @@ class Runtime:
     """Which operators ask for scratch memory in the head."""
     tail: bool
     """Whether there is a persistent tail (TFLM's arena)."""
+    on_host: bool
+    """Whether tflite-micro's Python wheel runs these kernels, so that a host's arena can be held against the estimate."""
+    plans: bool
+    """Whether it takes a memory plan from the file, and its own planner is known."""
     flash: Literal["file", "weights", "weights and scales"]
     """What lies in flash: the .tflite file, or weights and biases (and a scale a channel) in generated code."""
     extra_bytes: int
@@ -45,6 +51,8 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=False,
             scratch="reference",
             tail=True,
+            on_host=True,
+            plans=True,
             flash="file",
             extra_bytes=0,
             patches=False,
@@ -60,6 +68,8 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=False,
             scratch="cmsis-nn",
             tail=True,
+            on_host=False,
+            plans=True,
             flash="file",
             extra_bytes=0,
             patches=False,
@@ -78,6 +88,8 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=True,
             scratch="none",
             tail=False,
+            on_host=False,
+            plans=False,
             flash="weights and scales",
             extra_bytes=0,
             patches=True,
@@ -93,6 +105,8 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=False,
             scratch="none",
             tail=False,
+            on_host=False,
+            plans=False,
             flash="weights",
             extra_bytes=5 * 1024,
             patches=False,
@@ -107,9 +121,14 @@ RUNTIMES: dict[str, Runtime] = {
 
 def scratch_bytes(runtime: Runtime, piece: Piece) -> tuple[int, ...]:
     """Bytes of each scratch buffer the kernel of ``piece`` asks for (live during that operator only)."""
-    if runtime.scratch == "reference":
-        return piece.scratch
-    return piece.cmsis_scratch if runtime.scratch == "cmsis-nn" else ()
+    match runtime.scratch:
+        case "reference":
+            return piece.scratch
+        case "cmsis-nn":
+            return piece.cmsis_scratch
+        case "none":
+            return ()
+    assert_never(runtime.scratch)
 
 
 def static_bytes(runtime: Runtime, work: Work) -> int:
@@ -120,17 +139,31 @@ def static_bytes(runtime: Runtime, work: Work) -> int:
     """
     if not runtime.in_place_depthwise:
         return runtime.extra_bytes
-    buffer = kernel = 0
-    for piece in work.pieces:
-        area = piece.kernel[0] * piece.kernel[1]
-        if piece.kind == "dw":
-            height, width, _ = work.shapes[piece.inputs[0]]
-            buffer = max(buffer, 2 * (height + piece.kernel[0] - 1) * (width + piece.kernel[1] - 1))
-        elif piece.kind == "conv":
-            buffer = max(buffer, 4 * area * piece.in_channels)
-            if area == 9 and piece.in_channels == 3:
-                kernel = max(kernel, 2 * area * piece.in_channels * piece.out_channels)
-    return runtime.extra_bytes + buffer + kernel
+    parts = [work_buffers(piece, work.shapes) for piece in work.pieces]
+    return runtime.extra_bytes + max(buffer for buffer, _ in parts) + max(kernel for _, kernel in parts)
+
+
+def work_buffers(piece: Piece, shapes: Sequence[Shape]) -> tuple[int, int]:
+    """(work buffer, int16 kernel) bytes that TinyEngine keeps for ``piece``; arrays give arrays."""
+    area = piece.kernel[0] * piece.kernel[1]
+    if piece.kind == "dw":
+        height, width, _ = shapes[piece.inputs[0]]
+        return 2 * (height + piece.kernel[0] - 1) * (width + piece.kernel[1] - 1), 0
+    if piece.kind == "conv":
+        return 4 * area * piece.in_channels, 2 * area * piece.in_channels * piece.out_channels * (area == 9) * (piece.in_channels == 3)
+    return 0, 0
+
+
+def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels: int) -> int:
+    """Flash of a model: its file's ``size_bytes``, or what generated code holds of it; arrays give arrays."""
+    match runtime.flash:
+        case "file":
+            return size_bytes
+        case "weights":
+            return weights_bytes
+        case "weights and scales":
+            return weights_bytes + 4 * channels
+    assert_never(runtime.flash)
 
 
 def runtime_named(name: str) -> Runtime:

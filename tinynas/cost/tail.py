@@ -14,6 +14,8 @@ larger size is taken. Against 27 networks measured on an emulated Cortex-M4 the 
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,10 +38,15 @@ class Layout:
     quantization: int
     """TfLiteAffineQuantization of an input or output; its zero points follow, 4 bytes each and a length."""
     options: dict[str, tuple[int, int]]
-    """Operator kind to (size, alignment) of its parsed options; none where missing."""
-    kernel: dict[str, int]
-    """Operator kind to size of its kernel's data; none where missing."""
+    """Operator kind to (size, alignment) of its parsed options; (0, 1) for kinds that have none."""
+    kernel: dict[str, int | None]
+    """Operator kind to size of its kernel's data, None where that was never measured."""
 
+
+_NO_OPTIONS = dict.fromkeys(("pad", "padv2", "quantize", "dequantize", "logistic"), (0, 1))
+_NO_KERNEL_DATA: dict[str, int | None] = dict.fromkeys(("reshape", "squeeze", "shape", "pack"), 0)
+#: Kinds whose options are known and whose kernel's data is not.
+_UNMEASURED: dict[str, int | None] = dict.fromkeys(("sub", "sum", "reduce_max", "unpack", "concatenation", "leaky_relu", "split"))
 
 LAYOUTS: dict[Target, Layout] = {
     "host": Layout(
@@ -71,6 +78,7 @@ LAYOUTS: dict[Target, Layout] = {
             "concatenation": (8, 4),
             "leaky_relu": (4, 4),
             "split": (4, 4),
+            **_NO_OPTIONS,
         },
         kernel={
             "conv": 80,
@@ -88,6 +96,8 @@ LAYOUTS: dict[Target, Layout] = {
             "dequantize": 32,
             "logistic": 16,
             "strided_slice": 84,
+            **_NO_KERNEL_DATA,
+            **_UNMEASURED,
         },
     ),
     "mcu": Layout(
@@ -119,6 +129,7 @@ LAYOUTS: dict[Target, Layout] = {
             "concatenation": (8, 4),
             "leaky_relu": (4, 4),
             "split": (4, 4),
+            **_NO_OPTIONS,
         },
         kernel={
             "conv": 56,
@@ -136,6 +147,8 @@ LAYOUTS: dict[Target, Layout] = {
             "dequantize": 32,
             "logistic": 16,
             "strided_slice": 84,
+            **_NO_KERNEL_DATA,
+            **_UNMEASURED,
         },
     ),
 }
@@ -145,29 +158,79 @@ CMSIS_EXTRA_BYTES = 80
 
 
 def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> int:
-    """Tail bytes of ``work`` on a 32-bit Cortex-M (``mcu``) or in the 64-bit Python wheel (``host``)."""
-    layout = LAYOUTS[target]
+    """Tail bytes of ``work`` on a 32-bit Cortex-M (``mcu``) or in the 64-bit Python wheel (``host``).
+
+    At least so many where :func:`unknown_tails` names operators: those count for their node alone.
+    """
     pieces = work.pieces
-    used = layout.fixed + layout.eval_tensor * work.tensor_count + layout.node * len(pieces)
-    options, kernel = layout.options, layout.kernel
-    data = handles = 0
-    for piece in pieces:
-        kind = piece.kind
-        if kind in options:
+    kinds = [piece.kind for piece in pieces]
+    data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED])
+    data += sum([kernel_data(kind, target) * count for kind, count in Counter(kinds).items()])
+    handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
+    layout = LAYOUTS[target]
+    options = options_bytes(kinds, layout)
+    return assemble(layout, len(kinds), work.tensor_count, options, data, handles, work.input_scales, work.output_scales, cmsis=cmsis)
+
+
+def unknown_tails(work: Work) -> tuple[str, ...]:
+    """Kinds of operators in ``work`` whose data in the tail is not known, on one target or the other, in alphabetical order."""
+    return tuple(sorted({piece.kind for piece in work.pieces} - _KNOWN))
+
+
+_KNOWN = frozenset(LAYOUTS["host"].options).intersection(
+    *([kind for kind, size in layout.kernel.items() if size is not None] for layout in LAYOUTS.values())
+)
+#: Kernel data of each kind, aligned; 0 for those that unknown_tails names.
+_ALIGNED = {target: {kind: ((size or 0) + 15) & ~15 for kind, size in layout.kernel.items()} for target, layout in LAYOUTS.items()}
+
+
+def options_bytes(kinds: Sequence[str], layout: Layout, start: int = 0) -> int:
+    """Bytes of the parsed options of operators in order, padding included, behind ``start`` bytes (modulo any alignment)."""
+    used, options = start, layout.options
+    for kind in kinds:
+        if kind in options:  # others are named by unknown_tails
             size, alignment = options[kind]
             used = (used + size + alignment - 1) & -alignment
-        if kind in kernel:
-            data += (kernel[kind] + 15) & ~15
-        if kind == "conv" or kind == "dw":
-            data += 2 * ((4 * piece.out_channels + 15) & ~15)
-        handles += len(piece.cmsis_scratch if cmsis else piece.scratch)
-    if data:
-        used = ((used + 15) & ~15) + data
-    if handles:
-        pointer = layout.pointer
-        used = (used + pointer * handles + pointer - 1) & -pointer
-    for scales in (work.input_scales, work.output_scales):
-        used = (used + layout.pointer * len(scales) + 15) & ~15
+    return used - start
+
+
+def kernel_data(kind: str, target: Target) -> int:
+    """Bytes of the structure that a kernel keeps."""
+    return _ALIGNED[target].get(kind, 0)
+
+
+#: Kinds whose kernels also keep a multiplier and a shift for each output channel.
+CHANNELED = ("conv", "dw")
+
+
+def channel_data(channels: int) -> int:
+    """Bytes of the multipliers and shifts of so many output channels; arrays give arrays."""
+    return 2 * ((4 * channels + 15) & ~15)
+
+
+def assemble(
+    layout: Layout,
+    operators: int,
+    tensors: int,
+    options: int,
+    data: int,
+    handles: int,
+    input_scales: Sequence[int] = (1,),
+    output_scales: Sequence[int] = (1,),
+    *,
+    cmsis: bool,
+) -> int:
+    """The tail from its parts, which may be integer arrays: everything but ``options`` starts on its alignment.
+
+    ``tensors`` counts constants; ``input_scales`` and ``output_scales`` as in :class:`~tinynas.cost.work.Work`.
+    """
+    pointer = layout.pointer
+    used = layout.fixed + layout.eval_tensor * tensors + layout.node * operators + options
+    # Kernel data and handles are there or not: multiplied by whether, so that arrays can hold both cases.
+    used = used + (((used + 15) & ~15) - used + data) * (data > 0)
+    used = used + (((used + pointer * handles + pointer - 1) & -pointer) - used) * (handles > 0)
+    for scales in (input_scales, output_scales):
+        used = (used + pointer * len(scales) + 15) & ~15
         for count in scales:
-            used += layout.tensor + (layout.quantization + 4 + 4 * count if count else 0)
+            used = used + layout.tensor + (layout.quantization + 4 + 4 * count if count else 0)
     return used + (CMSIS_EXTRA_BYTES if cmsis else 0)

@@ -12,9 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinynas.cost.estimator import Cost, work_cost
+from tinynas.cost.estimator import Cost, file_cost
 from tinynas.cost.runtimes import runtime_named
-from tinynas.cost.work import DTYPE_BYTES, Piece, Work, conv_cmsis_scratch, depthwise_cmsis_scratch, mean_scratch
+from tinynas.cost.work import DTYPE_BYTES, Piece, Work, conv_cmsis_scratch, depthwise_cmsis_scratch, mean_scratch, pool_cmsis_scratch
 from tinynas.errors import ModelFileError
 
 #: Larger files are refused: no microcontroller model comes near, and reading must stay bounded.
@@ -125,7 +125,7 @@ class ModelFile:
         chosen, work = runtime_named(runtime), to_work(self)
         if chosen.in_place_depthwise:
             work = _without_pads(work)  # TinyEngine's convolutions pad by themselves
-        return work_cost(work, chosen, self.size_bytes, core=core, clock_mhz=clock_mhz, plan=self.plan, own_file=False)
+        return file_cost(work, chosen, self.size_bytes, self.plan, core=core, clock_mhz=clock_mhz)
 
     @property
     def constant_bytes(self) -> int:
@@ -404,8 +404,8 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor]) -> Piece:
             cmsis = conv_cmsis_scratch(kernel[0] * kernel[1], channels_in)
         elif kind == "dw":
             cmsis = depthwise_cmsis_scratch(*kernel, channels_out)
-        elif kind == "avg_pool":
-            cmsis = (4 * channels_in,)
+        elif kind in {"avg_pool", "max_pool"}:
+            cmsis = pool_cmsis_scratch(kind, channels_in)
     return Piece(
         kind,
         f"{index}:{kind}",

@@ -9,12 +9,13 @@ counted). A convolution costs output height * output width * output channels * k
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import assert_never
 
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Pool2D, Shape
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Op, Pool2D, Shape, Tensor
 
 DTYPE_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8, "float64": 8}
 
@@ -24,7 +25,7 @@ class Piece:
     """One operator as the cost models see it; tensors are numbers into :attr:`Work.sizes`."""
 
     kind: str
-    """conv, dw, fc, add, mean, max_pool, avg_pool, or a TFLite operator name in lower case."""
+    """Of :data:`tinynas.graph.Kind`, or, in a file of others, a TFLite operator name in lower case."""
     name: str
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
@@ -70,12 +71,16 @@ def depthwise_cmsis_scratch(kernel_height: int, kernel_width: int, channels: int
     return () if (kernel_height, kernel_width) == (3, 3) else (2 * kernel_height * kernel_width * channels,)
 
 
+def pool_cmsis_scratch(kind: str, channels: int) -> tuple[int, ...]:
+    """Scratch of CMSIS-NN's pooling: int32 sums of all channels for averages, none for maxima."""
+    return (4 * channels,) if kind == "avg_pool" else ()
+
+
 def mean_scratch(rank: int, axes: int, outputs: int) -> tuple[int, ...]:
     """Scratch of TFLM's int8 MEAN: sums, index and axis arrays, all int32; ``rank`` counts the batch."""
     return (4 * outputs, 4 * rank, 4 * axes)
 
 
-@lru_cache(maxsize=65536)
 def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: tuple[int, int], stride: tuple[int, int], pixels: int) -> Piece:
     area = kernel[0] * kernel[1]
     weights = in_channels * out * area
@@ -97,7 +102,6 @@ def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: tuple[i
     )
 
 
-@lru_cache(maxsize=65536)
 def _depthwise(name: str, x: int, y: int, channels: int, kernel: tuple[int, int], stride: tuple[int, int], pixels: int) -> Piece:
     weights = channels * kernel[0] * kernel[1]
     return Piece(
@@ -118,65 +122,84 @@ def _depthwise(name: str, x: int, y: int, channels: int, kernel: tuple[int, int]
     )
 
 
-@lru_cache(maxsize=4096)
 def _dense(name: str, x: int, y: int, inputs: int, outputs: int) -> Piece:
     weights = inputs * outputs
     return Piece("fc", name, (x,), (y,), weights, weights, outputs, weights + 4 * outputs, in_channels=inputs, out_channels=outputs)
 
 
-@lru_cache(maxsize=4096)
 def _mean(name: str, x: int, y: int, channels: int) -> Piece:
     scratch = mean_scratch(4, 2, channels)
     return Piece("mean", name, (x,), (y,), in_channels=channels, out_channels=channels, scratch=scratch, cmsis_scratch=scratch)
 
 
-@lru_cache(maxsize=16384)
-def _add(name: str, x: int, other: int, y: int, channels: int) -> Piece:
-    return Piece("add", name, (x, other), (y,), in_channels=channels, out_channels=channels)
+def _elementwise(kind: Kind, name: str, x: int, other: int, y: int, channels: int) -> Piece:
+    return Piece(kind, name, (x, other), (y,), in_channels=channels, out_channels=channels)
+
+
+_cached_conv = lru_cache(maxsize=65536)(_conv)
+_cached_depthwise = lru_cache(maxsize=65536)(_depthwise)
+_cached_dense = lru_cache(maxsize=4096)(_dense)
+_cached_mean = lru_cache(maxsize=4096)(_mean)
+_cached_elementwise = lru_cache(maxsize=16384)(_elementwise)
 
 
 def from_graph(graph: Graph) -> Work:
     """The work of ``graph``: int8 weights (1 B each), int32 biases (4 B each), batch norm folded."""
-    tensors = graph.tensors
-    pieces = []
+    pieces, constants = pieces_of(graph.ops, graph.tensors, looked_up=True)
+    shapes = tuple([t.shape for t in graph.tensors])
+    sizes = tuple([tensor_bytes(t) for t in graph.tensors])
+    return Work(sizes, shapes, pieces, graph.inputs, graph.outputs, len(sizes) + constants)
+
+
+def tensor_bytes(tensor: Tensor) -> int:
+    """Bytes of an activation tensor, unaligned."""
+    return prod(tensor.shape) * DTYPE_BYTES[tensor.dtype]
+
+
+def pieces_of(ops: Sequence[Op], tensors: Sequence[Tensor], *, looked_up: bool = False) -> tuple[tuple[Piece, ...], int]:
+    """(what the cost models see of ``ops``, constant tensors that they bring into a file).
+
+    Sizes may be integer arrays, unless pieces are ``looked_up`` among those made before.
+    """
+    conv, depthwise, dense = (_cached_conv, _cached_depthwise, _cached_dense) if looked_up else (_conv, _depthwise, _dense)
+    mean, elementwise = (_cached_mean, _cached_elementwise) if looked_up else (_mean, _elementwise)
+    pieces: list[Piece] = []
     constants = 0
-    for op in graph.ops:
+    for op in ops:
         match op:
             case Conv2D():
                 height, width, _ = tensors[op.output].shape
-                pieces.append(_conv(op.name, op.input, op.output, op.in_channels, op.out_channels, op.kernel, op.stride, height * width))
+                x = op.inputs[0]
+                pieces.append(conv(op.name, x, op.output, op.in_channels, op.out_channels, op.kernel, op.stride, height * width))
                 constants += 2
             case DepthwiseConv2D():
                 height, width, _ = tensors[op.output].shape
-                pieces.append(_depthwise(op.name, op.input, op.output, op.channels, op.kernel, op.stride, height * width))
+                pieces.append(depthwise(op.name, op.inputs[0], op.output, op.channels, op.kernel, op.stride, height * width))
                 constants += 2
             case FullyConnected():
-                pieces.append(_dense(op.name, op.input, op.output, op.in_features, op.out_features))
+                pieces.append(dense(op.name, op.inputs[0], op.output, op.in_features, op.out_features))
                 constants += 2
-            case Add():
-                channels = tensors[op.output].shape[-1]
-                pieces.append(_add(op.name, op.input, op.other, op.output, channels))
+            case Add() | Mul():
+                x, other = op.inputs
+                pieces.append(elementwise(op.kind, op.name, x, other, op.output, tensors[op.output].shape[-1]))
             case Mean():
-                pieces.append(_mean(op.name, op.input, op.output, tensors[op.output].shape[-1]))
+                pieces.append(mean(op.name, op.inputs[0], op.output, tensors[op.output].shape[-1]))
                 constants += 1  # the axes
             case Pool2D():
                 channels = tensors[op.output].shape[-1]
-                scratch = (4 * channels,) if op.op == "avg" else ()
                 pieces.append(
                     Piece(
-                        f"{op.op}_pool",
+                        op.kind,
                         op.name,
-                        (op.input,),
+                        op.inputs,
                         (op.output,),
                         kernel=op.kernel,
                         stride=op.stride,
                         in_channels=channels,
                         out_channels=channels,
-                        cmsis_scratch=scratch,
+                        cmsis_scratch=pool_cmsis_scratch(op.kind, channels),
                     )
                 )
             case _:
                 assert_never(op)
-    shapes = tuple([t.shape for t in tensors])
-    sizes = tuple([prod(t.shape) * DTYPE_BYTES[t.dtype] for t in tensors])
-    return Work(sizes, shapes, tuple(pieces), (graph.input,), (graph.output,), len(tensors) + constants)
+    return tuple(pieces), constants

@@ -20,7 +20,7 @@ What a command may call, and the model that documents its options field by field
 ``images.sheet.sample_sheet``, ``augmented_sheet``  keyword arguments; write a PNG
 ``subsets.subset_report``                 predictions for each split of ``subsets.splits_for``
 ``noise.estimate_noise``                  a scorer that trains and judges, passed in
-``images.augment.make_augmenter``         :class:`tinynas.data.images.augment.Augment` (``recipe.augment.KEY``)
+``images.augment.make_augmenter``         :class:`tinynas.recipe.Augment` (``recipe.augment.KEY``)
 ``images.gpu.make_gpu_augmenter``         the same, for batches of tensors on any device
 ========================================  =====================================================================
 
@@ -36,7 +36,7 @@ from tinynas.data.options import DataOptions, SyntheticOptions
 from tinynas.data.records import Bad, BadInput, Leak, Record, Straddle
 from tinynas.data.signal import Signal
 from tinynas.data.sources import DATASETS, PLACES, open_data
-from tinynas.data.split import SPLITS, Split, batches
+from tinynas.data.split import SPLITS, Split
 
 __all__ = [
     "DATASETS",
@@ -53,6 +53,5 @@ __all__ = [
     "Split",
     "Straddle",
     "SyntheticOptions",
-    "batches",
     "open_data",
 ]

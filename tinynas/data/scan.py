@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import hashlib
 import json
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -13,10 +12,10 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-from tinynas.data.cache import replacing
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, BadInput, Record
-from tinynas.errors import DataError
+from tinynas.errors import DiskError
+from tinynas.files import cores, replacing
 
 FORMAT = 2
 """Version of the index; others are read anew."""
@@ -39,8 +38,7 @@ class Seen:
 
 def workers() -> int:
     """Threads for decoding: decoders free the interpreter lock, so they help; not more than the cores we may use."""
-    affinity = getattr(os, "sched_getaffinity", None)
-    return max(1, min(8, len(affinity(0)) if affinity else os.cpu_count() or 1))
+    return min(8, cores())
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T], *, chunk: int = 256) -> Iterator[list[R]]:
@@ -101,7 +99,7 @@ def scan(
         try:
             with replacing(index) as file:
                 file.write(gzip.compress(json.dumps({"format": FORMAT, "records": entries}).encode(), 1, mtime=0))
-        except DataError:
+        except DiskError:
             pass
     return [found[i] for i in range(len(keys))]
 

@@ -1,9 +1,9 @@
-"""Split: the inputs a stage reads, as one array; and batches of it. numpy only."""
+"""Split: the inputs a stage reads, as one array; and the order of an epoch. numpy only."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,22 +85,6 @@ def apportion(counts: NDArray[np.int64], n: int) -> list[int]:
 def epoch_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
     """The order of ``n`` inputs in ``epoch``: a permutation that follows from (seed, epoch) alone."""
     return np.random.default_rng((seed, epoch)).permutation(n)
-
-
-def batches(
-    split: Split, batch_size: int, *, seed: int, epoch: int, augmenter: Augmenter | None = None, shuffle: bool = True
-) -> Iterator[tuple[NDArray[np.uint8], NDArray[np.int64]]]:
-    """Inputs (B, H, W, C) and labels (B,) of one pass over ``split``; the last batch may be smaller.
-
-    The same (seed, epoch) gives the same batches whatever came before. Raises DataError for a batch size below 1.
-    """
-    if batch_size < 1:
-        raise DataError(f"batch size {batch_size} is not positive", "use 1 or more")
-    order = epoch_order(len(split), seed=seed, epoch=epoch) if shuffle else np.arange(len(split))
-    for start in range(0, len(split), batch_size):
-        rows = order[start : start + batch_size]
-        inputs = split.inputs[rows]
-        yield (inputs if augmenter is None else augmenter(inputs, epoch, rows)), split.labels[rows]
 
 
 def order_key(seed: int, text: str) -> bytes:

@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tinynas.data.cache import replacing, write_error
 from tinynas.data.records import BadInput
 from tinynas.errors import DataError
+from tinynas.files import disk_error, replacing
 
 FORMAT = 2
 """Version of the layout. Format 1 wrote size: [width, height] in the place of height and width."""
@@ -151,7 +151,7 @@ class Store:
     def write(self, key: str, entries: Iterable[Entry], summary: Summary) -> int:
         """Write one shard; ``summary`` is complete once ``entries`` is exhausted. Returns the bytes of its pack.
 
-        Raises DataError where the disk is full; errors of ``entries`` pass through. Either leaves no trace of the shard.
+        Raises DiskError where the disk is full; errors of ``entries`` pass through. Either leaves no trace of the shard.
         """
         if self.shards.is_dir():
             for leftover in self.shards.glob(f".{key}.*"):  # of a killed process; finished files have no leading dot
@@ -235,7 +235,7 @@ class Store:
             with (self.shards / f"{key}.jsonl").open("rb") as file:
                 yield from file
         except OSError as error:
-            raise write_error(self.shards / f"{key}.jsonl", error) from None
+            raise disk_error(self.shards / f"{key}.jsonl", error, "read") from None
 
 
 def line_size(line: Mapping[str, Any]) -> tuple[int, int]:

@@ -17,8 +17,6 @@ from numpy.typing import NDArray
 from tinynas.data.dataset import DataSet
 from tinynas.errors import DataError
 
-Flags = Mapping[str, NDArray[np.int8]]
-
 
 @dataclass(frozen=True)
 class Subset:

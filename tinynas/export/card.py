@@ -16,9 +16,10 @@ from tinynas import __version__
 from tinynas.arch import Arch
 from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
+from tinynas.files import write_atomic
 from tinynas.graph import lower
 from tinynas.records import Artifact, Promoted
-from tinynas.runs import Run, write_atomic
+from tinynas.runs import Run
 
 if TYPE_CHECKING:
     from tinynas.data import DataSet

@@ -10,19 +10,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas import metrics
 from tinynas.cost import estimate, plan_greedy
-from tinynas.cost.flash import Io
+from tinynas.cost.flash import END_FORMS, ENDS, OP_FORMS, Io
 from tinynas.data import Split
 from tinynas.errors import ModelFileError
-from tinynas.export import metrics
 from tinynas.export.evaluate import real_outputs, score
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import RESOLVERS, inspect, kernels_name, load_litert
 from tinynas.export.sandbox import run_tflm as run_measured
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Pool2D
+from tinynas.graph import Graph
 from tinynas.quantize.grid import TensorQuant
-
-_OPERATORS = {Conv2D: "CONV_2D", DepthwiseConv2D: "DEPTHWISE_CONV_2D", Add: "ADD", Mean: "MEAN", FullyConnected: "FULLY_CONNECTED"}
 
 
 @dataclass(frozen=True)
@@ -86,11 +84,8 @@ def measure_arena(model: bytes) -> tuple[int, int]:
 
 def expected_operators(graph: Graph, io: Io = "int8") -> list[str]:
     """The operators that a file of ``graph`` must hold, in any valid order."""
-    names = [
-        ("MAX_POOL_2D" if op.op == "max" else "AVERAGE_POOL_2D") if isinstance(op, Pool2D) else _OPERATORS[type(op)] for op in graph.ops
-    ]
-    ends = {"int8": [], "uint8": ["QUANTIZE", "QUANTIZE"], "float": ["QUANTIZE", "DEQUANTIZE"]}[io]
-    return names + ends
+    names = [OP_FORMS[op.kind].builtin for op in graph.ops]
+    return names + [END_FORMS[kind].builtin for kind in ENDS[io]]
 
 
 def check(
@@ -127,7 +122,7 @@ def check(
     surplus = {name: count for name, count in (found - wanted).items() if name not in extras}
     if surplus or wanted - found:
         problems.append(f"operators differ from the graph's: {surplus or 'none'} too many, {dict(wanted - found) or 'none'} missing")
-    shape = graph.shape(graph.input)
+    shape = graph.input.shape
     images = np.full((1, *shape), 128, np.uint8) if split is None else np.asarray(split.inputs)
     if facts.input_shape != shape:
         raise ModelFileError(f"the model reads images {facts.input_shape}, the network {shape}")

@@ -9,9 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas import metrics
 from tinynas.data import Split
 from tinynas.errors import DataError, ModelFileError
-from tinynas.export import metrics
 from tinynas.export.facts import ModelFacts, pixel_table
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import Inspected, inspect, kernels_name, run_litert, run_tflm

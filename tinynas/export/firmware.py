@@ -28,7 +28,7 @@ from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError, UserError
 from tinynas.export.facts import ModelFacts, pixel_table, read_facts
 from tinynas.export.rotate import rotate_images
-from tinynas.runs import write_atomic
+from tinynas.files import write_atomic
 
 #: Bytes added to the arena: TFLM's persistent structures grow by a few dozen to a few hundred bytes now and then
 #: between versions, and an arena that a linker places unaligned loses up to 15.

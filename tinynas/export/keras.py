@@ -23,7 +23,20 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.errors import InternalError, MissingExtraError, UserError
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Padding, Pool2D, same_padding
+from tinynas.graph import (
+    Add,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Graph,
+    Mean,
+    Mul,
+    Op,
+    Padding,
+    Pool2D,
+    Windowed,
+    same_padding,
+)
 
 #: Which Python has TensorFlow; the running one where unset.
 PYTHON_VARIABLE = "TINYNAS_TENSORFLOW_PYTHON"
@@ -127,14 +140,16 @@ def _run_worker(python: str, folder: Path, timeout: float) -> None:
 def describe(graph: Graph) -> dict[str, Any]:
     """``graph`` as JSON for the worker."""
     return {
-        "input": graph.input,
-        "shape": list(graph.shape(graph.input)),
-        "output": graph.output,
+        "input": graph.inputs[0],
+        "shape": list(graph.input.shape),
+        "scale": graph.input.scale,
+        "zero_point": graph.input.zero_point,
+        "output": graph.logits,
         "ops": [_describe_op(graph, op) for op in graph.ops],
     }
 
 
-def _describe_op(graph: Graph, op: Conv2D | DepthwiseConv2D | Add | Pool2D | Mean | FullyConnected) -> dict[str, Any]:
+def _describe_op(graph: Graph, op: Op) -> dict[str, Any]:
     # Keras forbids some characters in layer names; dots are allowed there but not in its saved variables.
     common: dict[str, Any] = {"name": op.name.replace(".", "_"), "inputs": list(op.inputs), "output": op.output}
     match op:
@@ -146,6 +161,9 @@ def _describe_op(graph: Graph, op: Conv2D | DepthwiseConv2D | Add | Pool2D | Mea
             return {"kind": "pool", **common, **_window(graph, op), "op": op.op}
         case Add():
             return {"kind": "add", **common, "act": op.act}
+        case Mul():
+            gate = len(graph.shape(op.inputs[1])) != len(graph.shape(op.output))
+            return {"kind": "mul", **common, "act": op.act, "gate": gate}
         case Mean():
             return {"kind": "mean", **common}
         case FullyConnected():
@@ -153,8 +171,8 @@ def _describe_op(graph: Graph, op: Conv2D | DepthwiseConv2D | Add | Pool2D | Mea
     assert_never(op)
 
 
-def _window(graph: Graph, op: Conv2D | DepthwiseConv2D | Pool2D) -> dict[str, Any]:
-    height, width = graph.shape(op.input)[:2]
+def _window(graph: Graph, op: Windowed) -> dict[str, Any]:
+    height, width = graph.shape(op.inputs[0])[:2]
     same = Padding(*same_padding(height, op.kernel[0], op.stride[0]), *same_padding(width, op.kernel[1], op.stride[1]))
     pixels = op.padding
     padding = "valid" if pixels.none else "same" if pixels == same else "explicit"
@@ -240,37 +258,6 @@ def compare(
     report["extra_operators"] = extras
     report["operators_equal"] = _core(facts["tinynas"].operators) == _core(facts["tensorflow"].operators)
     return report
-
-
-def comparison_lines(report: Mapping[str, Any]) -> list[str]:
-    """``report`` of :func:`second_opinion` for people, a line a figure."""
-    ours, theirs = report["tinynas"], report["tensorflow"]
-    rows = [
-        ("", "tinynas", "TensorFlow"),
-        ("file, B", f"{ours['file_bytes']:,}", f"{theirs['file_bytes']:,}"),
-        ("arena (TFLM, this host), B", f"{sum(ours['arena_bytes'].values()):,}", f"{sum(theirs['arena_bytes'].values()):,}"),
-        ("operators", str(sum(ours["operators"].values())), str(sum(theirs["operators"].values()))),
-    ]
-    for key, title, form in (
-        ("seconds", "seconds", "{:.2f}"),
-        ("accuracy", "int8 accuracy", "{:.2%}"),
-        ("float_agreement", "agrees with float", "{:.2%}"),
-        ("rms_error", "rms error of logits", "{:.4f}"),
-    ):
-        if ours.get(key) is not None or theirs.get(key) is not None:
-            mine, other = ("unknown" if side.get(key) is None else form.format(side[key]) for side in (ours, theirs))
-            rows.append((title, mine, other))
-    widths = [max(len(row[i]) for row in rows) for i in range(3)]
-    lines = [f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}" for row in rows]
-    agreement = report["agreement"]
-    lines.append(
-        f"same prediction on {agreement['argmax']:.2%} of {report['images']} images; logits differ by at most "
-        f"{agreement['max_steps']:.1f} steps, {agreement['mean_steps']:.2f} on average"
-    )
-    extras = {name: count for side in report["extra_operators"].values() for name, count in side.items()}
-    same = "the same operators" if report["operators_equal"] else "DIFFERENT operators"
-    lines.append(same + (f" but for {', '.join(f'{n} x {c}' for n, c in sorted(extras.items()))}" if extras else ""))
-    return lines
 
 
 def _arena(model: bytes) -> dict[str, int]:

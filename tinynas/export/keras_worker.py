@@ -37,7 +37,7 @@ def main(folder: Path) -> int:
 
     def representative() -> Any:
         for image in images:
-            yield [((image.astype(np.float32) - 128.0) / 128.0)[None]]
+            yield [((image.astype(np.float32) - graph["zero_point"]) * np.float32(graph["scale"]))[None]]
 
     converter = tf.lite.TFLiteConverter.from_keras_model(model)
     converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -86,6 +86,12 @@ def build(keras: Any, np: Any, graph: Any, weights: Any) -> Any:
         elif kind == "add":
             y = layers.Add(name=name)([x, values[op["inputs"][1]]])
             values[op["output"]] = activation(layers, op, y)
+            continue
+        elif kind == "mul":
+            gate = values[op["inputs"][1]]
+            if op["gate"]:
+                gate = layers.Reshape((1, 1, gate.shape[-1]), name=f"{name}_gate")(gate)
+            values[op["output"]] = activation(layers, op, layers.Multiply(name=name)([x, gate]))
             continue
         else:
             raise ValueError(f"unknown operator {kind}")

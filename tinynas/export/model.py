@@ -19,6 +19,7 @@ from tinynas.data import Split
 from tinynas.errors import UserError
 from tinynas.export.check import CheckReport, check
 from tinynas.export.tflite import ModelMeta, serialize
+from tinynas.files import write_atomic
 from tinynas.graph import Graph
 from tinynas.model import Network
 from tinynas.quantize.calibrate import QuantOptions, quantize
@@ -26,7 +27,6 @@ from tinynas.quantize.fake import FakeQuantNetwork
 from tinynas.quantize.floats import FloatGraph, fold, pixels, predict
 from tinynas.quantize.grid import QuantizedGraph
 from tinynas.records import Artifact
-from tinynas.runs import write_atomic
 
 MODEL_FILE = "model_int8.tflite"
 #: Images on which the file must equal the quantised network to the bit.
@@ -199,7 +199,7 @@ def check_exported(
     if exported.qgraph is not None and evaluation is not None:
         few = pixels(turn(evaluation.inputs[:EQUAL_IMAGES]))
         integers = FakeQuantNetwork(exported.qgraph)(few).numpy().astype(np.int8)
-        expected = integers, exported.qgraph.tensors[graph.output]
+        expected = integers, exported.qgraph.tensors[graph.logits]
     return check(
         exported.model,
         graph,

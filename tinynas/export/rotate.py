@@ -11,13 +11,13 @@ on odd and even sizes; other windows are refused by name, never approximated.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 import numpy.typing as npt
 
 from tinynas.errors import ArchError
-from tinynas.graph import Conv2D, DepthwiseConv2D, Graph, Pool2D
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Pool2D
 
 if TYPE_CHECKING:
     from tinynas.model import Network
@@ -50,10 +50,19 @@ def rotation_faults(graph: Graph) -> list[str]:
         elif before != (out - 1) * stride + kernel - size - kernel // 2:
             faults.append(f"{name}: kernel {kernel}, stride {stride} on {size} pixels does not land on SAME's windows when turned")
     for op in graph.ops:
-        if isinstance(op, Pool2D):
-            for size, kernel, stride in zip(graph.shape(op.input)[:2], op.kernel, op.stride, strict=True):
-                if (size - kernel) % stride:
-                    faults.append(f"{op.name}: pooling {kernel}/{stride} leaves out the last of {size} pixels, which turns into the first")
+        match op:
+            case Pool2D():
+                for size, kernel, stride in zip(graph.shape(op.inputs[0])[:2], op.kernel, op.stride, strict=True):
+                    if (size - kernel) % stride:
+                        faults.append(
+                            f"{op.name}: pooling {kernel}/{stride} leaves out the last of {size} pixels, which turns into the first"
+                        )
+            case Conv2D() | DepthwiseConv2D():
+                pass  # above
+            case Add() | Mul() | Mean() | FullyConnected():
+                pass  # the same for every pixel
+            case _:
+                assert_never(op)
     return faults
 
 
@@ -106,5 +115,7 @@ def _windows(graph: Graph) -> list[tuple[str, int, int, int, int, int]]:
         if isinstance(op, (Conv2D, DepthwiseConv2D)):
             befores = (op.padding.top, op.padding.left)
             for axis, before in enumerate(befores):
-                rows.append((op.name, graph.shape(op.input)[axis], op.kernel[axis], op.stride[axis], before, graph.shape(op.output)[axis]))
+                rows.append(
+                    (op.name, graph.shape(op.inputs[0])[axis], op.kernel[axis], op.stride[axis], before, graph.shape(op.output)[axis])
+                )
     return rows

@@ -22,15 +22,17 @@ from tinynas import __version__
 from tinynas.cost.flash import (
     BUFFER,
     EMPTY,
+    END_FORMS,
+    ENDS,
     IO_NAMES,
     METADATA,
     METADATA_NAME,
     MODEL,
     MODEL_METADATA,
+    OP_FORMS,
     OPERATOR,
     OPERATOR_CODE,
     OPERATOR_CODED,
-    OPERATOR_CODES,
     OPERATOR_PLAIN,
     PLAN_NAME,
     QUANTIZATION,
@@ -39,25 +41,41 @@ from tinynas.cost.flash import (
     Flavour,
     Form,
     Io,
+    OpForm,
     OptionKey,
     bias_name,
     houses_table,
     metadata_json,
+    op_terms,
     options_form,
-    same_size,
+    paired_outputs,
+    same_window,
     tensor_form,
     weights_name,
 )
 from tinynas.cost.memory import MemoryPlan
 from tinynas.errors import ArchError, InternalError
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Op, Pool2D, same_padding
+from tinynas.graph import (
+    WEIGHTED,
+    Add,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Graph,
+    Mean,
+    Mul,
+    Op,
+    Pool2D,
+    Weighted,
+    Windowed,
+    same_padding,
+)
 from tinynas.quantize.grid import INPUT_QUANT, QuantizedGraph, TensorQuant, random_quantized
 
 SCHEMA_VERSION = 3
 # Numbers of TensorFlow Lite's schema.
 _INT8, _UINT8, _INT32 = 9, 3, 2
 _ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 3}
-_OPTIONS = {"conv": 1, "dw": 2, "max_pool": 5, "avg_pool": 5, "fc": 8, "add": 11, "mean": 27}
 _CHANNELS_LAST = 3
 _VALID = 1
 
@@ -242,22 +260,22 @@ class _Model:
         self.shapes: dict[tuple[int, ...], _Item] = {}
         self.zero_owners: dict[int, str] = {}
         for op in sorted(self.ops, key=lambda op: isinstance(op, FullyConnected)):
-            if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+            if isinstance(op, WEIGHTED):
                 self.zero_owners.setdefault(qgraph.weight_scales[op.name].size, op.name)
         self.zeros = {count: _zeros(count) for count in self.zero_owners}
         self.axes: tuple[_Item, int] | None = None
         self.empty = _table(EMPTY, {})
-        kinds = {_kind(op) for op in self.ops} | ({"quantize"} if meta.io != "int8" else set())
-        kinds |= {"dequantize"} if meta.io == "float" else set()
-        self.codes = [(kind, code, version) for kind, code, version in OPERATOR_CODES if kind in kinds]
-        self.code_index = {kind: index for index, (kind, _, _) in enumerate(self.codes)}
+        kinds = {op.kind for op in self.ops}
+        self.codes: dict[str, OpForm] = {kind: form for kind, form in OP_FORMS.items() if kind in kinds}
+        self.codes |= {kind: form for kind, form in END_FORMS.items() if kind in ENDS[meta.io]}
+        self.code_index = {kind: index for index, kind in enumerate(self.codes)}
 
     def bytes(self) -> bytes:
         """Everything put together: parents first."""
         leaves = self.out.leaves
         self._activations()
         inputs, outputs = self._body()
-        codes = [_table(OPERATOR_CODE, {0: code, 2: version}) for _, code, version in self.codes]
+        codes = [_table(OPERATOR_CODE, {0: form.code, 2: form.version}) for form in self.codes.values()]
         metadata = self._metadata()
         lists = {
             "tensors": _list(self.tensors),
@@ -284,20 +302,21 @@ class _Model:
     def _activations(self) -> None:
         graph, quants = self.graph, self.qgraph.tensors
         producers = {op.output: op for op in graph.ops}
-        partners = {max(op.input, op.other): min(op.input, op.other) for op in graph.ops if isinstance(op, Add)}
+        paired = paired_outputs(graph.ops)
+        partners = {max(op.inputs): min(op.inputs) for op in graph.ops if isinstance(op, Add)}
         shapes: dict[int, _Item] = {}
         grids: dict[int, _Item] = {}
         for tensor, spec in enumerate(graph.tensors):
             op = producers.get(tensor)
-            if op is not None and graph.shape(op.input) == spec.shape:
-                shapes[tensor] = shapes[op.input]
-            elif tensor in partners:
+            if op is not None and graph.shape(op.inputs[0]) == spec.shape:
+                shapes[tensor] = shapes[op.inputs[0]]
+            elif tensor in paired:
                 shapes[tensor] = shapes[partners[tensor]]
             else:
                 shapes[tensor] = self.out.leaves.add(_ints((1, *spec.shape)))
-            grids[tensor] = grids[op.input] if isinstance(op, Pool2D) else self._grid(quants[tensor])
+            grids[tensor] = grids[op.inputs[0]] if isinstance(op, Pool2D) else self._grid(quants[tensor])
             self._tensor(shapes[tensor], spec.name, _INT8, grids[tensor])
-        self.io_shapes = shapes[graph.input], shapes[graph.output]
+        self.io_shapes = shapes[graph.inputs[0]], shapes[graph.logits]
 
     def _grid(self, quant: TensorQuant) -> _Item:
         scale = self.out.scales.add(_floats([quant.scale]))
@@ -320,7 +339,7 @@ class _Model:
             self.out.leaves.add(shape)
         return self.zeros[count]
 
-    def _weights(self, op: Conv2D | DepthwiseConv2D | FullyConnected) -> tuple[int, int]:
+    def _weights(self, op: Weighted) -> tuple[int, int]:
         name, q = op.name, self.qgraph
         weights, scales, biases = q.weights[name], q.weight_scales[name], q.biases[name]
         out, leaves = self.out, self.out.leaves
@@ -349,12 +368,12 @@ class _Model:
         operators: list[tuple[str, Op | None, list[int], int]] = []
         for op in self.ops:
             constants: list[int] = []
-            if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+            if isinstance(op, WEIGHTED):
                 constants = list(self._weights(op))
             elif isinstance(op, Mean):
                 constants = [self._mean_axes(op)]
-            operators.append((_kind(op), op, [*op.inputs, *constants], op.output))
-        first, last = graph.input, graph.output
+            operators.append((op.kind, op, [*op.inputs, *constants], op.output))
+        first, last = graph.inputs[0], graph.logits
         if io != "int8":
             dtype = _UINT8 if io == "uint8" else 0
             grids = [TensorQuant(q.scale, q.zero_point + 128) for q in (INPUT_QUANT, self.qgraph.tensors[last])]
@@ -362,8 +381,8 @@ class _Model:
                 self._tensor(shape, name, dtype, self._grid(grid) if io == "uint8" else None)
                 for shape, name, grid in zip(self.io_shapes, IO_NAMES, grids, strict=True)
             ]
-            operators.insert(0, ("quantize", None, [ends[0]], first))
-            operators.append(("quantize" if io == "uint8" else "dequantize", None, [last], ends[1]))
+            operators.insert(0, (ENDS[io][0], None, [ends[0]], first))
+            operators.append((ENDS[io][1], None, [last], ends[1]))
             first, last = ends
         outputs = None
         for kind, operation, inputs, output in operators:
@@ -372,7 +391,7 @@ class _Model:
             form = OPERATOR_PLAIN
             if operation is not None:
                 form = OPERATOR_CODED if self.code_index[kind] else OPERATOR
-                values |= {3: _OPTIONS[kind], 4: self._options(operation)}
+                values |= {3: self.codes[kind].options, 4: self._options(operation)}
             self.operators.append(_table(form, values))
         assert outputs is not None
         return _ints([first]), outputs
@@ -396,10 +415,12 @@ class _Model:
                 values = {0: _VALID, 1: op.stride[1], 2: op.stride[0], 3: 1, 4: _ACTIVATIONS[op.act]}
             case Pool2D():
                 values = {0: _VALID, 1: op.stride[1], 2: op.stride[0], 3: op.kernel[1], 4: op.kernel[0]}
-            case FullyConnected() | Add():
+            case FullyConnected() | Add() | Mul():
                 values = {0: _ACTIVATIONS[op.act]}
+            case Mean():
+                raise InternalError(f"{op.name}: a mean has no options to write")
             case _:
-                raise InternalError(f"{op.name}: no options are known for a {key[0]}")
+                assert_never(op)
         table = _table(form, values)
         shared = self.options.setdefault((form, bytes(table.data)), table)
         if shared is table:
@@ -407,18 +428,17 @@ class _Model:
         return shared
 
     def _option_key(self, op: Op) -> OptionKey:
-        if isinstance(op, (Conv2D, DepthwiseConv2D)):
-            return (_kind(op), op.stride, op.act, self._same(op))
-        if isinstance(op, Pool2D):
-            return (_kind(op), op.kernel, op.stride, self._same(op))
-        return (_kind(op),) if isinstance(op, Mean) else (_kind(op), op.act)
+        if isinstance(op, (Conv2D, DepthwiseConv2D, Pool2D)):
+            self._check_padding(op)
+        spec = self.graph.tensors[op.output]
+        source = self.graph.shape(op.inputs[0])
+        return op_terms(op, source, spec.shape, spec.name, full=self.full, shares_shape=False).key
 
-    def _same(self, op: Conv2D | DepthwiseConv2D | Pool2D) -> bool:
+    def _check_padding(self, op: Windowed) -> None:
         # TFLite knows two paddings; whatever else a graph may say cannot be written.
-        source, target = self.graph.shape(op.input), self.graph.shape(op.output)
-        same = same_size(source, target, op.stride)
+        source, target = self.graph.shape(op.inputs[0]), self.graph.shape(op.output)
         pad = op.padding
-        if same:
+        if same_window(op.stride, source, target):
             right = all(
                 same_padding(size, kernel, stride) == found
                 for size, kernel, stride, found in zip(
@@ -432,7 +452,6 @@ class _Model:
             )
         if not right:
             raise ArchError(f"{op.name}: its padding is neither TFLite's SAME nor none", "pad as tinynas.graph.same_padding does")
-        return same
 
     # Metadata
 
@@ -445,25 +464,13 @@ class _Model:
         if self.full:
             meta = self.meta
             text = metadata_json(
-                meta.labels, classes=self.graph.classes, arch_id=meta.arch_id, version=meta.version, input_rotation=meta.input_rotation
+                meta.labels,
+                classes=self.graph.classes,
+                formula=self.graph.input.formula,
+                arch_id=meta.arch_id,
+                version=meta.version,
+                input_rotation=meta.input_rotation,
             )
             entries.append((METADATA_NAME, text))
         leaves = self.out.leaves
         return [_table(METADATA, {0: leaves.add(_text(name)), 1: self.out.buffer(data)}) for name, data in entries]
-
-
-def _kind(op: Op) -> str:
-    match op:
-        case Conv2D():
-            return "conv"
-        case DepthwiseConv2D():
-            return "dw"
-        case Add():
-            return "add"
-        case Mean():
-            return "mean"
-        case FullyConnected():
-            return "fc"
-        case Pool2D():
-            return f"{op.op}_pool"
-    assert_never(op)

@@ -13,7 +13,8 @@ from torch import Tensor
 
 from tinynas.config import Config
 from tinynas.errors import DataError
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Pool2D
+from tinynas.graph import WEIGHTED, Add, DepthwiseConv2D, FullyConnected, Graph, Pool2D
+from tinynas.graph import Weighted as WeightedOp
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.fake import FakeQuantNetwork, Weighted
 from tinynas.quantize.floats import FloatGraph, FloatRunner, activate, linear_part, pixels
@@ -64,7 +65,7 @@ def quantize(floats: FloatGraph, calibration: NDArray[np.uint8], options: QuantO
 
 def check_images(floats: FloatGraph, images: NDArray[np.uint8]) -> None:
     """Raise DataError unless ``images`` are some images that ``floats`` can read."""
-    expected = floats.graph.shape(floats.graph.input)
+    expected = floats.graph.input.shape
     if images.ndim != 4 or images.shape[1:] != expected or not len(images):
         raise DataError(
             f"calibration images are {images.shape}, the network reads (N, {', '.join(map(str, expected))})",
@@ -151,12 +152,12 @@ def _least_error(histogram: _Histogram, options: QuantOptions) -> tuple[float, f
 def grids(graph: Graph, ranges: list[tuple[float, float]]) -> tuple[TensorQuant, ...]:
     """The grid of every activation; the input's is fixed, a pooling output has its input's."""
     found = [TensorQuant.covering(low, high) for low, high in ranges]
-    found[graph.input] = INPUT_QUANT
+    found[graph.inputs[0]] = INPUT_QUANT
     for op in graph.ops:
         if isinstance(op, Pool2D):
-            found[op.output] = found[op.input]
+            found[op.output] = found[op.inputs[0]]
         elif isinstance(op, Add):
-            found[op.output] = _addable(found[op.input], found[op.other], found[op.output])
+            found[op.output] = _addable(found[op.inputs[0]], found[op.inputs[1]], found[op.output])
     return tuple(found)
 
 
@@ -176,8 +177,8 @@ def assemble(floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: Quan
     biases: dict[str, NDArray[np.int32]] = {}
     most = largest(options.bits)
     for op in floats.graph.ops:
-        if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
-            source, target = tensors[op.input], tensors[op.output]
+        if isinstance(op, WEIGHTED):
+            source, target = tensors[op.inputs[0]], tensors[op.output]
             weights[op.name], scales[op.name], biases[op.name] = quantize_weights(
                 op,
                 floats.weights[op.name],
@@ -191,7 +192,7 @@ def assemble(floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: Quan
 
 
 def quantize_weights(
-    op: Conv2D | DepthwiseConv2D | FullyConnected,
+    op: WeightedOp,
     weight: NDArray[np.float32],
     bias: NDArray[np.float32],
     input_scale: float,
@@ -236,18 +237,18 @@ def correct_biases(floats: FloatGraph, quantized: QuantizedGraph, images: NDArra
     graph = floats.graph
     runner = FloatRunner(floats)
     x = pixels(images[:CORRECTION_IMAGES])
-    real: dict[int, Tensor] = {graph.input: x}
-    whole: dict[int, Tensor] = {graph.input: torch.round(x / INPUT_QUANT.scale)}
+    real: dict[int, Tensor] = {graph.inputs[0]: x}
+    whole: dict[int, Tensor] = {graph.inputs[0]: torch.round(x / INPUT_QUANT.scale)}
     biases: dict[str, NDArray[np.int32]] = dict(quantized.biases)
     with torch.inference_mode():
         for index, op in enumerate(graph.ops):
             step = FakeQuantNetwork.operator(quantized, op)
-            if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+            if isinstance(op, WEIGHTED):
                 assert isinstance(step, Weighted)
                 axes = (0,) if isinstance(op, FullyConnected) else (0, 2, 3)
-                wanted = linear_part(op, real[op.input], *runner.parameters[op.name])
-                sums = step.sums(whole[op.input], None)
-                grid = np.float64(quantized.tensors[op.input].scale) * quantized.weight_scales[op.name].astype(np.float64)
+                wanted = linear_part(op, real[op.inputs[0]], *runner.parameters[op.name])
+                sums = step.sums(whole[op.inputs[0]], None)
+                grid = np.float64(quantized.tensors[op.inputs[0]].scale) * quantized.weight_scales[op.name].astype(np.float64)
                 exact = wanted.mean(axes).double().numpy() / grid - sums.mean(axes, dtype=torch.float64).numpy()
                 biases[op.name] = np.clip(np.rint(exact), -(2**30), 2**30).astype(np.int32)
                 bias = torch.from_numpy(biases[op.name]).to(torch.float64)
@@ -256,7 +257,6 @@ def correct_biases(floats: FloatGraph, quantized: QuantizedGraph, images: NDArra
             else:
                 real[op.output] = runner.step(op, [real[t] for t in op.inputs])
                 whole[op.output] = step(*[whole[t] for t in op.inputs])
-            for tensor in set(op.inputs):
-                if graph.lifetimes[tensor][1] == index:
-                    del real[tensor], whole[tensor]
+            for tensor in graph.dying[index]:
+                del real[tensor], whole[tensor]
     return replace(quantized, biases=biases)

@@ -9,12 +9,13 @@ maximum. Tensors joined by an addition share their factors.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import assert_never
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Pool2D
+from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D
 from tinynas.quantize.floats import FloatGraph, FloatRunner, pixels
 
 BATCH = 64
@@ -44,12 +45,12 @@ def equalize(floats: FloatGraph, images: NDArray[np.uint8], *, strength: float =
         for tensor in group & clipped:
             factor = np.maximum(factor, reach[tensor] / 6.0)  # scaled up, it must stay below its clip
         for op in graph.ops:
-            if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+            if isinstance(op, WEIGHTED):
                 if op.output in group:
                     out_axis = -1 if isinstance(op, DepthwiseConv2D) else 0
                     weights[op.name] = weights[op.name] / _along(factor, weights[op.name].ndim, out_axis)
                     biases[op.name] = biases[op.name] / factor
-                if op.input in group:
+                if op.inputs[0] in group:
                     weights[op.name] = weights[op.name] * _along(factor, weights[op.name].ndim, -1)
     return replace(
         floats,
@@ -73,15 +74,31 @@ def _groups(graph: Graph) -> list[set[int]]:
             tensor = parent[tensor]
         return tensor
 
+    fixed_tensors = {*graph.inputs, *graph.outputs}
+    # What carries no factor and has no weights to take it up holds its tensors where they are.
     for op in graph.ops:
-        if isinstance(op, (Add, Mean, Pool2D)):
+        if _carries(op):
             for tensor in op.inputs:
                 parent[find(tensor)] = find(op.output)
+        elif not isinstance(op, WEIGHTED):
+            fixed_tensors |= {*op.inputs, op.output}
     groups: dict[int, set[int]] = {}
     for tensor in range(len(graph.tensors)):
         groups.setdefault(find(tensor), set()).add(tensor)
-    fixed = {find(graph.input), find(graph.output)}
+    fixed = {find(tensor) for tensor in fixed_tensors}
     return [group for root, group in groups.items() if root not in fixed]
+
+
+def _carries(op: Op) -> bool:
+    """Whether a positive factor on a channel of every input is the same factor on that channel of the output."""
+    match op:
+        case Add() | Mean() | Pool2D():
+            return True
+        case Mul():
+            return False  # factors of both sides would multiply
+        case Conv2D() | DepthwiseConv2D() | FullyConnected():
+            return False  # where factors end and begin
+    assert_never(op)
 
 
 def _reach(floats: FloatGraph, images: NDArray[np.uint8]) -> dict[int, NDArray[np.float64]]:

@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinynas.arch import Activation
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Op, Pool2D
-from tinynas.quantize.floats import linear_part, torch_layout
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Mul, Op, Pool2D
+from tinynas.graph import Weighted as WeightedOp
+from tinynas.quantize.floats import linear_part, per_pixel, torch_layout
 from tinynas.quantize.grid import QuantizedGraph, TensorQuant
 from tinynas.quantize.integer import EXACT_FLOAT32, Requantize, fixed_point, multipliers, rescale_int64
 
@@ -42,10 +43,10 @@ class Weighted(nn.Module):
     weight: Tensor
     bias: Tensor
 
-    def __init__(self, qgraph: QuantizedGraph, op: Conv2D | DepthwiseConv2D | FullyConnected) -> None:
+    def __init__(self, qgraph: QuantizedGraph, op: WeightedOp) -> None:
         super().__init__()
         self.op = op
-        source, target = qgraph.tensors[op.input], qgraph.tensors[op.output]
+        source, target = qgraph.tensors[op.inputs[0]], qgraph.tensors[op.output]
         scales, bias = qgraph.weight_scales[op.name], qgraph.biases[op.name].astype(np.float64)
         weight = torch_layout(op, qgraph.weights[op.name])
         reach = max(127 - source.zero_point, 128 + source.zero_point)
@@ -82,7 +83,7 @@ class _Add(nn.Module):
 
     def __init__(self, qgraph: QuantizedGraph, op: Add) -> None:
         super().__init__()
-        first, second, target = (qgraph.tensors[t] for t in (op.input, op.other, op.output))
+        first, second, target = (qgraph.tensors[t] for t in (op.inputs[0], op.inputs[1], op.output))
         twice = 2.0 * max(first.scale, second.scale)
         low, high = activation_range(op.act, target)
         self.zero_points = first.zero_point, second.zero_point
@@ -103,11 +104,25 @@ class _Add(nn.Module):
         return result
 
 
+class _Mul(nn.Module):
+    def __init__(self, qgraph: QuantizedGraph, op: Mul) -> None:
+        super().__init__()
+        first, second, target = (qgraph.tensors[t] for t in (*op.inputs, op.output))
+        low, high = activation_range(op.act, target)
+        pairs = [fixed_point(first.scale * second.scale / target.scale)]
+        self.requantize = Requantize(pairs, 4, low - target.zero_point, high - target.zero_point)
+
+    def forward(self, x: Tensor, gate: Tensor) -> Tensor:
+        # A product of two such integers is below 2^17: exact in float32.
+        result: Tensor = self.requantize(x * per_pixel(gate, x))
+        return result
+
+
 class _Mean(nn.Module):
     def __init__(self, qgraph: QuantizedGraph, op: Mean) -> None:
         super().__init__()
-        source, target = qgraph.tensors[op.input], qgraph.tensors[op.output]
-        height, width, _ = qgraph.graph.shape(op.input)
+        source, target = qgraph.tensors[op.inputs[0]], qgraph.tensors[op.output]
+        height, width, _ = qgraph.graph.shape(op.inputs[0])
         count = height * width
         m, shift = fixed_point(source.scale / target.scale)
         # The division by the count goes into the multiplier, truncated; its bits go into the shift.
@@ -124,7 +139,7 @@ class _Pool(nn.Module):
     def __init__(self, qgraph: QuantizedGraph, op: Pool2D) -> None:
         super().__init__()
         self.op = op
-        self.zero_point = qgraph.tensors[op.input].zero_point
+        self.zero_point = qgraph.tensors[op.inputs[0]].zero_point
 
     def forward(self, x: Tensor) -> Tensor:
         op = self.op
@@ -160,6 +175,8 @@ class FakeQuantNetwork(nn.Module):
                 return Weighted(qgraph, op)
             case Add():
                 return _Add(qgraph, op)
+            case Mul():
+                return _Mul(qgraph, op)
             case Mean():
                 return _Mean(qgraph, op)
             case Pool2D():
@@ -170,23 +187,22 @@ class FakeQuantNetwork(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """int8 outputs (B, classes) from normalised images (B, C, H, W)."""
         graph = self.qgraph.graph
-        source, target = self.qgraph.tensors[graph.input], self.qgraph.tensors[graph.output]
+        source, target = self.qgraph.tensors[graph.inputs[0]], self.qgraph.tensors[graph.logits]
         piece = max(1, PIECE_ELEMENTS // max(t.elements for t in graph.tensors)) if x.device.type == "cpu" else len(x)
-        outputs = [self.integers(torch.round(part / source.scale))[graph.output] for part in torch.split(x, piece)]
+        outputs = [self.integers(torch.round(part / source.scale))[graph.logits] for part in torch.split(x, piece)]
         return torch.cat(outputs) + target.zero_point
 
     def integers(self, x: Tensor) -> dict[int, Tensor]:
         """Every tensor still needed at the end: id -> ``q - zero_point``, from the input's integers (B, C, H, W)."""
         graph = self.qgraph.graph
-        values = {graph.input: x}
+        values = {graph.inputs[0]: x}
         for index, (op, step) in enumerate(zip(graph.ops, self.steps, strict=True)):
             values[op.output] = step(*[values[t] for t in op.inputs])
-            for tensor in set(op.inputs):
-                if graph.lifetimes[tensor][1] == index and tensor != graph.output:
-                    del values[tensor]
+            for tensor in graph.dying[index]:
+                del values[tensor]
         return values
 
     def real(self, integers: Tensor) -> Tensor:
         """Logits of the output's integers."""
-        quant = self.qgraph.tensors[self.qgraph.graph.output]
+        quant = self.qgraph.tensors[self.qgraph.graph.logits]
         return (integers.to(torch.float32) - quant.zero_point) * quant.scale

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 import numpy as np
 import torch
@@ -13,12 +13,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinynas.arch import Activation
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Op, Pool2D
+from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D, Weighted
 
 if TYPE_CHECKING:
     from tinynas.model import Network
-
-Weighted: TypeAlias = Conv2D | DepthwiseConv2D | FullyConnected
 
 
 @dataclass(frozen=True)
@@ -40,7 +38,7 @@ def fold(network: Network) -> FloatGraph:
     biases: dict[str, NDArray[np.float32]] = {}
     norms: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
     for op in network.graph.ops:
-        if not isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+        if not isinstance(op, WEIGHTED):
             continue
         layer, norm = network.named_op(op.name)
         weight = layer.weight.detach().cpu().double().numpy()
@@ -59,13 +57,13 @@ def fold(network: Network) -> FloatGraph:
     return FloatGraph(network.graph, weights, biases, norms)
 
 
-def tflite_layout(op: Conv2D | DepthwiseConv2D | FullyConnected, weights: NDArray[np.float32]) -> NDArray[np.float32]:
+def tflite_layout(op: Weighted, weights: NDArray[np.float32]) -> NDArray[np.float32]:
     """Weights from PyTorch's layout to TFLite's: OHWI, 1HWC, OI."""
     order = {Conv2D: (0, 2, 3, 1), DepthwiseConv2D: (1, 2, 3, 0), FullyConnected: (0, 1)}[type(op)]
     return np.ascontiguousarray(weights.transpose(order), dtype=np.float32)
 
 
-def torch_layout(op: Conv2D | DepthwiseConv2D | FullyConnected, weights: NDArray[np.generic]) -> NDArray[np.generic]:
+def torch_layout(op: Weighted, weights: NDArray[np.generic]) -> NDArray[np.generic]:
     """Weights from TFLite's layout to PyTorch's: (O, I, H, W), (C, 1, H, W), (O, I)."""
     order = {Conv2D: (0, 3, 1, 2), DepthwiseConv2D: (3, 0, 1, 2), FullyConnected: (0, 1)}[type(op)]
     return np.ascontiguousarray(weights.transpose(order))
@@ -89,7 +87,7 @@ def activate(x: Tensor, act: Activation) -> Tensor:
     assert_never(act)
 
 
-def linear_part(op: Conv2D | DepthwiseConv2D | FullyConnected, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+def linear_part(op: Weighted, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """The operator without its activation; ``weight`` in PyTorch's layout."""
     if isinstance(op, FullyConnected):
         return F.linear(x, weight, bias)
@@ -107,7 +105,7 @@ class FloatRunner:
         self.graph = floats.graph
         self.parameters: dict[str, tuple[Tensor, Tensor]] = {}
         for op in floats.graph.ops:
-            if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+            if isinstance(op, WEIGHTED):
                 weight = torch.from_numpy(torch_layout(op, floats.weights[op.name]))
                 self.parameters[op.name] = (weight, torch.from_numpy(floats.biases[op.name]))
 
@@ -123,17 +121,16 @@ class FloatRunner:
 
 def walk(graph: Graph, x: Tensor, step: Callable[[Op, list[Tensor]], Tensor], see: Callable[[int, Tensor], None] | None = None) -> Tensor:
     """The graph's output from its input ``x``, operator by operator; a tensor is dropped after its last use."""
-    values = {graph.input: x}
+    values = {graph.inputs[0]: x}
     if see is not None:
-        see(graph.input, x)
+        see(graph.inputs[0], x)
     for index, op in enumerate(graph.ops):
         values[op.output] = step(op, [values[t] for t in op.inputs])
         if see is not None:
             see(op.output, values[op.output])
-        for tensor in set(op.inputs):
-            if graph.lifetimes[tensor][1] == index and tensor != graph.output:
-                del values[tensor]
-    return values[graph.output]
+        for tensor in graph.dying[index]:
+            del values[tensor]
+    return values[graph.logits]
 
 
 def apply(op: Op, read: list[Tensor], parameters: Callable[[Weighted], tuple[Tensor, Tensor]]) -> Tensor:
@@ -143,11 +140,18 @@ def apply(op: Op, read: list[Tensor], parameters: Callable[[Weighted], tuple[Ten
             return activate(linear_part(op, read[0], *parameters(op)), op.act)
         case Add():
             return activate(read[0] + read[1], op.act)
+        case Mul():
+            return activate(read[0] * per_pixel(read[1], read[0]), op.act)
         case Mean():
             return read[0].mean((2, 3))
         case Pool2D():
             return (F.max_pool2d if op.op == "max" else F.avg_pool2d)(read[0], op.kernel, op.stride)
     assert_never(op)
+
+
+def per_pixel(gate: Tensor, map_: Tensor) -> Tensor:
+    """A gate (B, C) as (B, C, 1, 1) where it meets a map (B, C, H, W); tensors of one rank as they are."""
+    return gate if gate.ndim == map_.ndim else gate[:, :, None, None]
 
 
 def predict(floats: FloatGraph, images: NDArray[np.uint8], *, batch: int = 128) -> NDArray[np.float32]:

@@ -13,7 +13,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Pool2D
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Pool2D, Weighted
 
 #: The network's input: pixel p is q = p - 128 and means (p - 128) / 128, so 8-bit images lose nothing.
 INPUT_SCALE, INPUT_ZERO_POINT = 1.0 / 128.0, 0
@@ -64,7 +64,7 @@ class QuantizedGraph:
     def bias_scales(self, op_name: str) -> NDArray[np.float32]:
         """The biases' grid of operator ``op_name``: the product of its input's scale and its weights', as a file states it."""
         op = next(op for op in self.graph.ops if op.name == op_name)
-        return np.float32(self.tensors[op.input].scale) * self.weight_scales[op_name]
+        return np.float32(self.tensors[op.inputs[0]].scale) * self.weight_scales[op_name]
 
 
 def largest(bits: int) -> int:
@@ -80,7 +80,7 @@ def random_quantized(graph: Graph, *, seed: int = 0) -> QuantizedGraph:
     scales: dict[str, NDArray[np.float32]] = {}
     biases: dict[str, NDArray[np.int32]] = {}
     for op in graph.ops:
-        source = tensors[op.input]
+        source = tensors[op.inputs[0]]
         match op:
             case Conv2D() | DepthwiseConv2D() | FullyConnected():
                 shape = weight_shape(op)
@@ -93,7 +93,7 @@ def random_quantized(graph: Graph, *, seed: int = 0) -> QuantizedGraph:
                 biases[op.name] = np.clip(np.rint(bias), -(2**30), 2**30).astype(np.int32)
                 high = 6.0 if op.act == "relu6" else 4.0
                 tensors[op.output] = TensorQuant.covering(0.0 if op.act != "none" else -rng.uniform(2.0, 4.0), high * rng.uniform(0.7, 1.0))
-            case Add():
+            case Add() | Mul():
                 tensors[op.output] = TensorQuant.covering(-rng.uniform(3.0, 6.0), rng.uniform(3.0, 6.0))
             case Mean():
                 tensors[op.output] = TensorQuant.covering(-rng.uniform(0.5, 1.0), rng.uniform(0.5, 2.0))
@@ -104,7 +104,7 @@ def random_quantized(graph: Graph, *, seed: int = 0) -> QuantizedGraph:
     return QuantizedGraph(graph, tuple(tensors), weights, scales, biases)
 
 
-def weight_shape(op: Conv2D | DepthwiseConv2D | FullyConnected) -> tuple[int, ...]:
+def weight_shape(op: Weighted) -> tuple[int, ...]:
     """Shape of the weights in TFLite's layout: OHWI, 1HWC, OI."""
     match op:
         case Conv2D():

@@ -19,7 +19,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tinynas.graph import Conv2D, DepthwiseConv2D, FullyConnected, Op, Pool2D
+from tinynas.graph import WEIGHTED, FullyConnected, Op, Pool2D, Weighted
 from tinynas.quantize.calibrate import QuantOptions, assemble, check_images, quantize
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.floats import FloatGraph, apply, fold, tflite_layout, torch_layout, walk
@@ -44,7 +44,7 @@ class QatNetwork(nn.Module):
         self.graph, self.tensors, self.options = floats.graph, tensors, options
         self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
         for op in floats.graph.ops:
-            if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+            if isinstance(op, WEIGHTED):
                 weight = torch.from_numpy(torch_layout(op, floats.weights[op.name]).copy())
                 if weight.ndim == 4:
                     weight = weight.contiguous(memory_format=torch.channels_last)
@@ -58,7 +58,7 @@ class QatNetwork(nn.Module):
     def _step(self, op: Op, read: list[Tensor]) -> Tensor:
         return self._on_grid(apply(op, read, lambda weighted: (self._weight(weighted), self.biases[_key(weighted)])), op)
 
-    def _weight(self, op: Conv2D | DepthwiseConv2D | FullyConnected) -> Tensor:
+    def _weight(self, op: Weighted) -> Tensor:
         weight, most = self.weights[_key(op)], largest(self.options.bits)
         with torch.no_grad():
             axes = tuple(range(1, weight.ndim))
@@ -81,7 +81,7 @@ class QatNetwork(nn.Module):
         weights: dict[str, NDArray[np.float32]] = {}
         biases: dict[str, NDArray[np.float32]] = {}
         for op in self.graph.ops:
-            if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected)):
+            if isinstance(op, WEIGHTED):
                 weights[op.name] = tflite_layout(op, self.weights[_key(op)].detach().cpu().numpy())
                 biases[op.name] = self.biases[_key(op)].detach().cpu().numpy().copy()
         return FloatGraph(self.graph, weights, biases)

@@ -10,7 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from tinynas.runs import Run, write_atomic
+from tinynas.files import write_atomic
+from tinynas.runs import Run
 
 __all__ = ["watch_report", "write_report", "write_space_picture"]
 

@@ -7,27 +7,30 @@ import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
-from typing import Any
+from typing import Any, Literal, assert_never
 
+from tinynas import metrics
 from tinynas.budget import Budget
 from tinynas.config import format_size
 from tinynas.cost import Cost
 from tinynas.cost.memory import aligned, plan_offline
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Pool2D
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Pool2D
 from tinynas.records import Trial
 from tinynas.report.search_figures import Drawing
 from tinynas.report.words import count, percent, shape
 
 #: Colour names of kernel sizes; anything larger takes the last.
 KERNEL_COLORS = {1: "@k1", 2: "@k3", 3: "@k3", 5: "@k5", 7: "@k7", 9: "@k9"}
-KINDS = {
+KINDS: dict[Kind | Literal["input"], str] = {
+    "input": "input",
     "conv": "convolution",
     "dw": "depthwise convolution",
     "add": "residual add",
+    "mul": "gate",
     "mean": "global average",
-    "fc": "classifier",
-    "max": "max pooling",
-    "avg": "average pooling",
+    "fc": "fully connected layer",
+    "max_pool": "max pooling",
+    "avg_pool": "average pooling",
 }
 
 
@@ -39,7 +42,7 @@ class Segment:
     """One operator's output: ``side`` is the mean of height and width in pixels."""
 
     name: str
-    kind: str
+    kind: Kind | Literal["input"]
     kernel: int
     """0 where there is none."""
     stride: int
@@ -66,23 +69,25 @@ class StripInfo:
 
 def strip_info(graph: Graph, cost: Cost) -> StripInfo:
     """Every tensor of ``graph`` in order; the input is segment 0."""
-    height, width, channels = graph.shape(graph.input)
+    height, width, channels = graph.input.shape
     segments = [Segment("input", "input", 0, 1, height, width, channels, 0, 0)]
-    made_by = {graph.input: 0}
+    made_by = {graph.inputs[0]: 0}
     residuals = []
     for op, row in zip(graph.ops, cost.layers, strict=True):
         kernel, stride = 0, 1
         match op:
             case Conv2D() | DepthwiseConv2D() | Pool2D():
                 kernel, stride = op.kernel[0], op.stride[0]
-            case Add():
+            case Add() | Mul():
                 residuals.append((min(made_by[t] for t in op.inputs), len(segments)))
             case Mean() | FullyConnected():
                 pass
+            case _:
+                assert_never(op)
         out = graph.shape(op.output)
         height, width, channels = out if len(out) == 3 else (1, 1, out[0])
         made_by[op.output] = len(segments)
-        segments.append(Segment(op.name, row.kind, kernel, stride, height, width, channels, row.params, row.macs))
+        segments.append(Segment(op.name, op.kind, kernel, stride, height, width, channels, row.params, row.macs))
     return StripInfo(tuple(segments), tuple(residuals))
 
 
@@ -162,9 +167,7 @@ def _segment_text(segment: Segment) -> str:
     size = f"{segment.height}x{segment.width}" if segment.height > 1 or segment.width > 1 else "1x1"
     kernel = f"{segment.kernel}x{segment.kernel} " if segment.kernel else ""
     stride = f", stride {segment.stride}" if segment.stride > 1 else ""
-    head = (
-        f"<b>{escape(segment.name)}</b>  {kernel}{KINDS.get(segment.kind, segment.kind)}{stride}<br>{size} px, {segment.channels} channels"
-    )
+    head = f"<b>{escape(segment.name)}</b>  {kernel}{KINDS[segment.kind]}{stride}<br>{size} px, {segment.channels} channels"
     return head + (f"<br>{count(segment.macs)} MACs, {count(segment.params)} parameters" if segment.params else "")
 
 
@@ -379,6 +382,7 @@ class Layer:
 
     name: str
     kind: str
+    """Of :data:`tinynas.graph.Kind`, or, in a file of others, TFLite's name in lower case."""
     output: tuple[int, ...]
     macs: int
     weights_bytes: int
@@ -396,6 +400,12 @@ class LayersInfo:
     """(operator, its share of all MACs)."""
     biggest: tuple[str, float]
     """(operator, its share of all weights)."""
+
+
+def kind_words(kind: str) -> str:
+    """What people call an operator of ``kind``; one that only files of others have keeps TFLite's name."""
+    known: dict[str, str] = {str(name): words for name, words in KINDS.items()}
+    return known.get(kind, kind.upper())
 
 
 def layers_info(cost: Cost) -> LayersInfo:
@@ -430,7 +440,7 @@ def draw_layers(info: LayersInfo) -> Drawing:
             "yaxis": axis,
             "marker": {"color": color},
             "text": [
-                f"<b>{escape(layer.name)}</b>  {KINDS.get(layer.kind, layer.kind)} to {shape(layer.output)}<br>{name} {text}"
+                f"<b>{escape(layer.name)}</b>  {kind_words(layer.kind)} to {shape(layer.output)}<br>{name} {text}"
                 for layer, text in zip(info.layers, texts, strict=True)
             ],
             "textposition": "none",
@@ -568,19 +578,17 @@ def confusion_info(counts: Sequence[Sequence[int]], labels: Sequence[str], title
     """Shares and summary of a confusion matrix (N, N)."""
     totals = [sum(row) for row in counts]
     shares = tuple(tuple(n / total if total else 0.0 for n in row) for row, total in zip(counts, totals, strict=True))
-    everything = sum(totals)
     mistakes = sorted(
         ((share, i, j) for i, row in enumerate(shares) for j, share in enumerate(row) if i != j and share > 0),
         key=lambda m: (-m[0], m[1], m[2]),
     )
-    present = [shares[i][i] for i, total in enumerate(totals) if total]
     return ConfusionInfo(
         title=title,
         labels=tuple(labels) if len(labels) == len(counts) else tuple(str(i) for i in range(len(counts))),
         counts=tuple(tuple(row) for row in counts),
         shares=shares,
-        accuracy=sum(row[i] for i, row in enumerate(counts)) / everything if everything else 0.0,
-        balanced_accuracy=sum(present) / len(present) if present else 0.0,
+        accuracy=metrics.accuracy(counts),
+        balanced_accuracy=metrics.balanced_accuracy(counts),
         worst=tuple((_label(labels, counts, i), _label(labels, counts, j), share) for share, i, j in mistakes[:3]),
     )
 

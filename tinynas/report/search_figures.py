@@ -11,7 +11,7 @@ from typing import Any
 from tinynas import pareto
 from tinynas.budget import Budget
 from tinynas.records import Trial
-from tinynas.report.words import amount, percent, title
+from tinynas.report.words import amount, percent, shape, title
 
 #: Source of the uniformly drawn networks that every search is compared with.
 BASELINE = "baseline"
@@ -303,7 +303,7 @@ def progress_info(
     (worst, best) of accuracy and of log cost, by default what the run spans. ``seconds`` gives the training time of
     each line of a trial number in turn; without it training images are counted.
     """
-    lines = [t for t in history if t.accuracy is not None and t.state in ("trained", "stopped") and t.costs.get(cost) is not None]
+    lines = [t for t in history if t.accuracy is not None and t.was_trained and t.costs.get(cost) is not None]
     if box is None:
         costs = [cost_of(t, cost) for t in lines] or [1.0]
         box = ((0.0, 1.0), (math.log(max(costs) * 1.05), math.log(min(costs) * 0.95)))
@@ -544,7 +544,8 @@ def draw_limits(info: LimitsInfo) -> Drawing:
 class SpaceCurve:
     """MACs of the networks that fit, of one (resolution, width)."""
 
-    resolution: int
+    resolution: str
+    """A side in pixels, or height x width."""
     width_mult: float
     share: float
     """Of the drawn networks that fit."""
@@ -566,7 +567,7 @@ def spaces_info(rows: Sequence[Mapping[str, Any]]) -> SpacesInfo:
     return SpacesInfo(
         tuple(
             SpaceCurve(
-                int(row["resolution"]),
+                shape(row["resolution"] if isinstance(row["resolution"], list) else [row["resolution"]]),
                 float(row["width_mult"]),
                 float(row["share"]),
                 float(row["mean_macs"]),

@@ -7,14 +7,15 @@ from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from typing import Any
 
-from tinynas.arch import Arch
+from tinynas.arch import Arch, classes_for
 from tinynas.budget import Budget
 from tinynas.cost import Cost, estimate
+from tinynas.files import read_lines
 from tinynas.graph import Graph, lower
 from tinynas.records import Artifact, Promoted, Trial
 from tinynas.report import figures
 from tinynas.report.search_figures import LimitsInfo, ParetoInfo, ProgressInfo, SpacesInfo, scored
-from tinynas.runs import Run, read_lines
+from tinynas.runs import Run
 from tinynas.space import Space
 
 #: Networks with all their figures on the page: the promoted ones and the front first, then by accuracy.
@@ -142,7 +143,7 @@ class Source:
         if self.plan.get("classes"):
             return int(self.plan["classes"])
         ids = self.run.ids()
-        return self.run.arch(ids[0]).classes if ids else max(2, len(self.labels))
+        return self.run.arch(ids[0]).classes if ids else classes_for(self.labels)
 
     @cached_property
     def history_of(self) -> dict[str, list[Trial]]:

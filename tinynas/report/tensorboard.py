@@ -13,7 +13,8 @@ from collections.abc import Iterable, Mapping
 from functools import cache
 from pathlib import Path
 
-from tinynas.runs import Run, write_atomic
+from tinynas.files import write_atomic
+from tinynas.runs import Run
 
 #: (step, wall-clock seconds, {tag: value}).
 Scalars = tuple[int, float, Mapping[str, float]]
@@ -22,7 +23,7 @@ Scalars = tuple[int, float, Mapping[str, float]]
 def write_tensorboard(run: Run, folder: Path | None = None) -> Path:
     """Write the search and every full training of ``run`` under ``folder`` (default: ``tensorboard/`` in the run); the folder.
 
-    Show it with ``tensorboard --logdir FOLDER``. Raises RunError where the disk is full.
+    Show it with ``tensorboard --logdir FOLDER``. Raises DiskError where the disk is full.
     """
     root = folder or run.path / "tensorboard"
     _write(root / "search", _search(run))

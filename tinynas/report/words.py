@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import assert_never
 
-from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
+from tinynas.arch import Arch, Axes, ConvLayer, MBConv, Pool, Separable, pair
 from tinynas.config import format_size
+from tinynas.inputs import InputKind
 
 #: Title and unit of every cost, in the order in which they are shown.
 COSTS: dict[str, tuple[str, str]] = {
@@ -16,6 +18,9 @@ COSTS: dict[str, tuple[str, str]] = {
     "sram_bytes": ("SRAM", "B"),
     "latency_ms": ("latency", "ms"),
 }
+
+
+KIND_WORDS: dict[InputKind, str] = {"rgb": "RGB", "gray": "gray", "features": "features"}
 
 
 def count(number: float) -> str:
@@ -74,7 +79,7 @@ def shape(sizes: Sequence[int]) -> str:
 
 def summary(arch: Arch) -> list[str]:
     """An architecture in a few short lines: input, stem, runs of blocks by width, head."""
-    lines = [f"input {arch.width}x{arch.height} {'RGB' if arch.channels == 3 else 'grey'}"]
+    lines = [f"input {arch.height}x{arch.width} {KIND_WORDS[arch.input.kind]}"]
     if arch.stem is not None:
         lines.append(f"stem {_conv(arch.stem)}")
     run: list[str] = []
@@ -96,18 +101,26 @@ def summary(arch: Arch) -> list[str]:
 
 
 def _conv(conv: ConvLayer) -> str:
-    return f"{conv.kernel}x{conv.kernel} to {conv.out}" + (f", stride {conv.stride}" if conv.stride > 1 else "")
+    kernel = pair(conv.kernel)
+    return f"{kernel[0]}x{kernel[1]} to {conv.out}" + (f", stride {axes_text(conv.stride)}" if pair(conv.stride) != (1, 1) else "")
+
+
+def axes_text(size: Axes) -> str:
+    """A size for both directions, ``3``, or height x width: ``3x5``."""
+    return str(size) if isinstance(size, int) else shape(size)
 
 
 def _block(block: MBConv | Separable | ConvLayer | Pool) -> str:
-    stride = f"s{block.stride}" if block.stride > 1 else ""
+    stride = f"s{axes_text(block.stride)}" if pair(block.stride) != (1, 1) else ""
+    kernel = axes_text(block.kernel)
     match block:
         case MBConv():
             ratio = f"e{block.expand:g}" if block.mid is None or block.expand == 1 else f"m{block.mid}"
-            return f"k{block.kernel}{ratio}{stride}{'+' if block.residual else ''}"
+            return f"k{kernel}{ratio}{stride}{'+' if block.residual else ''}"
         case Separable():
-            return f"sep{block.kernel}{stride}"
+            return f"sep{kernel}{stride}"
         case ConvLayer():
-            return f"conv{block.kernel}{stride}"
+            return f"conv{kernel}{stride}"
         case Pool():
-            return f"{block.op}pool{block.kernel}{stride}"
+            return f"{block.op}pool{kernel}{stride}"
+    assert_never(block)

@@ -4,7 +4,7 @@ Where under one network in ten thousand fits, drawing at random finds nothing. B
 a network are sums over its blocks, and memory is a maximum over them; so the networks that fit can be counted block by
 block from the end (a knapsack over rounded-down costs), and drawn with probability proportional to the counts. What is
 drawn is then checked with the exact estimator, because costs were rounded down in its favour: to whole cells, and by all
-that the file may share between a block and the others.
+that the file may share between a block and the others. The costs of blocks are those of the batch estimator's tables.
 """
 
 from __future__ import annotations
@@ -16,13 +16,8 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tinynas.arch import Arch, Block, ConvLayer, MBConv
-from tinynas.cost import Cost, estimate
-from tinynas.cost.flash import shared_terms
-from tinynas.cost.runtimes import runtime_named
-from tinynas.graph import lower, mid_channels
+from tinynas.cost.batch import Table, tables_of
 from tinynas.search.feasible import Feasible, Pool
-from tinynas.space import make_divisible
 
 #: Steps that the remaining flash (or MACs) are rounded down to.
 CELLS = 96
@@ -30,8 +25,28 @@ CELLS = 96
 OVERDRAW = 20
 
 _Left: TypeAlias = tuple[int, ...]
-Start: TypeAlias = tuple[int, tuple[int, ...], float, int, int, _Left]
-"""(networks, first genes and head gene, width multiplier, side and width after the stem, what is left)."""
+Place: TypeAlias = tuple[int, int]
+"""What a block stands on: indices of the map and of the channels, in the tables of its stage."""
+Start: TypeAlias = tuple[int, tuple[int, ...], int, Place, _Left]
+"""(networks, first genes and head gene, width multiplier gene, place behind the stem, what is left)."""
+
+
+class _Costs:
+    """Bytes alive and cells used by each row of a table."""
+
+    def __init__(self, counter: Counter, table: Table) -> None:
+        tables, rows = counter.tables, table.rows[:-1]
+        self.counts = table.counts
+        self.live = tables.head_of(rows)
+        shares = [tables.additive(name, rows) * CELLS / limit for name, limit in zip(counter.names, counter.limits, strict=True)]
+        self.used = np.floor(np.stack(shares, axis=1)).astype(np.int64) if shares else np.zeros((len(rows), 0), dtype=np.int64)
+
+    def row(self, indices: tuple[int, ...]) -> int:
+        """Number of the row at ``indices``."""
+        at = 0
+        for count, index in zip(self.counts, indices, strict=True):
+            at = at * count + index
+        return at
 
 
 class Counter:
@@ -46,130 +61,108 @@ class Counter:
         self.names = [name for name in ("flash_bytes", "macs") if name in limits]
         self.limits = [limits[name] for name in self.names]
         self.full: _Left = tuple(CELLS for _ in self.names)
+        self.tables = tables_of(self.space, feasible.classes, feasible.budget.runtime)
+        self._stem = _Costs(self, self.tables.stem)
+        self._first = [_Costs(self, stage.first) for stage in self.tables.stages]
+        self._others = [[_Costs(self, other) for other in stage.others] for stage in self.tables.stages]
+        self._last = _Costs(self, self.tables.last)
         self._after_stage = lru_cache(maxsize=None)(self._count_stage)
         self._after_block = lru_cache(maxsize=None)(self._count_block)
-        self._block_cost = lru_cache(maxsize=None)(self._cost_of_block)
 
-    # costs of parts ---------------------------------------------------------------------------------
-
-    def _estimate(self, side: int, channels: int, stem: ConvLayer, blocks: tuple[Block, ...] = (), head: ConvLayer | None = None) -> Cost:
-        image = 1 if channels == 1 else 3
-        arch = Arch(height=side, width=side, channels=image, classes=self.feasible.classes, stem=stem, blocks=blocks, head=head)
-        return estimate(lower(arch), self.feasible.budget.runtime)
-
-    def _cost_of_block(self, side: int, width: int, block: MBConv) -> tuple[float, tuple[float, ...]]:
-        # The block behind a stem that hands it (side, side, width); what the stem costs alone is taken off.
-        # A stride of 4 makes maps smaller than the smallest image.
-        stem = ConvLayer(out=width, kernel=1, stride=4, act=self.space.act)
-        alone, both = self._estimate(4 * side, 3, stem), self._estimate(4 * side, 3, stem, (block,))
-        live = max(row.live_bytes for row in both.layers if row.name.startswith("b0."))
-        head = (block.out - width) * self.feasible.classes
-        own = both.flash_bytes - alone.flash_bytes - head - self._shared(width, block)
-        shares = {"flash_bytes": max(0, own), "macs": both.macs - alone.macs - head}
-        return float(live), tuple(shares[name] for name in self.names)
-
-    def _shared(self, width: int, block: MBConv) -> int:
-        # The file holds these once for each channel count, however many convolutions have it.
-        if runtime_named(self.feasible.budget.runtime).flash != "file":
-            return 0
-        terms = shared_terms({mid_channels(block, width), block.out} - {width}, ())
-        return terms.front + terms.quantisation
-
-    def _take(self, left: _Left, used: tuple[float, ...]) -> _Left | None:
-        rest = tuple(cells - int(use / limit * CELLS) for cells, use, limit in zip(left, used, self.limits, strict=True))
+    def _take(self, left: _Left, costs: _Costs, row: int) -> _Left | None:
+        """What is left behind a row of a table; None where too much is alive in it, or too little is left."""
+        if costs.live[row] > self.sram:
+            return None
+        rest = tuple(cells - int(used) for cells, used in zip(left, costs.used[row], strict=True))
         return None if min(rest, default=0) < 0 else rest
 
     # counting from the end --------------------------------------------------------------------------
 
-    def _stage_choices(self, stage: int, mult: float) -> Iterator[tuple[int, int, int, int, int, int]]:
-        one = self.space.stages[stage]
-        for (o, out), (s, stride), (d, depth) in product(enumerate(one.out), enumerate(one.stride), enumerate(one.depth)):
-            yield o, s, d, make_divisible(out * mult, self.space.divisor), stride, depth
+    def _stage_choices(self, stage: int, width: int) -> Iterator[tuple[int, int, int, int, int]]:
+        """(out gene, stride gene, depth gene, channels behind, depth)."""
+        one, tables = self.space.stages[stage], self.tables.stages[stage]
+        for o, s, (d, depth) in product(range(len(one.out)), range(len(one.stride)), enumerate(one.depth)):
+            yield o, s, d, int(tables.out_of[width, o]), depth
 
-    def _count_stage(self, stage: int, mult: float, side: int, width: int, left: _Left) -> int:
+    def _count_stage(self, stage: int, width: int, head: int, place: Place, left: _Left) -> int:
         if stage == len(self.space.stages):
-            return 1
+            return int(self._take(left, self._last, self._last.row((*place, width, head))) is not None)
         return sum(
-            self._after_block(stage, mult, 0, depth, stride, side, width, out, left)
-            for _, _, _, out, stride, depth in self._stage_choices(stage, mult)
+            self._after_block(stage, width, head, 0, depth, stride, place, out, left)
+            for _, stride, _, out, depth in self._stage_choices(stage, width)
         )
 
     def _block_choices(
-        self, stage: int, index: int, stride: int, side: int, width: int, out: int, left: _Left
-    ) -> Iterator[tuple[int, int, int, _Left]]:
-        one = self.space.stages[stage]
-        stride = stride if index == 0 else 1
-        for (k, kernel), (e, expand) in product(enumerate(one.kernel), enumerate(one.expand)):
-            block = MBConv(out=out, kernel=kernel, stride=stride, expand=expand, residual=stride == 1 and out == width, act=self.space.act)
-            live, used = self._block_cost(side, width, block)
-            rest = self._take(left, used) if live <= self.sram else None
+        self, stage: int, index: int, stride: int, place: Place, out: int, left: _Left
+    ) -> Iterator[tuple[int, int, Place, _Left]]:
+        """(kernel gene, expand gene, place behind the block, what is left)."""
+        one, tables = self.space.stages[stage], self.tables.stages[stage]
+        if index == 0:
+            costs = self._first[stage]
+            at: tuple[int, ...] = (*place, out, stride)
+            behind = (int(tables.map_of[place[0], stride]), out)
+        else:
+            costs, at, behind = self._others[stage][tables.others_of[index]], place, place
+        for k, e in product(range(len(one.kernel)), range(len(one.expand))):
+            rest = self._take(left, costs, costs.row((*at, k, e)))
             if rest is not None:
-                yield k, e, -(-side // stride), rest
+                yield k, e, behind, rest
 
     def _count_block(
-        self, stage: int, mult: float, index: int, depth: int, stride: int, side: int, width: int, out: int, left: _Left
+        self, stage: int, width: int, head: int, index: int, depth: int, stride: int, place: Place, out: int, left: _Left
     ) -> int:
         if index == depth:
-            return self._after_stage(stage + 1, mult, side, width, left)
+            return self._after_stage(stage + 1, width, head, place, left)
         return sum(
-            self._after_block(stage, mult, index + 1, depth, stride, after, out, out, rest)
-            for _, _, after, rest in self._block_choices(stage, index, stride, side, width, out, left)
+            self._after_block(stage, width, head, index + 1, depth, stride, behind, out, rest)
+            for _, _, behind, rest in self._block_choices(stage, index, stride, place, out, left)
         )
 
     # drawing from the beginning ---------------------------------------------------------------------
 
     def starts(self) -> list[Start]:
         """Every beginning (image, width, stem, head) that some network has, with the number of networks that have it."""
-        space = self.space
         result: list[Start] = []
-        genes = [list(enumerate(gene.choices)) for gene in space.genes[:6]]
+        genes = [range(len(gene.choices)) for gene in self.space.genes[:6]]
         allowed = {tuple(int(i) for i in pair) for pair in self.feasible.subspaces}
-        for (r, side), (c, color), (w, mult), (so, stem_out), (sk, stem_kernel), (ss, stem_stride) in product(*genes):
+        base = self.tables.base_bytes()
+        cells = tuple(
+            int(base / limit * CELLS) if name == "flash_bytes" else 0 for name, limit in zip(self.names, self.limits, strict=True)
+        )
+        left = tuple(full - used for full, used in zip(self.full, cells, strict=True))
+        for outer in product(*genes):
+            r, _, w, so, _, ss = outer
             if allowed and (r, w) not in allowed:
                 continue
-            stem = ConvLayer(out=make_divisible(stem_out * mult, space.divisor), kernel=stem_kernel, stride=stem_stride, act=space.act)
-            channels = 3 if color == "rgb" else 1
-            for h, head_out in enumerate(space.head.out):
-                head = ConvLayer(out=make_divisible(head_out * mult, space.divisor), kernel=1, act=space.act) if head_out else None
-                base = self._estimate(side, channels, stem)
-                if base.layers[0].live_bytes > self.sram:
-                    continue
-                narrow = min(make_divisible(out * mult, space.divisor) for out in space.stages[-1].out)
-                # The classifier's weights: its input may be narrower than the stem.
-                less = max(0, stem.out - narrow) * self.feasible.classes
-                used = [(base.flash_bytes if name == "flash_bytes" else base.macs) - less for name in self.names]
-                if head is not None:
-                    # At least what it costs behind the narrowest last stage.
-                    used = [u + narrow * head.out if name == "flash_bytes" else u for u, name in zip(used, self.names, strict=True)]
-                rest = self._take(self.full, tuple(used))
-                if rest is None:
-                    continue
-                after = -(-side // stem_stride)
-                count = self._after_stage(0, mult, after, stem.out, rest)
+            rest = self._take(left, self._stem, self._stem.row(outer))
+            if rest is None:
+                continue
+            place = (int(self.tables.map_of_stem[r, ss]), int(self.tables.channels_of_stem[w, so]))
+            for head in range(len(self.space.head.out)):
+                count = self._after_stage(0, w, head, place, rest)
                 if count:
-                    result.append((count, (r, c, w, so, sk, ss, h), mult, after, stem.out, rest))
+                    result.append((count, (*outer, head), w, place, rest))
         return result
 
     def draw(self, starts: list[Start], rng: np.random.Generator) -> list[int]:
         """One genotype, every counted network alike."""
-        start = _pick([entry[0] for entry in starts], rng)
-        _, outer, mult, side, width, left = starts[start]
+        _, outer, width, place, left = starts[_pick([entry[0] for entry in starts], rng)]
+        head = outer[6]
         genotype = list(outer[:6])
         for stage, one in enumerate(self.space.stages):
-            choices = list(self._stage_choices(stage, mult))
-            counts = [self._after_block(stage, mult, 0, depth, stride, side, width, out, left) for _, _, _, out, stride, depth in choices]
-            o, s, d, out, stride, depth = choices[_pick(counts, rng)]
-            genotype += [o, s, d]
+            choices = list(self._stage_choices(stage, width))
+            counts = [self._after_block(stage, width, head, 0, depth, stride, place, out, left) for _, stride, _, out, depth in choices]
+            o, stride, d, out, depth = choices[_pick(counts, rng)]
+            genotype += [o, stride, d]
             for index in range(max(one.depth)):
                 if index >= depth:
                     genotype += [0, 0]
                     continue
-                blocks = list(self._block_choices(stage, index, stride, side, width, out, left))
-                ways = [self._after_block(stage, mult, index + 1, depth, stride, after, out, out, rest) for _, _, after, rest in blocks]
-                k, e, side, left = blocks[_pick(ways, rng)]
-                width = out
+                blocks = list(self._block_choices(stage, index, stride, place, out, left))
+                ways = [self._after_block(stage, width, head, index + 1, depth, stride, to, out, rest) for _, _, to, rest in blocks]
+                k, e, place, left = blocks[_pick(ways, rng)]
                 genotype += [k, e]
-        return [*genotype, outer[6]]
+        return [*genotype, head]
 
 
 def _pick(weights: list[int], rng: np.random.Generator) -> int:

@@ -17,6 +17,7 @@ from tinynas.budget import Budget
 from tinynas.config import build
 from tinynas.records import Trial
 from tinynas.runs import Run
+from tinynas.search.clock import Clock
 from tinynas.search.fronts import normalised_hypervolume
 from tinynas.search.handover import hand_over, write_front
 from tinynas.search.prepare import Session, open_session, prepare
@@ -30,8 +31,6 @@ if TYPE_CHECKING:
     from tinynas.data import DataSet
 
 DEFAULT_TIMEOUT_S = 480.0
-#: Seconds kept back from the time limit for writing up.
-WRITE_UP = 2.0
 
 
 def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, on_event: OnEvent) -> SearchResult:
@@ -49,10 +48,8 @@ def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sear
     reason, interrupted = "", False
     session: Session | None = None
     try:
-        prepare(run, space, budget, data, settings, view.emit)
-        session = open_session(run, space, budget, data, settings)
-        session.started, session.timeout = started, settings.timeout
-        session.deadline = None if settings.timeout is None else started + settings.timeout - WRITE_UP
+        feasible = prepare(run, space, budget, data, settings, view.emit)
+        session = open_session(run, space, budget, data, settings, Clock.begun(started, settings.timeout), feasible=feasible)
         view.begin(session)
         with session.study.deciding():
             session.study.reclaim()
@@ -104,21 +101,14 @@ def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Ca
     settings = build({**config["settings"], **changes}, SearchSettings, source=run.config_file)
     options = build(config.get("data_options", {}), DataOptions, source=run.config_file)
     data = open_data(config["data"], seed=settings.seed, options=options)
-    session = open_session(run, run.space, run.budget, data, settings, index=index)
-    clock = run.read_json("clock")
-    if clock is not None and clock["deadline"] is not None:
-        # Wall-clock time is what processes and machines share.
-        left = clock["deadline"] - time.time()
-        session.timeout = clock["timeout"]
-        session.deadline = time.monotonic() + left
-        session.started = session.deadline + WRITE_UP - clock["timeout"]
+    session = open_session(run, run.space, run.budget, data, settings, Clock.from_json(run.read_json("clock")), index=index)
     return session, Worker(session, on_trial).run()
 
 
 def _plan_text(session: Session) -> str:
     plan = session.plan
     images = f"{plan.epoch_images:,} images" if plan.epoch_images else "all images"
-    how_many = f"{plan.networks} networks" if plan.networks is not None else f"{(session.timeout or 0) / 60:.3g} minutes"
+    how_many = f"{plan.networks} networks" if plan.networks is not None else f"{(session.clock.timeout or 0) / 60:.3g} minutes"
     if len(plan.rungs) == 1:
         return f"{how_many}; {plan.rungs[0]} epochs of {images} for every network"
     return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {plan.deepen:.0%} of the training deepens the front"

@@ -6,6 +6,7 @@ through the batch estimator; nothing here knows Optuna or training.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -18,6 +19,7 @@ from tinynas.budget import Budget
 from tinynas.config import format_size
 from tinynas.cost.batch import BatchEstimator
 from tinynas.errors import BudgetError
+from tinynas.inputs import KIND_CHANNELS
 from tinynas.space import Genotype, Space
 
 Genotypes = NDArray[np.int64]
@@ -154,19 +156,10 @@ class Feasible:
         rows_array = np.unique(self.inside(self.canonical(np.array(rows))), axis=0)
         return np.asarray(rows_array[(rows_array != genotype).any(axis=1)])
 
-    def repair(self, genotype: NDArray[np.int64], pool: Pool | None = None) -> NDArray[np.int64] | None:
-        """The nearest network that fits: by single changes that shed the most excess, or the pool's nearest.
-
-        None where neither finds one.
-        """
+    def repair(self, genotype: NDArray[np.int64]) -> NDArray[np.int64] | None:
+        """The nearest network that fits, by single changes that shed the most excess; None where they lead to none."""
         row = self._descend(self.inside(genotype[None, :])[0])
-        best = row if bool(self.fits(self.costs(row[None, :]))[0]) else None
-        if pool is not None and len(pool):
-            distance = self.distance(pool.genotypes, genotype)
-            nearest = int(distance.argmin())
-            if best is None or distance[nearest] < self.distance(best[None, :], genotype)[0]:
-                best = pool.genotypes[nearest]
-        return best
+        return row if bool(self.fits(self.costs(row[None, :]))[0]) else None
 
     def distance(self, genotypes: Genotypes, genotype: NDArray[np.int64]) -> Floats:
         """(N,) sum over genes of the difference as a share of the gene's range."""
@@ -213,17 +206,13 @@ def band(value: float, edges: Sequence[float]) -> int:
     return sum(value > edge for edge in edges)
 
 
-def stratified(values: Floats, edges: Sequence[float], rng: np.random.Generator) -> list[int]:
-    """All indices, in turn from each band (dearest first, so that the largest are never left out), shuffled within."""
-    bands = [list(rng.permutation(np.flatnonzero([band(v, edges) == b for v in values]))) for b in reversed(range(len(edges) + 1))]
-    order = []
-    while any(bands):
-        order += [int(one.pop()) for one in bands if one]
-    return order
-
-
 def _magnitude(choice: Any) -> float:
-    return float(choice) if isinstance(choice, (int, float)) else float(choice != "gray")
+    """How much a choice asks for, to find a gene's smallest: a number as it is, a size by its area, an input by its channels."""
+    if isinstance(choice, str):
+        return float(KIND_CHANNELS[choice])  # type: ignore[index]
+    if isinstance(choice, tuple):
+        return math.sqrt(choice[0] * choice[1])
+    return float(choice)
 
 
 def _figure(name: str, value: float) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -14,10 +14,11 @@ from tinynas.search.feasible import COSTS
 from tinynas.search.settings import Counts
 
 
-def count(records: Any) -> Counts:
+def count(records: Iterable[Trial]) -> Counts:
     """Records by what became of them."""
-    states = [record.state for record in records]
-    trained = sum(state in ("trained", "stopped") for state in states)
+    known = list(records)
+    states = [record.state for record in known]
+    trained = sum(record.was_trained for record in known)
     return Counts(len(states), states.count("infeasible"), states.count("duplicate"), trained, states.count("failed"))
 
 
@@ -26,7 +27,7 @@ def front_rows(records: Sequence[Trial], goals: Sequence[Objective]) -> list[Tri
 
     Expected accuracies count where they are known.
     """
-    known = [(record, [goal.of(as_expected(record)) for goal in goals]) for record in records if record.state in ("trained", "stopped")]
+    known = [(record, [goal.of(as_expected(record)) for goal in goals]) for record in records if record.was_trained]
     usable = [(record, [float(v) for v in values if v is not None]) for record, values in known if None not in values]
     chosen = pareto.front([values for _, values in usable], [goal.maximize for goal in goals])
     return sorted((usable[i][0] for i in chosen), key=lambda record: (record.costs.get("macs") or 0, record.number))
@@ -46,7 +47,7 @@ def normalised_hypervolume(records: Sequence[Trial], goals: Sequence[Objective],
     points = []
     for record in records:
         values = [goal.of(record) for goal in goals]
-        if record.state in ("trained", "stopped") and None not in values:
+        if record.was_trained and None not in values:
             points.append(unit_point([float(v) for v in values if v is not None], goals, reference))
     return pareto.hypervolume(points, [0.0] * len(goals), [True] * len(goals))
 

@@ -2,7 +2,7 @@
 
 Accuracies seen after trainings of different lengths do not compare, and the best of many noisy ones is partly luck. So
 the front is taken by what is expected of each network if it were trained as far as the farthest: what was seen, levelled,
-and drawn to the model's prediction where the training was short. docs/search.md has what that is worth.
+and drawn to the surrogate's prediction where the training was short. docs/search.md has what that is worth.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from typing import Any
 
 from tinynas.errors import UserError
 from tinynas.records import EXPECTED, Trial
-from tinynas.search.belief import Believer
 from tinynas.search.fronts import front_row, front_rows
 from tinynas.search.prepare import Session
 from tinynas.search.study import Ledger, database_errors
+from tinynas.search.surrogate import Surrogate
 
 #: Expectations are kept to this many digits: sums differ in the last bits between machines.
 DIGITS = 6
@@ -29,7 +29,7 @@ def hand_over(session: Session, *, finished: bool) -> list[dict[str, Any]]:
     """
     written = {trial.number: trial for trial in session.run.trials()}
     final = dict(written)
-    if session.settings.strategy == "tinynas" and len(session.plan.rungs) > 1:
+    if session.strategy.hands_over and len(session.plan.rungs) > 1:
         try:
             with database_errors(session.settings.storage):
                 ledger = session.study.ledger()
@@ -62,8 +62,8 @@ def write_front(session: Session, records: dict[int, Trial]) -> list[dict[str, A
 
 def expected_accuracies(session: Session, ledger: Ledger) -> dict[str, float]:
     """By id: what is expected of each trained network of the run."""
-    believer = Believer(session.feasible, session.cost, session.chance, session.pool.costs[session.cost])
-    return believer.expected_accuracies(sorted(ledger.nets.values(), key=lambda net: net.number), ledger.genotypes)
+    surrogate = Surrogate(session.feasible, session.chance)
+    return surrogate.expected_accuracies(sorted(ledger.nets.values(), key=lambda net: net.number), ledger.genotypes)
 
 
 def _expect(record: Trial, value: float) -> Trial:

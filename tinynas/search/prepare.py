@@ -6,30 +6,37 @@ import io
 import math
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
-import optuna
 
+from tinynas.arch import classes_for
 from tinynas.budget import Budget
 from tinynas.cost import estimate
 from tinynas.errors import RunError
+from tinynas.files import cores, write_atomic
 from tinynas.graph import lower
 from tinynas.objectives import Objective, objectives
-from tinynas.runs import Run, cores, write_atomic
+from tinynas.records import JsonRecord
+from tinynas.runs import Run
+from tinynas.search.clock import Clock
 from tinynas.search.feasible import COSTS, Feasible, Pool, strata
 from tinynas.search.pool import draw_pool
-from tinynas.search.proposals import tpe_sampler
 from tinynas.search.schedule import Plan
 from tinynas.search.settings import SearchSettings
-from tinynas.search.spaces import largest_side, rank_spaces
+from tinynas.search.spaces import SpaceTable, largest_size, rank_spaces
+from tinynas.search.strategies import STRATEGIES, Strategy
 from tinynas.search.study import Study
 from tinynas.search.training import Trainings, seconds_per_image
 from tinynas.space import Space
 
 if TYPE_CHECKING:
     from tinynas.data import DataSet
+
+#: What is said on the way, and of what.
+SaidOf = Literal["space", "pool", "plan"]
+Say = Callable[[SaidOf, str], None]
 
 #: A network whose first rung takes more than this share of all training time is not started.
 MAX_FIRST_RUNG = 0.04
@@ -40,45 +47,6 @@ MIN_EPOCH_IMAGES = 512
 EPOCH_IMAGES = 2000
 #: Seconds between two looks at what others did.
 POLL = 0.2
-
-
-@dataclass
-class Session:
-    """One process's view of a run: everything that deciding and training need."""
-
-    run: Run
-    space: Space
-    budget: Budget
-    settings: SearchSettings
-    goals: tuple[Objective, ...]
-    feasible: Feasible
-    pool: Pool
-    plan: Plan
-    study: Study
-    trainings: Trainings
-    classes: int
-    speed: Speed
-    reference: tuple[tuple[float, float], ...]
-    """For each objective (worst, best) values of the hypervolume's box."""
-    started: float = field(default_factory=time.monotonic)
-    timeout: float | None = None
-    deadline: float | None = None
-
-    @property
-    def cost(self) -> str:
-        """The cost that bands and fronts of the schedule go by."""
-        return cost_of(self.goals)
-
-    @property
-    def chance(self) -> float:
-        """Accuracy of guessing."""
-        return 1.0 / max(2, self.classes)
-
-    def progress(self) -> float:
-        """Share of the time that is gone; 0 without a time limit or where trials alone decide."""
-        if self.timeout is None:
-            return 0.0
-        return min(1.0, (time.monotonic() - self.started) / self.timeout)
 
 
 @dataclass(frozen=True)
@@ -98,101 +66,176 @@ class Speed:
         return Speed(self.fixed * factor, self.per_mac * factor)
 
 
+@dataclass(frozen=True)
+class RunPlan(JsonRecord):
+    """``plan.json``: what a run decided before it began, so that every worker and every resumption sees the same."""
+
+    rungs: tuple[int, ...]
+    epoch_images: int
+    edges: tuple[float, ...]
+    deepen: float
+    explore: float
+    """These five as in :class:`Plan`."""
+    subspaces: tuple[tuple[int, int], ...]
+    """(resolution, width_mult) choices searched, by index; empty: all."""
+    max_macs: float | None
+    """What can be trained in the time; None: anything."""
+    classes: int
+    speed: tuple[float, float]
+    """``Speed.fixed`` and ``per_mac``."""
+    reference: tuple[tuple[float, float], ...]
+    """For each objective (worst, best) values of the hypervolume's box."""
+    notes: tuple[str, ...]
+    """What was decided, for people."""
+
+    def schedule(self, networks: int | None) -> Plan:
+        """The schedule's plan for so many networks (None: as many as the time allows), which a resumption may change."""
+        return Plan(self.rungs, self.epoch_images, self.edges, self.deepen, networks, self.explore)
+
+    def feasible(self, space: Space, budget: Budget) -> Feasible:
+        """What fits, within what is searched."""
+        return Feasible(space, self.classes, budget, subspaces=self.subspaces, max_macs=self.max_macs)
+
+
+@dataclass(frozen=True)
+class Session:
+    """One process's view of a run: everything that deciding and training need."""
+
+    run: Run
+    space: Space
+    budget: Budget
+    settings: SearchSettings
+    strategy: Strategy
+    goals: tuple[Objective, ...]
+    feasible: Feasible
+    pool: Pool
+    plan: Plan
+    study: Study
+    trainings: Trainings
+    classes: int
+    speed: Speed
+    reference: tuple[tuple[float, float], ...]
+    """For each objective (worst, best) values of the hypervolume's box."""
+    clock: Clock
+
+    @property
+    def cost(self) -> str:
+        """The cost that bands and fronts of the schedule go by."""
+        return cost_of(self.goals)
+
+    @property
+    def chance(self) -> float:
+        """Accuracy of guessing."""
+        return 1.0 / self.classes
+
+
+#: The cost that an objective is about.
+COST_OF = {"macs": "macs", "sram": "sram_bytes", "flash": "flash_bytes", "params": "params", "latency": "latency_ms"}
+
+
 def cost_of(goals: Sequence[Objective]) -> str:
     """The cost name of the first objective that is a cost; MACs where none is."""
-    names = {"macs": "macs", "sram": "sram_bytes", "flash": "flash_bytes", "params": "params", "latency": "latency_ms"}
-    return next((names[goal.name] for goal in goals if goal.name in names), "macs")
+    return next((COST_OF[goal.name] for goal in goals if not goal.trained), "macs")
 
 
-def prepare(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, say: Callable[[str, str], None]) -> None:
-    """Space choice, pool and plan, once for a run; written to its folder, so that every worker sees the same."""
-    if run.read_json("plan") is not None:
-        return
-    classes = max(2, len(data.labels))
+def prepare(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, say: Say) -> Feasible:
+    """Measure, choose, draw and plan, once for a run, and write it to its folder; what fits, within what is searched.
+
+    Raises BudgetError where nothing fits.
+    """
+    document = run.read_json("plan")
+    if document is not None:
+        return RunPlan.from_json(document).feasible(space, budget)
+    classes, goals, strategy = classes_for(data.labels), objectives(settings.objectives), STRATEGIES[settings.strategy]
     notes: list[str] = []
+
+    def note(kind: SaidOf, text: str) -> None:
+        notes.append(text)
+        say(kind, text)
+
     if choice := run.config.get("space_choice"):
-        notes.append(choice)
-        say("space", choice)
+        note("space", choice)
     rng = np.random.default_rng((settings.seed, 0x9001))
-    goals = objectives(settings.objectives)
-    timed = settings.timeout is not None and settings.trials is None
-    speed, max_macs, capacity = Speed(), None, math.inf
-    if timed and settings.strategy == "tinynas":
-        assert settings.timeout is not None
-        capacity = settings.timeout * min(settings.workers, cores())
-        probe = draw_pool(Feasible(space, classes, budget), 64, rng)
-        middle = probe.genotypes[int(np.argsort(probe.costs["macs"])[len(probe) // 2])]
-        arch = space.decode([int(i) for i in middle], classes)
-        macs = estimate(lower(arch), budget.runtime).macs
+    # What the time allows is asked where it alone ends the search.
+    capacity = _capacity(settings) if strategy.narrows else None
+    speed, max_macs = Speed(), None
+    if capacity is not None:
         say("plan", "measuring the training speed of this machine")
         trainings = Trainings(data, settings.recipe, settings.seed, run.state_dir())
-        speed = speed.scaled(macs, seconds_per_image(trainings, arch))
+        speed = measure_speed(Feasible(space, classes, budget), trainings, rng)
         max_macs = max_trainable_macs(speed, capacity, settings)
-    subspaces: list[tuple[int, int]] = []
-    if settings.choose_space and settings.strategy == "tinynas" and (len(space.resolution) > 1 or len(space.width_mult) > 1):
-        table = rank_spaces(
-            space,
-            budget,
-            classes=classes,
-            seed=settings.seed,
-            bands=settings.bands,
-            max_resolution=largest_side(space, min(data.native_size)),
-            max_macs=max_macs,
-        )
-        subspaces = [row.genes for row in table.chosen]
-        notes.append(table.explain())
+    subspaces: tuple[tuple[int, int], ...] = ()
+    if settings.choose_space and strategy.narrows and (len(space.resolution) > 1 or len(space.width_mult) > 1):
+        table = choose_subspaces(space, budget, data, settings, max_macs)
+        subspaces = tuple(row.genes for row in table.chosen)
         run.write_json("spaces", table.to_json())
-        say("space", notes[-1])
+        note("space", table.explain())
     feasible = Feasible(space, classes, budget, subspaces=subspaces, max_macs=max_macs)
     pool = draw_pool(feasible, settings.pool, rng)
-    notes.append(
-        f"{len(pool):,} networks that fit drawn ({pool.share:.2%} of the {'chosen sub-spaces fit' if subspaces else 'space fits'}"
-        f"{', counted exactly' if pool.counted else ''}), {pool.costs['macs'].min() / 1e6:.2f}-{pool.costs['macs'].max() / 1e6:.1f} M MACs."
-    )
-    say("pool", notes[-1])
+    note("pool", _pool_text(pool, subspaces))
     if max_macs is not None and settings.timeout is not None:
-        notes.append(
+        text = (
             f"Networks above {max_macs / 1e6:.1f} M MACs are left out: in {settings.timeout / 60:.3g} minutes on this machine they could "
             "hardly be trained. A longer --timeout lets them in."
         )
-        say("plan", notes[-1])
+        note("plan", text)
     _save_pool(run, pool)
-    images = settings.epoch_images
-    if not images and timed and settings.strategy == "tinynas":
-        mean = float(np.mean([speed.of(m) for m in _spread_sample(pool, settings)]))
-        images = max(MIN_EPOCH_IMAGES, int(capacity * settings.explore * (1 - settings.deepen) / (STARTED * mean * settings.rungs[0])))
-    elif not images:
-        images = EPOCH_IMAGES
-    rungs = tuple(sorted(set(settings.rungs)))
-    if settings.strategy != "tinynas":
-        rungs = rungs[-1:]
-    elif timed:
-        # What the time allows is not known yet: the front goes on as far as it does.
-        rungs = (*rungs, 2 * rungs[-1], 4 * rungs[-1])
-    plan = Plan(
-        rungs=rungs,
-        epoch_images=images,
+    plan = RunPlan(
+        rungs=strategy.rungs(settings.rungs, timed=_timed(settings)),
+        epoch_images=plan_epochs(settings, pool, speed, capacity),
         edges=strata(pool.costs[cost_of(goals)], settings.bands),
         deepen=settings.deepen,
-        networks=settings.trials,
-        explore=settings.explore if settings.strategy == "tinynas" else 1.0,
+        explore=strategy.explore(settings.explore),
+        subspaces=subspaces,
+        max_macs=max_macs,
+        classes=classes,
+        speed=(speed.fixed, speed.per_mac),
+        reference=reference(goals, pool, classes),
+        notes=tuple(notes),
     )
-    run.write_json(
-        "plan",
-        {
-            "rungs": list(plan.rungs),
-            "epoch_images": plan.epoch_images,
-            "edges": list(plan.edges),
-            "deepen": plan.deepen,
-            "explore": plan.explore,
-            "subspaces": [list(pair) for pair in subspaces],
-            "max_macs": max_macs,
-            "classes": classes,
-            "speed": [speed.fixed, speed.per_mac],
-            "reference": [list(pair) for pair in _reference(goals, pool, budget, classes)],
-            "notes": notes,
-        },
+    run.write_json("plan", plan.to_json())
+    return feasible
+
+
+def _timed(settings: SearchSettings) -> bool:
+    return settings.timeout is not None and settings.trials is None
+
+
+def _capacity(settings: SearchSettings) -> float | None:
+    # Core seconds of training; None where the time alone does not end the search.
+    return settings.timeout * min(settings.workers, cores()) if settings.timeout is not None and _timed(settings) else None
+
+
+def measure_speed(feasible: Feasible, trainings: Trainings, rng: np.random.Generator) -> Speed:
+    """The training speed of this machine, through a network of middling MACs that fits."""
+    probe = draw_pool(feasible, 64, rng)
+    middle = probe.genotypes[int(np.argsort(probe.costs["macs"])[len(probe) // 2])]
+    arch = feasible.space.decode([int(i) for i in middle], feasible.classes)
+    return Speed().scaled(estimate(lower(arch), feasible.budget.runtime).macs, seconds_per_image(trainings, arch))
+
+
+def choose_subspaces(space: Space, budget: Budget, data: DataSet, settings: SearchSettings, max_macs: float | None) -> SpaceTable:
+    """The ranking of sub-spaces; its ``chosen`` rows are searched. Nothing much larger than the images, or above ``max_macs``."""
+    return rank_spaces(
+        space,
+        budget,
+        classes=classes_for(data.labels),
+        seed=settings.seed,
+        bands=settings.bands,
+        max_resolution=largest_size(space, data.native_size),
+        max_macs=max_macs,
     )
+
+
+def plan_epochs(settings: SearchSettings, pool: Pool, speed: Speed, capacity: float | None) -> int:
+    """Images of an epoch: as set; else such that ``capacity`` core seconds start about ``STARTED`` networks of the pool."""
+    if settings.epoch_images:
+        return settings.epoch_images
+    if capacity is None:
+        return EPOCH_IMAGES
+    mean = float(np.mean([speed.of(macs) for macs in _spread_sample(pool, settings.bands)]))
+    starting = capacity * settings.explore * (1 - settings.deepen)
+    return max(MIN_EPOCH_IMAGES, int(starting / (STARTED * mean * settings.rungs[0])))
 
 
 def max_trainable_macs(speed: Speed, capacity: float, settings: SearchSettings) -> float:
@@ -201,29 +244,35 @@ def max_trainable_macs(speed: Speed, capacity: float, settings: SearchSettings) 
     return max((seconds - speed.fixed) / speed.per_mac, 2e6)
 
 
-def _spread_sample(pool: Pool, settings: SearchSettings) -> list[float]:
+def _spread_sample(pool: Pool, bands: int) -> list[float]:
     # MACs as the search will meet them: evenly over the bands.
     macs = np.sort(pool.costs["macs"])
-    edges = strata(macs, settings.bands)
+    edges = strata(macs, bands)
     parts = np.split(macs, np.searchsorted(macs, edges)) if edges else [macs]
     return [float(part.mean()) for part in parts if len(part)]
 
 
-def _reference(goals: Sequence[Objective], pool: Pool, budget: Budget, classes: int) -> list[tuple[float, float]]:
-    names = {"macs": "macs", "sram": "sram_bytes", "flash": "flash_bytes", "params": "params", "latency": "latency_ms"}
+def _pool_text(pool: Pool, subspaces: Sequence[tuple[int, int]]) -> str:
+    macs = pool.costs["macs"] / 1e6
+    return (
+        f"{len(pool):,} networks that fit drawn ({pool.share:.2%} of the {'chosen sub-spaces fit' if subspaces else 'space fits'}"
+        f"{', counted exactly' if pool.counted else ''}), {macs.min():.2f}-{macs.max():.1f} M MACs."
+    )
+
+
+def reference(goals: Sequence[Objective], pool: Pool, classes: int) -> tuple[tuple[float, float], ...]:
+    """For each objective (worst, best) values of the hypervolume's box: of costs the pool's, on a log scale; of shares chance and 1."""
     box = []
     for goal in goals:
-        if goal.name in names:
-            values = pool.costs[names[goal.name]]
+        if not goal.trained:
+            values = pool.costs[COST_OF[goal.name]]
             values = values[np.isfinite(values)]
             low, high = (float(values.min()), float(values.max())) if len(values) else (1.0, 2.0)
             # Costs count on a log scale: from 1 M to 2 M MACs is as far as from 10 M to 20 M.
             box.append((math.log(high * 1.05), math.log(max(low * 0.95, 1e-9))))
-        elif goal.maximize and goal.unit == "share":
-            box.append((1.0 / max(2, classes), 1.0))
         else:
-            box.append((0.0, 1.0))
-    return box
+            box.append((1.0 / classes if goal.unit == "share" else 0.0, 1.0))
+    return tuple(box)
 
 
 def _save_pool(run: Run, pool: Pool) -> None:
@@ -245,53 +294,47 @@ def _load_pool(run: Run) -> Pool:
         raise RunError(f"{path}: cannot be read: {error}", "the run is damaged; start a new one") from None
 
 
-def open_session(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, *, index: int = 0) -> Session:
-    """Open a prepared run. Raises RunError where it was not prepared."""
+def open_session(
+    run: Run,
+    space: Space,
+    budget: Budget,
+    data: DataSet,
+    settings: SearchSettings,
+    clock: Clock | None = None,
+    *,
+    feasible: Feasible | None = None,
+    index: int = 0,
+) -> Session:
+    """Open a prepared run; ``feasible`` is what :func:`prepare` returned, where this process prepared it.
+
+    Without a ``clock`` nothing ends it but its trials. Raises RunError where the run was not prepared.
+    """
     document = run.read_json("plan")
     if document is None:
         raise RunError(f"{run.path}: has no plan yet", "start it with: tinynas search")
-    goals = objectives(settings.objectives)
-    plan = Plan(
-        rungs=tuple(document["rungs"]),
-        epoch_images=document["epoch_images"],
-        edges=tuple(document["edges"]),
-        deepen=document["deepen"],
-        networks=settings.trials,
-        explore=document["explore"],
-    )
-    feasible = Feasible(
-        space, document["classes"], budget, subspaces=[(a, b) for a, b in document["subspaces"]], max_macs=document["max_macs"]
-    )
+    stored = RunPlan.from_json(document)
+    goals, strategy = objectives(settings.objectives), STRATEGIES[settings.strategy]
+    plan = stored.schedule(settings.trials)
     recipe = settings.recipe.model_copy(
         update={"epoch_images": plan.epoch_images or settings.recipe.epoch_images, "epochs": max(settings.recipe.epochs, plan.rungs[-1])}
     )
-    study = Study.open(run, space, goals, settings.storage, _sampler(settings, index))
+    # Samplers of processes that work side by side draw differently.
+    study = Study.open(run, space, goals, settings.storage, strategy.sampler(settings.seed + 7919 * index))
     int8 = any(goal.needs == "int8_accuracy" for goal in goals)
     return Session(
         run,
         space,
         budget,
         settings,
+        strategy,
         goals,
-        feasible,
+        feasible or stored.feasible(space, budget),
         _load_pool(run),
         plan,
         study,
         Trainings(data, recipe, settings.seed, run.state_dir() / "nets", int8=int8, inherit=settings.inherit),
-        document["classes"],
-        Speed(*document["speed"]),
-        tuple((a, b) for a, b in document["reference"]),
+        stored.classes,
+        Speed(*stored.speed),
+        stored.reference,
+        clock or Clock(time.monotonic()),
     )
-
-
-def _sampler(settings: SearchSettings, index: int) -> optuna.samplers.BaseSampler:
-    seed = settings.seed + 7919 * index
-    match settings.strategy:
-        case "tpe":
-            return tpe_sampler(seed, multivariate=True)
-        case "tpe-independent":
-            return tpe_sampler(seed, multivariate=False)
-        case "nsga2":
-            return optuna.samplers.NSGAIISampler(seed=seed)
-        case _:
-            return optuna.samplers.RandomSampler(seed=seed)

@@ -14,6 +14,9 @@ from tinynas.errors import RunError
 from tinynas.search.prepare import POLL, Session
 from tinynas.search.view import View
 
+#: Seconds before the deadline below which a worker that died is not replaced: it could not train an epoch.
+WORTH_STARTING = 5.0
+
 
 def supervise(session: Session, view: View) -> str:
     """Keep ``workers`` processes training until they say that nothing is left to do."""
@@ -45,7 +48,7 @@ def supervise(session: Session, view: View) -> str:
                 if deaths > 3 * settings.workers + 5:
                     detail = wrong.strip().splitlines()[-1] if wrong.strip() else _exit_text(code)
                     raise RunError(f"workers keep dying: {detail}", "try --workers 1 to see why; nothing finished is lost")
-                if session.deadline is None or session.deadline - time.monotonic() > 5:
+                if session.clock.seconds_left() > WORTH_STARTING:
                     processes[index] = _start(session, index)
                     running += 1
             view.workers = running

@@ -1,7 +1,7 @@
 """The fidelity schedule: which training comes next. Pure: it sees results and answers with a decision.
 
 Trainings are continued through rungs (epochs at which they may be left). While networks are still started, a share of
-all training goes into those that are believed to be on the front: the least trained first, of those the dearest. So
+all training goes into those that are estimated to be on the front: the least trained first, of those the dearest. So
 the front is served as a whole, there is a usable one at any moment, and what turns out worse simply is not continued.
 Nothing waits for anything: like asynchronous successive halving (arXiv 1810.05934), every decision uses what is known now.
 """
@@ -41,7 +41,7 @@ class Net:
     results: list[Result] = field(default_factory=list)
     beyond: int = 0
     """Epochs reached by a training that the time limit cut short after its last rung. It is continued from there, but
-    nothing is believed from it: no other network was looked at after as many epochs."""
+    nothing is concluded from it: no other network was looked at after as many epochs."""
     busy: bool = False
     failed: bool = False
 
@@ -49,6 +49,11 @@ class Net:
     def rung(self) -> int:
         """The last rung reached; -1 before the first."""
         return len(self.results) - 1
+
+    @property
+    def trained(self) -> bool:
+        """True where it has a result and did not fail."""
+        return bool(self.results) and not self.failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,7 @@ class Schedule:
     ) -> Decision:
         """The next training.
 
-        ``estimates`` are believed scores by id of every network with results (default: their levelled scores).
+        ``estimates`` are the surrogate's scores by id of every network with results (default: their levelled scores).
         ``progress`` is the share of the time that is gone (0 without a time limit); ``exhausted`` says that no new
         network can be had.
         """
@@ -164,7 +169,7 @@ class Schedule:
         return spent - rungs[0] * len(reached) < self.plan.deepen * spent
 
     def _deepen(self, nets: Sequence[Net], estimates: Mapping[str, float] | None, seconds_left: float, exploring: bool) -> Continue | None:
-        known = [net for net in nets if net.results and not net.failed]
+        known = [net for net in nets if net.trained]
         if not known:
             return None
         values = levelled(known, self.value) if estimates is None else [estimates[net.id] for net in known]

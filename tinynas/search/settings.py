@@ -5,13 +5,23 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticKnownError
 
 from tinynas.config import Config, Seconds
+from tinynas.recipe import Recipe
 from tinynas.records import Trial
-from tinynas.train import Recipe
+from tinynas.search.strategies import STRATEGIES
 
-Strategy = Literal["tinynas", "tpe", "tpe-independent", "nsga2", "random"]
+
+def _known(name: str) -> str:
+    if name not in STRATEGIES:
+        # The message, and the nearest name, that a Literal of the table's keys would get.
+        raise PydanticKnownError("literal_error", {"expected": " or ".join(map(repr, STRATEGIES))})
+    return name
+
+
+StrategyName = Annotated[str, AfterValidator(_known)]
 
 
 class SearchSettings(Config):
@@ -27,7 +37,7 @@ class SearchSettings(Config):
     """Processes that train side by side, one thread each; 1 trains in this process, reproducibly."""
     seed: Annotated[int, Field(ge=0)] = 0
     """Seed of everything random."""
-    strategy: Strategy = "tinynas"
+    strategy: StrategyName = "tinynas"
     """``tinynas``, or a plain Optuna sampler that trains every proposal in full (for comparisons)."""
     choose_space: bool = True
     """Narrow the space to the resolutions and widths whose fitting networks have the most MACs (TinyNAS's first stage)."""
@@ -48,7 +58,7 @@ class SearchSettings(Config):
     explore: Annotated[float, Field(gt=0, le=1)] = 0.7
     """Share of the time in which new networks are started."""
     inherit: bool = False
-    """A mutated network starts from its parent's weights where shapes agree."""
+    """A mutated network starts from its parent's weights: common channels, and the common centre of kernels."""
     storage: str | None = None
     """Optuna storage URL, such as postgresql://user@host/db; none: the journal file in the run folder."""
     recipe: Recipe = Recipe.proxy()

@@ -12,15 +12,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.arch import Axes, pair
 from tinynas.budget import Budget
 from tinynas.search.feasible import Feasible, Pool, strata
 from tinynas.search.pool import draw_pool
-from tinynas.space import Space
+from tinynas.space import Space, resolution_text
+
+Size: TypeAlias = tuple[int, int]
+"""(height, width) in pixels."""
 
 #: Resolutions up to this many times the images' own are searched.
 ENLARGE = 1.5
@@ -42,7 +46,8 @@ QUANTILES = tuple(i / 20 for i in range(21))
 class SubSpace:
     """One (resolution, width multiplier) and what fits of it."""
 
-    resolution: int
+    resolution: Axes
+    """A side, or (height, width), in pixels."""
     width_mult: float
     genes: tuple[int, int]
     """Their indices in the space."""
@@ -70,7 +75,7 @@ class SubSpace:
     def to_json(self) -> dict[str, Any]:
         """A row of ``tinynas spaces --budget B --json``."""
         return {
-            "resolution": self.resolution,
+            "resolution": self.resolution if isinstance(self.resolution, int) else list(self.resolution),
             "width_mult": self.width_mult,
             "drawn": self.drawn,
             "share": self.share,
@@ -102,16 +107,18 @@ class SpaceTable:
         """One sentence for people: what was chosen and why."""
         top = max(self.chosen, key=lambda row: (max(row.bands), row.mean_macs))
         shown = ", ".join(
-            f"{row.resolution}px x{row.width_mult:g}" for row in sorted(self.chosen, key=lambda r: (r.resolution, r.width_mult))
+            f"{resolution_text(row.resolution)}px x{row.width_mult:g}"
+            for row in sorted(self.chosen, key=lambda r: (pixels(r.resolution), pair(r.resolution), r.width_mult))
         )
         rest = ""
         if len(self.chosen) > 1 and all(row.fitting < MIN_FITTING or row.counted_share is not None for row in self.chosen):
             rest = "; few fit, so all that hold some are searched"
         elif len({row.bands for row in self.chosen}) > 1:
             rest = "; the others lead at smaller sizes"
+        where = f"{resolution_text(top.resolution)}px x{top.width_mult:g}"
         return (
             f"{len(self.chosen)} of {len(self.rows)} (resolution, width) sub-spaces of {self.space}: {shown}. "
-            f"At {top.resolution}px x{top.width_mult:g} the networks that fit have the most MACs ({top.mean_macs / 1e6:.1f} M on average, "
+            f"At {where} the networks that fit have the most MACs ({top.mean_macs / 1e6:.1f} M on average, "
             f"{_percent(top.share)} fit){rest}."
         )
 
@@ -119,11 +126,13 @@ class SpaceTable:
         """The table for a terminal."""
         lines = [f"{'resolution':>10} {'width':>6} {'fit':>6} {'mean MACs':>10} {'median':>8} {'largest':>8}  searched for"]
         for row in self.rows:
-            quantiles = [f"{q / 1e6:.2f} M" for q in (row.macs_quantiles[10], row.macs_quantiles[-1])] if row.macs_quantiles else ["-", "-"]
+            middle, most = (
+                [f"{q / 1e6:.2f} M" for q in (row.macs_quantiles[10], row.macs_quantiles[-1])] if row.macs_quantiles else ["-", "-"]
+            )
             bands = ", ".join(f"band {band + 1}" for band in row.bands)
             mean = f"{row.mean_macs / 1e6:.2f} M" if row.fitting else "-"
             fit = _percent(row.share)
-            lines.append(f"{row.resolution:>10} {row.width_mult:>6g} {fit:>6} {mean:>10} {quantiles[0]:>8} {quantiles[1]:>8}  {bands}")
+            lines.append(f"{resolution_text(row.resolution):>10} {row.width_mult:>6g} {fit:>6} {mean:>10} {middle:>8} {most:>8}  {bands}")
         return "\n".join([*lines, "", self.explain()])
 
 
@@ -136,7 +145,7 @@ def rank_spaces(
     draws: int = DRAWS,
     bands: int = 4,
     keep: int = 3,
-    max_resolution: int | None = None,
+    max_resolution: Size | None = None,
     max_macs: float | None = None,
 ) -> SpaceTable:
     """Every sub-space of ``space`` under ``budget``, the largest mean MACs first; those to search carry their bands.
@@ -157,7 +166,7 @@ def rank_spaces(
 
 
 def _drawn(
-    feasible: Feasible, seed: int, draws: int, max_resolution: int | None, max_macs: float | None = None
+    feasible: Feasible, seed: int, draws: int, max_resolution: Size | None, max_macs: float | None = None
 ) -> tuple[list[SubSpace], list[NDArray[np.float64]]]:
     """Every sub-space, and the MACs of those of its ``draws`` draws that fit."""
     space = feasible.space
@@ -172,7 +181,7 @@ def _drawn(
             fits = feasible.fits(costs)
             if max_macs is not None:
                 fits &= costs["macs"] <= max_macs
-            if max_resolution is not None and resolution > max_resolution:
+            if max_resolution is not None and not within(resolution, max_resolution):
                 fits &= False
             macs = costs["macs"][fits]
             rows.append(SubSpace(resolution, width, (r, w), draws, len(macs), *_mean_and_quantiles(macs)))
@@ -184,22 +193,25 @@ def _mean_and_quantiles(macs: NDArray[np.float64]) -> tuple[float, tuple[float, 
     return (float(macs.mean()), tuple(float(x) for x in np.quantile(macs, QUANTILES))) if len(macs) else (0.0, ())
 
 
-def choose_space(spaces: Sequence[Space], budget: Budget, *, classes: int = 2, seed: int = 0, native_size: int = 0) -> tuple[Space, str]:
+def choose_space(
+    spaces: Sequence[Space], budget: Budget, *, classes: int = 2, seed: int = 0, native_size: Size = (0, 0)
+) -> tuple[Space, str]:
     """The same rule between spaces: the one whose best sub-space has the most MACs within ``budget``, and a sentence for people.
 
     Only sub-spaces count of which ``CLEARLY`` something fits; where there is none, the largest share of draws that fit
     decides, and where no draw fits, whose smallest network is farthest below the limits. ``native_size``: the images' own
-    side in pixels, 0 where it is not known. Raises BudgetError, that of the space that comes nearest, where nothing fits.
+    (height, width) in pixels, zeros where it is not known. Raises BudgetError, that of the space that comes nearest, where nothing fits.
     """
     leads: list[tuple[bool, float, Space]] = []
     said: list[str] = []
     # One limit for all: a space that only has larger resolutions would lead by enlarging images.
-    side = min((largest_side(space, native_size) for space in spaces), key=lambda side: side or 0)
+    known = [size for space in spaces if (size := largest_size(space, native_size)) is not None]
+    largest = min(known, key=lambda size: size[0] * size[1]) if known else None
     for space in spaces:
-        if side is not None and min(space.resolution) > side:
-            said.append(f"{space.name} none of {side} px or less")
+        if largest is not None and not any(within(resolution, largest) for resolution in space.resolution):
+            said.append(f"{space.name} none of {resolution_text(largest)} px or less")
             continue
-        rows, _ = _drawn(Feasible(space, classes, budget), seed, DRAWS, side)
+        rows, _ = _drawn(Feasible(space, classes, budget), seed, DRAWS, largest)
         clear = [row for row in rows if row.share >= CLEARLY]
         share = max(row.share for row in rows)
         if clear:
@@ -226,12 +238,30 @@ def _with_the_smallest(spaces: Sequence[Space], budget: Budget, classes: int) ->
     return nearest
 
 
-def largest_side(space: Space, native_size: int) -> int | None:
-    """The largest resolution worth searching for images of ``native_size`` pixels; None where all are, or the size is not known.
+def largest_size(space: Space, native_size: Size) -> Size | None:
+    """The largest (height, width) worth searching for images of ``native_size``; None where all are, or the size is not known.
 
-    Enlarging images adds nothing to see, but more work on each of them: worth it up to a point.
+    Enlarging images adds nothing to see, but more work on each of them: worth it up to a point. The smallest input of the
+    space is always worth it.
     """
-    return max(int(ENLARGE * native_size), min(space.resolution)) if native_size else None
+    if not all(native_size):
+        return None
+    height, width = pair(min(space.resolution, key=pixels))
+    return max(int(ENLARGE * native_size[0]), height), max(int(ENLARGE * native_size[1]), width)
+
+
+def within(resolution: Axes, largest: Size) -> bool:
+    """Whether an input enlarges images by no more than those of ``largest`` in both directions together.
+
+    A square input of a portrait image is stretched one way and shrunk the other: the pixels decide.
+    """
+    return pixels(resolution) <= largest[0] * largest[1]
+
+
+def pixels(resolution: Axes) -> int:
+    """Height x width."""
+    height, width = pair(resolution)
+    return height * width
 
 
 def _percent(share: float) -> str:

@@ -17,7 +17,6 @@ import os
 import signal
 import socket
 import threading
-import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,16 +25,17 @@ from pathlib import Path
 from typing import IO, Any, cast
 
 import optuna
-from optuna.distributions import IntDistribution
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from tinynas.errors import MissingExtraError, RunError, UserError
+from tinynas.files import lock, locked, write_atomic
 from tinynas.objectives import Objective
 from tinynas.records import Trial
 from tinynas.runs import Run
+from tinynas.search.genes import distributions, genotype_of, params_of
 from tinynas.search.schedule import Net, Result
 from tinynas.space import Space
 
@@ -78,9 +78,9 @@ class Ledger:
         return 1 + max([*self.records, *(net.number for net in self.nets.values())], default=-1)
 
 
-def distributions(space: Space) -> dict[str, IntDistribution]:
-    """Optuna's view of the space: one integer a gene that has a choice."""
-    return {gene.name: IntDistribution(0, len(gene.choices) - 1) for gene in space.genes if len(gene.choices) > 1}
+def clipped(excess: float) -> float:
+    """A share over a limit as Optuna is told it: what is not known is infinitely over, and databases hold no infinity."""
+    return min(excess, 1e6)
 
 
 class Study:
@@ -91,6 +91,7 @@ class Study:
         self.distributions = distributions(space)
         self._lock_file = run.state_dir() / "study.lock"
         self._member: IO[bytes] | None = None
+        self._finished: dict[int, Trial] = {}
         self.member = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     @classmethod
@@ -133,7 +134,7 @@ class Study:
         folder = self.run.state_dir() / "members"
         folder.mkdir(parents=True, exist_ok=True)
         self._member = (folder / self.member).open("wb")
-        _flock(self._member, blocking=True)
+        lock(self._member)
 
     def leave(self) -> None:
         """Be known as gone."""
@@ -150,7 +151,7 @@ class Study:
         path = self.run.state_dir() / "members" / member
         try:
             with path.open("rb+") as file:
-                free = _flock(file, blocking=False)
+                free = lock(file, wait=False)
         except OSError:
             return False
         if free:
@@ -174,7 +175,7 @@ class Study:
             if "net" not in attrs or "proposal" not in attrs:
                 continue
             if "record" in attrs:
-                record = Trial.from_json(json.loads(attrs["record"]))
+                record = self._record(trial)
                 ledger.records[record.number] = record
                 if record.state in ("infeasible", "duplicate"):
                     ledger.refused += 1
@@ -199,6 +200,15 @@ class Study:
                 net.failed = True
         return ledger
 
+    def _record(self, trial: FrozenTrial) -> Trial:
+        # What is said of a finished trial stays as it is: read once, not in every decision anew.
+        if trial.number in self._finished:
+            return self._finished[trial.number]
+        record = Trial.from_json(json.loads(trial.user_attrs["record"]))
+        if trial.state.is_finished():
+            self._finished[trial.number] = record
+        return record
+
     # writing ----------------------------------------------------------------------------------------
 
     def ask(self) -> optuna.Trial:
@@ -219,41 +229,50 @@ class Study:
         retries = int(frozen.user_attrs.get("retries", 0)) + len(frozen.system_attrs.get("retry_history", []))
         return trial, dict(frozen.user_attrs), retries
 
-    def begin(self, genotype: Sequence[int], attrs: Mapping[str, Any], constraints: Mapping[str, float]) -> optuna.Trial:
-        """A new Optuna trial of this genotype, running and owned by this process; only under the lock and where none waits."""
-        self.optuna.enqueue_trial(self.params(genotype), user_attrs={**attrs, "genotype": list(genotype), "owner": self.member})
-        trial = self.ask()
-        for name, value in constraints.items():
-            trial.set_constraint(name, min(value, 1e6))
-        return trial
+    def begin(self, genotype: Sequence[int], attrs: Mapping[str, Any], constraints: Mapping[str, float]) -> int:
+        """A new Optuna trial of this genotype, running and owned by this process: its number. Only under the lock."""
+        # One write to the storage. Enqueued and asked for, a trial takes one a gene, and each waits for the disk.
+        trial = create_trial(
+            state=TrialState.RUNNING,
+            params=self.params(genotype),
+            distributions=dict(self.distributions),
+            user_attrs={**attrs, "genotype": list(genotype), "owner": self.member},
+            system_attrs={f"constraints:{name}": clipped(value) for name, value in constraints.items()},
+        )
+        return int(self._storage.get_trial_number_from_id(self._storage.create_new_trial(self.optuna._study_id, trial)))
+
+    def describe(self, trial: optuna.Trial, genotype: Sequence[int], attrs: Mapping[str, Any], constraints: Mapping[str, float]) -> int:
+        """Note on a trial that Optuna made what :meth:`begin` notes on ours; its number."""
+        for key, value in {**attrs, "genotype": list(genotype), "owner": self.member}.items():
+            trial.set_user_attr(key, value)
+        for name, over in constraints.items():
+            trial.set_constraint(name, clipped(over))
+        return int(trial.number)
 
     def params(self, genotype: Sequence[int]) -> dict[str, int]:
         """Optuna parameters of a genotype."""
-        return {gene.name: int(index) for gene, index in zip(self.space.genes, genotype, strict=True) if gene.name in self.distributions}
+        return params_of(self.space, genotype)
 
     def genotype(self, params: Mapping[str, int]) -> tuple[int, ...]:
         """The canonical genotype of Optuna parameters."""
-        return self.space.canonical([int(params.get(gene.name, 0)) for gene in self.space.genes])
+        return genotype_of(self.space, params)
 
-    def refuse(self, trial: optuna.Trial, record: Trial, values: Sequence[float] | None = None) -> None:
+    def refuse(self, number: int, record: Trial, values: Sequence[float] | None = None) -> None:
         """Record a proposal that is not trained: infeasible (pruned, or told ``values``), or a duplicate (told the known values)."""
-        trial.set_user_attr("record", json.dumps(record.to_json()))
+        self._storage.set_trial_user_attr(self._id(number), "record", json.dumps(record.to_json()))
         known = self.values(record) if record.state == "duplicate" else values
         if known is not None:
-            self.optuna.tell(trial, known)
+            self.optuna.tell(number, known)
         else:
-            self.optuna.tell(trial, state=TrialState.PRUNED)
+            self.optuna.tell(number, state=TrialState.PRUNED)
         self.run.append_trial(record)
 
     def finish(self, number: int, record: Trial, outcome: Mapping[str, Any]) -> None:
         """Record a training that reached a rung."""
         trial_id = self._id(number)
         storage = self._storage
-        for key, value in {
-            **{f"score:{k}": v for k, v in record.scores.items()},
-            **{f"cost:{k}": v for k, v in record.costs.items()},
-        }.items():
-            storage.set_trial_user_attr(trial_id, key, value)
+        for name, value in record.scores.items():
+            storage.set_trial_user_attr(trial_id, f"score:{name}", value)
         storage.set_trial_user_attr(trial_id, "result", json.dumps(outcome))
         storage.set_trial_user_attr(trial_id, "record", json.dumps(record.to_json()))
         values = self.values(record)
@@ -394,8 +413,6 @@ def _study_key(run: Run) -> str:
     # A run keeps its study's name wherever its folder is moved or mounted.
     path = run.state_dir() / "study_name"
     if not path.exists():
-        from tinynas.runs import write_atomic
-
         write_atomic(path, f"{run.name}-{uuid.uuid4().hex[:8]}")
     return path.read_text(encoding="utf-8").strip()
 
@@ -403,11 +420,8 @@ def _study_key(run: Run) -> str:
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
     """An exclusive lock on ``path`` that the kernel drops with the process. Ctrl-C waits until it is released."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("ab") as file:
-        _flock(file, blocking=True)
-        with interrupts_held():
-            yield
+    with locked(path), interrupts_held():
+        yield
 
 
 @contextlib.contextmanager
@@ -429,28 +443,3 @@ def interrupts_held() -> Iterator[None]:
             signal.signal(number, handler)
         if came:
             signal.raise_signal(came[0])
-
-
-def _flock(file: IO[bytes], *, blocking: bool) -> bool:
-    try:
-        import fcntl
-    except ImportError:
-        return _flock_windows(file, blocking=blocking)
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if blocking else fcntl.LOCK_NB))
-    except BlockingIOError:
-        return False
-    return True
-
-
-def _flock_windows(file: IO[bytes], *, blocking: bool) -> bool:
-    msvcrt: Any = __import__("msvcrt")
-    while True:
-        try:
-            file.seek(0)
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-            return True
-        except OSError:
-            if not blocking:
-                return False
-            time.sleep(0.05)

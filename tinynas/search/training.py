@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Literal
 from tinynas.arch import Arch
 from tinynas.errors import RunError
 from tinynas.graph import lower
-from tinynas.train import Diverged, Recipe, Trainer
+from tinynas.recipe import Recipe
+from tinynas.train import Diverged, Trainer
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -106,15 +107,16 @@ class Trainings:
         return Outcome(trainer.epoch, images, scores, time.monotonic() - started, images - before)
 
     def _inherited(self, arch: Arch, parent: str) -> dict[str, Tensor] | None:
-        from tinynas.model import Network, read_tensors
+        from tinynas.model import Network, inherit, read_tensors
 
         path = self.state_file(parent)
         if not path.exists():
             return None
         tensors, _ = read_tensors(path)
         known = {key.removeprefix("raw."): value for key, value in tensors.items() if key.startswith("raw.")}
-        own = Network(lower(arch), seed=self.seed).state_dict()
-        return {key: known[key] if key in known and known[key].shape == value.shape else value for key, value in own.items()}
+        child = Network(lower(arch), seed=self.seed)
+        inherit(child, known)
+        return child.state_dict()
 
     def _int8_accuracy(self, trainer: Trainer, arch: Arch) -> float:
         import numpy as np

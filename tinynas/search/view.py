@@ -32,8 +32,7 @@ class View:
     def begin(self, session: Session) -> None:
         """Training begins: the clock is written where every process reads it."""
         self.session = session
-        deadline = None if session.deadline is None else time.time() + session.deadline - time.monotonic()
-        self.run.write_json("clock", {"deadline": deadline, "timeout": session.timeout})
+        self.run.write_json("clock", session.clock.to_json())
 
     def recorded(self, trial: Trial) -> None:
         """A trial of this process was written."""
@@ -59,7 +58,7 @@ class View:
             self.counts = count(self.records.values())
             rows = front_rows(list(self.records.values()), self.session.goals)
             self.front = len(rows)
-            seen = [record.accuracy for record in self.records.values() if record.state in ("trained", "stopped")]
+            seen = [record.accuracy for record in self.records.values() if record.was_trained]
             self.best = max((accuracy for accuracy in seen if accuracy is not None), default=None)
             self.volume = normalised_hypervolume(list(self.records.values()), self.session.goals, self.session.reference)
         return new

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -12,20 +11,21 @@ from typing import Any
 
 import optuna
 
-from tinynas.cost import estimate
+from tinynas.arch import Arch
+from tinynas.cost import Cost, estimate
 from tinynas.errors import TinynasError
 from tinynas.graph import lower
-from tinynas.records import Trial
+from tinynas.records import Trial, TrialState
 from tinynas.search.prepare import POLL, Session
 from tinynas.search.proposals import Proposer
-from tinynas.search.schedule import Continue, Finished, Net, Schedule, Wait
-from tinynas.search.study import HEARTBEAT_SECONDS, MAX_RETRIES, Job, Ledger, Study, database_errors
+from tinynas.search.schedule import Net, Schedule
+from tinynas.search.strategies import Decision
+from tinynas.search.study import HEARTBEAT_SECONDS, MAX_RETRIES, Job, Ledger, Study, clipped, database_errors
 from tinynas.search.training import Outcome
 from tinynas.space import Genotype
 
-#: Refused proposals in a row after which the space counts as used up.
-EXHAUSTED = 300
-NOTHING_NEW = "every network that fits has been tried"
+#: How far (as a power) one training's measured speed moves the expected one: trainings vary with what else the machine does.
+LEARNING = 0.3
 #: Proxy trainings kept on disk to be continued.
 KEPT_STATES = 48
 
@@ -34,7 +34,7 @@ class Worker:
     """Decides, trains and records, in one process."""
 
     def __init__(self, session: Session, on_trial: Callable[[Trial], None] | None = None) -> None:
-        self.session = session
+        self.session, self.study = session, session.study
         self.on_trial = on_trial or (lambda _trial: None)
         self.schedule = Schedule(session.plan, session.chance)
         self.proposer = Proposer(
@@ -56,7 +56,7 @@ class Worker:
         job: Job | None = None
         try:
             while True:
-                decided = self._decide()
+                decided = self.decide()
                 if isinstance(decided, str):
                     return decided
                 if decided is None:
@@ -75,12 +75,18 @@ class Worker:
         finally:
             session.study.leave()
 
-    def _seconds_left(self) -> float:
-        return math.inf if self.session.deadline is None else self.session.deadline - time.monotonic()
+    def seconds_left(self) -> float:
+        """Until trainings must end."""
+        return self.session.clock.seconds_left()
 
-    def _decide(self) -> Job | str | None:
-        study, session = self.session.study, self.session
-        if self._seconds_left() <= 0:
+    def progress(self) -> float:
+        """Share of the time that is gone, 0..1."""
+        return self.session.clock.progress()
+
+    def decide(self) -> Decision:
+        """What comes next, decided under the study's lock and noted in the study."""
+        study = self.study
+        if self.seconds_left() <= 0:
             return "the time is used"
         with study.deciding():
             study.reclaim()
@@ -90,41 +96,14 @@ class Worker:
                 if job is not None:
                     return job
                 ledger = study.ledger()
-            if session.settings.strategy != "tinynas":
-                return self._plain(ledger)
-            nets = self._nets(ledger)
-            # The clock has a say only where it is what ends the search: a number of trials must mean the same anywhere.
-            timed = session.plan.networks is None
-            estimates = self.proposer.estimates(nets, ledger.genotypes)
-            for exhausted in (False, True):
-                decision = self.schedule.next(
-                    nets,
-                    estimates,
-                    progress=session.progress() if timed else 0.0,
-                    seconds_left=self._seconds_left() if timed else math.inf,
-                    exhausted=exhausted,
-                )
-                match decision:
-                    case Finished(reason):
-                        return NOTHING_NEW if exhausted else reason
-                    case Wait():
-                        return None
-                    case Continue(net, rung):
-                        record = ledger.records[net.number]
-                        job = Job(-1, net.id, net.number, record.genotype, record.source, record.parent, rung)
-                        return self._begin(job, net.cost, record.excess)
-                    case _:
-                        # Nothing new fits: what is known may still be continued.
-                        new = self._new(ledger)
-                        if new is not None:
-                            return new
-            return NOTHING_NEW
+            return self.session.strategy.decide(self, ledger)
 
-    def _nets(self, ledger: Ledger) -> list[Net]:
+    def nets(self, ledger: Ledger) -> list[Net]:
+        """The networks by number, with their predicted training times."""
         nets = sorted(ledger.nets.values(), key=lambda net: net.number)
         for net in nets:
-            record = ledger.records.get(net.number)
-            net.seconds_per_image = self.speed.of(float(record.costs.get("macs") or 0) if record else 0.0)
+            if net.results:
+                net.seconds_per_image = self.speed.of(_macs(ledger.records[net.number]))
         return nets
 
     def _take_waiting(self, ledger: Ledger) -> Job | None:
@@ -132,7 +111,7 @@ class Worker:
         trial, attrs, retries = study.claim_waiting()
         if "net" not in attrs:
             # Enqueued by a person (Optuna or its dashboard): a proposal like any other.
-            return self._propose_one(ledger, study.genotype(trial.params), "enqueued", None, trial)
+            return self.propose_one(ledger, study.genotype(trial.params), "enqueued", None, trial)
         genotype = tuple(int(i) for i in attrs["genotype"])
         job = Job(trial.number, attrs["net"], attrs["proposal"], genotype, attrs["source"], attrs.get("parent"), attrs["rung"], retries)
         if retries >= MAX_RETRIES:
@@ -142,76 +121,28 @@ class Worker:
             return None
         return job
 
-    def _begin(self, job: Job, cost: float, excess: dict[str, float]) -> Job:
-        attrs: dict[str, Any] = {
-            "net": job.net,
-            "proposal": job.proposal,
-            "cost": cost,
-            "source": job.source,
-            "parent": job.parent,
-            "rung": job.rung,
-            "epochs": self.session.plan.rungs[job.rung],
-        }
-        trial = self.session.study.begin(job.genotype, attrs, excess)
-        return replace(job, number=trial.number)
+    def continue_net(self, ledger: Ledger, net: Net, rung: int) -> Job:
+        """A job that trains ``net`` on to ``rung``."""
+        record = ledger.records[net.number]
+        attrs = self._attrs(record, net.cost, rung)
+        number = self.study.begin(record.genotype, attrs, record.excess)
+        return Job(number, net.id, net.number, record.genotype, record.source, record.parent, rung)
 
-    def _new(self, ledger: Ledger) -> Job | None:
-        session = self.session
-        for _ in range(EXHAUSTED):
-            number, genotypes = ledger.proposals, ledger.genotypes
-            infeasible = [
-                (r.genotype, sum(max(0.0, e) for e in r.excess.values())) for r in ledger.records.values() if r.state == "infeasible"
-            ]
-            refused = {r.genotype for r in ledger.records.values() if r.state in ("infeasible", "duplicate")}
-            proposal = self.proposer.propose(number, self._nets(ledger), genotypes, infeasible, refused=refused)
-            job = self._propose_one(ledger, proposal.genotype, proposal.source, proposal.parent)
-            if job is not None:
-                return job
-            ledger = session.study.ledger()
-            taken = {*genotypes.values(), *refused, proposal.genotype}
-            repaired = self.proposer.repair(proposal.genotype, taken)
-            if repaired is not None and repaired not in taken:
-                job = self._propose_one(ledger, repaired, "repair", None)
-                if job is not None:
-                    return job
-                ledger = session.study.ledger()
-            if ledger.refused >= EXHAUSTED or len(genotypes) >= session.space.size:
-                break
-        return None
-
-    def _propose_one(
+    def propose_one(
         self, ledger: Ledger, genotype: Genotype, source: str, parent: str | None, trial: optuna.Trial | None = None
     ) -> Job | None:
         """A job for the genotype, or None where it is infeasible or known (then recorded as such)."""
-        session, study = self.session, self.session.study
-        arch = session.space.decode(genotype, session.classes)
-        cost = estimate(lower(arch), session.budget.runtime, core=session.budget.core, clock_mhz=session.budget.clock_mhz)
-        excess = {name: min(over, 1e6) for name, over in session.budget.excess(cost).items()}
-        number = ledger.proposals
+        session, study = self.session, self.study
+        arch, cost = self._costed(genotype)
+        excess = {name: clipped(over) for name, over in session.budget.excess(cost).items()}
         costs = cost.values()
+        blank = Trial(ledger.proposals, arch.id, "trained", source, genotype, costs, excess, parent=parent)
         value = costs.get(session.cost)
-        attrs: dict[str, Any] = {
-            "net": arch.id,
-            "proposal": number,
-            "cost": float(value) if value is not None else float(cost.macs),
-            "source": source,
-            "parent": parent,
-            "rung": 0,
-            "epochs": session.plan.rungs[0],
-            "genotype": list(genotype),
-            "owner": study.member,
-        }
-        blank = Trial(number, arch.id, "trained", source, genotype, costs, excess, parent=parent)
+        attrs = self._attrs(blank, float(value) if value is not None else float(cost.macs), 0)
         over = {name: share for name, share in excess.items() if share > 0}
         known = ledger.nets.get(arch.id)
         session.run.write_arch(arch)
-        if trial is None:
-            trial = study.begin(genotype, attrs, excess)
-        else:
-            for key, attribute in attrs.items():
-                trial.set_user_attr(key, attribute)
-            for name, share in excess.items():
-                trial.set_constraint(name, share)
+        number = study.begin(genotype, attrs, excess) if trial is None else study.describe(trial, genotype, attrs, excess)
         if over:
             reason = ", ".join(f"{name} {share:.0%} over" for name, share in over.items())
             record = replace(blank, state="infeasible", reason=reason)
@@ -220,35 +151,23 @@ class Worker:
             scores = dict(first.scores) if first is not None else {}
             record = replace(blank, state="duplicate", scores=scores, reason=f"same network as trial {known.number}")
         else:
-            return Job(trial.number, arch.id, number, genotype, source, parent, 0)
-        study.refuse(trial, record, self._refused_values(record))
+            return Job(number, arch.id, blank.number, genotype, source, parent, 0)
+        study.refuse(number, record, session.strategy.refused_values(record, session.goals))
         self.on_trial(record)
         return None
 
-    def _refused_values(self, record: Trial) -> list[float] | None:
-        # NSGA-II learns from complete trials only: an infeasible one is told with the worst scores; TPE from pruned ones.
-        if record.state != "infeasible" or self.session.settings.strategy != "nsga2":
-            return None
-        values = [goal.of(record) for goal in self.session.goals]
-        return [0.0 if value is None else value for value in values]
-
-    def _plain(self, ledger: Ledger) -> Job | str | None:
-        # Plain Optuna, for comparisons: the sampler proposes, what fits is trained in full, nothing is repaired.
-        session, study = self.session, self.session.study
-        for _ in range(EXHAUSTED):
-            started = sum(not net.failed for net in ledger.nets.values())
-            busy = any(net.busy for net in ledger.nets.values())
-            if session.plan.networks is not None and started >= session.plan.networks:
-                return None if busy else "every network is trained"
-            trial = study.ask()
-            trial.set_user_attr("owner", study.member)
-            job = self._propose_one(ledger, study.genotype(trial.params), session.settings.strategy, None, trial)
-            if job is not None:
-                return job
-            if self._seconds_left() <= 0:
-                return "the time is used"
-            ledger = study.ledger()
-        return None if ledger.refused < 100 * EXHAUSTED else NOTHING_NEW
+    def _attrs(self, record: Trial, cost: float, rung: int) -> dict[str, Any]:
+        # What the study is told of a training; its costs for people who look at it in Optuna's dashboard.
+        return {
+            "net": record.id,
+            "proposal": record.number,
+            "cost": cost,
+            "source": record.source,
+            "parent": record.parent,
+            "rung": rung,
+            "epochs": self.session.plan.rungs[rung],
+            **{f"cost:{name}": value for name, value in record.costs.items()},
+        }
 
     # training and recording -------------------------------------------------------------------------
 
@@ -261,7 +180,7 @@ class Worker:
                     arch,
                     session.plan.rungs[job.rung],
                     parent=job.parent if job.rung == 0 else None,
-                    deadline=session.deadline,
+                    deadline=session.clock.deadline,
                 )
             except TinynasError:
                 raise
@@ -309,18 +228,20 @@ class Worker:
             self._learn_speed(record, outcome)
         self.on_trial(record)
 
-    def _blank(self, job: Job, state: str, reason: str | None = None) -> Trial:
-        session = self.session
-        arch = session.space.decode(job.genotype, session.classes)
-        cost = estimate(lower(arch), session.budget.runtime, core=session.budget.core, clock_mhz=session.budget.clock_mhz)
-        excess = session.budget.excess(cost)
-        return Trial(job.proposal, job.net, state, job.source, job.genotype, cost.values(), excess, parent=job.parent, reason=reason)  # type: ignore[arg-type]
+    def _blank(self, job: Job, state: TrialState, reason: str | None = None) -> Trial:
+        _, cost = self._costed(job.genotype)
+        excess = self.session.budget.excess(cost)
+        return Trial(job.proposal, job.net, state, job.source, job.genotype, cost.values(), excess, parent=job.parent, reason=reason)
+
+    def _costed(self, genotype: Genotype) -> tuple[Arch, Cost]:
+        budget = self.session.budget
+        arch = self.session.space.decode(genotype, self.session.classes)
+        return arch, estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz)
 
     def _learn_speed(self, record: Trial, outcome: Outcome) -> None:
-        macs = float(record.costs.get("macs") or 0)
-        measured = outcome.seconds / outcome.new_images
-        factor = measured / self.speed.of(macs)
-        self.speed = self.speed.scaled(macs, self.speed.of(macs) * factor**0.3)
+        macs, measured = _macs(record), outcome.seconds / outcome.new_images
+        expected = self.speed.of(macs)
+        self.speed = self.speed.scaled(macs, expected * (measured / expected) ** LEARNING)
 
     def _drop_states(self) -> None:
         folder = self.session.trainings.state_dir
@@ -331,6 +252,12 @@ class Worker:
         order = [net.id for net in sorted(nets, key=lambda net: (net.rung, self.schedule.value(net)))]
         for net_id in order[: len(files) - KEPT_STATES]:
             self.session.trainings.state_file(net_id).unlink(missing_ok=True)
+
+
+def _macs(record: Trial) -> float:
+    macs = record.costs["macs"]
+    assert macs is not None, "MACs are always known"
+    return float(macs)
 
 
 @contextlib.contextmanager

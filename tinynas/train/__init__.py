@@ -1,14 +1,12 @@
-"""Training: one recipe, one loop; proxy and full training differ by their Recipe only."""
+"""Training: one recipe, one loop; proxy and full training differ by their Recipe (tinynas.recipe) only."""
 
 from tinynas.train.loop import Diverged, EpochMetrics, EvalResult, Trainer, evaluate, pick_device
 from tinynas.train.losses import make_loss, symmetric_cross_entropy
-from tinynas.train.recipe import Recipe
 
 __all__ = [
     "Diverged",
     "EpochMetrics",
     "EvalResult",
-    "Recipe",
     "Trainer",
     "evaluate",
     "make_loss",

@@ -15,9 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinynas.data import Split
-from tinynas.data.images.augment import Augment, Augmenter, make_augmenter
+from tinynas.data.images.augment import make_augmenter
 from tinynas.data.images.gpu import TensorAugmenter, make_gpu_augmenter
+from tinynas.data.split import Augmenter
 from tinynas.errors import DataError
+from tinynas.recipe import Augment
 
 Feed = Callable[[int, NDArray[np.int64]], tuple[Tensor, Tensor]]
 """(epoch, input numbers) -> uint8 inputs (B, H, W, C) and int64 labels (B,) on the device."""

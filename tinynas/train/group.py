@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import torch
 import torch.distributed as dist
 
+from tinynas.files import process_number
 from tinynas.train.loop import pick_device
 
 
@@ -33,8 +34,8 @@ def process_group() -> Iterator[torch.device]:
 
 
 def rank() -> int:
-    """This process's number; 0 writes the files."""
-    return dist.get_rank() if dist.is_initialized() else 0
+    """This process's number, within a group and after it; 0 writes the files."""
+    return dist.get_rank() if dist.is_initialized() else process_number()
 
 
 def barrier() -> None:

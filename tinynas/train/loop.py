@@ -31,10 +31,10 @@ from tinynas.errors import DataError, RunError, TinynasError
 from tinynas.graph import Graph
 from tinynas.model import BatchNorm, Network, normalise, read_tensors, trainable_groups, write_tensors
 from tinynas.quantize.qat import prepare_qat
+from tinynas.recipe import Recipe
 from tinynas.train.feed import make_feed
 from tinynas.train.losses import make_loss
 from tinynas.train.quantised import SCALES, ZERO_POINTS, Trained, calibration_rows, grids_in, on_grids, state_of
-from tinynas.train.recipe import Recipe
 
 #: Images a step of evaluation: larger does not run faster on a CPU.
 EVAL_BATCH = 256
@@ -102,8 +102,8 @@ class Trainer:
         resident: bool | None = None,
     ) -> None:
         for name, split in (("train", train), ("validation", val)):
-            if tuple(split.inputs.shape[1:]) != graph.shape(graph.input):
-                raise DataError(f"{name} images are {split.inputs.shape[1:]}, the network reads {graph.shape(graph.input)}")
+            if tuple(split.inputs.shape[1:]) != graph.input.shape:
+                raise DataError(f"{name} images are {split.inputs.shape[1:]}, the network reads {graph.input.shape}")
             if len(split.labels) == 0:
                 raise DataError(f"the {name} split is empty", "give more images")
         self.graph, self.recipe, self.seed = graph, recipe, seed
@@ -299,7 +299,7 @@ class Trainer:
     # state ------------------------------------------------------------------------------------------
 
     def save(self, path: Path) -> None:
-        """Write the whole resumable state, atomically. Raises RunError on a full disk."""
+        """Write the whole resumable state, atomically. Raises DiskError on a full disk."""
         metadata = {"format": CHECKPOINT_FORMAT, "history": json.dumps([asdict(m) for m in self.history]), "of": self._identity()}
         write_tensors(self._tensors(), path, metadata)
 

@@ -9,7 +9,7 @@ from functools import partial
 import torch.nn.functional as F
 from torch import Tensor
 
-from tinynas.train.recipe import Recipe
+from tinynas.recipe import Recipe
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 

@@ -44,7 +44,7 @@ def on_grids(graph: Graph, grids: tuple[TensorQuant, ...]) -> QatNetwork:
 
 
 def save_trained(network: Trained, path: Path, metadata: Mapping[str, str]) -> None:
-    """Write ``network`` with ``metadata``, atomically. Raises RunError on a full disk."""
+    """Write ``network`` with ``metadata``, atomically. Raises DiskError on a full disk."""
     write_tensors(state_of(network), path, metadata)
 
 

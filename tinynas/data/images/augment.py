@@ -8,10 +8,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.images.changes import Augment, Batch, LightAugment, WakeVisionAugment, uniforms, words
+from tinynas.data.images.changes import Batch, uniforms
 from tinynas.data.split import Augmenter
-
-__all__ = ["Augment", "Augmenter", "Batch", "Light", "LightAugment", "WakeVisionAugment", "make_augmenter", "uniforms", "words"]
+from tinynas.recipe import Augment, LightAugment
 
 
 def make_augmenter(augment: Augment, height: int, width: int, channels: int, seed: int) -> Augmenter:

@@ -17,7 +17,8 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinynas.data.images.changes import Augment, LightAugment, WakeVisionAugment, uniforms
+from tinynas.data.images.changes import uniforms
+from tinynas.recipe import Augment, LightAugment, WakeVisionAugment
 
 TensorAugmenter = Callable[[Tensor, int, NDArray[np.int64]], Tensor]
 """Changes uint8 images (B, H, W, C) in epoch e; the array holds each image's number in its split."""

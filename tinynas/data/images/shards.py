@@ -14,7 +14,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import Field
 
 from tinynas.config import Config, format_size
-from tinynas.data.cache import SPARE_BYTES, locked, replacing
+from tinynas.data.cache import SPARE_BYTES
 from tinynas.data.images.decode import decode, encode_jpeg
 from tinynas.data.images.fit import resize
 from tinynas.data.records import BadInput
@@ -22,6 +22,7 @@ from tinynas.data.scan import in_threads
 from tinynas.data.split import order_key
 from tinynas.data.store import Entry, Store, Summary
 from tinynas.errors import DataError, TinynasError
+from tinynas.files import locked, replacing
 
 CHUNK = 64
 """Rows decoded together."""
@@ -220,7 +221,7 @@ def prepare(
     state = _State(options, expected, sum(map(len, parts)), begun, on_progress)
     keys = [list(k) for part in order for k in part]
     try:
-        with locked(root / f".prepare{mine}.lock", wait=False):
+        with locked(root / f".prepare{mine}.lock", wait=False, needed=False):
             for part in parts:
                 _prepare_part(store, part, options, crop, state, sleep)
     finally:

@@ -8,11 +8,12 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.cache import replacing
 from tinynas.data.dataset import DataSet
-from tinynas.data.images.augment import Augment, make_augmenter
+from tinynas.data.images.augment import make_augmenter
 from tinynas.data.images.decode import Image
 from tinynas.errors import DataError
+from tinynas.files import replacing
+from tinynas.recipe import Augment
 
 SHEET_INK = (40, 40, 40)
 

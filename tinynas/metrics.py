@@ -1,4 +1,4 @@
-"""How good predictions are, from scores; numpy only."""
+"""How good predictions are, from scores: each figure once. numpy only."""
 
 from __future__ import annotations
 
@@ -16,17 +16,24 @@ def confusion(truth: NDArray[np.int64], predicted: NDArray[np.int64], classes: i
 
 
 def accuracy(table: Sequence[Sequence[int]]) -> float:
-    """Share of right predictions of a confusion table."""
-    counts = np.asarray(table)
+    """Share of right predictions of a confusion table. Raises ValueError for an empty one."""
+    counts = _counts(table)
     return float(np.trace(counts) / counts.sum())
 
 
 def balanced_accuracy(table: Sequence[Sequence[int]]) -> float:
-    """Mean recall over the classes that occur."""
-    counts = np.asarray(table, dtype=np.float64)
+    """Mean recall over the classes that occur. Raises ValueError for an empty table."""
+    counts = _counts(table)
     rows = counts.sum(1)
     there = rows > 0
     return float((np.diag(counts)[there] / rows[there]).mean())
+
+
+def _counts(table: Sequence[Sequence[int]]) -> NDArray[np.float64]:
+    counts = np.asarray(table, dtype=np.float64)
+    if not counts.sum():
+        raise ValueError("no predictions: there is nothing to judge")
+    return counts
 
 
 def auc(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> float | None:

@@ -1,8 +1,8 @@
-"""What is believed of networks: the score of every one if it were trained as far as the farthest, trained or not.
+"""The surrogate: the score expected of a network if it were trained as far as the farthest, trained or not.
 
 Two regressions. Networks trained less are levelled: each rung's gain is a line in log cost, because short trainings
 flatter small networks. A Bayesian ridge regression on what a network is made of and what it costs then predicts levelled
-scores; the belief of a network trained briefly lies between the two.
+scores; the estimate of a network trained briefly lies between the two.
 
 The constants come from the tabular benchmark on tin20 (benchmarks/search_table.py, 220 networks; docs/search.md has the
 figures), and were checked on person64, which they were not chosen on.
@@ -10,7 +10,6 @@ figures), and were checked on person64, which they were not chosen on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
@@ -25,83 +24,58 @@ from tinynas.space import Genotype
 Floats = NDArray[np.float64]
 Value = Callable[[Mapping[str, float]], float]
 
-#: How far a score is believed against the model's prediction after 1, 2, 4 and 8 epochs; between them by the log of epochs.
+#: How far a score is trusted against the model's prediction after 1, 2, 4 and 8 epochs; between them by the log of epochs.
 TRUST = (0.3, 0.5, 0.75, 1.0)
 #: Candidate strengths of the model's prior, in units of one standardised feature.
 RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 #: Networks that must be trained before anything is modelled.
 MODELLED = 8
-#: Draws from the model's posterior that an expected improvement is averaged over.
-DRAWS = 8
 
 
 @dataclass(frozen=True)
-class Belief:
-    """What is known at one moment; ``estimates`` in the order of the networks it was made from."""
+class Fit:
+    """The surrogate at one moment; ``estimates`` in the order of the networks that it was fitted to."""
 
     estimates: Floats
-    """(N,) believed scores."""
-    log_costs: Floats
-    """(N,)"""
-    model: Linear | None
-    """None before ``MODELLED`` networks are trained."""
-    low: float
-    """Log of the lowest cost of the pool, a little widened; the cost axis begins there."""
-    high: float
-    """And ends here."""
+    """(N,) expected scores."""
     floor: float
     """Below every score."""
-
-    def improvement(self, scores: Floats, log_costs: Floats) -> Floats:
-        """(N,) areas by which networks with these scores and costs would raise the front of (estimate, log cost)."""
-        order = np.argsort(self.log_costs, kind="stable")
-        heights = np.concatenate([[self.floor], np.maximum.accumulate(self.estimates[order])])
-        edges = np.concatenate([[self.low], self.log_costs[order], [self.high]])
-        widths = np.maximum(0.0, edges[1:] - np.maximum(edges[:-1], log_costs[:, None]))
-        return np.asarray((widths * np.maximum(0.0, scores[:, None] - heights)).sum(axis=1))
+    model: Linear | None
+    """Predicts scores of untrained networks; None before ``MODELLED`` networks are trained."""
 
 
-class Believer:
-    """Makes beliefs for one run: knows the space's genes and costs, and the ``cost`` that fronts go by."""
+class Surrogate:
+    """Fits the scores of one run's networks; knows the space's genes and costs. ``chance`` is the accuracy of guessing."""
 
-    def __init__(self, feasible: Feasible, cost: str, chance: float, costs: Floats) -> None:
-        self.feasible, self.cost, self.chance = feasible, cost, chance
-        self.low, self.high = math.log(max(costs.min() * 0.95, 1e-9)), math.log(costs.max() * 1.05)
+    def __init__(self, feasible: Feasible, chance: float) -> None:
+        self.feasible, self.chance = feasible, chance
         self.features = Features(feasible)
 
-    def believe(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype], value: Value | None = None) -> Belief:
-        """The belief in trained ``nets`` (at least one); ``value`` is what is believed of the scores of a rung (default: ``score``)."""
+    def fit(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype], value: Value | None = None) -> Fit:
+        """Fit trained ``nets`` (at least one); ``value`` is what counts of the scores of a rung (default: ``score``)."""
         value = value or (lambda scores: score(scores, self.chance))
         scores = np.array(levelled(nets, lambda net, rung: value(net.results[rung].scores)))
-        log_costs = np.log([net.cost for net in nets])
         floor, model = float(scores.min()) - 0.1, None
         if len(nets) >= MODELLED:
             known = np.array([genotypes[net.id] for net in nets])
             features = self.features(known, self.feasible.costs(known))
             model = Linear(features, scores)
-            doublings = np.log2([max(1, net.results[-1].epochs) for net in nets])
-            trust = np.interp(doublings, np.arange(len(TRUST)), TRUST)
             predicted = model.predict(features, model.weights)
-            scores = predicted + trust * (scores - predicted)
-        return Belief(scores, log_costs, model, self.low, self.high, floor)
+            scores = predicted + trust([net.results[-1].epochs for net in nets]) * (scores - predicted)
+        return Fit(scores, floor, model)
 
     def expected_accuracies(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> dict[str, float]:
         """By id: the validation accuracy expected of each of ``nets`` that has results, after the farthest rung that any reached."""
-        trained = [net for net in nets if net.results and not net.failed]
+        trained = [net for net in nets if net.trained]
         if not trained:
             return {}
-        values = self.believe(trained, genotypes, itemgetter("accuracy")).estimates
+        values = self.fit(trained, genotypes, itemgetter("accuracy")).estimates
         return {net.id: min(1.0, max(0.0, float(value))) for net, value in zip(trained, values, strict=True)}
 
-    def expected_improvement(self, belief: Belief, genotypes: NDArray[np.int64], rng: np.random.Generator) -> Floats:
-        """(N,) improvements of the front that untrained networks promise, averaged over draws of the model."""
-        assert belief.model is not None
-        costs = self.feasible.costs(genotypes)
-        features, log_costs = self.features(genotypes, costs), np.log(np.maximum(costs[self.cost], 1e-9))
-        total = np.zeros(len(genotypes))
-        for _ in range(DRAWS):
-            total += belief.improvement(belief.model.predict(features, belief.model.draw(rng)), log_costs)
-        return total / DRAWS
+
+def trust(epochs: Sequence[int]) -> Floats:
+    """(N,) how far scores after so many epochs are trusted against a prediction, 0..1."""
+    return np.asarray(np.interp(np.log2(np.maximum(1, epochs)), np.arange(len(TRUST)), TRUST))
 
 
 class Features:

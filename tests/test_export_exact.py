@@ -1,0 +1,385 @@
+"""The exporter's small arithmetic by hand: tables of pixels, scores, metrics, arenas, turned kernels."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tinynas import metrics
+from tinynas.arch import Arch, ConvLayer, MBConv, Pool
+from tinynas.errors import ArchError, DataError, ModelFileError, UserError
+from tinynas.export.check import expected_operators
+from tinynas.export.evaluate import input_table, real_outputs, score
+from tinynas.export.facts import ModelFacts, pixel_table
+from tinynas.export.firmware import ARENA_MARGIN, ArenaFigures, identifier, pick_images
+from tinynas.export.rotate import needs_rotation, rotate_images, rotate_weights, rotation_faults, symmetric_output
+from tinynas.graph import Conv2D, DepthwiseConv2D, FullyConnected, Pool2D, lower
+from tinynas.quantize.grid import weight_shape
+
+PIXELS = np.arange(256)
+
+
+def facts(dtype: str, scale: float = 1 / 128, zero_point: int = 0, **metadata: object) -> ModelFacts:
+    return ModelFacts((4, 4, 1), dtype, scale, zero_point, 2, "int8", 0.5, -3, (), dict(metadata))  # type: ignore[arg-type]
+
+
+# Tables of pixels
+
+
+@pytest.mark.parametrize(
+    ("dtype", "scale", "zero_point", "wanted"),
+    [
+        ("int8", 1 / 128, 0, PIXELS - 128),
+        ("uint8", 1 / 128, 128, PIXELS),
+        ("int8", 1 / 64, 0, np.rint((PIXELS - 128) / 2)),
+        ("int8", 1 / 256, 0, np.clip(2 * (PIXELS - 128), -128, 127)),
+        ("uint8", 1 / 256, 128, np.clip(2 * (PIXELS - 128) + 128, 0, 255)),
+        ("int8", 1 / 128, 5, np.minimum(PIXELS - 123, 127)),
+    ],
+)
+def test_pixels_on_the_grid_of_the_file(dtype: str, scale: float, zero_point: int, wanted: np.ndarray) -> None:
+    table = pixel_table(facts(dtype, scale, zero_point))
+    assert table.dtype == dtype and table.tolist() == wanted.tolist()
+
+
+def test_pixels_of_float_inputs_as_told() -> None:
+    plain = facts("float32", 1.0)
+    assert pixel_table(plain).tolist() == [(p - 128) / 128 for p in range(256)]
+    assert input_table(plain).tolist() == pixel_table(plain).tolist() == input_table(plain, "-1..1").tolist()
+    assert input_table(plain, "0..255").tolist() == list(range(256))
+    assert input_table(plain, "0..1").tolist() == pytest.approx([p / 255 for p in range(256)], rel=1e-6)
+    assert {input_table(plain, way).dtype for way in ("auto", "0..1", "0..255")} == {np.dtype(np.float32)}
+    # A quantised input is the pixel, whatever its scale says.
+    assert input_table(facts("uint8", 0.7, 3), "0..1").tolist() == list(range(256))
+    assert input_table(facts("int8", 0.7, 3)).tolist() == list(range(-128, 128))
+
+
+def test_what_the_metadata_says() -> None:
+    assert facts("int8").input_rotation == 0 and facts("int8").labels == ()
+    told = facts("int8", input_rotation=180, labels=["a", 7])
+    assert told.input_rotation == 180 and told.labels == ("a", "7")
+    odd = facts("int8", input_rotation="180", labels="ab")
+    assert odd.input_rotation == 0 and odd.labels == ()
+
+
+# Scores
+
+
+def test_outputs_in_real_units() -> None:
+    assert real_outputs(np.asarray([[-3, 1, -128]], np.int8), facts("int8")).tolist() == [[0.0, 2.0, -62.5]]
+
+
+TRUTH = np.asarray([0, 0, 1, 1, 1], np.int64)
+
+
+def test_scores_of_two_outputs_by_hand() -> None:
+    outputs = np.asarray([[5.0, 4.0], [1.0, 9.0], [0.0, 3.0], [7.0, 6.5], [2.0, 4.0]])
+    found = score(outputs, TRUTH, ("no", "yes"))
+    # predicted 0 1 1 0 1; differences -1, 8 against 3, -0.5, 2: of 6 pairs 3 are the right way round
+    assert found == {
+        "accuracy": 0.6,
+        "balanced_accuracy": pytest.approx((1 / 2 + 2 / 3) / 2),
+        "auc": 0.5,
+        "n": 5,
+        "confusion": [[1, 1], [1, 2]],
+    }
+
+
+def test_scores_of_one_output_by_hand() -> None:
+    logits = np.asarray([[-1.0], [0.0], [0.1], [2.0], [-0.5]])
+    found = score(logits, TRUTH, ("no", "yes"))
+    assert found["confusion"] == [[2, 0], [1, 2]] and found["accuracy"] == 0.8 and found["auc"] == pytest.approx(5 / 6)
+    with pytest.raises(DataError, match="1 outputs, the data 3 classes"):
+        score(logits, TRUTH, ("a", "b", "c"))
+    for bad in (np.nan, np.inf):
+        with pytest.raises(ModelFileError, match="not finite"):
+            score(np.where(logits == 2.0, bad, logits), TRUTH, ("no", "yes"))
+
+
+def test_logits_are_made_comparable_and_probabilities_are_left() -> None:
+    truth = np.asarray([0, 1, 2], np.int64)
+    logits = np.asarray([[9.0, 8.0, 8.0], [0.0, 2.0, 1.0], [0.0, 0.0, 5.0]])
+    probabilities = metrics.softmax(logits)
+    assert probabilities[1].tolist() == pytest.approx([v / (1 + np.e + np.e**2) for v in (1, np.e**2, np.e)])
+    assert score(logits, truth, "abc")["auc"] == 1.0 == score(probabilities, truth, "abc")["auc"]
+    # Taken as they are, class 1 would be outscored by image 0: 8 against 2.
+    assert metrics.auc(truth, logits) == pytest.approx((1 + 1 / 2 + 1 / 2) / 3)
+    # Sums within 0.05 of 1 are probabilities (rounded ones); beyond that, or with a negative value, they are logits.
+    near = np.asarray([[0.5, 0.3, 0.24], [0.3, 0.4, 0.34], [0.2, 0.2, 0.6]])
+    # As they are: class 1 has 0.4 against 0.3, 0.2; class 0 0.5; class 2 0.6.
+    assert score(near, truth, "abc")["auc"] == 1.0
+    # Softmax of what already is a probability puts row 1 before row 0 for class 0.
+    ranked = np.asarray([[0.5, 0.5, 0.0], [0.48, 0.26, 0.26], [0.0, 0.1, 0.9]])
+    assert _areas(metrics.softmax(ranked)) < _areas(ranked)
+    for last, taken in (([0.0, 0.1, 0.9], True), ([0.0, 0.1, 0.94], True), ([0.0, 0.1, 0.86], True), ([0.0, 0.1, 0.96], False)):
+        rows = np.asarray([*ranked[:2], last])
+        assert score(rows, truth, "abc")["auc"] == pytest.approx(_areas(rows if taken else metrics.softmax(rows))), last
+    negative = np.asarray([*ranked[:2], [-0.01, 0.11, 0.9]])
+    assert score(negative, truth, "abc")["auc"] == pytest.approx(_areas(metrics.softmax(negative)))
+
+
+def _areas(scores: np.ndarray) -> float:
+    """Mean over the classes of the share of pairs that are the right way round, ties half; image i is of class i."""
+    areas = []
+    for label in range(3):
+        pairs = [(scores[label, label], scores[other, label]) for other in range(3) if other != label]
+        areas.append(sum(1.0 if a > b else 0.5 if a == b else 0.0 for a, b in pairs) / len(pairs))
+    return sum(areas) / 3
+
+
+def test_metrics_where_a_class_is_missing() -> None:
+    table = metrics.confusion(np.asarray([0, 0, 2, 2, 2]), np.asarray([0, 1, 2, 2, 0]), 3)
+    assert table == [[1, 1, 0], [0, 0, 0], [1, 0, 2]]
+    assert metrics.accuracy(table) == 0.6 and metrics.balanced_accuracy(table) == pytest.approx((1 / 2 + 2 / 3) / 2)
+    assert (
+        metrics.auc(np.asarray([1, 1]), np.asarray([0.1, 0.2])) is None and metrics.auc(np.asarray([0, 0]), np.asarray([0.1, 0.2])) is None
+    )
+    truth, scores = np.asarray([0, 0, 1, 1]), np.asarray([1.0, 2.0, 2.0, 3.0])
+    assert metrics.auc(truth, scores) == pytest.approx(3.5 / 4)
+    # Three columns, class 2 unseen: the mean of classes 0 and 1.
+    three = np.asarray([[3.0, 0.0, 1.0], [2.0, 1.0, 1.0], [1.0, 0.5, 1.0], [2.0, 2.0, 1.0]])
+    assert metrics.auc(truth, three) == pytest.approx(((3.5 / 4) + (3 / 4)) / 2)
+    assert metrics.auc(np.zeros(2, np.int64), np.ones((2, 3))) is None
+
+
+def test_agreement_by_class() -> None:
+    found = metrics.agreement(np.asarray([0, 1, 1, 2]), np.asarray([0, 0, 1, 2]), np.asarray([0, 0, 1, 1]), ("a", "b", "c"))
+    assert found == {"overall": 0.75, "per_class": {"a": 0.5, "b": 1.0, "c": None}}
+
+
+# Arenas and words of the firmware
+
+
+def test_arenas_are_rounded_up_with_their_margin() -> None:
+    assert ARENA_MARGIN % 16 == 0
+    for head, tail, wanted in ((1000, 24, 1024), (1000, 25, 1040), (1000, 39, 1040), (1000, 40, 1040), (0, 1, 16)):
+        figures = ArenaFigures(head, tail)
+        assert figures.host_bytes == head + tail and figures.host_arena == figures.mcu_arena == wanted + ARENA_MARGIN
+    assert ArenaFigures(5000, 10, 33).mcu_arena == 48 + ARENA_MARGIN
+    assert ArenaFigures(5000, 10, 33, 64).mcu_arena == 64 + ARENA_MARGIN == ArenaFigures(5000, 10, 64, 33).mcu_arena
+    assert ArenaFigures(5000, 10, None, 65).mcu_arena == 80 + ARENA_MARGIN
+    words = " ".join(ArenaFigures(5000, 10, 33).explained())
+    assert "reference kernels: 5010 (5000 activations" in words and "10 persistent" in words and "33 with reference" in words
+    assert "unknown with CMSIS-NN" in words
+
+
+def test_two_images_for_the_self_test() -> None:
+    images = np.arange(4 * 2 * 3).reshape(4, 2, 3, 1).astype(np.uint8)
+    two = pick_images(images, np.asarray([1, 1, 0, 0]))
+    assert np.array_equal(two, images[[0, 2]]) and two.flags["C_CONTIGUOUS"]
+    assert np.array_equal(pick_images(images, np.asarray([1, 0, 0, 1])), images[:2])
+    alike = pick_images(images, np.asarray([1, 1, 1, 1]))
+    assert np.array_equal(alike[0], images[0]) and alike[1, :, :, 0].tolist() == [[2, 1, 0], [5, 4, 3]], "mirrored left to right"
+    with pytest.raises(UserError, match="no images"):
+        pick_images(images[:0], np.asarray([], np.int64))
+
+
+@pytest.mark.parametrize(
+    ("name", "wanted"),
+    [("net", "net_model"), ("model_a", "model_a"), ("a_model", "a_model"), ("7up", "model_7up"), ("", "model")],
+)
+def test_identifiers(name: str, wanted: str) -> None:
+    assert identifier(name) == wanted
+
+
+# Turning kernels
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "out"),
+    [(8, 3, 1, 8), (8, 3, 2, 4), (9, 3, 2, 5), (8, 5, 2, 4), (7, 1, 2, 4), (8, 2, 1, 9), (10, 3, 3, 4)],
+)
+def test_pixels_under_symmetric_padding(size: int, kernel: int, stride: int, out: int) -> None:
+    import torch
+
+    assert symmetric_output(size, kernel, stride) == out
+    x = torch.zeros(1, 1, size, size)
+    assert torch.nn.functional.conv2d(x, torch.zeros(1, 1, kernel, kernel), stride=stride, padding=kernel // 2).shape[-1] == out
+
+
+def test_which_networks_can_be_turned() -> None:
+    def net(height: int, width: int, *blocks: MBConv | Pool, kernel: int = 3, stride: int = 2) -> Arch:
+        return Arch(height=height, width=width, classes=2, stem=ConvLayer(out=8, kernel=kernel, stride=stride), blocks=blocks)
+
+    even, odd, plain = lower(net(16, 16)), lower(net(15, 15)), lower(net(16, 16, stride=1))
+    assert needs_rotation(even) and not needs_rotation(odd) and not needs_rotation(plain)
+    assert needs_rotation(lower(net(16, 15))) and needs_rotation(lower(net(15, 16)))
+    assert rotation_faults(even) == rotation_faults(odd) == rotation_faults(plain) == []
+    (fault,) = rotation_faults(lower(net(17, 17, Pool(op="max", kernel=2, stride=2), stride=1)))[:1]
+    assert "leaves out the last of 17 pixels" in fault
+    assert rotation_faults(lower(net(16, 16, Pool(op="max", kernel=2, stride=2), stride=1))) == []
+    third = lower(net(16, 16, stride=3))  # SAME: six windows, one pixel before and one after: alike from both ends
+    assert rotation_faults(third) == [] and not needs_rotation(third)
+    # A single pixel of every two: the first ones from one end, the second ones from the other.
+    assert [fault.split(":")[0] for fault in rotation_faults(lower(net(16, 16, kernel=1)))] == ["stem", "stem"]
+    assert "kernel 1, stride 2 on 16 pixels does not land" in rotation_faults(lower(net(16, 15, kernel=1)))[0]
+    assert rotation_faults(lower(net(15, 15, kernel=1))) == []
+
+
+def test_turned_kernels_are_read_backwards() -> None:
+    arch = Arch(
+        height=16, width=16, channels=1, classes=2, stem=ConvLayer(out=2, kernel=3, stride=2), blocks=(MBConv(out=4, kernel=3, expand=2),)
+    )
+    graph = lower(arch)
+    weights = {
+        op.name: np.arange(np.prod(weight_shape(op)), dtype=np.float32).reshape(weight_shape(op))
+        for op in graph.ops
+        if isinstance(op, (Conv2D, DepthwiseConv2D, FullyConnected))
+    }
+    turned = rotate_weights(graph, weights)
+    assert turned["stem"][1, :, :, 0].tolist() == [[17, 16, 15], [14, 13, 12], [11, 10, 9]]
+    assert (
+        turned["s0.b0.dw"][0, 0, 0].tolist() == weights["s0.b0.dw"][0, 2, 2].tolist()
+        and turned["s0.b0.dw"][0, 0, 1].tolist() == weights["s0.b0.dw"][0, 2, 1].tolist()
+    )
+    classifier = graph.ops[-1].name
+    assert np.array_equal(turned[classifier], weights[classifier]) and not np.shares_memory(turned[classifier], weights[classifier])
+    torch_way = rotate_weights(
+        graph, {name: value.transpose(0, 3, 1, 2) if value.ndim == 4 else value for name, value in weights.items()}, spatial=(2, 3)
+    )
+    assert np.array_equal(torch_way["stem"], turned["stem"].transpose(0, 3, 1, 2))
+    pool = lower(Arch(height=17, width=17, classes=2, stem=ConvLayer(out=8), blocks=(Pool(op="max", kernel=2, stride=2),)))
+    with pytest.raises(ArchError, match="cannot be imported exactly"):
+        rotate_weights(pool, {})
+
+
+def test_turned_images() -> None:
+    image = np.arange(6, dtype=np.uint8).reshape(2, 3, 1)
+    assert rotate_images(image)[:, :, 0].tolist() == [[5, 4, 3], [2, 1, 0]]
+    assert rotate_images(image[None])[0, :, :, 0].tolist() == [[5, 4, 3], [2, 1, 0]]
+
+
+def test_operators_that_a_file_must_hold() -> None:
+    blocks = (Pool(op="max", kernel=2, stride=2), Pool(op="avg", kernel=2, stride=2), MBConv(out=8, expand=2, residual=True))
+    graph = lower(Arch(height=16, width=16, classes=2, stem=ConvLayer(out=8), blocks=blocks))
+    plain = ["CONV_2D", "MAX_POOL_2D", "AVERAGE_POOL_2D", "CONV_2D", "DEPTHWISE_CONV_2D", "CONV_2D", "ADD", "MEAN", "FULLY_CONNECTED"]
+    assert expected_operators(graph) == plain
+    assert expected_operators(graph, "uint8") == [*plain, "QUANTIZE", "QUANTIZE"]
+    assert expected_operators(graph, "float") == [*plain, "QUANTIZE", "DEQUANTIZE"]
+
+
+# Files
+
+
+def test_options_in_the_file_are_the_graph_s() -> None:
+    from ai_edge_litert import schema_py_generated as schema
+
+    from tinynas.export.tflite import dummy_file
+
+    blocks = (
+        MBConv(out=8, kernel=3, expand=2, residual=True),
+        MBConv(out=12, kernel=5, expand=2, stride=2),
+        Pool(op="max", kernel=2, stride=2),
+        Pool(op="avg", kernel=2, stride=1),
+    )
+    for act in ("relu6", "relu", "none"):
+        plain = [block.model_copy(update={"act": act}) if isinstance(block, MBConv) else block for block in blocks]
+        arch = Arch(height=16, width=20, classes=3, stem=ConvLayer(out=8, kernel=3, stride=2, act=act), blocks=tuple(plain))
+        graph = lower(arch)
+        model = schema.ModelT.InitFromObj(schema.Model.GetRootAs(dummy_file(graph), 0))
+        assert model.version == 3 and len(model.subgraphs) == 1
+        acts = {"none": 0, "relu": 1, "relu6": 3}
+        versions = {}
+        for op, written in zip(graph.ops, model.subgraphs[0].operators, strict=True):
+            code, options = model.operatorCodes[written.opcodeIndex], written.builtinOptions
+            versions[code.deprecatedBuiltinCode] = code.version
+            assert max(code.builtinCode, code.deprecatedBuiltinCode) == code.deprecatedBuiltinCode
+            if hasattr(op, "act"):
+                assert options.fusedActivationFunction == acts[op.act]
+            if hasattr(op, "stride"):
+                assert (options.strideH, options.strideW) == op.stride
+            if isinstance(op, DepthwiseConv2D):
+                assert options.depthMultiplier == 1 and (options.dilationHFactor, options.dilationWFactor) == (1, 1)
+            if isinstance(op, (Conv2D, DepthwiseConv2D)) and op.kernel != (1, 1):
+                assert options.padding == 0, "SAME"
+            if isinstance(op, Pool2D):
+                assert (options.filterHeight, options.filterWidth) == op.kernel and options.padding == 1, "VALID"
+        # conv 3, dw 3, add 2, mean 2, fully connected 4, max pool 2, average pool 2
+        assert versions == {3: 3, 4: 3, 0: 2, 40: 2, 9: 4, 17: 2, 1: 2}
+
+
+def test_a_file_is_held_against_its_integers_and_its_promises() -> None:
+    import torch
+
+    from tinynas.cost import estimate, plan_offline
+    from tinynas.data import Split
+    from tinynas.export.check import check
+    from tinynas.export.sandbox import inspect
+    from tinynas.export.tflite import ModelMeta, serialize
+    from tinynas.model import normalise
+    from tinynas.quantize import FakeQuantNetwork
+    from tinynas.quantize.grid import random_quantized
+
+    graph = lower(Arch(height=8, width=8, classes=3, stem=ConvLayer(out=8, kernel=3, stride=2)))
+    qgraph = random_quantized(graph, seed=3)
+    pixels = np.random.default_rng(0).integers(0, 256, (6, 8, 8, 3), dtype=np.uint8)
+    integers = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(pixels))).numpy().astype(np.int8)
+    grid = qgraph.tensors[graph.logits]
+    labels = ("a", "b", "c")
+    split = Split(pixels, integers.argmax(1).astype(np.int64), tuple("123456"))
+    wrong = integers[:4].copy()
+    wrong[1, 2] = wrong[1, 2] + 1 if wrong[1, 2] < 127 else 126
+    for io in ("int8", "uint8", "float"):
+        model = serialize(qgraph, ModelMeta("0" * 10, labels, io=io), plan_offline(graph))
+        limit = inspect(model).file.estimate("tflm").sram_bytes
+        bad = check(
+            model, graph, io=io, split=split, labels=labels, expected=(wrong, grid), estimated_bytes=len(model) + 1, arena_limit=limit - 1
+        )
+        assert [problem.split(" ")[0] for problem in bad.problems] == ["1", "the", "the"], bad.problems
+        assert bad.problems[0].startswith("1 of 12 outputs differ") and bad.accuracy["int8"] == 1.0 and bad.figures["n"] == 6
+        if io == "int8":
+            good = check(model, graph, split=split, labels=labels, expected=(integers, grid), estimated_bytes=len(model), arena_limit=limit)
+            assert good.ok, good.problems
+            assert good.arena_bytes["estimated"] == estimate(graph).host_arena_bytes == good.arena_bytes["head"] + good.arena_bytes["tail"]
+
+
+def test_layers_that_are_not_padded_are_written_as_valid() -> None:
+    from dataclasses import replace
+
+    import torch
+
+    from tinynas.export.check import run_tflm
+    from tinynas.export.tflite import ModelMeta, serialize
+    from tinynas.graph import Padding
+    from tinynas.model import normalise
+    from tinynas.quantize import FakeQuantNetwork
+    from tinynas.quantize.grid import random_quantized
+
+    padded = lower(Arch(height=9, width=8, classes=3, stem=ConvLayer(out=8, kernel=3), blocks=(MBConv(out=6, kernel=3, expand=2),)))
+    ops = tuple(replace(op, padding=Padding()) if isinstance(op, (Conv2D, DepthwiseConv2D)) else op for op in padded.ops)
+    # stem 9x8 -> 7x6, expand, depthwise -> 5x4, project
+    shapes = {ops[0].output: (7, 6, 8), ops[1].output: (7, 6, 16), ops[2].output: (5, 4, 16), ops[3].output: (5, 4, 6)}
+    tensors = tuple(replace(tensor, shape=shapes.get(index, tensor.shape)) for index, tensor in enumerate(padded.tensors))
+    graph = replace(padded, tensors=tensors, ops=ops, arch=None)
+    qgraph = random_quantized(graph, seed=5)
+    pixels = np.random.default_rng(5).integers(0, 256, (3, 9, 8, 3), dtype=np.uint8)
+    wanted = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(pixels))).numpy()
+    assert np.array_equal(run_tflm(serialize(qgraph, ModelMeta("0" * 10, tuple("abc"))), pixels), wanted)
+
+
+@pytest.mark.parametrize(
+    ("io", "ends", "source", "target"),
+    [
+        ("int8", [], ("int8", 1 / 128, 0), "int8"),
+        ("uint8", ["QUANTIZE", "QUANTIZE"], ("uint8", 1 / 128, 128), "uint8"),
+        ("float", ["QUANTIZE", "DEQUANTIZE"], ("float32", 1.0, 0), "float32"),
+    ],
+)
+@pytest.mark.parametrize("flavour", ["full", "lean"])
+def test_what_a_file_says_of_itself(flavour: str, io: str, ends: list[str], source: tuple[str, float, int], target: str) -> None:
+    from tinynas.export.facts import read_facts
+    from tinynas.export.tflite import ModelMeta, serialize
+    from tinynas.quantize.grid import random_quantized
+
+    graph = lower(Arch(height=8, width=12, channels=1, classes=3, stem=ConvLayer(out=8, kernel=3, stride=2)))
+    qgraph = random_quantized(graph, seed=2)
+    meta = ModelMeta("0123456789", ("a", "b", "c"), io=io, flavour=flavour, input_rotation=180)  # type: ignore[arg-type]
+    found = read_facts(serialize(qgraph, meta))
+    assert found.input_shape == (8, 12, 1) and (found.input_dtype, found.input_scale, found.input_zero_point) == source
+    assert found.classes == 3 and found.output_dtype == target
+    grid = qgraph.tensors[graph.logits]
+    outside = {"int8": (grid.scale, grid.zero_point), "uint8": (grid.scale, grid.zero_point + 128), "float32": (1.0, 0)}[target]
+    assert (found.output_scale, found.output_zero_point) == outside
+    inner = ["CONV_2D", "MEAN", "FULLY_CONNECTED"]
+    assert list(found.operators) == (inner if not ends else [ends[0], *inner, ends[1]])
+    assert (found.labels, found.input_rotation) == ((("a", "b", "c"), 180) if flavour == "full" else ((), 0))

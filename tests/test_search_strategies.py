@@ -1,0 +1,160 @@
+"""Strategies and settings as tables; the clock and the plan of a run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import optuna
+import pytest
+
+from tinynas.api import PreparedSearch
+from tinynas.arch import classes_for
+from tinynas.config import build
+from tinynas.errors import ConfigError, RunError
+from tinynas.objectives import OBJECTIVES, objectives
+from tinynas.records import Trial
+from tinynas.search import prepare
+from tinynas.search.clock import WRITE_UP, Clock
+from tinynas.search.feasible import COSTS, Pool
+from tinynas.search.genes import distributions, genotype_of, params_of
+from tinynas.search.prepare import RunPlan, Speed, cost_of, max_trainable_macs, plan_epochs, reference
+from tinynas.search.settings import SearchSettings
+from tinynas.search.strategies import STRATEGIES, Plain, Staged
+from tinynas.space import Space
+
+
+def test_every_strategy_is_named_by_its_key_and_chosen_by_it() -> None:
+    assert list(STRATEGIES) == [strategy.name for strategy in STRATEGIES.values()]
+    for name in STRATEGIES:
+        assert build({"strategy": name}, SearchSettings, source="here").strategy == name
+    with pytest.raises(ConfigError, match='did you mean "random"') as caught:
+        build({"strategy": "randon"}, SearchSettings, source="here")
+    assert "must be one of 'tinynas' or 'tpe'" in str(caught.value)
+    assert caught.value.exit_code == 2
+
+
+def test_a_new_strategy_is_one_line(prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch) -> None:
+    quasi = Plain("qmc", lambda seed: optuna.samplers.RandomSampler(seed=seed + 1))
+    monkeypatch.setitem(STRATEGIES, "qmc", quasi)
+    one = prepared(trials=2, strategy="qmc")
+    assert one.go().counts.trained == 2
+    assert {trial.source for trial in one.run.trials()} == {"qmc"}
+
+
+def test_rungs_and_exploring_are_the_strategys() -> None:
+    ours, plain = Staged("ours"), STRATEGIES["random"]
+    assert ours.rungs([4, 1, 2, 2], timed=False) == (1, 2, 4)
+    assert ours.rungs([1, 4], timed=True) == (1, 4, 8, 16)
+    assert plain.rungs([4, 1], timed=True) == plain.rungs([4, 1], timed=False) == (4,)
+    assert ours.explore(0.7) == 0.7
+    assert plain.explore(0.7) == 1.0
+    assert [s.name for s in STRATEGIES.values() if s.hands_over] == [s.name for s in STRATEGIES.values() if s.narrows] == ["tinynas"]
+
+
+def test_only_nsga2_is_told_scores_of_what_does_not_fit() -> None:
+    goals = objectives(("accuracy", "macs"))
+    over = Trial(0, "a", "infeasible", "nsga2", costs={"macs": 5.0, "latency_ms": None})
+    told = {name: strategy.refused_values(over, goals) for name, strategy in STRATEGIES.items()}
+    assert told == {**dict.fromkeys(STRATEGIES, None), "nsga2": [0.0, 5.0]}
+    nsga2 = STRATEGIES["nsga2"]
+    assert nsga2.refused_values(dataclasses.replace(over, state="duplicate"), goals) is None
+    assert nsga2.refused_values(over, objectives(("accuracy", "latency"))) is None, "unknown is not 0 ms"
+
+
+def test_genes_without_a_choice_are_not_optunas() -> None:
+    space = Space.model_validate({"name": "s", "resolution": [16, 24, 32], "stages": [{"out": 8, "depth": [1, 2], "kernel": [3, 5]}]})
+    known = distributions(space)
+    assert known["resolution"].low == 0
+    assert known["resolution"].high == 2
+    assert all(d.high >= 1 for d in known.values())
+    genotype = space.canonical([len(gene.choices) - 1 for gene in space.genes])
+    params = params_of(space, genotype)
+    assert set(params) == set(known)
+    assert genotype_of(space, params) == genotype
+
+
+# the clock --------------------------------------------------------------------------------------------
+
+
+def test_a_clock_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 130.0)
+    monkeypatch.setattr(time, "time", lambda: 5000.0)
+    clock = Clock.begun(100.0, 60.0)
+    assert clock == Clock(100.0, 60.0, 160.0 - WRITE_UP)
+    assert clock.progress() == 0.5
+    assert clock.seconds_left() == 28.0
+    assert Clock.begun(0.0, 60.0).progress() == 1.0, "never more"
+    # Another process began its own time 1,000 s earlier.
+    document = json.loads(json.dumps(clock.to_json()))
+    assert document == {"deadline": 5028.0, "timeout": 60.0}
+    monkeypatch.setattr(time, "monotonic", lambda: 1130.0)
+    assert Clock.from_json(document) == Clock(1100.0, 60.0, 1158.0)
+    endless = Clock.begun(100.0, None)
+    assert (endless.progress(), endless.seconds_left(), endless.deadline) == (0.0, math.inf, None)
+    assert Clock.from_json(endless.to_json()).deadline is None
+    assert Clock.from_json(None) == Clock(1130.0)
+
+
+# the plan ---------------------------------------------------------------------------------------------
+
+
+def pool(**costs: list[float]) -> Pool:
+    columns = {name: np.array(costs.get(name, [1.0] * len(costs["macs"]))) for name in COSTS}
+    return Pool(np.zeros((len(costs["macs"]), 1), dtype=np.int64), columns, 1, 1.0)
+
+
+def test_a_plan_is_read_back_as_it_was_written(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=2)
+    feasible = prepare.prepare(one.run, one.space, one.budget, one.data, one.settings, lambda *_: None)
+    document = one.run.read_json("plan")
+    plan = RunPlan.from_json(document)
+    assert json.loads(json.dumps(plan.to_json())) == document
+    assert plan.subspaces == feasible.subspaces
+    assert all(isinstance(pair, tuple) for pair in (*plan.subspaces, *plan.reference))
+    again = plan.feasible(one.space, one.budget)
+    assert (again.subspaces, again.max_macs, again.classes) == (feasible.subspaces, feasible.max_macs, 3)
+    assert plan.schedule(7).networks == 7
+    assert plan.schedule(None).rungs == (1, 2)
+    session = prepare.open_session(one.run, one.space, one.budget, one.data, one.settings, feasible=feasible)
+    assert session.feasible is feasible, "made once"
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        session.clock = Clock(0.0)  # type: ignore[misc]
+    with pytest.raises(RunError, match="missing keys"):
+        RunPlan.from_json({"rungs": [1]})
+
+
+def test_epochs_are_cut_so_that_the_time_starts_so_many_networks() -> None:
+    speed = Speed(1e-3, 1e-9)
+    assert Speed(1.0, 2.0).scaled(1.0, 6.0) == Speed(2.0, 4.0)
+    fixed, free = SearchSettings(epoch_images=77), SearchSettings(bands=1, rungs=(2, 4))
+    assert plan_epochs(fixed, pool(macs=[1e6]), speed, 100.0) == 77
+    assert plan_epochs(free, pool(macs=[1e6]), speed, None) == 2000
+    # 2 ms an image of 1 M MACs: 70 % of 10,000 s, half of it to start 32 networks at 2 epochs.
+    assert plan_epochs(free, pool(macs=[1e6, 1e6]), speed, 10_000.0) == int(10_000 * 0.7 * 0.5 / (32 * 2e-3 * 2))
+    assert plan_epochs(free, pool(macs=[1e6]), speed, 1.0) == 512
+    # A first rung of 512 images or more may take 4 % of the time.
+    assert max_trainable_macs(speed, 1000.0, SearchSettings(epoch_images=1000)) == pytest.approx((0.04 * 1000 / 1000 - 1e-3) / 1e-9)
+    assert max_trainable_macs(speed, 1e-3, SearchSettings(epoch_images=1000)) == 2e6
+
+
+def test_the_box_of_the_hypervolume() -> None:
+    costs: dict[str, Any] = {"macs": [1.0, 2.0], "latency_ms": [math.nan, math.nan]}
+    goals = objectives(("accuracy", "wake-vision-score", "macs", "latency"))
+    box = reference(goals, pool(**costs), 4)
+    assert box[:2] == ((0.25, 1.0), (0.0, 1.0))
+    assert box[2] == pytest.approx((math.log(2.1), math.log(0.95)))
+    assert box[3] == pytest.approx((math.log(2.1), math.log(0.95))), "unknown of every network: some box"
+    assert cost_of(goals) == "macs"
+    assert cost_of(objectives(("accuracy",))) == "macs"
+    assert cost_of(objectives(("accuracy", "sram", "macs"))) == "sram_bytes"
+    assert {cost_of([goal]) for goal in OBJECTIVES.values() if not goal.trained} == set(COSTS) - {"weights_bytes"}
+
+
+def test_one_class_still_needs_two_outputs() -> None:
+    assert [classes_for(labels) for labels in ([], ["a"], ["a", "b"], ["a", "b", "c"])] == [2, 2, 2, 3]

@@ -1,0 +1,138 @@
+"""The study: what is written down, what a death leaves behind and who goes on with it."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from search_runs import session_of, states
+
+from tinynas.api import PreparedSearch, prepare_search
+from tinynas.errors import DiskError, RunError, UserError
+from tinynas.files import append_line, disk_error
+from tinynas.runs import Run
+from tinynas.search import study
+from tinynas.search.prepare import open_session
+from tinynas.search.work import Worker
+
+
+def test_a_run_goes_on_where_its_folder_was_renamed(prepared: Callable[..., PreparedSearch], tmp_path: Path) -> None:
+    one = prepared(trials=3)
+    one.go()
+    before = {t.id for t in one.run.trials()}
+    moved = one.run.path.rename(tmp_path / "renamed")
+    result = prepare_search(None, out=moved, resume=True, trials=4).go()
+    assert result.counts.trained == 4
+    assert before < {t.id for t in Run.open(moved).trials()}
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(Run.open(moved).journal_file)))
+    assert len(storage.get_all_studies()) == 1
+    jobs = [(row["id"], row["rung"]) for row in Run.open(moved).log("times")]
+    assert len(jobs) == len(set(jobs)), "nothing is trained again"
+
+
+def test_another_objective_cannot_continue_a_run(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=2)
+    one.go()
+    settings = one.settings.model_copy(update={"objectives": ("accuracy", "sram")})
+    with pytest.raises(RunError, match="other objectives"):
+        open_session(one.run, one.space, one.budget, one.data, settings)
+
+
+@pytest.mark.parametrize("url", ["nonsense", "postgresql://nobody@127.0.0.1:1/none"])
+def test_a_storage_that_cannot_be_reached(prepared: Callable[..., PreparedSearch], url: str) -> None:
+    if url != "nonsense":
+        pytest.importorskip("psycopg2", reason="the PostgreSQL client is not installed")
+    with pytest.raises(UserError, match="--storage") as caught:
+        prepared(trials=2, storage=url).go()
+    assert caught.value.exit_code == 2
+
+
+def test_work_of_a_dead_process_is_handed_on(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=3)
+    session = session_of(one)
+    dead = Worker(session)
+    session.study.join()
+    job = dead.decide()
+    assert isinstance(job, study.Job)
+    survivor = session_of(one)
+    assert survivor.study.alive(session.study.member)
+    assert survivor.study.reclaim() == []
+    assert session.study._member is not None
+    session.study._member.close()  # what the kernel does to a killed process
+    with survivor.study.deciding():
+        assert survivor.study.reclaim() == [job.net]
+        assert survivor.study.reclaim() == []
+    reason = Worker(survivor).run()
+    trials = one.run.trials()
+    assert [t.id for t in trials if t.number == job.proposal] == [job.net]
+    assert len(trials) == 3, reason
+
+
+def test_a_network_that_kills_its_workers_is_given_up(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=2)
+    session = session_of(one)
+    session.study.join()
+    job = Worker(session).decide()
+    assert isinstance(job, study.Job)
+    number = job.number
+    for _ in range(study.MAX_RETRIES):
+        session.study.hand_back(number, count_retry=True)
+        number = session.study.trials()[-1].number
+        if _ < study.MAX_RETRIES - 1:
+            session.study.claim_waiting()
+    session.study.leave()
+    Worker(session).run()
+    record = next(t for t in one.run.trials() if t.id == job.net)
+    assert record.state == "failed"
+    assert "died 3 times" in str(record.reason)
+    assert states(one.run).count("trained") + states(one.run).count("stopped") == 2
+
+
+def test_a_record_that_a_kill_kept_from_disk_is_mended(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=3, rungs=[1])
+    one.go()
+    lines = one.run.trials_file.read_bytes().splitlines(keepends=True)
+    one.run.trials_file.write_bytes(b"".join(lines[:-1]) + lines[-1][: len(lines[-1]) // 2])
+    assert len(one.run.trials()) == 2
+    session = session_of(one)
+    session.study.mend()
+    assert b"".join(lines) == one.run.trials_file.read_bytes()
+
+
+def test_ctrl_c_waits_for_the_lock(tmp_path: Path) -> None:
+    # Started in the background, Python leaves SIGINT ignored: the test brings its own handler.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    done: list[str] = []
+    try:
+        with pytest.raises(KeyboardInterrupt), study.file_lock(tmp_path / "lock"):
+            signal.raise_signal(signal.SIGINT)
+            done.append("finished what the lock protects")
+        assert done
+        assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def test_a_full_disk_is_one_message(prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch) -> None:
+    one = prepared(trials=3)
+    written: list[int] = []
+    from tinynas import runs
+
+    def full(path: Path, document: dict[str, Any]) -> None:
+        written.append(1)
+        if len(written) > 3:
+            raise disk_error(path, OSError(28, "No space left on device"))
+        append_line(path, document)
+
+    monkeypatch.setattr(runs, "append_line", full)
+    with pytest.raises(DiskError, match="No space left") as caught:
+        one.go()
+    assert "--resume" in str(caught.value)
+    monkeypatch.undo()
+    assert prepare_search(None, out=one.run.path, resume=True).go().counts.trained == 3
+    jobs = [(t.number, t.id) for t in one.run.trials()]
+    assert len(jobs) == len(set(jobs))

@@ -1,0 +1,231 @@
+"""The surrogate and the acquisition, against arithmetic by hand and against numpy's own solver."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tinynas import pareto
+from tinynas.budget import load_budget
+from tinynas.config import load, shipped
+from tinynas.search.acquisition import DRAWS, Acquisition, Front
+from tinynas.search.feasible import Feasible, as_genotype
+from tinynas.search.schedule import LOSS_WEIGHT, Net, Result, levelled, score
+from tinynas.search.surrogate import MODELLED, RIDGES, Features, Linear, Surrogate, trust
+from tinynas.space import Genotype, Space
+
+TINY = load(shipped("search_spaces")["tiny"], Space)
+
+
+@pytest.fixture(scope="module")
+def feasible() -> Feasible:
+    return Feasible(TINY, 2, load_budget("stm32f746"))
+
+
+def grown(feasible: Feasible, count: int, epochs: int = 1, surprise: float = 0.0) -> tuple[list[Net], dict[str, Genotype]]:
+    """Networks whose accuracies are a line in log MACs, but for the first, which surprises."""
+    rows = feasible.draw(count, np.random.default_rng(0))
+    macs = feasible.costs(rows)["macs"]
+    nets = []
+    for i in range(count):
+        accuracy = 0.5 + 0.02 * math.log(macs[i] / 1e6) + (surprise if i == 0 else 0.0)
+        nets.append(Net(str(i), i, float(macs[i]), results=[Result(epochs, 1000, {"accuracy": accuracy, "val_loss": 1.0})]))
+    return nets, {str(i): as_genotype(row) for i, row in enumerate(rows)}
+
+
+# the regression ---------------------------------------------------------------------------------------
+
+
+def test_scores_are_trusted_by_the_logarithm_of_epochs() -> None:
+    # 3 epochs lie log2(3) - 1 of the way from 2 to 4; nothing is trusted more than wholly, or below one epoch.
+    between = 0.5 + (math.log2(3) - 1) * 0.25
+    assert trust([1, 2, 3, 4, 8, 16, 0]) == pytest.approx([0.3, 0.5, between, 0.75, 1.0, 1.0, 0.3])
+
+
+def test_one_feature_by_hand() -> None:
+    # Two points, standardised to -1 and 1: x'x = 2, x'y = 0.2, so the weight is 0.2 / (2 + ridge), the hat 1 / (2 + ridge).
+    model = Linear(np.array([[1.0], [3.0]]), np.array([0.4, 0.6]))
+
+    def loo(ridge: float) -> float:
+        residual = 0.1 - 0.2 / (2 + ridge)
+        return (residual / (1 - 1 / (2 + ridge))) ** 2
+
+    ridge = min(RIDGES, key=loo)
+    assert ridge == 0.3
+    assert model.weights == pytest.approx([0.2 / 2.3])
+    assert model.covariance == pytest.approx(np.array([[1 / 2.3]]))
+    assert model.noise == pytest.approx(loo(0.3))
+    assert model.predict(np.array([[1.0], [2.0], [5.0]]), model.weights) == pytest.approx([0.5 - 0.2 / 2.3, 0.5, 0.5 + 3 * 0.2 / 2.3])
+
+
+def test_leave_one_out_chooses_the_ridge_and_measures_the_noise() -> None:
+    rng = np.random.default_rng(3)
+    for strength in (0.01, 1.0):
+        x = rng.normal(size=(12, 5)) * [1, 5, 0.2, 3, 1] + 2
+        y = strength * x[:, 0] + rng.normal(size=12) * 0.3 + 0.5
+        model = Linear(x, y)
+        z, t = (x - x.mean(0)) / x.std(0), y - y.mean()
+
+        def errors(ridge: float, z: np.ndarray = z, t: np.ndarray = t) -> float:
+            # Each left out in turn, really; mean and scale are of all.
+            found = []
+            for i in range(len(t)):
+                kept = np.arange(len(t)) != i
+                weights = np.linalg.solve(z[kept].T @ z[kept] + ridge * np.eye(5), z[kept].T @ t[kept])
+                found.append((t[i] - z[i] @ weights) ** 2)
+            return float(np.mean(found))
+
+        ridge = min(RIDGES, key=errors)
+        assert model.noise == pytest.approx(errors(ridge), rel=1e-5)
+        assert model.weights == pytest.approx(np.linalg.solve(z.T @ z + ridge * np.eye(5), z.T @ t), rel=1e-5)
+
+
+def test_draws_have_the_posteriors_mean_and_spread() -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(20, 3))
+    model = Linear(x, x @ [0.5, -0.2, 0.1] + 0.1 * rng.normal(size=20))
+    draws = np.array([model.draw(np.random.default_rng(i)) for i in range(4000)])
+    assert draws.mean(0) == pytest.approx(model.weights, abs=0.003)
+    assert np.cov(draws.T) == pytest.approx(model.covariance * model.noise, abs=1e-4)
+    assert np.diag(np.cov(draws.T)).max() > 3e-4, "or the comparison says nothing"
+    root = np.linalg.cholesky(model.covariance * model.noise + 1e-12 * np.eye(3))
+    normal = np.random.default_rng(7).standard_normal(3)
+    assert model.draw(np.random.default_rng(7)) == pytest.approx(model.weights + root @ normal, rel=1e-9)
+
+
+def test_a_feature_that_never_varies_says_nothing() -> None:
+    model = Linear(np.array([[1.0, 5.0], [3.0, 5.0], [2.0, 5.0]]), np.array([0.4, 0.6, 0.5]))
+    assert model.weights[1] == 0
+    assert np.isfinite(model.predict(np.array([[2.0, 5.0]]), model.weights)).all()
+
+
+# features ---------------------------------------------------------------------------------------------
+
+
+def test_features_by_hand(feasible: Feasible) -> None:
+    genes = {gene.name: index for index, gene in enumerate(TINY.genes)}
+    row = np.zeros(len(TINY.genes), dtype=np.int64)
+    row[genes["s1.depth"]] = 1  # two blocks
+    row[genes["s1.b1.kernel"]] = 2  # 7
+    features = Features(feasible)
+    costs = {"macs": np.array([math.e**2]), "params": np.array([math.e]), "sram_bytes": np.array([0.0])}
+    said = features(row[None], costs)[0]
+    assert said[0] == pytest.approx(math.log1p(40)), "resolution"
+    kernels = features.blocks["kernel"]
+    assert len(kernels) == 1 + 3 + 3 + 3 + 2
+    mean = (3 + 3 + 7 + 3 + 3 + 3) / 6  # six blocks exist
+    column = len(features.whole) + len(features.stages) + list(features.blocks).index("kernel")
+    assert said[column] == pytest.approx(mean)
+    # Sums over stages: depths that have a choice.
+    depth = len(features.whole) + list(features.stages).index("depth")
+    assert said[depth] == sum(TINY.genes[gene].choices[row[gene]] for gene in features.stages["depth"])
+    # Logarithms of MACs, parameters and SRAM (of less than 1: 0), and the first squared.
+    assert list(said[-4:]) == pytest.approx([2.0, 1.0, 0.0, 4.0])
+    assert len(said) == len(features.whole) + len(features.stages) + len(features.blocks) + 4
+
+
+def test_a_choice_that_is_no_number_counts_by_its_place() -> None:
+    space = Space.model_validate({"name": "both", "resolution": 16, "color": ["gray", "rgb"], "stages": [{"out": 8, "kernel": [3, 5]}]})
+    features = Features(Feasible(space, 2, load_budget("stm32f746")))
+    color = next(i for i, gene in enumerate(space.genes) if gene.name == "color")
+    assert features.whole == [color], "genes without a choice are left out"
+    assert list(features.values[color]) == [0.0, 1.0]
+
+
+# the fit ----------------------------------------------------------------------------------------------
+
+
+def test_before_enough_networks_nothing_is_modelled(feasible: Feasible) -> None:
+    nets, genotypes = grown(feasible, MODELLED)
+    surrogate = Surrogate(feasible, 0.5)
+    few = surrogate.fit(nets[:-1], genotypes)
+    scores = [net.results[0].scores["accuracy"] - LOSS_WEIGHT for net in nets]
+    assert few.model is None
+    assert few.estimates == pytest.approx(scores[:-1])
+    assert few.floor == pytest.approx(min(scores[:-1]) - 0.1)
+    assert surrogate.fit(nets, genotypes).model is not None
+
+
+def test_estimates_lie_between_what_was_seen_and_what_is_predicted(feasible: Feasible) -> None:
+    surrogate = Surrogate(feasible, 0.5)
+    for epochs, part in ((1, 0.3), (2, 0.5), (8, 1.0)):
+        nets, genotypes = grown(feasible, 12, epochs, surprise=0.2)
+        fit = surrogate.fit(nets, genotypes)
+        assert fit.model is not None
+        seen = np.array(levelled(nets, lambda net, rung: score(net.results[rung].scores, 0.5)))
+        rows = np.array([genotypes[net.id] for net in nets])
+        predicted = fit.model.predict(surrogate.features(rows, feasible.costs(rows)), fit.model.weights)
+        assert abs(seen - predicted).max() > 0.02, "or this tests nothing"
+        assert fit.estimates == pytest.approx(part * seen + (1 - part) * predicted)
+        assert fit.floor == pytest.approx(seen.min() - 0.1)
+
+
+def test_expected_accuracies_are_shares_of_trained_networks_without_the_loss(feasible: Feasible) -> None:
+    _, genotypes = grown(feasible, 5)
+
+    def net(number: int, accuracy: float, **more: bool) -> Net:
+        return Net(str(number), number, 1e6, results=[Result(1, 1000, {"accuracy": accuracy, "val_loss": 1.0})], **more)
+
+    surrogate = Surrogate(feasible, 0.5)
+    nets = [net(0, 1.3), net(1, -0.2), net(2, 0.6), net(3, 0.7, failed=True), Net("4", 4, 1e6)]
+    assert surrogate.expected_accuracies(nets, genotypes) == {"0": 1.0, "1": 0.0, "2": 0.6}
+    assert surrogate.expected_accuracies(nets[3:], genotypes) == {}
+
+
+# the acquisition --------------------------------------------------------------------------------------
+
+
+def test_improvement_by_hand() -> None:
+    front = Front(np.array([0.5, 0.7]), np.array([1.0, 2.0]), 0.0, 4.0, 0.1)
+    scores, costs = np.array([0.6, 0.4, 0.9, 0.3]), np.array([1.0, 1.5, 2.0, 0.0])
+    # Above the 0.5 from 1 to 2; below it; above the 0.7 from 2 to 4; above the floor from 0 to 1.
+    assert front.improvement(scores, costs) == pytest.approx([0.1, 0.0, 0.4, 0.2])
+    # What is worse and dearer than another is no step of the front.
+    beaten = Front(np.array([0.7, 0.5]), np.array([1.0, 2.0]), 0.0, 4.0, 0.1)
+    assert beaten.improvement(np.array([0.8]), np.array([2.0])) == pytest.approx([0.1 * 2])
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(0, 10**6), st.integers(1, 12))
+def test_improvement_is_the_gain_of_hypervolume(seed: int, count: int) -> None:
+    rng = np.random.default_rng(seed)
+    scores, costs = rng.random(count + 1), rng.uniform(0.0, 4.0, count + 1)
+    front = Front(scores[:-1], costs[:-1], 0.0, 4.0, -0.1)
+
+    def volume(n: int) -> float:
+        return pareto.hypervolume([(scores[i], costs[i]) for i in range(n)], (-0.1, 4.0), (True, False))
+
+    gained = front.improvement(scores[-1:], costs[-1:])[0]
+    assert gained == pytest.approx(volume(count + 1) - volume(count), abs=1e-9)
+
+
+def test_the_box_is_a_little_wider_than_the_pool(feasible: Feasible) -> None:
+    one = Acquisition(Surrogate(feasible, 0.5), "macs", np.array([2e6, 1e6, 4e6]))
+    assert one.low == pytest.approx(math.log(0.95e6))
+    assert one.high == pytest.approx(math.log(4.2e6))
+    assert Acquisition(Surrogate(feasible, 0.5), "latency_ms", np.array([0.0, 1.0])).low == pytest.approx(math.log(1e-9))
+
+
+def test_expected_improvement_is_the_mean_over_draws(feasible: Feasible) -> None:
+    surrogate = Surrogate(feasible, 0.5)
+    nets, genotypes = grown(feasible, 12, surprise=0.1)
+    one = Acquisition(surrogate, "params", np.array([1e4, 1e6]))
+    fit = surrogate.fit(nets, genotypes)
+    assert fit.model is not None
+    front = one.front(fit, nets)
+    assert front.log_costs == pytest.approx([math.log(net.cost) for net in nets])
+    assert (front.low, front.high, front.floor) == (one.low, one.high, fit.floor)
+    candidates = feasible.draw(5, np.random.default_rng(9))
+    said = one.expected_improvement(fit, nets, candidates, np.random.default_rng(11))
+    rng, costs = np.random.default_rng(11), feasible.costs(candidates)
+    by_hand = []
+    for _ in range(DRAWS):
+        scores = fit.model.predict(surrogate.features(candidates, costs), fit.model.draw(rng))
+        by_hand.append(front.improvement(scores, np.log(costs["params"])))
+    assert DRAWS == 8
+    assert said == pytest.approx(np.mean(by_hand, axis=0))
+    assert said.max() > 0

@@ -1,0 +1,152 @@
+"""Tally: what a run of operators adds to the costs of any network that holds it, in a form that merges.
+
+Each figure is a sum over operators (MACs, weights, bytes of the file, data in the tail), a maximum (head, work buffers)
+or a set (options tables, channel counts whose zero points are shared); the padding of parsed options depends on where they
+start, and is a sum for each start. So a block can be tallied alone, once, and networks are merges of blocks. The formulas
+are those that :func:`tinynas.cost.estimate` folds, one an operator: work, flash, tail, runtimes, memory. Sizes may be
+integer arrays of one shape: a tally of arrays stands for as many runs of one structure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from tinynas.cost.flash import OptionKey, Terms, activation_terms, op_terms, paired_outputs, shape_bytes
+from tinynas.cost.latency import macs_by_kind
+from tinynas.cost.memory import live_bytes, nested_frames, segment_head_bytes, segments
+from tinynas.cost.runtimes import Runtime, scratch_bytes, work_buffers
+from tinynas.cost.tail import CHANNELED, LAYOUTS, channel_data, kernel_data, options_bytes
+from tinynas.cost.work import Work, pieces_of, tensor_bytes
+from tinynas.graph import Builder
+
+#: Places, modulo their largest alignment on a 32-bit microcontroller, at which parsed options can start.
+STARTS = 4
+
+
+class Sums(NamedTuple):
+    """What adds up; each an integer or an integer array."""
+
+    dense: Any
+    """MACs by the kinds of :data:`tinynas.cost.latency.KINDS`; here of dense convolutions."""
+    pointwise: Any
+    depthwise: Any
+    connected: Any
+    weights: Any
+    biases: Any
+    weights_bytes: Any
+    front: Any
+    """Terms of the file's size, see :mod:`tinynas.cost.flash`; ``grids`` is quantisation and scales, ``spare`` contents less houses."""
+    grids: Any
+    constants: Any
+    spare: Any
+    tensors: Any
+    """Of the file, constants included."""
+    operators: Any
+    convolutions: Any
+    """Operators of the first kind in a file's list of codes."""
+    data: Any
+    """Kernel data in the tail."""
+    handles: Any
+    """Of scratch buffers."""
+
+
+@dataclass(frozen=True)
+class Tally:
+    """What operators add; ``options[s]`` are the bytes of parsed options that start ``s`` bytes behind an alignment."""
+
+    sums: Sums
+    options: tuple[int, ...]
+    head: Any
+    """Bytes of activations and scratch that a plan needs while these operators run."""
+    work_buffer: Any
+    """TinyEngine's, see :func:`tinynas.cost.runtimes.work_buffers`; and its int16 kernel."""
+    int16_kernel: Any
+    keys: frozenset[OptionKey]
+    channels: tuple[Any, ...]
+    """Output channels of each convolution."""
+    dense: tuple[Any, ...]
+    """Outputs of each fully connected layer."""
+
+
+def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = False) -> Tally:
+    """The tally of the operators of ``build``, which lead from tensor 0 to tensor ``output`` of a network's full, planned file.
+
+    ``reads_input``: tensor 0 is the network's input and counts; elsewhere it counts where it is written.
+    """
+    ops, tensors = build.ops, build.tensors
+    pieces, constants = pieces_of(ops, tensors)
+    work = Work(tuple(map(tensor_bytes, tensors)), tuple(t.shape for t in tensors), pieces, (0,), (output,), len(tensors) + constants)
+    paired = paired_outputs(ops)
+    files = []
+    for op in ops:
+        source, target = tensors[op.inputs[0]], tensors[op.output]
+        files.append(op_terms(op, source.shape, target.shape, target.name, full=True, shares_shape=op.output in paired))
+    parts = [file.terms for file in files]
+    if reads_input:
+        own = activation_terms(len(tensors[0].name), full=True)
+        parts.append(own._replace(front=own.front + shape_bytes(len(tensors[0].shape))))
+    terms = Terms(*[sum(column) for column in zip(*parts, strict=True)])
+    layout = LAYOUTS["mcu"]
+    sums = Sums(
+        *macs_by_kind(pieces),
+        weights=sum(piece.weights for piece in pieces),
+        biases=sum(piece.biases for piece in pieces),
+        weights_bytes=sum(piece.weights_bytes for piece in pieces),
+        front=terms.front,
+        grids=terms.quantisation + terms.scales,
+        constants=terms.constants,
+        spare=terms.contents - terms.houses,
+        tensors=terms.tensors,
+        operators=len(ops),
+        convolutions=sum(op.kind == "conv" for op in ops),
+        data=sum(kernel_data(p.kind, "mcu") + (channel_data(p.out_channels) if p.kind in CHANNELED else 0) for p in pieces),
+        handles=sum(len(scratch_bytes(runtime, piece)) for piece in pieces),
+    )
+    kinds = [piece.kind for piece in pieces]
+    buffers = [work_buffers(piece, work.shapes) for piece in pieces] if runtime.in_place_depthwise else [(0, 0)]
+    return Tally(
+        sums,
+        tuple(options_bytes(kinds, layout, start) for start in range(STARTS)),
+        _head(work, runtime),
+        _largest([buffer for buffer, _ in buffers]),
+        _largest([kernel for _, kernel in buffers]),
+        frozenset(file.key for file in files),
+        tuple(count for file in files for count in file.channels),
+        tuple(count for file in files for count in file.dense),
+    )
+
+
+def _largest(values: Sequence[Any]) -> Any:
+    found = values[0]
+    for value in values[1:]:
+        found = np.maximum(found, value)
+    return found
+
+
+def _head(work: Work, runtime: Runtime) -> Any:
+    """Where shortcuts nest, the live bytes, which the plan reaches; else what the plan of each network takes."""
+    if not runtime.plans or nested_frames(work.pieces, work.inputs, work.outputs) is not None:
+        return _largest(live_bytes(work, runtime))
+    count = max(np.size(size) for size in work.sizes)
+    return np.array([max(segment_head_bytes(part, runtime) for part in segments(_row(work, row))) for row in range(count)])
+
+
+def _row(work: Work, row: int) -> Work:
+    """Network ``row`` of a work of arrays."""
+
+    def one(value: Any) -> int:
+        return int(np.broadcast_to(value, (row + 1,) if np.ndim(value) == 0 else np.shape(value))[row])
+
+    pieces = tuple(
+        replace(
+            piece,
+            scratch=tuple(map(one, piece.scratch)),
+            cmsis_scratch=tuple(map(one, piece.cmsis_scratch)),
+        )
+        for piece in work.pieces
+    )
+    return replace(work, sizes=tuple(map(one, work.sizes)), pieces=pieces)

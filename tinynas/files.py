@@ -1,0 +1,236 @@
+"""Files: whole or not at all, one process at a time; and what is said when the disk refuses.
+
+A file is either replaced in one step (temporary file, fsync, rename) or appended to line by line with a flush to disk.
+A line cut off by a kill is dropped on reading and mended on the next append. Locks are the kernel's: they end with the
+process that holds them, however it ends.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+from tinynas.errors import DiskError, RunError, UserError
+
+#: Where Windows locks: one byte that no file of ours reaches. Its locks keep others from reading what they cover.
+_LOCK_BYTE = 0x7FFF_0000
+#: Seconds between two attempts where the system cannot wait for a lock itself (Windows).
+_POLL_SECONDS = 0.05
+
+
+def cores() -> int:
+    """Processor cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def process_number() -> int:
+    """This process's number among those that ``torchrun`` started; 0, which any other process is, writes the files and speaks."""
+    return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
+
+
+def disk_error(place: object, error: OSError, failed: str = "written") -> DiskError:
+    """The DiskError for what could not be ``failed`` (written, read, used) at ``place``: a path, or None where unknown."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        hint = "free some space and run the command again (a search: with --resume); nothing finished is lost"
+    else:
+        hint = "check the path and its permissions"
+    before = "" if place is None else f"{place}: "
+    return DiskError(f"{before}cannot be {failed}: {error.strerror or error}", f"{hint}. TINYNAS_CACHE moves the cache elsewhere")
+
+
+# replaced in one step ---------------------------------------------------------------------------------
+
+
+class Writer:
+    """Writes to a file on its way to ``path``; what goes wrong with the disk is a DiskError."""
+
+    def __init__(self, file: IO[bytes], path: Path) -> None:
+        self._file = file
+        self._path = path
+
+    def write(self, data: bytes | memoryview) -> int:
+        """Append ``data``."""
+        try:
+            return self._file.write(data)
+        except OSError as error:
+            raise disk_error(self._path, error) from None
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Writer]:
+    """A temporary file that becomes ``path`` when the block ends well, and vanishes when it does not.
+
+    Raises DiskError where the disk is full or the folder is not writable; what the block raises passes through.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise disk_error(path, error) from None
+    temporary = Path(name)
+    file = os.fdopen(handle, "wb")
+    try:
+        yield Writer(file, path)
+        try:
+            file.flush()
+            os.fsync(handle)
+            file.close()
+            temporary.chmod(0o644)
+            temporary.replace(path)
+        except OSError as error:
+            raise disk_error(path, error) from None
+    finally:
+        with contextlib.suppress(OSError):
+            file.close()
+        with contextlib.suppress(OSError):
+            temporary.unlink()  # gone already where all went well
+
+
+def write_atomic(path: Path, content: str | bytes) -> None:
+    """Replace ``path`` with ``content`` in one step. Raises DiskError where the disk is full or not writable."""
+    with replacing(path) as file:
+        file.write(content.encode() if isinstance(content, str) else content)
+
+
+# appended line by line --------------------------------------------------------------------------------
+
+
+def append_line(path: Path, document: Mapping[str, Any]) -> None:
+    """Append one JSON line and flush it to disk, mending a line that a kill cut off. Raises DiskError on a full disk."""
+    line = json.dumps(document, sort_keys=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab+") as file, holding(file):  # several workers append to one file
+            end = file.seek(0, os.SEEK_END)
+            if end:
+                file.seek(end - 1)
+                if file.read(1) != b"\n":
+                    file.seek(0)
+                    file.truncate(file.read().rfind(b"\n") + 1)
+            start = file.seek(0, os.SEEK_END)
+            try:
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError:
+                with contextlib.suppress(OSError):
+                    file.truncate(start)
+                raise
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The JSON lines of ``path`` (none where it does not exist); a cut-off last line is skipped.
+
+    Raises RunError, with the line's number, where another line is no JSON.
+    """
+    if not path.is_file():
+        return
+    with path.open("rb") as file:
+        for number, raw in enumerate(file, start=1):
+            if not raw.endswith(b"\n"):
+                return
+            try:
+                yield json.loads(raw)
+            except json.JSONDecodeError:
+                raise RunError(
+                    f"{path}, line {number}: is not JSON", "the file was edited or damaged; restore it, or start a new run"
+                ) from None
+
+
+# locked -----------------------------------------------------------------------------------------------
+
+
+def lock(file: IO[bytes], *, wait: bool = True) -> bool:
+    """Lock an open file for this process until :func:`unlock` or its end; False where it is held and not ``wait``.
+
+    Raises OSError where the disk knows no locks (some network disks).
+    """
+    try:
+        fcntl: Any = import_module("fcntl")
+    except ImportError:
+        return _lock_windows(file, wait=wait)
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    return True
+
+
+def unlock(file: IO[bytes]) -> None:
+    """Release what :func:`lock` locked; closing the file does the same."""
+    try:
+        fcntl: Any = import_module("fcntl")
+    except ImportError:
+        msvcrt: Any = import_module("msvcrt")
+        with _at_lock_byte(file):
+            msvcrt.locking(file.fileno(), msvcrt.LK_UNLCK, 1)
+        return
+    fcntl.flock(file, fcntl.LOCK_UN)
+
+
+def _lock_windows(file: IO[bytes], *, wait: bool) -> bool:
+    msvcrt: Any = import_module("msvcrt")
+    with _at_lock_byte(file):
+        while True:
+            try:
+                msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+                return True
+            except PermissionError:  # EACCES: another process holds it
+                if not wait:
+                    return False
+                time.sleep(_POLL_SECONDS)
+
+
+@contextlib.contextmanager
+def _at_lock_byte(file: IO[bytes]) -> Iterator[None]:
+    # Windows locks bytes from the file's position on; the position is nobody else's business.
+    before = os.lseek(file.fileno(), 0, os.SEEK_CUR)
+    os.lseek(file.fileno(), _LOCK_BYTE, os.SEEK_SET)
+    try:
+        yield
+    finally:
+        os.lseek(file.fileno(), before, os.SEEK_SET)
+
+
+@contextlib.contextmanager
+def holding(file: IO[bytes]) -> Iterator[None]:
+    """An open file's lock for the length of a ``with``; waits for it. Raises OSError where the disk knows no locks."""
+    lock(file)
+    try:
+        yield
+    finally:
+        unlock(file)
+
+
+@contextlib.contextmanager
+def locked(path: Path, *, wait: bool = True, needed: bool = True) -> Iterator[None]:
+    """Only one process at a time is inside; a killed process frees its lock. ``path`` is made, and stays.
+
+    Without ``wait`` a lock that is held raises UserError. Where the disk knows no locks DiskError is raised, or, where a
+    lock is not ``needed``, all enter: for work that is only done twice then, with every file whole.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("ab")
+    except OSError as error:
+        raise disk_error(path, error) from None
+    with file:
+        try:
+            free = lock(file, wait=wait)
+        except OSError as error:
+            if needed:
+                raise disk_error(path, error, "locked") from None
+            free = True
+        if not free:
+            raise UserError(f"{path.parent}: another process is working on it", "wait for it, or stop it first")
+        yield
