@@ -36,9 +36,9 @@ import torch
 from tinynas import __version__
 from tinynas.arch import load_arch
 from tinynas.data import DataOptions, Split, SyntheticOptions, open_data
-from tinynas.data.augment import make_augmenter
+from tinynas.data.images.augment import make_augmenter
+from tinynas.data.images.strong import A, pipeline
 from tinynas.data.split import epoch_order
-from tinynas.data.strong import A, pipeline
 from tinynas.graph import lower
 from tinynas.recipe import Augment, Recipe, WakeVisionAugment
 from tinynas.train import Trainer
@@ -59,7 +59,7 @@ def rate(run: Callable[[], int], seconds: float = 2.0) -> float:
 
 
 def ours(split: Split, kind: str) -> Callable[[], int]:
-    augmenter = make_augmenter(Augment(kind=kind), *split.images.shape[1:], 0)  # type: ignore[arg-type]
+    augmenter = make_augmenter(Augment(kind=kind), *split.inputs.shape[1:], 0)  # type: ignore[arg-type]
     epoch = iter(range(1 << 30))
 
     def run() -> int:
@@ -67,10 +67,10 @@ def ours(split: Split, kind: str) -> Callable[[], int]:
         if kind != "wake-vision":
             order = epoch_order(len(split), seed=0, epoch=number)
             parts = (order[start : start + BATCH] for start in range(0, len(order), BATCH))
-            return sum(len(augmenter(split.images[rows], number, rows)) for rows in parts)
+            return sum(len(augmenter(split.inputs[rows], number, rows)) for rows in parts)
         rows = np.random.default_rng(number).integers(0, len(split), 4 * BATCH)  # a few batches are enough for the slow one
         for start in range(0, len(rows), BATCH):
-            augmenter(split.images[rows[start : start + BATCH]], number, rows[start : start + BATCH])
+            augmenter(split.inputs[rows[start : start + BATCH]], number, rows[start : start + BATCH])
         return len(rows)
 
     return run
@@ -112,8 +112,8 @@ def training(repeats: int, split: Split) -> dict[str, Any]:
     images = 10 * BATCH
     train, val = split.subset(images, 0), split.subset(2 * BATCH, 1)
     # The images of the split must be read from the map, not from the subset's copy.
-    mapped = Split(split.images[:images], split.labels[:images], split.names[:images])
-    noise = np.random.default_rng(0).integers(0, 256, train.images.shape, dtype=np.uint8)
+    mapped = Split(split.inputs[:images], split.labels[:images], split.names[:images])
+    noise = np.random.default_rng(0).integers(0, 256, train.inputs.shape, dtype=np.uint8)
     random = Split(noise, train.labels, train.names)
     epochs = repeats + 1
 
@@ -159,7 +159,7 @@ def main() -> None:
         large = data.split("train", JPEG_SIDE, JPEG_SIDE, 3)
         for i in range(FILES):
             files.append(Path(scratch) / f"{i}.jpg")
-            cv2.imwrite(str(files[-1]), cv2.cvtColor(large.images[i], cv2.COLOR_RGB2BGR))
+            cv2.imwrite(str(files[-1]), cv2.cvtColor(large.inputs[i], cv2.COLOR_RGB2BGR))
         found["entry_48"] = {f"workers_{n}": entry_rate(files, 48, n) for n in (0, 2)}
         found["training_48"] = training(arguments.repeats, data.split("train", 48, 48, 3))
     found["seconds"] = time.time() - begun

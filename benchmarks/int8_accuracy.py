@@ -31,7 +31,7 @@ import torch
 from tinynas import __version__
 from tinynas.api import load_space
 from tinynas.arch import Arch, load_arch
-from tinynas.data import ImageData, Split, open_data
+from tinynas.data import DataSet, Split, open_data
 from tinynas.errors import MissingExtraError
 from tinynas.export import build_model
 from tinynas.export.keras import second_opinion
@@ -77,7 +77,7 @@ def architecture(name: str, side: int, channels: int, classes: int) -> Arch:
     return Arch.model_validate({**arch.model_dump(), "height": side, "width": side, "channels": channels, "classes": classes})
 
 
-def trained(tag: str, arch: Arch, data: ImageData, epochs: int, work: Path) -> Network:
+def trained(tag: str, arch: Arch, data: DataSet, epochs: int, work: Path) -> Network:
     path = work / f"{tag.replace(' ', '_')}-{arch.id}-{epochs}.safetensors"
     graph = lower(arch)
     if not path.exists():
@@ -88,10 +88,10 @@ def trained(tag: str, arch: Arch, data: ImageData, epochs: int, work: Path) -> N
     return load_weights(graph, path)
 
 
-def held_out(data: ImageData, shape: tuple[int, int, int]) -> Split:
+def held_out(data: DataSet, shape: tuple[int, int, int]) -> Split:
     """Validation and test images together: no weights were fitted to either, and more images say more."""
     val, test = data.split("val", *shape), data.split("test", *shape)
-    images = np.concatenate([np.asarray(val.images), np.asarray(test.images)])
+    images = np.concatenate([np.asarray(val.inputs), np.asarray(test.inputs)])
     return Split(images, np.concatenate([val.labels, test.labels]), (*val.names, *test.names))
 
 
@@ -103,14 +103,14 @@ def int8_logits(floats: FloatGraph, calibration: np.ndarray, images: np.ndarray,
 
 
 def choices(floats: FloatGraph, calibration: np.ndarray, val: Split) -> list[dict[str, Any]]:
-    wanted = predict(floats, val.images)
+    wanted = predict(floats, val.inputs)
     right = float((wanted.argmax(1) == val.labels).mean())
     rows = []
     for method, equalize, correct, weights in product(("minmax", "percentile", "mse"), (False, True), (False, True), ("max", "mse")):
         if weights == "mse" and (equalize or method != "mse"):
             continue
         options = QuantOptions(calibration=method, equalize=equalize, bias_correction=correct, weights=weights)
-        logits = int8_logits(floats, calibration, val.images, options)
+        logits = int8_logits(floats, calibration, val.inputs, options)
         rows.append(
             {
                 "calibration": method,
@@ -127,10 +127,10 @@ def choices(floats: FloatGraph, calibration: np.ndarray, val: Split) -> list[dic
 
 def measure(row: dict[str, Any], floats: FloatGraph, calibration: Split, test: Split, labels: Sequence[str], *, tensorflow: bool) -> None:
     started = time.perf_counter()
-    exported = build_model(floats, calibration.images, labels=labels)
+    exported = build_model(floats, calibration.inputs, labels=labels)
     seconds = time.perf_counter() - started
-    logits = predict(floats, test.images)
-    measured = run_tflm(exported.model, test.images)
+    logits = predict(floats, test.inputs)
+    measured = run_tflm(exported.model, test.inputs)
     predicted, reference = measured.outputs.argmax(1), logits.argmax(1)
     row["tinynas"] = {
         "accuracy": float((predicted == test.labels).mean()),
@@ -146,7 +146,7 @@ def measure(row: dict[str, Any], floats: FloatGraph, calibration: Split, test: S
     if not tensorflow:
         return
     opinion = second_opinion(
-        floats, calibration.images, exported.model, test.images, truth=test.labels, float_logits=logits, our_seconds=seconds
+        floats, calibration.inputs, exported.model, test.inputs, truth=test.labels, float_logits=logits, our_seconds=seconds
     )
     theirs = opinion["tensorflow"]
     row["tinynas"]["rms_error"] = opinion["tinynas"]["rms_error"]
@@ -290,7 +290,7 @@ def main() -> None:
             continue
         shape = (side, side, channels)
         floats, calibration = fold(network), data.split("train", *shape).subset(CALIBRATION, 0)
-        tried.append(choices(floats, np.asarray(calibration.images), data.split("val", *shape)))
+        tried.append(choices(floats, np.asarray(calibration.inputs), data.split("val", *shape)))
         row: dict[str, Any] = {"name": name, "data": folder, "arch": arch.id}
         try:
             measure(row, floats, calibration, held_out(data, shape), data.labels, tensorflow=tensorflow)

@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from tinynas import __version__
 from tinynas.cost import estimate
 from tinynas.data import Split, open_data
-from tinynas.data.augment import make_augmenter
+from tinynas.data.images.augment import make_augmenter
 from tinynas.data.split import epoch_order
 from tinynas.files import write_atomic
 from tinynas.model import Network
@@ -45,7 +45,7 @@ RATE, BATCH = 1e-3, 64
 def train_on(module: nn.Module, train: Split, epochs: int, seed: int) -> float:
     """Train with flips and shifts, the rate falling linearly to 0; seconds."""
     started = time.perf_counter()
-    shape = train.images.shape[1:]
+    shape = train.inputs.shape[1:]
     augment = make_augmenter(Augment(kind="light"), shape[0], shape[1], shape[2], seed)
     optimizer = torch.optim.AdamW(module.parameters(), lr=RATE, weight_decay=0.0)
     steps, step = epochs * (len(train) // BATCH), 0
@@ -53,7 +53,7 @@ def train_on(module: nn.Module, train: Split, epochs: int, seed: int) -> float:
     for epoch in range(epochs):
         order = epoch_order(len(train), seed=seed, epoch=epoch)
         for rows in order[: len(order) // BATCH * BATCH].reshape(-1, BATCH):
-            images, labels = augment(train.images[rows], epoch, rows), train.labels[rows]
+            images, labels = augment(train.inputs[rows], epoch, rows), train.labels[rows]
             for group in optimizer.param_groups:
                 group["lr"] = RATE * (1 - step / steps)
             optimizer.zero_grad(set_to_none=True)
@@ -73,15 +73,15 @@ def integers(network: FakeQuantNetwork, images: np.ndarray) -> np.ndarray:
 
 
 def rows_of(name: str, network: Network, train: Split, val: Split, epochs: int) -> list[dict[str, Any]]:
-    calibration = train.subset(CALIBRATION, 0).images
+    calibration = train.subset(CALIBRATION, 0).inputs
     state: dict[str, Tensor] = {key: value.clone() for key, value in network.state_dict().items()}
     with torch.no_grad():
-        start = np.concatenate([network(pixels(val.images[i : i + 256], network.graph.input)).numpy() for i in range(0, len(val), 256)])
+        start = np.concatenate([network(pixels(val.inputs[i : i + 256], network.graph.input)).numpy() for i in range(0, len(val), 256)])
     control = Network(network.graph)
     control.load_state_dict(state)
     control_seconds = train_on(control, train, epochs, seed=1)
     with torch.no_grad():
-        longer = np.concatenate([control(pixels(val.images[i : i + 256], network.graph.input)).numpy() for i in range(0, len(val), 256)])
+        longer = np.concatenate([control(pixels(val.inputs[i : i + 256], network.graph.input)).numpy() for i in range(0, len(val), 256)])
     rows = []
     for bits in BITS:
         options = QuantOptions(bits=bits)
@@ -93,9 +93,9 @@ def rows_of(name: str, network: Network, train: Split, val: Split, epochs: int) 
                 "bits": bits,
                 "float": accuracy(start, val),
                 "float_longer": accuracy(longer, val),
-                "ptq": accuracy(int8_logits(fold(network), calibration, val.images, options), val),
-                "ptq_longer": accuracy(int8_logits(fold(control), calibration, val.images, options), val),
-                "qat": accuracy(integers(FakeQuantNetwork(finish_qat(module)), val.images), val),
+                "ptq": accuracy(int8_logits(fold(network), calibration, val.inputs, options), val),
+                "ptq_longer": accuracy(int8_logits(fold(control), calibration, val.inputs, options), val),
+                "qat": accuracy(integers(FakeQuantNetwork(finish_qat(module)), val.inputs), val),
                 "seconds": seconds,
                 "float_seconds": control_seconds,
                 "images": len(val),

@@ -79,7 +79,7 @@ def extra_scores(table: Table, data, name: str, subset_networks: int) -> dict[st
     for i, row in enumerate(table.rows):
         arch = table.space.decode(row["genotype"], table.classes)
         if i not in found["naswot"]:
-            images = np.array(split_of(data, cache, arch, "train").images[:64])
+            images = np.array(split_of(data, cache, arch, "train").inputs[:64])
             found["naswot"][i] = naswot(arch, images)
             append_line(path, {"id": row["id"], "score": "naswot", "value": found["naswot"][i]})
         if i in chosen and i not in found["subset"]:

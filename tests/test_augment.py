@@ -13,9 +13,9 @@ import pytest
 from pydantic import ValidationError
 
 from tinynas.data import DataOptions, SyntheticOptions, open_data
-from tinynas.data.augment import make_augmenter
-from tinynas.data.changes import uniforms
-from tinynas.data.info import augmented_sheet
+from tinynas.data.images.augment import make_augmenter
+from tinynas.data.images.changes import uniforms
+from tinynas.data.images.sheet import augmented_sheet
 from tinynas.recipe import Augment, LightAugment, WakeVisionAugment
 
 KINDS = ("none", "light", "wake-vision")
@@ -29,7 +29,7 @@ def pictures(n: int = 12, height: int = 32, width: int = 32, channels: int = 3) 
 
 def only(**probabilities: float) -> Augment:
     """The full pipeline with all steps off but those named; the crop keeps the whole image."""
-    off = dict.fromkeys(("flip", "colour", "blur", "affine", "weather", "dropout"), 0.0)
+    off = dict.fromkeys(("flip", "color", "blur", "affine", "weather", "dropout"), 0.0)
     return Augment(
         kind="wake-vision", wake_vision=WakeVisionAugment(crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0), **{**off, **probabilities})
     )
@@ -124,7 +124,7 @@ def test_light_settings_are_checked() -> None:
 
 
 def test_albumentations_accepts_every_argument_name() -> None:
-    from tinynas.data.strong import STEPS, pipeline
+    from tinynas.data.images.strong import STEPS, pipeline
 
     with warnings.catch_warnings():
         warnings.simplefilter("error")
@@ -132,10 +132,10 @@ def test_albumentations_accepts_every_argument_name() -> None:
     assert tuple(steps) == STEPS
     # What the entry wrote, read back from the transforms themselves.
     assert (steps["crop"].scale, steps["crop"].ratio, steps["crop"].size) == ((0.8, 1.0), (0.75, 1.33), (48, 48))
-    probabilities = {"crop": 1.0, "flip": 0.5, "colour": 0.4, "blur": 0.3, "affine": 0.2, "weather": 0.15, "dropout": 0.2}
+    probabilities = {"crop": 1.0, "flip": 0.5, "color": 0.4, "blur": 0.3, "affine": 0.2, "weather": 0.15, "dropout": 0.2}
     assert {name: step.p for name, step in steps.items()} == probabilities
-    jitter, light, grey, clahe = steps["colour"].transforms
-    assert steps["colour"].n == 1 and jitter.brightness == (0.8, 1.2) and jitter.hue == (-0.1, 0.1)
+    jitter, light, grey, clahe = steps["color"].transforms
+    assert steps["color"].n == 1 and jitter.brightness == (0.8, 1.2) and jitter.hue == (-0.1, 0.1)
     assert light.brightness_limit == (-0.1, 0.1) and clahe.clip_limit == (1.0, 4.0) and grey.p == 1
     rain, fog, shadow, flare = steps["weather"].transforms
     assert (rain.brightness_coefficient, rain.drop_length, rain.blur_value, rain.rain_type) == (0.9, 8, 5, "drizzle")
@@ -147,7 +147,7 @@ def test_albumentations_accepts_every_argument_name() -> None:
 
 @pytest.mark.parametrize(("side", "expected"), [(48, (8, 16)), (96, (16, 32)), (160, (27, 53)), (16, (3, 5))])
 def test_holes_scale_with_the_resolution(side: int, expected: tuple[int, int]) -> None:
-    from tinynas.data.strong import pipeline
+    from tinynas.data.images.strong import pipeline
 
     assert pipeline(WakeVisionAugment(), side, side)["dropout"].hole_width_range == expected
 
@@ -160,7 +160,7 @@ def test_holes_are_black_squares_of_the_stated_number_and_size() -> None:
 
 
 @pytest.mark.parametrize(
-    ("step", "share"), [("flip", 0.5), ("colour", 0.4), ("blur", 0.3), ("affine", 0.2), ("weather", 0.15), ("dropout", 0.2)]
+    ("step", "share"), [("flip", 0.5), ("color", 0.4), ("blur", 0.3), ("affine", 0.2), ("weather", 0.15), ("dropout", 0.2)]
 )
 def test_each_step_happens_as_often_as_stated(step: str, share: float) -> None:
     images = pictures(300)
@@ -170,7 +170,7 @@ def test_each_step_happens_as_often_as_stated(step: str, share: float) -> None:
 
 
 def test_fog_equals_the_library_s_within_two_grey_levels() -> None:
-    from tinynas.data.strong import A, Fog
+    from tinynas.data.images.strong import A, Fog
 
     image = pictures(1, 24, 24)[0]
     ours, theirs = (kind(fog_coef_range=(0.3, 0.3), alpha_coef=0.08, p=1.0) for kind in (Fog, A.RandomFog))
@@ -183,7 +183,8 @@ def test_fog_equals_the_library_s_within_two_grey_levels() -> None:
 def test_albumentations_is_loaded_only_for_the_full_pipeline_and_asks_no_index() -> None:
     script = (
         "import sys, os; os.environ.pop('NO_ALBUMENTATIONS_UPDATE', None)\n"
-        "from tinynas.data.augment import Augment, make_augmenter\n"
+        "from tinynas.data.images.augment import make_augmenter\n"
+        "from tinynas.recipe import Augment\n"
         "make_augmenter(Augment(), 8, 8, 3, 0)\n"
         "light = 'albumentations' in sys.modules or 'torch' in sys.modules\n"
         "make_augmenter(Augment(kind='wake-vision'), 8, 8, 3, 0)\n"
@@ -210,7 +211,7 @@ def test_the_sheet_of_augmented_samples(tmp_path: Path) -> None:
 def test_light_on_tensors_equals_light_on_arrays() -> None:
     import torch
 
-    from tinynas.data.gpu import make_gpu_augmenter
+    from tinynas.data.images.gpu import make_gpu_augmenter
 
     images, indices = pictures(16, 32, 40), np.arange(50, 66)
     arrays = make_augmenter(Augment(), 32, 40, 3, 5)(images, 2, indices)
@@ -225,7 +226,7 @@ def test_light_on_tensors_equals_light_on_arrays() -> None:
 def test_the_full_pipeline_on_tensors(channels: int) -> None:
     import torch
 
-    from tinynas.data.gpu import make_gpu_augmenter
+    from tinynas.data.images.gpu import make_gpu_augmenter
 
     images, indices = torch.from_numpy(pictures(24, 32, 32, channels)), np.arange(24)
     augment = make_gpu_augmenter(Augment(kind="wake-vision"), 32, 32, channels, 1)
@@ -240,7 +241,7 @@ def test_the_full_pipeline_on_tensors(channels: int) -> None:
 def test_steps_on_tensors_do_what_the_steps_on_arrays_do() -> None:
     import torch
 
-    from tinynas.data.gpu import make_gpu_augmenter
+    from tinynas.data.images.gpu import make_gpu_augmenter
 
     images, indices = torch.from_numpy(pictures(300)), np.arange(300)
 
@@ -254,7 +255,7 @@ def test_steps_on_tensors_do_what_the_steps_on_arrays_do() -> None:
     share = (holes == 0).float().mean().item()
     reference = make_augmenter(only(dropout=1.0), 32, 32, 3, 1)(np.full((300, 32, 32, 3), 200, np.uint8), 0, indices)
     assert abs(share - (reference == 0).mean()) < 0.05
-    for step, probability in (("colour", 0.4), ("blur", 0.3), ("affine", 0.2)):
+    for step, probability in (("color", 0.4), ("blur", 0.3), ("affine", 0.2)):
         made = changed(only(**{step: probability}))
         often = (made != images).flatten(1).any(1).float().mean().item()
         assert probability - 0.09 < often < probability + 0.09, step

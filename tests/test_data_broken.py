@@ -14,7 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tinynas.data import open_data
-from tinynas.data.images import BadImage, decode
+from tinynas.data.images import decode
+from tinynas.data.records import BadInput
 
 
 def picture(height: int = 40, width: int = 30) -> np.ndarray:
@@ -83,7 +84,7 @@ BROKEN: dict[str, tuple[bytes, str]] = {
 @pytest.mark.parametrize("kind", BROKEN)
 def test_a_broken_image_has_a_reason(kind: str) -> None:
     data, reason = BROKEN[kind]
-    with pytest.raises(BadImage) as caught:
+    with pytest.raises(BadInput) as caught:
         decode(data)
     assert str(caught.value) == reason
 
@@ -133,7 +134,7 @@ def close_to_picture(image: np.ndarray) -> bool:
 
 
 ODD: dict[str, tuple[bytes, Callable[[np.ndarray], bool]]] = {
-    "colour JPEG is RGB": (JPEG, close_to_picture),
+    "color JPEG is RGB": (JPEG, close_to_picture),
     "PNG": (PNG, close_to_picture),
     "BMP": (BMP, close_to_picture),
     "WebP": (WEBP, close_to_picture),
@@ -175,7 +176,7 @@ def test_damage_anywhere_is_survived(data: bytes, draw: st.DataObject) -> None:
             damaged[draw.draw(st.integers(0, len(damaged) - 1))] = draw.draw(st.integers(0, 255))
     try:
         image = decode(bytes(damaged))
-    except BadImage as bad:
+    except BadInput as bad:
         assert 0 < len(str(bad)) < 60
     else:
         assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8

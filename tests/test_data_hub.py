@@ -48,7 +48,7 @@ def test_a_parquet_file_is_split_and_its_class_names_are_kept(tmp_path: Path) ->
     split = data.split("train", 20, 20, 3)
     row = int(split.names[0].split("/")[1])
     expected = cv2.imdecode(np.frombuffer(png(row), np.uint8), cv2.IMREAD_COLOR)[:, :, ::-1]
-    assert np.array_equal(split.images[0], expected) and split.labels[0] == row % 2
+    assert np.array_equal(split.inputs[0], expected) and split.labels[0] == row % 2
     assert any("image column 'image', label column 'label'" in note for note in data.notes)
 
 
@@ -67,7 +67,7 @@ def test_labels_may_be_words_numbers_or_truths(tmp_path: Path, column: str) -> N
     path = write(tmp_path / "x.parquet", {"img": [png(i) for i in range(24)], "label": [values[i % 2] for i in range(24)]})
     data = open_data(path, cache_dir=tmp_path / "cache")
     assert data.labels == {"string": ("a", "b"), "int64": ("9", "10"), "bool": ("False", "True")}[column]
-    assert len(data.records) == 24 and data.split("val", 8, 8, 1).images.shape[1:] == (8, 8, 1)
+    assert len(data.records) == 24 and data.split("val", 8, 8, 1).inputs.shape[1:] == (8, 8, 1)
 
 
 def test_rows_without_label_and_bad_images_are_left_out_and_counted(tmp_path: Path) -> None:

@@ -22,10 +22,10 @@ from pydantic import ValidationError
 
 from tinynas.data import DataOptions, open_data
 from tinynas.data.images import decode
+from tinynas.data.images.wake_vision import ATTRIBUTES, Relabelling, to_row
 from tinynas.data.prepare import PrepareProgress, VwwOptions, WakeVisionOptions, expect, vww, wake_vision
 from tinynas.data.store import Store
 from tinynas.data.subsets import splits_for, subset_report
-from tinynas.data.wake_vision import ATTRIBUTES, Relabelling, to_row
 from tinynas.errors import DataError, UserError
 
 ROOT = Path(__file__).parent.parent
@@ -122,8 +122,8 @@ def test_prepared_rows_labels_drops_and_bad_images(source: Path, tmp_path: Path)
 
     data = open_data(tmp_path / "out")
     assert data.labels == ("no_person", "person") and data.counts("train") == report.images["train"]
-    assert data.split("val", 16, 16, 3).images.shape == (12, 16, 16, 3) and len(data.bad) == 8
-    assert data.native_size == 32
+    assert data.split("val", 16, 16, 3).inputs.shape == (12, 16, 16, 3) and len(data.bad) == 8
+    assert data.native_size == (32, 32)
     assert set(data.attributes) == {"near", "bright", "dark", "medium_distance"}
     near = data.values("near", "train")
     assert near.sum() > 0 and set(data.targets[data.members["train"]][near == 1]) == {1}
@@ -136,7 +136,7 @@ def test_images_are_the_centre_square_of_the_source(source: Path, tmp_path: Path
     data = Store(tmp_path / "out")
     line = next(data.lines())
     kept = decode(data.read(line["source"], line["offset"], line["bytes"]))
-    assert kept.shape == (32, 32, 3) and line["size"] == [32, 32]
+    assert kept.shape == (32, 32, 3) and (line["height"], line["width"]) == (32, 32)
     assert hashlib.sha256(data.read(line["source"], line["offset"], line["bytes"])).hexdigest() == line["sha256"]
     original = decode(jpeg(int(Path(line["id"]).stem, 16)))
     square = cv2.resize(original[:, 10:70], (32, 32), interpolation=cv2.INTER_AREA)
@@ -157,7 +157,7 @@ def test_names_open_what_was_prepared_into_the_cache(source: Path, tmp_path: Pat
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import tinynas.data.shards as shards
+import tinynas.data.images.shards as shards
 from tinynas.data.prepare import WakeVisionOptions, wake_vision
 from tinynas.data.store import Store
 rows, deadly = 0, int(sys.argv[3])
@@ -519,11 +519,30 @@ def test_vww_area_rule_and_splits(coco: Path, tmp_path: Path) -> None:
     assert any("minival" in note for note in report.notes)
     data = open_data(tmp_path / "out")
     assert data.labels == ("no_person", "person") and len(data.members["val"]) == 4
-    assert {(r.width, r.height) for r in data.records} == {(50, 40)}  # the aspect ratio stays: the rule is about the whole image
+    assert {r.size for r in data.records} == {(40, 50)}  # the aspect ratio stays: the rule is about the whole image
     label = {r.name.rsplit("/", 1)[1]: r.label for r in data.records}
     assert [label[f"COCO_train2014_{i:012d}.jpg"] for i in (1, 2, 3, 4)] == ["no_person", "no_person", "person", "person"]
     everything = vww(VwwOptions(coco=coco, out=tmp_path / "dogs", category="dog", area=0.5))
     assert everything.images["train"] == {"dog": 24}
+
+
+def test_a_set_prepared_in_format_1_is_read_and_continued(coco: Path, tmp_path: Path) -> None:
+    settings = VwwOptions(coco=coco, out=tmp_path / "out", size=40)
+    vww(settings)
+    store = Store(tmp_path / "out")
+    new = open_data(store.root, cache_dir=tmp_path / "cache").records
+    for path in (store.manifest, *store.shards.glob("*.jsonl")):  # width first, as format 1 had it
+        lines = [json.loads(line) for line in path.read_text().splitlines()]
+        old = [{"size": [line.pop("width"), line.pop("height")], **line} for line in lines]
+        path.write_text("".join(json.dumps(line, sort_keys=True, separators=(",", ":")) + "\n" for line in old))
+    header = json.loads((store.root / "dataset.json").read_text())
+    (store.root / "dataset.json").write_text(json.dumps({**header, "format": 1}))
+    assert open_data(store.root, cache_dir=tmp_path / "cache").records == new
+    assert vww(settings).shards_new == 0 and open_data(store.root, cache_dir=tmp_path / "cache").records == new
+    assert {record.size for record in new} == {(40, 50)}
+    (store.root / "dataset.json").write_text(json.dumps({**header, "format": 3}))
+    with pytest.raises(DataError, match="is of format 3, this version reads 1 and 2"):
+        open_data(store.root, cache_dir=tmp_path / "cache")
 
 
 def test_vww_minival_list_resume_and_bad_files(coco: Path, tmp_path: Path) -> None:

@@ -78,7 +78,7 @@ from tinynas.data import open_data
 data = open_data("squares", cache_dir=Path({str(tmp_path)!r}))
 train, test = data.split("train", 16, 16, 3), data.split("test", 16, 16, 1)
 val = data.split("val", 8, 8, 3)
-print(data.labels, train.images.shape[1:], test.images.shape[1:], sum(len(s.images) for s in (train, val, test)))
+print(data.labels, train.inputs.shape[1:], test.inputs.shape[1:], sum(len(s.inputs) for s in (train, val, test)))
 """
     assert run_python(BLOCKS["data"] + use).strip() == "('bright', 'dark') (16, 16, 3) (16, 16, 1) 120"
 

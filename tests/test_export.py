@@ -65,7 +65,7 @@ def stripes(count: int, height: int, width: int, channels: int, seed: int = 0) -
 def trained(arch: Arch, split: Split, steps: int = 60) -> Network:
     network = Network(lower(arch), seed=1)
     optimizer = torch.optim.AdamW(network.parameters(), lr=0.01)
-    x = torch.from_numpy(np.array(split.images)).permute(0, 3, 1, 2).float().sub(128).div(128)
+    x = torch.from_numpy(np.array(split.inputs)).permute(0, 3, 1, 2).float().sub(128).div(128)
     y = torch.from_numpy(split.labels)
     network.train()
     for step in range(steps):
@@ -73,7 +73,7 @@ def trained(arch: Arch, split: Split, steps: int = 60) -> Network:
         optimizer.zero_grad()
         torch.nn.functional.cross_entropy(network(x[rows]), y[rows]).backward()
         optimizer.step()
-    reestimate_norms(network, [pixels(split.images, network.graph.input)])
+    reestimate_norms(network, [pixels(split.inputs, network.graph.input)])
     return network.eval()
 
 
@@ -92,7 +92,7 @@ def held_out() -> Split:
 
 @pytest.mark.parametrize(("io", "flavour"), [("int8", "full"), ("int8", "lean"), ("uint8", "full"), ("float", "lean")])
 def test_export_keeps_its_promises(network: Network, held_out: Split, tmp_path: Path, io: Any, flavour: Any) -> None:
-    calibration = stripes(128, 20, 28, 1, seed=2).images
+    calibration = stripes(128, 20, 28, 1, seed=2).inputs
     options = ExportOptions(io=io, flavour=flavour)
     artifact = export_model(
         network, calibration=calibration, labels=LABELS, out=tmp_path, evaluation=held_out, split_name="test", options=options
@@ -115,7 +115,7 @@ def test_export_keeps_its_promises(network: Network, held_out: Split, tmp_path: 
 
 
 def test_estimate_before_training_is_the_file_after_it(network: Network) -> None:
-    exported = build_model(network, stripes(16, 20, 28, 1).images, labels=LABELS)
+    exported = build_model(network, stripes(16, 20, 28, 1).inputs, labels=LABELS)
     cost = estimate(lower(ARCH))
     head, tail = measure_arena(exported.model)
     assert cost.flash_bytes == len(exported.model) == exported.estimated_bytes
@@ -123,12 +123,12 @@ def test_estimate_before_training_is_the_file_after_it(network: Network) -> None
 
 
 def test_same_weights_same_bytes(network: Network) -> None:
-    images = stripes(64, 20, 28, 1).images
+    images = stripes(64, 20, 28, 1).inputs
     assert build_model(network, images, labels=LABELS).model == build_model(fold(network), images, labels=LABELS).model
 
 
 def test_quantisation_aware_training_is_exported_as_trained(network: Network, held_out: Split, tmp_path: Path) -> None:
-    images = stripes(64, 20, 28, 1).images
+    images = stripes(64, 20, 28, 1).inputs
     module = prepare_qat(network, images)
     qgraph = finish_qat(module)
     artifact = export_model(
@@ -140,7 +140,7 @@ def test_quantisation_aware_training_is_exported_as_trained(network: Network, he
 
 def test_what_is_wrong_with_a_file_is_said(network: Network, held_out: Split) -> None:
     graph = network.graph
-    model = build_model(network, held_out.images[:16], labels=LABELS).model
+    model = build_model(network, held_out.inputs[:16], labels=LABELS).model
     plan = plan_offline(graph)
     sram, host = sram_bytes(graph, "tflm", plan), host_arena_bytes(graph, plan)
     good = Promise(graph, file_bytes=len(model), sram_bytes=sram, host_arena_bytes=host, arena_limit=sram)
@@ -156,8 +156,8 @@ def test_what_is_wrong_with_a_file_is_said(network: Network, held_out: Split) ->
     ):
         (problem,) = check(model, replace(good, **broken)).problems  # type: ignore[arg-type]
         assert said in problem
-    grid = quantize(fold(network), held_out.images[:16]).tensors[graph.logits]
-    right = run_tflm(model, held_out.images[:2]).outputs
+    grid = quantize(fold(network), held_out.inputs[:16]).tensors[graph.logits]
+    right = run_tflm(model, held_out.inputs[:2]).outputs
     for outputs, count in ((right, 0), (right + np.array([[1, 0, 0], [0, 0, 0]], np.int8), 1)):
         report = check(model, replace(good, outputs=(outputs, grid)), split=held_out, labels=LABELS, split_name="val")
         assert report.problems == ((f"{count} of 6 outputs differ from the quantised network's",) if count else ())
@@ -244,7 +244,7 @@ def test_export_plans_and_promises_for_its_runtime(network: Network, held_out: S
     for runtime in RUNTIMES:
         artifact = export_model(
             network,
-            calibration=held_out.images,
+            calibration=held_out.inputs,
             labels=LABELS,
             out=tmp_path / runtime,
             evaluation=held_out.take(range(40)),
@@ -259,7 +259,7 @@ def test_export_plans_and_promises_for_its_runtime(network: Network, held_out: S
         assert report["evidence"]["sram"][0] == RUNTIMES[runtime].evidence["sram"][0]
     assert "plan" not in reports["tflm"] and "does not read" in reports["stedgeai"]["plan"]
     with pytest.raises(UserError, match="unknown runtime 'onnx'"):
-        build_model(network, held_out.images, options=ExportOptions(runtime="onnx"))
+        build_model(network, held_out.inputs, options=ExportOptions(runtime="onnx"))
 
 
 # Formats
@@ -268,7 +268,7 @@ def test_export_plans_and_promises_for_its_runtime(network: Network, held_out: S
 @pytest.mark.parametrize("name", FORMATS)
 def test_formats_contract(name: str, network: Network, held_out: Split, tmp_path: Path) -> None:
     """A format writes one thing into the folder, and needs no other format's files."""
-    artifact = export_model(network, calibration=held_out.images[:32], labels=LABELS, out=tmp_path, formats=(name,))
+    artifact = export_model(network, calibration=held_out.inputs[:32], labels=LABELS, out=tmp_path, formats=(name,))
     assert [path.name for path in tmp_path.iterdir()] == [artifact.file]
     assert artifact.format == name and artifact.report["files"] == {name: artifact.file}
 
@@ -276,7 +276,7 @@ def test_formats_contract(name: str, network: Network, held_out: Split, tmp_path
 def test_formats_that_cannot_be_written_are_refused_before_anything_is(network: Network, held_out: Split, tmp_path: Path) -> None:
     for formats, said in ((("tflite", "onnx"), "unknown format 'onnx'"), ((), "nothing to write")):
         with pytest.raises(UserError, match=said):
-            export_model(network, calibration=held_out.images[:32], labels=LABELS, out=tmp_path / "none", formats=formats)
+            export_model(network, calibration=held_out.inputs[:32], labels=LABELS, out=tmp_path / "none", formats=formats)
     assert not (tmp_path / "none").exists()
 
 
@@ -414,7 +414,7 @@ def test_exporters_contract(name: str, network: Network, held_out: Split, tmp_pa
     options = ExportOptions(exporter=name)
     try:
         artifact = export_model(
-            network, calibration=held_out.images, labels=LABELS, out=tmp_path, evaluation=held_out, split_name="val", options=options
+            network, calibration=held_out.inputs, labels=LABELS, out=tmp_path, evaluation=held_out, split_name="val", options=options
         )
     except UserError as error:
         assert error.hint, "what is missing comes with the line that installs it"
@@ -425,9 +425,9 @@ def test_exporters_contract(name: str, network: Network, held_out: Split, tmp_pa
 
 def test_unknown_exporters_and_misfits_are_the_users_fault(network: Network, held_out: Split) -> None:
     with pytest.raises(UserError, match="known: tinynas, tensorflow"):
-        build_model(network, held_out.images, options=ExportOptions(exporter="onnx"))
+        build_model(network, held_out.inputs, options=ExportOptions(exporter="onnx"))
     with pytest.raises(DataError, match="calibration images"):
-        build_model(network, held_out.images[:, :10])
+        build_model(network, held_out.inputs[:, :10])
 
 
 def test_export_module_is_light() -> None:
@@ -505,20 +505,20 @@ def test_images_that_do_not_fit_the_model(held_out: Split, tmp_path: Path) -> No
 
 
 def test_rotated_models_see_rotated_images(network: Network, held_out: Split, tmp_path: Path) -> None:
-    quantized = quantize(fold(network), held_out.images)
+    quantized = quantize(fold(network), held_out.inputs)
     upright, turned = tmp_path / "upright.tflite", tmp_path / "turned.tflite"
     upright.write_bytes(serialize(quantized, ModelMeta(ARCH.id, LABELS)))
     turned.write_bytes(serialize(quantized, ModelMeta(ARCH.id, LABELS, input_rotation=180)))
     labels = np.random.default_rng(0).integers(0, 3, len(held_out))  # with random labels the AUC tells any two models apart
-    split = Split(held_out.images, labels, held_out.names)
-    rotated = Split(np.ascontiguousarray(held_out.images[:, ::-1, ::-1]), labels, held_out.names)
+    split = Split(held_out.inputs, labels, held_out.names)
+    rotated = Split(np.ascontiguousarray(held_out.inputs[:, ::-1, ::-1]), labels, held_out.names)
     assert evaluate(upright, split, LABELS) == evaluate(turned, rotated, LABELS)
     assert evaluate(turned, split, LABELS)["auc"] != evaluate(upright, split, LABELS)["auc"]
 
 
 def test_several_processes_give_the_same() -> None:
     graph = lower(ARCH)
-    images = stripes(30, 20, 28, 1).images
+    images = stripes(30, 20, 28, 1).inputs
     model = dummy_file(graph)
     np.testing.assert_array_equal(run_tflm(model, images, workers=3).outputs, run_tflm(model, images).outputs)
 

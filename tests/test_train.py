@@ -191,7 +191,7 @@ def test_norms_of_averaged_weights_are_measured_on_training_images() -> None:
     stem = GRAPH.ops[0]
     assert isinstance(stem, Conv2D)
     pad = stem.padding
-    x = F.pad(normalise(torch.from_numpy(TRAIN.images), GRAPH.input), (pad.left, pad.right, pad.top, pad.bottom))
+    x = F.pad(normalise(torch.from_numpy(TRAIN.inputs), GRAPH.input), (pad.left, pad.right, pad.top, pad.bottom))
     with torch.no_grad():
         outputs = F.conv2d(x, layer.weight, stride=2).transpose(0, 1).flatten(1)
     torch.testing.assert_close(norm.running_mean, outputs.mean(1), rtol=1e-3, atol=1e-3)
@@ -200,7 +200,7 @@ def test_norms_of_averaged_weights_are_measured_on_training_images() -> None:
 
 def test_subset_is_the_same_for_every_network_and_stratified() -> None:
     first, second = trainer(subset=100), trainer(subset=100)
-    assert len(first.train.labels) == 100 and np.array_equal(first.train.images, second.train.images)
+    assert len(first.train.labels) == 100 and np.array_equal(first.train.inputs, second.train.inputs)
     assert abs(first.train.labels.mean() - TRAIN.labels.mean()) < 0.02
     assert first.run(until_epoch=1) == 1 and first.history[0].images == 64  # whole batches only
 
@@ -217,7 +217,7 @@ def test_divergence_is_an_error_with_a_remedy() -> None:
 
 
 def test_read_only_maps_train_and_evaluate_without_a_warning(tmp_path: Path) -> None:
-    np.save(tmp_path / "images.npy", TRAIN.images)
+    np.save(tmp_path / "images.npy", TRAIN.inputs)
     mapped = Split(np.load(tmp_path / "images.npy", mmap_mode="r"), TRAIN.labels, TRAIN.names)
     from_map, from_memory = Trainer(GRAPH, mapped, mapped, recipe(epochs=1), seed=0), Trainer(GRAPH, TRAIN, TRAIN, recipe(epochs=1), seed=0)
     from_map.run()
@@ -248,7 +248,7 @@ def test_a_gpu_learns_too() -> None:
 def test_wrong_images_are_refused() -> None:
     with pytest.raises(DataError, match=r"\(10, 10, 3\)"):
         Trainer(GRAPH, images(10, 0, side=10), VAL, recipe(), seed=0)
-    empty = Split(TRAIN.images[:0], TRAIN.labels[:0], ())
+    empty = Split(TRAIN.inputs[:0], TRAIN.labels[:0], ())
     with pytest.raises(DataError, match="empty"):
         Trainer(GRAPH, TRAIN, empty, recipe(), seed=0)
 
@@ -282,7 +282,7 @@ def test_last_epochs_train_on_the_grids_that_go_into_the_file() -> None:
     assert t.history[-1].val_accuracy > before - 0.03
     qgraph = finish_qat(trained)
     assert qgraph.tensors == trained.tensors
-    integers = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(VAL.images), GRAPH.input)).argmax(1).numpy()
+    integers = FakeQuantNetwork(qgraph)(normalise(torch.from_numpy(VAL.inputs), GRAPH.input)).argmax(1).numpy()
     agreement = (integers == t.evaluate(VAL).logits.argmax(1)).mean()
     assert agreement > 0.98, "what was trained is what the integers compute"
 

@@ -90,7 +90,7 @@ def test_batches_follow_the_order_of_the_epoch_without_a_gap() -> None:
         assert len(seen) == 5
         for index, (x, y) in enumerate(seen):
             rows = order[100 * index : 100 * index + 100]
-            assert torch.equal(x, normalise(torch.from_numpy(TRAIN.images[rows]), GRAPH.input))
+            assert torch.equal(x, normalise(torch.from_numpy(TRAIN.inputs[rows]), GRAPH.input))
             assert y.tolist() == TRAIN.labels[rows].tolist()
 
 
@@ -117,7 +117,7 @@ def test_evaluation_counts_every_image_once() -> None:
     split = images(600, 7)
     network = t.network.eval()
     with torch.no_grad():
-        logits = network(normalise(torch.from_numpy(split.images), GRAPH.input))
+        logits = network(normalise(torch.from_numpy(split.inputs), GRAPH.input))
     for count in (1, 255, 256, 257, 600):
         part = split.take(np.arange(count))
         result = evaluate(t.network, part)
@@ -328,7 +328,7 @@ def test_a_state_goes_on_with_other_threads_but_not_with_another_validation(tmp_
     other = trainer(epochs=2, threads=2)
     other.load(tmp_path / "state")
     assert other.epoch == 1
-    fewer = Split(VAL.images[:200], VAL.labels[:200], VAL.names[:200])
+    fewer = Split(VAL.inputs[:200], VAL.labels[:200], VAL.names[:200])
     with pytest.raises(RunError, match="another training"):
         Trainer(GRAPH, TRAIN, fewer, recipe(epochs=2), seed=0, device=CPU).load(tmp_path / "state")
 
@@ -343,7 +343,7 @@ def test_feeds_give_the_images_asked_for(resident: bool | None) -> None:
     pixels, labels = feed(1, rows)
     assert (
         pixels.dtype == torch.uint8
-        and torch.equal(pixels, torch.from_numpy(TRAIN.images[rows]))
+        and torch.equal(pixels, torch.from_numpy(TRAIN.inputs[rows]))
         and labels.tolist() == TRAIN.labels[rows].tolist()
     )
     host = make_feed(TRAIN, Augment(kind="none"), 0, CPU, False)
@@ -353,7 +353,7 @@ def test_feeds_give_the_images_asked_for(resident: bool | None) -> None:
 def test_a_gpu_keeps_the_images_where_they_are_less_than_its_share(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tinynas.train.feed._Host", lambda *_: "host")
     monkeypatch.setattr("tinynas.train.feed._Resident", lambda *_: "resident")
-    size = TRAIN.images.nbytes
+    size = TRAIN.inputs.nbytes
     for free, wanted in ((size * 10 // 4, "host"), (size * 10 // 4 + 10, "resident")):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _, free=free: (free, 10 * free))
         assert make_feed(TRAIN, Augment(kind="none"), 0, torch.device("cuda")) == wanted
@@ -383,7 +383,7 @@ def test_two_processes_of_one_mind_report_as_one(monkeypatch: pytest.MonkeyPatch
         for start in range(0, 512, 64):
             rows = order[start : start + 64][1::2]
             labels = torch.from_numpy(TRAIN.labels[rows])
-            logits = twin(normalise(torch.from_numpy(TRAIN.images[rows]), GRAPH.input))
+            logits = twin(normalise(torch.from_numpy(TRAIN.inputs[rows]), GRAPH.input))
             losses.append(float(F.cross_entropy(logits, labels)))
             hits += int((logits.argmax(1) == labels).sum())
     t.run()

@@ -28,7 +28,7 @@ from tinynas.space import Space
 if TYPE_CHECKING:
     import numpy as np
 
-    from tinynas.data import ImageData, Split
+    from tinynas.data import DataSet, Split
     from tinynas.export.deliver import ExportRow
     from tinynas.export.model import ExportOptions
     from tinynas.promote import PromoteEvent
@@ -196,7 +196,7 @@ class PreparedSearch:
     run: Run
     space: Space
     budget: Budget
-    data: ImageData
+    data: DataSet
     settings: SearchSettings
 
     def go(self, on_event: Callable[[SearchEvent], None] | None = None) -> SearchResult:
@@ -286,7 +286,7 @@ def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, s
 
 def open_images(
     data: str, *, seed: int = 0, overrides: Sequence[str] = (), on_progress: Callable[[str, int, int], None] | None = None
-) -> ImageData:
+) -> DataSet:
     """The labelled images that ``data`` names; ``overrides`` are data options (``groups=...`` or ``data.groups=...``)."""
     from tinynas.data import DataOptions, open_data
 
@@ -294,7 +294,7 @@ def open_images(
     return open_data(data, seed=seed, options=build({}, DataOptions, source="data options", overrides=texts), on_progress=on_progress)
 
 
-def label_noise(images: ImageData, *, seed: int = 0, epochs: int = 8) -> dict[str, Any]:
+def label_noise(images: DataSet, *, seed: int = 0, epochs: int = 8) -> dict[str, Any]:
     """Estimated share of wrong training labels and the surest suspects; trains mcunet-tiny2 once for each of three folds."""
     import numpy as np
 
@@ -417,7 +417,7 @@ def export(
     return export_untrained(load_net(net), Path(out), options, formats)
 
 
-def _run_images(run: Run, data: str | None, overrides: Sequence[str]) -> ImageData:
+def _run_images(run: Run, data: str | None, overrides: Sequence[str]) -> DataSet:
     from tinynas.data import DataOptions, open_data
 
     config = run.config

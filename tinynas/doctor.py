@@ -225,16 +225,16 @@ def _self_test() -> Iterator[Check]:
     )
 
     started = time.perf_counter()
-    qgraph = quantize(fold(trainer.network), train.images[:64])
+    qgraph = quantize(fold(trainer.network), train.inputs[:64])
     cost = estimate(graph)
     model = serialize(qgraph, ModelMeta(arch_id=arch.id, labels=("upright", "level")), plan_offline(graph))
     same_size = len(model) == cost.flash_bytes
     yield _verdict("exports", same_size, f"{len(model):,} B of .tflite, {cost.flash_bytes:,} B estimated", time.perf_counter() - started)
 
     started = time.perf_counter()
-    outputs = run_tflm(model, val.images).outputs
+    outputs = run_tflm(model, val.inputs).outputs
     with torch.no_grad():
-        ours = FakeQuantNetwork(qgraph).eval()(normalise(torch.from_numpy(np.array(val.images)), graph.input)).numpy()
+        ours = FakeQuantNetwork(qgraph).eval()(normalise(torch.from_numpy(np.array(val.inputs)), graph.input)).numpy()
     equal = float((outputs == ours).mean())
     right = float((outputs.argmax(1) == val.labels).mean())
     told = f"{100 * equal:.1f} % of output bytes as computed in training, {100 * right:.0f} % of images right in int8"

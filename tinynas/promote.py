@@ -22,7 +22,7 @@ import torch
 
 from tinynas import __version__, metrics
 from tinynas.arch import Arch
-from tinynas.data import ImageData
+from tinynas.data import DataSet
 from tinynas.files import write_atomic
 from tinynas.graph import Graph, lower
 from tinynas.recipe import Recipe
@@ -57,7 +57,7 @@ def promote(
     run: Run,
     ids: Sequence[str],
     *,
-    data: ImageData,
+    data: DataSet,
     recipe: Recipe,
     seed: int = 0,
     on_event: OnEvent | None = None,
@@ -73,7 +73,7 @@ def promote(
         return [_promote(run, net_id, data, recipe, seed, device, on_event) for net_id in net_ids]
 
 
-def _promote(run: Run, net_id: str, data: ImageData, recipe: Recipe, seed: int, device: torch.device, on_event: OnEvent | None) -> Promoted:
+def _promote(run: Run, net_id: str, data: DataSet, recipe: Recipe, seed: int, device: torch.device, on_event: OnEvent | None) -> Promoted:
     def tell(kind: Literal["started", "resumed", "epoch", "done", "known"], epoch: int, **more: object) -> None:
         if on_event is not None and rank() == 0:
             on_event(PromoteEvent(kind, net_id, epoch, recipe.epochs, **more))  # type: ignore[arg-type]
@@ -109,7 +109,7 @@ def _promote(run: Run, net_id: str, data: ImageData, recipe: Recipe, seed: int, 
 
 
 def _finish(
-    run: Run, arch: Arch, graph: Graph, trainer: Trainer, checkpoint: _Checkpoint, data: ImageData, settings: dict[str, object]
+    run: Run, arch: Arch, graph: Graph, trainer: Trainer, checkpoint: _Checkpoint, data: DataSet, settings: dict[str, object]
 ) -> Promoted:
     best = best_epoch(trainer.history, trainer.recipe)
     network = load_trained(graph, checkpoint.weights(best.epoch)).to(trainer.device)
@@ -155,7 +155,7 @@ def history_csv(history: Sequence[EpochMetrics]) -> str:
     return text.getvalue()
 
 
-def recipe_record(recipe: Recipe, data: ImageData) -> dict[str, object]:
+def recipe_record(recipe: Recipe, data: DataSet) -> dict[str, object]:
     """The settings that decide the result, as they are written into ``metrics.json``."""
     return {**recipe.model_dump(mode="json", exclude={"threads"}), "data": data.name, "data_fingerprint": data.fingerprint}
 

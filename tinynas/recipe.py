@@ -42,8 +42,8 @@ class WakeVisionAugment(Config):
     """Aspect ratio of the crop, from and to."""
     flip: Probability = 0.5
     """Probability of a mirror image."""
-    colour: Probability = 0.4
-    """Probability of one of: colour jitter, brightness and contrast, grey, local contrast (CLAHE)."""
+    color: Probability = 0.4
+    """Probability of one of: color jitter, brightness and contrast, grey, local contrast (CLAHE)."""
     blur: Probability = 0.3
     """Probability of a Gaussian or motion blur with a kernel of 3 to 7 pixels."""
     affine: Probability = 0.2

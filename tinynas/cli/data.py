@@ -186,7 +186,7 @@ def info(
     augment: Annotated[
         str | None, typer.Option("--augment", help="With --samples: none, light or wake-vision, as training changes the images.")
     ] = None,
-    size: Annotated[int, typer.Option("--size", min=16, max=512, help="Side in pixels of the images on the sheet.")] = 96,
+    size: Annotated[int, typer.Option("--size", min=16, max=512, help="Short side in pixels of the images on the sheet.")] = 96,
     noise: Annotated[bool, typer.Option("--noise", help="Estimate the share of wrong labels (trains a small net three times).")] = False,
     seed: SeedOption = 0,
     overrides: SetOption = None,
@@ -197,7 +197,8 @@ def info(
 
     with counting_progress() as progress:
         images = api.open_images(d, seed=seed, overrides=overrides or (), on_progress=progress)
-        from tinynas.data.info import augmented_sheet, describe, sample_sheet
+        from tinynas.data.images.sheet import augmented_sheet, sample_sheet
+        from tinynas.data.info import describe
 
         document = describe(images)
         if samples is not None and augment is not None:
@@ -221,17 +222,23 @@ def info(
 
 
 def _facts(document: dict[str, Any]) -> Iterator[str]:
-    short = document["sizes"]["short_side"]
-    sizes = f"short side {short['min']}-{short['max']} px (median {short['median']})"
-    yield f"{document['name']}: {counted(document['images'], 'image')} of {counted(len(document['labels']), 'class', 'classes')}, {sizes}"
+    kind, unit = document["kind"], " px" if document["kind"] == "image" else ""
+    native, short = document["sizes"]["native"], document["sizes"]["short_side"]
+    sizes = f"about {native['height']}x{native['width']}{unit} (height x width; short side {short['min']}-{short['max']})"
+    yield f"{document['name']}: {counted(document['images'], kind)} of {counted(len(document['labels']), 'class', 'classes')}, {sizes}"
     for split, counts in document["splits"].items():
         shown = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
         more = f", and {counted(len(counts) - 8, 'more class', 'more classes')}" if len(counts) > 8 else ""
         yield f"  {split:<6} {sum(counts.values()):>9,}  {shown}{more}"
     if document["bad"]["count"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in document["bad"]["reasons"].items())
-        yield f"  left out: {counted(document['bad']['count'], 'image')} ({reasons})"
-    yield f"  exact duplicates: {document['duplicates']}; images in more than one split: {len(document['leaks'])}"
+        yield f"  left out: {counted(document['bad']['count'], kind)} ({reasons})"
+    yield f"  exact duplicates: {document['duplicates']}; {kind}s in more than one split: {len(document['leaks'])}"
+    if document["groups"] is not None:
+        groups, largest = document["groups"], document["groups"]["largest"]
+        by_split = ", ".join(f"{count:,} in {split}" for split, count in groups["splits"].items())
+        yield f"  groups: {groups['count']:,} ({by_split}); the largest, {largest['group']}, has {counted(largest['images'], kind)}"
+        yield f"  groups in more than one split: {len(groups['in_several_splits'])}"
     for note in document["notes"]:
         yield f"  note: {note}"
     for warning in document["warnings"]:

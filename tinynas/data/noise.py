@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.data.groups import joined
 from tinynas.data.split import Split
 from tinynas.data.splits import carve
 from tinynas.errors import DataError
@@ -65,7 +66,7 @@ class NoiseEstimate:
 def estimate_noise(split: Split, labels: Sequence[str], scorer: Scorer, *, folds: int = 3, seed: int = 0) -> NoiseEstimate:
     """Judge every image of ``split`` by a network trained on the other folds.
 
-    Raises DataError where a class has fewer images than ``folds``, or the scorer returns another shape.
+    Raises DataError where a class has fewer images than ``folds``, groups leave a fold empty, or the scorer returns another shape.
     """
     counts = np.bincount(split.labels, minlength=len(labels))
     if folds < 2 or counts.min() < folds:
@@ -74,6 +75,8 @@ def estimate_noise(split: Split, labels: Sequence[str], scorer: Scorer, *, folds
             "add images, or use fewer folds",
         )
     fold = _folds(split, folds, seed)
+    if len(set(fold.tolist())) < folds:
+        raise DataError(f"the groups are too few or too large for {folds} folds that each hold some", "use fewer folds")
     probabilities = np.zeros((len(split), len(labels)))
     for number in range(folds):
         inside = np.flatnonzero(fold == number)
@@ -108,8 +111,9 @@ def confident_disagreement(
 
 
 def _folds(split: Split, folds: int, seed: int) -> NDArray[np.int64]:
-    """Fold of each image: stratified, and exact duplicates together (or a network would be asked what it has learnt)."""
-    groups = [hashlib.sha256(image.tobytes()).hexdigest() for image in split.images]
+    """Fold of each input: stratified, exact duplicates and groups together (or a network would be asked what it has learnt)."""
+    digests = [hashlib.sha256(one.tobytes()).hexdigest() for one in split.inputs]
+    groups = joined(digests, None if split.groups is None else split.groups.tolist(), split.names)
     shares = {str(k): 1 / folds for k in range(1, folds)}
     assigned = carve(split.labels, groups, shares, seed)
     return np.array([0 if name == "train" else int(name) for name in assigned], dtype=np.int64)

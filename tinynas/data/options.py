@@ -10,6 +10,8 @@ from pydantic import Field, field_validator, model_validator
 from tinynas.config import Config
 
 Share = Annotated[float, Field(gt=0, lt=0.9)]
+GROUPS_PREFIX = "prefix:"
+GROUPS_CSV = "csv:"
 
 
 class SyntheticOptions(Config):
@@ -36,11 +38,14 @@ class DataOptions(Config):
     """Seed of carved splits and of the synthetic images. It is not the seed of the search unless set to null, so that
     runs with different seeds, and ``tinynas evaluate``, agree on which images are test images."""
     fit: Literal["crop", "squash", "pad"] = "crop"
-    """How an image takes on the network's aspect ratio: ``crop`` scales the short side and cuts the centre out,
-    ``squash`` stretches, ``pad`` shows all of it on mid grey."""
+    """How an image takes on the network's height and width: ``crop`` cuts out the largest centred window of their
+    ratio and scales it, ``squash`` scales each side by itself, ``pad`` shows all of it, to scale, on mid grey."""
     groups: str | None = None
-    """Regular expression searched in each image's name (path inside the folder). Images with equal matches (the
-    groups in parentheses, or the whole match) stay in one split; such as ``crop(\\d+)`` for mirrored or neighbouring shots."""
+    """What belongs together and must not be on two sides of a split. ``prefix:__``: what has equal file names before the
+    first ``__``. ``csv:FILE``: the columns ``name`` (path inside the folder, or file name) and ``group`` of a CSV file. Else a
+    regular expression searched in each name (path inside the folder): equal matches (the parts in parentheses, or the
+    whole match), such as ``crop(\\d+)`` for mirrored or neighbouring shots, or ``([^/]+/\\d+)_`` for a number that counts
+    within its class."""
     val_share: Share = 0.15
     """Share of the training images carved out for validation where the data has no validation split of its own."""
     test_share: Share = 0.15
@@ -52,8 +57,9 @@ class DataOptions(Config):
     binary: dict[str, tuple[str, ...]] | None = None
     """One new class and the labels that make it up; all others become ``no_<class>``. Such as ``{person: [man, woman]}``."""
     leaks: Literal["keep", "drop"] = "keep"
-    """What to do with training images that are byte for byte in validation or test too: ``keep`` reports them,
-    ``drop`` leaves them out of training. Splits that are carved here never have any."""
+    """What to do with training data that is in validation or test too, byte for byte or by its group: ``keep`` reports
+    it, ``drop`` leaves it out of training (and out of validation what is in the test). Splits that are carved out of one
+    part here never have any."""
     limit: Annotated[int, Field(ge=0)] = 0
     """At most this many images of each split, drawn by the seed, each class in its share; 0 for all."""
     revision: str | None = None
@@ -71,13 +77,25 @@ class DataOptions(Config):
     synthetic: SyntheticOptions = SyntheticOptions()
     """Settings of the data set ``synthetic``."""
 
+    @field_validator("groups", mode="before")
+    @classmethod
+    def _one_word(cls, given: object) -> object:
+        if isinstance(given, dict):  # YAML reads "prefix: __" as a mapping
+            raise ValueError(f'is one word without a space after the colon, such as "{GROUPS_PREFIX}__" or "{GROUPS_CSV}groups.csv"')
+        return given
+
     @field_validator("groups")
     @classmethod
     def _compiles(cls, pattern: str | None) -> str | None:
+        for start, what in ((GROUPS_PREFIX, f"the separator after the group, such as {GROUPS_PREFIX}__"), (GROUPS_CSV, "a file")):
+            if pattern is not None and pattern.startswith(start):
+                if pattern == start:
+                    raise ValueError(f"{start} needs {what}")
+                return pattern
         try:
             re.compile(pattern or "")
         except re.error as error:
-            raise ValueError(f"is not a regular expression: {error}") from None
+            raise ValueError(f"is neither {GROUPS_PREFIX}..., nor {GROUPS_CSV}..., nor a regular expression: {error}") from None
         return pattern
 
     @field_validator("labels")

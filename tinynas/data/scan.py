@@ -1,4 +1,4 @@
-"""The first look at every image of a set: does it decode, how large is it, what is its digest. Remembered in the cache."""
+"""The first look at every record of a set: does it decode, how large is it, what is its digest. Remembered in the cache."""
 
 from __future__ import annotations
 
@@ -12,17 +12,16 @@ from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
-import cv2
-
-from tinynas.data.images import BadImage, decode
+from tinynas.data.progress import OnProgress
+from tinynas.data.records import Bad, BadInput, Record
 from tinynas.errors import DiskError
 from tinynas.files import cores, replacing
 
-FORMAT = 1
+FORMAT = 2
 """Version of the index; others are read anew."""
 
-OnProgress = Callable[[str, int, int], None]
-"""Called with what is being done, how many are done, and of how many."""
+Measure = Callable[[bytes], tuple[int, int]]
+"""Decodes a record and returns its (height, width). Raises BadInput."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -30,50 +29,54 @@ R = TypeVar("R")
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What one image was found to be. ``problem`` is None for a good one; sizes are in pixels."""
+    """What one record was found to be. ``problem`` is None for a good one; ``size`` is (height, width)."""
 
     digest: str
-    width: int
-    height: int
+    size: tuple[int, int]
     problem: str | None = None
 
 
 def workers() -> int:
-    """Threads for decoding: OpenCV frees the interpreter lock, so they help; not more than the cores we may use."""
+    """Threads for decoding: decoders free the interpreter lock, so they help; not more than the cores we may use."""
     return min(8, cores())
 
 
 def in_threads(function: Callable[[T], R], items: Iterable[T], *, chunk: int = 256) -> Iterator[list[R]]:
     """Lists of ``function(item)`` in order, ``chunk`` items at a time, computed by a few threads."""
-    cv2.setNumThreads(1)  # one image a thread is faster than many threads an image
     iterator = iter(items)
     with ThreadPoolExecutor(workers()) as pool:
         while part := list(islice(iterator, chunk)):
             yield list(pool.map(function, part))
 
 
-def look(read: Callable[[], bytes]) -> Seen:
+def look(read: Callable[[], bytes], measure: Measure) -> Seen:
     """Decode what ``read`` returns and describe it; an unreadable file is a problem like any other."""
     try:
         data = read()
     except OSError as error:
-        return Seen("", 0, 0, f"cannot be read: {error.strerror or error}")
-    except BadImage as bad:
-        return Seen("", 0, 0, str(bad))
+        return Seen("", (0, 0), f"cannot be read: {error.strerror or error}")
+    except BadInput as bad:
+        return Seen("", (0, 0), str(bad))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        height, width = decode(data).shape[:2]
-    except BadImage as bad:
-        return Seen(digest, 0, 0, str(bad))
-    return Seen(digest, width, height)
+        return Seen(digest, measure(data))
+    except BadInput as bad:
+        return Seen(digest, (0, 0), str(bad))
 
 
 def scan(
-    keys: Sequence[str], stamps: Sequence[str], read: Callable[[int], bytes], index: Path, on_progress: OnProgress | None = None
+    keys: Sequence[str],
+    stamps: Sequence[str],
+    read: Callable[[int], bytes],
+    measure: Measure,
+    index: Path,
+    on_progress: OnProgress | None = None,
+    *,
+    kind: str,
 ) -> list[Seen]:
-    """What each image is; ``read(i)`` returns the bytes of image ``i``.
+    """What each record is; ``read(i)`` returns the bytes of record ``i``, ``kind`` is what one is for people.
 
-    Images whose key and stamp (size and time of change, say) are in ``index`` are not read again. Where the index cannot
+    Records whose key and stamp (size and time of change, say) are in ``index`` are not read again. Where the index cannot
     be written the scan is only slower next time.
     """
     known = _load(index)
@@ -86,19 +89,33 @@ def scan(
         else:
             todo.append(i)
     done = 0
-    for part in in_threads(lambda i: (i, look(lambda: read(i))), todo):
+    for part in in_threads(lambda i: (i, look(lambda: read(i), measure)), todo):
         found.update(part)
         done += len(part)
         if on_progress is not None:
-            on_progress("checking images", done, len(todo))
+            on_progress(f"checking {kind}s", done, len(todo))
     if todo or len(known) != len(keys):
-        entries = [[key, stamps[i], found[i].digest, found[i].width, found[i].height, found[i].problem] for i, key in enumerate(keys)]
+        entries = [[key, stamps[i], found[i].digest, found[i].size, found[i].problem] for i, key in enumerate(keys)]
         try:
             with replacing(index) as file:
-                file.write(gzip.compress(json.dumps({"format": FORMAT, "images": entries}).encode(), 1, mtime=0))
+                file.write(gzip.compress(json.dumps({"format": FORMAT, "records": entries}).encode(), 1, mtime=0))
         except DiskError:
             pass
     return [found[i] for i in range(len(keys))]
+
+
+def sort_out(
+    keys: Sequence[str], labels: Sequence[str], splits: Sequence[str | None], seen: Sequence[Seen]
+) -> tuple[list[Record], list[int], list[Bad]]:
+    """The usable records, the positions in ``keys`` they are of, and the others with their reasons."""
+    records, rows, bad = [], [], []
+    for i, found in enumerate(seen):
+        if found.problem is None:
+            records.append(Record(keys[i], labels[i], splits[i], found.digest, found.size))
+            rows.append(i)
+        else:
+            bad.append(Bad(keys[i], found.problem))
+    return records, rows, bad
 
 
 def _load(index: Path) -> dict[str, tuple[str, Seen]]:
@@ -106,6 +123,8 @@ def _load(index: Path) -> dict[str, tuple[str, Seen]]:
         document = json.loads(gzip.decompress(index.read_bytes()))
         if document["format"] != FORMAT:
             return {}
-        return {key: (stamp, Seen(digest, width, height, problem)) for key, stamp, digest, width, height, problem in document["images"]}
+        return {
+            key: (stamp, Seen(digest, (height, width), problem)) for key, stamp, digest, (height, width), problem in document["records"]
+        }
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return {}

@@ -1,4 +1,4 @@
-"""Which data a word means: the DATASETS table and :func:`open_data`."""
+"""Which data a word means: the tables DATASETS (names) and PLACES (paths and addresses), and :func:`open_data`."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from tinynas.data.dataset import ImageData
+from tinynas.data.dataset import DataSet
 from tinynas.data.options import DataOptions
-from tinynas.data.scan import OnProgress
+from tinynas.data.progress import OnProgress
 from tinynas.errors import DataError
 
 
 class Opener(Protocol):
-    """Opens one kind of data."""
+    """Opens the data of one name."""
 
-    def __call__(self, options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> ImageData:
+    def __call__(self, options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
         """The data; raises DataError."""
         ...
 
@@ -30,16 +30,35 @@ class Dataset:
     open: Opener
 
 
-def _synthetic(options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> ImageData:
-    from tinynas.data.synthetic import open_synthetic
+class PlaceOpener(Protocol):
+    """Opens the data at a place."""
+
+    def __call__(self, place: str, options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
+        """The data; raises DataError."""
+        ...
+
+
+@dataclass(frozen=True)
+class Place:
+    """A kind of place where data may lie: a folder of some layout, a file, an address."""
+
+    summary: str
+    holds: Callable[[str], bool]
+    """Whether a word is such a place; cheap."""
+    open: PlaceOpener
+
+
+def _synthetic(options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
+    from tinynas.data.images.synthetic import open_synthetic
 
     return open_synthetic(options, seed=seed, cache=cache, on_progress=on_progress)
 
 
 def _prepared(name: str) -> Opener:
-    def opened(options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> ImageData:
+    def opened(options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
         from tinynas.data.cache import cache_dir
-        from tinynas.data.store import Store, open_store
+        from tinynas.data.images.prepared import open_store
+        from tinynas.data.store import Store
 
         root = (cache or cache_dir()) / "prepared" / name
         if not Store(root).exists():
@@ -53,6 +72,51 @@ def _prepared(name: str) -> Opener:
     return opened
 
 
+def _hub(place: str, options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
+    from tinynas.data.images.hub import open_hub
+
+    name = place.removeprefix(HUB).strip("/")
+    if not name:
+        raise DataError("hf: names no data set", "write hf:owner/name")
+    return open_hub(name, options, seed=seed, cache=cache, on_progress=on_progress)
+
+
+def _store(place: str, options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
+    from tinynas.data.images.prepared import open_store
+
+    return open_store(_path(place), options, seed=seed, cache=cache, on_progress=on_progress)
+
+
+def _parquet(place: str, options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
+    from tinynas.data.images.hub import open_parquet
+
+    return open_parquet(_path(place), options, seed=seed, cache=cache, on_progress=on_progress)
+
+
+def _folder(place: str, options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
+    from tinynas.data.images.folder import open_folder
+
+    return open_folder(_path(place), options, seed=seed, cache=cache, on_progress=on_progress)
+
+
+def _path(place: str) -> Path:
+    return Path(place).expanduser()
+
+
+def _is_store(place: str) -> bool:
+    from tinynas.data.store import Store
+
+    return Store(_path(place)).exists()
+
+
+def _is_parquet(place: str) -> bool:
+    path = _path(place)
+    if not path.is_dir():
+        return path.suffix == ".parquet" and path.exists()
+    inner = path / "data"
+    return any(path.glob("*.parquet")) or (any(inner.glob("*.parquet")) and not any(p.is_dir() for p in inner.iterdir()))
+
+
 DATASETS: dict[str, Dataset] = {
     "synthetic": Dataset("built-in pictures of person-like figures, drawn in code; no download", _synthetic),
     "wake-vision": Dataset("Wake Vision (quality), person or not; prepare it first", _prepared("wake-vision")),
@@ -60,6 +124,14 @@ DATASETS: dict[str, Dataset] = {
     "vww": Dataset("Visual Wake Words from COCO, person or not; prepare it first", _prepared("vww")),
 }
 """Data sets by name. A new one is a file with an opener and a line here; it inherits the contract test."""
+HUB = "hf:"
+PLACES: tuple[Place, ...] = (
+    Place("hf:owner/name, a data set of the Hugging Face hub", lambda place: place.startswith(HUB), _hub),
+    Place("a folder with prepared data", _is_store, _store),
+    Place("a parquet file, or a folder of them", _is_parquet, _parquet),
+    Place("an image folder", lambda place: _path(place).exists(), _folder),
+)
+"""Where data may lie; the first that holds opens it. A new kind, such as a folder of sounds, is a file with an opener and a line here."""
 
 
 def open_data(
@@ -69,11 +141,8 @@ def open_data(
     cache_dir: Path | None = None,
     options: DataOptions | None = None,
     on_progress: Callable[[str, int, int], None] | None = None,
-) -> ImageData:
-    """The labelled images that ``spec`` means.
-
-    A name of :data:`DATASETS`, an image folder, a folder with prepared data, a parquet file or a folder of them, or
-    ``hf:owner/name``.
+) -> DataSet:
+    """The labelled data that ``spec`` means: a name of :data:`DATASETS`, or one of :data:`PLACES`.
 
     ``seed`` draws splits and synthetic images only where ``options.seed`` is None: by default every run has the same test
     images. ``cache_dir`` is where decoded images are kept (see :mod:`tinynas.data.cache`). Raises DataError.
@@ -82,34 +151,13 @@ def open_data(
     word = str(spec)
     if word in DATASETS:
         return DATASETS[word].open(options, seed=seed, cache=cache_dir, on_progress=on_progress)
-    if word.startswith("hf:"):
-        from tinynas.data.hub import open_hub
-
-        name = word.removeprefix("hf:").strip("/")
-        if not name:
-            raise DataError("hf: names no data set", "write hf:owner/name")
-        return open_hub(name, options, seed=seed, cache=cache_dir, on_progress=on_progress)
-    path = Path(word).expanduser()
     if not word.strip():
         raise DataError("no data given", f"give an image folder or one of: {', '.join(DATASETS)}")
-    if not path.exists():
-        near = difflib.get_close_matches(word, DATASETS, n=1)
-        raise DataError(
-            f"{word}: does not exist and is no data set's name",
-            f'did you mean "{near[0]}"?' if near else f"give an image folder, hf:owner/name, or one of: {', '.join(DATASETS)}",
-        )
-    from tinynas.data.folder import open_folder
-    from tinynas.data.store import Store, open_store
-
-    if Store(path).exists():
-        return open_store(path, options, seed=seed, cache=cache_dir, on_progress=on_progress)
-    if path.suffix == ".parquet" or (path.is_dir() and _is_parquet_folder(path)):
-        from tinynas.data.hub import open_parquet
-
-        return open_parquet(path, options, seed=seed, cache=cache_dir, on_progress=on_progress)
-
-    return open_folder(path, options, seed=seed, cache=cache_dir, on_progress=on_progress)
-
-
-def _is_parquet_folder(path: Path) -> bool:
-    return any(path.glob("*.parquet")) or (any(path.glob("data/*.parquet")) and not any(p.is_dir() for p in (path / "data").iterdir()))
+    for place in PLACES:
+        if place.holds(word):
+            return place.open(word, options, seed=seed, cache=cache_dir, on_progress=on_progress)
+    near = difflib.get_close_matches(word, DATASETS, n=1)
+    raise DataError(
+        f"{word}: does not exist and is no data set's name",
+        f'did you mean "{near[0]}"?' if near else f"give an image folder, hf:owner/name, or one of: {', '.join(DATASETS)}",
+    )

@@ -1,51 +1,58 @@
-"""Split: the images a stage reads, as one array; and the order of an epoch. numpy only."""
+"""Split: the inputs a stage reads, as one array; and the order of an epoch. numpy only."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.errors import DataError
 
-if TYPE_CHECKING:
-    pass
-
 SPLITS = ("train", "val", "test")
 """The names of the three splits: train fits weights, val makes every choice, test is read once at the end."""
 
 
+Augmenter = Callable[[NDArray[np.uint8], int, NDArray[np.int64]], NDArray[np.uint8]]
+"""Changes inputs (B, H, W, C) in an epoch; input ``b`` is number ``indices[b]`` of its split."""
+
+
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Decoded, resized images and their labels.
+    """Decoded, fitted inputs and their labels."""
 
-    ``images`` is uint8 (N, H, W, C), often a read-only memory map; ``labels`` int64 (N,); ``names`` one per image.
-    """
-
-    images: NDArray[np.uint8]
+    inputs: NDArray[np.uint8]
+    """(N, H, W, C), often a read-only memory map."""
     labels: NDArray[np.int64]
+    """(N,)"""
     names: tuple[str, ...]
+    """One for each input."""
+    groups: NDArray[np.int64] | None = None
+    """(N,): inputs with equal numbers belong together; None where nothing is known of it."""
+    kind: str = "image"
+    """What one input is; it decides how training may change them."""
 
     def __post_init__(self) -> None:
-        if not len(self.images) == len(self.labels) == len(self.names):
-            raise DataError(f"{len(self.images)} images, {len(self.labels)} labels and {len(self.names)} names do not belong together")
+        groups = len(self.labels) if self.groups is None else len(self.groups)
+        if not len(self.inputs) == len(self.labels) == len(self.names) == groups:
+            counts = f"{len(self.inputs)} inputs, {len(self.labels)} labels, {len(self.names)} names"
+            raise DataError(f"{counts} and {groups} group numbers do not belong together")
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def take(self, indices: NDArray[np.int64] | Sequence[int]) -> Split:
-        """The images at ``indices``, copied, in that order."""
+        """The inputs at ``indices``, copied, in that order."""
         rows = np.asarray(indices, dtype=np.int64)
-        return Split(self.images[rows], self.labels[rows], tuple(self.names[row] for row in rows))
+        groups = None if self.groups is None else self.groups[rows]
+        return Split(self.inputs[rows], self.labels[rows], tuple(self.names[row] for row in rows), groups, self.kind)
 
     def subset(self, n: int, seed: int) -> Split:
-        """``n`` images, each class in its share (rounded, at least one), the same for the same ``seed``.
+        """``n`` inputs, each class in its share (rounded, at least one), the same for the same ``seed``.
 
-        All of the split where ``n`` is 0 or at least its size. Growing ``n`` keeps the images of a smaller subset of
+        All of the split where ``n`` is 0 or at least its size. Growing ``n`` keeps the inputs of a smaller subset of
         the same seed, give or take rounding.
         """
         if n <= 0 or n >= len(self):
@@ -76,7 +83,7 @@ def apportion(counts: NDArray[np.int64], n: int) -> list[int]:
 
 
 def epoch_order(n: int, *, seed: int, epoch: int) -> NDArray[np.int64]:
-    """The order of ``n`` images in ``epoch``: a permutation that follows from (seed, epoch) alone."""
+    """The order of ``n`` inputs in ``epoch``: a permutation that follows from (seed, epoch) alone."""
     return np.random.default_rng((seed, epoch)).permutation(n)
 
 

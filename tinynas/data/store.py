@@ -1,10 +1,10 @@
-"""A prepared data set on disk: JPEG packs, a manifest, and the commit of work by whole shards.
+"""A prepared data set on disk: packs of files, a manifest, and the commit of work by whole shards.
 
 ::
 
     dataset.json            what was asked for, and the order of the shards
-    shards/<key>.pack       the JPEG files of a shard, end to end
-    shards/<key>.jsonl      one line for each image: id, label, split, sha256, source, offset, bytes, size, flags
+    shards/<key>.pack       the encoded files of a shard (JPEG), end to end
+    shards/<key>.jsonl      one line for each file: id, label, split, sha256, source, offset, bytes, height, width, flags
     shards/<key>.json       what was dropped, bad or relabelled; its presence means the shard is finished
     manifest.jsonl          the lines of all finished shards, in order
 
@@ -16,33 +16,26 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from tinynas.data.cache import cache_dir
-from tinynas.data.dataset import Bad, ImageData, Record, assemble
-from tinynas.data.images import BadImage
-from tinynas.data.options import DataOptions
-from tinynas.data.scan import OnProgress
+from tinynas.data.records import BadInput
 from tinynas.errors import DataError
 from tinynas.files import disk_error, replacing
 
-FORMAT = 1
-"""Version of the layout; another one is refused."""
+FORMAT = 2
+"""Version of the layout. Format 1 wrote size: [width, height] in the place of height and width."""
+READABLE = (1, FORMAT)
+"""Versions that are read and continued; others are refused."""
 MARKER = "dataset.json"
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One kept image of a shard."""
+    """One kept file of a shard."""
 
     id: str
     """File name in the source."""
@@ -54,9 +47,10 @@ class Entry:
     """The label before relabelling, where both are kept and differ."""
     flags: tuple[str, ...]
     """Attributes that are true; ``-name`` for one that does not apply."""
-    jpeg: bytes
-    width: int
-    height: int
+    data: bytes
+    """The encoded file."""
+    size: tuple[int, int]
+    """(height, width)"""
 
 
 @dataclass
@@ -120,8 +114,11 @@ class Store:
             version = document["format"]
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError(f"{path}: is missing or broken", "prepare the data again, into an empty folder") from None
-        if version != FORMAT:
-            raise DataError(f"{path}: is of format {version}, this version reads {FORMAT}", "prepare the data again, into another folder")
+        if version not in READABLE:
+            raise DataError(
+                f"{path}: is of format {version}, this version reads {' and '.join(map(str, READABLE))}",
+                "prepare the data again, into another folder",
+            )
         return document
 
     def begin(self, header: Mapping[str, Any]) -> None:
@@ -133,7 +130,7 @@ class Store:
         if self.exists():
             found = self.header()
             for key in sorted(set(wanted) | set(found)):
-                if key != "n" and wanted.get(key) != found.get(key):
+                if key not in ("n", "format") and wanted.get(key) != found.get(key):
                     detail = _difference(found.get(key), wanted.get(key))
                     raise DataError(
                         f"{self.root}: was begun with other settings ({key}: {detail})",
@@ -163,23 +160,24 @@ class Store:
         offset = 0
         with replacing(self.shards / f"{key}.pack") as pack:
             for entry in entries:
-                pack.write(entry.jpeg)
+                pack.write(entry.data)
                 line = {
                     "id": entry.id,
                     "label": entry.label,
                     "split": entry.split,
-                    "sha256": hashlib.sha256(entry.jpeg).hexdigest(),
+                    "sha256": hashlib.sha256(entry.data).hexdigest(),
                     "source": key,
                     "row": entry.row,
                     "offset": offset,
-                    "bytes": len(entry.jpeg),
-                    "size": [entry.width, entry.height],
+                    "bytes": len(entry.data),
+                    "height": entry.size[0],
+                    "width": entry.size[1],
                     "flags": list(entry.flags),
                 }
                 if entry.original is not None:
                     line["original"] = entry.original
                 lines.append(json.dumps(line, sort_keys=True, separators=(",", ":"), ensure_ascii=False))
-                offset += len(entry.jpeg)
+                offset += len(entry.data)
         with replacing(self.shards / f"{key}.jsonl") as file:
             file.write("".join(f"{line}\n" for line in lines).encode())
         with replacing(self.shards / f"{key}.json") as file:
@@ -224,12 +222,12 @@ class Store:
             raise DataError(f"{self.manifest}: is broken: {error}", "run the same `tinynas data prepare` command again") from None
 
     def read(self, key: str, offset: int, count: int) -> bytes:
-        """The JPEG bytes at ``offset`` of a shard's pack."""
+        """The bytes at ``offset`` of a shard's pack."""
         with (self.shards / f"{key}.pack").open("rb") as pack:
             pack.seek(offset)
             data = pack.read(count)
         if len(data) != count:
-            raise BadImage("truncated")
+            raise BadInput("truncated")
         return data
 
     def _lines(self, key: str) -> Iterator[bytes]:
@@ -238,6 +236,14 @@ class Store:
                 yield from file
         except OSError as error:
             raise disk_error(self.shards / f"{key}.jsonl", error, "read") from None
+
+
+def line_size(line: Mapping[str, Any]) -> tuple[int, int]:
+    """(height, width) of a line of the manifest, whichever format wrote it."""
+    if "size" in line:  # format 1
+        width, height = line["size"]
+        return height, width
+    return line["height"], line["width"]
 
 
 def _difference(found: object, wanted: object) -> str:
@@ -251,87 +257,3 @@ def _difference(found: object, wanted: object) -> str:
 def _short(value: object) -> str:
     text = json.dumps(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-class _Packs:
-    """Reads from packs through files that stay open; usable from several threads."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-        self._files: dict[str, int] = {}
-        self._lock = Lock()
-
-    def read(self, key: str, offset: int, count: int) -> bytes:
-        if not hasattr(os, "pread"):  # Windows
-            return self._store.read(key, offset, count)
-        with self._lock:
-            handle = self._files.get(key)
-            if handle is None:
-                if len(self._files) > 200:  # of a thousand files a process may have open
-                    os.close(self._files.pop(next(iter(self._files))))
-                handle = self._files[key] = os.open(self._store.shards / f"{key}.pack", os.O_RDONLY)
-            data = os.pread(handle, count, offset)
-        if len(data) != count:
-            raise BadImage("truncated")
-        return data
-
-    def __del__(self) -> None:
-        for handle in self._files.values():
-            os.close(handle)
-
-
-def open_store(
-    root: Path, options: DataOptions, *, seed: int = 0, cache: Path | None = None, on_progress: OnProgress | None = None
-) -> ImageData:
-    """A prepared data set as :class:`ImageData`; its flags become attributes. Raises DataError."""
-    store = Store(root)
-    header = store.header()
-    notes = [f"prepared data set {header['name']} in {root}"]
-    keys = [key for part in header["order"] for keys in part for key in keys]
-    missing = sum(store.summary(key) is None for key in keys) if not header.get("n") else 0
-    if missing:
-        notes.append(f"{missing} of {len(keys)} shards are not prepared yet; the same `tinynas data prepare` command continues")
-    records, places, flags = [], [], []
-    relabelled = 0
-    for line in store.lines():
-        label = line["label"]
-        if "original" in line:
-            relabelled += 1
-            label = line["original"] if options.original_labels else label
-        records.append(Record(f"{line['source']}/{line['row']:06d}/{line['id']}", label, line["split"], line["sha256"], *line["size"]))
-        places.append((line["source"], line["offset"], line["bytes"]))
-        flags.append(line["flags"])
-    if relabelled:
-        which = "original labels" if options.original_labels else "new labels; --set data.original_labels=true for the old ones"
-        notes.append(f"{relabelled:,} images are relabelled; using the {which}")
-    packs = _Packs(store)
-
-    def read(i: int) -> bytes:
-        return packs.read(*places[i])
-
-    return assemble(
-        str(root),
-        records,
-        read,
-        options,
-        seed=seed,
-        cache=cache or cache_dir(),
-        bad=_bad(store, keys),
-        notes=notes,
-        label_order=header["labels"],
-        attributes=_attributes(flags),
-        on_progress=on_progress,
-    )
-
-
-def _bad(store: Store, keys: Iterable[str]) -> list[Bad]:
-    return [Bad(f"{key}/{name}", reason) for key in keys if (found := store.summary(key)) is not None for name, reason in found.bad]
-
-
-def _attributes(flags: Sequence[Sequence[str]]) -> dict[str, NDArray[np.int8]]:
-    names = sorted({flag.removeprefix("-") for row in flags for flag in row})
-    columns = {name: np.zeros(len(flags), np.int8) for name in names}
-    for i, row in enumerate(flags):
-        for flag in row:
-            columns[flag.removeprefix("-")][i] = -1 if flag.startswith("-") else 1
-    return columns

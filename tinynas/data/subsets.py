@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.dataset import ImageData
+from tinynas.data.dataset import DataSet
 from tinynas.errors import DataError
 
 
@@ -60,12 +60,12 @@ GROUPS: dict[str, dict[str, Subset]] = {
 """The groups of Wake Vision's fine-grained benchmark."""
 
 
-def splits_for(data: ImageData, split: str) -> tuple[str, ...]:
+def splits_for(data: DataSet, split: str) -> tuple[str, ...]:
     """The splits whose predictions :func:`subset_report` needs: ``split``, and ``far`` with the test where there is one."""
     return (split, "far") if split == "test" and "far" in data.members else (split,)
 
 
-def subset_report(data: ImageData, predicted: Mapping[str, NDArray[np.int64]], *, person: str = "person") -> dict[str, Any]:
+def subset_report(data: DataSet, predicted: Mapping[str, NDArray[np.int64]], *, person: str = "person") -> dict[str, Any]:
     """Accuracy and F1 on each part, with counts, and how far it is behind the best part of its group.
 
     ``predicted`` holds class numbers for each split of :func:`splits_for`, in its order. The result is

@@ -2,7 +2,7 @@
 
 ::
 
-    artifact = export_model(network, calibration=train.images, labels=labels, evaluation=test, split_name="test", out=folder)
+    artifact = export_model(network, calibration=train.inputs, labels=labels, evaluation=test, split_name="test", out=folder)
 
 Nothing heavy is loaded before a name is used.
 """

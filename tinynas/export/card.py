@@ -24,7 +24,7 @@ from tinynas.records import Artifact, Promoted
 from tinynas.runs import Run
 
 if TYPE_CHECKING:
-    from tinynas.data import ImageData
+    from tinynas.data import DataSet
 
 UNKNOWN = "unknown"
 #: Larger confusions are shown by their most frequent mistakes.
@@ -107,7 +107,7 @@ def write_card(run: Run, net_id: str, **options: Any) -> Path:
     return path
 
 
-def data_facts(data: ImageData) -> dict[str, Any]:
+def data_facts(data: DataSet) -> dict[str, Any]:
     """What a card says of ``data``."""
     splits = {split: sum(data.counts(split).values()) for split in ("train", "val", "test")}
     return {"name": data.name, "fingerprint": data.fingerprint, "splits": splits, "notes": list(data.notes)}

@@ -146,7 +146,7 @@ def check(
     if surplus or wanted - found:
         problems.append(f"operators differ from the graph's: {surplus or 'none'} too many, {dict(wanted - found) or 'none'} missing")
     shape = graph.input.shape
-    images = np.full((1, *shape), graph.input.zero_point, np.uint8) if split is None else np.asarray(split.images)
+    images = np.full((1, *shape), graph.input.zero_point, np.uint8) if split is None else np.asarray(split.inputs)
     if facts.input_shape != shape:
         raise ModelFileError(f"the model reads {facts.input_shape}, the network {shape}")
     if facts.metadata and facts.input_rotation != promise.input_rotation:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from tinynas.arch import Arch
-from tinynas.data import ImageData
+from tinynas.data import DataSet
 from tinynas.export.card import data_facts, write_card
 from tinynas.export.formats import fitting
 from tinynas.export.model import ExportOptions, export_model
@@ -66,7 +66,7 @@ class ExportRow:
 
 
 def export_promoted(
-    run: Run, net_id: str, folder: Path, images: ImageData, promoted: Promoted, options: ExportOptions, formats: Sequence[str] | None = None
+    run: Run, net_id: str, folder: Path, images: DataSet, promoted: Promoted, options: ExportOptions, formats: Sequence[str] | None = None
 ) -> ExportRow:
     """Write and check the promoted network ``net_id`` of ``run``; its int8 accuracy is that on the test images.
 
@@ -78,7 +78,7 @@ def export_promoted(
     trained = load_trained(graph, run.weights_file(net_id))
     artifact = export_model(
         trained if isinstance(trained, Network) else trained.floats(),
-        calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).images,
+        calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).inputs,
         labels=images.labels,
         out=folder,
         formats=fitting(graph.input) if formats is None else formats,

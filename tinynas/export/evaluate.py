@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas import metrics
-from tinynas.data import ImageData, Split
+from tinynas.data import DataSet, Split
 from tinynas.errors import DataError, ModelFileError
 from tinynas.export.facts import ModelFacts, input_table, real_outputs
 from tinynas.export.rotate import rotate_images
@@ -57,7 +57,7 @@ def evaluate(
 
 
 def evaluate_splits(
-    path: str | Path, data: ImageData, split: str, *, subsets: bool = False, pixels: Pixels = "auto", workers: int = 1
+    path: str | Path, data: DataSet, split: str, *, subsets: bool = False, pixels: Pixels = "auto", workers: int = 1
 ) -> dict[str, Any]:
     """:func:`evaluate` of the model in ``path`` on the part ``split`` of ``data``, named; with ``subsets`` also by its attributes."""
     from tinynas.data.subsets import splits_for, subset_report
@@ -78,9 +78,9 @@ def _run(inspected: Inspected, split: Split, pixels: Pixels, workers: int) -> tu
     facts = inspected.facts
     if not len(split):
         raise DataError("the split holds no image to evaluate on", "choose another split or give more images")
-    if split.images.shape[1:] != facts.input_shape:
-        raise DataError(f"the images are {split.images.shape[1:]}, the model reads {facts.input_shape}")
-    images = np.asarray(split.images)
+    if split.inputs.shape[1:] != facts.input_shape:
+        raise DataError(f"the images are {split.inputs.shape[1:]}, the model reads {facts.input_shape}")
+    images = np.asarray(split.inputs)
     if facts.input_rotation:
         images = rotate_images(images).astype(np.uint8)
     table = input_table(facts, _source(facts, pixels))

@@ -191,7 +191,7 @@ def export_model(
     promise = promise_of(exported, floats, options, evaluation, arena_limit=arena_limit, input_rotation=input_rotation)
     report = check(exported.model, promise, split=evaluation, split_name=split_name, labels=labels, workers=options.workers)
     seconds = {**exported.seconds, "check": time.perf_counter() - started}
-    images = calibration if evaluation is None else evaluation.images
+    images = calibration if evaluation is None else evaluation.inputs
     truth = np.arange(len(images)) if evaluation is None else evaluation.labels
     runtime = runtime_named(options.runtime)
     made = Made(exported.model, graph.input, options.runtime, tuple(labels), images, truth, input_rotation)
@@ -230,9 +230,9 @@ def promise_of(
     outputs = logits = None
     if evaluation is not None:
         turn: Callable[[NDArray[Any]], NDArray[Any]] = rotate_images if input_rotation else np.asarray
-        logits = predict(floats, turn(evaluation.images))
+        logits = predict(floats, turn(evaluation.inputs))
         if exported.qgraph is not None:
-            few = pixels(turn(evaluation.images[:EQUAL_IMAGES]), graph.input)
+            few = pixels(turn(evaluation.inputs[:EQUAL_IMAGES]), graph.input)
             outputs = FakeQuantNetwork(exported.qgraph)(few).numpy().astype(np.int8), exported.qgraph.tensors[graph.logits]
     return Promise(
         graph,

@@ -28,12 +28,12 @@ from tinynas.search.work import Worker
 from tinynas.space import Space
 
 if TYPE_CHECKING:
-    from tinynas.data import ImageData
+    from tinynas.data import DataSet
 
 DEFAULT_TIMEOUT_S = 480.0
 
 
-def search(run: Run, space: Space, budget: Budget, data: ImageData, settings: SearchSettings, on_event: OnEvent) -> SearchResult:
+def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, on_event: OnEvent) -> SearchResult:
     """Search ``space`` for networks that fit ``budget``, trained on ``data``; continues what ``run`` holds already.
 
     With one worker it trains in this process; with more it starts processes that train, and looks after them.

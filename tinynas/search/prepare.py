@@ -32,7 +32,7 @@ from tinynas.search.training import Trainings, seconds_per_image
 from tinynas.space import Space
 
 if TYPE_CHECKING:
-    from tinynas.data import ImageData
+    from tinynas.data import DataSet
 
 #: What is said on the way, and of what.
 SaidOf = Literal["space", "pool", "plan"]
@@ -134,7 +134,7 @@ def cost_of(goals: Sequence[Objective]) -> str:
     return next((goal.cost for goal in goals if goal.cost is not None), "macs")
 
 
-def prepare(run: Run, space: Space, budget: Budget, data: ImageData, settings: SearchSettings, say: Say) -> Feasible:
+def prepare(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, say: Say) -> Feasible:
     """Measure, choose, draw and plan, once for a run, and write it to its folder; what fits, within what is searched.
 
     Raises BudgetError where nothing fits.
@@ -210,7 +210,7 @@ def measure_speed(feasible: Feasible, trainings: Trainings, rng: np.random.Gener
     return Speed().scaled(estimate(lower(arch), feasible.budget.runtime).macs, seconds_per_image(trainings, arch))
 
 
-def choose_subspaces(space: Space, budget: Budget, data: ImageData, settings: SearchSettings, max_macs: float | None) -> SpaceTable:
+def choose_subspaces(space: Space, budget: Budget, data: DataSet, settings: SearchSettings, max_macs: float | None) -> SpaceTable:
     """The ranking of sub-spaces; its ``chosen`` rows are searched. Nothing much larger than the images, or above ``max_macs``."""
     return rank_spaces(
         space,
@@ -291,7 +291,7 @@ def open_session(
     run: Run,
     space: Space,
     budget: Budget,
-    data: ImageData,
+    data: DataSet,
     settings: SearchSettings,
     clock: Clock | None = None,
     *,

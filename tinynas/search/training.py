@@ -17,7 +17,7 @@ from tinynas.train import Diverged, Trainer
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from tinynas.data import ImageData, Split
+    from tinynas.data import DataSet, Split
 
 #: Images that calibrate the quantisation of an int8 objective.
 CALIBRATION_IMAGES = 200
@@ -39,7 +39,7 @@ class Outcome:
 class Trainings:
     """Trains the networks of one search on one data set."""
 
-    def __init__(self, data: ImageData, recipe: Recipe, seed: int, state_dir: Path, *, int8: bool = False, inherit: bool = False) -> None:
+    def __init__(self, data: DataSet, recipe: Recipe, seed: int, state_dir: Path, *, int8: bool = False, inherit: bool = False) -> None:
         self.data, self.recipe, self.seed, self.state_dir, self.int8, self.inherit = data, recipe, seed, state_dir, int8, inherit
         self._splits: dict[tuple[str, int, int, int], Split] = {}
 
@@ -126,12 +126,12 @@ class Trainings:
         from tinynas.quantize import FakeQuantNetwork, fold, quantize
 
         calibration = self.split("train", arch).subset(CALIBRATION_IMAGES, self.seed)
-        network = FakeQuantNetwork(quantize(fold(trainer.network), np.asarray(calibration.images)))
+        network = FakeQuantNetwork(quantize(fold(trainer.network), np.asarray(calibration.inputs)))
         val = self.split("val", arch)
         correct = 0
         with torch.inference_mode():
             for start in range(0, len(val.labels), 256):
-                images = torch.from_numpy(np.array(val.images[start : start + 256]))
+                images = torch.from_numpy(np.array(val.inputs[start : start + 256]))
                 predicted = network(normalise(images, trainer.network.graph.input)).argmax(1).numpy()
                 correct += int((predicted == val.labels[start : start + 256]).sum())
         return correct / len(val.labels)
@@ -141,13 +141,11 @@ def seconds_per_image(trainings: Trainings, arch: Arch, *, seconds: float = 1.0)
     """Measured training seconds of one image of ``arch`` on this machine, one thread; about ``seconds`` of work."""
     import numpy as np
 
-    from tinynas.data import Split
-
     split = trainings.split("train", arch)
     batch = min(trainings.recipe.batch_size, len(split.labels))
     rows = np.sort(np.random.default_rng(trainings.seed).permutation(len(split.labels))[: 2 * batch])
-    few = Split(np.asarray(split.images[rows]), split.labels[rows], tuple(split.names[int(i)] for i in rows))
-    tiny = Split(few.images[:2], few.labels[:2], few.names[:2])
+    few = split.take(rows)
+    tiny = few.take(range(2))
     recipe = trainings.recipe.model_copy(update={"subset": 0, "epoch_images": batch, "epochs": 1000, "schedule": "constant"})
     trainer = Trainer(lower(arch), few, tiny, recipe, seed=trainings.seed)
     trainer.run(1)

@@ -103,8 +103,8 @@ class Trainer:
         resident: bool | None = None,
     ) -> None:
         for name, split in (("train", train), ("validation", val)):
-            if tuple(split.images.shape[1:]) != graph.input.shape:
-                raise DataError(f"{name} images are {split.images.shape[1:]}, the network reads {graph.input.shape}")
+            if tuple(split.inputs.shape[1:]) != graph.input.shape:
+                raise DataError(f"{name} images are {split.inputs.shape[1:]}, the network reads {graph.input.shape}")
             if len(split.labels) == 0:
                 raise DataError(f"the {name} split is empty", "give more images")
         self.graph, self.recipe, self.seed = graph, recipe, seed
@@ -255,7 +255,7 @@ class Trainer:
 
     def _quantise(self) -> None:
         # The last epochs train the best weights so far, batch norm folded, on the grids that go into the file.
-        images = self.train.images[calibration_rows(len(self.train.labels), QAT_CALIBRATION, self.seed)]
+        images = self.train.inputs[calibration_rows(len(self.train.labels), QAT_CALIBRATION, self.seed)]
         network = prepare_qat(self.network.eval(), images)
         self._start_phase(network, copy.deepcopy(network) if self.recipe.ema else None)
 
@@ -356,7 +356,7 @@ def evaluate(network: Trained, split: Split, *, threads: int = 1) -> EvalResult:
     logits = []
     with _threads(threads), torch.inference_mode():
         for start in range(0, len(split.labels), EVAL_BATCH):
-            images = torch.from_numpy(np.array(split.images[start : start + EVAL_BATCH]))  # a copy: the map is read-only
+            images = torch.from_numpy(np.array(split.inputs[start : start + EVAL_BATCH]))  # a copy: the map is read-only
             logits.append(network(normalise(images.to(device), network.graph.input)).float())
         scores = torch.cat(logits).cpu()
         labels = torch.from_numpy(np.array(split.labels))

@@ -21,7 +21,7 @@ from pydantic import Field, model_validator
 
 from tinynas.data.cache import cache_dir
 from tinynas.data.hugging import datasets_module
-from tinynas.data.shards import Expectation, OnPrepare, PrepareOptions, PrepareReport, Row, Shard, expect, prepare, shuffled
+from tinynas.data.images.shards import Expectation, OnPrepare, PrepareOptions, PrepareReport, Row, Shard, expect, prepare, shuffled
 from tinynas.errors import DataError
 
 Part = Literal["quality", "large", "validation", "test"]

@@ -15,7 +15,9 @@ from pydantic import Field
 
 from tinynas.config import Config, format_size
 from tinynas.data.cache import SPARE_BYTES
-from tinynas.data.images import BadImage, decode, encode_jpeg, resize
+from tinynas.data.images.decode import decode, encode_jpeg
+from tinynas.data.images.fit import resize
+from tinynas.data.records import BadInput
 from tinynas.data.scan import in_threads
 from tinynas.data.split import order_key
 from tinynas.data.store import Entry, Store, Summary
@@ -300,13 +302,13 @@ def _write_shard(
 
 
 def _entries(shard: Shard, options: PrepareOptions, wanted: int, crop: bool, summary: Summary, state: _State) -> Iterator[Entry]:
-    def work(item: tuple[int, Row]) -> tuple[int, Row, tuple[bytes, int, int] | BadImage | None]:
+    def work(item: tuple[int, Row]) -> tuple[int, Row, tuple[bytes, tuple[int, int]] | BadInput | None]:
         number, row = item
         if row.drop is not None:
             return number, row, None
         try:
             return number, row, _shrink(row.data or b"", options, crop)
-        except BadImage as bad:
+        except BadInput as bad:
             return number, row, bad
 
     rows = iter(enumerate(shard.rows()))
@@ -319,7 +321,7 @@ def _entries(shard: Shard, options: PrepareOptions, wanted: int, crop: bool, sum
             state.rows += 1
             if row.drop is not None:
                 summary.dropped[row.drop] += 1
-            elif isinstance(made, BadImage):
+            elif isinstance(made, BadInput):
                 summary.bad.append((row.id, str(made)))
                 state.bad += 1
             elif made is not None:
@@ -332,7 +334,8 @@ def _entries(shard: Shard, options: PrepareOptions, wanted: int, crop: bool, sum
     # A limit reached with the very last row is no limit.
 
 
-def _shrink(data: bytes, options: PrepareOptions, crop: bool) -> tuple[bytes, int, int]:
+def _shrink(data: bytes, options: PrepareOptions, crop: bool) -> tuple[bytes, tuple[int, int]]:
+    """A row's image as the JPEG that is kept, and its (height, width). Raises BadInput."""
     image = decode(data)
     height, width = image.shape[:2]
     short = min(height, width)
@@ -341,7 +344,7 @@ def _shrink(data: bytes, options: PrepareOptions, crop: bool) -> tuple[bytes, in
         image = resize(image, side, side, 3, "crop")
     elif short > options.size:
         image = resize(image, max(1, round(height * options.size / short)), max(1, round(width * options.size / short)), 3, "squash")
-    return encode_jpeg(image, options.jpeg_quality), image.shape[1], image.shape[0]
+    return encode_jpeg(image, options.jpeg_quality), (image.shape[0], image.shape[1])
 
 
 def _report(store: Store, keys: Sequence[str], root: Path) -> PrepareReport:

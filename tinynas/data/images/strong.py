@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.changes import Batch, words
+from tinynas.data.images.changes import Batch, words
 from tinynas.recipe import WakeVisionAugment
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask its package index for a newer version
@@ -72,7 +72,7 @@ class Fog(A.RandomFog):  # type: ignore[misc]
         return np.asarray(cv2.GaussianBlur(foggy, (blur, blur), 0), dtype=np.uint8)
 
 
-STEPS = ("crop", "flip", "colour", "blur", "affine", "weather", "dropout")
+STEPS = ("crop", "flip", "color", "blur", "affine", "weather", "dropout")
 """The steps in order."""
 
 
@@ -85,7 +85,7 @@ def pipeline(settings: WakeVisionAugment, height: int, width: int) -> dict[str, 
             size=(height, width), scale=settings.crop_scale, ratio=settings.crop_ratio, interpolation=cv2.INTER_LINEAR, p=1.0
         ),
         "flip": A.HorizontalFlip(p=settings.flip),
-        "colour": A.SomeOf(
+        "color": A.SomeOf(
             [
                 A.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1, p=1.0),
                 A.RandomBrightnessContrast(brightness_limit=0.1, contrast_limit=0.1, p=1.0),
@@ -93,7 +93,7 @@ def pipeline(settings: WakeVisionAugment, height: int, width: int) -> dict[str, 
                 A.CLAHE(clip_limit=(1.0, 4.0), tile_grid_size=(8, 8), p=1.0),
             ],
             n=1,
-            p=settings.colour,
+            p=settings.color,
         ),
         "blur": A.OneOf([A.GaussianBlur(blur_limit=(3, 7), p=1.0), A.MotionBlur(blur_limit=7, p=1.0)], p=settings.blur),
         "affine": A.Affine(
@@ -135,7 +135,7 @@ class Strong:
         cv2.setNumThreads(1)
 
     def __call__(self, images: Batch, epoch: int, indices: NDArray[np.int64]) -> Batch:
-        """``images`` (B, H, W, C) changed; see :class:`tinynas.data.augment.Augmenter`."""
+        """``images`` (B, H, W, C) changed; see ``tinynas.data.split.Augmenter``."""
         result = np.empty(images.shape, np.uint8)
         for image, state, out in zip(images, words(self.seed, epoch, indices, 3).tolist(), result, strict=True):
             self._python.seed(state[0])
@@ -145,7 +145,7 @@ class Strong:
                 "has_uint32": 0,
                 "uinteger": 0,
             }
-            colour = image if self.channels == 3 else np.repeat(image, 3, axis=2)
-            changed = self._compose(image=np.ascontiguousarray(colour))["image"]
+            color = image if self.channels == 3 else np.repeat(image, 3, axis=2)
+            changed = self._compose(image=np.ascontiguousarray(color))["image"]
             out[...] = changed if self.channels == 3 else cv2.cvtColor(changed, cv2.COLOR_RGB2GRAY)[:, :, None]
         return result

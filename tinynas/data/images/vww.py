@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from pydantic import Field
 
 from tinynas.data.cache import cache_dir
-from tinynas.data.shards import OnPrepare, PrepareOptions, PrepareReport, Row, Shard, prepare
+from tinynas.data.images.shards import OnPrepare, PrepareOptions, PrepareReport, Row, Shard, prepare
 from tinynas.data.split import order_key
 from tinynas.errors import DataError
 

@@ -2,8 +2,8 @@
 
 Every picture has a textured scene, look-alike distractors (posts with a ball on top, trees, four-legged things, loose
 limbs) and things in front. Half of them have a figure: head, trunk, two arms and two legs in a random pose. Many of the
-others have a decoy: the same parts, in the same colours, put together wrongly (head beside the trunk, below it or missing;
-limbs loose). Colours alone therefore say little; a network has to see parts and how they are joined.
+others have a decoy: the same parts, in the same colors, put together wrongly (head beside the trunk, below it or missing;
+limbs loose). Colors alone therefore say little; a network has to see parts and how they are joined.
 
 A picture follows from (seed, split, index) and the settings alone. It is no photograph: accuracies on it compare
 networks with each other and say nothing about people in front of a camera.
@@ -22,23 +22,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data.cache import cache_dir, mapped
-from tinynas.data.dataset import ImageData, Record
-from tinynas.data.images import Image
+from tinynas.data.dataset import DataSet
+from tinynas.data.images.decode import Image
+from tinynas.data.images.signal import image_signal
 from tinynas.data.options import DataOptions, SyntheticOptions
-from tinynas.data.scan import OnProgress
+from tinynas.data.progress import OnProgress
+from tinynas.data.records import Record
 from tinynas.data.split import SPLITS
 
 GENERATOR = 2
 """Version of the drawing; part of the fingerprint."""
 LABELS = ("no_person", "person")
 SKIN = np.array([(255, 219, 172), (241, 194, 125), (224, 172, 105), (198, 134, 66), (141, 85, 36), (90, 56, 37)], np.float64)
-"""Head and hand colours of most figures, RGB; some distractors have them too."""
+"""Head and hand colors of most figures, RGB; some distractors have them too."""
 
-Colour = tuple[float, float, float]
+Color = tuple[float, float, float]
 Point = tuple[float, float]
 
 
-def open_synthetic(options: DataOptions, *, seed: int = 0, cache: Path | None = None, on_progress: OnProgress | None = None) -> ImageData:
+def open_synthetic(options: DataOptions, *, seed: int = 0, cache: Path | None = None, on_progress: OnProgress | None = None) -> DataSet:
     """The built-in set with ``options.synthetic``; drawn once (about 2,000 images/s a core) and kept in the cache."""
     settings = options.synthetic
     draw = seed if options.seed is None else options.seed
@@ -58,7 +60,7 @@ def open_synthetic(options: DataOptions, *, seed: int = 0, cache: Path | None = 
             name = f"{split}/{LABELS[truth]}/{i:06d}"
             records.append(
                 Record(
-                    name, LABELS[truth], split, hashlib.sha256(f"{fingerprint}{name}".encode()).hexdigest(), settings.size, settings.size
+                    name, LABELS[truth], split, hashlib.sha256(f"{fingerprint}{name}".encode()).hexdigest(), (settings.size, settings.size)
                 )
             )
             sources.append((split, i))
@@ -93,8 +95,9 @@ def open_synthetic(options: DataOptions, *, seed: int = 0, cache: Path | None = 
     notes = [f"built-in synthetic images of person-like figures ({', '.join(f'{len(members[s]):,} {s}' for s in SPLITS)}): no photographs"]
     if flipped:
         notes.append(f"label noise: {flipped:,} of {len(members['train']):,} training labels are flipped on purpose")
-    return ImageData(
+    return DataSet(
         name="synthetic",
+        signal=image_signal(options),
         labels=LABELS,
         fingerprint=fingerprint,
         notes=tuple(notes),
@@ -103,6 +106,7 @@ def open_synthetic(options: DataOptions, *, seed: int = 0, cache: Path | None = 
         members=members,
         bad=(),
         leaks=(),
+        straddles=(),
         duplicates=0,
         read=read,
         options=options,
@@ -154,29 +158,29 @@ class _Painter:
     def _between(self, low: float, high: float) -> float:
         return low + (high - low) * self.u()
 
-    def _colour(self) -> Colour:
+    def _color(self) -> Color:
         grey, spread = self._between(30, 225), self._between(10, 80)
         return (grey + spread * (self.u() - 0.5) * 2, grey + spread * (self.u() - 0.5) * 2, grey + spread * (self.u() - 0.5) * 2)
 
-    def _skin(self) -> Colour:
+    def _skin(self) -> Color:
         base = SKIN[int(self.u() * len(SKIN))] * self._between(0.85, 1.1)
         return (float(base[0]), float(base[1]), float(base[2]))
 
     # strokes ------------------------------------------------------------------------------------------
 
-    def _line(self, a: Point, b: Point, width: float, colour: Colour) -> None:
+    def _line(self, a: Point, b: Point, width: float, color: Color) -> None:
         scale = self.size * 16
         cv2.line(
             self.canvas,
             (int(a[0] * scale), int(a[1] * scale)),
             (int(b[0] * scale), int(b[1] * scale)),
-            colour,
+            color,
             max(1, round(width * self.size)),
             cv2.LINE_AA,
             4,
         )
 
-    def _ellipse(self, centre: Point, axes: Point, angle: float, colour: Colour) -> None:
+    def _ellipse(self, centre: Point, axes: Point, angle: float, color: Color) -> None:
         scale = self.size * 16
         cv2.ellipse(
             self.canvas,
@@ -185,20 +189,20 @@ class _Painter:
             angle,
             0,
             360,
-            colour,
+            color,
             -1,
             cv2.LINE_AA,
             4,
         )
 
-    def _polygon(self, points: list[Point], colour: Colour) -> None:
-        cv2.fillConvexPoly(self.canvas, (np.array(points) * self.size * 16).astype(np.int32), colour, cv2.LINE_AA, 4)
+    def _polygon(self, points: list[Point], color: Color) -> None:
+        cv2.fillConvexPoly(self.canvas, (np.array(points) * self.size * 16).astype(np.int32), color, cv2.LINE_AA, 4)
 
     # the scene ----------------------------------------------------------------------------------------
 
     def _background(self) -> None:
         size, rng = self.size, self.rng
-        top, bottom = np.array(self._colour()), np.array(self._colour())
+        top, bottom = np.array(self._color()), np.array(self._color())
         ramp = np.linspace(0, 1, size)[:, None, None]
         if self.u() < 0.5:
             ramp = (ramp > self._between(0.4, 0.8)).astype(np.float64)  # a horizon
@@ -210,30 +214,30 @@ class _Painter:
             scene = scene + noise * (strength * self._between(0.2, 0.7))
         self.canvas = np.ascontiguousarray(np.clip(scene, 0, 255), dtype=np.uint8)
         if self.u() < 0.5:  # bricks, fences, floors
-            step, colour, upright = self._between(0.06, 0.25), self._colour(), self.u() < 0.5
+            step, color, upright = self._between(0.06, 0.25), self._color(), self.u() < 0.5
             position, width = self.u() * step, self._between(0.005, 0.03)
             while position < 1:
                 ends = ((position, 0.0), (position, 1.0)) if upright else ((0.0, position), (1.0, position))
-                self._line(ends[0], ends[1], width, colour)
+                self._line(ends[0], ends[1], width, color)
                 position += step
         for _ in range(int(self.u() * 3)):
             x, y, w, h = self.u() - 0.2, self.u() * 0.7, self._between(0.15, 0.6), self._between(0.15, 0.6)
-            self._polygon([(x, y), (x + w, y), (x + w, y + h), (x, y + h)], self._colour())
+            self._polygon([(x, y), (x + w, y), (x + w, y + h), (x, y + h)], self._color())
 
     def _distractor(self) -> None:
         kind, x, y, size = int(self.u() * 6), self.u(), self._between(0.2, 0.9), self._between(0.15, 0.6)
-        colour, other = self._colour(), self._skin() if self.u() < 0.4 else self._colour()
+        color, other = self._color(), self._skin() if self.u() < 0.4 else self._color()
         thin = size * self._between(0.05, 0.2)
         if kind == 0:  # a post with a ball, a tree
-            self._line((x, y), (x, y - size), thin, colour)
+            self._line((x, y), (x, y - size), thin, color)
             crown = size * self._between(0.08, 0.3)
             self._ellipse((x, y - size), (crown, crown * self._between(0.8, 1.4)), 0, other)
         elif kind == 1:  # four legs and a top
             for leg in (-0.5, -0.3, 0.3, 0.5):
-                self._line((x + leg * size, y), (x + leg * size, y - size * 0.6), thin * 0.6, colour)
+                self._line((x + leg * size, y), (x + leg * size, y - size * 0.6), thin * 0.6, color)
             self._line((x - size * 0.55, y - size * 0.6), (x + size * 0.55, y - size * 0.6), thin, other)
         elif kind == 2:  # a cross or a sign
-            self._line((x, y), (x, y - size), thin, colour)
+            self._line((x, y), (x, y - size), thin, color)
             self._line((x - size * 0.3, y - size * 0.75), (x + size * 0.3, y - size * 0.75), thin, other)
         elif kind == 3:  # balls
             for _ in range(3):
@@ -246,21 +250,21 @@ class _Painter:
                     a,
                     (a[0] + size * (self.u() - 0.5) * 0.7, a[1] + size * (self.u() - 0.5) * 0.7),
                     thin,
-                    colour if self.u() < 0.5 else other,
+                    color if self.u() < 0.5 else other,
                 )
         else:  # a box
             wide = size * self._between(0.2, 0.5)
-            self._polygon([(x - wide, y), (x + wide, y), (x + wide, y - size), (x - wide, y - size)], colour)
+            self._polygon([(x - wide, y), (x + wide, y), (x + wide, y - size), (x - wide, y - size)], color)
 
     def _in_front(self) -> None:
-        colour = self._colour()
+        color = self._color()
         if self.u() < 0.5:
             x, width = self.u(), self._between(0.01, 0.03 + 0.07 * self.hard)
-            self._line((x, -0.1), (x + 0.2 * (self.u() - 0.5), 1.1), width, colour)
+            self._line((x, -0.1), (x + 0.2 * (self.u() - 0.5), 1.1), width, color)
         else:
             x, y = self.u(), self.u()
             self._ellipse(
-                (x, y), (self._between(0.02, 0.06 + 0.1 * self.hard), self._between(0.02, 0.06 + 0.1 * self.hard)), self.u() * 180, colour
+                (x, y), (self._between(0.02, 0.06 + 0.1 * self.hard), self._between(0.02, 0.06 + 0.1 * self.hard)), self.u() * 180, color
             )
 
     # the figure ---------------------------------------------------------------------------------------
@@ -268,8 +272,8 @@ class _Painter:
     def _figure(self, height: float, *, decoy: bool) -> None:
         """A figure ``height`` tall; a decoy has its parts joined wrongly."""
         u, between = self.u, self._between
-        skin = self._skin() if u() < 0.8 else self._colour()
-        shirt, trousers = self._colour(), self._colour()
+        skin = self._skin() if u() < 0.8 else self._color()
+        shirt, trousers = self._color(), self._color()
         sleeves = shirt if u() < 0.6 else skin
         lean = (u() - 0.5) * (0.2 + 0.7 * self.hard)
         turn = np.array([[np.cos(lean), -np.sin(lean)], [np.sin(lean), np.cos(lean)]])
@@ -326,11 +330,11 @@ class _Painter:
         self._ellipse(head, (0.058 * height * build, 0.078 * height), lean * 57, skin)
         if u() < 0.8:  # hair or a hat
             top = at(head_at[0], flip(head_at[1] + 0.04))
-            self._ellipse(top, (0.06 * height * build, 0.045 * height), lean * 57, self._colour())
+            self._ellipse(top, (0.06 * height * build, 0.045 * height), lean * 57, self._color())
 
-    def _strokes(self, parts: list[tuple[Point, Point, float, Colour]]) -> None:
-        for a, b, width, colour in parts:
-            self._line(a, b, width, colour)
+    def _strokes(self, parts: list[tuple[Point, Point, float, Color]]) -> None:
+        for a, b, width, color in parts:
+            self._line(a, b, width, color)
 
     # the camera ---------------------------------------------------------------------------------------
 

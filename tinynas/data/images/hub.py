@@ -10,12 +10,15 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+from tinynas.data.assemble import Source, assemble
 from tinynas.data.cache import cache_dir
-from tinynas.data.dataset import Bad, ImageData, Record, assemble
+from tinynas.data.dataset import DataSet
 from tinynas.data.hugging import datasets_module
-from tinynas.data.images import BadImage
+from tinynas.data.images.signal import image_signal, measure
 from tinynas.data.options import DataOptions
-from tinynas.data.scan import OnProgress, scan
+from tinynas.data.progress import OnProgress
+from tinynas.data.records import BadInput
+from tinynas.data.scan import scan, sort_out
 from tinynas.errors import DataError
 
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "fine_label", "person", "coarse_label")
@@ -44,7 +47,7 @@ class Columns:
 
 def open_hub(
     name: str, options: DataOptions, *, seed: int = 0, cache: Path | None = None, on_progress: OnProgress | None = None
-) -> ImageData:
+) -> DataSet:
     """The data set ``owner/name`` of the Hugging Face hub, downloaded once into its own cache. Raises DataError."""
     datasets = datasets_module()
 
@@ -59,7 +62,7 @@ def open_hub(
 
 def open_parquet(
     path: Path, options: DataOptions, *, seed: int = 0, cache: Path | None = None, on_progress: OnProgress | None = None
-) -> ImageData:
+) -> DataSet:
     """A parquet file, or a folder of them; file names such as train-00000-of-00002.parquet tell the split."""
     datasets = datasets_module()
 
@@ -97,7 +100,7 @@ def _remedy(error: BaseException) -> str:
 
 def _open(
     name: str, loaded: Mapping[str, Any], options: DataOptions, seed: int, cache: Path | None, on_progress: OnProgress | None
-) -> ImageData:
+) -> DataSet:
     datasets = datasets_module()
 
     notes: list[str] = []
@@ -134,26 +137,10 @@ def _open(
             return _bytes(parts[split][row][columns.image])
 
     identity = hashlib.sha256("\n".join([name, columns.image, *(f"{s}={p._fingerprint}" for s, p in parts.items())]).encode()).hexdigest()
-    seen = scan(keys, stamps, read, store / "index" / f"{identity[:24]}.json.gz", on_progress)
-    records, bad, rows = [], [], []
-    for i, found in enumerate(seen):
-        if found.problem is None:
-            records.append(Record(keys[i], labels[i], places[i][0] if len(parts) > 1 else None, found.digest, found.width, found.height))
-            rows.append(i)
-        else:
-            bad.append(Bad(keys[i], found.problem))
-    return assemble(
-        name,
-        records,
-        lambda i: read(rows[i]),
-        options,
-        seed=seed,
-        cache=store,
-        bad=bad,
-        notes=notes,
-        label_order=columns.names,
-        on_progress=on_progress,
-    )
+    seen = scan(keys, stamps, read, measure, store / "index" / f"{identity[:24]}.json.gz", on_progress, kind="image")
+    records, rows, bad = sort_out(keys, labels, [split if len(parts) > 1 else None for split, _ in places], seen)
+    found = Source(name, image_signal(options), records, lambda i: read(rows[i]), bad=bad, notes=notes, label_order=columns.names)
+    return assemble(found, options, seed=seed, cache=store, on_progress=on_progress)
 
 
 def _bytes(value: object) -> bytes:
@@ -164,7 +151,7 @@ def _bytes(value: object) -> bytes:
             return bytes(value["bytes"])
         if value.get("path"):
             return Path(str(value["path"])).read_bytes()
-    raise BadImage("missing")
+    raise BadInput("missing")
 
 
 def _splits(name: str, available: Sequence[str], options: DataOptions, notes: list[str]) -> dict[str, str]:

@@ -8,11 +8,15 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from tinynas.data.assemble import Source, assemble
 from tinynas.data.cache import cache_dir
-from tinynas.data.dataset import Bad, ImageData, Record, assemble
-from tinynas.data.images import EXTENSIONS, MAX_BYTES, BadImage
+from tinynas.data.dataset import DataSet
+from tinynas.data.images.decode import EXTENSIONS, MAX_BYTES
+from tinynas.data.images.signal import image_signal, measure
 from tinynas.data.options import DataOptions
-from tinynas.data.scan import OnProgress, scan
+from tinynas.data.progress import OnProgress
+from tinynas.data.records import BadInput
+from tinynas.data.scan import scan, sort_out
 from tinynas.errors import DataError
 
 SPLIT_NAMES = {
@@ -26,7 +30,7 @@ IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini", "lost+found"})
 
 def open_folder(
     root: Path, options: DataOptions, *, seed: int = 0, cache: Path | None = None, on_progress: OnProgress | None = None
-) -> ImageData:
+) -> DataSet:
     """The images below ``root``; a class may hold further sub-folders. Raises DataError."""
     if not root.exists():
         raise DataError(f"{root}: does not exist", 'give an image folder, or use the built-in set "synthetic"')
@@ -69,26 +73,18 @@ def open_folder(
         notes.append(f"{skipped} files that are no images are ignored")
     store = cache or cache_dir()
     index = store / "index" / f"{hashlib.sha256(str(root.resolve()).encode()).hexdigest()[:24]}.json.gz"
-    seen = scan(names, stamps, lambda i: _read(root / names[i]), index, on_progress)
-    records, bad, rows = [], [], []
-    for i, found in enumerate(seen):
-        if found.problem is None:
-            records.append(Record(names[i], labels[i], split_of[i], found.digest, found.width, found.height))
-            rows.append(i)
-        else:
-            bad.append(Bad(names[i], found.problem))
-    return assemble(
+    seen = scan(names, stamps, lambda i: _read(root / names[i]), measure, index, on_progress, kind="image")
+    records, rows, bad = sort_out(names, labels, split_of, seen)
+    source = Source(
         str(root),
+        image_signal(options),
         records,
         lambda i: _read(root / names[rows[i]]),
-        options,
-        seed=seed,
-        cache=store,
         bad=bad,
         notes=notes,
         label_order=sorted(classes),
-        on_progress=on_progress,
     )
+    return assemble(source, options, seed=seed, cache=store, on_progress=on_progress)
 
 
 def _check_classes(root: Path, classes: dict[str, set[str | None]], loose: int) -> None:
@@ -109,9 +105,9 @@ def _check_classes(root: Path, classes: dict[str, set[str | None]], loose: int) 
 def _read(path: Path) -> bytes:
     found = path.stat()
     if not stat.S_ISREG(found.st_mode):
-        raise BadImage("not a regular file")  # reading a pipe would wait for ever
+        raise BadInput("not a regular file")  # reading a pipe would wait for ever
     if found.st_size > MAX_BYTES:
-        raise BadImage(f"larger than {MAX_BYTES // 2**20} MiB")
+        raise BadInput(f"larger than {MAX_BYTES // 2**20} MiB")
     return path.read_bytes()
 
 

@@ -1,7 +1,7 @@
 """Augmentation of whole batches in plain torch, for networks that train on a GPU: no image goes through the CPU.
 
 ``light`` is the same as on the CPU, from the same random numbers. ``wake-vision`` has the parts of the pipeline that matter and
-that batches can do: crop, flip, colour (without CLAHE), both blurs, affine, holes, and of the weather fog and shadow
+that batches can do: crop, flip, color (without CLAHE), both blurs, affine, holes, and of the weather fog and shadow
 (an even veil and a dark lower band in place of particles and polygons). Rain and sun flare, each 3.75 % of the images,
 are left out. Everything runs on the device of the images, CPU included.
 """
@@ -17,7 +17,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinynas.data.changes import uniforms
+from tinynas.data.images.changes import uniforms
 from tinynas.recipe import Augment, LightAugment, WakeVisionAugment
 
 TensorAugmenter = Callable[[Tensor, int, NDArray[np.int64]], Tensor]
@@ -74,7 +74,7 @@ class _Strong:
             return low + (high - low) * next(column)
 
         pixels = self._crop(_to_float(images), u)
-        pixels = self._colour(pixels, u() < s.colour, u)
+        pixels = self._color(pixels, u() < s.color, u)
         pixels = self._blur(pixels, u() < s.blur, u)
         apply = (u() < s.affine).to(pixels.dtype)
         matrix = _affine(
@@ -104,7 +104,7 @@ class _Strong:
         matrix[:, 1, 2] = middle_y - matrix[:, 1, 1] * (self.height - 1) / 2
         return _sample(pixels, matrix)
 
-    def _colour(self, pixels: Tensor, apply: Tensor, u: Callable[..., Tensor]) -> Tensor:
+    def _color(self, pixels: Tensor, apply: Tensor, u: Callable[..., Tensor]) -> Tensor:
         kind = u(0, 3).floor()
         brightness, contrast, saturation, turn = u(0.8, 1.2), u(0.8, 1.2), u(0.8, 1.2), u(-0.1, 0.1)
         offset, gain = u(-0.1, 0.1), u(0.9, 1.1)

@@ -8,7 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.changes import Augmenter, Batch, uniforms
+from tinynas.data.images.changes import Batch, uniforms
+from tinynas.data.split import Augmenter
 from tinynas.recipe import Augment, LightAugment
 
 
@@ -18,7 +19,7 @@ def make_augmenter(augment: Augment, height: int, width: int, channels: int, see
         return _unchanged
     if augment.kind == "light":
         return Light(augment.light, height, width, channels, seed)
-    from tinynas.data.strong import Strong  # loads albumentations: seconds
+    from tinynas.data.images.strong import Strong  # loads albumentations: seconds
 
     return Strong(augment.wake_vision, height, width, channels, seed)
 
@@ -37,7 +38,7 @@ class Light:
         cv2.setNumThreads(1)  # the images are small: threads cost more than they bring, and candidates train side by side
 
     def __call__(self, images: Batch, epoch: int, indices: NDArray[np.int64]) -> Batch:
-        """``images`` (B, H, W, C) changed; see :class:`Augmenter`."""
+        """``images`` (B, H, W, C) changed; see ``Augmenter``."""
         s = self.settings
         height, width, _ = self.shape
         draw = uniforms(self.seed, epoch, indices, 7)

@@ -1,4 +1,4 @@
-"""One image: bytes in, RGB pixels out, or a :class:`BadImage` that says what is wrong with it.
+"""One image: bytes in, RGB pixels out (and back), or a :class:`BadInput` that says what is wrong with it.
 
 OpenCV decodes; it fills the missing part of a truncated JPEG with grey and says nothing, so files are checked first:
 a JPEG must reach its end marker, PNG chunks must match their checksums, dimensions must be sane.
@@ -9,14 +9,14 @@ from __future__ import annotations
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.data.records import BadInput
+
 Image = NDArray[np.uint8]
-Fit = Literal["crop", "squash", "pad"]
 
 MAX_PIXELS = 100_000_000
 """Larger images are refused before they are decoded (a small file can unpack into gigabytes)."""
@@ -52,20 +52,17 @@ GREY = 128
 
 # Broken images are reported by us, with their names; OpenCV's own lines on stderr would tear progress bars apart.
 cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-
-
-class BadImage(Exception):
-    """An image that cannot be used: a finding that is counted, not a fault. The message is one of a few short reasons."""
+cv2.setNumThreads(1)  # one image a thread is faster than many threads an image
 
 
 def decode(data: bytes) -> Image:
-    """RGB uint8 (H, W, 3) of an encoded image. Raises BadImage.
+    """RGB uint8 (H, W, 3) of an encoded image. Raises BadInput.
 
     EXIF rotation is applied, grey and CMYK are converted, 16 bits become 8, transparency is laid on mid grey, and of an
     animation the first frame counts.
     """
     if not data:
-        raise BadImage("empty file")
+        raise BadInput("empty file")
     _check(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
@@ -74,70 +71,41 @@ def decode(data: bytes) -> Image:
     except (cv2.error, MemoryError):
         pixels = None
     if pixels is None:
-        raise BadImage("cannot be decoded")
+        raise BadInput("cannot be decoded")
     if min(pixels.shape[:2]) < MIN_SIDE:
-        raise BadImage(f"a side is shorter than {MIN_SIDE} pixels")
+        raise BadInput(f"a side is shorter than {MIN_SIDE} pixels")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
-
-
-def resize(image: Image, height: int, width: int, channels: int, fit: Fit = "crop") -> Image:
-    """``image`` (RGB) as uint8 (height, width, channels). Grey is the usual luma (0.299 R + 0.587 G + 0.114 B)."""
-    rows, columns = image.shape[:2]
-    if fit == "crop":
-        # The largest centred window with the target's aspect ratio: scaling the short side, then cutting.
-        window_height = min(rows, max(1, round(columns * height / width)))
-        window_width = min(columns, max(1, round(rows * width / height)))
-        top, left = (rows - window_height) // 2, (columns - window_width) // 2
-        image = image[top : top + window_height, left : left + window_width]
-    elif fit == "pad":
-        scale = min(height / rows, width / columns)
-        inner = _scale(image, max(1, round(rows * scale)), max(1, round(columns * scale)))
-        canvas = np.full((height, width, 3), GREY, np.uint8)
-        top, left = (height - inner.shape[0]) // 2, (width - inner.shape[1]) // 2
-        canvas[top : top + inner.shape[0], left : left + inner.shape[1]] = inner
-        image = canvas
-    image = _scale(image, height, width)
-    if channels == 1:
-        image = np.asarray(cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY), dtype=np.uint8)
-    return image.reshape(height, width, channels)
 
 
 def encode_jpeg(image: Image, quality: int = 95) -> bytes:
     """JPEG bytes of an RGB image."""
     done, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
     if not done:
-        raise BadImage("cannot be encoded")
+        raise BadInput("cannot be encoded")
     return bytes(data.tobytes())
-
-
-def _scale(image: Image, height: int, width: int) -> Image:
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = height <= image.shape[0] and width <= image.shape[1]
-    # Averaging when shrinking: point samples of bilinear interpolation would alias.
-    return np.asarray(cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR), dtype=np.uint8)
 
 
 # checks before decoding -------------------------------------------------------------------------------
 
 
 def _check(data: bytes) -> None:
+    """Refuse what need not be decoded to be known as bad; each check returns (height, width) where it finds them."""
     for magic, check in _CHECKS:
         if data.startswith(magic):
             try:
                 size = check(data)
             except struct.error:
-                raise BadImage("truncated") from None
+                raise BadInput("truncated") from None
             if size is not None:
-                width, height = size
-                if width <= 0 or height <= 0:
-                    raise BadImage("has no pixels")
+                height, width = size
+                if height <= 0 or width <= 0:
+                    raise BadInput("has no pixels")
                 if width * height > MAX_PIXELS:
-                    raise BadImage(f"more than {MAX_PIXELS // 1_000_000} million pixels")
+                    raise BadInput(f"more than {MAX_PIXELS // 1_000_000} million pixels")
             return
     head = data[:512].lstrip().lower()
     if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"version https://git-lfs")):
-        raise BadImage("text or a web page, not an image")
+        raise BadInput("text or a web page, not an image")
 
 
 def _check_jpeg(data: bytes) -> tuple[int, int] | None:
@@ -146,7 +114,7 @@ def _check_jpeg(data: bytes) -> tuple[int, int] | None:
         while position < len(data) and data[position] == 0xFF and data[position + 1 : position + 2] == b"\xff":
             position += 1
         if position + 4 > len(data) or data[position] != 0xFF:
-            raise BadImage("truncated" if position + 4 > len(data) else "damaged")
+            raise BadInput("truncated" if position + 4 > len(data) else "damaged")
         marker = data[position + 1]
         if marker == 0x01 or 0xD0 <= marker <= 0xD7:
             position += 2
@@ -154,13 +122,13 @@ def _check_jpeg(data: bytes) -> tuple[int, int] | None:
         (length,) = struct.unpack_from(">H", data, position + 2)
         if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC) and position + 9 <= len(data):
             height, width = struct.unpack_from(">HH", data, position + 5)
-            size = (width, height)
+            size = (height, width)
         position += 2 + length
         if marker == 0xDA:
             break
     # Inside the entropy-coded data FF is always followed by 00 or a marker, so this is the end marker or nothing.
     if data.find(b"\xff\xd9", position) < 0:
-        raise BadImage("truncated")
+        raise BadInput("truncated")
     return size
 
 
@@ -168,16 +136,17 @@ def _check_png(data: bytes) -> tuple[int, int] | None:
     position, size = 8, None
     while True:
         if position + 12 > len(data):
-            raise BadImage("truncated")
+            raise BadInput("truncated")
         (length,) = struct.unpack_from(">I", data, position)
         kind = data[position + 4 : position + 8]
         end = position + 8 + length
         if end + 4 > len(data):
-            raise BadImage("truncated")
+            raise BadInput("truncated")
         if kind == b"IHDR":
-            size = struct.unpack_from(">II", data, position + 8)
+            width, height = struct.unpack_from(">II", data, position + 8)
+            size = (height, width)
         if kind[:1].isupper() and zlib.crc32(data[position + 4 : end]) != struct.unpack_from(">I", data, end)[0]:
-            raise BadImage("damaged")
+            raise BadInput("damaged")
         position = end + 4
         if kind == b"IEND":
             return size
@@ -185,7 +154,7 @@ def _check_png(data: bytes) -> tuple[int, int] | None:
 
 def _check_bmp(data: bytes) -> tuple[int, int] | None:
     if len(data) < 34:
-        raise BadImage("truncated")
+        raise BadInput("truncated")
     offset, header = struct.unpack_from("<II", data, 10)
     if header < 40:
         return None
@@ -197,20 +166,20 @@ def _check_bmp(data: bytes) -> tuple[int, int] | None:
         and abs(height) < 1 << 20
         and offset + (width * bits + 31) // 32 * 4 * abs(height) > len(data)
     ):
-        raise BadImage("truncated")
-    return width, abs(height)
+        raise BadInput("truncated")
+    return abs(height), width
 
 
 def _check_gif(data: bytes) -> tuple[int, int] | None:
     if len(data) < 10:
-        raise BadImage("truncated")
+        raise BadInput("truncated")
     width, height = struct.unpack_from("<HH", data, 6)
-    return width, height
+    return height, width
 
 
 def _check_riff(data: bytes) -> tuple[int, int] | None:
     if len(data) < 12 or struct.unpack_from("<I", data, 4)[0] + 8 > len(data):
-        raise BadImage("truncated")
+        raise BadInput("truncated")
     return None
 
 
@@ -229,11 +198,11 @@ def _may_be_transparent(data: bytes) -> bool:
     return data[:4] == b"RIFF" and data[12:16] in (b"VP8X", b"VP8L")
 
 
-def _flatten(raw: NDArray[np.generic] | None, colour: Image) -> Image:
-    """Transparent pixels of ``raw`` (BGRA) show mid grey; hidden colours behind them are often leftovers."""
-    if raw is None or raw.ndim != 3 or raw.shape[2] != 4 or raw.shape[:2] != colour.shape[:2]:
-        return colour
+def _flatten(raw: NDArray[np.generic] | None, color: Image) -> Image:
+    """Transparent pixels of ``raw`` (BGRA) show mid grey; hidden colors behind them are often leftovers."""
+    if raw is None or raw.ndim != 3 or raw.shape[2] != 4 or raw.shape[:2] != color.shape[:2]:
+        return color
     opaque = 65535.0 if raw.dtype == np.uint16 else 255.0
     alpha = raw[:, :, 3:].astype(np.float32) / opaque
-    mixed: NDArray[np.float32] = colour * alpha + GREY * (1 - alpha)
+    mixed: NDArray[np.float32] = color * alpha + GREY * (1 - alpha)
     return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

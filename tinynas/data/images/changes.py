@@ -6,20 +6,10 @@ augmented alike whatever batch, process or resumed run it is in.
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 from numpy.typing import NDArray
 
 Batch = NDArray[np.uint8]
-
-
-class Augmenter(Protocol):
-    """Changes a batch of images."""
-
-    def __call__(self, images: Batch, epoch: int, indices: NDArray[np.int64]) -> Batch:
-        """``images`` (B, H, W, C), changed; image ``b`` is number ``indices[b]`` of its split."""
-        ...
 
 
 def words(seed: int, epoch: int, indices: NDArray[np.int64], count: int) -> NDArray[np.uint64]:

@@ -1,0 +1,174 @@
+"""assemble: from what an opener found to a DataSet: labels numbered, splits carved, leaks found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynas.data.assign import assign
+from tinynas.data.cache import cache_dir
+from tinynas.data.dataset import DataSet
+from tinynas.data.groups import find_groups
+from tinynas.data.labels import number_labels
+from tinynas.data.leaks import find_leaks
+from tinynas.data.options import DataOptions
+from tinynas.data.progress import OnProgress
+from tinynas.data.records import Bad, Record, plural
+from tinynas.data.signal import Input, Signal
+from tinynas.data.split import SPLITS, apportion, order_key
+from tinynas.errors import DataError
+
+FINGERPRINT = 1
+"""Version of the fingerprint; part of what is hashed."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """What an opener found."""
+
+    name: str
+    """What was opened, for people."""
+    signal: Signal
+    records: Sequence[Record]
+    read: Callable[[int], bytes | Input] = field(repr=False)
+    """The encoded bytes, or the decoded input, of record ``i``."""
+    bad: Sequence[Bad] = ()
+    notes: Sequence[str] = ()
+    label_order: Sequence[str] | None = None
+    """Its own numbering of classes; alphabetical where None."""
+    attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
+    """Further facts: name to one number a record: 1 yes, 0 no, -1 does not apply."""
+
+
+def assemble(
+    source: Source, options: DataOptions, *, seed: int = 0, cache: Path | None = None, on_progress: OnProgress | None = None
+) -> DataSet:
+    """The :class:`DataSet` of ``source``.
+
+    ``seed`` counts only where ``options.seed`` is None. Raises DataError naming what is missing: records, classes, or
+    records of a class.
+    """
+    name, kind = source.name, source.signal.kind
+    draw = seed if options.seed is None else options.seed
+    said = list(source.notes)
+    _check_any(source, said)
+    labels, numbers = number_labels(name, [record.label for record in source.records], options, source.label_order, said, kind)
+    keep = np.flatnonzero(numbers >= 0)
+    records, targets = tuple(source.records[int(i)] for i in keep), numbers[keep]
+    groups = find_groups(name, records, options, said) if records else None
+    assigned = assign(name, records, targets, groups, options, draw, said, kind)
+    leaks = find_leaks(records, assigned, groups, options, said, kind)
+    members = _members(records, targets, assigned, leaks.dropped, options.limit, draw, said, kind)
+    _check_splits(name, members, targets, labels, said, kind)
+
+    def read(i: int) -> bytes | Input:
+        return source.read(int(keep[i]))
+
+    return DataSet(
+        name=name,
+        signal=source.signal,
+        labels=tuple(labels),
+        fingerprint=_fingerprint(records, targets, labels),
+        notes=tuple(said),
+        records=records,
+        targets=targets,
+        members=members,
+        bad=tuple(source.bad),
+        leaks=leaks.leaks,
+        straddles=leaks.straddles,
+        duplicates=leaks.duplicates,
+        read=read,
+        options=options,
+        cache=cache or cache_dir(),
+        groups=groups,
+        attributes={key: values[keep] for key, values in source.attributes.items()},
+        on_progress=on_progress,
+    )
+
+
+def _check_any(source: Source, said: list[str]) -> None:
+    kind, bad = source.signal.kind, source.bad
+    if bad:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(entry.reason for entry in bad).most_common())
+        said.append(f"{len(bad)} bad {kind}{'' if len(bad) == 1 else 's'} left out: {reasons}")
+    if not source.records:
+        raise DataError(
+            f"{source.name}: none of {plural(len(bad), kind)} can be decoded" if bad else f"{source.name}: holds no {kind}s",
+            f"the first: {bad[0].name}: {bad[0].reason}" if bad else f"give a folder with one sub-folder of {kind}s for each class",
+        )
+
+
+def _members(
+    records: Sequence[Record],
+    targets: NDArray[np.int64],
+    assigned: Sequence[str],
+    dropped: frozenset[int],
+    limit: int,
+    seed: int,
+    said: list[str],
+    kind: str,
+) -> dict[str, NDArray[np.int64]]:
+    """The positions of each split's records, in an order that says nothing about the class, the same on every machine."""
+    rows: dict[str, list[int]] = {split: [] for split in (*SPLITS, *sorted(set(assigned) - set(SPLITS)))}
+    for i, split in enumerate(assigned):
+        if i not in dropped:
+            rows[split].append(i)
+    members = {}
+    for split, part in rows.items():
+        ordered = np.array(sorted(part, key=lambda i: order_key(seed, records[i].name)), dtype=np.int64)
+        if limit and len(ordered) > limit:
+            ordered = _limited(ordered, targets, limit)
+            said.append(f"{split}: limited to {limit:,} {kind}s")
+        members[split] = ordered
+    return members
+
+
+def _limited(rows: NDArray[np.int64], targets: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
+    """The first of ``rows`` of each class, in its share of ``limit``."""
+    quotas = apportion(np.bincount(targets[rows]), limit)
+    taken = [0] * len(quotas)
+    chosen = []
+    for row in rows:
+        label = int(targets[row])
+        if taken[label] < quotas[label]:
+            taken[label] += 1
+            chosen.append(row)
+    return np.array(chosen, dtype=np.int64)
+
+
+def _check_splits(
+    name: str, members: Mapping[str, NDArray[np.int64]], targets: NDArray[np.int64], labels: Sequence[str], said: list[str], kind: str
+) -> None:
+    for split in SPLITS:  # a further one, such as far, may be of one class
+        counts = np.bincount(targets[members[split]], minlength=len(labels))
+        missing = [label for label, count in zip(labels, counts, strict=True) if not count]
+        if not missing:
+            continue
+        shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
+        if split == "train":
+            everywhere = not any((targets == labels.index(label)).any() for label in missing)
+            raise DataError(
+                f"{name}: no {'usable' if everywhere else 'training'} {kind} of class {shown}",
+                f"add {kind}s, or leave the class out with --set data.labels=[...]",
+            )
+        if not len(members[split]):
+            raise DataError(f"{name}: the {split} split would be empty", _remedy_empty(kind))
+        said.append(f"{split}: no {kind} of class {shown}")
+
+
+def _remedy_empty(kind: str) -> str:
+    return f"add {kind}s: three of each class are the least that can be split, and three groups where there are groups"
+
+
+def _fingerprint(records: Sequence[Record], targets: NDArray[np.int64], labels: Sequence[str]) -> str:
+    digest = hashlib.sha256(json.dumps([FINGERPRINT, labels]).encode())
+    for line in sorted(f"{r.digest} {labels[int(t)]} {r.split}" for r, t in zip(records, targets, strict=True)):
+        digest.update(line.encode() + b"\n")
+    return digest.hexdigest()

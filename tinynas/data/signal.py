@@ -1,0 +1,39 @@
+"""Signal: what the inputs of a data set are, as far as the shared files need to know. Each wing of ``data/`` makes its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Input = NDArray[np.uint8]
+"""(height, width, channels)."""
+
+
+def no_advice(sizes: Sequence[tuple[int, int]]) -> list[str]:
+    """Of a signal of which nothing is known that sizes could tell."""
+    return []
+
+
+@dataclass(frozen=True)
+class Signal:
+    """How one record becomes what a network reads: decoded at its own size, then fitted to (height, width, channels)."""
+
+    kind: str
+    """What one is, in the singular: "image". It selects the augmentations, and is in messages and in the cache's file names."""
+    version: int
+    """Of how inputs are made; another version never reads this one's cache."""
+    how: str
+    """The settings that ``decode`` and ``fit`` are bound to, such as "crop", safe in a file name: part of the cache's key."""
+    channels: tuple[int, ...]
+    """The numbers of channels that ``fit`` can give."""
+    decode: Callable[[bytes], Input]
+    """uint8 (H, W, C) of a record's bytes, at its own size. Raises BadInput."""
+    fit: Callable[[Input, int, int, int], Input]
+    """A decoded one as uint8 (height, width, channels)."""
+    unit: str = ""
+    """Of the sizes of records, with its space: " px"."""
+    advice: Callable[[Sequence[tuple[int, int]]], list[str]] = no_advice
+    """Warnings that follow from the (height, width) of all records."""
