@@ -22,8 +22,9 @@ from tinynas.budget import UNKNOWN, Budget, load_budget
 from tinynas.config import n_bytes
 from tinynas.cost import RUNTIMES, Cost, estimate
 from tinynas.cost.batch import BatchEstimator
-from tinynas.cost.explain import explain
+from tinynas.cost.explain import _excess, explain
 from tinynas.cost.quantities import QUANTITIES, Quantity, shown, values_of
+from tinynas.cost.tflite import FileOp, FileTensor, ModelFile
 from tinynas.errors import ConfigError, InternalError, UserError
 from tinynas.graph import lower
 from tinynas.init import budget_text, json_schema
@@ -223,7 +224,7 @@ from rich.console import Console
 import tinynas
 from tinynas import api
 from tinynas.budget import load_budget
-from tinynas.cost.explain import explain
+from tinynas.cost.explain import _excess, explain
 from tinynas.export.card import run_card
 from tinynas.init import json_schema
 from tinynas.report import write_report
@@ -312,3 +313,38 @@ def test_what_tinyengine_does_are_fields_of_their_own(monkeypatch: pytest.Monkey
     depthwise = [i for i, piece in enumerate(plain.work.pieces) if piece.kind == "dw"]
     assert all(plain.live[i] > lean.live[i] for i in depthwise)
     assert all(plain.live[i] == lean.live[i] for i in range(len(plain.live)) if i not in depthwise)
+
+
+def test_a_pad_of_a_file_goes_where_convolutions_pad_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    tensors = (
+        FileTensor("input", (1, 8, 8, 3), "int8", False, 1),
+        FileTensor("pads", (4, 2), "int32", True, 0),
+        FileTensor("padded", (1, 10, 10, 3), "int8", False, 1),
+        FileTensor("weights", (4, 3, 3, 3), "int8", True, 4),
+        FileTensor("biases", (4,), "int32", True, 4),
+        FileTensor("output", (1, 8, 8, 4), "int8", False, 1),
+    )
+    ops = (FileOp("PAD", (0, 1), (2,), (1, 1)), FileOp("CONV_2D", (2, 3, 4), (5,), (1, 1)))
+    model = ModelFile("padded", 4096, tensors, ops, (0,), (5,), None)
+    for pads_inside, kinds in ((True, ["conv"]), (False, ["pad", "conv"])):
+        monkeypatch.setitem(RUNTIMES, "mine", replace(RUNTIMES["tinyengine"], name="mine", pads_inside=pads_inside))
+        cost = model.estimate("mine")
+        assert [op.kind for op in cost.layers] == kinds
+        assert cost.macs == 8 * 8 * 4 * 27
+
+
+def test_an_unknown_figure_never_counts_as_fitting(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(QUANTITIES, "own_share", replace(SHARE, of=lambda _: None))
+    limited = budget(at_most={"own_share": 0.5})
+    assert not limited.fits(COST)
+    assert max(_excess(COST, limited)) == math.inf
+    with pytest.raises(UserError, match="the limit of share of the runtime cannot be explained: it is not known of this network"):
+        explain(ARCH, limited)
+
+
+@pytest.mark.parametrize("given", [{}, {"core": "cortex-m4"}, {"clock_mhz": 64}])
+def test_latency_needs_core_and_clock(given: dict[str, object]) -> None:
+    with pytest.raises(ValidationError, match="a latency_ms limit cannot be checked: it needs core and clock_mhz"):
+        budget(latency_ms=10, **given)
+    with pytest.raises(UserError, match="the objective latency cannot be computed for b: it needs core and clock_mhz"):
+        objectives(["latency"], budget(**given))

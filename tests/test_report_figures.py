@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import itertools
 import math
 import random
@@ -329,3 +330,13 @@ def test_curves_of_spaces_say_height_by_width() -> None:
     assert [curve.resolution for curve in info.curves] == ["32x20", "48"]
     texts = [trace["text"][0] for trace in figures.draw(info)["data"]]
     assert texts[0].startswith("<b>32x20 px, width x0.5</b>")
+
+
+@pytest.mark.parametrize(("share", "lines", "text"), [(1.5, 1, "limit "), (1.75, 0, ", 1.8 times what is needed"), (0.5, 1, "limit ")])
+def test_a_limit_far_above_the_arena_is_words_not_a_line(share: float, lines: int, text: str) -> None:
+    info = dataclasses.replace(figures.memory_info(GRAPH, COST), limit=share * COST.sram_bytes)
+    drawn = figures.draw(info)["layout"]
+    assert len(drawn["shapes"]) == lines
+    assert text in drawn["annotations"][-1]["text"]
+    reach = 1.27 * max(COST.sram_bytes, share * COST.sram_bytes if lines else 0)
+    assert drawn["yaxis"]["range"] == [0, pytest.approx(reach / 1024)]
