@@ -24,7 +24,6 @@ from tinynas.errors import InternalError, TinynasError
 from tinynas.export import keras_worker
 from tinynas.export.firmware import RESOLVER_METHODS
 from tinynas.export.keras import describe
-from tinynas.export.rotate import rotation_faults
 from tinynas.export.tflite import ModelMeta, serialize
 from tinynas.graph import WEIGHTED, Builder, Graph, Kind, Op
 from tinynas.inputs import Input
@@ -243,7 +242,6 @@ REFUSALS: dict[str, Callable[[], object]] = {
     "quantizer": lambda: quantize(replace(fold(Network(GRAPH)), graph=STRANGE), IMAGES),
     "random integers": lambda: random_quantized(STRANGE),
     "integer arithmetic": lambda: FakeQuantNetwork(_integers()),
-    "rotation": lambda: rotation_faults(STRANGE),
     "file": lambda: serialize(_integers(), ModelMeta("0"), None),
     "keras": lambda: describe(STRANGE),
     "pictures": lambda: strip_info(STRANGE, _cost_of_the_stranger()),
