@@ -25,7 +25,7 @@ from tinynas.budget import Budget
 from tinynas.cost import Cost
 from tinynas.cost.quantities import shown
 from tinynas.records import expected_accuracy
-from tinynas.report.words import amount, count, duration, evidence, percent, shape, size, title
+from tinynas.report.words import amount, count, duration, percent, shape, size, title
 
 #: Seconds between two plain progress lines where the output is no terminal.
 PLAIN_EVERY = 15.0
@@ -84,8 +84,7 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
         if key == "sram_bytes":
             for part, part_bytes in (("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes)):
                 table.add_row(Text(f"  {part}", "dim"), Text(size(part_bytes), "dim"), *[""] * (len(columns) - 2))
-    runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})\n", "dim")
-    runtime.append(f"how well known: {evidence(cost.runtime)}", "dim")
+    runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})", "dim")
     head = [Text(name, "bold")] if name else []
     body: list[Any] = [*head, table, runtime, *(Text(line, "dim") for line in known_lines(cost))]
     return Group(*body) if budget is None else Group(*body, _verdict(cost, budget))

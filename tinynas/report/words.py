@@ -7,7 +7,6 @@ from typing import assert_never
 
 from tinynas.arch import Arch, Axes, ConvLayer, MBConv, Pool, Separable, pair
 from tinynas.config import format_size
-from tinynas.cost import RUNTIMES
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.cost.quantities import count as count
 from tinynas.inputs import InputKind
@@ -38,11 +37,6 @@ def size(size_bytes: float | None) -> str:
 def title(name: str) -> str:
     """What people call the quantity ``name``."""
     return QUANTITIES[name].title
-
-
-def evidence(runtime: str) -> str:
-    """How well a runtime's figures are known, and from what: ``SRAM exact (...), flash fitted (...)``."""
-    return "; ".join(f"{figure} {how}: {source}" for figure, (how, source) in RUNTIMES[runtime].evidence.items())
 
 
 def duration(seconds: float) -> str:
