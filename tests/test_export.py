@@ -219,14 +219,14 @@ def test_reference_kernels_take_what_was_said_around_a_plan_for_others(seed: int
 
 
 def branches() -> Graph:
-    """Two branches, of which the second makes less of more: another order needs less memory."""
+    """Two branches; with the narrow one first the input is gone when the wide one is at its widest: 22 channels alive instead of 28."""
     build = Builder((16, 16, 1))
     x = build.conv("stem", 0, 8, (3, 3), (1, 1), "relu6")
-    wide = build.conv("a", x, 16, (1, 1), (1, 1), "relu6")
-    wide = build.conv("a2", wide, 4, (3, 3), (1, 1), "relu6")
-    small = build.conv("b", x, 4, (3, 3), (1, 1), "relu6")
-    y = build.add("add", wide, small)
-    logits = build.dense("fc", build.mean("pool", y), 3, output="logits")
+    wide = build.conv("a1", x, 4, (1, 1), (1, 1), "relu6")
+    wide = build.conv("a2", wide, 16, (3, 3), (1, 1), "relu6")
+    wide = build.conv("a3", wide, 2, (1, 1), (1, 1), "relu6")
+    narrow = build.conv("b", x, 2, (3, 3), (1, 1), "relu6")
+    logits = build.dense("fc", build.mean("pool", build.add("add", wide, narrow)), 3, output="logits")
     return Graph(tuple(build.tensors), tuple(build.ops), Input(16, 16, 1, "gray"), (0,), (logits,))
 
 
@@ -236,7 +236,11 @@ def test_branches_are_planned_for_each_runtime(runtime: str) -> None:
     plan, notes = file_plan(graph, runtime)
     model = parse_model(dummy_file(graph, plan=plan))
     assert model.estimate(runtime).sram_bytes == estimate(graph, runtime).sram_bytes
-    assert all(runtime in note for note in notes.values())
+    if RUNTIMES[runtime].plans:
+        assert plan is not None and plan.order[1] == 4 and notes == {}
+        assert (plan.head_bytes == 22 * 256) == (runtime == "tflm")
+    else:  # the order of TFLM's plan is not the one that was costed
+        assert plan is None and notes["plan"].startswith(f"none: {runtime} plans")
 
 
 def test_export_plans_and_promises_for_its_runtime(network: Network, held_out: Split, tmp_path: Path) -> None:

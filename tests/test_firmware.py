@@ -524,6 +524,13 @@ def test_real_models_of_others(tmp_path: Path, test_data: Path) -> None:
         assert status == 0, f"{name}: {text}"
 
 
+def test_an_arena_that_is_only_known_from_below_is_not_reserved(test_data: Path) -> None:
+    """A TRANSPOSE, whose part of the tail is not known: the host's measured figure stands in."""
+    arena = measured_arena((test_data / "models" / "tinyengine__vww.tflite").read_bytes(), "tflm")
+    assert (arena.mcu_bytes, arena.mcu_cmsis_bytes) == (None, None)
+    assert arena.mcu_arena == arena.host_arena > arena.head_bytes
+
+
 def own_model(io: str = "int8", flavour: str = "full", rotation: int = 0) -> bytes:
     """mcunet-tiny2 with random weights, by tinynas's own writer."""
     from tinynas.arch import load_arch
