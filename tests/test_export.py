@@ -26,11 +26,11 @@ from tinynas.config import shipped
 from tinynas.cost import RUNTIMES, estimate, plan_offline
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.tflite import parse_model
-from tinynas.data import Split
+from tinynas.data import DataOptions, Split, open_data
 from tinynas.errors import DataError, ModelFileError, TinynasError, UserError
 from tinynas.export import EXPORTERS, ExportOptions, build_model, export_model
 from tinynas.export.check import Promise, check, expected_operators, host_arena_bytes, sram_bytes
-from tinynas.export.evaluate import evaluate, input_shape, predictions, score, threshold
+from tinynas.export.evaluate import evaluate, evaluate_splits, input_shape, predictions, score, threshold
 from tinynas.export.facts import input_table
 from tinynas.export.formats import FORMATS
 from tinynas.export.model import file_plan
@@ -366,6 +366,29 @@ def test_the_threshold_of_a_single_output_is_one_function(behind: tuple[str, ...
     outputs = np.array([[-0.2], [0.1], [0.4], [0.6]])
     assert predictions(outputs, 0.0).tolist() == [0, 1, 1, 1] and predictions(outputs, 0.5).tolist() == [0, 0, 0, 1]
     assert score(outputs, np.array([0, 0, 0, 1]), ("no", "yes"), 0.5)["accuracy"] == 1.0
+
+
+def test_subsets_are_scored_by_the_same_predictions(tmp_path: Path) -> None:
+    """Where every image is of a part, its accuracy is the whole's; of one that holds every other image, that of those."""
+    data = open_data("synthetic", cache_dir=tmp_path / "cache", options=DataOptions.model_validate({"limit": 60}))
+    even = (np.arange(len(data.records)) % 2).astype(np.int8)
+    data = replace(data, labels=("no_person", "person"), attributes={"near": np.ones_like(even), "far": even})
+    graph = lower(Arch(height=16, width=12, channels=1, classes=2, stem=ConvLayer(out=8, stride=2)))
+    test = data.split("test", 16, 12, 1)
+
+    def says(seed: int) -> Any:
+        return FakeQuantNetwork(random_quantized(graph, seed=seed))(pixels(test.images, graph.input)).argmax(1).numpy()
+
+    seed = next(seed for seed in range(100) if 15 < says(seed).sum() < 45)  # of 60: a network that says both
+    path = tmp_path / "model.tflite"
+    path.write_bytes(dummy_file(graph, labels=data.labels, seed=seed))
+    document = evaluate_splits(path, data, "test", subsets=True)
+    assert (document["model"], document["data"], document["split"], document["n"]) == (str(path), data.name, "test", len(test))
+    assert document | evaluate(path, test, data.labels) == document
+    said, members = says(seed), data.members["test"]
+    for part, inside in (("near", np.ones(len(test), bool)), ("far", even[members] == 1)):
+        found = document["subsets"][f"distance: {part}"]
+        assert found["n"] == inside.sum() and found["accuracy"] == (said == test.labels)[inside].mean()
 
 
 # Gates

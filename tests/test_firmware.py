@@ -445,9 +445,9 @@ def run(*command: object) -> tuple[int, str]:
 
 
 @needs_gxx
-@pytest.mark.parametrize("namespace", [0, 1])
-def test_self_test_and_example_run_on_the_host(tmp_path: Path, namespace: int) -> None:
-    model = tiny_model()
+@pytest.mark.parametrize(("namespace", "shape"), [(0, (3, 12, 16)), (1, (3, 12, 16)), (1, (1, 32, 20))])
+def test_self_test_and_example_run_on_the_host(tmp_path: Path, namespace: int, shape: tuple[int, int, int]) -> None:
+    model = tiny_model(*shape)
     stub, outputs = answered(tmp_path / "tflm", model)
     c = folder(tmp_path / "c", model)
     defines = (f"-DSTUB_NEW_NAMESPACE={namespace}",)
