@@ -377,7 +377,7 @@ def test_subsets_are_scored_by_the_same_predictions(tmp_path: Path) -> None:
     test = data.split("test", 16, 12, 1)
 
     def says(seed: int) -> Any:
-        return FakeQuantNetwork(random_quantized(graph, seed=seed))(pixels(test.images, graph.input)).argmax(1).numpy()
+        return FakeQuantNetwork(random_quantized(graph, seed=seed))(pixels(test.inputs, graph.input)).argmax(1).numpy()
 
     seed = next(seed for seed in range(100) if 15 < says(seed).sum() < 45)  # of 60: a network that says both
     path = tmp_path / "model.tflite"
