@@ -71,7 +71,8 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
     for key, value in cost.values().items():
         if value is None and key not in limits:
             continue
-        row: list[Any] = [title(key), amount(key, value)]
+        least = "at least " if key == "sram_bytes" and cost.unknown else ""
+        row: list[Any] = [title(key), least + amount(key, value)]
         if limits:
             limit = limits.get(key)
             if limit is None:
