@@ -206,3 +206,33 @@ def test_halos_are_spent_again() -> None:
     assert latency is not None and applied == pytest.approx(latency * plan.macs / plan.plain_macs)
     with pytest.raises(UserError, match="cannot run a network in patches"):
         patch_plans(graph, "tflm")
+
+
+def test_what_blocks_are_sure_to_bring_adds_up_to_a_file() -> None:
+    """Counting takes less than a file has: what parts share, and the rounding of sections, are left out, and nothing else."""
+    from tinynas.cost.batch import tables_of
+    from tinynas.cost.flash import file_bytes, shared_terms, structure_terms
+    from tinynas.space import Space
+
+    space = Space.model_validate(
+        {
+            "resolution": 24,
+            "divisor": 1,
+            "stem": {"out": 5},
+            "stages": [{"out": 9, "kernel": 3, "expand": 2, "stride": 2}],
+            "head": {"out": 30},
+        }
+    )
+    graph = lower(space.decode((0,) * len(space.genes), 4))
+    tables = tables_of(space, 4, "tflm")
+    rows = [tables.stem.rows[:1], tables.stages[0].first.rows[:1], tables.last.rows[:1]]
+    sure = tables.base_bytes() + sum(int(tables.additive("flash_bytes", row)[0]) for row in rows)
+    shared = shared_terms((5, 10, 9, 30), (4,))
+    keys = frozenset(tables.layout.keys)
+    known = tables.layout.keys_of(tables.stem.rows[:-1]) | tables.layout.keys_of(tables.last.rows[:-1])
+    more = structure_terms(keys, io="int8", flavour="full", plan=True).front - tables.layout.structure(known).front
+    whole = file_bytes(graph)
+    # Two sections are rounded up, to 8 and to 16 bytes, and the first spare table takes 8.
+    assert 0 <= whole - sure - shared.front - shared.quantisation - more <= 7 + 15 + 8 + 16
+    assert sum(int(tables.additive("macs", row)[0]) for row in rows) == estimate(graph).macs
+    assert sum(int(tables.head_of(row)[0]) == max(estimate(graph).live) for row in rows) >= 1

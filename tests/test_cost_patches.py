@@ -55,3 +55,17 @@ def test_plans_save_memory_and_cost_macs(name: str) -> None:
     assert applied.latency_ms is not None
     assert cost.latency_ms is not None
     assert applied.latency_ms >= cost.latency_ms
+
+
+def test_memory_of_a_patch_by_hand() -> None:
+    # 8x8x1 -> 8x8x4 -> stride 2 -> 4x4x8 -> 4x4x16 -> 4x4x8, all in 2 x 2 patches. A patch holds 5x5x4 of the first map, 2x2 of
+    # the others; the last is gathered whole (128 B) beside it, and the image (64 B) stays. Worst: 100 + 32 while the second runs.
+    # TinyEngine's buffer beside them: two int16 columns of 3x3x4.
+    blocks = [
+        {"kind": "conv", "out": 8, "kernel": 3, "stride": 2},
+        {"kind": "conv", "out": 16, "kernel": 1},
+        {"kind": "conv", "out": 8, "kernel": 1},
+    ]
+    arch = Arch.model_validate({"height": 8, "width": 8, "channels": 1, "classes": 2, "stem": {"out": 4, "stride": 1}, "blocks": blocks})
+    plan = next(p for p in patch_plans(lower(arch)) if (p.patches, p.ops) == (2, 4))
+    assert plan.head_bytes == 100 + 32 + 128 + 64 + 4 * 9 * 4

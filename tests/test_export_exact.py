@@ -341,3 +341,57 @@ def test_what_a_file_says_of_itself(flavour: str, io: str, ends: list[str], sour
     inner = ["CONV_2D", "MEAN", "FULLY_CONNECTED"]
     assert list(found.operators) == (inner if not ends else [ends[0], *inner, ends[1]])
     assert (found.labels, found.input_rotation) == ((("a", "b", "c"), 180) if flavour == "full" else ((), 0))
+
+
+def test_an_interval_of_one_image_is_wide_and_of_none_unknown() -> None:
+    from tinynas.export.card import UNKNOWN, _interval
+
+    # Wilson's interval at 95 %: one right of one is 1 / (1 + 1.96^2) = 20.7 % to 100 %.
+    assert _interval(1.0, 1) == "20.7 % to 100.0 %"
+    assert _interval(0.5, 0) == _interval(None, 10) == UNKNOWN
+
+
+def test_the_converter_gets_a_gate_for_every_pixel() -> None:
+    from types import SimpleNamespace
+    from typing import Any
+
+    from tinynas.export.keras import describe
+    from tinynas.export.keras_worker import build
+    from tinynas.graph import Builder, Graph, classifier
+    from tinynas.inputs import Input
+
+    builder = Builder((6, 4, 3))
+    x = builder.pointwise("x", 0, 5, "none")
+    y = builder.mul("gate", x, builder.dense("g", builder.mean("m", x), 5, "relu6"))
+    logits = classifier(builder, builder.mul("square", y, y), 2)
+    graph = Graph(tuple(builder.tensors), tuple(builder.ops), Input(6, 4, 3), (0,), (logits,))
+    made: list[tuple[str, tuple[Any, ...]]] = []
+
+    def layer(kind: str) -> Any:
+        def make(*arguments: Any, **_: Any) -> Any:
+            made.append((kind, arguments))
+            value = SimpleNamespace(shape=(1, 5), set_weights=lambda arrays: None)
+
+            class Called:
+                shape = (1, 5)
+
+                def __call__(self, read: Any) -> Any:
+                    made.append((f"{kind} of", tuple(read) if isinstance(read, list) else (read,)))
+                    return value
+
+                def set_weights(self, arrays: Any) -> None:
+                    return None
+
+            return Called()
+
+        return make
+
+    names = ("Conv2D", "DepthwiseConv2D", "Dense", "GlobalAveragePooling2D", "Multiply", "Reshape", "ReLU", "Add")
+    keras = SimpleNamespace(
+        layers=SimpleNamespace(**{name: layer(name) for name in names}), Input=lambda **_: "image", Model=lambda *ends: ends
+    )
+    weights = {f"{letter}{i}": np.zeros((1, 1, 1, 1) if op.kind == "conv" else (1, 1)) for i, op in enumerate(graph.ops) for letter in "wb"}
+    build(keras, np, describe(graph), weights)
+    assert [arguments for kind, arguments in made if kind == "Reshape"] == [((1, 1, 5),)]
+    products = [read for kind, read in made if kind == "Multiply of"]
+    assert len(products) == 2 and all(len(read) == 2 for read in products)
