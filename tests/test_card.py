@@ -124,14 +124,14 @@ def test_the_same_records_give_the_same_text_and_valid_tables() -> None:
 def test_what_is_not_known_is_said_to_be_unknown() -> None:
     card = model_card(ARCH)
     sections = dict(re.findall(r"## (.+?)\n\n(.*?)(?=\n## |\Z)", card, flags=re.DOTALL))
-    assert set(sections) >= {"Intended use", "Data", "Training", "Results", "Costs", "Limits", "Licences", "How to run", "Provenance"}
-    for title in ("Data", "Training", "Results", "Costs", "Licences", "Provenance"):
+    assert set(sections) >= {"Intended use", "Data", "Training", "Results", "Costs", "Limits", "Licenses", "How to run", "Provenance"}
+    for title in ("Data", "Training", "Results", "Costs", "Licenses", "Provenance"):
         assert "nknown" in sections[title], title
     results = sections["Results"]
     assert not re.search(r"\d %(?! interval)", results.replace("95 % interval", "")), results  # no figure from nowhere
     assert "has not been measured" in sections["Limits"]
     assert "How the weights came about is unknown" in sections["Limits"]
-    assert "| Weights | unknown |" in sections["Licences"]
+    assert "| Weights | unknown |" in sections["Licenses"]
     assert "tinynas export --format tflite,c" in sections["How to run"]
 
 

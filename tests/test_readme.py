@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 import typer.main
+from files_list import PAGE, files_page
 
 from tinynas.api import load_net, load_space
 from tinynas.budget import load_budget
@@ -20,7 +23,17 @@ from tinynas.graph import lower
 
 register()
 ROOT = Path(__file__).parent.parent
-PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    ROOT / "CHANGELOG.md",
+    ROOT / "results" / "README.md",
+    *sorted((ROOT / "docs").glob("*.md")),
+]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+RESULTS = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+#: Where the words of the file tree begin.
+COLUMN = 42
 QUICK = {"budgets", "estimate", "schema", "--version", "--help"}
 
 
@@ -80,12 +93,61 @@ def test_links_lead_somewhere() -> None:
                 assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_the_file_tree_of_the_readme_is_whole() -> None:
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    for path in sorted((ROOT / "tinynas").iterdir()):
-        if path.name.startswith("__pycache__") or path.name in {"py.typed", "shipped"}:
+def tree() -> list[str]:
+    """The lines of the file tree that ends the README."""
+    return README.split("## Files")[1].split("```")[1].strip("\n").splitlines()
+
+
+def named(lines: list[str]) -> list[str]:
+    """What the lines name: the words before the words about them, which begin in one column."""
+    return [word.rstrip("/") for line in lines for word in line[:COLUMN].split()]
+
+
+def there(folder: Path) -> list[str]:
+    """Files and folders directly under ``folder`` that git keeps."""
+    done = subprocess.run(["git", "ls-files", "-z", "--cached"], cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        pytest.skip("not a git checkout")
+    return sorted({path.partition("/")[0] for path in done.stdout.split("\0") if path})
+
+
+def test_the_file_tree_of_the_readme_is_short_and_says_what_each_is() -> None:
+    assert len(tree()) <= 30
+    for line in tree()[1:]:
+        assert line[COLUMN - 1] == " " and line[COLUMN:].strip(), line
+        assert "..." not in line and "…" not in line, line
+
+
+def test_the_file_tree_of_the_readme_names_what_is_there_and_nothing_else() -> None:
+    inside = named([line for line in tree() if line.startswith(" ")])
+    outside = ["tinynas", *named([line for line in tree()[1:] if not line.startswith(" ")])]
+    assert sorted(inside) == there(ROOT / "tinynas")
+    assert sorted(outside) == there(ROOT)
+
+
+def test_the_list_of_modules_is_what_its_script_makes() -> None:
+    assert PAGE.read_text(encoding="utf-8") == files_page(), "run python tests/files_list.py"
+
+
+def test_the_results_list_every_table_and_the_script_that_made_it() -> None:
+    rows = [line for line in RESULTS.splitlines() if "](benchmarks/" in line]
+    files = [file for row in rows for file in re.findall(r"\]\(benchmarks/([^)]+)\)", row)]
+    assert sorted(files) == sorted(path.name for path in (ROOT / "results" / "benchmarks").iterdir())
+    for row in rows:
+        cells = [cell.strip() for cell in row.strip("|").split(" | ")]
+        assert len(cells) == 5, row
+        assert all(cells), row
+        if cells[3] == "the commands are in it":
             continue
-        assert path.name in text, f"{path.name} is missing from the file tree"
+        script = ROOT / cells[3].strip("`")
+        said = ast.get_docstring(ast.parse(script.read_text(encoding="utf-8"))) or ""
+        for file in re.findall(r"\]\(benchmarks/([^)]+)\)", row):
+            assert file.startswith(script.stem) or file.split(".")[0] in said, f"{script.name} does not say that it makes {file}"
+
+
+def test_five_rows_of_the_readme_say_what_was_measured() -> None:
+    part = README.split("## What was measured")[1].split("\n## ")[0]
+    assert len([line for line in part.splitlines() if line.startswith("| ")]) == 1 + 5
 
 
 @pytest.mark.parametrize("name", shipped("budgets"))

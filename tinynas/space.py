@@ -91,7 +91,7 @@ class Space(Config):
     resolution: Annotated[tuple[Annotated[Axes, axes(range(8, MAX_RESOLUTION + 1))], ...], _C]
     """Input resolutions in pixels, each a side or [height, width]."""
     color: Annotated[tuple[Literal["rgb", "gray"], ...], _C] = ("rgb",)
-    """Input colours: rgb (3 channels) or gray (1)."""
+    """Input colors: rgb (3 channels) or gray (1)."""
     width_mult: Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], _C] = (1.0,)
     """Width multipliers applied to every channel count of the space."""
     divisor: Annotated[int, Field(ge=1, le=64)] = 8

@@ -172,7 +172,7 @@ def _recipe(promoted: Promoted | None) -> str:
         return "## Training\n\nUnknown: no record of the training was given."
     rows = [
         ("Epochs", f"{promoted.epochs}, best by validation: {promoted.best_epoch}"),
-        ("Quantisation-aware", "yes" if promoted.qat else "no"),
+        ("Quantization-aware", "yes" if promoted.qat else "no"),
         ("Seed", str(promoted.seed)),
         ("Time", f"{promoted.seconds:,.0f} s"),
     ]
@@ -291,7 +291,7 @@ def _limits(
     if not costs or any(cost.get("latency_ms") is None for cost in costs.values()):
         lines.append("Where the latency is unknown there is no public measurement for that core and runtime: measure it on the board.")
     if _task(arch) == "image":
-        lines.append("A frame that comes as RGB565 has fewer colours than the training images; what that costs is unknown.")
+        lines.append("A frame that comes as RGB565 has fewer colors than the training images; what that costs is unknown.")
     return "## Limits\n\n" + "\n".join(f"- {line}" for line in lines)
 
 
@@ -301,9 +301,9 @@ def _licence(licences: Mapping[str, str] | None) -> str:
     rows.append(("Code in `c/`", _text(known.pop("code", "Apache-2.0 (tinynas templates)"))))
     rows += [(_text(part).capitalize(), _text(licence)) for part, licence in known.items()]
     return (
-        "## Licences\n\n"
-        + _table(("Part", "Licence"), rows)
-        + ("\n\nThe licence of the data may bind the weights too; that is for whoever publishes them to settle.")
+        "## Licenses\n\n"
+        + _table(("Part", "License"), rows)
+        + ("\n\nThe license of the data may bind the weights too; that is for whoever publishes them to settle.")
     )
 
 
@@ -331,7 +331,7 @@ from tflite_micro import runtime  # pip install opencv-python-headless tflite-mi
 
 height, width = {arch.height}, {arch.width}
 image = cv2.cvtColor(cv2.imread("image.jpg"), cv2.COLOR_BGR2{colour})
-rows, columns = image.shape[:2]  # the largest centred window of the input's shape
+rows, columns = image.shape[:2]  # the largest centered window of the input's shape
 high, wide = min(rows, max(1, round(columns * height / width))), min(columns, max(1, round(rows * width / height)))
 image = image[(rows - high) // 2 :, (columns - wide) // 2 :][:high, :wide]
 method = cv2.INTER_AREA if height <= high and width <= wide else cv2.INTER_LINEAR

@@ -295,7 +295,7 @@ def _words(
         "input_height": str(height),
         "input_width": str(width),
         "input_channels": str(channels),
-        "input_channels_note": "red, green, blue" if channels == 3 else "grey",
+        "input_channels_note": "red, green, blue" if channels == 3 else "gray",
         "input_dtype": facts.input_dtype,
         "input_type": _C_TYPES[facts.input_dtype][0],
         "input_tflite_type": _C_TYPES[facts.input_dtype][1],

@@ -10,12 +10,12 @@ namespace {
 constexpr int kFrameWidth = 160, kFrameHeight = 120;
 uint8_t frame_buffer[kFrameWidth * kFrameHeight * 2];
 
-// A grey ramp stands for the camera. A driver would start the transfer and wait for its interrupt here.
+// A gray ramp stands for the camera. A driver would start the transfer and wait for its interrupt here.
 bool GetFrame(@ns@::Frame* frame) {
   for (int y = 0; y < kFrameHeight; ++y) {
     for (int x = 0; x < kFrameWidth; ++x) {
-      const int grey = (x + y) * 255 / (kFrameWidth + kFrameHeight);
-      const int rgb565 = ((grey >> 3) << 11) | ((grey >> 2) << 5) | (grey >> 3);
+      const int gray = (x + y) * 255 / (kFrameWidth + kFrameHeight);
+      const int rgb565 = ((gray >> 3) << 11) | ((gray >> 2) << 5) | (gray >> 3);
       uint8_t* pixel = frame_buffer + 2 * (y * kFrameWidth + x);
       pixel[0] = static_cast<uint8_t>(rgb565 >> 8);
       pixel[1] = static_cast<uint8_t>(rgb565);

@@ -98,7 +98,7 @@ Rgb Area(const Frame& frame, uint32_t stride, uint32_t step, const Axis& rows, c
   return {Rounded(sum.r, total), Rounded(sum.g, total), Rounded(sum.b, total)};
 }
 
-// Position of output pixel i between two frame pixels, with pixel centres aligned, in 1/2048 of a pixel.
+// Position of output pixel i between two frame pixels, with pixel centers aligned, in 1/2048 of a pixel.
 void Between(const Axis& axis, uint32_t i, uint32_t* first, uint32_t* second, uint32_t* weight) {
   // (i + 1/2) * full / scaled - 1/2
   const int64_t at = (static_cast<int64_t>(2 * i + 1) * axis.full - axis.scaled) * 1024;
@@ -142,7 +142,7 @@ bool QuantizeFrame(const Frame& frame, InputElement* input, Resize resize) {
   const uint32_t stride = frame.stride_bytes ? static_cast<uint32_t>(frame.stride_bytes) : width * step;
   if (stride < width * step || width * height > kMaxFramePixels) return false;
 
-  // The largest centred window with the input's aspect ratio.
+  // The largest centered window with the input's aspect ratio.
   uint32_t window_height = RoundedRatio(width, kInputHeight, kInputWidth), window_width = RoundedRatio(height, kInputWidth, kInputHeight);
   window_height = window_height < 1 ? 1 : window_height > height ? height : window_height;
   window_width = window_width < 1 ? 1 : window_width > width ? width : window_width;

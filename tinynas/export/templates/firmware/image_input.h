@@ -1,5 +1,5 @@
 // @banner@
-// From a camera frame to the model's input tensor: centre crop, resize, colour, quantisation, rotation, in one
+// From a camera frame to the model's input tensor: center crop, resize, color, quantization, rotation, in one
 // pass and without a second buffer.
 #ifndef @GUARD@_IMAGE_INPUT_H_
 #define @GUARD@_IMAGE_INPUT_H_
@@ -33,7 +33,7 @@ struct Frame {
   int stride_bytes;  // from one row to the next; 0 where rows follow each other
 };
 
-// Writes kInputElements elements. The largest centred window with the input's aspect ratio is resized, as in
+// Writes kInputElements elements. The largest centered window with the input's aspect ratio is resized, as in
 // training; nothing is squashed. False (and nothing written) for an empty frame, a stride shorter than a
 // row, or a frame beyond 16,843,009 pixels (32-bit sums).
 bool QuantizeFrame(const Frame& frame, InputElement* input, Resize resize = Resize::kLikeTraining);

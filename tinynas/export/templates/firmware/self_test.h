@@ -1,6 +1,6 @@
 // @banner@
 // Proof that this firmware computes what the model file computes: two stored images go through the whole path
-// (quantiser, interpreter) and every output byte is compared with the one TFLM's kernels gave on the host.
+// (quantizer, interpreter) and every output byte is compared with the one TFLM's kernels gave on the host.
 //
 // Costs about @self_test_bytes@ bytes of flash; a linker drops it where SelfTest is not called.
 #ifndef @GUARD@_SELF_TEST_H_

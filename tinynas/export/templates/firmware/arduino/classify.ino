@@ -1,5 +1,5 @@
 // @banner@
-// Replace the grey frame by your camera's. TFLM for Arduino: use the header of the library you installed.
+// Replace the gray frame by your camera's. TFLM for Arduino: use the header of the library you installed.
 #include <TensorFlowLite.h>
 
 #include <@arduino_name@.h>
