@@ -9,6 +9,7 @@ import pytest
 from test_cost_explain import budget
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool
+from tinynas.budget import Budget
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.explain import Binding, explain
 from tinynas.cost.latency import LatencyModel, kind_of, latency_model
@@ -236,3 +237,24 @@ def test_what_blocks_are_sure_to_bring_adds_up_to_a_file() -> None:
     assert 0 <= whole - sure - shared.front - shared.quantisation - more <= 7 + 15 + 8 + 16
     assert sum(int(tables.additive("macs", row)[0]) for row in rows) == estimate(graph).macs
     assert sum(int(tables.head_of(row)[0]) == max(estimate(graph).live) for row in rows) >= 1
+
+
+def test_files_of_known_networks_have_these_bytes() -> None:
+    """Taken once from files that tflite-micro ran: writer and estimate may not drift apart together."""
+    from tinynas.arch import load_arch
+    from tinynas.cost.flash import file_bytes
+
+    assert file_bytes(lower(load_arch("mcunet-tiny2"))) == 66_796
+    assert file_bytes(lower(load_arch("mcunet-vww0"))) == 452_124
+
+
+def test_the_operator_that_binds_is_named_by_the_limit_it_binds() -> None:
+    """With core and clock given, the most MACs are still counted in MACs, not in milliseconds."""
+    arch = Arch(height=16, width=16, classes=2, stem=ConvLayer(out=8, kernel=3), blocks=(MBConv(out=8, kernel=7, expand=6),))
+    cost = estimate(lower(arch))
+    limits = Budget.model_validate(
+        {"name": "x", "core": "cortex-m7", "clock_mhz": 100, "runtime": "tflm", "sram": "1 MiB", "flash": "2 MiB", "macs": cost.macs - 1}
+    )
+    found = {limit.limit: limit for limit in explain(arch, limits).limits}
+    heaviest = max(cost.layers, key=lambda row: row.macs)
+    assert (found["macs"].op, found["macs"].share) == (heaviest.name, pytest.approx(heaviest.macs / cost.macs))

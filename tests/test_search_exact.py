@@ -101,3 +101,26 @@ def test_how_a_worker_ended_is_said() -> None:
     from tinynas.search.processes import _exit_text
 
     assert (_exit_text(-9), _exit_text(0), _exit_text(3)) == ("signal 9", "exit code 0", "exit code 3")
+
+
+def test_a_search_that_is_told_nothing_does_what_the_documents_say() -> None:
+    from tinynas.search.settings import SearchSettings
+
+    found = SearchSettings().model_dump(exclude={"recipe", "rungs", "objectives"})
+    assert found == {
+        "trials": None,
+        "timeout": None,
+        "workers": 1,
+        "seed": 0,
+        "strategy": "tinynas",
+        "choose_space": True,
+        "pool": 4000,
+        "baseline": 5,
+        "start": 5,
+        "bands": 4,
+        "deepen": 0.5,
+        "epoch_images": 0,
+        "explore": 0.7,
+        "inherit": False,
+        "storage": None,
+    }
