@@ -94,3 +94,33 @@ def test_affine_on_tensors_moves_by_a_twentieth_at_most() -> None:
     for place in (down, across):
         assert (place - 19.5).abs().max() <= 0.05 * 40 + 0.6
         assert (place - 19.5).abs().max() > 1.0
+
+
+def test_brightness_is_a_share_of_all_levels() -> None:
+    from tinynas.data.images.augment import make_augmenter
+    from tinynas.data.images.changes import uniforms
+    from tinynas.recipe import Augment
+
+    rows = np.arange(400)
+    light = {"flip": 0.0, "rotate": 0.0, "zoom": 0.0, "shift": 0.0, "contrast": 0.0, "brightness": 0.4}
+    out = make_augmenter(Augment.model_validate({"kind": "light", "light": light}), 8, 8, 3, 5)(
+        np.full((400, 8, 8, 3), 120, np.uint8), 2, rows
+    )
+    signed = uniforms(5, 2, rows, 7)[:, 6] * 2 - 1
+    assert out[:, 4, 4, 0].tolist() == np.clip(np.rint(120 + signed * 0.4 * 255), 0, 255).astype(int).tolist()
+
+
+def test_progress_counts_up_to_all(tmp_path: object) -> None:
+    from pathlib import Path
+
+    from data_cases import make_folder
+
+    from tinynas.data import open_data
+
+    assert isinstance(tmp_path, Path)
+    seen: list[tuple[int, int]] = []
+    root = make_folder(tmp_path / "set", {"a": 12, "b": 12})
+    open_data(root, cache_dir=tmp_path / "cache", on_progress=lambda what, done, total: seen.append((done, total)))
+    assert seen and seen[-1] == (24, 24)
+    assert all(0 < done <= total for done, total in seen)
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)

@@ -395,3 +395,16 @@ def test_the_converter_gets_a_gate_for_every_pixel() -> None:
     assert [arguments for kind, arguments in made if kind == "Reshape"] == [((1, 1, 5),)]
     products = [read for kind, read in made if kind == "Multiply of"]
     assert len(products) == 2 and all(len(read) == 2 for read in products)
+
+
+def test_a_file_that_ends_behind_its_mark_is_read_by_the_parser() -> None:
+    from tinynas.export.facts import read_facts
+
+    with pytest.raises(ModelFileError, match="no TFL3 identifier"):
+        read_facts(b"\0\0\0\0TFL")
+    with pytest.raises(ModelFileError, match="no TFL3 mark at byte 4"):
+        read_facts(b"\0\0\0\0TFL3")
+
+
+def test_of_one_class_everything_is_that_class() -> None:
+    assert score(np.array([[5.0], [-1.0]]), np.array([0, 0]), ("only",))["confusion"] == [[2]]

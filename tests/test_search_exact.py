@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import optuna
 import pytest
 
 from tinynas.budget import load_budget
@@ -124,3 +125,44 @@ def test_a_search_that_is_told_nothing_does_what_the_documents_say() -> None:
         "inherit": False,
         "storage": None,
     }
+
+
+def test_how_far_images_are_enlarged_by_hand() -> None:
+    from tinynas.search.spaces import largest_size
+
+    assert largest_size(SIZES, (44, 24)) == (66, 36)
+    assert largest_size(SIZES, (8, 40)) == (16, 60), "the smallest input of the space, 16x10, is always worth it"
+    assert largest_size(SIZES, (0, 0)) is None
+
+
+def test_a_journals_study_is_called_as_its_run(prepared: Any) -> None:
+    from search_runs import session_of
+
+    one = prepared(trials=1)
+    session_of(one)
+    storage = optuna.storages.JournalStorage(optuna.storages.journal.JournalFileBackend(str(one.run.journal_file)))
+    assert [found.study_name for found in storage.get_all_studies()] == [one.run.name]
+
+
+def test_a_training_that_fails_says_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
+    from contextlib import nullcontext
+
+    from tinynas.search import work
+
+    monkeypatch.setattr(work, "heartbeats", lambda *_: nullcontext())
+
+    def fail(*_: Any, **__: Any) -> None:
+        raise ValueError("boom " + "x" * 400)
+
+    session = SimpleNamespace(
+        space=SimpleNamespace(decode=lambda *_: "arch"),
+        classes=2,
+        study=None,
+        trainings=SimpleNamespace(train=fail),
+        plan=SimpleNamespace(rungs=(1,)),
+        clock=SimpleNamespace(deadline=None),
+    )
+    worker: Any = SimpleNamespace(session=session)
+    job: Any = SimpleNamespace(genotype=(0,), number=1, rung=0, parent=None)
+    outcome = work.Worker._train(worker, job)
+    assert outcome.scores == {} and outcome.failure == ("ValueError: boom " + "x" * 400)[:300]
