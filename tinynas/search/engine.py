@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinynas.budget import Budget
 from tinynas.config import build
+from tinynas.errors import counted
 from tinynas.records import Trial
 from tinynas.runs import Run
 from tinynas.search.clock import Clock
@@ -108,7 +109,8 @@ def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Ca
 def _plan_text(session: Session) -> str:
     plan = session.plan
     images = f"{plan.epoch_images:,} images" if plan.epoch_images else "all images"
-    how_many = f"{plan.networks} networks" if plan.networks is not None else f"{(session.clock.timeout or 0) / 60:.3g} minutes"
+    minutes = (session.clock.timeout or 0) / 60
+    how_many = counted(plan.networks, "network") if plan.networks is not None else counted(minutes, "minute")
     if len(plan.rungs) == 1:
         return f"{how_many}; {plan.rungs[0]} epochs of {images} for every network"
     return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {plan.deepen:.0%} of the training deepens the front"
