@@ -8,7 +8,7 @@ from typing import Any
 
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.latency import latency_ms
-from tinynas.cost.memory import file_head_bytes, live_bytes, nested_frames, offline_work
+from tinynas.cost.memory import Spans, file_head_bytes, lifetimes, live_bytes, nested_frames, offline_work
 from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import RUNTIMES, Runtime, flash_bytes, runtime_named, static_bytes
 from tinynas.cost.tail import tail_bytes, unknown_tails
@@ -133,12 +133,13 @@ def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, cl
     """
     chosen = runtime_named(runtime)
     work = from_graph(graph)
-    head = None
-    if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs) is None:
+    head, spans = None, lifetimes(work)
+    if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs, spans[1]) is None:
         plan = offline_work(work, chosen)
         work, head = replace(work, pieces=tuple([work.pieces[i] for i in plan.order])), plan.head_bytes
+        spans = lifetimes(work)
     # Where shortcuts nest, the plan reaches the live bytes: see tinynas.cost.memory.
-    return work_cost(work, chosen, file_bytes(graph) if chosen.flash == "file" else 0, head, core=core, clock_mhz=clock_mhz)
+    return work_cost(work, chosen, file_bytes(graph) if chosen.flash == "file" else 0, head, core=core, clock_mhz=clock_mhz, spans=spans)
 
 
 def file_cost(
@@ -163,13 +164,14 @@ def work_cost(
     *,
     core: str | None,
     clock_mhz: float | None,
+    spans: Spans | None = None,
 ) -> Cost:
     """The cost of any work; ``size_bytes`` is the size of its .tflite file, ``head_bytes`` that of its memory plan.
 
     Without ``head_bytes`` the head is the live bytes: what our plan reaches, or the model of a runtime that has no plans.
     """
     pieces = work.pieces
-    live = live_bytes(work, runtime)
+    live = live_bytes(work, runtime, spans)
     bound = max(live)
     peak = live.index(bound)
     head = (bound if head_bytes is None else head_bytes) + static_bytes(runtime, work)

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import accumulate
+from typing import TypeAlias
 
 from tinynas.cost.runtimes import RUNTIMES, Runtime, scratch_bytes
 from tinynas.cost.work import Piece, Work, from_graph
@@ -69,7 +70,11 @@ def greedy(buffers: Sequence[Buffer], fixed: Sequence[int] | None = None) -> tup
     return offsets, head
 
 
-def lifetimes(work: Work) -> tuple[list[int], list[int]]:
+Spans: TypeAlias = tuple[list[int], list[int]]
+"""(first, last) operator of each tensor."""
+
+
+def lifetimes(work: Work) -> Spans:
     """(first, last) operator at which each tensor must be in memory; graph inputs from operator 0."""
     first = [0] * len(work.sizes)
     last = [-1] * len(work.sizes)
@@ -98,12 +103,12 @@ def buffers_of(work: Work, runtime: Runtime) -> tuple[list[Buffer], list[int]]:
     return buffers, planned
 
 
-def live_bytes(work: Work, runtime: Runtime) -> list[int]:
+def live_bytes(work: Work, runtime: Runtime, spans: Spans | None = None) -> list[int]:
     """Bytes of tensors and scratch alive during each operator, aligned: no plan can need less than the largest.
 
-    Sizes may be integer arrays, which give arrays.
+    Sizes may be integer arrays, which give arrays. ``spans``: :func:`lifetimes` of ``work``, where they are known already.
     """
-    first, last = lifetimes(work)
+    first, last = lifetimes(work) if spans is None else spans
     mask = runtime.alignment - 1
     steps = [0] * (len(work.pieces) + 1)
     for size, begin, end in zip(work.sizes, first, last, strict=True):
@@ -191,15 +196,18 @@ class Frame:
     tensors: list[int]
 
 
-def nested_frames(pieces: Sequence[Piece], inputs: Sequence[int], outputs: Sequence[int]) -> list[Frame] | None:
+def nested_frames(
+    pieces: Sequence[Piece], inputs: Sequence[int], outputs: Sequence[int], last: Sequence[int] | dict[int, int] | None = None
+) -> list[Frame] | None:
     """The frames of a chain of operators whose shortcuts nest (the last one kept is the first that is read); None for others.
 
     Each operator reads what the one before wrote, and may read the innermost shortcut beside it: residual additions,
-    gates, and both inside each other.
+    gates, and both inside each other. ``last``: the last operator that reads each tensor, where it is known already.
     """
     if len(inputs) != 1 or len(outputs) != 1:
         return None
-    last = {tensor: index for index, piece in enumerate(pieces) for tensor in piece.inputs}
+    if last is None:
+        last = {tensor: index for index, piece in enumerate(pieces) for tensor in piece.inputs}
     current = inputs[0]
     frames = [Frame(-1, -1, [current])]
     frame = frames[0]

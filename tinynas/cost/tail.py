@@ -14,7 +14,6 @@ larger size is taken. Against 27 networks measured on an emulated Cortex-M4 the 
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -165,7 +164,7 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> in
     pieces = work.pieces
     kinds = [piece.kind for piece in pieces]
     data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED])
-    data += sum([kernel_data(kind, target) * count for kind, count in Counter(kinds).items()])
+    data += sum([kernel_data(kind, target) * kinds.count(kind) for kind in set(kinds)])
     handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
     layout = LAYOUTS[target]
     options = options_bytes(kinds, layout)
