@@ -181,7 +181,19 @@ def parallel(build: Builder, name: str, x: int, block: MBSizes) -> int:
     return build.add(f"{name}.add", shortcut, x) if block.residual else x
 
 
-@pytest.mark.parametrize("block", [gated, parallel])
+def better_the_other_way(build: Builder, name: str, x: int, block: MBSizes) -> int:
+    """A sum that would be kept while a wide branch runs: the plan runs the wide one first, and two additions meet, whose options
+    then share their padding."""
+
+    def branch(of: str, channels: int) -> int:
+        return build.depthwise(f"{name}.{of}2", build.pointwise(f"{name}.{of}", x, channels, "relu"), block.kernel, block.stride, "relu")
+
+    kept = build.add(f"{name}.sum", branch("a", block.out), branch("b", block.out))
+    wide = build.pointwise(f"{name}.project", branch("w", 6 * block.mid), block.out, "none")
+    return build.add(f"{name}.join", kept, wide)
+
+
+@pytest.mark.parametrize("block", [gated, parallel, better_the_other_way])
 @pytest.mark.parametrize("runtime", RUNTIMES)
 def test_a_new_block_is_written_once_and_batches_know_it(block: object, runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
     from tinynas import graph

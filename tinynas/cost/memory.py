@@ -169,7 +169,7 @@ def offline_work(work: Work, runtime: Runtime) -> MemoryPlan:
     if frames is not None:
         bound = max(live_bytes(work, runtime))
         return MemoryPlan(tuple(_in_frames(work, frames, bound)), bound, tuple(range(len(work.pieces))))
-    parts = [_plan_segment(part, runtime) for part in segments(work)]
+    parts = [plan_segment(part, runtime) for part in segments(work)]
     arena = max(part.head_bytes for part in parts)
     offsets = [-1] * len(work.sizes)
     order: list[int] = []
@@ -294,13 +294,8 @@ def segments(work: Work) -> list[Work]:
     return parts
 
 
-def segment_head_bytes(segment: Work, runtime: Runtime) -> int:
-    """Head of a part of a network between two such cuts, wherever it lies."""
-    return _plan_segment(segment, runtime).head_bytes
-
-
 @dataclass(frozen=True, slots=True)
-class _Part:
+class Part:
     """A planned segment: offsets by tensor with the input at the bottom; the output goes to the top of whatever arena there is."""
 
     work: Work
@@ -309,7 +304,7 @@ class _Part:
     order: tuple[int, ...]
 
 
-def _oriented(part: _Part, arena: int, *, mirrored: bool) -> dict[int, int]:
+def _oriented(part: Part, arena: int, *, mirrored: bool) -> dict[int, int]:
     """Offsets in ``arena``, the input at the bottom, or at the top where ``mirrored``."""
     offsets = dict(part.offsets)
     if len(part.work.outputs) == 1:
@@ -320,7 +315,8 @@ def _oriented(part: _Part, arena: int, *, mirrored: bool) -> dict[int, int]:
     return {tensor: arena - offset - aligned(part.work.sizes[tensor]) for tensor, offset in offsets.items()}
 
 
-def _plan_segment(segment: Work, runtime: Runtime) -> _Part:
+def plan_segment(segment: Work, runtime: Runtime) -> Part:
+    """The plan of a part of a network between two cuts, wherever it lies; its work is in the plan's order."""
     order = best_order(segment, runtime)
     ordered = replace(segment, pieces=tuple([segment.pieces[i] for i in order]))
     buffers, tensors = buffers_of(ordered, runtime)
@@ -333,7 +329,7 @@ def _plan_segment(segment: Work, runtime: Runtime) -> _Part:
         offsets, head = [by_tensor[t] if t >= 0 else -1 for t in tensors], bound
     else:
         offsets, head = _search(buffers, bound, low, high)
-    part = _Part(ordered, {t: offset for t, offset in zip(tensors, offsets, strict=True) if t >= 0}, head, order)
+    part = Part(ordered, {t: offset for t, offset in zip(tensors, offsets, strict=True) if t >= 0}, head, order)
     while True:
         # The runtime places scratch by itself, whichever way round the segment lies.
         needed = head

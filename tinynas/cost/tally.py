@@ -17,7 +17,7 @@ import numpy as np
 
 from tinynas.cost.flash import OptionKey, Terms, activation_terms, op_terms, paired_outputs, shape_bytes
 from tinynas.cost.latency import macs_by_kind
-from tinynas.cost.memory import live_bytes, nested_frames, segment_head_bytes, segments
+from tinynas.cost.memory import live_bytes, nested_frames, plan_segment, segments
 from tinynas.cost.runtimes import Runtime, scratch_bytes, work_buffers
 from tinynas.cost.tail import CHANNELED, LAYOUTS, channel_data, kernel_data, options_bytes
 from tinynas.cost.work import Work, pieces_of, tensor_bytes
@@ -59,7 +59,7 @@ class Tally:
     """What operators add; ``options[s]`` are the bytes of parsed options that start ``s`` bytes behind an alignment."""
 
     sums: Sums
-    options: tuple[int, ...]
+    options: tuple[Any, ...]
     head: Any
     """Bytes of activations and scratch that a plan needs while these operators run."""
     work_buffer: Any
@@ -90,7 +90,6 @@ def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = 
         own = activation_terms(len(tensors[0].name), full=True)
         parts.append(own._replace(front=own.front + shape_bytes(len(tensors[0].shape))))
     terms = Terms(*[sum(column) for column in zip(*parts, strict=True)])
-    layout = LAYOUTS["mcu"]
     sums = Sums(
         *macs_by_kind(pieces),
         weights=sum(piece.weights for piece in pieces),
@@ -106,12 +105,12 @@ def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = 
         data=sum(kernel_data(p.kind, "mcu") + (channel_data(p.out_channels) if p.kind in CHANNELED else 0) for p in pieces),
         handles=sum(len(scratch_bytes(runtime, piece)) for piece in pieces),
     )
-    kinds = [piece.kind for piece in pieces]
+    head, options = _planned(work, runtime)
     buffers = [work_buffers(piece, work.shapes) for piece in pieces] if runtime.work_buffers else [(0, 0)]
     return Tally(
         sums,
-        tuple(options_bytes(kinds, layout, start) for start in range(STARTS)),
-        _head(work, runtime),
+        options,
+        head,
         _largest([buffer for buffer, _ in buffers]),
         _largest([kernel for _, kernel in buffers]),
         frozenset(file.key for file in files),
@@ -127,12 +126,23 @@ def _largest(values: Sequence[Any]) -> Any:
     return found
 
 
-def _head(work: Work, runtime: Runtime) -> Any:
-    """Where shortcuts nest, the live bytes, which the plan reaches; else what the plan of each network takes."""
+def _planned(work: Work, runtime: Runtime) -> tuple[Any, tuple[Any, ...]]:
+    """(head, bytes of options by their start) in the order of the plan.
+
+    Where shortcuts nest, the order is as given and the plan reaches the live bytes; else each network has a plan of its own.
+    """
     if not runtime.plans or nested_frames(work.pieces, work.inputs, work.outputs) is not None:
-        return _largest(live_bytes(work, runtime))
-    count = max(np.size(size) for size in work.sizes)
-    return np.array([max(segment_head_bytes(part, runtime) for part in segments(_row(work, row))) for row in range(count)])
+        return _largest(live_bytes(work, runtime)), _options([piece.kind for piece in work.pieces])
+    heads, options = [], []
+    for row in range(max(np.size(size) for size in work.sizes)):
+        planned = [plan_segment(part, runtime) for part in segments(_row(work, row))]
+        heads.append(max(part.head_bytes for part in planned))
+        options.append(_options([piece.kind for part in planned for piece in part.work.pieces]))
+    return np.array(heads), tuple(np.array(options).T)
+
+
+def _options(kinds: Sequence[str]) -> tuple[int, ...]:
+    return tuple(options_bytes(kinds, LAYOUTS["mcu"], start) for start in range(STARTS))
 
 
 def _row(work: Work, row: int) -> Work:
