@@ -46,6 +46,11 @@ def activate(x: Tensor, act: Activation) -> Tensor:
     assert_never(act)
 
 
+def per_pixel(gate: Tensor, map_: Tensor) -> Tensor:
+    """A gate (B, C) as (B, C, 1, 1) where it meets a map (B, C, H, W); tensors of one rank as they are."""
+    return gate if gate.ndim == map_.ndim else gate[:, :, None, None]
+
+
 class BatchNorm(nn.BatchNorm2d):
     """Batch norm without the batch counter: only cumulative averaging reads it, and it costs a kernel a step."""
 
@@ -105,7 +110,7 @@ class MulOp(nn.Module):
 
     def forward(self, x: Tensor, gate: Tensor) -> Tensor:
         """(B, C, H, W) and (B, C) or (B, C, H, W) -> (B, C, H, W)."""
-        return activate(x * (gate if gate.ndim == x.ndim else gate[:, :, None, None]), self.act)
+        return activate(x * per_pixel(gate, x), self.act)
 
 
 class PoolOp(nn.Module):

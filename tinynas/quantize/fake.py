@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from tinynas.arch import Activation
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Mul, Op, Pool2D
 from tinynas.graph import Weighted as WeightedOp
-from tinynas.quantize.floats import linear_part, per_pixel, torch_layout
+from tinynas.model import per_pixel
+from tinynas.quantize.floats import linear_part, torch_layout
 from tinynas.quantize.grid import QuantizedGraph, TensorQuant
 from tinynas.quantize.integer import EXACT_FLOAT32, Requantize, fixed_point, multipliers, rescale_int64
 

@@ -15,7 +15,7 @@ from torch import Tensor
 from tinynas.arch import Activation
 from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D, Weighted
 from tinynas.inputs import Input
-from tinynas.model import Network, normalise
+from tinynas.model import Network, normalise, per_pixel
 
 
 @dataclass(frozen=True)
@@ -145,11 +145,6 @@ def apply(op: Op, read: list[Tensor], parameters: Callable[[Weighted], tuple[Ten
         case Pool2D():
             return (F.max_pool2d if op.op == "max" else F.avg_pool2d)(read[0], op.kernel, op.stride)
     assert_never(op)
-
-
-def per_pixel(gate: Tensor, map_: Tensor) -> Tensor:
-    """A gate (B, C) as (B, C, 1, 1) where it meets a map (B, C, H, W); tensors of one rank as they are."""
-    return gate if gate.ndim == map_.ndim else gate[:, :, None, None]
 
 
 def predict(floats: FloatGraph, images: NDArray[np.uint8], *, batch: int = 128) -> NDArray[np.float32]:
