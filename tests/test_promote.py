@@ -183,6 +183,23 @@ def test_a_damaged_checkpoint_says_what_to_do(tmp_path: Path, lost: str) -> None
         assert go(run)[0][0].kind == "started"
 
 
+def test_a_kill_between_the_last_state_and_its_row_leaves_the_row_in_the_history(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    last = RECIPE.epochs
+
+    def stop(event: PromoteEvent) -> None:
+        if event.kind == "epoch" and event.epoch == last:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        promote(run, [NET.id], data=Images(), recipe=RECIPE, on_event=stop)  # type: ignore[arg-type]
+    history = run.train_csv(NET.id)
+    whole = history.read_text()
+    history.write_text("".join(whole.splitlines(keepends=True)[:-1]))  # as the kill leaves it
+    assert [e.kind for e in go(run)[0]] == ["resumed", "done"]
+    assert history.read_text() == whole
+
+
 def test_another_recipe_does_not_continue_the_wrong_checkpoint(tmp_path: Path) -> None:
     run = new_run(tmp_path / "run")
 
