@@ -438,9 +438,25 @@ def _export_options(overrides: Sequence[str] = (), **given: str) -> ExportOption
     return build({"workers": default_workers(), **given}, ExportOptions, source="export options", overrides=overrides)
 
 
-def evaluate(model: str | Path, data: str, *, split: str = "test", subsets: bool = False, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Accuracy of a .tflite on images, with kernels that equal TFLM's: the document of ``evaluate --json``."""
-    from tinynas.export.evaluate import evaluate_splits, input_shape
+def evaluate(
+    model: str | Path,
+    data: str,
+    *,
+    split: str = "test",
+    subsets: bool = False,
+    pixels: str = "auto",
+    threshold: str | float | None = None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Accuracy of a .tflite on images, with kernels that equal TFLM's: the document of ``evaluate --json``.
 
-    input_shape(model)  # a broken file is said before images are read
-    return evaluate_splits(model, open_images(data, overrides=overrides), split, subsets=subsets, workers=default_workers())
+    ``split`` may be ``all``. ``pixels``: the range of the input where the file does not tell it, such as ``0..1``,
+    ``imagenet`` or ``MEAN,STD``. ``threshold``: above which a single output says yes, in its real units, or ``raw:X`` in those of a
+    quantised output. Raises UserError subclasses with the remedy.
+    """
+    from tinynas.export.evaluate import evaluate_splits, read_file
+    from tinynas.export.pixels import read_pixels
+
+    read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
+    images = open_images(data, overrides=["judged=true", *overrides])
+    return evaluate_splits(model, images, split, subsets=subsets, pixels=pixels, threshold=threshold, workers=default_workers())

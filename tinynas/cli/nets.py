@@ -216,7 +216,24 @@ def export(
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="Any int8, uint8 or float classifier.")],
     data: Annotated[str, typer.Option("--data", "-d", metavar="D", help="An image folder, a data set name, or hf:owner/name.")],
-    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="train, val, test, or all.")] = "test",
+    pixels: Annotated[
+        str,
+        typer.Option(
+            "--pixels",
+            metavar="RANGE",
+            help="What the input is made of, where the file does not tell: 0..1, -1..1, 0..255, any LOW..HIGH, imagenet, cifar10, mnist, "
+            "caffe, or MEAN,STD (one number each or one a channel; of pixel/255 as in torchvision, of 0..255 where one is above 1).",
+        ),
+    ] = "auto",
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            "--threshold",
+            metavar="X",
+            help="Above which a single output says yes, in its real units; raw:X in those of a quantised output.",
+        ),
+    ] = None,
     subsets: Annotated[bool, typer.Option("--subsets", help="Also by the attributes the data has (distance, lighting, ...).")] = False,
     overrides: SetOption = None,
     json_: JsonOption = False,
@@ -224,7 +241,7 @@ def evaluate(
     """Measure a .tflite on images, with kernels that equal TensorFlow Lite Micro's bit for bit."""
     from tinynas import api
 
-    result = api.evaluate(model, data, split=split, subsets=subsets, overrides=overrides or ())
+    result = api.evaluate(model, data, split=split, subsets=subsets, pixels=pixels, threshold=threshold, overrides=overrides or ())
     if json_:
         return emit(result)
     from tinynas.report.terminal import evaluation_table

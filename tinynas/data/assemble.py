@@ -66,7 +66,8 @@ def assemble(
     assigned = assign(name, records, targets, groups, options, draw, said, kind)
     leaks = find_leaks(records, assigned, groups, options, said, kind)
     members = _members(records, targets, assigned, leaks.dropped, options.limit, draw, said, kind)
-    _check_splits(name, members, targets, labels, said, kind)
+    if not options.judged:
+        _check_splits(name, members, targets, labels, said, kind)
 
     def read(i: int) -> bytes | Input:
         return source.read(int(keep[i]))

@@ -66,6 +66,8 @@ def plan_splits(name: str, given: Sequence[str | None], options: DataOptions, ki
     has = set(splits) & set(SPLITS)
     if has == {"train"} or not splits:
         return Plan(splits, {"test": options.test_share, "val": options.val_share}, f"no test or validation {kind}s given")
+    if "train" not in has and options.judged:
+        return Plan(splits, {}, "")
     if "train" not in has:
         found = " and ".join(sorted(has or set(splits)))
         raise DataError(f"{name}: there are {found} {kind}s but no training {kind}s", "add a train/ folder or split")

@@ -60,6 +60,8 @@ class DataOptions(Config):
     """What to do with training data that is in validation or test too, byte for byte or by its group: ``keep`` reports
     it, ``drop`` leaves it out of training (and out of validation what is in the test). Splits that are carved out of one
     part here never have any."""
+    judged: bool = False
+    """The images only judge a finished model, as ``tinynas evaluate`` asks: a missing training part or an empty split is no fault."""
     limit: Annotated[int, Field(ge=0)] = 0
     """At most this many images of each split, drawn by the seed, each class in its share; 0 for all."""
     revision: str | None = None

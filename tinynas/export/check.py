@@ -19,8 +19,8 @@ from tinynas.cost.tail import tail_bytes
 from tinynas.cost.work import Work, from_graph
 from tinynas.data import Split
 from tinynas.errors import ModelFileError
-from tinynas.export.evaluate import score, threshold
 from tinynas.export.facts import input_table, real_outputs
+from tinynas.export.judge import rule_of
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import inspect, kernels_name, load_litert, run_tflm
 from tinynas.graph import Graph
@@ -175,10 +175,11 @@ def check(
     figures: dict[str, Any] = {}
     if split is not None:
         outputs = real_outputs(measured.outputs, facts)
-        figures = score(outputs, split.labels, labels, threshold(inspected))
+        rule = rule_of(inspected, labels, outputs)
+        figures = rule.score(outputs, split.labels)
         accuracy = {"float": None, "int8": figures.pop("accuracy"), "split": split_name}
         if promise.float_logits is not None:
-            predicted, reference = outputs.argmax(1), promise.float_logits.argmax(1)
+            predicted, reference = rule.predict(outputs), promise.float_logits.argmax(1)
             agreement = metrics.agreement(predicted, reference, split.labels, labels)
             accuracy["float"] = float((reference == split.labels).mean())
     arena = {

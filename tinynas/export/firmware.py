@@ -237,6 +237,10 @@ def _check_inputs(facts: ModelFacts, source: Input, labels: Sequence[str], image
     unknown = sorted(set(facts.operators) - set(RESOLVER_METHODS))
     if unknown:
         raise ModelFileError(f"the firmware folder has no resolver call for {', '.join(unknown)}", "export the model with tinynas")
+    if facts.layout != "nhwc":
+        raise ModelFileError(
+            f"the model's input is {facts.layout}; the firmware folder writes pixels as nhwc", "export the model with tinynas"
+        )
     if len(labels) != facts.classes:
         raise UserError(f"{len(labels)} labels for a model of {facts.classes} classes", "give one label for each output")
     if images.dtype != np.uint8 or images.shape != (SELF_TEST_IMAGES, *facts.input_shape):

@@ -197,7 +197,7 @@ def boards_table(rows: Sequence[Mapping[str, Any]]) -> Table:
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Group:
-    """The document of ``tinynas evaluate --json``: figures, the confusion of up to twelve classes, subsets where asked."""
+    """The document of ``tinynas evaluate --json``: figures, whence they are, the confusion of up to twelve classes, subsets, warnings."""
     figures = Table.grid(padding=(0, 2))
     for key, words in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")):
         if result.get(key) is not None:
@@ -206,7 +206,15 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
         figures.add_row("area under the ROC curve", f"{result['auc']:.4f}")
     figures.add_row("images", f"{result.get('n', 0):,}" + (f" ({result['split']})" if result.get("split") else ""))
     if result.get("kernels"):
-        figures.add_row("kernels", str(result["kernels"]))
+        figures.add_row("kernels", Text(str(result["kernels"])))
+    if result.get("pixels"):
+        pixels = result["pixels"]
+        figures.add_row("input", Text(f"{pixels['range']}, {pixels['formula']}: {pixels['known_from']}"))
+    if result.get("threshold"):
+        threshold = result["threshold"]
+        figures.add_row("threshold", Text(f"{threshold['positive']} above {threshold['value']:.4g}: {threshold['known_from']}"))
+    if result.get("order_known_from"):
+        figures.add_row("order of classes", Text(str(result["order_known_from"])))
     parts: list[Any] = [figures]
     confusion = result.get("confusion") or ()
     if confusion and len(confusion) <= 12:
@@ -225,6 +233,8 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
             if isinstance(part, Mapping) and part.get("accuracy") is not None:
                 table.add_row(Text(str(name)), f"{part.get('n', 0):,}", percent(part["accuracy"]), Bar(part["accuracy"]))
         parts += [Text(), table]
+    for warning in result.get("warnings") or ():
+        parts += [Text(), Text(f"WARNING: {warning}", "yellow")]
     return Group(*parts)
 
 
