@@ -93,6 +93,7 @@ def test_ranges_by_hand(text: str, byte_0: list[float], byte_255: list[float]) -
         ("0.5,0.5,0.5", "is not understood"),
         ("1..0", "the smaller one"),
         ("0..1e999", "the smaller one"),
+        ("1e9,1", "and sane"),
         ("0.5,0", "every std must be above 0"),
         ("0.5,-0.5", "every std must be above 0"),
         ("0.1,0.2,0.3,0.4", "is for 2 channels, the model reads 3"),
@@ -215,6 +216,13 @@ def plus(value: float) -> Operator:
 def test_arithmetic_behind_the_input_tells_the_range(before: list[Operator], cut: float, name: str) -> None:
     found = judged(judge_of_brightness(cut, before=before))
     assert found["accuracy"] == 1.0 and found["pixels"]["range"] == name and found["pixels"]["known"]
+
+
+@pytest.mark.parametrize(
+    "before", [[plus(0.5)], [times(2.0)], [times(2), plus(0.2)], [times(100)], [plus(-123)], [times(0.0)], [times(1e-9)]]
+)
+def test_arithmetic_that_may_be_anything_tells_nothing(before: list[Operator]) -> None:
+    assert not read_pixels(inspect(judge_of_brightness(0.5, before=before)).facts).known
 
 
 def test_where_nothing_tells_the_range_several_are_tried_on_validation_images(folder: Path, tmp_path: Path) -> None:
@@ -552,6 +560,18 @@ def test_files_that_are_no_classifier_of_images_say_why(model: bytes, said: str)
     with pytest.raises(ModelFileError, match=said) as caught:
         inspect(model)
     assert caught.value.hint
+
+
+def test_impossible_quantisations_are_refused() -> None:
+    for scale in (float("nan"), float("inf"), -1.0, 1e30):
+        for end in ("source", "quantize"):
+            with pytest.raises(ModelFileError, match="has the scale"):
+                inspect(judge_of_brightness(0.5, **{end: ("int8", scale, 0)}))  # type: ignore[arg-type]
+    # A float tensor's quantisation says nothing of its numbers: some converters leave one there.
+    model = judge_of_brightness(
+        MIDDLE / 255, source=("float32", 0.01, 3), behind=[Operator("RESHAPE", (np.array([1, 2], np.int32),), ("float32", 0.01, 3))]
+    )
+    assert judged(model, pixels="0..1")["accuracy"] == 1.0 and inspect(model).facts.output_scale == 1.0
 
 
 def test_maps_and_strange_channels_say_why(folder: Path, tmp_path: Path) -> None:

@@ -132,7 +132,7 @@ def read_facts(model: bytes) -> ModelFacts:
 def _facts(data: bytes, model: Any, schema: Any) -> ModelFacts:
     graph = model.subgraphs[0]
     type_names = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
-    sources, targets = ([graph.tensors[i] for i in ends] for ends in (graph.inputs, graph.outputs))
+    sources, targets = ([graph.tensors[i] for i in (() if ends is None else ends)] for ends in (graph.inputs, graph.outputs))
     for tensors, noun, what in ((sources, "input", "reads one image"), (targets, "output", "gives one list of scores")):
         if len(tensors) != 1:
             listed = "; ".join(_described(tensor, type_names) for tensor in tensors[:4])
@@ -156,8 +156,8 @@ def _facts(data: bytes, model: Any, schema: Any) -> ModelFacts:
             "a classifier of single images is needed; tinynas estimate works with it",
         )
     shape, layout = _image_shape([int(n) for n in source.shape])
-    input_scale, input_zero = _quantisation(source)
-    output_scale, output_zero = _quantisation(target)
+    input_scale, input_zero = _quantisation(source, types[source.type])
+    output_scale, output_zero = _quantisation(target, types[target.type])
     dims = tuple(int(n) for n in target.shape)
     behind = _behind(graph, codes, int(graph.inputs[0])) if types[source.type] == "float32" else []
     told = next((_buffer(model, entry) for entry in model.metadata or () if (entry.name or b"").decode() == BUFFER_NAME), None)
@@ -202,11 +202,17 @@ def _image_shape(shape: list[int]) -> tuple[tuple[int, int, int], Layout]:
     return (shape[1], shape[2], shape[3]), "nhwc"
 
 
-def _quantisation(tensor: Any) -> tuple[float, int]:
+def _quantisation(tensor: Any, numeric: str) -> tuple[float, int]:
+    """(scale, zero point) of a tensor of type ``numeric``; (1, 0) of floats. Raises ModelFileError for impossible ones."""
     quantisation = tensor.quantization
-    if quantisation is None or quantisation.scale is None or len(quantisation.scale) == 0:
+    if numeric == "float32" or quantisation is None or quantisation.scale is None or len(quantisation.scale) == 0:
         return 1.0, 0
-    return float(np.float32(quantisation.scale[0])), int(quantisation.zeroPoint[0])
+    scale, zero_point = float(np.float32(quantisation.scale[0])), int(quantisation.zeroPoint[0])
+    if not 1e-15 < scale < 1e15 or abs(zero_point) > 2**31:
+        raise ModelFileError(
+            f"the model file is broken: a tensor has the scale {scale:g} and zero point {zero_point}", "copy or export the model again"
+        )
+    return scale, zero_point
 
 
 def _behind(graph: Any, codes: list[str], tensor: int) -> list[tuple[str, Any]]:
@@ -227,9 +233,8 @@ def _quantize_grid(graph: Any, behind: list[tuple[str, Any]], types: dict[int, s
     if not behind or behind[0][0] != "QUANTIZE":
         return None
     tensor = graph.tensors[behind[0][1].outputs[0]]
-    scale, zero_point = _quantisation(tensor)
-    dtype = types.get(tensor.type)
-    return Grid(scale, zero_point, dtype) if dtype in ("int8", "uint8") and scale > 0 else None  # type: ignore[arg-type]
+    dtype = types.get(tensor.type, "")
+    return Grid(*_quantisation(tensor, dtype), dtype) if dtype in ("int8", "uint8") else None  # type: ignore[arg-type]
 
 
 def _scaling(model: Any, graph: Any, behind: list[tuple[str, Any]], tensor: int, schema: Any) -> tuple[float, float] | None:
@@ -240,10 +245,11 @@ def _scaling(model: Any, graph: Any, behind: list[tuple[str, Any]], tensor: int,
             break
         constant = graph.tensors[others[0]]
         data = model.buffers[constant.buffer].data
-        if data is None or constant.type != schema.TensorType.FLOAT32 or len(data) % 4:
+        if data is None or constant.type != schema.TensorType.FLOAT32 or not len(data) or len(data) % 4:
             break
-        value = float(np.frombuffer(bytes(bytearray(data)), "<f4").astype(np.float64).mean())
-        if not np.isfinite(value) or (kind == "DIV" and value == 0):
+        values = np.frombuffer(bytes(bytearray(data)), "<f4").astype(np.float64)
+        value = float(values.mean()) if (np.abs(values) < 1e15).all() else 0.0
+        if value == 0 and kind in ("MUL", "DIV"):
             break
         match kind:
             case "MUL":

@@ -135,7 +135,7 @@ def warnings_of(rule: Rule, outputs: NDArray[np.float64], truth: NDArray[np.int6
             f"(by {rule.order_from}); {remedy}"
         ]
     balanced, usual = figures["balanced_accuracy"], _usual(area)
-    if balanced >= usual - 0.08:
+    if balanced >= usual - (0.12 if rule.threshold is None else 0.08):
         return []
     doubt = (
         f"the area under the ROC curve is {area:.2f} but the balanced accuracy only {100 * balanced:.1f} % ({100 * usual:.0f} % is usual): "

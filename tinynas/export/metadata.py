@@ -8,7 +8,6 @@ files lie in a zip that is appended to the model. Both come from strangers: offs
 from __future__ import annotations
 
 import io
-import math
 import re
 import struct
 import zipfile
@@ -71,7 +70,7 @@ def _normalization(read: Reader, tensor: int) -> tuple[tuple[float, ...], tuple[
             continue
         mean, std = (_floats(read, options, number) for number in (0, 1))
         sizes = {len(mean), len(std)}
-        if not mean or not std or len(sizes - {1}) > 1 or not all(map(math.isfinite, (*mean, *std))) or min(map(abs, std)) == 0:
+        if not mean or not std or len(sizes - {1}) > 1 or not all(-1e6 < m < 1e6 for m in mean) or not all(1e-6 < s < 1e6 for s in std):
             raise ModelFileError(f"it normalises by mean {list(mean)} and std {list(std)}")
         return mean, std
     return (), ()
@@ -100,10 +99,10 @@ def _labels_in_zip(model: bytes, names: tuple[str, ...]) -> tuple[str, ...]:
                 guesses = [name for name in inside if re.fullmatch(r"labels?(_?map)?\.txt", PurePosixPath(name).name.lower())]
                 names = tuple(guesses) if len(guesses) == 1 else ()
             for name in names:
-                if name in inside:
+                if name in inside and archive.getinfo(name).compress_type in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                     with archive.open(name) as file:
                         return _label_lines(file.read(MAX_LABEL_BYTES))
-    except (zipfile.BadZipFile, zlib.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError):
+    except (zipfile.BadZipFile, zlib.error, struct.error, NotImplementedError, RuntimeError, EOFError, OSError, ValueError, OverflowError):
         return ()  # no zip behind the model, or a broken one
     return ()
 

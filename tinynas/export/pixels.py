@@ -8,7 +8,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -127,7 +126,7 @@ def _parsed(text: str, word: str) -> Pixels:
     number = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:e[-+]?\d+)?"
     if ends := re.fullmatch(rf"({number})\.\.({number})", word):
         low, high = float(ends[1]), float(ends[2])
-        if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        if not -1e6 < low < high - 1e-6 < 1e6:
             raise UserError(f"--pixels {text}: the first number must be the smaller one", _HINT)
         return _between(low, high, word)
     parts = [part for part in re.split(r"[\s,;:/\[\]()]+", word) if part]
@@ -135,8 +134,8 @@ def _parsed(text: str, word: str) -> Pixels:
         raise UserError(f"--pixels {text}: is not understood", _HINT)
     values = [float(part) for part in parts]
     mean, std = tuple(values[: len(values) // 2]), tuple(values[len(values) // 2 :])
-    if not all(map(math.isfinite, values)) or min(std) <= 0:
-        raise UserError(f"--pixels {text}: std is {', '.join(f'{s:g}' for s in std)}; every std must be above 0", _HINT)
+    if min(std) < 1e-6 or max(map(abs, values)) > 1e6:
+        raise UserError(f"--pixels {text}: std is {', '.join(f'{s:g}' for s in std)}; every std must be above 0, and sane", _HINT)
     if max(map(abs, values)) > 1:
         return Pixels(text, mean, std)
     return _normalized(text, mean, std)
@@ -179,13 +178,22 @@ def read_pixels(facts: ModelFacts, given: str = AUTO) -> Reading:
         reading = _reading(facts, own, known_from, problem)
         formula = reading.formula if found is None else found.formula
         return Reading(reading.table, name, formula, known_from, found is not None, warning=problem)
-    if facts.scaling is not None:
-        # Whichever makes of pixels what networks compute with: a spread of about one.
-        fitting = [name for name in ("0..1", "0..255") if 0.5 <= abs(facts.scaling[0]) * float(np.ptp(NAMED[name].real())) <= 6]
-        if len(fitting) == 1:
-            what = f"the arithmetic behind the input (x * {facts.scaling[0]:.4g} {facts.scaling[1]:+.4g})"
-            return _reading(facts, NAMED[fitting[0]], what, problem)
+    if facts.scaling is not None and (made := _made_for(*facts.scaling)):
+        what = f"the arithmetic behind the input (x * {facts.scaling[0]:.4g} {facts.scaling[1]:+.4g})"
+        return _reading(facts, NAMED[made], what, problem)
     return _reading(facts, NAMED[ASSUMED], "assumed: nothing in the file says what range its input has", problem, known=False)
+
+
+def _made_for(factor: float, offset: float) -> str:
+    """The range of which ``x * factor + offset`` makes what networks compute with: a spread of about one, around 0 or beginning there.
+
+    "" where that is neither 0..255 nor 0..1. Of 0..1 it must be centred: a batch norm that reads -1..1 is not.
+    """
+    for name, width, aside in (("0..255", 255.0, 1.0), ("0..1", 1.0, 0.2)):
+        spread = abs(factor) * width
+        if 0.5 <= spread <= 6 and abs(offset + factor * width / 2) <= aside * spread:
+            return name
+    return ""
 
 
 def candidates(facts: ModelFacts, used: Reading) -> dict[str, Reading]:
