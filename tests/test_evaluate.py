@@ -281,7 +281,7 @@ PROBABILITY: Numbers = ("uint8", 1 / 256, 0)
 def test_a_sigmoid_is_found_behind_whatever_changes_its_type_or_shape(behind: list[Operator]) -> None:
     sigmoid, logit = (rule_of(single([*front, *behind]), LABELS) for front in ([Operator("LOGISTIC")], []))
     assert (sigmoid.threshold, sigmoid.threshold_from) == (0.5, "the network ends in a sigmoid")
-    probable = bool(behind) and behind[-1].to == PROBABILITY  # a range of 0..1 says the same without a sigmoid
+    probable = any(op.to == PROBABILITY for op in behind)  # a range of 0..1 says the same without a sigmoid
     assert logit.threshold == (pytest.approx(127.5 / 256) if probable else 0.0)
 
 
@@ -307,6 +307,15 @@ def test_the_range_of_an_output_tells_a_probability(numbers: Numbers, wanted: fl
     if wanted:
         says = rule.predict((raw[:, None] - numbers[2]) * numbers[1])
         assert says.tolist() == [int(n / 255 >= 0.5) for n in range(256)]
+
+
+def test_the_range_in_front_of_a_dequantize_tells_it_too() -> None:
+    behind = [Operator("QUANTIZE", to=("int8", 0.00518233, -66)), Operator("DEQUANTIZE")]
+    rule = rule_of(single(behind), LABELS)
+    assert rule.threshold == pytest.approx(65.5 * 0.00518233) and "-0.321..1" in rule.threshold_from
+    assert rule_of(single(behind), LABELS, threshold="raw:-0.5").threshold == pytest.approx(rule.threshold)
+    with pytest.raises(UserError, match="no raw values"):
+        rule_of(single([]), LABELS, threshold="raw:3")
 
 
 def test_answers_between_0_and_1_are_probabilities() -> None:
@@ -398,6 +407,15 @@ def test_names_that_do_not_match_are_an_error_naming_both() -> None:
 def test_numbers_and_lists_of_another_length_are_no_names(names: str) -> None:
     rule = rule_of(inspect(with_files(judge_of_brightness(0.5), labels_txt=names)), LABELS)
     assert rule.columns == (0, 1) and not rule.named and rule.order_from.startswith("the data's own order")
+
+
+def test_numbers_and_names_alike_but_for_case_are_matched_where_the_data_have_them() -> None:
+    digits = inspect(with_files(judge_of_brightness(0.5, outputs=3), labels_txt="0\n1\n2"))
+    assert rule_of(digits, ("2", "0", "1")).columns == (2, 0, 1) and rule_of(digits, ("a", "b", "c")).columns == (0, 1, 2)
+    cases = inspect(with_files(judge_of_brightness(0.5), labels_txt="a\nA"))
+    assert rule_of(cases, ("A", "a")).columns == (1, 0)
+    with pytest.raises(DataError, match="the file's own are a, A: it has no b"):
+        rule_of(cases, ("a", "b"))
 
 
 def test_numbered_label_lines_are_read() -> None:

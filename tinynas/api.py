@@ -285,13 +285,22 @@ def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, s
 
 
 def open_images(
-    data: str, *, seed: int = 0, overrides: Sequence[str] = (), on_progress: Callable[[str, int, int], None] | None = None
+    data: str,
+    *,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    judged: bool = False,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> DataSet:
-    """The labelled images that ``data`` names; ``overrides`` are data options (``groups=...`` or ``data.groups=...``)."""
+    """The labelled images that ``data`` names; ``overrides`` are data options (``groups=...`` or ``data.groups=...``).
+
+    ``judged``: nothing is trained on them, so that a split may be empty.
+    """
     from tinynas.data import DataOptions, open_data
 
     texts = [text.removeprefix("data.") for text in overrides]
-    return open_data(data, seed=seed, options=build({}, DataOptions, source="data options", overrides=texts), on_progress=on_progress)
+    options = build({}, DataOptions, source="data options", overrides=texts)
+    return open_data(data, seed=seed, options=options.for_judging() if judged else options, on_progress=on_progress)
 
 
 def label_noise(images: DataSet, *, seed: int = 0, epochs: int = 8) -> dict[str, Any]:
@@ -458,5 +467,5 @@ def evaluate(
     from tinynas.export.pixels import read_pixels
 
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
-    images = open_images(data, overrides=["judged=true", *overrides])
+    images = open_images(data, overrides=overrides, judged=True)
     return evaluate_splits(model, images, split, subsets=subsets, pixels=pixels, threshold=threshold, workers=default_workers())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from tinynas.config import Config
 
@@ -60,8 +60,7 @@ class DataOptions(Config):
     """What to do with training data that is in validation or test too, byte for byte or by its group: ``keep`` reports
     it, ``drop`` leaves it out of training (and out of validation what is in the test). Splits that are carved out of one
     part here never have any."""
-    judged: bool = False
-    """The images only judge a finished model, as ``tinynas evaluate`` asks: a missing training part or an empty split is no fault."""
+    _judged: bool = PrivateAttr(default=False)
     limit: Annotated[int, Field(ge=0)] = 0
     """At most this many images of each split, drawn by the seed, each class in its share; 0 for all."""
     revision: str | None = None
@@ -78,6 +77,17 @@ class DataOptions(Config):
     """Which split of a Hugging Face or parquet data set is which here; guessed from their names where not given."""
     synthetic: SyntheticOptions = SyntheticOptions()
     """Settings of the data set ``synthetic``."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether the images only judge a finished model: a missing training part or an empty split is no fault then."""
+        return self._judged
+
+    def for_judging(self) -> Self:
+        """The same options with :attr:`judged`; no setting of a user says that, because nothing can be trained then."""
+        options = self.model_copy()
+        options._judged = True
+        return options
 
     @field_validator("groups", mode="before")
     @classmethod

@@ -68,6 +68,8 @@ class ModelFacts:
     """Of a QUANTIZE right behind a float input."""
     scaling: tuple[float, float] | None = None
     """(factor, offset) of constant arithmetic right behind a float input, the mean over channels."""
+    dequantize: Grid | None = None
+    """Of what a DEQUANTIZE right in front of a float output reads."""
     variables: bool = False
     """Whether tensors keep their content between calls (LSTM, SVDF)."""
 
@@ -75,6 +77,11 @@ class ModelFacts:
     def pixel_grid(self) -> Grid | None:
         """The 256 steps that the input has, by its own quantisation or by a QUANTIZE right behind it; None for other float inputs."""
         return self.quantize if self.input_dtype == "float32" else Grid(self.input_scale, self.input_zero_point, self.input_dtype)
+
+    @property
+    def score_grid(self) -> Grid | None:
+        """The 256 steps that the output has, by its own quantisation or in front of a DEQUANTIZE; None for other float outputs."""
+        return self.dequantize if self.output_dtype == "float32" else Grid(self.output_scale, self.output_zero_point, self.output_dtype)
 
     @property
     def formula_known(self) -> bool:
@@ -177,6 +184,7 @@ def _facts(data: bytes, model: Any, schema: Any) -> ModelFacts:
         dims,
         _quantize_grid(graph, behind, types),
         _scaling(model, graph, behind, int(graph.inputs[0]), schema),
+        _dequantize_grid(graph, codes, types),
         any(tensor.isVariable for tensor in graph.tensors),
     )
 
@@ -230,9 +238,15 @@ def _behind(graph: Any, codes: list[str], tensor: int) -> list[tuple[str, Any]]:
 def _quantize_grid(graph: Any, behind: list[tuple[str, Any]], types: dict[int, str]) -> Grid | None:
     while behind and behind[0][0] in ("RESHAPE", "TRANSPOSE"):
         behind = behind[1:]
-    if not behind or behind[0][0] != "QUANTIZE":
-        return None
-    tensor = graph.tensors[behind[0][1].outputs[0]]
+    return _grid(graph.tensors[behind[0][1].outputs[0]], types) if behind and behind[0][0] == "QUANTIZE" else None
+
+
+def _dequantize_grid(graph: Any, codes: list[str], types: dict[int, str]) -> Grid | None:
+    makers = [op for op in graph.operators if int(graph.outputs[0]) in op.outputs and codes[op.opcodeIndex] == "DEQUANTIZE"]
+    return _grid(graph.tensors[makers[0].inputs[0]], types) if makers else None
+
+
+def _grid(tensor: Any, types: dict[int, str]) -> Grid | None:
     dtype = types.get(tensor.type, "")
     return Grid(*_quantisation(tensor, dtype), dtype) if dtype in ("int8", "uint8") else None  # type: ignore[arg-type]
 

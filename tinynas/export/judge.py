@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from tinynas import metrics
 from tinynas.cost.tflite import ModelFile
 from tinynas.errors import DataError, ModelFileError, UserError, counted
-from tinynas.export.facts import Grid, ModelFacts
+from tinynas.export.facts import ModelFacts
 from tinynas.export.sandbox import Inspected
 
 #: Operators that may stand behind the last one that decides what an output means.
@@ -166,18 +166,17 @@ def _check_output(facts: ModelFacts) -> None:
         )
 
 
-def _names(facts: ModelFacts) -> tuple[str, ...]:
-    """The file's own class names; () where it has none, or numbers in their place."""
+def _names(facts: ModelFacts, labels: tuple[str, ...]) -> tuple[str, ...]:
+    """The file's own class names; () where it has none, or numbers in their place that the data's ``labels`` are not."""
     names = facts.labels
-    if (len(names) != facts.classes and not (facts.classes == 1 and len(names) == 2)) or len(set(map(_plain, names))) < len(names):
+    if (len(names) != facts.classes and not (facts.classes == 1 and len(names) == 2)) or len(set(names)) < len(names):
         return ()
-    if all(re.fullmatch(rf"(class[ _-]?)?{i}", name) for i, name in enumerate(names)):
-        return ()
-    return names
+    numbers = all(re.fullmatch(rf"(class[ _-]?)?{i}", name) for i, name in enumerate(names))
+    return () if numbers and not set(labels) <= set(names) else names
 
 
 def _order(facts: ModelFacts, labels: tuple[str, ...]) -> Rule:
-    names = _names(facts)
+    names = _names(facts, labels)
     if not names:
         if facts.classes != len(labels):
             hint = "one output may be for the background: " if facts.classes == len(labels) + 1 else ""
@@ -207,8 +206,8 @@ def _unnamed(facts: ModelFacts) -> str:
 
 def _positive(facts: ModelFacts, labels: tuple[str, ...]) -> tuple[int, str]:
     """(position of the class that the single output speaks of, whence that is known)."""
-    names = facts.labels if len(facts.labels) == 1 else _names(facts)
-    if not names or (all(name.isdecimal() for name in names) and set(names) != set(labels)):
+    names = facts.labels if len(facts.labels) == 1 and not facts.labels[0].isdecimal() else _names(facts, labels)
+    if not names:
         return 1, _unnamed(facts)
     if len(names) == 1:
         return _matched(names, labels, data=labels)[0], "the file's own class name"
@@ -230,8 +229,9 @@ def _matched(wanted: Sequence[str], names: Sequence[str], *, data: Sequence[str]
         taken = {_plain(name) for name in data}
         unknown, spare = [name for name in data if _plain(name) not in known], [name for name in file if _plain(name) not in taken]
         pairs = ", ".join(f"{a}: {b}" for a, b in zip(unknown or data, spare or file, strict=False))
+        lacking = f": it has no {_listed(unknown)}" if unknown else ""
         raise DataError(
-            f"the data's classes are {_listed(data)}; the file's own are {_listed(file)}",
+            f"the data's classes are {_listed(data)}; the file's own are {_listed(file)}{lacking}",
             "evaluate it on data with the file's classes, choose classes with --set data.labels=[...], or, where they mean the same, "
             f"rename them: --set {shlex.quote(f'data.label_map={{{pairs}}}')}",
         )
@@ -265,17 +265,14 @@ def _other_order(table: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
 def _threshold(file: ModelFile, facts: ModelFacts, outputs: NDArray[np.float64] | None, given: str | float | None) -> tuple[float, str]:
     if given is not None:
         return parse_threshold(given, facts), "given with --threshold"
-    kind, grid = (
-        _last_operator(file),
-        None if facts.output_dtype == "float32" else Grid(facts.output_scale, facts.output_zero_point, facts.output_dtype),
-    )
+    kind, grid = _last_operator(file), facts.score_grid
     if kind == "LOGISTIC":
         return 0.5, "the network ends in a sigmoid"
     if grid is not None:
         low, high = grid.ends
         if -0.4 <= low <= 0.2 and 0.8 <= high <= 1.25:
             # The middle of the raw values: 0.5 where the range is 0..1, and what a reader of raw bytes compares with.
-            return (low + high) / 2, f"the middle of the output's range {low:.3g}..{high:.3g}, which is that of a probability"
+            return float(low + high) / 2, f"the middle of the output's range {low:.3g}..{high:.3g}, which is that of a probability"
     if outputs is not None and len(outputs) >= _ENOUGH and outputs.min() >= 0 and 0.5 < outputs.max() <= 1:
         return 0.5, "all outputs lie in 0..1"
     return 0.0, "the output is taken for a logit: no sigmoid at the end, no range of a probability"
@@ -293,7 +290,10 @@ def parse_threshold(text: str | float, facts: ModelFacts) -> float:
         raise UserError(
             f"--threshold {text}: is no number", "give it in the output's real units, such as 0.5, or as raw:127.5 of a quantised output"
         )
-    return (value - facts.output_zero_point) * facts.output_scale if raw else value
+    grid = facts.score_grid
+    if raw and grid is None:
+        raise UserError(f"--threshold {text}: the output is float and has no raw values", "give the threshold in real units, such as 0.5")
+    return (value - grid.zero_point) * grid.scale if raw and grid is not None else value
 
 
 def _last_operator(file: ModelFile) -> str:
