@@ -349,6 +349,28 @@ def test_auc_and_accuracy_that_disagree_are_a_warning() -> None:
     assert again["accuracy"] == 1.0 and again["warnings"] == []
 
 
+def test_doubts_need_images_and_a_distance() -> None:
+    """16 of each class at least; a balanced accuracy 8 points below what the AUC allows, 12 for two outputs."""
+    rule = Rule(LABELS, (0, 1), "the data's own order", threshold=0.0)
+    for count, doubted in ((16, True), (15, False)):
+        truth = np.repeat([0, 1], count)
+        values = np.where(truth, 2.0, 1.0)[:, None]
+        assert bool(warnings_of(rule, values, truth, rule.score(values, truth))) == doubted
+    truth = np.repeat([0, 1], 50)
+    two = replace(rule, threshold=None)
+    for auc, balanced, one, both in (
+        (1.0, 0.93, 0, 0),
+        (1.0, 0.91, 1, 0),
+        (1.0, 0.87, 1, 1),
+        (0.5, 0.43, 0, 0),
+        (0.36, 0.4, 0, 0),
+        (0.34, 0.4, 1, 1),
+    ):
+        figures = {"auc": auc, "balanced_accuracy": balanced}
+        found = [len(warnings_of(way, np.zeros((100, 1)), truth, figures)) for way in (rule, two)]
+        assert found == [one, both], (auc, balanced)
+
+
 def test_the_best_threshold_is_right_by_trying_all() -> None:
     rng = np.random.default_rng(3)
     truth = np.arange(60) % 2
@@ -536,6 +558,8 @@ def test_the_command_shows_names_range_threshold_and_warnings(folder: Path, tmp_
         "known_from": "given with --threshold",
         "positive": "light",
     }
+    below = run_json(capsys, str(path), "--data", str(folder), "--pixels", "-1..1", "--threshold", "-0.5")
+    assert (below["pixels"]["range"], below["threshold"]["value"]) == ("-1..1", -0.5)
     for wrong in (["--pixels", "zero"], ["--threshold", "x"]):
         assert cli(["evaluate", str(path), "--data", str(folder), *wrong]) == 2
         assert "->" in capsys.readouterr().err
