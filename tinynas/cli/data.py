@@ -237,7 +237,7 @@ def _show_unusable(error: UnusableData, json_: bool) -> None:
     document = describe(error.data)
     if json_:
         faults = [{"message": fault.message, "hint": fault.hint} for fault in error.faults]
-        return emit({**document, "error": {"type": "DataError", "message": error.message, "hint": error.hint, "faults": faults}})
+        return emit({**document, "error": {"type": type(error).__name__, "message": error.message, "hint": error.hint, "faults": faults}})
     for line in _facts(document):
         console().print(line, soft_wrap=True, markup=False)
     return None

@@ -34,7 +34,7 @@ KINDS: tuple[Kind, ...] = (
         "cr2 cr3 crw nef nrw arw srf sr2 dng raf orf rw2 pef srw x3f erf mrw 3fr kdc iiq",
     ),
     _kind(
-        "other images",
+        "images of other programs",
         "convert them to PNG, such as: magick mogrify -format png FILES",
         "tga pcx psd psb xcf kra ai eps jxl jxr wdp hdp ico cur icns dds xpm xbm exr sgi rgb pict "
         "pct fits fit fts flif bpg qoi raw yuv nv12 ktx pvr",

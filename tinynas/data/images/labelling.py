@@ -42,7 +42,7 @@ def label_images(name: str, root: Path, tree: Folder, reading: Reading, options:
         return
     finder = Finder(reading.images)
     if given is not None:
-        table = read_table(name, root, given, finder, options)
+        table = read_table(name, root, given, finder, options, given=True)
         if table is None or not table.images:
             example = f", such as {shown(table.rows[0].image)}" if table is not None and table.rows else ""
             near = f"; an image there is called {shown(reading.images[0].path)}" if reading.images else ""
@@ -104,7 +104,7 @@ def _tables(name: str, root: Path, tree: Folder, finder: Finder, options: DataOp
     found = []
     for path in candidates(tree):
         try:
-            table = read_table(name, root, path, finder, options)
+            table = read_table(name, root, path, finder, options, given=False)
         except DataError as error:
             refused.append(error)
             continue

@@ -117,7 +117,7 @@ def _level(part: Folder) -> Folder:
     """Where the classes of a split lie: ``train/train/cat`` and ``train/images/cat`` are usual."""
     while not part.images and len(holding := part.holding()) == 1:
         inner = holding[0]
-        if not (inner.holding() or only(inner.name, HOLDERS) or part_of(inner.name)):
+        if not (inner.holding() or only(inner.name, HOLDERS | UNLABELLED) or part_of(inner.name)):
             break
         part = inner
     return part

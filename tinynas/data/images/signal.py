@@ -69,15 +69,14 @@ def _advice(records: Sequence[Record]) -> list[str]:
     spans = [record.span for record in records if record.span is not None]
     if not spans:
         return []
-    said, half = [], int(np.median(spans))
+    flat, sliver, half = spans.count(0), sum(span <= SLIVER for span in spans), int(np.median(spans))
     if half <= SLIVER:
-        said.append(
+        return [
             f"half of the images use at most {half + 1} of the 256 levels of a pixel (as 16-bit images of thermal and depth cameras do, "
             "whose lower 8 bits are dropped): a network sees them nearly flat; stretch all by one rule, the one that the device will use, "
             "and save them as 8-bit PNG"
-        )
-    else:
-        flat = sum(span == 0 for span in spans)
-        if flat:
-            said.append(f"{plural(flat, 'image')} of a single colour")
-    return said
+        ]
+    if 10 * sliver >= len(spans):
+        some = f"{sliver:,} of {plural(len(spans), 'image')}"
+        return [f"{some} use at most {SLIVER + 1} of the 256 levels of a pixel: nearly flat to a network"]
+    return [f"{plural(flat, 'image')} of a single colour"] if flat else []

@@ -162,8 +162,10 @@ def _key(path: str) -> str:
 # reading ----------------------------------------------------------------------------------------------
 
 
-def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOptions) -> Table | None:
+def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOptions, *, given: bool) -> Table | None:
     """The table at ``path`` below ``root`` with its rows found among the images; None where it holds nothing about them.
+
+    One that was ``given`` is read even if none of its rows is found.
 
     Raises DataError where it cannot be read, or is about the images and does not say which column is the label.
     """
@@ -176,7 +178,7 @@ def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOp
     cells = _json_lines(data) if end in (".jsonl", ".ndjson") else _csv(_text(data), spaced=end in (".txt", ".lst"))
     if len(cells) < 2 and not (cells and len(cells[0][1]) > 1):
         return None
-    read = _Columns(place, cells, finder, options, _near(path))
+    read = _Columns(place, cells, finder, options, _near(path), given)
     if read.image is None:
         return None
     read.check_labels()
@@ -267,14 +269,16 @@ def _edge_impulse(data: bytes) -> list[Row] | None:
 class _Columns:
     """Which columns of a table hold what."""
 
-    def __init__(self, place: str, cells: list[tuple[int, list[str]]], finder: Finder, options: DataOptions, near: Sequence[str]) -> None:
+    def __init__(
+        self, place: str, cells: list[tuple[int, list[str]]], finder: Finder, options: DataOptions, near: Sequence[str], given: bool
+    ) -> None:
         self.place, self.near = place, near
         self.width = max(len(row) for _, row in cells)
         self.find: Callable[[str], int | None] = lambda text: finder.find(text, near)
         self.head = self._header(cells[0][1], options)
         self.cells = cells[1:] if self.head is not None else cells
         self.said = ""
-        self.image = self._image(options.image_column)
+        self.image = self._image(options.image_column, given)
         if self.image is not None and self.head is None and self.find(_cell(cells[0][1], self.image)) is None:
             self.head, self.cells = cells[0][1], cells[1:]  # a header in words of its own
         self.label: int | None = None
@@ -348,14 +352,14 @@ class _Columns:
             return int(column) - 1
         return None
 
-    def _image(self, asked: str | None) -> int | None:
+    def _image(self, asked: str | None, given: bool) -> int | None:
         if asked is not None:
             return self._asked("image_column", asked)
         column = self._named(IMAGE_COLUMNS, lambda c: self._share(c) >= ENOUGH)
         if column is not None:
             return column
         best = max(range(self.width), key=lambda c: self._share(c, 50))
-        return best if self._share(best, 50) >= ENOUGH else self._named(IMAGE_COLUMNS, lambda c: self._share(c) > 0)
+        return best if self._share(best, 50) >= ENOUGH else self._named(IMAGE_COLUMNS, lambda c: given or self._share(c) > 0)
 
     def _share(self, column: int, most: int = 500) -> float:
         """Share of rows, evenly taken, whose cell in ``column`` names an image."""
