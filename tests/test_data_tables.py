@@ -238,6 +238,7 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
     assert labels_are_right(open_data(root, options=DataOptions(label_column="b")))
     assert open_data(root, options=DataOptions(label_column="2")).labels == ("x0", "x1", "x2")
     refused(root, "there is no column 'c'", "file, a, b", options=DataOptions(label_column="c"))
+    refused(root / "metadata.csv", "image_column: there is no column 'c'", "file, a, b", options=DataOptions(image_column="c"))
     bare = table(tmp_path / "bare", None, lambda i, p, c: f"{p},x{i % 3},{c}", name="labels.csv")
     assert labels_are_right(open_data(bare, options=DataOptions(label_column="3")))
 
@@ -263,6 +264,22 @@ def test_equal_names_in_several_folders(tmp_path: Path) -> None:
         0, 1, None, None, 4, 4, None, None,
     ]  # fmt: skip
     assert [finder.find("2", near) for near in (["train"], ["test"], ["c"])] == [2, 3, None]
+    assert finder.find("c/2.png", []) is None and finder.find("elsewhere/3.png", []) == 4  # c is there, and has none of that name
+    assert finder.near("train.csv") == ["train", "train"] and finder.near("x/test_labels.csv") == ["x/test_labels", "test", "x"]
+    split = Finder([Found(f"{part}/2.png", "", None, part) for part in ("test", "train")])
+    assert split.find("2.png", []) == 1
+
+
+def test_numbers_that_occur_in_training_and_test(tmp_path: Path) -> None:
+    for part, name in (("train_images", "train"), ("test_images", "test")):
+        make_folder(tmp_path, {part: N}, suffix=".jpg", start=1000 * (name == "test"))
+    (tmp_path / "train.csv").write_text("id,label\n" + "\n".join(f"{i},{pet(i)}" for i in range(N)))
+    (tmp_path / "test.csv").write_text("id\n" + "\n".join(map(str, range(N))))
+    data = open_data(tmp_path)
+    assert {record.name.split("/")[0] for record in data.records} == {"train_images"} and labels_are_right(data)
+    (tmp_path / "test.csv").write_text("id,label\n" + "\n".join(f"{i},{pet(i + 1)}" for i in range(N)))
+    data = open_data(tmp_path)
+    assert len(data.members["test"]) == N and {record.label for record in data.records if record.name == "test_images/001.jpg"} == {"cat"}
 
 
 def test_data_info_of_a_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

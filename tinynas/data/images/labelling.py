@@ -20,6 +20,8 @@ AGREES = 0.95
 """Share of the images with a label of both kinds at which folders and table say the same."""
 COVERS = 0.9
 """A table that says otherwise than the folders is believed where it is about this share of all images."""
+ASIDE_BYTES = 32 * 1024 * 1024
+"""Larger tables are not looked at where folders say the classes."""
 MOST_NAMES = 1000
 """Classes that file names may give."""
 CAMERA = HOLDERS | words(
@@ -40,9 +42,8 @@ def label_images(name: str, root: Path, tree: Folder, reading: Reading, options:
     if options.label_pattern is not None:
         _by_pattern(name, reading, options.label_pattern)
         return
-    finder = Finder(reading.images)
     if given is not None:
-        table = read_table(name, root, given, finder, options, given=True)
+        table = read_table(name, root, given, Finder(reading.images), options, given=True)
         if table is None or not table.images:
             example = f", such as {shown(table.rows[0].image)}" if table is not None and table.rows else ""
             near = f"; an image there is called {shown(reading.images[0].path)}" if reading.images else ""
@@ -53,7 +54,7 @@ def label_images(name: str, root: Path, tree: Folder, reading: Reading, options:
         _apply(name, [table], reading, believed=True)
         return
     refused: list[DataError] = []
-    tables = _tables(name, root, tree, finder, options, refused)
+    tables = _tables(name, root, tree, reading, options, refused)
     if tables:
         _apply(name, tables, reading, believed=False)
     if reading.alone is not None and only(Path(reading.alone).name, HOLDERS):
@@ -99,10 +100,16 @@ def _forget_folders(reading: Reading) -> None:
 # tables -----------------------------------------------------------------------------------------------
 
 
-def _tables(name: str, root: Path, tree: Folder, finder: Finder, options: DataOptions, refused: list[DataError]) -> list[Table]:
+def _tables(name: str, root: Path, tree: Folder, reading: Reading, options: DataOptions, refused: list[DataError]) -> list[Table]:
     """The tables that are about the images; why others cannot be used goes to ``refused``."""
     found = []
-    for path in candidates(tree):
+    paths = candidates(tree)
+    if reading.alone is None and reading.labelled():
+        paths = [path for path in paths if (root / path).stat().st_size <= ASIDE_BYTES]
+    if not paths:
+        return []
+    finder = Finder(reading.images)
+    for path in paths:
         try:
             table = read_table(name, root, path, finder, options, given=False)
         except DataError as error:

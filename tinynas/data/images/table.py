@@ -101,7 +101,9 @@ class Finder:
     """Finds images by what a table calls them."""
 
     def __init__(self, images: Sequence[Found]) -> None:
+        self.images = images
         self.parts = [tuple(_key(found.path).split("/")) for found in images]
+        self.folders = {part for parts in self.parts for part in parts[:-1]}
         self.by_path = {"/".join(parts): i for i, parts in enumerate(self.parts)}
         self.by_name: dict[str, list[int]] = defaultdict(list)
         self.by_stem: dict[str, list[int]] = defaultdict(list)
@@ -115,7 +117,7 @@ class Finder:
     def find(self, text: str, near: Sequence[str]) -> int | None:
         """The image that ``text`` names: its path, its name, or its name without the ending; None for none or several.
 
-        ``near`` are folders (keys of their parts) in whose favour equal names are decided.
+        ``near`` are folders (keys of their parts) in whose favour equal names are decided; then the training images are.
         """
         if "://" in text:
             text = unquote(text.partition("?")[0])
@@ -140,12 +142,27 @@ class Finder:
             return found[0]
         above = [tuple(folder.split("/")) for folder in near]
         scores = [
-            (_common_end(self.parts[i][:-1], parts[:-1]), *(self.parts[i][: len(folder)] == folder for folder in above)) for i in found
+            (
+                _common_end(self.parts[i][:-1], parts[:-1]),
+                *(self.parts[i][: len(folder)] == folder for folder in above),
+                self.images[i].split == "train",
+            )
+            for i in found
         ]
         best = max(scores)
-        if scores.count(best) > 1:
-            return None
+        if scores.count(best) > 1 or (len(parts) > 1 and not best[0] and parts[-2] in self.folders):
+            return None  # of several, or in another folder that is there
         return found[scores.index(best)]
+
+    def near(self, path: str) -> list[str]:
+        """Folders whose images the table at ``path`` means first: those it is called after (train.csv, train_images/), then its own."""
+        folder, _, name = path.rpartition("/")
+        stem = name.rsplit(".", 1)[0]
+        called, part = [_key(f"{folder}/{stem}" if folder else stem)], part_of(stem)
+        if part is not None:
+            tops = dict.fromkeys(parts[0] for parts in self.parts if len(parts) > 1)
+            called += [top for top in tops if (other := part_of(top)) and other.word == part.word]
+        return [*called, *([_key(folder)] if folder else [])]
 
 
 def _common_end(one: Sequence[str], other: Sequence[str]) -> int:
@@ -178,7 +195,7 @@ def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOp
     cells = _json_lines(data) if end in (".jsonl", ".ndjson") else _csv(_text(data), spaced=end in (".txt", ".lst"))
     if len(cells) < 2 and not (cells and len(cells[0][1]) > 1):
         return None
-    read = _Columns(place, cells, finder, options, _near(path), given)
+    read = _Columns(place, cells, finder, options, finder.near(path), given)
     if read.image is None:
         return None
     read.check_labels()
@@ -247,6 +264,8 @@ def _json_lines(data: bytes) -> list[tuple[int, list[str]]]:
         if isinstance(document, dict):
             documents.append((number, document))
     columns = [*dict.fromkeys(key for _, document in documents for key, value in document.items() if not isinstance(value, dict | list))]
+    if not columns:
+        return []
     return [
         (0, columns),
         *((number, ["" if document.get(key) is None else str(document[key]) for key in columns]) for number, document in documents),
@@ -345,7 +364,7 @@ class _Columns:
         titles = [_word(cell) for cell in self.head]
         return next((titles.index(word) for word in words if word in titles and fits(titles.index(word))), None)
 
-    def _asked(self, option: str, column: str) -> int | None:
+    def _asked(self, column: str) -> int | None:
         if self.head is not None and column in self.head:
             return self.head.index(column)
         if column.isdecimal() and 1 <= int(column) <= self.width:
@@ -354,7 +373,10 @@ class _Columns:
 
     def _image(self, asked: str | None, given: bool) -> int | None:
         if asked is not None:
-            return self._asked("image_column", asked)
+            column = self._asked(asked)
+            if column is None and given:
+                raise DataError(f"{self.place}: image_column: there is no column {asked!r}", f"it has: {self._titles()}")
+            return column
         column = self._named(IMAGE_COLUMNS, lambda c: self._share(c) >= ENOUGH)
         if column is not None:
             return column
@@ -372,7 +394,7 @@ class _Columns:
 
     def _labels(self, asked: str | None) -> None:
         if asked is not None:
-            self.label = self._asked("label_column", asked)
+            self.label = self._asked(asked)
             if self.label is None:
                 raise DataError(f"{self.place}: label_column: there is no column {asked!r}", f"it has: {self._titles()}")
             return
@@ -448,18 +470,11 @@ def _word(title: str) -> str:
     return re.sub(r"[\W_]+", "", title).lower()
 
 
-def _near(path: str) -> list[str]:
-    """Folders whose images a table means first: the one it is called after (train.csv), then its own."""
-    folder, _, name = path.rpartition("/")
-    stem = _key(name.rsplit(".", 1)[0])
-    return [_key(f"{folder}/{stem}") if folder else stem, *([_key(folder)] if folder else [])]
-
-
 # rows and images --------------------------------------------------------------------------------------
 
 
 def _matched(table: Table, finder: Finder) -> Table:
-    near = _near(table.path)
+    near = finder.near(table.path)
     conflicts = []
     for row in table.rows:
         i = finder.find(row.image, near)
