@@ -119,6 +119,49 @@ def test_vertex_ai(tmp_path: Path) -> None:
     assert said(data, "images in column 2, labels in column 3, splits in column 1")
 
 
+def test_vertex_ai_in_json(tmp_path: Path) -> None:
+    part = ("training", "training", "validation", "test")
+    root = table(
+        tmp_path / "set",
+        None,
+        lambda i, p, c: json.dumps(
+            {
+                "imageGcsUri": f"gs://bucket/{p}",
+                "classificationAnnotation": {"displayName": c},
+                "dataItemResourceLabels": {"aiplatform.googleapis.com/ml_use": part[i % 4]},
+                "boxes": [1],
+            }
+        ),
+        name="import.jsonl",
+    )
+    data = open_data(root)
+    assert labels_are_right(data) and {int(Path(name).stem) % 4 for name in names(data, "test")} == {3}
+
+
+def test_hugging_face_with_a_table_in_each_split(tmp_path: Path) -> None:
+    for part, start in (("train", 0), ("test", 100)):
+        make_folder(tmp_path, {part: 12}, start=start)
+        (tmp_path / part / "metadata.csv").write_text("file_name,label\n" + "\n".join(f"{i:03d}.png,{pet(i)}" for i in range(12)))
+    data = open_data(tmp_path)
+    assert data.counts("test") == {"cat": 6, "dog": 6} and data.counts("train") == {"cat": 5, "dog": 5}
+
+
+def test_roboflow_with_a_column_for_each_class(tmp_path: Path) -> None:
+    for part, start in (("train", 0), ("valid", 100), ("test", 200)):
+        make_folder(tmp_path, {part: 8}, start=start)
+        lines = [f"{i:03d}.png, {i % 2}, {1 - i % 2}" for i in range(8)]
+        (tmp_path / part / "_classes.csv").write_text("filename, dog, cat\n" + "\n".join(lines))
+    data = open_data(tmp_path)
+    assert [data.counts(split) for split in ("train", "val", "test")] == [{"cat": 4, "dog": 4}] * 3
+
+
+def test_a_list_of_classes_is_no_table(tmp_path: Path) -> None:
+    for i in range(60):
+        write_image(tmp_path / "images" / f"{i}.png", i)
+    (tmp_path / "labels.txt").write_text("0 cat\n1 dog\n")
+    refused(tmp_path, "holds 60 images but no class folders")
+
+
 def test_tables_called_after_splits(tmp_path: Path) -> None:
     root = table(tmp_path / "set", "file,label", lambda i, p, c: f"{p},{c}", name="train.csv")
     lines = (root / "train.csv").read_text().splitlines()

@@ -115,7 +115,7 @@ def _tables(name: str, root: Path, tree: Folder, reading: Reading, options: Data
         except DataError as error:
             refused.append(error)
             continue
-        if table is not None and table.images and is_meant(table):
+        if table is not None and table.images and is_meant(table, len(reading.images)):
             found.append(table)
     return found
 

@@ -27,9 +27,13 @@ from tinynas.data.partnames import part_of, value_of
 from tinynas.data.records import plural
 from tinynas.errors import DataError
 
-ENDINGS = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".txt", ".lst", ".labels"})
+ENDINGS = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".manifest", ".txt", ".lst", ".labels"})
 """Files that can be given as a table."""
 MAX_BYTES = 512 * 1024 * 1024
+FEW_NAMED = 0.05
+"""A table that names a smaller share of the images is about something else,"""
+MANY_NAMED = 1000
+"""but for one that names so many."""
 MANY = 20
 """With more labels than this there must be two images of each, on average."""
 ENOUGH = 0.5
@@ -42,13 +46,17 @@ def _words(text: str) -> tuple[str, ...]:
 
 IMAGE_COLUMNS = _words(
     "filename filenames file files filepath filepaths path paths imagepath imagename imagefile imagefilename imgpath imgname imgfile image "
-    "images img relativeimpath relativepath imageid imgid imagekey photo picture uri imageuri gcsuri url id uuid name fname"
+    "images img relativeimpath relativepath imagegcsuri sourceref "
+    "imageid imgid imagekey photo picture uri imageuri gcsuri url id uuid name fname"
 )
 LABEL_COLUMNS = _words(
     "label labels labelname class classes classname classlabel category categoryname categories target targets classification classid "
-    "labelid categoryid y breed species tag tags diagnosis dx finding groundtruth gt annotation emotion variety cultivar kind type"
+    "labelid categoryid y breed species tag tags diagnosis dx finding groundtruth gt annotation emotion variety cultivar "
+    "classificationannotationdisplayname displayname choice kind type"
 )
-SPLIT_COLUMNS = _words("split splits set subset partition usage phase mluse dataset fold")
+SPLIT_COLUMNS = _words(
+    "split splits set subset partition usage phase mluse dataset fold dataitemresourcelabelsaiplatformgoogleapiscommluse"
+)
 _TRUTHS = {"0": False, "0.0": False, "false": False, "no": False, "": False, "1": True, "1.0": True, "true": True, "yes": True}
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")  # a spreadsheet's numbers
 _LISTS = re.compile(r"^(labels?|annotations?|list|files|images|classes|gt|truth|index|meta(data)?|data)$", re.IGNORECASE)
@@ -192,7 +200,7 @@ def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOp
     if end == ".labels" or (end == ".json"):
         lines = _edge_impulse(data)
         return None if lines is None else _matched(Table(path, lines, "Edge Impulse's list"), finder)
-    cells = _json_lines(data) if end in (".jsonl", ".ndjson") else _csv(_text(data), spaced=end in (".txt", ".lst"))
+    cells = _json_lines(data) if end in (".jsonl", ".ndjson", ".manifest") else _csv(_text(data), spaced=end in (".txt", ".lst"))
     if len(cells) < 2 and not (cells and len(cells[0][1]) > 1):
         return None
     read = _Columns(place, cells, finder, options, finder.near(path), given)
@@ -262,14 +270,23 @@ def _json_lines(data: bytes) -> list[tuple[int, list[str]]]:
         except (ValueError, RecursionError):
             return []
         if isinstance(document, dict):
-            documents.append((number, document))
-    columns = [*dict.fromkeys(key for _, document in documents for key, value in document.items() if not isinstance(value, dict | list))]
+            documents.append((number, _flat(document)))
+    columns = [*dict.fromkeys(key for _, document in documents for key in document)]
     if not columns:
         return []
     return [
         (0, columns),
         *((number, ["" if document.get(key) is None else str(document[key]) for key in columns]) for number, document in documents),
     ]
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Vertex AI: ``{"imageGcsUri": ..., "classificationAnnotation": {"displayName": ...}}``. Lists (boxes) are no cells."""
+    cells = {key: value for key, value in document.items() if not isinstance(value, dict | list)}
+    for key, inner in document.items():
+        if isinstance(inner, dict):
+            cells |= {f"{key}.{name}": value for name, value in inner.items() if not isinstance(value, dict | list)}
+    return cells
 
 
 def _edge_impulse(data: bytes) -> list[Row] | None:
@@ -505,9 +522,10 @@ def missing_note(table: Table) -> str | None:
     return f"{shown(table.path)}: {rows} name no image that is there, such as {shown(table.missing[0])}"
 
 
-def is_meant(table: Table) -> bool:
-    """Whether enough of its rows name an image."""
-    return len(table.images) >= ENOUGH * max(1, len(table.rows)) or len(table.images) >= 1000
+def is_meant(table: Table, images: int) -> bool:
+    """Whether enough of its rows name an image, and enough of all ``images`` are named: a list of classes has numbers too."""
+    named = len(table.images)
+    return named >= MANY_NAMED or (named >= ENOUGH * max(1, len(table.rows)) and named >= FEW_NAMED * images)
 
 
 def splits_by_name(tables: Iterable[Table]) -> dict[str, str]:
