@@ -95,6 +95,12 @@ def test_what_lies_beside_splits_that_share_classes_is_ignored_and_said(tmp_path
     assert said(data, "ignored beside test_set, training_set", "extra", "seg_pred")
 
 
+def test_of_two_folders_for_one_split_the_plainer_name_is_meant(tmp_path: Path) -> None:
+    counts = {f"{folder}/{label}": 8 for folder in ("train_images", "train_depth", "test_images") for label in "ab"}
+    data = open_data(make_folder(tmp_path / "set", counts))
+    assert tops(data, "train") == {"train_images"} and said(data, "ignored beside test_images, train_images: train_depth")
+
+
 @pytest.mark.parametrize("inner", [{"train/steam": 5, "train/diesel": 5}, {"train": 10}, {"train/x": 10}])
 def test_trains_among_vehicles_are_a_class(tmp_path: Path, inner: dict[str, int]) -> None:
     data = open_data(make_folder(tmp_path / "set", {"car": 10, "plane": 10, **inner}))
@@ -250,6 +256,8 @@ def test_pets_by_file_name(tmp_path: Path) -> None:
         [f"cat.{i}.jpg" for i in range(20)],  # one class
         [f"cat.{i}.jpg" if i % 2 else f"x{i}y.jpg" for i in range(20)],  # half of them
         [f"{chr(97 + i)}_{i}.jpg" for i in range(20)],  # each its own
+        [f"{chr(97 + i // 2)}_{i}.jpg" for i in range(20)],  # two of each
+        [f"{'dog' if i == 7 else 'cat'}_{i}.jpg" for i in range(20)],  # one stray
     ],
 )
 def test_file_names_that_say_no_class(tmp_path: Path, files: list[str]) -> None:

@@ -219,6 +219,15 @@ def test_a_table_goes_before_folders_that_are_no_classes(tmp_path: Path) -> None
     assert data.labels == ("batch1", "batch2") and said(data, "metadata.csv says other labels for", "the folders are believed")
 
 
+def test_a_table_that_cannot_be_opened_does_no_harm_beside_classes(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "set", {"a": 8, "b": 8})
+    (root / "labels.csv").symlink_to(tmp_path / "nowhere.csv")
+    assert open_data(root).labels == ("a", "b")
+    bare = make_folder(tmp_path / "bare", {"images": 8})
+    (bare / "labels.csv").symlink_to(tmp_path / "nowhere.csv")
+    refused(bare, "labels.csv: is not a file")
+
+
 def test_a_sample_submission_says_nothing(tmp_path: Path) -> None:
     root = table(tmp_path / "set", "id,label", lambda i, p, c: f"{i:03d},{c}", name="sample_submission.csv")
     refused(root, "holds 24 images but no class folders")
@@ -286,6 +295,11 @@ def test_columns_may_be_named(tmp_path: Path) -> None:
     assert labels_are_right(open_data(bare, options=DataOptions(label_column="3")))
 
 
+def test_one_column_of_0_and_1_is_the_label(tmp_path: Path) -> None:
+    root = table(tmp_path / "set", "file,defect", lambda i, p, c: f"{p},{i % 2}")
+    assert open_data(root).labels == ("0", "1")
+
+
 def test_labels_of_a_table_are_numbers_in_order(tmp_path: Path) -> None:
     root = table(tmp_path / "set", "file,label", lambda i, p, c: f"{p},{i % 8 + 4}.0")
     assert open_data(root).labels == tuple(map(str, range(4, 12)))
@@ -307,7 +321,7 @@ def test_equal_names_in_several_folders(tmp_path: Path) -> None:
         0, 1, None, None, 4, 4, None, None,
     ]  # fmt: skip
     assert [finder.find("2", near) for near in (["train"], ["test"], ["c"])] == [2, 3, None]
-    assert finder.find("c/2.png", []) is None and finder.find("elsewhere/3.png", []) == 4  # c is there, and has none of that name
+    assert finder.find("train/3.png", []) is None and finder.find("elsewhere/3.png", []) == 4  # train is there, and has none of that name
     assert finder.near("train.csv") == ["train", "train"] and finder.near("x/test_labels.csv") == ["x/test_labels", "test", "x"]
     split = Finder([Found(f"{part}/2.png", "", None, part) for part in ("test", "train")])
     assert split.find("2.png", []) == 1

@@ -176,9 +176,7 @@ def _names(paths: Sequence[str]) -> list[str]:
     names, used = [], set[str]()
     for path in paths:
         text = path if path.isascii() and path.isprintable() else printable(unicodedata.normalize("NFC", path))
-        if text in used:
-            text = path.encode("unicode_escape").decode()  # of another Unicode form than the one before
-        while text in used:
+        while text in used:  # of another Unicode form than the one before
             text += "'"
         used.add(text)
         names.append(text)

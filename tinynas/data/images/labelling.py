@@ -10,7 +10,7 @@ from pathlib import Path
 from tinynas.data.images.foreign import CROP, box_layout
 from tinynas.data.images.layout import Found, Reading, few, shown
 from tinynas.data.images.table import Finder, Table, candidates, is_meant, missing_note, read_table, splits_by_name
-from tinynas.data.images.walk import Folder
+from tinynas.data.images.walk import Folder, regular
 from tinynas.data.options import DataOptions
 from tinynas.data.partnames import HOLDERS, only, words
 from tinynas.data.records import plural
@@ -105,7 +105,7 @@ def _tables(name: str, root: Path, tree: Folder, reading: Reading, options: Data
     found = []
     paths = candidates(tree)
     if reading.alone is None and reading.labelled():
-        paths = [path for path in paths if (root / path).stat().st_size <= ASIDE_BYTES]
+        paths = [path for path in paths if regular(root / path) and (root / path).stat().st_size <= ASIDE_BYTES]
     if not paths:
         return []
     finder = Finder(reading.images)
