@@ -11,10 +11,11 @@ import typer
 
 from tinynas.cli.app import app
 from tinynas.cli.common import JsonOption, SeedOption, SetOption, console, counting_progress, emit, next_step, quote, session
-from tinynas.errors import counted
+from tinynas.errors import counted, printable
 
 if TYPE_CHECKING:
     from tinynas.config import Config
+    from tinynas.data.dataset import UnusableData
     from tinynas.data.prepare import PrepareProgress, PrepareReport
 
 data = typer.Typer(help="Prepare published data sets, and look into any data.", no_args_is_help=True)
@@ -179,7 +180,10 @@ def vww(
 
 @data.command()
 def info(
-    d: Annotated[str, typer.Argument(metavar="D", help="An image folder, a data set name, hf:owner/name, or a parquet file.")],
+    d: Annotated[
+        str,
+        typer.Argument(metavar="D", help="An image folder, a table of labels (CSV), a data set name, hf:owner/name, or a parquet file."),
+    ],
     samples: Annotated[
         Path | None, typer.Option("--samples", metavar="FILE.png", help="Write a sheet of random images of each class.")
     ] = None,
@@ -192,11 +196,16 @@ def info(
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say what is in a data set: classes, sizes, splits, duplicates, leakage, broken images."""
+    """Say what is in a data set: classes, sizes, splits, duplicates, leakage, broken images; and all that is wrong with it."""
     from tinynas import api
+    from tinynas.data.dataset import UnusableData
 
     with counting_progress() as progress:
-        images = api.open_images(d, seed=seed, overrides=overrides or (), on_progress=progress)
+        try:
+            images = api.open_images(d, seed=seed, overrides=overrides or (), on_progress=progress)
+        except UnusableData as error:
+            _show_unusable(error, json_)
+            raise
         from tinynas.data.images.sheet import augmented_sheet, sample_sheet
         from tinynas.data.info import describe
 
@@ -218,22 +227,43 @@ def info(
         console().print(line, soft_wrap=True, markup=False)
     if samples is not None:
         console().print(f"picture: {samples}", soft_wrap=True, markup=False)
-    return next_step(f"tinynas search --budget stm32f746 --data {d}")
+    return next_step(printable(quote(["tinynas", "search", "--budget", "stm32f746", "--data", d])))
+
+
+def _show_unusable(error: UnusableData, json_: bool) -> None:
+    """What can be seen of data with faults: facts here, the faults where errors go (in the one document of ``--json``, both)."""
+    from tinynas.data.info import describe
+
+    document = describe(error.data)
+    if json_:
+        faults = [{"message": fault.message, "hint": fault.hint} for fault in error.faults]
+        return emit({**document, "error": {"type": type(error).__name__, "message": error.message, "hint": error.hint, "faults": faults}})
+    for line in _facts(document):
+        console().print(line, soft_wrap=True, markup=False)
+    return None
 
 
 def _facts(document: dict[str, Any]) -> Iterator[str]:
+    for line in _lines(document):
+        yield printable(line)
+
+
+def _lines(document: dict[str, Any]) -> Iterator[str]:
     kind, unit = document["kind"], " px" if document["kind"] == "image" else ""
-    native, short = document["sizes"]["native"], document["sizes"]["short_side"]
-    sizes = f"about {native['height']}x{native['width']}{unit} (height x width; short side {short['min']}-{short['max']})"
-    yield f"{document['name']}: {counted(document['images'], kind)} of {counted(len(document['labels']), 'class', 'classes')}, {sizes}"
-    for split, counts in document["splits"].items():
+    sizes = ""
+    if document["sizes"] is not None:
+        native, short = document["sizes"]["native"], document["sizes"]["short_side"]
+        sizes = f", about {native['height']}x{native['width']}{unit} (height x width; short side {short['min']}-{short['max']})"
+    yield f"{document['name']}: {counted(document['images'], kind)} of {counted(len(document['labels']), 'class', 'classes')}{sizes}"
+    for split, counts in document["splits"].items() if document["images"] else ():
         shown = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
         more = f", and {counted(len(counts) - 8, 'more class', 'more classes')}" if len(counts) > 8 else ""
         yield f"  {split:<6} {sum(counts.values()):>9,}  {shown}{more}"
     if document["bad"]["count"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in document["bad"]["reasons"].items())
         yield f"  left out: {counted(document['bad']['count'], kind)} ({reasons})"
-    yield f"  exact duplicates: {document['duplicates']}; {kind}s in more than one split: {len(document['leaks'])}"
+    if document["images"]:
+        yield f"  exact duplicates: {document['duplicates']}; {kind}s in more than one split: {len(document['leaks'])}"
     if document["groups"] is not None:
         groups, largest = document["groups"], document["groups"]["largest"]
         by_split = ", ".join(f"{count:,} in {split}" for split, count in groups["splits"].items())

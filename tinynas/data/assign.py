@@ -42,6 +42,8 @@ def assign(
 
     Raises DataError where there is nothing to train on.
     """
+    if not records:
+        return []
     plan = plan_splits(name, [record.split for record in records], options, kind)
     if not plan.shares:
         return plan.given

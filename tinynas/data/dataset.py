@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -20,7 +20,22 @@ from tinynas.data.records import Bad, BadInput, Leak, Record, Straddle
 from tinynas.data.scan import in_threads
 from tinynas.data.signal import Input, Signal
 from tinynas.data.split import ALL, SPLITS, Split
-from tinynas.errors import DataError
+from tinynas.errors import DataError, counted
+
+
+class UnusableData(DataError):
+    """Data that cannot be used: all that is wrong with it at once."""
+
+    def __init__(self, name: str, faults: Sequence[DataError], data: DataSet) -> None:
+        self.faults = tuple(faults)
+        self.data = data
+        """What there is of it, to be looked at; a split may be empty, and a class of no input."""
+        if len(faults) == 1:
+            super().__init__(faults[0].message, faults[0].hint)
+            return
+        lines = [f"{name}: {counted(len(faults), 'fault')}"]
+        lines += [f"  - {fault.message.removeprefix(f'{name}: ')}; {fault.hint}" for fault in faults]
+        super().__init__("\n".join(lines), f"tinynas data info {name} shows what there is of it")
 
 
 @dataclass(frozen=True, eq=False)
