@@ -8,6 +8,7 @@ from typing import Any
 
 from tinynas.arch import Arch
 from tinynas.cost import Cost
+from tinynas.errors import shell_line
 from tinynas.records import Artifact, Promoted, Trial
 from tinynas.report import figures
 from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, PromisesInfo, StripInfo, TrainingInfo
@@ -123,11 +124,12 @@ def _facts(source: Source, arch: Arch, cost: Cost, trial: Trial | None, promoted
 
 
 def _command(source: Source, net_id: str, promoted: Promoted | None, artifact: Artifact | None) -> str:
-    path = str(source.run.path)
     if promoted is None:
-        return f'<p class="words">Train it in full: <code>tinynas promote {text(path)} {text(net_id)}</code></p>'
+        command = shell_line("tinynas", "promote", source.run.path, net_id)
+        return f'<p class="words">Train it in full: <code>{text(command)}</code></p>'
     if artifact is None:
-        return f'<p class="words">Export it: <code>tinynas export {text(path)} {text(net_id)} --out firmware</code></p>'
+        command = shell_line("tinynas", "export", source.run.path, net_id, "--out", "firmware")
+        return f'<p class="words">Export it: <code>{text(command)}</code></p>'
     return f'<p class="words">Its file: <code>{text(artifact.file)}</code></p>'
 
 

@@ -9,6 +9,7 @@ from tinynas.arch import Arch, Axes, ConvLayer, MBConv, Pool, Separable, pair
 from tinynas.config import format_size
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.cost.quantities import count as count
+from tinynas.errors import counted
 from tinynas.inputs import InputKind
 
 KIND_WORDS: dict[InputKind, str] = {"rgb": "RGB", "gray": "gray", "features": "features"}
@@ -47,6 +48,26 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, secs = divmod(rest, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{secs:02d}s" if minutes else f"{secs}s"
+
+
+def time_words(seconds: float) -> str:
+    """A time that somebody set: ``40 seconds``, ``8 minutes``, ``1.5 hours``."""
+    for unit, length in (("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return counted(seconds / length, unit)
+    return counted(seconds, "second")
+
+
+def roughly(seconds: float) -> str:
+    """A time that is estimated: ``under a minute``, ``about 55 min``, ``about 2.5 h``, ``about 3 days``."""
+    if seconds < 60:
+        return "under a minute"
+    minutes, hours = round(seconds / 60), seconds / 3600
+    if minutes < 90:
+        return f"about {minutes} min"
+    if hours < 48:
+        return f"about {hours:.1f} h" if hours < 9.95 else f"about {hours:.0f} h"
+    return f"about {hours / 24:.0f} days"
 
 
 def shape(sizes: Sequence[int]) -> str:
