@@ -63,7 +63,7 @@ def say(line: object, style: str | None = None) -> None:
     """Print one line for people: as it is, whatever it holds, and never broken up, so that what it quotes can be copied."""
     from rich.text import Text
 
-    console().print(Text(printable(line, lines=True), style or ""), soft_wrap=True)
+    console().print(Text(printable(line), style or ""), soft_wrap=True)
 
 
 def emit(document: Any) -> None:
@@ -111,7 +111,9 @@ def report_error(error: TinynasError) -> int:
     color = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     head = f"\x1b[31m{label}:\x1b[0m" if color else f"{label}:"
     with contextlib.suppress(OSError):
-        sys.stderr.write(f"{head} {printable(error, lines=True)}\n")
+        # A break within a name must not look like a line of ours: those behind the first are set in.
+        first, *more = printable(error, lines=True).split("\n")
+        sys.stderr.write("\n".join([f"{head} {first}", *(line if line.startswith("  ") else f"  {line}" for line in more)]) + "\n")
     return error.exit_code
 
 

@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal, assert_never
 
 from tinynas import metrics
@@ -18,6 +17,7 @@ from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, K
 from tinynas.records import Trial
 from tinynas.report.search_figures import Drawing
 from tinynas.report.words import axes_text, count, percent, shape
+from tinynas.report.words import text as escape
 
 #: Color names of kernel sizes, by the longer side; anything larger takes the last.
 KERNEL_COLORS = {1: "@k1", 2: "@k3", 3: "@k3", 5: "@k5", 7: "@k7", 9: "@k9"}

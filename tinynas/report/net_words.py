@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,10 +13,8 @@ from tinynas.report import figures
 from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, PromisesInfo, StripInfo, TrainingInfo
 from tinynas.report.run_words import table
 from tinynas.report.source import Source
-from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, title
+from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, text, title
 from tinynas.runs import Run
-
-text = html.escape
 
 
 def blank() -> dict[str, str]:

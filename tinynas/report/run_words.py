@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 
 from tinynas import __version__
@@ -10,9 +9,7 @@ from tinynas.cost.quantities import shown
 from tinynas.records import Trial
 from tinynas.report.search_figures import Limit, LimitsInfo, ProgressInfo, SpacesInfo, cost_of
 from tinynas.report.source import Source
-from tinynas.report.words import amount, count, duration, percent, points, title
-
-text = html.escape
+from tinynas.report.words import amount, count, duration, percent, points, text, title
 
 
 def run_slots(source: Source, progress: ProgressInfo, limits: LimitsInfo, spaces: SpacesInfo) -> dict[str, str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from tinynas import pareto
@@ -13,6 +12,7 @@ from tinynas.budget import Budget
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.records import Trial
 from tinynas.report.words import amount, percent, shape, title
+from tinynas.report.words import text as escape
 
 #: Source of the uniformly drawn networks that every search is compared with.
 BASELINE = "baseline"

@@ -158,7 +158,7 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
             for part, part_bytes in (("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes)):
                 table.add_row(Text(f"  {part}", "dim"), Text(size(part_bytes), "dim"), *[""] * (len(columns) - 2))
     runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})", "dim")
-    head = [Text(name, "bold")] if name else []
+    head = [Text(printable(name), "bold")] if name else []
     body: list[Any] = [*head, table, runtime, *(Text(line, "dim") for line in known_lines(cost))]
     return Group(*body) if budget is None else Group(*body, _verdict(cost, budget))
 
@@ -176,7 +176,7 @@ def known_lines(cost: Cost) -> list[str]:
 
 
 def _verdict(cost: Cost, budget: Budget) -> Text:
-    board = budget.board or budget.name
+    board = printable(budget.board or budget.name)
     over = {key: share for key, share in budget.excess(cost).items() if share > 0}
     if not over:
         return Text.assemble(("fits ", "bold green"), board)
@@ -229,7 +229,7 @@ def front_table(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str] | No
     floor = max(0.0, worst - 0.25 * (best - worst) - 0.01)
     for row in sorted(rows, key=lambda row: -(expected_accuracy(row) or 0.0)):
         accuracy = expected_accuracy(row)
-        cells: list[Any] = [Text(str(row["id"]), "bold"), percent(accuracy)]
+        cells: list[Any] = [Text(printable(row["id"]), "bold"), percent(accuracy)]
         cells.append("" if accuracy is None else Bar((accuracy - floor) / (best - floor or 1.0), 6 if expected else 10, "green"))
         cells += [percent(row.get("accuracy"))] if expected else []
         cells += [percent(row.get("int8_accuracy"))] if int8 else []
@@ -245,7 +245,7 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for row in rows:
         accuracy = row.get("accuracy") or {}
         table.add_row(
-            Text(str(row["id"]), "bold"),
+            Text(printable(row["id"]), "bold"),
             percent(accuracy.get("float")),
             percent(accuracy.get("int8")),
             percent(row.get("agreement")),
@@ -266,7 +266,7 @@ def budgets_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for row in rows:
         clock = "" if row["clock_mhz"] is None else f"{row['clock_mhz']:g}"
         left = [size(row["limits"][key]) for key in ("sram_bytes", "flash_bytes")]
-        table.add_row(Text(row["name"], "bold"), row["board"] or "", row["core"] or "", clock, *left)
+        table.add_row(Text(printable(row["name"]), "bold"), row["board"] or "", row["core"] or "", clock, *left)
     return table
 
 
@@ -299,7 +299,7 @@ def boards_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = _table("board", "MCU", "core", "MHz", "SRAM", "flash", right=("MHz", "SRAM", "flash"))
     for row in rows:
         sizes = [f"{row[key] / 1024:,.0f} KiB" for key in ("sram_bytes", "flash_bytes")]
-        table.add_row(Text(row["name"], "bold"), row["mcu"], row["core"], f"{row['clock_mhz']:g}", *sizes)
+        table.add_row(Text(printable(row["name"]), "bold"), row["mcu"], row["core"], f"{row['clock_mhz']:g}", *sizes)
     return table
 
 

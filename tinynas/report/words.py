@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -9,10 +10,15 @@ from tinynas.arch import Arch, Axes, ConvLayer, MBConv, Pool, Separable, pair
 from tinynas.config import format_size
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.cost.quantities import count as count
-from tinynas.errors import counted
+from tinynas.errors import counted, printable
 from tinynas.inputs import InputKind
 
 KIND_WORDS: dict[InputKind, str] = {"rgb": "RGB", "gray": "gray", "features": "features"}
+
+
+def text(value: object) -> str:
+    """``value`` as HTML that is read and not obeyed: names come from anywhere. What cannot be seen is written out."""
+    return html.escape(printable(value, lines=True))
 
 
 def percent(share: float | None, digits: int = 1) -> str:
