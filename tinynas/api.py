@@ -164,6 +164,7 @@ def prepare_search(
             "seed": chosen.seed,
             "data": images.fingerprint,
             "labels": list(images.labels),
+            "notes": list(images.notes),
             "images": {split: len(rows) for split, rows in images.members.items()},
         },
     )

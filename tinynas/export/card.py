@@ -17,7 +17,7 @@ from tinynas.arch import Arch, pair
 from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.quantities import QUANTITIES, Quantity, shown
-from tinynas.errors import printable
+from tinynas.errors import counted, printable
 from tinynas.export.formats import FORMATS, fitting
 from tinynas.files import write_atomic
 from tinynas.graph import lower
@@ -387,7 +387,7 @@ def _blocks(arch: Arch) -> str:
 
 
 def _labels(labels: Sequence[str], classes: int) -> str:
-    return ", ".join(_text(label) for label in labels) if labels else f"names {UNKNOWN} ({classes} classes)"
+    return ", ".join(_text(label) for label in labels) if labels else f"names {UNKNOWN} ({counted(classes, 'class', 'classes')})"
 
 
 def _agreement(agreement: Any) -> str:

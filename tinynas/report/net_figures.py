@@ -13,6 +13,7 @@ from tinynas.budget import Budget
 from tinynas.config import format_size
 from tinynas.cost import Cost
 from tinynas.cost.memory import aligned, plan_offline
+from tinynas.errors import counted
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Pool2D
 from tinynas.records import Trial
 from tinynas.report.search_figures import Drawing
@@ -621,9 +622,9 @@ def draw_confusion(info: ConfusionInfo) -> Drawing:
         "z": [list(row) for row in info.shares],
         "customdata": [
             [
-                f"<b>{names[i]}</b> taken for <b>{names[j]}</b><br>{c:,} images, {percent(s)} of the class"
+                f"<b>{names[i]}</b> taken for <b>{names[j]}</b><br>{counted(c, 'image')}, {percent(s)} of the class"
                 if i != j
-                else f"<b>{names[i]}</b> known<br>{c:,} images, {percent(s)} of the class"
+                else f"<b>{names[i]}</b> known<br>{counted(c, 'image')}, {percent(s)} of the class"
                 for j, (c, s) in enumerate(zip(counts, shares, strict=True))
             ]
             for i, (counts, shares) in enumerate(zip(info.counts, info.shares, strict=True))
