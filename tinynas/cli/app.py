@@ -87,6 +87,8 @@ def _run(args: list[str]) -> int:
         return report_error(_usage_error(error))
     except BrokenPipeError:
         raise
+    except SystemExit:  # click's answer to a broken pipe
+        raise BrokenPipeError from None
     except OSError as error:
         return report_error(disk_error(error.filename, error, "used"))
     except MemoryError:

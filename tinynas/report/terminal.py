@@ -8,7 +8,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -80,10 +80,17 @@ class _Rows:
         words = [i for i in every if not any(isinstance(cells[i], Bar) for cells, _ in self.rows)]
         foldable = [i for i in words[self.heads :] if self.columns[i] not in self.right]
         for keep, folded in ((every, []), (words, []), (words, foldable)):
-            least = sum(self._width(i, whole=i not in folded) for i in keep) + 2 * (len(keep) - 1)
-            most = sum(self._width(i) for i in keep) + 2 * (len(keep) - 1)
-            if least <= options.max_width and most <= options.max_width + (_FOLDED if folded else 0):
-                yield self._table(keep, folded)
+            widths = {i: self._width(i) for i in keep}
+            over = sum(widths.values()) + 2 * (len(keep) - 1) - options.max_width
+            if over > (_FOLDED if folded else 0):
+                continue
+            # The column with the most room to give gives first; none is narrower than its longest word.
+            room = {i: widths[i] - self._width(i, whole=False) for i in folded}
+            for i in sorted(room, key=lambda i: -room[i]):
+                cut = max(0, min(room[i], over))
+                widths[i], over = widths[i] - cut, over - cut
+            if over <= 0:
+                yield self._table(widths)
                 return
         for cells, style in self.rows:
             yield from self._stacked(
@@ -100,14 +107,14 @@ class _Rows:
             )
         return max(widths)
 
-    def _table(self, keep: Sequence[int], folded: Collection[int]) -> Table:
+    def _table(self, widths: Mapping[int, int]) -> Table:
         table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
-        for index in keep:
-            title, whole = self.columns[index], index not in folded
+        for index, width in widths.items():
+            title = self.columns[index]
             justify: Literal["right", "left"] = "right" if title in self.right else "left"
-            table.add_column(Text(printable(title)), justify=justify, no_wrap=whole, min_width=self._width(index) if whole else None)
+            table.add_column(Text(printable(title)), justify=justify, width=width, no_wrap=width == self._width(index))
         for cells, style in self.rows:
-            table.add_row(*(cells[index] for index in keep), style=style)
+            table.add_row(*(cells[index] for index in widths), style=style)
         return table
 
     def _stacked(self, cells: Sequence[tuple[str, Text]], style: str, width: int) -> Iterator[RenderableType]:
