@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+import json
 import os
 import re
 import shlex
@@ -13,6 +15,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from report_runs import make_run
 from rich.console import Console
 from rich.text import Text
 from test_report_pace import run_of
@@ -25,6 +30,8 @@ from tinynas.cli.common import session
 from tinynas.cli.search import MORE, _finish, _first_line, _prose
 from tinynas.config import load, shipped
 from tinynas.errors import ConfigError, Fault, counted
+from tinynas.report.page import document, render
+from tinynas.report.source import Source
 from tinynas.runs import Run
 from tinynas.search.settings import Counts, SearchResult
 from tinynas.space import Space
@@ -176,3 +183,35 @@ def test_torchrun_promotes_with_two_processes_and_says_every_line_once(tmp_path:
     assert "files of" in outputs[0][0] and "picture:" in outputs[0][0]
     assert outputs[1][0] == "" and "epoch" not in outputs[1][1]
     assert (run.path / "report.html").is_file()
+
+
+#: One of what there would be several of.
+ONE_OF_MANY = re.compile(
+    r"(?<![\d.,x:/-])1 (networks|images|minutes|hours|seconds|epochs|classes|proposals|trials|trainings|cores|groups|stages|operators)\b"
+)
+
+
+@pytest.mark.usefixtures("told")
+def test_a_page_of_one_network_and_the_words_of_one_of_everything(tmp_path: Path) -> None:
+    assert ONE_OF_MANY.search("in 1 minutes") and not ONE_OF_MANY.search("0.1 minutes, 11 images, 3x1 images, 1 image")
+    run = make_run(tmp_path / "run", networks=1, promoted=1, labels=["a", "b"])
+    run.write_json("plan", {**run.read_json("plan"), "rungs": [1], "epoch_images": 1})
+    wrong = ONE_OF_MANY.search(html.unescape(re.sub("<script.*?</script>", "", render(run), flags=re.S)))
+    assert wrong is None, wrong
+    words = json.dumps(document(Source(run, False)), default=str)
+    wrong = ONE_OF_MANY.search(re.sub("<[^>]*>", "", words))
+    assert wrong is None, words[max(0, wrong.start() - 80) : wrong.end() + 20] if wrong else ""
+
+
+@given(number=st.integers(0, 3) | st.floats(0.4, 3.0), noun=st.sampled_from(["minute", "image", "network"]))
+def test_one_alone_is_singular(number: float, noun: str) -> None:
+    shown, word = counted(number, noun).split()
+    assert (word == noun) == (shown == "1")
+    assert float(shown) == pytest.approx(number, abs=0.006)
+
+
+@pytest.mark.parametrize(
+    ("number", "text"), [(1500.4, "1,500 minutes"), (1e6, "1,000,000 minutes"), (1.004, "1 minute"), (0.667, "0.667 minutes")]
+)
+def test_counts_are_never_written_with_exponents(number: float, text: str) -> None:
+    assert counted(number, "minute") == text

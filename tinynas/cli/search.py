@@ -190,7 +190,8 @@ def _finish(prepared: PreparedSearch, result: SearchResult, json_: bool) -> None
         )
     from tinynas.report.words import duration
 
-    _show_front(run, result.front)
+    if result.front:
+        _show_front(run, result.front)
     counts, out = result.counts, console()
     out.print(
         f"{counted(len(result.front), 'network')} on the front of {counts.trained:,} trained in {duration(result.seconds)}; "

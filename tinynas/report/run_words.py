@@ -276,7 +276,8 @@ def _schedule(source: Source) -> str:
     rungs, images = source.plan.get("rungs"), source.plan.get("epoch_images")
     if not rungs or images is None:
         return ""
-    return f"rungs at {', '.join(map(str, rungs))} epochs of {counted(images, 'image') if images else 'all images'}"
+    before, last = "".join(f"{epochs}, " for epochs in rungs[:-1]), counted(rungs[-1], "epoch")
+    return f"{'rungs at ' if before else ''}{before}{last} of {counted(images, 'image') if images else 'all images'}"
 
 
 def _footer(source: Source) -> str:
