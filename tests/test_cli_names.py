@@ -71,6 +71,7 @@ def test_the_words_for_what_cannot_be_seen() -> None:
     assert printable("a\nb\rc", lines=True) == "a\nb\\rc"
     # A byte and the character of that number are told apart, as a shell does.
     assert printable("\udce9 \x9b é") == "\\xe9 \\u009b é"
+    assert printable("\udc80\x80\udcff") == "\\x80\\u0080\\xff"
     assert printable("\ud800\U000e0041") == "\\ud800\\U000e0041"
     assert printable(Path("x")) == "x"
 

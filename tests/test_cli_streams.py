@@ -127,6 +127,12 @@ def test_a_table_first_loses_its_bars_then_is_stacked() -> None:
     ]
 
 
+def test_stacked_lines_use_all_their_room() -> None:
+    table = terminal.front_table(ROWS)
+    whole = "  accuracy 80.0 %, MACs 2.53 M, flash 87.5 KiB"  # and a comma behind it, where more follows
+    assert whole not in lines_of(table, len(whole)) and whole in lines_of(table, len(whole) + 1)
+
+
 def test_words_take_a_second_line_before_figures_are_stacked() -> None:
     limits = {"sram_bytes": 1024, "flash_bytes": 2048}
     row = {"name": "x", "board": "a board of many words", "core": "m4", "clock_mhz": 64.0, "limits": limits}
@@ -190,6 +196,8 @@ def test_where_there_is_no_room_there_is_no_plot() -> None:
     file = io.StringIO()
     PlainConsole(file=file, width=80, height=19).print(FrontPlot(POINTS, "macs"))
     assert file.getvalue() == ""
+    PlainConsole(file=file, width=80, height=20).print(FrontPlot(POINTS, "macs"))
+    assert file.getvalue()
     assert lines_of(FrontPlot([(5.0, 0.5, True), (5.0, 0.5, False)], "macs"), 80), "all alike is no fault"
 
 
