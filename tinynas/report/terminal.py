@@ -127,7 +127,7 @@ class _Rows:
             # What belongs together stays on one line; the first fact beside the name only where all have room there.
             if number == 0 and head.cell_len + 2 + comma.join(facts).cell_len <= width:
                 lines[0] = Text.assemble(head, "  ", fact)
-            elif number > 0 and lines[-1].cell_len + 2 + fact.cell_len + (number < len(facts) - 1) <= width:
+            elif number > 0 and lines[-1].cell_len + 2 + fact.cell_len <= width:
                 lines[-1] = Text.assemble(lines[-1], ", ", fact)
             else:
                 lines.append(Text.assemble("  ", fact))
