@@ -10,7 +10,7 @@ from tinynas.budget import load_budget
 from tinynas.config import load, shipped
 from tinynas.recipe import Recipe
 from tinynas.records import Trial
-from tinynas.report.pace import Pace, looked_at
+from tinynas.report.pace import Pace, _factor, looked_at
 from tinynas.report.words import roughly, time_words
 from tinynas.runs import Run
 from tinynas.space import Space
@@ -39,12 +39,15 @@ def trained(run: Run, number: int, epochs: int, images: int, seconds: float) -> 
     run.append_log("times", {"number": number, "id": "x", "epochs": epochs, "images": images, "seconds": seconds})
 
 
-def test_the_pace_is_the_middle_of_what_the_trainings_took(tmp_path: Path) -> None:
+def test_the_pace_is_how_much_longer_a_longer_training_took(tmp_path: Path) -> None:
     run = run_of(tmp_path / "run", {"a": (1e6, 0.6), "b": (3e6, 0.7)})
-    # An epoch looks at 60 images for validation and 30 for batch norm: as much work as 30 that are trained on.
-    trained(run, 0, 1, 100, 2 * (100 + 30) * (1e-3 + 1e-9 * 1e6))  # twice the plan's guess
-    trained(run, 0, 3, 200, 3 * (200 + 60) * (1e-3 + 1e-9 * 1e6))  # two epochs: three times
+    # An epoch looks at 60 images for validation and 30 for batch norm: as much work as 30 that are trained on. Each takes three
+    # times the plan's guess, and 0.7 s before its first image.
+    trained(run, 0, 1, 100, 0.7 + 3 * (100 + 30) * (1e-3 + 1e-9 * 1e6))
+    trained(run, 0, 3, 200, 0.7 + 3 * (200 + 60) * (1e-3 + 1e-9 * 1e6))
+    trained(run, 0, 7, 400, 0.7 + 3 * (400 + 120) * (1e-3 + 1e-9 * 1e6))
     trained(run, 1, 1, 100, 50 * (100 + 30) * (1e-3 + 1e-9 * 3e6))  # the first of a size, which made its images
+    trained(run, 1, 3, 200, 0.7 + 3 * (200 + 60) * (1e-3 + 1e-9 * 3e6))
     pace = Pace.of(run)
     assert pace is not None
     assert (pace.fixed, pace.per_mac) == (pytest.approx(3e-3), pytest.approx(3e-9))
@@ -52,6 +55,12 @@ def test_the_pace_is_the_middle_of_what_the_trainings_took(tmp_path: Path) -> No
     # 600 to train on, 60 for validation and, as there are no more, 600 for batch norm: 600 + 660 / 3.
     assert pace.full_training(2e6, recipe) == pytest.approx(10 * 820 * (3e-3 + 3e-9 * 2e6))
     assert pace.full_training(2e6, Recipe.full(epochs=10, bn_images=30, epoch_images=90)) == pytest.approx(10 * 120 * 9e-3)
+
+
+def test_trainings_of_one_length_tell_the_pace_by_their_middle() -> None:
+    assert _factor([2.0, 2.0, 2.001], [4.0, 6.0, 200.0]) == pytest.approx(3.0)
+    assert _factor([2.0], [5.0]) == 2.5
+    assert _factor([1.0, 2.0], [9.0, 4.0]) == pytest.approx(5.5), "a longer one that took less says nothing"
 
 
 def test_what_is_not_known_is_not_guessed(tmp_path: Path) -> None:
