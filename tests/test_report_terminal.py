@@ -162,6 +162,32 @@ def test_search_progress_on_a_terminal_redraws_one_block() -> None:
     assert "front 3" in file.getvalue()
 
 
+def test_until_something_is_trained_the_display_says_what_is_prepared() -> None:
+    def drawn(event: dict[str, object]) -> str:
+        progress(event)
+        return shown(progress.draw(event), width=80)  # type: ignore[attr-defined]
+
+    with terminal.search_progress(Console(file=io.StringIO(), width=80, height=30)) as progress:
+        begun = drawn({"elapsed": 1.0, "timeout": 60.0, "trained": 0, "front_size": 0, "status": "measuring the speed"})
+        assert "measuring the speed" in begun and "0 trained" not in begun
+        assert "measuring the speed" in drawn({"elapsed": 2.0, "timeout": 60.0, "trained": 0, "front_size": 0}), "it still is"
+        points = ((1e6, 0.5, True), (2e6, 0.7, True), (3e6, 0.6, False))
+        last = drawn({"elapsed": 30.0, "timeout": 60.0, "trained": 3, "front_size": 2, "points": points, "cost": "macs"})
+        assert "measuring" not in last and "3 trained" in last
+        assert "accuracy over MACs" in last and "70.0 %" in last
+
+
+@pytest.mark.parametrize(("width", "bar"), [(120, 32), (80, 32), (40, 14), (33, 0)])
+def test_the_bar_takes_what_room_there_is(width: int, bar: int) -> None:
+    event = {"elapsed": 300.0, "timeout": 600.0, "trained": 3}
+    with terminal.search_progress(Console(file=io.StringIO(), width=width)) as progress:
+        line = shown(progress.draw(event), width=width, colour=True).splitlines()[0]  # type: ignore[attr-defined]
+    line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)
+    assert len(line) <= width
+    assert sum(line.count(char) for char in "━╸╺") == bar
+    assert "searching" in line and "5m00s of 10m00s" in line and (bar > 0 or "50 %" in line)
+
+
 def test_promote_progress_names_network_epoch_and_time_left() -> None:
     file = io.StringIO()
     with terminal.promote_progress(Console(file=file)) as progress:

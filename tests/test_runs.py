@@ -24,9 +24,9 @@ from tinynas.runs import Run
 from tinynas.space import Space
 
 
-def make_run(path: Path) -> Run:
+def make_run(path: Path, config: dict[str, Any] | None = None) -> Run:
     space = load(shipped("search_spaces")["tiny"], Space)
-    return Run.create(path, config={"seed": 1}, space=space, budget=load_budget("stm32f746"), env={"seed": 1})
+    return Run.create(path, config=config or {"seed": 1}, space=space, budget=load_budget("stm32f746"), env={"seed": 1})
 
 
 def test_create_open_and_refuse_a_second(tmp_path: Path) -> None:
@@ -143,6 +143,22 @@ def test_ids_resolve_by_their_beginning(tmp_path: Path) -> None:
     assert run.resolve_id("best") == arch.id
     with pytest.raises(RunError, match=arch.id):
         run.resolve_id("zzz")
+
+
+def test_the_knee_goes_by_expected_accuracy_and_the_ratio_of_costs(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", {"settings": {"objectives": ["accuracy", "macs"]}})
+    for name in ("best", "knee"):
+        with pytest.raises(RunError, match="has no front yet"):
+            run.resolve_id(name)
+    # Costs a factor of ten apart: the middle one has half of the costs' way and, as is expected, 0.9 of the accuracy's.
+    scores = {"a": {"accuracy": 0.5}, "b": {"accuracy": 0.5, "expected_accuracy": 0.68}, "c": {"accuracy": 0.7}, "d": {"accuracy": 0.71}}
+    costs = dict(zip("abcd", (1e5, 1e6, 9e6, 1e7), strict=True))
+    for number, net_id in enumerate("abcd"):
+        run.append_trial(Trial(number, net_id, "trained", "tpe", (), {"macs": costs[net_id]}, {}, scores[net_id]))
+    run.append_trial(Trial(9, "b", "duplicate", "tpe", (), {"macs": 1.0}))
+    run.write_front([{"id": net_id, "macs": costs[net_id], **scores[net_id]} for net_id in "abcd"])
+    assert run.resolve_id("knee") == run.knee == "b"
+    assert run.resolve_id("best") == run.best == "d"
 
 
 def test_promoted_and_artifact_round_trip(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -136,3 +137,29 @@ def test_a_full_disk_is_one_message(prepared: Callable[..., PreparedSearch], mon
     assert prepare_search(None, out=one.run.path, resume=True).go().counts.trained == 3
     jobs = [(t.number, t.id) for t in one.run.trials()]
     assert len(jobs) == len(set(jobs))
+
+
+def test_whoever_looks_at_a_study_sees_the_values_that_were_chosen(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=4)
+    one.go()
+    # As a run of an older version: without a word of values.
+    lines = [json.loads(line) for line in one.run.journal_file.read_text().splitlines()]
+    values = [line for line in lines if "choices" in line.get("user_attr", {}) or "choices" in line.get("user_attrs", {})]
+    assert values
+    for line in values:
+        line.get("user_attrs", {}).pop("choices", None)
+    older = [json.dumps(line, separators=(",", ":")) for line in lines if "choices" not in line.get("user_attr", {})]
+    one.run.journal_file.write_text("\n".join(older) + "\n")
+    known = len(session_of(one).study.trials())
+    assert prepare_search(None, out=one.run.path, resume=True, trials=8).go().counts.trained == 8
+    study = session_of(one).study.optuna
+    genes = {gene.name: gene.choices for gene in one.space.genes if len(gene.choices) > 1}
+    assert study.user_attrs["choices"] == {name: list(choices) for name, choices in genes.items()}
+    assert study.user_attrs["choices"]["resolution"] == [12, 16]
+    new = [trial for trial in study.trials if trial.number >= known and "genotype" in trial.user_attrs]
+    assert new
+    for trial in new:
+        assert trial.user_attrs["choices"].keys() == genes.keys()
+        genotype = one.space.canonical([trial.params.get(gene.name, 0) for gene in one.space.genes])
+        arch = one.space.decode(genotype, 3)
+        assert trial.user_attrs["choices"]["resolution"] == arch.height

@@ -18,7 +18,7 @@ from tinynas.budget import Budget, load_budget
 from tinynas.config import build, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
-from tinynas.errors import RunError, UserError
+from tinynas.errors import RunError, UserError, shell_line
 from tinynas.files import cores
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives as known_objectives
@@ -160,7 +160,13 @@ def prepare_search(
         },
         space=chosen_space,
         budget=limits,
-        env={"seed": chosen.seed, "data": images.fingerprint, "labels": list(images.labels)},
+        env={
+            "seed": chosen.seed,
+            "data": images.fingerprint,
+            "labels": list(images.labels),
+            "notes": list(images.notes),
+            "images": {split: len(rows) for split, rows in images.members.items()},
+        },
     )
     return PreparedSearch(run, chosen_space, limits, images, chosen)
 
@@ -341,7 +347,7 @@ def promote(
 ) -> list[ExportRow]:
     """Train networks of ``run`` in full, read the test images once, export and check the int8 files.
 
-    ``ids`` are ids of the run or their beginnings, ``best``, or a zoo name or arch file that is trained as a reference by
+    ``ids`` are ids of the run or their beginnings, ``best``, ``knee``, or a zoo name or arch file that is trained as a reference by
     the same recipe. ``data`` defaults to the run's; ``overrides`` are settings of :class:`tinynas.train.Recipe` (``recipe.lr=0.005``), or
     data options (``data.val_share=0.1``). ``formats``: of :data:`tinynas.export.formats.FORMATS`, by default all that can hold a
     network. The files are planned and checked for the runtime of the run's budget. Raises UserError subclasses with the remedy.
@@ -418,7 +424,8 @@ def export(
         promoted = opened.promoted(resolved)
         if promoted is None:
             raise RunError(
-                f"{opened.path}: {resolved} was not promoted: it has no trained weights", f"tinynas promote {opened.path} {resolved}"
+                f"{opened.path}: {resolved} was not promoted: it has no trained weights",
+                shell_line("tinynas", "promote", opened.path, resolved),
             )
         options = _export_options(routed[""], runtime=runtime or opened.budget.runtime, **given)
         return export_promoted(opened, resolved, Path(out), _run_images(opened, data, routed["data"]), promoted, options, formats)

@@ -18,6 +18,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from pathlib import Path
 
 def counted(number: float, noun: str, plural: str | None = None) -> str:
     """``1 network``, ``2 networks``, ``1,200 images``, ``7.5 minutes`` (three digits where it is no whole number)."""
-    shown = f"{number:,}" if isinstance(number, int) else f"{number:.3g}"
+    shown = f"{int(number):,}" if float(number).is_integer() else f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
     return f"{shown} {noun if shown == '1' else plural or noun + 's'}"
 
 
@@ -56,6 +57,20 @@ def printable(text: object, *, lines: bool = False) -> str:
         return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
     return _UNSEEN.sub(escape, str(text))
+
+
+def shell_line(*words: object) -> str:
+    """A command of these words that can be pasted into a shell, whatever they hold.
+
+    Words with what cannot be seen are written as ``$'...'`` (bash, zsh, ksh, busybox); a path that begins with ``-`` is no option.
+    """
+    return " ".join(_shell_word(f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)) for word in words)
+
+
+def _shell_word(word: str) -> str:
+    if printable(word) == word:
+        return shlex.quote(word)
+    return "$'" + "".join(f"\\{char}" if char in "\\'" else printable(char) for char in word) + "'"
 
 
 class TinynasError(Exception):

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Self
 
 from tinynas.errors import RunError
@@ -97,6 +97,15 @@ class Trial(JsonRecord):
         What was seen, where the search has not said what it expects.
         """
         return expected_accuracy(self.scores)
+
+
+def as_expected(record: Trial) -> Trial:
+    """The record with the accuracies that are expected of it in place of those seen; int8 moves as float does."""
+    if record.expected_accuracy is None or record.accuracy is None or record.expected_accuracy == record.accuracy:
+        return record
+    change = record.expected_accuracy - record.accuracy
+    moved = {name: value + change for name, value in record.scores.items() if name in ("accuracy", "int8_accuracy")}
+    return replace(record, scores={**record.scores, **moved})
 
 
 @dataclass(frozen=True)

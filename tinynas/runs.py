@@ -18,13 +18,14 @@ from typing import Any
 
 import yaml
 
-from tinynas import __version__
+from tinynas import __version__, pareto
 from tinynas.arch import Arch, load_arch
 from tinynas.budget import Budget, load_budget
 from tinynas.config import load
-from tinynas.errors import RunError
+from tinynas.errors import RunError, shell_line
 from tinynas.files import append_line, cores, read_lines, write_atomic
-from tinynas.records import Artifact, Promoted, Trial, expected_accuracy
+from tinynas.objectives import objectives
+from tinynas.records import Artifact, Promoted, Trial, as_expected, expected_accuracy
 from tinynas.space import Space
 
 RUN_FORMAT = 1
@@ -200,12 +201,11 @@ class Run:
         return sorted(p.parent.name for p in (self.path / "nets").glob("*/arch.yaml"))
 
     def resolve_id(self, text: str) -> str:
-        """The id that ``text`` begins; ``best`` is the network of the front that is expected to be the most accurate."""
+        """The id that ``text`` begins; ``best`` and ``knee`` are the networks of the front that are called so."""
         if text == "best":
-            front = self.front()
-            if not front:
-                raise RunError(f"{self.path}: has no front yet", f"continue the search: tinynas search --resume --out {self.path}")
-            return str(max(front, key=lambda row: expected_accuracy(row) or 0.0)["id"])
+            return self.best
+        if text == "knee":
+            return self.knee
         matches = [net_id for net_id in self.ids() if net_id.startswith(text)] if text else []
         if len(matches) == 1 or text in matches:
             return text if text in matches else matches[0]
@@ -213,6 +213,33 @@ class Run:
         if matches:
             raise RunError(f"{self.path}: {text!r} begins {len(matches)} ids", "give more digits")
         raise RunError(f"{self.path}: has no network {text!r}", f"on its front: {shown}" if shown else "its front is empty")
+
+    @property
+    def best(self) -> str:
+        """Id of the network of the front that is expected to be the most accurate. Raises RunError where there is no front."""
+        return str(max(self._begun_front(), key=lambda row: expected_accuracy(row) or 0.0)["id"])
+
+    @property
+    def knee(self) -> str:
+        """Id of the network where the front bends: beyond it a little accuracy costs much. Raises RunError where there is no front.
+
+        See :func:`tinynas.pareto.knee`: by the run's objectives, accuracies as expected, costs on the scale on which a search
+        counts them.
+        """
+        front = self._begun_front()
+        trained = {trial.id: as_expected(trial) for trial in self.trials() if trial.was_trained}
+        goals = objectives(self.config["settings"]["objectives"])
+        ids = [str(row["id"]) for row in front if row["id"] in trained]
+        values = [[goal.scaled(trained[net_id]) for goal in goals] for net_id in ids]
+        index = pareto.knee(values, [goal.maximize for goal in goals])
+        return self.best if index is None else ids[index]
+
+    def _begun_front(self) -> list[dict[str, Any]]:
+        front = self.front()
+        if not front:
+            command = shell_line("tinynas", "search", "--resume", "--out", self.path)
+            raise RunError(f"{self.path}: has no front yet", f"continue the search: {command}")
+        return front
 
     def write_promoted(self, promoted: Promoted) -> None:
         """``nets/<id>/metrics.json``."""

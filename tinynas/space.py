@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from tinynas.arch import MAX_BLOCKS, MAX_CHANNELS, MAX_RESOLUTION, Activation, Arch, Axes, ConvLayer, MBConv, axes, pair
 from tinynas.config import Config
+from tinynas.errors import counted
 from tinynas.inputs import KIND_CHANNELS
 
 Genotype = tuple[int, ...]
@@ -221,7 +222,7 @@ class Space(Config):
         count = f"{self.size:,}" if self.size < 1_000_000 else f"{self.size / 10**exponent:.1f}e{exponent}"
         sizes = sorted((pair(size) for size in self.resolution), key=lambda size: (size[0] * size[1], size))
         shown = " to ".join(resolution_text(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
-        return f"{count} networks, {shown} px, {len(self.stages)} stages"
+        return f"{count} network{'' if count == '1' else 's'}, {shown} px, {counted(len(self.stages), 'stage')}"
 
 
 def resolution_text(resolution: Axes) -> str:

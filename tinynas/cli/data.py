@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from tinynas.cli.app import app
-from tinynas.cli.common import JsonOption, SeedOption, SetOption, console, counting_progress, emit, next_step, quote, session
-from tinynas.errors import counted, printable
+from tinynas.cli.common import JsonOption, SeedOption, SetOption, console, counting_progress, emit, next_step, say, session
+from tinynas.errors import counted, shell_line
 
 if TYPE_CHECKING:
     from tinynas.config import Config
@@ -46,23 +46,25 @@ def _options(model: type[M], overrides: list[str] | None, **given: Any) -> M:
 def _progress() -> Iterator[Callable[[PrepareProgress], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from tinynas.report.words import duration
+
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} shards"),
+        TextColumn("{task.completed}/{task.total} shards", markup=False),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[facts]}"),
+        TextColumn("{task.fields[facts]}", markup=False),
     ]
     out = console()
     with Progress(*columns, console=out, disable=not out.is_terminal) as bar:
         task = bar.add_task("preparing", total=None, facts="")
 
         def show(event: PrepareProgress) -> None:
-            left = "" if event.eta_seconds is None else f", {event.eta_seconds / 60:.0f} min left"
+            left = "" if event.eta_seconds is None else f", {duration(event.eta_seconds)} left"
             facts = f"{counted(event.images, 'image')} ({event.images_per_second:,.0f}/s), {event.bad} bad{left}"
             bar.update(task, total=event.shards, completed=event.shards_done, facts=facts)
             if event.message:
-                out.print(event.message, style="dim", markup=False)
+                say(event.message, "dim")
 
         yield show
 
@@ -70,15 +72,14 @@ def _progress() -> Iterator[Callable[[PrepareProgress], None]]:
 def _report(report: PrepareReport, name: str, json_: bool) -> None:
     if json_:
         return emit(report.to_json())
-    out = console()
     for split, counts in report.images.items():
-        out.print(f"{split}: " + ", ".join(f"{count:,} {label}" for label, count in counts.items()), markup=False)
+        say(f"{split}: " + ", ".join(f"{count:,} {label}" for label, count in counts.items()))
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.items())
-    out.print(f"{counted(report.rows, 'row')} read; dropped: {dropped or 'none'}; {counted(len(report.bad), 'bad image')}", markup=False)
+    say(f"{counted(report.rows, 'row')} read; dropped: {dropped or 'none'}; {counted(len(report.bad), 'bad image')}")
     for note in report.notes:
-        out.print(note, style="dim", markup=False)
-    out.print(f"prepared in {report.path}", soft_wrap=True, markup=False)
-    return next_step(f"tinynas search --budget stm32f746 --data {name}")
+        say(note, "dim")
+    say(f"prepared in {report.path}")
+    return next_step("tinynas", "search", "--budget", "stm32f746", "--data", name)
 
 
 @prepare.command("wake-vision")
@@ -129,11 +130,11 @@ def wake_vision(
         out=out,
         seed=seed,
     )
-    session.continue_command = quote(["tinynas", *session.arguments])
+    session.continue_command = shell_line("tinynas", *session.arguments)
     expectation = expect(options)
     if dry_run and json_:
         return emit(vars(expectation) if hasattr(expectation, "__dict__") else str(expectation))
-    console().print(str(expectation), soft_wrap=True, markup=False)
+    say(expectation)
     if dry_run:
         return None
     with _progress() as show:
@@ -172,7 +173,7 @@ def vww(
         out=out,
         seed=seed,
     )
-    session.continue_command = quote(["tinynas", *session.arguments])
+    session.continue_command = shell_line("tinynas", *session.arguments)
     with _progress() as show:
         report = run(options, show)
     return _report(report, "vww", json_)
@@ -224,10 +225,10 @@ def info(
     if json_:
         return emit(document)
     for line in _facts(document):
-        console().print(line, soft_wrap=True, markup=False)
+        say(line)
     if samples is not None:
-        console().print(f"picture: {samples}", soft_wrap=True, markup=False)
-    return next_step(printable(quote(["tinynas", "search", "--budget", "stm32f746", "--data", d])))
+        say(f"picture: {samples}")
+    return next_step("tinynas", "search", "--budget", "stm32f746", "--data", d)
 
 
 def _show_unusable(error: UnusableData, json_: bool) -> None:
@@ -239,16 +240,11 @@ def _show_unusable(error: UnusableData, json_: bool) -> None:
         faults = [{"message": fault.message, "hint": fault.hint} for fault in error.faults]
         return emit({**document, "error": {"type": type(error).__name__, "message": error.message, "hint": error.hint, "faults": faults}})
     for line in _facts(document):
-        console().print(line, soft_wrap=True, markup=False)
+        say(line)
     return None
 
 
 def _facts(document: dict[str, Any]) -> Iterator[str]:
-    for line in _lines(document):
-        yield printable(line)
-
-
-def _lines(document: dict[str, Any]) -> Iterator[str]:
     kind, unit = document["kind"], " px" if document["kind"] == "image" else ""
     sizes = ""
     if document["sizes"] is not None:

@@ -18,11 +18,11 @@ from tinynas.cli.common import (
     console,
     emit,
     next_step,
-    quote,
+    say,
     session,
 )
 from tinynas.cost.runtimes import runtime_names
-from tinynas.errors import UserError
+from tinynas.errors import UserError, shell_line
 from tinynas.export.formats import FORMATS
 from tinynas.files import process_number
 
@@ -88,7 +88,8 @@ def estimate(
 def promote(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under results/.")],
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="Networks of the run, 'best' (default), or a zoo name as a reference.")
+        list[str] | None,
+        typer.Argument(metavar="[ID...]", help="Networks of the run, 'best' (default), 'knee', or a zoo name as a reference."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", "-e", min=1, help="Epochs of the full training.")] = None,
     data: DataOption = None,
@@ -110,7 +111,7 @@ def promote(
     from tinynas.runs import Run
 
     out = console()
-    session.continue_command = quote(["tinynas", *session.arguments])
+    session.continue_command = shell_line("tinynas", *session.arguments)
     with promote_progress(out) as progress:
         rows = api.promote(
             run,
@@ -135,13 +136,13 @@ def promote(
         return emit({"run": str(opened.path), "promoted": documents, "report": str(page)})
     out.print(promoted_table(documents))
     for row in rows:
-        out.print(f"files of {row.id}: {row.folder}", soft_wrap=True, markup=False)
+        say(f"files of {row.id}: {row.folder}")
         for problem in row.problems:
-            out.print(f"NOT GOOD: {problem}", style="bold red", soft_wrap=True, markup=False)
-    out.print(f"picture: {page}", soft_wrap=True, markup=False)
+            say(f"NOT GOOD: {problem}", "bold red")
+    say(f"picture: {page}")
     if any(row.problems for row in rows):
         raise typer.Exit(1)
-    return next_step(f"tinynas export {opened.path} {rows[0].id} --out deploy") if rows else None
+    return next_step("tinynas", "export", opened.path, rows[0].id, "--out", "deploy") if rows else None
 
 
 def _promote_facts(event: Any) -> dict[str, Any]:
@@ -203,11 +204,11 @@ def export(
 
         console().print(promoted_table([row.to_json()]))
         for kind, path in row.files.items():
-            console().print(f"{kind}: {path}", soft_wrap=True, markup=False)
+            say(f"{kind}: {path}")
         if row.report.get("plan"):
-            console().print(f"memory plan: {row.report['plan']}", soft_wrap=True, markup=False)
+            say(f"memory plan: {row.report['plan']}")
         for problem in row.problems:
-            console().print(f"NOT GOOD: {problem}", style="bold red", soft_wrap=True, markup=False)
+            say(f"NOT GOOD: {problem}", "bold red")
     if row.problems:
         raise typer.Exit(1)
 

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from tinynas import __version__
 from tinynas.cost.tflite import parse_model
-from tinynas.errors import InternalError, ModelFileError, UserError
+from tinynas.errors import InternalError, ModelFileError, UserError, counted
 from tinynas.export.facts import ModelFacts, input_table, read_facts
 from tinynas.export.formats import Made, check_formats
 from tinynas.export.rotate import rotate_images
@@ -287,7 +287,7 @@ def _words(
         "star_banner": banner,
         "version": __version__,
         "title": _plain(name),
-        "sentence": f"{_plain(name)}: image classifier, {height}x{width}x{channels}, {facts.classes} classes",
+        "sentence": f"{_plain(name)}: image classifier, {height}x{width}x{channels}, {counted(facts.classes, 'class', 'classes')}",
         "ns": namespace,
         "GUARD": namespace.upper(),
         "KCONFIG": f"TINYNAS_{namespace.upper()}",

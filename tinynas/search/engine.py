@@ -108,11 +108,11 @@ def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Ca
 
 def _plan_text(session: Session) -> str:
     plan = session.plan
-    images = f"{plan.epoch_images:,} images" if plan.epoch_images else "all images"
+    images = counted(plan.epoch_images, "image") if plan.epoch_images else "all images"
     minutes = (session.clock.timeout or 0) / 60
     how_many = counted(plan.networks, "network") if plan.networks is not None else counted(minutes, "minute")
     if len(plan.rungs) == 1:
-        return f"{how_many}; {plan.rungs[0]} epochs of {images} for every network"
+        return f"{how_many}; {counted(plan.rungs[0], 'epoch')} of {images} for every network"
     return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {plan.deepen:.0%} of the training deepens the front"
 
 

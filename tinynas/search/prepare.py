@@ -14,7 +14,7 @@ from tinynas.arch import classes_for
 from tinynas.budget import Budget
 from tinynas.cost import estimate
 from tinynas.cost.quantities import QUANTITIES
-from tinynas.errors import RunError
+from tinynas.errors import RunError, counted
 from tinynas.files import cores, write_atomic
 from tinynas.graph import lower
 from tinynas.objectives import Objective, objectives
@@ -171,8 +171,8 @@ def prepare(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sea
     note("pool", _pool_text(pool, subspaces))
     if max_macs is not None and settings.timeout is not None:
         text = (
-            f"Networks above {max_macs / 1e6:.1f} M MACs are left out: in {settings.timeout / 60:.3g} minutes on this machine they could "
-            "hardly be trained. A longer --timeout lets them in."
+            f"Networks above {max_macs / 1e6:.1f} M MACs are left out: in {counted(settings.timeout / 60, 'minute')} on this machine they "
+            "could hardly be trained. A longer --timeout lets them in."
         )
         note("plan", text)
     _save_pool(run, pool)
@@ -251,7 +251,7 @@ def _spread_sample(pool: Pool, bands: int) -> list[float]:
 def _pool_text(pool: Pool, subspaces: Sequence[tuple[int, int]]) -> str:
     macs = pool.costs["macs"] / 1e6
     return (
-        f"{len(pool):,} networks that fit drawn ({pool.share:.2%} of the {'chosen sub-spaces fit' if subspaces else 'space fits'}"
+        f"{counted(len(pool), 'network')} that fit drawn ({pool.share:.2%} of the {'chosen sub-spaces fit' if subspaces else 'space fits'}"
         f"{', counted exactly' if pool.counted else ''}), {macs.min():.2f}-{macs.max():.1f} M MACs."
     )
 

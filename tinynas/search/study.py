@@ -35,7 +35,7 @@ from tinynas.files import lock, locked, write_atomic
 from tinynas.objectives import Objective
 from tinynas.records import Trial
 from tinynas.runs import Run
-from tinynas.search.genes import distributions, genotype_of, params_of
+from tinynas.search.genes import choices_of, distributions, genotype_of, params_of
 from tinynas.search.schedule import Net, Result
 from tinynas.space import Space
 
@@ -119,6 +119,8 @@ class Study:
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     study.set_metric_names(names)
                 study.set_user_attr("made_by", "tinynas")
+            if "choices" not in study.user_attrs:
+                study.set_user_attr("choices", {gene.name: list(gene.choices) for gene in space.genes if len(gene.choices) > 1})
         return cls(run, study, space, goals)
 
     # locks ------------------------------------------------------------------------------------------
@@ -236,14 +238,15 @@ class Study:
             state=TrialState.RUNNING,
             params=self.params(genotype),
             distributions=dict(self.distributions),
-            user_attrs={**attrs, "genotype": list(genotype), "owner": self.member},
+            user_attrs={**attrs, "genotype": list(genotype), "owner": self.member, "choices": choices_of(self.space, genotype)},
             system_attrs={f"constraints:{name}": clipped(value) for name, value in constraints.items()},
         )
         return int(self._storage.get_trial_number_from_id(self._storage.create_new_trial(self.optuna._study_id, trial)))
 
     def describe(self, trial: optuna.Trial, genotype: Sequence[int], attrs: Mapping[str, Any], constraints: Mapping[str, float]) -> int:
         """Note on a trial that Optuna made what :meth:`begin` notes on ours; its number."""
-        for key, value in {**attrs, "genotype": list(genotype), "owner": self.member}.items():
+        notes = {**attrs, "genotype": list(genotype), "owner": self.member, "choices": choices_of(self.space, genotype)}
+        for key, value in notes.items():
             trial.set_user_attr(key, value)
         for name, over in constraints.items():
             trial.set_constraint(name, clipped(over))
