@@ -45,9 +45,9 @@ def test_a_resumed_run_takes_what_may_change_and_refuses_what_may_not(prepare: P
     path = tmp_path / "run"
     again = prepare_search(None, out=path, resume=True, trials=7, workers=2, seed=5, objectives=["sram"])
     assert (again.settings.trials, again.settings.workers, again.settings.seed) == (7, 2, 5)
-    with pytest.raises(RunError, match="was begun with another seed"):
+    with pytest.raises(RunError, match="was begun with seed 5, not 6"):
         prepare_search(None, out=path, resume=True, seed=6)
-    with pytest.raises(RunError, match="was begun with another objective"):
+    with pytest.raises(RunError, match="was begun with objectives sram, not macs"):
         prepare_search(None, out=path, resume=True, objectives=("macs",))
     with pytest.raises(UserError, match="settings beside resume"):
         prepare_search(None, out=path, resume=True, settings=SearchSettings())

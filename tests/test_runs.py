@@ -147,19 +147,19 @@ def test_ids_resolve_by_their_beginning(tmp_path: Path) -> None:
 
 def test_promoted_and_artifact_round_trip(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a")
-    promoted = Promoted("abc", 10, 7, 0.8, 0.79, 100, 12.5, 0, {"lr": 0.1}, ((40, 10), (11, 39)))
+    promoted = Promoted("abcabc0123", 10, 7, 0.8, 0.79, 100, 12.5, 0, {"lr": 0.1}, ((40, 10), (11, 39)))
     run.write_promoted(promoted)
-    loaded = run.promoted("abc")
+    loaded = run.promoted("abcabc0123")
     assert loaded is not None
     assert [list(row) for row in loaded.confusion] == [[40, 10], [11, 39]]
     assert loaded.test_accuracy == 0.79
-    artifact = Artifact("abc", "model_int8.tflite", "tflite", "00", {"arena": 1})
+    artifact = Artifact("abcabc0123", "model_int8.tflite", "tflite", "00", {"arena": 1})
     run.write_artifact(artifact)
-    assert run.artifact("abc") == artifact
+    assert run.artifact("abcabc0123") == artifact
 
 
 def test_a_record_of_another_version_is_refused() -> None:
-    document: dict[str, Any] = Trial(0, "x", "trained", "tpe").to_json()
+    document: dict[str, Any] = Trial(0, "0123456789", "trained", "tpe").to_json()
     with pytest.raises(RunError, match="unknown keys"):
         Trial.from_json({**document, "new": 1})
     del document["id"]
@@ -169,8 +169,8 @@ def test_a_record_of_another_version_is_refused() -> None:
 
 def test_trials_csv_has_a_row_a_trial(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a")
-    run.append_trial(Trial(0, "x", "infeasible", "tpe", costs={"macs": 5}, excess={"sram_bytes": 0.5}))
-    run.append_trial(Trial(1, "y", "trained", "tpe", costs={"macs": 6}, scores={"accuracy": 0.5}))
+    run.append_trial(Trial(0, "0123456789", "infeasible", "tpe", costs={"macs": 5}, excess={"sram_bytes": 0.5}))
+    run.append_trial(Trial(1, "abcdef0123", "trained", "tpe", costs={"macs": 6}, scores={"accuracy": 0.5}))
     run.write_trials_csv()
     header, *rows = (run.path / "trials.csv").read_text().splitlines()
     assert "scores.accuracy" in header

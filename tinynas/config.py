@@ -32,7 +32,7 @@ MAX_INTEGER = 2**63 - 1
 #: Faults of one document that are listed; the rest is counted.
 MAX_FAULTS = 40
 
-#: Characters that move a terminal's cursor, recolor it, ring it or turn the direction of writing (not tab and newline), and halves of characters.
+#: Characters that move a terminal's cursor, recolor it, ring it or turn what is written, halves of characters; not tab and newline.
 CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*$")
@@ -158,14 +158,15 @@ class _Loader(yaml.SafeLoader):
     Aliases count as what they stand for: a few lines of them can stand for more values than any memory holds.
     """
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, *, controls: bool = False) -> None:
         super().__init__(text)
+        self._controls = controls
         self._composed = self._level = 0
         # Of each node that is whole: the values it stands for and the levels below it.
         self._extent: dict[int, tuple[int, int]] = {}
 
     def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
-        mark = self.peek_event().start_mark
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
         if self.check_event(yaml.AliasEvent):
             known = super().compose_node(parent, index)
             if known is not None and id(known) not in self._extent:
@@ -196,13 +197,13 @@ class _Loader(yaml.SafeLoader):
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
-            value = super().construct_object(node, deep)  # type: ignore[no-untyped-call]
+            value = super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
             kind = str(node.tag).rpartition(":")[2]
             raise yaml.constructor.ConstructorError(None, None, f"is no {kind}: {error}", node.start_mark) from None
         if isinstance(value, int) and abs(value) > MAX_INTEGER:
             raise yaml.constructor.ConstructorError(None, None, "the number is too large", node.start_mark)
-        if isinstance(value, str) and (found := CONTROLS.search(value)) is not None:
+        if isinstance(value, str) and not self._controls and (found := CONTROLS.search(value)) is not None:
             problem = f"holds the control character U+{ord(found[0]):04X}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
         return value
@@ -241,8 +242,8 @@ def read_text(path: Path) -> str:
         raise ConfigError(path, [Fault("file", None, error.strerror or str(error), "check its permissions")]) from None
 
 
-def parse_yaml(text: str, source: str | Path) -> tuple[Any, dict[tuple[str | int, ...], int]]:
-    """The document in ``text`` and the 1-based line of every key and item.
+def parse_yaml(text: str, source: str | Path, *, controls: bool = False) -> tuple[Any, dict[tuple[str | int, ...], int]]:
+    """The document in ``text`` and the 1-based line of every key and item; texts may hold control characters where ``controls``.
 
     Raises ConfigError with line and column on a syntax error, a duplicate key or a non-mapping key.
     """
@@ -250,9 +251,9 @@ def parse_yaml(text: str, source: str | Path) -> tuple[Any, dict[tuple[str | int
         raise ConfigError(source, [Fault("file", f"{len(text):,} characters", f"is longer than {MAX_CONFIG_BYTES:,}")])
     loader: _Loader | None = None
     try:
-        loader = _Loader(text)
-        node = loader.get_single_node()  # type: ignore[no-untyped-call]
-        document = None if node is None else loader.construct_document(node)  # type: ignore[no-untyped-call]
+        loader = _Loader(text, controls=controls)
+        node = loader.get_single_node()
+        document = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = "file" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}"
@@ -262,7 +263,7 @@ def parse_yaml(text: str, source: str | Path) -> tuple[Any, dict[tuple[str | int
         raise ConfigError(source, [Fault("file", None, f"is not valid YAML: {error}", "check its escapes")]) from None
     finally:
         if loader is not None:
-            loader.dispose()  # type: ignore[no-untyped-call]
+            loader.dispose()
     lines: dict[tuple[str | int, ...], int] = {}
     if node is not None:
         _mark_lines(node, (), lines)

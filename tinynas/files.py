@@ -11,7 +11,7 @@ import contextlib
 import errno
 import json
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -72,10 +72,11 @@ def replacing(path: Path) -> Iterator[Writer]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+        # Opened as any other file would be: who may read it is for the umask to say.
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0), 0o666)
     except OSError as error:
         raise disk_error(path, error) from None
-    temporary = Path(name)
     file = os.fdopen(handle, "wb")
     try:
         yield Writer(file, path)
@@ -83,7 +84,6 @@ def replacing(path: Path) -> Iterator[Writer]:
             file.flush()
             os.fsync(handle)
             file.close()
-            temporary.chmod(0o644)
             temporary.replace(path)
         except OSError as error:
             raise disk_error(path, error) from None
@@ -140,11 +140,14 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             if not raw.endswith(b"\n"):
                 return
             try:
-                yield json.loads(raw)
-            except json.JSONDecodeError:
+                document = json.loads(raw)
+            except (ValueError, RecursionError):  # JSONDecodeError, UnicodeDecodeError, integers of thousands of digits
+                document = None
+            if not isinstance(document, dict):
                 raise RunError(
                     f"{path}, line {number}: is not JSON", "the file was edited or damaged; restore it, or start a new run"
                 ) from None
+            yield document
 
 
 # locked -----------------------------------------------------------------------------------------------

@@ -123,6 +123,7 @@ def promote(
             formats=_formats(format_),
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
+            on_note=lambda note: progress({"message": note}),
         )
     if process_number() != 0:
         return None
@@ -195,6 +196,7 @@ def export(
         flavour=flavour,
         data=data,
         overrides=overrides or (),
+        on_note=lambda note: console().print(note, style="yellow", markup=False, soft_wrap=True),
     )
     if json_:
         emit(row.to_json())

@@ -66,7 +66,7 @@ def search(
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", min=1, help="Training processes, one thread each. Default: one per core.")
     ] = None,
-    seed: SeedOption = 0,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random. Default: 0.")] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option("--objective", "-o", help="What to trade against accuracy: macs (default), sram, flash, latency, ..."),
@@ -76,7 +76,12 @@ def search(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out (default: the newest).")] = False,
     storage: Annotated[
-        str | None, typer.Option("--storage", metavar="URL", help="Optuna storage, such as postgresql://user@host/db.")
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="Optuna storage, such as postgresql://user@host/db. TINYNAS_STORAGE says it unseen by others (it may hold a password).",
+        ),
     ] = None,
     overrides: SetOption = None,
     json_: JsonOption = False,
@@ -100,11 +105,15 @@ def search(
         trials=trials,
         timeout=seconds,
         workers=workers or (None if resume else api.default_workers()),
-        seed=None if resume else seed,
+        seed=seed,
         storage=storage,
     )
     session.continue_command = quote(["tinynas", "search", "--resume", "--out", str(prepared.run.path)])
     result = _run(prepared)
+    if result.interrupted and not prepared.run.config_file.exists():
+        session.continue_command = None
+        console().print(f"nothing was trained yet: {prepared.run.path} is not kept", markup=False, soft_wrap=True)
+        raise KeyboardInterrupt
     _finish(prepared, result, json_)
     if result.interrupted:
         raise KeyboardInterrupt
@@ -179,6 +188,10 @@ def _finish(prepared: PreparedSearch, result: SearchResult, json_: bool) -> None
 @app.command()
 def worker(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a running search.")],
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", metavar="D", help="Where the run's data are for this machine, if not where the run says.")
+    ] = None,
+    storage: Annotated[str | None, typer.Option("--storage", metavar="URL", help="The run's storage, with its password.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Join a running search from this or another machine; ends when the search does."""
@@ -187,7 +200,7 @@ def worker(
 
     opened = Run.open(run)
     session.continue_command = quote(["tinynas", "worker", run])
-    trained = work(opened.path)
+    trained = work(opened.path, data=data, storage=storage)
     if json_:
         return emit({"run": str(opened.path), "trainings": trained})
     console().print(f"{counted(trained, 'training')} done for {opened.path}")

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinynas.budget import Budget
 from tinynas.config import build
-from tinynas.errors import counted
+from tinynas.errors import RunError, counted
 from tinynas.records import Trial
 from tinynas.runs import Run
 from tinynas.search.clock import Clock
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from tinynas.data import DataSet
 
 DEFAULT_TIMEOUT_S = 480.0
+#: What to do where a worker does not find the data of its run.
+MOVED = "say where those are: tinynas search --resume --data PLACE notes it in the run"
 
 
 def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, on_event: OnEvent) -> SearchResult:
@@ -51,11 +53,13 @@ def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sear
     try:
         feasible = prepare(run, space, budget, data, settings, view.emit)
         session = open_session(run, space, budget, data, settings, Clock.begun(started, settings.timeout), feasible=feasible)
+        if settings.storage is not None:
+            run.moved(storage=settings.storage)
         view.begin(session)
         with session.study.deciding():
             session.study.reclaim()
             session.study.mend()
-            if run.front():
+            if run.has_front:
                 # What an earlier end expected holds no longer.
                 write_front(session, {trial.number: trial for trial in run.trials()})
         view.refresh()
@@ -68,10 +72,14 @@ def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sear
     return _finish(session, view, reason, interrupted, started)
 
 
-def worker(run_dir: str | Path, *, on_trial: Callable[[Trial], None] | None = None) -> int:
+def worker(
+    run_dir: str | Path, *, data: str | None = None, storage: str | None = None, on_trial: Callable[[Trial], None] | None = None
+) -> int:
     """Join the search of the run at ``run_dir``, from this machine or one that shares the folder; returns when it ends.
 
-    The number of trainings done. Raises RunError where there is no such run, or its search has not begun.
+    ``data`` and ``storage`` say where these are for this process: other places of the same, or a URL with a password. The number of
+    trainings done. Raises RunError where there is no such run, its search has not begun, or it comes from elsewhere and names
+    places that its user has not.
     """
     done = 0
 
@@ -81,7 +89,9 @@ def worker(run_dir: str | Path, *, on_trial: Callable[[Trial], None] | None = No
         if on_trial is not None:
             on_trial(trial)
 
-    session, _ = _join(run_dir, {}, os.getpid(), count)
+    run = Run.open(run_dir)
+    run.ask("data", data)
+    session, _ = _join(run_dir, {"storage": run.storage(storage)}, os.getpid(), count, data)
     if done and session.run.search_ended:
         # The search ended before this machine's last training did.
         with session.study.deciding():
@@ -94,14 +104,14 @@ def join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Cal
     return _join(run_dir, changes, index, on_trial)[1]
 
 
-def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> tuple[Session, str]:
-    from tinynas.data import DataOptions, open_data
-
+def _join(
+    run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None], place: str | None = None
+) -> tuple[Session, str]:
     run = Run.open(run_dir)
-    config = run.config
-    settings = build({**config["settings"], **changes}, SearchSettings, source=run.config_file)
-    options = build(config.get("data_options", {}), DataOptions, source=run.config_file)
-    data = open_data(config["data"], seed=settings.seed, options=options)
+    settings = build({**run.setting("settings"), **changes}, SearchSettings, source=run.config_file)
+    data, place = run.images(place)
+    if (difference := run.other_data(data)) is not None:
+        raise RunError(f"{place}: these are not the images that {run.path} was begun with: {difference}", MOVED)
     session = open_session(run, run.space, run.budget, data, settings, Clock.from_json(run.read_json("clock")), index=index)
     return session, Worker(session, on_trial).run()
 

@@ -34,7 +34,7 @@ from tinynas.errors import MissingExtraError, RunError, UserError
 from tinynas.files import lock, locked, write_atomic
 from tinynas.objectives import Objective
 from tinynas.records import Trial
-from tinynas.runs import Run
+from tinynas.runs import Run, without_password
 from tinynas.search.genes import distributions, genotype_of, params_of
 from tinynas.search.schedule import Net, Result
 from tinynas.space import Space
@@ -108,6 +108,11 @@ class Study:
                 name = run.name if run.name in known or not known else known[0]
             else:
                 name = f"tinynas-{_study_key(run)}"
+                if run.begun and name not in [study.study_name for study in backend.get_all_studies()]:
+                    raise RunError(
+                        f"--storage {without_password(storage)}: does not hold the study of {run.path} ({name})",
+                        "give the storage that it was begun with; nothing finished is lost",
+                    )
             study = optuna.create_study(study_name=name, storage=backend, sampler=sampler, directions=directions, load_if_exists=True)
             names = [goal.name for goal in goals]
             if study.directions != directions or study.metric_names not in (None, names):
@@ -361,7 +366,9 @@ def _storage(run: Run, url: str | None) -> BaseStorage:
         path = str(run.journal_file)
         return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
     if "://" not in url:
-        raise UserError(f"--storage {url}: is not a database URL", "write postgresql://user:password@host/database, or leave it out")
+        raise UserError(
+            f"--storage {without_password(url)}: is not a database URL", "write postgresql://user:password@host/database, or leave it out"
+        )
     with database_errors(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
@@ -373,7 +380,7 @@ def _storage(run: Run, url: str | None) -> BaseStorage:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
             )
         except (ModuleNotFoundError, ImportError) as error:
-            raise MissingExtraError(f"--storage {_shown(url)}: {error}", "pip install 'tinynas[postgresql]'") from None
+            raise MissingExtraError(f"--storage {without_password(url)}: {error}", "pip install 'tinynas[postgresql]'") from None
 
 
 @contextlib.contextmanager
@@ -387,11 +394,11 @@ def database_errors(url: str | None) -> Iterator[None]:
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
-        raise UserError(
-            f"--storage {_shown(url)}: {cause}",
-            "check that the server runs and the URL is right, then continue with --resume; nothing finished is lost",
-        ) from None
+        cause = str(error.__cause__ or error).strip().splitlines()[0].replace(url, without_password(url))
+        hint = "check that the server runs and the URL is right, then continue with --resume; nothing finished is lost"
+        if "password" in cause:
+            hint = "a run keeps no password: give the URL with it to --storage or in TINYNAS_STORAGE, or the password in PGPASSWORD"
+        raise UserError(f"--storage {without_password(url)}: {cause}", hint) from None
 
 
 def _with_driver(url: str) -> str:
@@ -400,13 +407,6 @@ def _with_driver(url: str) -> str:
         if url.startswith(plain):
             return "postgresql+psycopg2://" + url.removeprefix(plain)
     return url
-
-
-def _shown(url: str) -> str:
-    # A password has no place in messages and logs.
-    scheme, _, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    return f"{scheme}://{login.partition(':')[0]}{at}{place}"
 
 
 def _study_key(run: Run) -> str:
