@@ -25,7 +25,7 @@ from tinynas.errors import RunError, TinynasError, UserError
 from tinynas.files import cores
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives as known_objectives
-from tinynas.runs import STORAGE_VARIABLE, Run, data_place, flatten, without_password
+from tinynas.runs import STORAGE_VARIABLE, Run, data_place, without_password
 from tinynas.space import Space
 
 if TYPE_CHECKING:
@@ -220,7 +220,7 @@ def _prepare_again(
     run.check()  # what is damaged is said before hours of training
     url = run.storage(_absolute(storage))
     if data is not None or place != run.config.get("data_path"):
-        run.moved(data={**data_place(place, run.path), "data": data or run.config["data"]})
+        run.moved(data=data_place(place, run.path, data or run.config["data"]))
     return PreparedSearch(run, begun_space, begun_budget, images, wanted.model_copy(update={"storage": url}))
 
 
@@ -236,15 +236,25 @@ def _other_settings(begun: SearchSettings, wanted: SearchSettings) -> list[str]:
 
 
 def _differences(prefix: str, begun: Config, wanted: Config, of_no_matter: Sequence[str] = ()) -> list[str]:
-    """A line for each value in which two configurations of one kind differ."""
-    before, after = (flatten(one.model_dump(mode="json", exclude=set(of_no_matter))) for one in (begun, wanted))
+    """A line for each value in which two configurations of one kind differ, of two with names one that also names both."""
+    before, after = (_flat(one.model_dump(mode="json", exclude=set(of_no_matter))) for one in (begun, wanted))
     keys = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+    names = [getattr(one, "name", None) for one in (begun, wanted)]
+    if keys and names[0] != names[1]:
+        return [f"{prefix.rstrip('.')} {names[0]}, not {names[1]} (they differ in {', '.join(keys)})"]
     return [f"{prefix}{key} {_shown(before.get(key))}, not {_shown(after.get(key))}" for key in keys]
 
 
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return flat
+
+
 def _shown(value: object) -> str:
-    text = "none" if value is None else str(value)
-    return text if len(text) <= 200 else f"{text[:197]}..."
+    text = "none" if value is None else ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return (text if len(text) <= 200 else f"{text[:197]}...") or "nothing"
 
 
 def _absolute(storage: str | None) -> str | None:
@@ -540,6 +550,8 @@ def _run_images(run: Run, data: str | None, overrides: Sequence[str], on_note: C
             f"{place}: has {len(images.labels)} classes, the run's networks answer {len(labels)}", "use data with the same classes"
         )
     if (difference := run.other_data(images)) is None:
+        if data is not None:
+            run.moved(data=data_place(data, run.path))
         return images
     if data is not None and not overrides:
         raise RunError(

@@ -252,7 +252,7 @@ class Run:
         return config[key]
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
-        document = {"format": RUN_FORMAT, **config}
+        document = {"format": RUN_FORMAT, **{key: value for key, value in config.items() if key != "format"}}
         if _uses(document):
             document["begun"] = _signature(document)
         write_atomic(self.config_file, yaml.safe_dump(document, sort_keys=False))
@@ -262,7 +262,7 @@ class Run:
         config = self.config
         changed = dict(config)
         if data is not None:
-            changed = {**{key: value for key, value in config.items() if key not in ("data", "data_path", "data_from_run")}, **data}
+            changed = {**data, **{key: value for key, value in config.items() if key not in _DATA_KEYS}}
         if storage is not None:
             changed["settings"] = {**config["settings"], "storage": without_password(storage)}
         if changed != config or (_uses(config) and config.get("begun") != _signature(config)):
@@ -319,9 +319,10 @@ class Run:
         if other is not None:
             return other
         assert fault is not None
-        if place is not None:
+        was = self.config.get("data_path")
+        if place is not None or was is None or Path(was).exists():
             raise fault
-        raise DataError(fault.message, f"{fault.hint or 'they are not where they were'}; or say where they are now: --data PLACE") from None
+        raise DataError(f"{was}: the images of {self.path} are not there any more", "say where they are now, unchanged: --data PLACE")
 
     def _data_places(self) -> list[str]:
         typed, config = self.setting("data"), self.config
@@ -591,15 +592,19 @@ class Run:
         return record
 
 
-def data_place(data: str, run: Path) -> dict[str, str]:
+#: Of ``config.yaml``: as :func:`data_place` makes them.
+_DATA_KEYS = ("data", "data_path", "data_from_run")
+
+
+def data_place(data: str, run: Path, typed: str | None = None) -> dict[str, str]:
     """What ``config.yaml`` says of where data are: as typed; of files also the absolute path, and the one from the run's folder."""
     from tinynas.data.sources import DATASETS
 
     path = Path(data).expanduser()
     if data in DATASETS or not path.exists():
-        return {"data": data}
+        return {"data": typed or data}
     absolute = path.resolve()
-    places = {"data": data, "data_path": str(absolute)}
+    places = {"data": typed or data, "data_path": str(absolute)}
     with contextlib.suppress(ValueError):  # another drive of Windows
         places["data_from_run"] = os.path.relpath(absolute, run.resolve())
     return places

@@ -123,7 +123,7 @@ def promote(
             formats=_formats(format_),
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
-            on_note=lambda note: progress({"message": note}),
+            on_note=lambda note: out.print(note, style="yellow", markup=False, soft_wrap=True),
         )
     if process_number() != 0:
         return None
