@@ -12,6 +12,7 @@ import hashlib
 import hmac
 import io
 import json
+import math
 import os
 import platform
 import re
@@ -49,7 +50,7 @@ RUN_FORMAT = 1
 """Version of the folder layout; a run of another version is refused, not misread."""
 
 
-_PAIR = list[float]
+_PAIR = Annotated[list[float], Field(min_length=2, max_length=2)]
 _KINDS: dict[str, Any] = {
     "config": document(
         "config",
@@ -76,10 +77,21 @@ _KINDS: dict[str, Any] = {
         versions=dict[str, str],
         created=str,
     ),
-    "plan": document("plan", classes=int, reference=list[_PAIR], rungs=list[int], notes=list[str], max_macs=float | None),
-    "clock": document("clock", deadline=float | None, timeout=float | None),
+    "plan": document(
+        "plan", classes=Annotated[int, Field(ge=2)], reference=list[_PAIR], rungs=list[int], notes=list[str], max_macs=float | None
+    ),
+    "clock": document(
+        "clock",
+        *("deadline", "timeout"),
+        deadline=float | None,
+        timeout=float | None,
+        left=float | None,
+        monotonic=float | None,
+        boot=str | None,
+    ),
     "summary": document(
         "summary",
+        "interrupted",
         trials=dict[str, int],
         hypervolume=float,
         baseline_hypervolume=float,
@@ -113,7 +125,8 @@ _KINDS: dict[str, Any] = {
 }
 """What the documents of a run hold, by name: other keys may stand beside these."""
 
-_MISSING = "missing"
+MISSING = "missing"
+"""The problem of :meth:`Run.damaged` where a file is not there."""
 _RESTORE = "restore it from a copy"
 _REMEDIES = {
     "config.yaml": f"{_RESTORE}, or start a new run",
@@ -476,7 +489,7 @@ class Run:
         resolved = self.resolve_id(net_id)
         path = self.net_dir(resolved) / "arch.yaml"
         if not path.is_file():
-            self._damaged(path, _MISSING)
+            self._damaged(path, MISSING)
         try:
             arch = load_arch(str(path)).model_copy(update={"name": None})
         except ConfigError as error:
@@ -530,6 +543,23 @@ class Run:
         """``nets/<id>/train.csv``: one row an epoch."""
         return self.net_dir(net_id) / "train.csv"
 
+    def training(self, net_id: str) -> str | None:
+        """The text of ``train.csv``: a header and a row of finite numbers an epoch; None where ``net_id`` was not trained in full."""
+        path = self.train_csv(net_id)
+        if not path.exists():
+            return None
+        try:
+            text = path.read_text(encoding="utf-8")
+            rows = list(csv.DictReader(io.StringIO(text), strict=True))
+            if not rows or "epoch" not in rows[0]:
+                raise ValueError("it holds no epochs")
+            for number, row in enumerate(rows, start=2):
+                if None in row or None in row.values() or not all(math.isfinite(float(value)) for value in row.values()):
+                    raise ValueError(f"line {number} is no row of numbers")
+        except (OSError, ValueError, csv.Error) as error:
+            self._damaged(path, error)
+        return text
+
     def checkpoint_dir(self, net_id: str) -> Path:
         """``nets/<id>/checkpoint/``: resumable state of the full training; removed when it is finished."""
         return self.net_dir(net_id) / "checkpoint"
@@ -554,7 +584,7 @@ class Run:
             promote=shlex.join(["tinynas", "promote", run, net_id]),
             export=shlex.join(["tinynas", "export", run, net_id, "--out", str(path.parent)]),
         )
-        return RunError(f"{path}: is missing" if shown == _MISSING else f"{path}: is damaged: {shown}", hint)
+        return RunError(f"{path}: is missing" if shown == MISSING else f"{path}: is damaged: {shown}", hint)
 
     def _damaged(self, path: Path, problem: object) -> Never:
         raise self.damaged(path, problem) from None
@@ -563,7 +593,7 @@ class Run:
         try:
             return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
         except FileNotFoundError:
-            self._damaged(path, _MISSING)
+            self._damaged(path, MISSING)
         except (OSError, ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, numbers that are none
             self._damaged(path, error)
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinynas import __version__
 from tinynas.arch import Arch, pair
-from tinynas.config import format_size
+from tinynas.config import CONTROLS, format_size
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.quantities import QUANTITIES, Quantity, shown
 from tinynas.export.formats import FORMATS, fitting
@@ -471,7 +471,7 @@ def _amount(quantity: Quantity, value: Any) -> str:
 
 def _text(value: Any) -> str:
     """``value`` as one line that breaks no table and starts no markup."""
-    text = re.sub(r"\s+", " ", "none" if value is None else str(value)).strip()
+    text = CONTROLS.sub("?", re.sub(r"\s+", " ", "none" if value is None else str(value))).strip()
     return re.sub(r"([|<>*`\\\[\]])", r"\\\1", text) or UNKNOWN
 
 

@@ -1,0 +1,134 @@
+"""A run of which one file is damaged: every command that reads it names the file and what to do; none fails by itself."""
+
+from __future__ import annotations
+
+import io
+import json
+import random
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+from search_runs import small_search
+
+from tinynas import api
+from tinynas.cli import run as cli
+from tinynas.runs import Run
+
+#: A file of a run by its name here, and the commands that read it.
+READERS = {
+    "config.yaml": ("report", "pareto", "estimate", "promote", "export", "search", "worker"),
+    "space.yaml": ("report", "search", "worker"),
+    "budget.yaml": ("report", "promote", "export", "search", "worker"),
+    "env.json": ("report", "promote", "export", "search", "worker"),
+    "plan.json": ("report", "search", "worker"),
+    "spaces.json": ("report", "search"),
+    "front.json": ("report", "pareto", "promote"),
+    "summary.json": ("report",),
+    "clock.json": ("worker",),
+    "trials.jsonl": ("report", "search"),
+    "times.jsonl": ("report", "search"),
+    "state/pool.npz": ("search", "worker"),
+    "nets/*/arch.yaml": ("estimate", "promote", "export"),
+    "nets/*/metrics.json": ("report", "export"),
+    "nets/*/export.json": ("report",),
+    "nets/*/train.csv": ("report", "tensorboard"),
+    "nets/*/weights.safetensors": ("export",),
+}
+#: What each command makes anew, so that damage there does not keep it from working.
+MAKES = {
+    "search": ("front.json", "summary.json", "clock.json"),
+    "promote": ("nets/*/metrics.json", "nets/*/weights.safetensors", "nets/*/export.json", "nets/*/train.csv"),
+}
+
+
+def _wrong(name: str) -> bytes:
+    """A whole file of that format that holds something else."""
+    if name.endswith(".npz"):
+        memory = io.BytesIO()
+        np.savez(memory, genotypes=np.zeros((2, 3)), facts=np.zeros(3))
+        return memory.getvalue()
+    if name.endswith(".safetensors"):
+        return save({"stem.weight": np.zeros((2, 2), np.float32)}, {"tinynas": "[5]"})
+    return {".yaml": b"- 5\n", ".json": b"[5]\n", ".jsonl": b"[5]\n", ".csv": b"epoch,loss\n1,two\n"}[Path(name).suffix]
+
+
+DAMAGE: dict[str, Callable[[bytes, str], bytes | None]] = {
+    "cut off": lambda content, _: content[: len(content) // 2],
+    "empty": lambda _content, _: b"",
+    "of another kind": lambda _, name: _wrong(name),
+    "not UTF-8": lambda content, _: b"\xff\xfe\x00" + content,
+    "missing": lambda *_: None,
+}
+#: Damage that a file of lines, or an absent one, does not show: it is as if a search were young.
+UNSEEN = {
+    *(("trials.jsonl", kind) for kind in ("empty", "missing")),
+    *(("times.jsonl", kind) for kind in ("empty", "missing")),
+    *((name, "missing") for name in ("plan.json", "spaces.json", "front.json", "summary.json", "clock.json")),
+    *((f"nets/*/{name}", "missing") for name in ("metrics.json", "export.json", "train.csv")),
+}
+
+
+@pytest.fixture(scope="module")
+def whole(stripes: str, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A finished run of two networks, one of them trained in full and exported."""
+    prepared = small_search(stripes, tmp_path_factory.mktemp("whole") / "run", trials=2, timeout=600, rungs=[1], epoch_images=64)
+    prepared.go()
+    api.promote(prepared.run, epochs=1, formats=["tflite"])
+    return prepared.run.path
+
+
+def command(name: str, run: Path) -> list[str]:
+    return {
+        "report": ["report", str(run)],
+        "tensorboard": ["report", str(run), "--tensorboard"],
+        "pareto": ["pareto", str(run)],
+        "estimate": ["estimate", f"{run}:{_promoted(run)}"],
+        "promote": ["promote", str(run), "--epochs", "1", "--format", "tflite"],
+        "export": ["export", str(run), _promoted(run), "--out", str(run.parent / "out"), "--format", "tflite"],
+        "search": ["search", "--resume", "--out", str(run)],
+        "worker": ["worker", str(run)],
+    }[name]
+
+
+def _promoted(run: Path) -> str:
+    return next(run.glob("nets/*/checked")).parent.name
+
+
+@pytest.fixture
+def damaged(whole: Path, tmp_path: Path) -> Iterator[Callable[[str, str], tuple[Path, Path]]]:
+    def make(name: str, kind: str) -> tuple[Path, Path]:
+        run = tmp_path / "run"
+        shutil.rmtree(run, ignore_errors=True)
+        shutil.copytree(whole, run)
+        promoted = next(run.glob("nets/*/metrics.json")).parent
+        (promoted / "checked").write_text("")
+        path = promoted / name.rpartition("/")[2] if "*" in name else run / name
+        content = DAMAGE[kind](path.read_bytes(), name)
+        if content is None:
+            path.unlink()
+        else:
+            path.write_bytes(content)
+        return run, path
+
+    yield make
+
+
+CASES = [(name, kind, reader) for name, readers in READERS.items() for kind in DAMAGE if (name, kind) not in UNSEEN for reader in readers]
+
+
+@pytest.mark.parametrize(("name", "kind", "reader"), CASES, ids=lambda part: str(part).replace(" ", "-"))
+def test_a_damaged_file_is_named_with_what_to_do(
+    name: str, kind: str, reader: str, damaged: Callable[[str, str], tuple[Path, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, path = damaged(name, kind)
+    code = cli(command(reader, run))
+    shown = capsys.readouterr().err
+    assert code == 2, shown
+    assert path.name in shown
+    assert "internal error" not in shown
+    assert "restore" in shown or "tinynas " in shown, shown
