@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import io
-import json
-import random
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +14,6 @@ from search_runs import small_search
 
 from tinynas import api
 from tinynas.cli import run as cli
-from tinynas.runs import Run
 
 #: A file of a run by its name here, and the commands that read it.
 READERS = {
@@ -66,8 +62,8 @@ DAMAGE: dict[str, Callable[[bytes, str], bytes | None]] = {
 }
 #: Damage that a file of lines, or an absent one, does not show: it is as if a search were young.
 UNSEEN = {
-    *(("trials.jsonl", kind) for kind in ("empty", "missing")),
-    *(("times.jsonl", kind) for kind in ("empty", "missing")),
+    *(("trials.jsonl", kind) for kind in ("cut off", "empty", "missing")),
+    *(("times.jsonl", kind) for kind in ("cut off", "empty", "missing")),
     *((name, "missing") for name in ("plan.json", "spaces.json", "front.json", "summary.json", "clock.json")),
     *((f"nets/*/{name}", "missing") for name in ("metrics.json", "export.json", "train.csv")),
 }

@@ -59,7 +59,16 @@ _KINDS: dict[str, Any] = {
         data_path=str,
         data_from_run=str,
         data_options=dict[str, Any],
-        settings=dict[str, Any],
+        settings=document(
+            "settings",
+            objectives=list[str],
+            seed=int,
+            strategy=str,
+            workers=int,
+            trials=int | None,
+            timeout=float | None,
+            storage=str | None,
+        ),
         space_choice=str,
         begun=Annotated[str, Field(pattern="^[0-9a-f]*$")],
     ),
@@ -512,6 +521,9 @@ class Run:
         matches = [net_id for net_id in self.ids() if net_id.startswith(text)] if text else []
         if len(matches) == 1 or text in matches:
             return text if text in matches else matches[0]
+        folders = [p.name for p in (self.path / "nets").glob("*") if text and p.name.startswith(text) and wrong(NetId, p.name) is None]
+        if not matches and len(folders) == 1:
+            self._damaged(self.net_dir(folders[0]) / "arch.yaml", MISSING)
         shown = ", ".join(str(row["id"]) for row in self.front()[:10])
         if matches:
             raise RunError(f"{self.path}: {text!r} begins {len(matches)} ids", "give more digits")

@@ -281,7 +281,8 @@ def _save_pool(run: Run, pool: Pool) -> None:
 def _load_pool(run: Run, space: Space) -> Pool:
     path = run.state_dir() / "pool.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
+        # From memory: a file that is none would stay open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array, not a pool")
             drawn, share, counted = map(float, file["facts"])
