@@ -221,7 +221,8 @@ def _prepare_again(
     url = run.storage(_absolute(storage))
     if data is not None or place != run.config.get("data_path"):
         run.moved(data=data_place(place, run.path, data or run.config["data"]))
-    return PreparedSearch(run, begun_space, begun_budget, images, wanted.model_copy(update={"storage": url}))
+    going_on = begun.model_copy(update={**{name: getattr(wanted, name) for name in _CHANGING}, "storage": url})
+    return PreparedSearch(run, begun_space, begun_budget, images, going_on)
 
 
 MAY_CHANGE = "--trials, --timeout, --workers, and the place of the same --data"

@@ -61,6 +61,11 @@ def document(name: str, *needed: str, **fields: Any) -> Any:
     return create_model(name, __config__=_STRICT, **made)  # type: ignore[call-overload]
 
 
+def rows(kind: Any) -> Any:
+    """The kind, for :func:`wrong`, of a list of such documents."""
+    return list[kind]
+
+
 @functools.cache
 def _adapter(kind: Any) -> TypeAdapter[Any]:
     if dataclasses.is_dataclass(kind):

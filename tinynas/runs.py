@@ -19,7 +19,6 @@ import re
 import secrets
 import shlex
 import shutil
-import stat
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
@@ -36,7 +35,7 @@ from tinynas.config import build, load, parse_yaml, read_text
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.errors import ConfigError, DataError, RunError, counted
 from tinynas.files import append_line, cores, read_lines, write_atomic
-from tinynas.records import Artifact, JsonRecord, NetId, Promoted, Trial, document, expected_accuracy, wrong
+from tinynas.records import Artifact, JsonRecord, NetId, Promoted, Trial, document, expected_accuracy, rows, wrong
 from tinynas.space import Space
 
 if TYPE_CHECKING:
@@ -108,8 +107,8 @@ _KINDS: dict[str, Any] = {
         seconds=float,
         interrupted=bool,
     ),
-    "front": list[
-        document(  # type: ignore[misc]
+    "front": rows(
+        document(
             "row",
             "id",
             id=NetId,
@@ -118,9 +117,9 @@ _KINDS: dict[str, Any] = {
             number=int,
             source=str,
         )
-    ],
-    "spaces": list[
-        document(  # type: ignore[misc]
+    ),
+    "spaces": rows(
+        document(
             "row",
             *("resolution", "width_mult", "share", "mean_macs", "macs_quantiles", "chosen"),
             resolution=int | list[int],
@@ -130,7 +129,7 @@ _KINDS: dict[str, Any] = {
             macs_quantiles=list[float],
             chosen=bool,
         )
-    ],
+    ),
 }
 """What the documents of a run hold, by name: other keys may stand beside these."""
 
@@ -167,6 +166,8 @@ class Run:
         self.path = path
         # What lay in the folder when this process made the run in it; None: it did not.
         self._before: set[Path] | None = None
+        # Places outside of the run that its user has named, by option.
+        self._approved: set[tuple[str, str]] = set()
 
     # making and finding -----------------------------------------------------------------------------
 
@@ -182,6 +183,7 @@ class Run:
         write_atomic(run.path / "space.yaml", yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False, default_flow_style=None))
         write_atomic(run.path / "budget.yaml", budget.to_yaml())
         write_atomic(run.path / "env.json", json.dumps({**environment(), **env}, indent=2))
+        run._approved = set(_uses(config).items())
         # config.yaml last: a folder with it is a whole run.
         run._write_config(config)
         return run
@@ -206,18 +208,20 @@ class Run:
         raise RunError(f"{name_or_path}: no run there", hint)
 
     def _check_files(self, folder: Path, root: Path) -> None:
-        for entry in os.scandir(folder):
-            if entry.is_symlink():
-                target = Path(os.path.realpath(entry.path))
-                if target != root and root not in target.parents:
-                    raise RunError(
-                        f"{entry.path}: is a link to {target}, out of the run: what is written to the run would be written there",
-                        "put what it names in its place, if that is wanted",
-                    )
-            elif entry.is_dir():
-                self._check_files(Path(entry.path), root)
-            elif not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
-                raise RunError(f"{entry.path}: is no regular file", "remove it: a run has none such")
+        # What is gone when it is looked at was a temporary file of a search that goes on.
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    target = Path(os.path.realpath(entry.path))
+                    if target != root and root not in target.parents:
+                        raise RunError(
+                            f"{entry.path}: is a link to {target}, out of the run: what is written to the run would be written there",
+                            "put what it names in its place, if that is wanted",
+                        )
+                elif entry.is_dir():
+                    self._check_files(Path(entry.path), root)
+                elif not entry.is_file() and os.path.lexists(entry.path):
+                    raise RunError(f"{entry.path}: is no regular file", "remove it: a run has none such")
 
     @property
     def is_new(self) -> bool:
@@ -275,7 +279,9 @@ class Run:
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
         document = {"format": RUN_FORMAT, **{key: value for key, value in config.items() if key != "format"}}
-        if _uses(document):
+        document.pop("begun", None)
+        uses = set(_uses(document).items())
+        if uses and uses <= self._approved:
             document["begun"] = _signature(document)
         write_atomic(self.config_file, yaml.safe_dump(document, sort_keys=False))
 
@@ -287,7 +293,7 @@ class Run:
             changed = {**data, **{key: value for key, value in config.items() if key not in _DATA_KEYS}}
         if storage is not None:
             changed["settings"] = {**config["settings"], "storage": without_password(storage)}
-        if changed != config or (_uses(config) and config.get("begun") != _signature(config)):
+        if changed != config or not _is_signed(config):
             self._write_config(changed)
 
     @property
@@ -371,7 +377,13 @@ class Run:
         """
         config = self.config
         named = _uses(config).get(option)
-        if named is None or given is not None or hmac.compare_digest(config.get("begun", ""), _signature(config)):
+        if given is not None:
+            self._approved.add((option, without_password(given) if option == "storage" else given))
+            return
+        if _is_signed(config):
+            self._approved |= set(_uses(config).items())
+            return
+        if named is None:
             return
         raise RunError(
             f"{self.path}: comes from elsewhere and names --{option} {named}, which lies outside of it and of this computer",
@@ -655,6 +667,8 @@ def data_place(data: str, run: Path, typed: str | None = None) -> dict[str, str]
 def without_password(url: str) -> str:
     """A storage's URL as it may be shown and kept."""
     scheme, colon, rest = url.partition("://")
+    if not colon:  # no URL at all
+        return f"***@{url.rpartition('@')[2]}" if "@" in url else url
     login, at, place = rest.rpartition("@")
     where, question, query = place.partition("?")
     kept = [part for part in query.split("&") if not re.match(r"[^=]*(pass|pwd|secret|token|key)[^=]*=", part, re.IGNORECASE)]
@@ -683,6 +697,10 @@ def _signature(config: Mapping[str, Any]) -> str:
         [config.get(key) for key in ("data", "data_path", "data_from_run")] + [config.get("settings", {}).get("storage")], default=str
     )
     return hmac.new(_own_key(), content.encode(), hashlib.sha256).hexdigest()
+
+
+def _is_signed(config: Mapping[str, Any]) -> bool:
+    return not _uses(config) or hmac.compare_digest(config.get("begun", ""), _signature(config))
 
 
 def _own_key() -> bytes:
