@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Never, TypeVar
 
 import yaml
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from tinynas import __version__
 from tinynas.arch import Arch, load_arch
@@ -47,6 +47,13 @@ STORAGE_VARIABLE = "TINYNAS_STORAGE"
 """The environment variable with a storage's URL, which may hold a password: command lines are seen by everybody."""
 RUN_FORMAT = 1
 """Version of the folder layout; a run of another version is refused, not misread."""
+
+
+def _whole_clock(clock: Any) -> Any:
+    lacks = clock.boot is not None and (clock.left is None or clock.monotonic is None)
+    if clock.deadline is not None and (clock.timeout is None or lacks):
+        raise ValueError("has a deadline and not what belongs to it")
+    return clock
 
 
 _PAIR = Annotated[list[float], Field(min_length=2, max_length=2)]
@@ -88,15 +95,18 @@ _KINDS: dict[str, Any] = {
     "plan": document(
         "plan", classes=Annotated[int, Field(ge=2)], reference=list[_PAIR], rungs=list[int], notes=list[str], max_macs=float | None
     ),
-    "clock": document(
-        "clock",
-        *("deadline", "timeout"),
-        deadline=float | None,
-        timeout=float | None,
-        left=float | None,
-        monotonic=float | None,
-        boot=str | None,
-    ),
+    "clock": Annotated[
+        document(
+            "clock",
+            *("deadline", "timeout"),
+            deadline=float | None,
+            timeout=float | None,
+            left=float | None,
+            monotonic=float | None,
+            boot=str | None,
+        ),
+        AfterValidator(_whole_clock),
+    ],
     "summary": document(
         "summary",
         "interrupted",

@@ -91,7 +91,7 @@ def worker(
 
     run = Run.open(run_dir)
     run.ask("data", data)
-    session, _ = _join(run_dir, {"storage": run.storage(storage)}, os.getpid(), count, data)
+    session, _ = _join(run_dir, {"storage": run.storage(storage), "data": data}, os.getpid(), count)
     if done and session.run.search_ended:
         # The search ended before this machine's last training did.
         with session.study.deciding():
@@ -104,10 +104,9 @@ def join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Cal
     return _join(run_dir, changes, index, on_trial)[1]
 
 
-def _join(
-    run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None], place: str | None = None
-) -> tuple[Session, str]:
+def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> tuple[Session, str]:
     run = Run.open(run_dir)
+    place = changes.pop("data", None)
     settings = build({**run.setting("settings"), **changes}, SearchSettings, source=run.config_file)
     data, place = run.images(place)
     if (difference := run.other_data(data)) is not None:
