@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import io
+import json
+import random
+import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 from safetensors.numpy import save
 from search_runs import small_search
 
 from tinynas import api
 from tinynas.cli import run as cli
+from tinynas.runs import Run
 
 #: A file of a run by its name here, and the commands that read it.
 READERS = {
@@ -35,11 +40,17 @@ READERS = {
     "nets/*/train.csv": ("report", "tensorboard"),
     "nets/*/weights.safetensors": ("export",),
 }
-#: What each command makes anew, so that damage there does not keep it from working.
-MAKES = {
-    "search": ("front.json", "summary.json", "clock.json"),
-    "promote": ("nets/*/metrics.json", "nets/*/weights.safetensors", "nets/*/export.json", "nets/*/train.csv"),
-}
+#: What a command makes anew, whatever lies in its place; the message about each names that command.
+MAKES = (
+    ("search", "front.json"),
+    ("search", "summary.json"),
+    ("search", "clock.json"),
+    ("promote", "nets/*/metrics.json"),
+    ("promote", "nets/*/weights.safetensors"),
+    ("export", "nets/*/export.json"),
+)
+#: What a command makes anew where it was removed.
+REMOVED = (("search", "trials.jsonl"), ("search", "plan.json"))
 
 
 def _wrong(name: str) -> bytes:
@@ -114,10 +125,17 @@ def damaged(whole: Path, tmp_path: Path) -> Iterator[Callable[[str, str], tuple[
     yield make
 
 
-CASES = [(name, kind, reader) for name, readers in READERS.items() for kind in DAMAGE if (name, kind) not in UNSEEN for reader in readers]
+CASES = [
+    # The first command that reads a file stands for all in the quick tests.
+    pytest.param(name, kind, reader, marks=[pytest.mark.slow] if reader != readers[0] else [], id=f"{name}-{kind}-{reader}")
+    for name, readers in READERS.items()
+    for kind in DAMAGE
+    if (name, kind) not in UNSEEN
+    for reader in readers
+]
 
 
-@pytest.mark.parametrize(("name", "kind", "reader"), CASES, ids=lambda part: str(part).replace(" ", "-"))
+@pytest.mark.parametrize(("name", "kind", "reader"), CASES)
 def test_a_damaged_file_is_named_with_what_to_do(
     name: str, kind: str, reader: str, damaged: Callable[[str, str], tuple[Path, Path]], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -128,3 +146,53 @@ def test_a_damaged_file_is_named_with_what_to_do(
     assert path.name in shown
     assert "internal error" not in shown
     assert "restore" in shown or "tinynas " in shown, shown
+
+
+@pytest.mark.parametrize(("maker", "name"), [*MAKES, *REMOVED], ids=lambda part: part)
+def test_the_command_that_a_message_names_makes_it_anew(
+    maker: str, name: str, damaged: Callable[[str, str], tuple[Path, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, path = damaged(name, "of another kind")
+    said = str(Run.open(run).damaged(path, "x"))
+    if (maker, name) in REMOVED:
+        assert "remove it" in said
+        path.unlink()
+    arguments = command(maker, run)
+    if maker == "export":
+        arguments[arguments.index("--out") + 1] = str(path.parent)
+    assert shlex.join(["tinynas", *arguments[: 3 if maker == "promote" else 5]]).replace(" --epochs", "") in said
+    assert cli(arguments) == 0, capsys.readouterr().err
+    assert cli(command("report", run)) == 0, capsys.readouterr().err
+    assert cli(command("export", run)) == 0, capsys.readouterr().err
+    trials = Run.open(run).trials()
+    assert [trial.number for trial in trials] == [0, 1]
+    assert all(trial.was_trained and trial.expected_accuracy is not None for trial in trials)
+
+
+VALUES = (None, True, 0, -1, 10**30, 2.5, "x", "../../x", "\x1b[31m", [], [[1]], {"a": 1}, "hf:a/b")
+
+
+def _places(node: object, path: tuple[str | int, ...] = ()) -> list[tuple[str | int, ...]]:
+    inner = node.items() if isinstance(node, dict) else enumerate(node) if isinstance(node, list) else ()
+    return [*([path] if path else []), *(place for key, value in inner for place in _places(value, (*path, key)))]
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_value_of_another_kind_anywhere_is_no_fault_of_ours(
+    seed: int, damaged: Callable[[str, str], tuple[Path, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw = random.Random(seed)
+    name = draw.choice([name for name in READERS if name.endswith((".json", ".yaml"))])
+    run, _ = damaged("times.jsonl", "empty")
+    path = next(run.glob(name))
+    node = document = yaml.safe_load(path.read_text())
+    place = draw.choice(_places(document))
+    for key in place[:-1]:
+        node = node[key]
+    node[place[-1]] = draw.choice(VALUES)
+    path.write_text(json.dumps(document) if name.endswith(".json") else yaml.safe_dump(document))
+    for reader in ("pareto", "report", "search"):
+        code = cli(command(reader, run))
+        shown = capsys.readouterr().err
+        assert code in (0, 2), (reader, path.name, place, shown)
+        assert "internal error" not in shown, (reader, path.name, place, shown)
