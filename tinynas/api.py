@@ -140,9 +140,8 @@ def prepare_search(
     chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
     known_objectives(chosen.objectives, limits)
     options = build({}, DataOptions, source="data options", overrides=routed["data"])
-    path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
-    if (path / "config.yaml").exists():
-        raise RunError(f"{path}: holds a run already", "continue it with --resume, or choose another --out")
+    if out is not None and (Path(out) / "config.yaml").exists():
+        raise RunError(f"{out}: holds a run already", "continue it with --resume, or choose another --out")
     images = open_data(data, seed=chosen.seed, options=options)
     choice = None
     if chosen_space is None:
@@ -151,7 +150,7 @@ def prepare_search(
         classes = classes_for(images.labels)
         chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
     run = Run.create(
-        path,
+        Path(out) if out is not None else Run.fresh_path(_run_name(limits, data)),
         config={
             "data": data,
             "data_options": options.model_dump(mode="json", exclude_defaults=True),

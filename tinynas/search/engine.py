@@ -18,7 +18,7 @@ from tinynas.config import build
 from tinynas.errors import counted
 from tinynas.records import Trial
 from tinynas.runs import Run
-from tinynas.search.clock import Clock
+from tinynas.search.clock import Clock, age_of
 from tinynas.search.fronts import normalised_hypervolume
 from tinynas.search.handover import hand_over, write_front
 from tinynas.search.prepare import Session, open_session, prepare
@@ -39,12 +39,17 @@ def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sear
 
     With one worker it trains in this process; with more it starts processes that train, and looks after them.
     SIGINT (Ctrl-C) ends it early with everything finished on disk and ``interrupted`` set. Raises BudgetError where
-    nothing fits, and UserError where the storage cannot be reached.
+    nothing fits, UserError where the storage cannot be reached, and RunError where another process searches this run,
+    or trainings keep failing.
     """
     started = time.monotonic()
     if settings.timeout is None and settings.trials is None:
         settings = settings.model_copy(update={"timeout": DEFAULT_TIMEOUT_S})
-    view = View(run, settings, on_event, started)
+    with run.searching():
+        return _search(run, space, budget, data, settings, View(run, settings, on_event, started), started)
+
+
+def _search(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, view: View, started: float) -> SearchResult:
     view.emit("start", f"searching {space.name} ({space.describe()}) for {budget.name}")
     reason, interrupted = "", False
     session: Session | None = None
@@ -81,7 +86,9 @@ def worker(run_dir: str | Path, *, on_trial: Callable[[Trial], None] | None = No
         if on_trial is not None:
             on_trial(trial)
 
-    session, _ = _join(run_dir, {}, os.getpid(), count)
+    run = Run.open(run_dir)
+    document = run.read_json("clock")
+    session, _ = _join(run, {}, os.getpid(), Clock.from_json(document, age_of(run.path / "clock.json")), count)
     if done and session.run.search_ended:
         # The search ended before this machine's last training did.
         with session.study.deciding():
@@ -89,20 +96,19 @@ def worker(run_dir: str | Path, *, on_trial: Callable[[Trial], None] | None = No
     return done
 
 
-def join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> str:
+def join(run_dir: str | Path, changes: dict[str, Any], index: int, clock: Clock) -> str:
     """Work for the run until nothing is left to do; the reason. ``changes`` are settings given when it was resumed."""
-    return _join(run_dir, changes, index, on_trial)[1]
+    return _join(Run.open(run_dir), changes, index, clock, lambda _trial: None)[1]
 
 
-def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> tuple[Session, str]:
+def _join(run: Run, changes: dict[str, Any], index: int, clock: Clock, on_trial: Callable[[Trial], None]) -> tuple[Session, str]:
     from tinynas.data import DataOptions, open_data
 
-    run = Run.open(run_dir)
     config = run.config
     settings = build({**config["settings"], **changes}, SearchSettings, source=run.config_file)
     options = build(config.get("data_options", {}), DataOptions, source=run.config_file)
     data = open_data(config["data"], seed=settings.seed, options=options)
-    session = open_session(run, run.space, run.budget, data, settings, Clock.from_json(run.read_json("clock")), index=index)
+    session = open_session(run, run.space, run.budget, data, settings, clock, index=index)
     return session, Worker(session, on_trial).run()
 
 
