@@ -140,9 +140,8 @@ def prepare_search(
     chosen = chosen.model_copy(update={"storage": _absolute(chosen.storage)})
     known_objectives(chosen.objectives, limits)
     options = _absolute_groups(build({}, DataOptions, source="data options", overrides=routed["data"]))
-    path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
-    if (path / "config.yaml").exists():
-        raise RunError(f"{path}: holds a run already", "continue it with --resume, or choose another --out")
+    if out is not None and (Path(out) / "config.yaml").exists():
+        raise RunError(f"{out}: holds a run already", "continue it with --resume, or choose another --out")
     images = open_data(data, seed=chosen.seed, options=options)
     choice = None
     if chosen_space is None:
@@ -151,6 +150,7 @@ def prepare_search(
         classes = classes_for(images.labels)
         chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
     kept = chosen if chosen.storage is None else chosen.model_copy(update={"storage": without_password(chosen.storage)})
+    path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
     run = Run.create(
         path,
         config={

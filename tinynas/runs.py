@@ -33,8 +33,8 @@ from tinynas.arch import Arch, load_arch
 from tinynas.budget import Budget
 from tinynas.config import build, load, parse_yaml, read_text
 from tinynas.cost.quantities import QUANTITIES
-from tinynas.errors import ConfigError, DataError, RunError, counted
-from tinynas.files import append_line, cores, read_lines, write_atomic
+from tinynas.errors import ConfigError, DataError, DiskError, RunError, counted
+from tinynas.files import LockHeldError, append_line, cores, disk_error, locked, read_lines, write_atomic
 from tinynas.records import Artifact, JsonRecord, NetId, Promoted, Trial, document, expected_accuracy, rows, wrong
 from tinynas.space import Space
 
@@ -185,18 +185,42 @@ class Run:
     def create(cls, path: Path, *, config: Mapping[str, Any], space: Space, budget: Budget, env: Mapping[str, Any]) -> Run:
         """A new run folder with its resolved inputs. Raises RunError where ``path`` holds a run already."""
         run = cls(path)
-        if run.config_file.exists():
-            raise RunError(f"{path}: holds a run already", "continue it with --resume, or choose another --out")
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: is a file, not a folder", "choose another --out")
         run._before = set(path.iterdir()) if path.exists() else set()
-        write_atomic(run.path / "space.yaml", yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False, default_flow_style=None))
-        write_atomic(run.path / "budget.yaml", budget.to_yaml())
-        write_atomic(run.path / "env.json", json.dumps({**environment(), **env}, indent=2))
+        texts = {
+            "space.yaml": yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False, default_flow_style=None),
+            "budget.yaml": budget.to_yaml(),
+            "env.json": json.dumps({**environment(), **env}, indent=2),
+        }
         run._approved = set(_uses(config).items())
-        # config.yaml last: a folder with it is a whole run.
-        run._write_config(config)
+        # One process makes it; another that was told the same folder finds it made.
+        with locked(run.state_dir() / "search.lock", needed=False):
+            if run.config_file.exists():
+                raise RunError(f"{path}: holds a run already", "continue it with --resume, or choose another --out")
+            try:
+                for name, text in texts.items():
+                    write_atomic(path / name, text)
+                # Last: a folder with it is a whole run.
+                run._write_config(config)
+            except DiskError:
+                for name in (*texts, run.config_file.name):
+                    with contextlib.suppress(OSError):
+                        (path / name).unlink()
+                raise
         return run
+
+    @contextlib.contextmanager
+    def searching(self) -> Iterator[None]:
+        """Only one process at a time leads the search of this run. Raises RunError where another does."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.state_dir() / "search.lock", wait=False, needed=False))
+            except LockHeldError:
+                raise RunError(
+                    f"{self.path}: another process is searching it", f"wait for it, stop it, or help it with: tinynas worker {self.path}"
+                ) from None
+            yield
 
     @classmethod
     def open(cls, name_or_path: str | Path) -> Run:
@@ -252,12 +276,23 @@ class Run:
 
     @staticmethod
     def fresh_path(name: str, root: Path = Path("results")) -> Path:
-        """``root/name``, or ``root/name-2``, ... where that is taken."""
-        path, number = root / name, 1
-        while path.exists():
-            number += 1
-            path = root / f"{name}-{number}"
-        return path
+        """A new, empty folder ``root/name``, or ``root/name-2``, ... where that is taken: made by this process and no other.
+
+        Raises DiskError where it cannot be made.
+        """
+        number = 1
+        while True:
+            path = root / (name if number == 1 else f"{name}-{number}")
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                path.mkdir()
+                return path
+            except FileExistsError:
+                if not root.is_dir():
+                    raise DiskError(f"{root}: is a file, not a folder", "move it away, or name a folder with --out") from None
+                number += 1
+            except OSError as error:
+                raise disk_error(path, error) from None
 
     # resolved inputs --------------------------------------------------------------------------------
 

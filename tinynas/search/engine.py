@@ -18,7 +18,7 @@ from tinynas.config import build
 from tinynas.errors import RunError, counted
 from tinynas.records import Trial
 from tinynas.runs import Run
-from tinynas.search.clock import Clock
+from tinynas.search.clock import Clock, age_of
 from tinynas.search.fronts import normalised_hypervolume
 from tinynas.search.handover import hand_over, write_front
 from tinynas.search.prepare import Session, open_session, prepare
@@ -41,12 +41,17 @@ def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sear
 
     With one worker it trains in this process; with more it starts processes that train, and looks after them.
     SIGINT (Ctrl-C) ends it early with everything finished on disk and ``interrupted`` set. Raises BudgetError where
-    nothing fits, and UserError where the storage cannot be reached.
+    nothing fits, UserError where the storage cannot be reached, and RunError where another process searches this run,
+    or trainings keep failing.
     """
     started = time.monotonic()
     if settings.timeout is None and settings.trials is None:
         settings = settings.model_copy(update={"timeout": DEFAULT_TIMEOUT_S})
-    view = View(run, settings, on_event, started)
+    with run.searching():
+        return _search(run, space, budget, data, settings, View(run, settings, on_event, started), started)
+
+
+def _search(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, view: View, started: float) -> SearchResult:
     view.emit("start", f"searching {space.name} ({space.describe()}) for {budget.name}")
     reason, interrupted = "", False
     session: Session | None = None
@@ -91,7 +96,8 @@ def worker(
 
     run = Run.open(run_dir)
     run.ask("data", data)
-    session, _ = _join(run_dir, {"storage": run.storage(storage), "data": data}, os.getpid(), count)
+    clock = Clock.from_json(run.read_json("clock"), age_of(run.path / "clock.json"))
+    session, _ = _join(run, {"storage": run.storage(storage), "data": data}, os.getpid(), clock, count)
     if done and session.run.search_ended:
         # The search ended before this machine's last training did.
         with session.study.deciding():
@@ -99,19 +105,18 @@ def worker(
     return done
 
 
-def join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> str:
+def join(run_dir: str | Path, changes: dict[str, Any], index: int, clock: Clock) -> str:
     """Work for the run until nothing is left to do; the reason. ``changes`` are settings given when it was resumed."""
-    return _join(run_dir, changes, index, on_trial)[1]
+    return _join(Run.open(run_dir), changes, index, clock, lambda _trial: None)[1]
 
 
-def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> tuple[Session, str]:
-    run = Run.open(run_dir)
+def _join(run: Run, changes: dict[str, Any], index: int, clock: Clock, on_trial: Callable[[Trial], None]) -> tuple[Session, str]:
     place = changes.pop("data", None)
     settings = build({**run.setting("settings"), **changes}, SearchSettings, source=run.config_file)
     data, place = run.images(place)
     if (difference := run.other_data(data)) is not None:
         raise RunError(f"{place}: these are not the images that {run.path} was begun with: {difference}", MOVED)
-    session = open_session(run, run.space, run.budget, data, settings, Clock.from_json(run.read_json("clock")), index=index)
+    session = open_session(run, run.space, run.budget, data, settings, clock, index=index)
     return session, Worker(session, on_trial).run()
 
 

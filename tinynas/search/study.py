@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,16 +27,16 @@ from typing import IO, Any, cast
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tinynas.errors import MissingExtraError, RunError, UserError
-from tinynas.files import lock, locked, write_atomic
+from tinynas.errors import MissingExtraError, RunError, UserError, counted
+from tinynas.files import LockHeldError, disk_error, lock, locked, write_atomic
 from tinynas.objectives import Objective
 from tinynas.records import Trial
 from tinynas.runs import Run, without_password
 from tinynas.search.genes import distributions, genotype_of, params_of
+from tinynas.search.journal import Journal, mend
 from tinynas.search.schedule import Net, Result
 from tinynas.space import Space
 
@@ -43,6 +44,11 @@ from tinynas.space import Space
 MAX_RETRIES = 3
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
+#: Seconds without a sign of life after which a process counts as gone although it holds its lock: longer than network disks keep
+#: what they know of a file.
+SILENT_SECONDS = 180.0
+#: Seconds that the study's lock is waited for. Decisions hold it for hundredths of one.
+LOCK_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,18 @@ class Ledger:
     waiting: int = 0
     refused: int = 0
     """Infeasible and duplicate proposals in a row, at the end."""
+    key: tuple[int, ...] = ()
+    """Changes with everything that is decided by."""
 
     @property
     def proposals(self) -> int:
         """The next proposal's number."""
         return 1 + max([*self.records, *(net.number for net in self.nets.values())], default=-1)
+
+    @property
+    def refused_genotypes(self) -> set[tuple[int, ...]]:
+        """What was proposed and not trained."""
+        return {record.genotype for record in self.records.values() if record.state in ("infeasible", "duplicate")}
 
 
 def clipped(excess: float) -> float:
@@ -92,19 +105,29 @@ class Study:
         self._lock_file = run.state_dir() / "study.lock"
         self._member: IO[bytes] | None = None
         self._finished: dict[int, Trial] = {}
+        self._results: dict[int, tuple[int, Result]] = {}
+        self._unwritten: list[Trial] = []
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._left = threading.Event()
         self.member = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     @classmethod
     def open(cls, run: Run, space: Space, goals: Sequence[Objective], storage: str | None, sampler: optuna.samplers.BaseSampler) -> Study:
         """Open or begin the study. Raises UserError where the storage cannot be reached, RunError where it is of another kind."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        run.state_dir().mkdir(parents=True, exist_ok=True)
-        backend = _storage(run, storage)
         directions = [StudyDirection.MAXIMIZE if goal.maximize else StudyDirection.MINIMIZE for goal in goals]
         with file_lock(run.state_dir() / "study.lock"), database_errors(storage):
             if storage is None:
+                mend(run.journal_file)
+            backend = _storage(run, storage)
+            if storage is None:
                 # The journal is the run's own: its study keeps its name where the folder is moved or renamed.
                 known = [study.study_name for study in backend.get_all_studies()]
+                if not known and (lost := run.trials()):
+                    raise RunError(
+                        f"{run.journal_file}: holds nothing of the {counted(len(lost), 'network')} in trials.jsonl",
+                        "restore it from a copy, or start a new run; the networks of this one can still be promoted",
+                    )
                 name = run.name if run.name in known or not known else known[0]
             else:
                 name = f"tinynas-{_study_key(run)}"
@@ -130,19 +153,41 @@ class Study:
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
-        """Hold the study's lock: one process decides at a time."""
+        """Hold the study's lock: one process decides at a time.
+
+        A journal is told at the end of the block, in one step, then trials.jsonl: a kill or a full disk leaves all or nothing.
+        """
         with file_lock(self._lock_file):
-            yield
+            with self._together():
+                yield
+            unwritten, self._unwritten = self._unwritten, []
+            for record in unwritten:
+                self.run.append_trial(record)
+
+    def _together(self) -> contextlib.AbstractContextManager[None]:
+        journal = getattr(self._storage, "_backend", None)
+        return journal.together() if isinstance(journal, Journal) else contextlib.nullcontext()
 
     def join(self) -> None:
-        """Be known as alive until the process ends, however it ends."""
-        folder = self.run.state_dir() / "members"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._member = (folder / self.member).open("wb")
-        lock(self._member)
+        """Be known as alive until the process ends, however it ends, or is stopped for long."""
+        path = self.run.state_dir() / "members" / self.member
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._member = path.open("wb")
+            lock(self._member)
+        except OSError as error:
+            raise disk_error(path, error) from None
+
+        def beat() -> None:
+            while not self._left.wait(HEARTBEAT_SECONDS):
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+
+        threading.Thread(target=beat, daemon=True).start()
 
     def leave(self) -> None:
         """Be known as gone."""
+        self._left.set()
         if self._member is not None:
             self._member.close()
             self._member = None
@@ -150,19 +195,26 @@ class Study:
             (self.run.state_dir() / "members" / self.member).unlink()
 
     def alive(self, member: str) -> bool:
-        """True while the process that joined as ``member`` lives."""
+        """True while the process that joined as ``member`` lives: it holds its lock, and has touched its file not long ago."""
         if member == self.member:
             return True
         path = self.run.state_dir() / "members" / member
         try:
             with path.open("rb+") as file:
                 free = lock(file, wait=False)
+                stamp = os.fstat(file.fileno()).st_mtime_ns
         except OSError:
             return False
         if free:
             with contextlib.suppress(OSError):
                 path.unlink()
-        return not free
+            return False
+        # One that was stopped (SIGSTOP, a machine asleep) keeps its lock. Times by this process's clock alone: others may be wrong.
+        before, since = self._seen.get(member, (None, 0.0))
+        if stamp != before:
+            self._seen[member] = stamp, time.monotonic()
+            return True
+        return time.monotonic() - since < SILENT_SECONDS
 
     # reading ----------------------------------------------------------------------------------------
 
@@ -172,8 +224,9 @@ class Study:
 
     def ledger(self) -> Ledger:
         """What the study knows now."""
-        ledger = Ledger()
-        for trial in self.trials():
+        trials = self.trials()
+        ledger = Ledger(key=tuple(int(trial.state) for trial in trials))
+        for trial in trials:
             attrs = trial.user_attrs
             if trial.state == TrialState.WAITING:
                 ledger.waiting += 1
@@ -193,9 +246,8 @@ class Study:
             if trial.state in (TrialState.RUNNING, TrialState.WAITING):
                 net.busy = True
             elif "result" in attrs:
-                outcome = json.loads(attrs["result"])
-                result = Result(outcome["epochs"], outcome["images"], outcome["scores"])
-                if outcome["rung"] > net.rung:
+                rung, result = self._result(trial)
+                if rung > net.rung:
                     net.results.append(result)
                 elif result.epochs > net.results[-1].epochs:
                     net.beyond = max(net.beyond, result.epochs)
@@ -213,6 +265,17 @@ class Study:
         if trial.state.is_finished():
             self._finished[trial.number] = record
         return record
+
+    def _result(self, trial: FrozenTrial) -> tuple[int, Result]:
+        if trial.number not in self._results:
+            outcome = json.loads(trial.user_attrs["result"])
+            self._results[trial.number] = outcome["rung"], Result(outcome["epochs"], outcome["images"], outcome["scores"])
+        return self._results[trial.number]
+
+    def owns(self, number: int) -> bool:
+        """True while the training is this process's: not where it was taken for dead, and its training was given to another."""
+        trial = self._storage.get_trial(self._id(number))
+        return bool(trial.state == TrialState.RUNNING and trial.user_attrs.get("owner") == self.member)
 
     # writing ----------------------------------------------------------------------------------------
 
@@ -270,7 +333,7 @@ class Study:
             self.optuna.tell(number, known)
         else:
             self.optuna.tell(number, state=TrialState.PRUNED)
-        self.run.append_trial(record)
+        self._unwritten.append(record)
 
     def finish(self, number: int, record: Trial, outcome: Mapping[str, Any]) -> None:
         """Record a training that reached a rung."""
@@ -285,7 +348,7 @@ class Study:
             self.optuna.tell(number, state=TrialState.PRUNED)
         else:
             self.optuna.tell(number, values)
-        self.run.append_trial(record)
+        self._unwritten.append(record)
 
     def give_up(self, number: int, record: Trial) -> None:
         """Record a training that failed for good."""
@@ -293,16 +356,18 @@ class Study:
         self._storage.set_trial_user_attr(trial_id, "given_up", True)
         self._storage.set_trial_user_attr(trial_id, "record", json.dumps(record.to_json()))
         self.optuna.tell(number, state=TrialState.FAIL)
-        self.run.append_trial(record)
+        self._unwritten.append(record)
 
-    def hand_back(self, number: int, *, count_retry: bool = False) -> None:
-        """Put a training that was cut off back into the queue."""
+    def hand_back(self, number: int, *, count_retry: bool = False, why: str | None = None) -> None:
+        """Put a training that was cut off back into the queue; ``why`` is told where it is given up in the end."""
         trial = next(t for t in self.trials() if t.number == number)
         if trial.state.is_finished():
             return
         attrs = {key: value for key, value in trial.user_attrs.items() if key not in ("owner", "result", "record")}
         attrs["retries"] = int(attrs.get("retries", 0)) + count_retry
         attrs["retry_of"] = number
+        if why is not None:
+            attrs["cut_off"] = why
         self.optuna.tell(number, state=TrialState.FAIL)
         self.optuna.enqueue_trial(trial.params, user_attrs=attrs)
 
@@ -363,8 +428,7 @@ class Study:
 
 def _storage(run: Run, url: str | None) -> BaseStorage:
     if url is None:
-        path = str(run.journal_file)
-        return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+        return JournalStorage(Journal(run.journal_file))
     if "://" not in url:
         raise UserError(
             f"--storage {without_password(url)}: is not a database URL", "write postgresql://user:password@host/database, or leave it out"
@@ -419,8 +483,23 @@ def _study_key(run: Run) -> str:
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """An exclusive lock on ``path`` that the kernel drops with the process. Ctrl-C waits until it is released."""
-    with locked(path), interrupts_held():
+    """An exclusive lock on ``path`` that the kernel drops with the process. Ctrl-C waits until it is released.
+
+    Raises RunError where somebody does not let it go: a decision takes a moment, so its process was stopped, or hangs.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path, wait=LOCK_SECONDS))
+        except LockHeldError as error:
+            if error.holder is None:
+                remedy = "find the process that was stopped (on another machine, perhaps) and let it go on or end it"
+            else:
+                remedy = f"let it go on (kill -CONT {error.holder}) or end it (kill -KILL {error.holder})"
+            raise RunError(
+                f"{error.message} and has not let go of {path.name} for {LOCK_SECONDS:.0f} s",
+                f"{remedy}; then continue with --resume: nothing finished is lost",
+            ) from None
+        stack.enter_context(interrupts_held())
         yield
 
 
