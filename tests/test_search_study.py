@@ -136,3 +136,33 @@ def test_a_full_disk_is_one_message(prepared: Callable[..., PreparedSearch], mon
     assert prepare_search(None, out=one.run.path, resume=True).go().counts.trained == 3
     jobs = [(t.number, t.id) for t in one.run.trials()]
     assert len(jobs) == len(set(jobs))
+
+
+def test_a_study_that_lost_networks_is_not_gone_on_with(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=3, rungs=[1])
+    one.go()
+    records, journal = one.run.trials_file.read_bytes(), one.run.journal_file.read_bytes()
+    lines = journal.splitlines(keepends=True)
+    second = next(number for number, line in enumerate(lines) if one.run.trials()[1].id.encode() in line)
+    one.run.journal_file.write_bytes(b"".join(lines[:second]))
+    with pytest.raises(RunError, match=r"lacks 2 networks that trials\.jsonl holds"):
+        prepare_search(None, out=one.run.path, resume=True).go()
+    assert one.run.trials_file.read_bytes() == records
+    one.run.journal_file.write_bytes(journal)
+    assert prepare_search(None, out=one.run.path, resume=True, trials=4).go().counts.trained == 4
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "of another kind"])
+def test_a_storages_name_is_not_made_up(prepared: Callable[..., PreparedSearch], tmp_path: Path, damage: str) -> None:
+    one = prepared(trials=1, rungs=[1], storage=f"sqlite:///{tmp_path}/a.db")
+    one.go()
+    name = one.run.state_dir() / "study_name"
+    kept = name.read_bytes()
+    if damage == "missing":
+        name.unlink()
+    else:
+        name.write_bytes(b"" if damage == "empty" else b"\xff\xfe")
+    with pytest.raises(RunError, match=f"study_name: is {'missing' if damage == 'missing' else 'damaged'}"):
+        prepare_search(None, out=one.run.path, resume=True, trials=2).go()
+    name.write_bytes(kept)
+    assert prepare_search(None, out=one.run.path, resume=True, trials=2).go().counts.trained == 2

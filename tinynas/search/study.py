@@ -34,7 +34,7 @@ from tinynas.errors import MissingExtraError, RunError, UserError, counted
 from tinynas.files import LockHeldError, disk_error, lock, locked, write_atomic
 from tinynas.objectives import Objective
 from tinynas.records import Trial
-from tinynas.runs import Run, without_password
+from tinynas.runs import MISSING, Run, without_password
 from tinynas.search.genes import distributions, genotype_of, params_of
 from tinynas.search.journal import Journal, mend
 from tinynas.search.schedule import Net, Result
@@ -394,9 +394,19 @@ class Study:
         return reclaimed
 
     def mend(self) -> None:
-        """Write the records that a kill kept out of trials.jsonl. Only under the lock."""
+        """Write the records that a kill kept out of trials.jsonl. Only under the lock.
+
+        Raises RunError where trials.jsonl holds what the study does not: it is written second, so the study was cut or exchanged.
+        """
         written = {trial.number: trial for trial in self.run.trials()}
-        for number, record in sorted(self.ledger().records.items()):
+        records = self.ledger().records
+        lost = [trial for number, trial in written.items() if number not in records or records[number].id != trial.id]
+        if lost:
+            raise RunError(
+                f"the study of {self.run.path} lacks {counted(len(lost), 'network')} that trials.jsonl holds, such as {lost[0].id}",
+                f"restore {self.run.journal_file.name} (or the database) from a copy; what was found can still be promoted",
+            )
+        for number, record in sorted(records.items()):
             known = written.get(number)
             # What a finished search added (who was left behind, what is expected) holds no longer when it goes on.
             if known is None or (known != record and known.images <= record.images):
@@ -477,8 +487,16 @@ def _study_key(run: Run) -> str:
     # A run keeps its study's name wherever its folder is moved or mounted.
     path = run.state_dir() / "study_name"
     if not path.exists():
+        if run.begun:
+            raise run.damaged(path, MISSING)
         write_atomic(path, f"{run.name}-{uuid.uuid4().hex[:8]}")
-    return path.read_text(encoding="utf-8").strip()
+    try:
+        name = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise run.damaged(path, error) from None
+    if not name:
+        raise run.damaged(path, "it is empty")
+    return name
 
 
 @contextlib.contextmanager
