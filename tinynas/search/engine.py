@@ -112,6 +112,8 @@ def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Ca
     if (difference := run.other_data(data)) is not None:
         raise RunError(f"{place}: these are not the images that {run.path} was begun with: {difference}", MOVED)
     session = open_session(run, run.space, run.budget, data, settings, Clock.from_json(run.read_json("clock")), index=index)
+    with session.study.deciding():
+        session.study.check()
     return session, Worker(session, on_trial).run()
 
 
