@@ -34,6 +34,7 @@ READERS = {
     "trials.jsonl": ("report", "search"),
     "times.jsonl": ("report", "search"),
     "state/pool.npz": ("search", "worker"),
+    "study.journal": ("search", "worker"),
     "nets/*/arch.yaml": ("estimate", "promote", "export"),
     "nets/*/metrics.json": ("report", "export"),
     "nets/*/export.json": ("report",),
@@ -61,6 +62,8 @@ def _wrong(name: str) -> bytes:
         return memory.getvalue()
     if name.endswith(".safetensors"):
         return save({"stem.weight": np.zeros((2, 2), np.float32)}, {"tinynas": "[5]"})
+    if name.endswith(".journal"):
+        return b'{"op_code":"x"}\n[5]\n'
     return {".yaml": b"- 5\n", ".json": b"[5]\n", ".jsonl": b"[5]\n", ".csv": b"epoch,loss\n1,two\n"}[Path(name).suffix]
 
 
@@ -73,6 +76,7 @@ DAMAGE: dict[str, Callable[[bytes, str], bytes | None]] = {
 }
 #: Damage that a file of lines, or an absent one, does not show: it is as if a search were young.
 UNSEEN = {
+    ("study.journal", "not UTF-8"),  # what lies before its first line is cut off
     *(("trials.jsonl", kind) for kind in ("cut off", "empty", "missing")),
     *(("times.jsonl", kind) for kind in ("cut off", "empty", "missing")),
     *((name, "missing") for name in ("plan.json", "spaces.json", "front.json", "summary.json", "clock.json")),

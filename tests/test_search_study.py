@@ -15,7 +15,7 @@ from tinynas.api import PreparedSearch, prepare_search
 from tinynas.errors import DiskError, RunError, UserError
 from tinynas.files import append_line, disk_error
 from tinynas.runs import Run
-from tinynas.search import study
+from tinynas.search import study, worker
 from tinynas.search.prepare import open_session
 from tinynas.search.work import Worker
 
@@ -147,6 +147,8 @@ def test_a_study_that_lost_networks_is_not_gone_on_with(prepared: Callable[..., 
     one.run.journal_file.write_bytes(b"".join(lines[:second]))
     with pytest.raises(RunError, match=r"lacks 2 networks that trials\.jsonl holds"):
         prepare_search(None, out=one.run.path, resume=True).go()
+    with pytest.raises(RunError, match="lacks 2 networks"):
+        worker(one.run.path)
     assert one.run.trials_file.read_bytes() == records
     one.run.journal_file.write_bytes(journal)
     assert prepare_search(None, out=one.run.path, resume=True, trials=4).go().counts.trained == 4

@@ -117,6 +117,8 @@ def _join(run: Run, changes: dict[str, Any], index: int, clock: Clock, on_trial:
     if (difference := run.other_data(data)) is not None:
         raise RunError(f"{place}: these are not the images that {run.path} was begun with: {difference}", MOVED)
     session = open_session(run, run.space, run.budget, data, settings, clock, index=index)
+    with session.study.deciding():
+        session.study.check()
     return session, Worker(session, on_trial).run()
 
 

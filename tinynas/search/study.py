@@ -116,7 +116,7 @@ class Study:
         """Open or begin the study. Raises UserError where the storage cannot be reached, RunError where it is of another kind."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         directions = [StudyDirection.MAXIMIZE if goal.maximize else StudyDirection.MINIMIZE for goal in goals]
-        with file_lock(run.state_dir() / "study.lock"), database_errors(storage):
+        with file_lock(run.state_dir() / "study.lock"), _journal_errors(run, storage), database_errors(storage):
             if storage is None:
                 mend(run.journal_file)
             backend = _storage(run, storage)
@@ -394,23 +394,30 @@ class Study:
         return reclaimed
 
     def mend(self) -> None:
-        """Write the records that a kill kept out of trials.jsonl. Only under the lock.
-
-        Raises RunError where trials.jsonl holds what the study does not: it is written second, so the study was cut or exchanged.
-        """
+        """Write the records that a kill kept out of trials.jsonl. Only under the lock; raises what :meth:`check` does."""
         written = {trial.number: trial for trial in self.run.trials()}
         records = self.ledger().records
+        self._check(written, records)
+        for number, record in sorted(records.items()):
+            known = written.get(number)
+            # What a finished search added (who was left behind, what is expected) holds no longer when it goes on.
+            if known is None or (known != record and known.images <= record.images):
+                self.run.append_trial(record)
+
+    def check(self) -> None:
+        """Raise RunError where trials.jsonl holds what the study does not: it is written second, so the study was cut or exchanged.
+
+        Only under the lock.
+        """
+        self._check({trial.number: trial for trial in self.run.trials()}, self.ledger().records)
+
+    def _check(self, written: Mapping[int, Trial], records: Mapping[int, Trial]) -> None:
         lost = [trial for number, trial in written.items() if number not in records or records[number].id != trial.id]
         if lost:
             raise RunError(
                 f"the study of {self.run.path} lacks {counted(len(lost), 'network')} that trials.jsonl holds, such as {lost[0].id}",
                 f"restore {self.run.journal_file.name} (or the database) from a copy; what was found can still be promoted",
             )
-        for number, record in sorted(records.items()):
-            known = written.get(number)
-            # What a finished search added (who was left behind, what is expected) holds no longer when it goes on.
-            if known is None or (known != record and known.images <= record.images):
-                self.run.append_trial(record)
 
     def heartbeat(self, number: int) -> None:
         """Tell a database storage that the training goes on."""
@@ -455,6 +462,17 @@ def _storage(run: Run, url: str | None) -> BaseStorage:
             )
         except (ModuleNotFoundError, ImportError) as error:
             raise MissingExtraError(f"--storage {without_password(url)}: {error}", "pip install 'tinynas[postgresql]'") from None
+
+
+@contextlib.contextmanager
+def _journal_errors(run: Run, url: str | None) -> Iterator[None]:
+    """What Optuna says of a journal that holds something else is the user's to mend."""
+    try:
+        yield
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if url is not None:
+            raise
+        raise run.damaged(run.journal_file, f"{type(error).__name__}: {error}") from None
 
 
 @contextlib.contextmanager
