@@ -199,8 +199,9 @@ def test_links_out_of_a_run_and_pipes_in_it_are_refused(tmp_path: Path) -> None:
     Run.open(run.path)
     (tmp_path / "link").symlink_to(run.path)
     assert Run.open(tmp_path / "link").space == run.space, "the folder itself may be one"
-    for place in ("state", "nets/0123456789", "trials.jsonl", "study.journal"):
+    for place in ("state/nets", "nets/0123456789", "trials.jsonl", "study.journal"):
         link = run.path / place
+        link.parent.mkdir(exist_ok=True)
         for target in (outside, tmp_path / "nowhere", Path(os.path.relpath(outside, link.parent))):
             link.symlink_to(target)
             with pytest.raises(RunError, match=r"is a link to .*, out of the run"):

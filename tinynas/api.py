@@ -314,7 +314,8 @@ class PreparedSearch:
         except TinynasError as error:
             if self._nothing_yet():
                 # The advice may be to resume; there is nothing to resume.
-                error.hint = f"{error.hint}\n  -> nothing was trained: {self.run.path} is not kept, begin it again"
+                gone = f"nothing was trained: {self.run.path} is not kept, begin it again"
+                error.hint = gone if error.hint is None else f"{error.hint}\n  -> {gone}"
             raise
         finally:
             if not kept and self._nothing_yet():
