@@ -243,6 +243,13 @@ def test_workers_that_keep_dying_end_the_search(monkeypatch: pytest.MonkeyPatch)
         _supervised(monkeypatch, *dying)
 
 
+@pytest.mark.parametrize("code", ["pass", "import sys; sys.exit(2)", "print('done')", "print(1)"])
+def test_a_worker_that_ends_without_a_word_died(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
+    reason, events, _ = _supervised(monkeypatch, code, TELL)
+    assert reason == "all done"
+    assert len(events) == 1 and events[0].startswith("worker 1 died (exit code")
+
+
 def test_a_workers_message_is_the_searchs(monkeypatch: pytest.MonkeyPatch) -> None:
     told = json.dumps({"message": "the disk is full", "hint": "make room"})
     with pytest.raises(RunError) as caught:

@@ -67,10 +67,13 @@ class Process:
             self._close()
         return code
 
-    def told(self) -> dict[str, Any]:
-        """What it said last on its standard output, as :mod:`tinynas.search.__main__` does."""
-        document: dict[str, Any] = json.loads(self._kept["said"].decode(errors="replace").strip().splitlines()[-1])
-        return document
+    def told(self) -> dict[str, Any] | None:
+        """What it said last on its standard output, as :mod:`tinynas.search.__main__` does; None where that is nothing of the kind."""
+        try:
+            document = json.loads(self._kept["said"].decode(errors="replace").strip().splitlines()[-1])
+        except (IndexError, ValueError):
+            return None
+        return document if isinstance(document, dict) else None
 
     def wrong(self) -> str:
         """The end of its standard error."""
@@ -146,12 +149,11 @@ def supervise(session: Session, view: View) -> str:
                     # Gone or replaced, its training is another's.
                     process.end(0.0)
                     why = f"worker {index + 1} was stopped for {counted(round(stopped), 'second')}: ended"
-                elif code == 0:
+                elif code == 0 and (told := process.told()) is not None:
                     processes[index] = None
-                    finished[index] = process.told()["reason"]
+                    finished[index] = told["reason"]
                     continue
-                elif code == 2:
-                    told = process.told()
+                elif code == 2 and (told := process.told()) is not None:
                     remedy = "mend it, then continue with --resume; nothing finished is lost"
                     raise RunError(f"a worker stopped: {told['message']}", told["hint"] or remedy)
                 else:

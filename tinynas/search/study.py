@@ -4,9 +4,9 @@ Every Optuna trial is one training of one network to one rung, or one proposal t
 is the truth; ``trials.jsonl`` is written from it, one line each time a network's record changes, and is mended
 from it after a kill. Trainings of one network share the user attribute ``net``.
 
-Several processes, on one machine or many, work on one study. Decisions are taken under a lock (with 100 networks 0.06 s of
-processor time); training is not. A process holds a lock on a file of its own for as long as it lives, so its death is known
-at once, on any machine that shares the folder: its training is handed to the next one that asks.
+Several processes, on one machine or many, work on one study. Decisions are taken under a lock (with 100 networks it is held for
+0.015 s; what takes time, proposing, is done before); training is not. A process holds a lock on a file of its own for as long
+as it lives, so its death is known at once, on any machine that shares the folder: its training is handed to the next one that asks.
 """
 
 from __future__ import annotations
@@ -171,6 +171,7 @@ class Study:
     def join(self) -> None:
         """Be known as alive until the process ends, however it ends, or is stopped for long."""
         path = self.run.state_dir() / "members" / self.member
+        self._left = left = threading.Event()
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._member = path.open("wb")
@@ -179,7 +180,7 @@ class Study:
             raise disk_error(path, error) from None
 
         def beat() -> None:
-            while not self._left.wait(HEARTBEAT_SECONDS):
+            while not left.wait(HEARTBEAT_SECONDS):
                 with contextlib.suppress(OSError):
                     os.utime(path)
 

@@ -115,7 +115,9 @@ class Worker:
         if self._failures < FAILURES:
             return
         if outcome.machine:
-            remedy = "free some (other programs, fewer --workers), then continue with --resume: none of them counts as tried"
+            remedy = (
+                "mend that (short of memory or threads: end other programs, or fewer --workers), then --resume: it tries the same networks"
+            )
         else:
             remedy = "their reasons are in trials.jsonl; what is finished is kept, and --resume tries other networks"
         raise RunError(f"{self.session.run.path}: {FAILURES} trainings in a row failed, the last one: {outcome.failure}", remedy)
