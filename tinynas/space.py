@@ -158,6 +158,12 @@ class Space(Config):
         depths = [stage.depth[genotype[self.gene_index[f"s{s}.depth"]]] for s, stage in enumerate(self.stages)]
         return tuple(gene.block < 0 or gene.block < depths[gene.stage] for gene in self.genes)
 
+    def holds(self, genotype: Sequence[int]) -> bool:
+        """True where ``genotype`` names a network of this space: an index for every gene, within its choices."""
+        return len(genotype) == len(self.genes) and all(
+            0 <= index < len(gene.choices) for gene, index in zip(self.genes, genotype, strict=True)
+        )
+
     def canonical(self, genotype: Sequence[int]) -> Genotype:
         """``genotype`` with every inactive gene set to 0."""
         return tuple(index if on else 0 for index, on in zip(genotype, self.active(genotype), strict=True))

@@ -124,6 +124,7 @@ def promote(
             formats=_formats(format_),
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
+            on_note=lambda note: out.print(note, style="yellow", markup=False, soft_wrap=True),
         )
     if process_number() != 0:
         return None
@@ -196,6 +197,7 @@ def export(
         flavour=flavour,
         data=data,
         overrides=overrides or (),
+        on_note=lambda note: say(note, "yellow"),
     )
     if json_:
         emit(row.to_json())

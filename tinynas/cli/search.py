@@ -69,7 +69,7 @@ def search(
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", min=1, help="Training processes, one thread each. Default: one per core.")
     ] = None,
-    seed: SeedOption = 0,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random. Default: 0.")] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option("--objective", "-o", help="What to trade against accuracy: macs (default), sram, flash, latency, ..."),
@@ -79,7 +79,12 @@ def search(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out (default: the newest).")] = False,
     storage: Annotated[
-        str | None, typer.Option("--storage", metavar="URL", help="Optuna storage, such as postgresql://user@host/db.")
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="Optuna storage, such as postgresql://user@host/db. TINYNAS_STORAGE says it unseen by others (it may hold a password).",
+        ),
     ] = None,
     overrides: SetOption = None,
     verbose: Annotated[
@@ -106,13 +111,17 @@ def search(
         trials=trials,
         timeout=seconds,
         workers=workers or (None if resume else api.default_workers()),
-        seed=None if resume else seed,
+        seed=seed,
         storage=storage,
     )
     session.continue_command = shell_line("tinynas", "search", "--resume", "--out", prepared.run.path)
     for line in prepared.data.notes if verbose else _prose(first, prepared.data.notes, console().width):
         console().print(line, style="dim")
     result = _run(prepared, verbose)
+    if result.interrupted and not prepared.run.config_file.exists():
+        session.continue_command = None
+        say(f"nothing was trained yet: {prepared.run.path} is not kept")
+        raise KeyboardInterrupt
     _finish(prepared, result, json_)
     if result.interrupted:
         raise KeyboardInterrupt
@@ -240,6 +249,10 @@ def _promotions(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
 @app.command()
 def worker(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a running search.")],
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", metavar="D", help="Where the run's data are for this machine, if not where the run says.")
+    ] = None,
+    storage: Annotated[str | None, typer.Option("--storage", metavar="URL", help="The run's storage, with its password.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Join a running search from this or another machine; ends when the search does."""
@@ -248,7 +261,7 @@ def worker(
 
     opened = Run.open(run)
     session.continue_command = shell_line("tinynas", "worker", run)
-    trained = work(opened.path)
+    trained = work(opened.path, data=data, storage=storage)
     if json_:
         return emit({"run": str(opened.path), "trainings": trained})
     return say(f"{counted(trained, 'training')} done for {opened.path}")

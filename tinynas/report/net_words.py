@@ -14,7 +14,6 @@ from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, Pr
 from tinynas.report.run_words import table
 from tinynas.report.source import Source
 from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, text, title
-from tinynas.runs import Run
 
 
 def blank() -> dict[str, str]:
@@ -28,7 +27,7 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
     trial, promoted, artifact = source.scored.get(net_id), source.promoted.get(net_id), source.artifacts.get(net_id)
     strip, memory, layers = figures.strip_info(graph, cost), figures.memory_info(graph, cost, source.budget), figures.layers_info(cost)
     training = figures.training_info(
-        _train_csv(source.run, net_id), source.history_of.get(net_id, ()), promoted.best_epoch if promoted else None
+        source.run.training(net_id), source.history_of.get(net_id, ()), promoted.best_epoch if promoted else None
     )
     promises = figures.promises_info(artifact.report if artifact else {})
     float_counts = promoted.confusion if promoted else ()
@@ -62,14 +61,6 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
             "int8-words": _confusion_words(confusion_int8),
         },
     }
-
-
-def _train_csv(run: Run, net_id: str) -> str | None:
-    path = run.train_csv(net_id)
-    try:
-        return path.read_text(encoding="utf-8") if path.exists() else None
-    except (OSError, UnicodeDecodeError):
-        return None
 
 
 def _labels(source: Source, artifact: Artifact | None) -> tuple[str, ...]:
