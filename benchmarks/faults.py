@@ -77,7 +77,10 @@ SETTINGS = [word for text in SMALL for word in ("--set", text)]
 PATIENCE = 300.0
 #: Commands that are killed, as often as they stand here, in turn; the number is of workers.
 KILLED = ["search 1", "search 2", "search 1", "promote", "export"]
+WHOM = ["parent", "worker", "all"]
 STARTED = ["no out", "one out", "resume"]
+#: Random sizes of disks, one from each of so many equal parts of the range.
+SIZES = 20
 #: What a refused one says.
 REFUSED = "holds a run already|another process is search"
 
@@ -259,7 +262,7 @@ class Campaign:
         """Kill a command at a random moment and give it again."""
         what, place = KILLED[index % len(KILLED)], self.folder / f"kill-{index}"
         at = random_.uniform(0.0, 1.0) * self.seconds[what]
-        whom = random_.choice(("parent", "worker", "all")) if what == "search 2" else "all"
+        whom = WHOM[index // len(KILLED) % len(WHOM)] if what == "search 2" else "all"
         target, again = self._killed(what, place)
         command = start(target, self.folder)
         while time.monotonic() - command.begun < at and command.poll() is None:
@@ -309,7 +312,8 @@ class Campaign:
     def disk(self, index: int, random_: random.Random) -> Row:
         """Search on a disk that is too small, perhaps, then on one that is not."""
         needed = sum(path.stat().st_blocks * 512 for path in self.base.rglob("*") if path.is_file() and path.name != "report.html")
-        size = int(random_.uniform(0.02, 1.1) * needed) // 4096 * 4096 + 4096
+        share = (index % SIZES + random_.random()) / SIZES
+        size = int((0.02 + 1.08 * share) * needed) // 4096 * 4096 + 4096
         place, workers = self.folder / f"disk-{index}", 2 if index % 4 == 3 else 1
         with disk(place, size) as (kind, limit, grow):
             run = place / "run"

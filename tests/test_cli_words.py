@@ -77,8 +77,8 @@ def told(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(("size", "words"), [(1, "1 network on the front of 2 trained"), (2, "2 networks on the front of 2 trained")])
 @pytest.mark.usefixtures("told")
 def test_the_last_lines_of_a_search(size: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = run_of(tmp_path / "a run", dict(list({"a": (1e6, 0.6), "b": (3e7, 0.7)}.items())[:size]))
-    run.append_log("times", {"number": 0, "id": "a", "epochs": 1, "images": 100, "seconds": (100 + 30) * 2 * 2e-3})
+    run = run_of(tmp_path / "a run", dict(list({"a" * 10: (1e6, 0.6), "b" * 10: (3e7, 0.7)}.items())[:size]))
+    run.append_log("times", {"number": 0, "id": "a" * 10, "epochs": 1, "images": 100, "seconds": (100 + 30) * 2 * 2e-3})
     result = SearchResult("r", Counts(trained=2, infeasible=1), 0.5, tuple(run.front()), "", 60.0)
     prepared: Any = SimpleNamespace(run=run)
     _finish(prepared, result, False)
@@ -96,7 +96,7 @@ def test_the_last_lines_of_a_search(size: int, words: str, tmp_path: Path, capsy
 
 @pytest.mark.usefixtures("told")
 def test_an_older_run_says_no_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    run = run_of(tmp_path / "run", {"a": (1e6, 0.6), "b": (4e6, 0.69), "c": (3e7, 0.7)}, images=None)
+    run = run_of(tmp_path / "run", {"a" * 10: (1e6, 0.6), "b" * 10: (4e6, 0.69), "c" * 10: (3e7, 0.7)}, images=None)
     assert tinynas(["pareto", str(run.path)]) == 0
     table, lines = capsys.readouterr().out.split("next: ")
     assert [row.split()[-1] for row in table.splitlines()[1:3]] == ["best", "knee"]

@@ -151,14 +151,15 @@ def test_the_knee_goes_by_expected_accuracy_and_the_ratio_of_costs(tmp_path: Pat
         with pytest.raises(RunError, match="has no front yet"):
             run.resolve_id(name)
     # Costs a factor of ten apart: the middle one has half of the costs' way and, as is expected, 0.9 of the accuracy's.
-    scores = {"a": {"accuracy": 0.5}, "b": {"accuracy": 0.5, "expected_accuracy": 0.68}, "c": {"accuracy": 0.7}, "d": {"accuracy": 0.71}}
-    costs = dict(zip("abcd", (1e5, 1e6, 9e6, 1e7), strict=True))
-    for number, net_id in enumerate("abcd"):
+    a, b, c, d = ids = [letter * 10 for letter in "abcd"]
+    scores = {a: {"accuracy": 0.5}, b: {"accuracy": 0.5, "expected_accuracy": 0.68}, c: {"accuracy": 0.7}, d: {"accuracy": 0.71}}
+    costs = dict(zip(ids, (1e5, 1e6, 9e6, 1e7), strict=True))
+    for number, net_id in enumerate(ids):
         run.append_trial(Trial(number, net_id, "trained", "tpe", (), {"macs": costs[net_id]}, {}, scores[net_id]))
-    run.append_trial(Trial(9, "b", "duplicate", "tpe", (), {"macs": 1.0}))
-    run.write_front([{"id": net_id, "macs": costs[net_id], **scores[net_id]} for net_id in "abcd"])
-    assert run.resolve_id("knee") == run.knee == "b"
-    assert run.resolve_id("best") == run.best == "d"
+    run.append_trial(Trial(9, b, "duplicate", "tpe", (), {"macs": 1.0}))
+    run.write_front([{"id": net_id, "macs": costs[net_id], **scores[net_id]} for net_id in ids])
+    assert run.resolve_id("knee") == run.knee == b
+    assert run.resolve_id("best") == run.best == d
 
 
 def test_promoted_and_artifact_round_trip(tmp_path: Path) -> None:

@@ -367,6 +367,22 @@ def test_where_every_network_fails_the_search_ends_with_the_reason(
     assert prepare_search(None, out=one.run.path, resume=True, trials=2).go().counts.trained == 2
 
 
+def test_what_was_found_before_trainings_kept_failing_can_be_used(
+    prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = prepared(trials=9, rungs=[1])
+    original, count = Trainings.train, [0]
+
+    def train(self: Trainings, *arguments: Any, **more: Any) -> Outcome:
+        count[0] += 1
+        return original(self, *arguments, **more) if count[0] <= 2 else failed(ValueError("no luck"))
+
+    monkeypatch.setattr(Trainings, "train", train)
+    with pytest.raises(RunError, match="ValueError: no luck"):
+        one.go()
+    assert one.run.resolve_id("best") in {trial.id for trial in one.run.trials() if trial.was_trained}
+
+
 def test_failures_between_successes_do_not_end_the_search(prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch) -> None:
     one = prepared(trials=3, rungs=[1])
     original, count = Trainings.train, [0]

@@ -7,6 +7,7 @@ kept apart, in ``times.jsonl``; decisions look at the clock only where a time li
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from tinynas.budget import Budget
 from tinynas.config import build
-from tinynas.errors import RunError, counted
+from tinynas.errors import RunError, TinynasError, counted
 from tinynas.records import Trial
 from tinynas.runs import Run
 from tinynas.search.clock import Clock, age_of
@@ -72,6 +73,12 @@ def _search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sea
         reason = Worker(session, view.recorded).run() if settings.workers == 1 else supervise(session, view)
     except KeyboardInterrupt:
         reason, interrupted = "interrupted", True
+    except TinynasError:
+        # What was seen can be used all the same, where the disk has room for it.
+        with contextlib.suppress(TinynasError):
+            if session is not None:
+                write_front(session, {trial.number: trial for trial in run.trials()})
+        raise
     if session is None:
         return SearchResult(str(run.path), Counts(), 0.0, (), reason, time.monotonic() - started, interrupted)
     return _finish(session, view, reason, interrupted, started)
