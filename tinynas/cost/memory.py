@@ -75,7 +75,9 @@ Spans: TypeAlias = tuple[list[int], list[int]]
 
 
 def lifetimes(work: Work) -> Spans:
-    """(first, last) operator at which each tensor must be in memory; graph inputs from operator 0."""
+    """(first, last) operator, or scope of a file, at which each tensor must be in memory; graph inputs from operator 0."""
+    if work.spans is not None:
+        return work.spans
     first = [0] * len(work.sizes)
     last = [-1] * len(work.sizes)
     for index, piece in enumerate(work.pieces):
@@ -94,11 +96,13 @@ def lifetimes(work: Work) -> Spans:
 def buffers_of(work: Work, runtime: Runtime) -> tuple[list[Buffer], list[int]]:
     """(buffers, tensor id of each buffer or -1 for scratch), in the order in which TFLM adds them."""
     first, last = lifetimes(work)
-    planned = [t for t, size in enumerate(work.sizes) if size and last[t] >= 0]
+    # Of a file, what nothing touches is planned too.
+    planned = [t for t, size in enumerate(work.sizes) if size and (last[t] >= 0 or work.spans is not None)]
     buffers = [Buffer(aligned(work.sizes[t]), first[t], last[t]) for t in planned]
     for index, piece in enumerate(work.pieces):
+        begin, end = (index, index) if work.moments is None else work.moments[index]
         for size in scratch_bytes(runtime, piece):
-            buffers.append(Buffer(aligned(size), index, index))
+            buffers.append(Buffer(aligned(size), begin, end))
             planned.append(-1)
     return buffers, planned
 
@@ -110,21 +114,25 @@ def live_bytes(work: Work, runtime: Runtime, spans: Spans | None = None) -> list
     """
     first, last = lifetimes(work) if spans is None else spans
     mask = runtime.alignment - 1
-    steps = [0] * (len(work.pieces) + 1)
+    moments = work.moments
+    steps = [0] * ((len(work.pieces) if moments is None else 1 + max([end for _, end in moments])) + 1)
     for size, begin, end in zip(work.sizes, first, last, strict=True):
         if end >= 0:
             size = (size + mask) & ~mask
+            begin = max(begin, 0)
             steps[begin] = steps[begin] + size
             steps[end + 1] = steps[end + 1] - size
     live = list(accumulate(steps))
     live.pop()
+    if moments is not None:
+        live = [live[begin] if begin >= 0 else 0 for begin, _ in moments]
     if runtime.scratch != "none":
         for index, piece in enumerate(work.pieces):
             for size in scratch_bytes(runtime, piece):
                 live[index] = live[index] + ((size + mask) & ~mask)
     if runtime.in_place_depthwise:
         for index, piece in enumerate(work.pieces):
-            if piece.kind == "dw" and last[piece.inputs[0]] == index:
+            if piece.kind == "dw" and last[piece.inputs[0]] == (index if moments is None else moments[index][1]):
                 read, written = work.sizes[piece.inputs[0]], work.sizes[piece.outputs[0]]
                 live[index] = live[index] - read + (read - written) * (read > written)  # the smaller of the two
     return live

@@ -41,6 +41,8 @@ class Piece:
     """Bytes of each scratch buffer that TFLM's reference kernel asks for, live during this operator only."""
     cmsis_scratch: tuple[int, ...] = ()
     """The same for the CMSIS-NN kernels on a core with DSP instructions."""
+    arithmetic: str = "int8"
+    """Element type of what is multiplied, where it has MACs; such as ``float32``, or ``int16 with int8 weights``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +61,20 @@ class Work:
     """Number of quantisation scales of each input; 0 for float."""
     output_scales: tuple[int, ...] = (1,)
     """The same of each output."""
+    spans: tuple[list[int], list[int]] | None = None
+    """First and last scope in which each tensor is in memory (:mod:`tinynas.cost.scopes`); None where that follows from the
+    operators, each of which is a scope then."""
+    moments: tuple[tuple[int, int], ...] | None = None
+    """First and last scope of each operator, with ``spans``."""
+    subgraphs: int = 1
+    variables: tuple[int, ...] = ()
+    """Bytes of each tensor that keeps its content between inferences, beside the plan."""
+    resources: tuple[int, ...] = ()
+    """Bytes of each resource variable (VAR_HANDLE); 0 where nothing is assigned to it."""
+    uncounted: tuple[str, ...] = ()
+    """Operators whose MACs are not known: the MACs are *at least* what is said."""
+    notes: tuple[str, ...] = ()
+    """What must be said beside the figures."""
 
 
 def conv_cmsis_scratch(kernel: int, in_channels: int) -> tuple[int, ...]:
