@@ -26,7 +26,13 @@ class Layout:
     """Sizes in bytes of TFLM's structures on one target."""
 
     fixed: int
-    """Allocators, planner, subgraph record."""
+    """Allocators, planner, a record of one subgraph."""
+    subgraph: int
+    """The record of a subgraph."""
+    opening: int
+    """Beside that record, the part of ``fixed`` that is taken after the resource variables."""
+    resources: tuple[int, int]
+    """The object that holds resource variables, and each of them in it."""
     eval_tensor: int
     node: int
     pointer: int
@@ -39,6 +45,9 @@ class Layout:
 LAYOUTS: dict[Target, Layout] = {
     "host": Layout(
         fixed=488,
+        subgraph=24,
+        opening=16,
+        resources=(0, 40),  # the wheel makes the object for every model: it is in ``fixed``
         eval_tensor=24,
         node=64,
         pointer=8,
@@ -47,6 +56,9 @@ LAYOUTS: dict[Target, Layout] = {
     ),
     "mcu": Layout(
         fixed=132,
+        subgraph=8,
+        opening=8,
+        resources=(12, 20),
         eval_tensor=12,
         node=32,
         pointer=4,
@@ -93,6 +105,7 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> in
     handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
     layout = LAYOUTS[target]
     options = options_bytes([_parsed(piece, target) for piece in pieces])
+    data += sum([aligned(size) for size in work.resources])
     return assemble(
         layout,
         len(pieces),
@@ -104,6 +117,9 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> in
         work.output_scales,
         first=_first(pieces, target),
         cmsis=cmsis,
+        subgraphs=work.subgraphs,
+        variables=work.variables,
+        resources=len(work.resources),
     )
 
 
@@ -166,20 +182,35 @@ def assemble(
     *,
     first: int,
     cmsis: bool,
+    subgraphs: int = 1,
+    variables: Sequence[int] = (),
+    resources: int = 0,
 ) -> int:
     """The tail from its parts, which may be integer arrays: everything but ``options`` starts on its alignment.
 
     The tail grows downwards, so a buffer ends where the one before begins, and is widened until it begins on its alignment: ``data``
     are kernels' buffers widened to 16 bytes each, ``first`` the size of the first of them, which also fills what options left.
-    ``tensors`` counts constants; ``input_scales`` and ``output_scales`` as in :class:`~tinynas.cost.work.Work`.
+    ``tensors`` counts constants; ``input_scales``, ``output_scales`` and ``variables`` as in :class:`~tinynas.cost.work.Work`.
     """
     pointer = layout.pointer
-    used = layout.fixed + layout.eval_tensor * tensors + layout.node * operators + options
+    used = layout.fixed + layout.subgraph * (subgraphs - 1) + _resource_records(layout, resources)
+    used = used + layout.eval_tensor * tensors + layout.node * operators + options
     # Kernel data and handles are there or not: multiplied by whether, so that arrays can hold both cases.
     used = used + (aligned(used + first) - aligned(first) - used + data) * (data > 0)
     used = used + (((used + pointer * handles + pointer - 1) & -pointer) - used) * (handles > 0)
+    for size in variables:
+        used = aligned(used + size)
     for scales in (input_scales, output_scales):
         used = (used + pointer * len(scales) + 15) & ~15
         for count in scales:
             used = used + layout.tensor + (layout.quantization + 4 + 4 * count if count else 0)
     return used + (CMSIS_EXTRA_BYTES if cmsis else 0)
+
+
+def _resource_records(layout: Layout, count: int) -> int:
+    """Bytes of the records of so many resource variables, which the program makes before the model's own structures."""
+    if not count:
+        return 0
+    start = layout.fixed - layout.subgraph - layout.opening
+    holder, each = layout.resources
+    return aligned(aligned(start + holder) + each * count) - start
