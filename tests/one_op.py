@@ -1,18 +1,13 @@
-"""Writes .tflite files of one operator, and runs many files in tflite-micro's interpreter in one child process."""
+"""Writes .tflite files of one operator, and of a few in a row."""
 
 from __future__ import annotations
 
-import json
-import struct
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
-import numpy as np
 import flatbuffers
+import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 _NAMES = {name.lower(): number for name, number in vars(schema.TensorType).items() if name.isupper()}
@@ -165,100 +160,3 @@ def options(name: str, **fields: Any) -> Any:
         assert hasattr(made, key), (name, key)
         setattr(made, key, value)
     return made
-
-
-@dataclass(frozen=True)
-class Ran:
-    """What tflite-micro did with a file: arena bytes, or why it refuses ("crashed" where the process died)."""
-
-    head: int
-    tail: int
-    error: str
-    smallest: int = 0
-    """The smallest arena with which it starts, where that was asked for."""
-    printed: str = ""
-
-
-def run_many(files: Sequence[bytes], *, invoke: bool = True, smallest: bool = False) -> list[Ran]:
-    """Each of ``files`` through tflite-micro in a child process, which is begun anew behind a file that crashes it."""
-    done: list[Ran] = []
-    while len(done) < len(files):
-        left = files[len(done) :]
-        sent = json.dumps({"invoke": invoke, "smallest": smallest, "sizes": [len(f) for f in left]}).encode() + b"\n" + b"".join(left)
-        child = subprocess.run([sys.executable, __file__], input=sent, capture_output=True, check=False)
-        lines = [json.loads(line) for line in child.stdout.splitlines()]
-        done += [Ran(**line) for line in lines]
-        if len(lines) < len(left):
-            assert child.returncode != 1, child.stderr.decode()[-2000:]
-            done.append(Ran(0, 0, "crashed: " + child.stderr.decode(errors="replace")[-300:].strip()))
-    return done
-
-
-def _main() -> None:
-    import os
-    import re
-    import resource
-    import tempfile
-
-    from tflite_micro import runtime
-
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    answers = os.fdopen(os.dup(1), "wb")
-    request = json.loads(sys.stdin.buffer.readline())
-    errors = tempfile.TemporaryFile()
-    kept = os.dup(2)
-
-    def said(call: Any) -> tuple[Any, str, bool]:
-        errors.seek(0)
-        errors.truncate()
-        os.dup2(errors.fileno(), 2)
-        failed = False
-        value = None
-        try:
-            value = call()
-        except Exception as error:
-            failed = True
-            os.write(2, f"\n{type(error).__name__}: {error}".encode())
-        finally:
-            os.dup2(kept, 2)
-        errors.seek(0)
-        return value, errors.read().decode(errors="replace"), failed
-
-    for size in request["sizes"]:
-        model = sys.stdin.buffer.read(size)
-
-        def make(arena: int = 1 << 20, model: bytes = model) -> Any:
-            return runtime.Interpreter.from_bytes(model, arena_size=arena)
-
-        def run(interpreter: Any) -> None:
-            for i in range(64):
-                try:
-                    details = interpreter.get_input_details(i)
-                except Exception:
-                    break
-                interpreter.set_input(np.zeros(details["shape"], details["dtype"]), i)
-            interpreter.invoke()
-
-        interpreter, text, failed = said(make)
-        if not failed and request["invoke"]:
-            _, text, failed = said(lambda: run(interpreter))
-        answer = {"head": 0, "tail": 0, "error": text.strip()[-300:] if failed else ""}
-        if not failed:
-            _, text, _ = said(interpreter.print_allocations)
-            answer["head"], answer["tail"] = (
-                int(re.search(rf"Arena allocation {part} (\d+)", text)[1])  # type: ignore[index]
-                for part in ("head", "tail")
-            )
-            answer["printed"] = text
-            if request["smallest"]:
-                low, high = 0, 1 << 20
-                while high - low > 16:
-                    middle = (low + high) // 32 * 16
-                    low, high = (middle, high) if said(lambda: make(middle))[2] else (low, middle)
-                answer["smallest"] = high
-        answers.write(json.dumps(answer).encode() + b"\n")
-        answers.flush()
-
-
-if __name__ == "__main__":
-    _main()

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
-from one_op import QUANTIZED, Net, T, one_op, options
+from one_op import Net, T, one_op, options
+
+from tinynas.cost.schema import words
 
 #: Element types that are tried for each operator.
 TYPES = ("int8", "int16", "float32", "uint8", "int32", "int64", "bool", "float16", "uint32")
@@ -102,7 +104,9 @@ def weighted(kind: str, dtype: str, weights: str, *, channels: int = 6, per_chan
             return one_op(kind, [T(MAP, dtype), made, *more], [T((1, 6, 5, channels), dtype)], chosen)
         case "DEPTHWISE_CONV_2D":
             made = T((1, 3, 3, channels), weights, data=0, scale=scale, axis=3)
-            chosen = options("DepthwiseConv2DOptions", padding=0, strideW=1, strideH=1, depthMultiplier=1, dilationWFactor=1, dilationHFactor=1)
+            chosen = options(
+                "DepthwiseConv2DOptions", padding=0, strideW=1, strideH=1, depthMultiplier=1, dilationWFactor=1, dilationHFactor=1
+            )
             return one_op(kind, [T((1, 6, 5, channels), dtype), made, *more], [T((1, 6, 5, channels), dtype)], chosen)
         case "TRANSPOSE_CONV":
             made = T((channels, 3, 3, 8), weights, data=0, scale=scale)
@@ -132,7 +136,10 @@ def lstm(dtype: str, *, weights: str | None = None, batch: int = 2, units: int =
         inputs += [None] * 3
         inputs += [T((units,), bias, data=0) for _ in range(4)]
         inputs += [None] * 2
-        inputs += [T((batch, units), dtype, variable=True), T((batch, units), "float32" if floating else "int16", variable=True, scale=1 / 2048)]
+        inputs += [
+            T((batch, units), dtype, variable=True),
+            T((batch, units), "float32" if floating else "int16", variable=True, scale=1 / 2048),
+        ]
         inputs += [None] * 4
         chosen = options("UnidirectionalSequenceLSTMOptions", fusedActivationFunction=4, timeMajor=False)
         middle = [] if floating else [T((0,), "int16", scale=1 / 4096) for _ in range(4)] + [T((0,), dtype, scale=1 / 128)]
@@ -232,14 +239,15 @@ def _moved(kind: str, dtype: str) -> bytes | None:
             return None
 
 
-MOVED = tuple(
+MOVED = words(
     "RESHAPE SQUEEZE EXPAND_DIMS PAD PADV2 MIRROR_PAD TRANSPOSE CONCATENATION SPLIT SPLIT_V SLICE STRIDED_SLICE PACK UNPACK SHAPE "
     "SPACE_TO_DEPTH DEPTH_TO_SPACE SPACE_TO_BATCH_ND BATCH_TO_SPACE_ND GATHER GATHER_ND REVERSE_V2 BROADCAST_TO BROADCAST_ARGS FILL "
-    "SELECT_V2 DYNAMIC_UPDATE_SLICE EMBEDDING_LOOKUP RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR".split()
+    "SELECT_V2 DYNAMIC_UPDATE_SLICE EMBEDDING_LOOKUP RESIZE_BILINEAR RESIZE_NEAREST_NEIGHBOR"
 )
 
 
-def _one(kind: str, dtype: str) -> bytes:
+def op_file(kind: str, dtype: str) -> bytes:
+    """The .tflite of operator ``kind`` with activations of ``dtype``. Raises KeyError for an operator that has none here."""
     if kind in UNARY:
         named = UNARY[kind]
         return one_op(kind, [T(MAP, dtype)], [_out(kind, MAP, dtype)], options(named[0], **named[1]) if named else None)
@@ -293,8 +301,258 @@ KINDS = (
     *REDUCERS,
     *WEIGHTED,
     *MOVED,
-    *(
+    *words(
         "AVERAGE_POOL_2D MAX_POOL_2D L2_POOL_2D PRELU ARG_MAX ARG_MIN CAST QUANTIZE DEQUANTIZE ADD_N CUMSUM BATCH_MATMUL "
         "UNIDIRECTIONAL_SEQUENCE_LSTM SVDF"
-    ).split(),
+    ),
 )
+
+
+def _matmul(dtype: str, left: bool, right: bool, *, constant: bool = False) -> bytes:
+    a = T((2, 4, 3) if left else (2, 3, 4), dtype)
+    b = T((2, 5, 4) if right else (2, 4, 5), dtype, data=0 if constant else None)
+    return one_op("BATCH_MATMUL", [a, b], [T((2, 3, 5), dtype)], options("BatchMatMulOptions", adjX=left, adjY=right))
+
+
+def _reduced(kind: str, shape: tuple[int, ...], axes: tuple[int, ...], out: tuple[int, ...], dtype: str, *, scalar: bool = False) -> bytes:
+    axis = T((), "int32", data=axes[0]) if scalar else _ints(*axes)
+    return one_op(kind, [T(shape, dtype), axis], [T(out, dtype)], options("ReducerOptions", keepDims=True))
+
+
+def _sum_of(count: int, dtype: str) -> bytes:
+    return one_op("ADD_N", [T((3, 5), dtype) for _ in range(count)], [T((3, 5), dtype)], options("AddNOptions"))
+
+
+def _narrow(kind: str) -> bytes:
+    """int4 weights: one scale for a dense layer, one a channel for convolutions."""
+    return weighted(kind, "int8", "int4", per_channel=kind != "FULLY_CONNECTED")
+
+
+def chain(kinds: str, dtype: str = "int8") -> bytes:
+    """Operators one behind the other on one map."""
+    net = Net()
+    (x,) = (net.tensor(T(MAP, dtype)),)
+    for kind in kinds.split():
+        if kind in UNARY:
+            named = UNARY[kind]
+            (x,) = net.op(kind, [x], [_out(kind, MAP, dtype)], options(named[0], **named[1]) if named else None)
+        elif kind in BINARY:
+            (x,) = net.op(kind, [x, T(MAP, dtype, data=1)], [T(MAP, dtype)], options(BINARY[kind]))
+        elif kind == "CONV_2D":
+            made = T((8, 1, 1, 8), _weights(dtype), data=0, scale=None if dtype == "float32" else [1 / 16] * 8)
+            (x,) = net.op(kind, [x, made, _bias(dtype, 8)], [T(MAP, dtype)], options("Conv2DOptions", strideW=1, strideH=1))
+        elif kind == "FULLY_CONNECTED":
+            made = T((8, 8), _weights(dtype), data=0)
+            dense = options("FullyConnectedOptions", keepNumDims=True)
+            (x,) = net.op(kind, [x, made, _bias(dtype, 8)], [T(MAP, dtype)], dense)
+        elif kind == "CONCATENATION":
+            (x,) = net.op(kind, [x, T(MAP, dtype, data=0)], [T((*MAP[:3], 16), dtype)], options("ConcatenationOptions", axis=3))
+            (x, _) = net.op("SPLIT", [T((), "int32", data=3), x], [T(MAP, dtype), T(MAP, dtype)], options("SplitOptions", numSplits=2))
+        else:
+            raise KeyError(kind)
+    return net.file([x])
+
+
+#: Other forms of operators, each by a name.
+VARIANTS: dict[str, Callable[[], bytes]] = {
+    **{f"{kind} int4 weights": (lambda kind=kind: _narrow(kind)) for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")},
+    **{f"{kind} one scale": (lambda kind=kind: weighted(kind, "int8", "int8", per_channel=False)) for kind in WEIGHTED},
+    **{f"{kind} one scale int16": (lambda kind=kind: weighted(kind, "int16", "int8", per_channel=False)) for kind in WEIGHTED},
+    **{f"{kind} no bias": (lambda kind=kind: weighted(kind, "int8", "int8", bias=False)) for kind in WEIGHTED},
+    **{f"{kind} 37 channels": (lambda kind=kind: weighted(kind, "int8", "int8", channels=37)) for kind in WEIGHTED},
+    **{f"{kind} 1 channel": (lambda kind=kind: weighted(kind, "int8", "int8", channels=1)) for kind in WEIGHTED},
+    **{
+        f"BATCH_MATMUL {d} adj {a} {b}": (lambda d=d, a=a, b=b: _matmul(d, a, b))
+        for d in ("int8", "int16", "float32")
+        for a in (False, True)
+        for b in (False, True)
+    },
+    "BATCH_MATMUL by a constant": lambda: _matmul("int8", False, False, constant=True),
+    "MEAN of rank 3": lambda: _reduced("MEAN", (1, 7, 9), (1,), (1, 1, 9), "int8"),
+    "MEAN over a scalar axis": lambda: _reduced("MEAN", (1, 7, 9), (2,), (1, 7, 1), "int8", scalar=True),
+    "MEAN of everything": lambda: _reduced("MEAN", (2, 3, 4, 5), (0, 1, 2, 3), (1, 1, 1, 1), "float32"),
+    "SUM over 3 axes": lambda: _reduced("SUM", (1, 4, 3, 5), (1, 2, 3), (1, 1, 1, 1), "int16"),
+    "REDUCE_MAX of rank 2": lambda: _reduced("REDUCE_MAX", (6, 50), (1,), (6, 1), "int8"),
+    **{f"ADD_N {count} {d}": (lambda count=count, d=d: _sum_of(count, d)) for count in (2, 3, 9) for d in ("int8", "float32")},
+    "CONCATENATION of 10": lambda: one_op(
+        "CONCATENATION", [T((1, 3)) for _ in range(10)], [T((1, 30))], options("ConcatenationOptions", axis=1)
+    ),
+    "SOFTMAX int8 to int16": lambda: one_op(
+        "SOFTMAX", [T((1, 9))], [T((1, 9), "int16", scale=2**-16, zero=-32768)], options("SoftmaxOptions", beta=1.0)
+    ),
+    "SVDF int8 state": lambda: svdf("int8", state="int8"),
+    "SVDF rank 2": lambda: svdf("int8", rank=2),
+    "SVDF rank 2 float": lambda: svdf("float32", rank=2),
+    "LSTM batch 1": lambda: lstm("int8", batch=1, units=11),
+    "LSTM hybrid": lambda: lstm("float32", weights="int8"),
+    "LSTM float, two layers": lambda: lstm("float32", batch=1, units=4, layers=2),
+    "LSTM int16, two layers": lambda: lstm("int16", batch=3, units=4, layers=2),
+    "GATHER of rank 2 by rank 2": lambda: one_op(
+        "GATHER", [T((6, 5)), T((2, 3), "int32", data=1)], [T((2, 3, 5))], options("GatherOptions", axis=0)
+    ),
+    "DEQUANTIZE behind QUANTIZE": lambda: _there_and_back(),
+    "RESHAPE of a scalar": lambda: one_op(
+        "RESHAPE", [T((1,)), T((0,), "int32", data=b"")], [T(())], options("ReshapeOptions", newShape=[])
+    ),
+    "chain of unary ones": lambda: chain("RELU HARD_SWISH RELU6 LEAKY_RELU ABS ELU"),
+    "chain of int16": lambda: chain("RELU ADD CONV_2D SUB MUL LEAKY_RELU FULLY_CONNECTED", "int16"),
+    "chain of float": lambda: chain("CEIL EXP MUL DIV FLOOR CONV_2D TANH SQUARE CONCATENATION FULLY_CONNECTED LOG", "float32"),
+    "chain of small structures": lambda: chain("MUL SUB MUL FULLY_CONNECTED ADD RELU6 SUB FULLY_CONNECTED CONCATENATION MUL"),
+    "chain without structures": lambda: chain("SIN COS SQRT ROUND NEG MAXIMUM MINIMUM", "float32"),
+    "chain of tables": lambda: chain("ELU ADD ELU SQUARED_DIFFERENCE ELU"),
+}
+
+
+def _there_and_back() -> bytes:
+    net = Net()
+    (x,) = net.op("QUANTIZE", [T(MAP, "float32")], [T(MAP)], options("QuantizeOptions"))
+    (x,) = net.op("QUANTIZE", [x], [T(MAP, "int16")], options("QuantizeOptions"))
+    net.op("DEQUANTIZE", [x], [T(MAP, "float32")], options("DequantizeOptions"))
+    return net.file()
+
+
+def _dynamic_range(kind: str) -> Callable[[], bytes]:
+    return lambda: weighted(kind, "float32", "int8")
+
+
+def _half_weights() -> bytes:
+    """float16 weights as TensorFlow's converter writes them: widened at run time."""
+    net = Net()
+    (wide,) = net.op("DEQUANTIZE", [T((4, 16), "float16", data=0)], [T((4, 16), "float32")], options("DequantizeOptions"))
+    net.op("FULLY_CONNECTED", [T((1, 16), "float32"), wide, None], [T((1, 4), "float32")], options("FullyConnectedOptions"))
+    return net.file()
+
+
+#: Files that TFLM refuses for another reason than the element type of activations alone, with words that the reason must hold.
+REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
+    **{f"{kind} hybrid": (f"{kind} with float32 input and int8 weights (hybrid)", _dynamic_range(kind)) for kind in WEIGHTED},
+    "float16 weights": ("DEQUANTIZE with float16 input", _half_weights),
+    "CONV_2D of 2018": ("CONV_2D with uint8 input and uint8 weights", lambda: weighted("CONV_2D", "uint8", "uint8", per_channel=False)),
+    "FULLY_CONNECTED int4 a channel": ("int4 weights of several scales", lambda: weighted("FULLY_CONNECTED", "int8", "int4")),
+    "TRANSPOSE_CONV int4": ("int8 input and int4 weights", lambda: weighted("TRANSPOSE_CONV", "int8", "int4")),
+    "CONV_2D int16 by int4": ("int16 input and int4 weights", lambda: weighted("CONV_2D", "int16", "int4")),
+    "CONCATENATION of 11": (
+        "11 inputs",
+        lambda: one_op("CONCATENATION", [T((1, 3)) for _ in range(11)], [T((1, 33))], options("ConcatenationOptions", axis=1)),
+    ),
+    "CONCATENATION of two scales": (
+        "another scale",
+        lambda: one_op("CONCATENATION", [T((1, 3)), T((1, 3), scale=1.0)], [T((1, 6))], options("ConcatenationOptions", axis=1)),
+    ),
+    "CONCATENATION with an activation": (
+        "an activation",
+        lambda: one_op("CONCATENATION", [T((1, 3))], [T((1, 3))], options("ConcatenationOptions", axis=1, fusedActivationFunction=1)),
+    ),
+    "pooling that scales": (
+        "another scale",
+        lambda: one_op(
+            "MAX_POOL_2D",
+            [T(MAP)],
+            [T((1, 3, 5, 8), scale=0.5)],
+            options("Pool2DOptions", strideW=1, strideH=2, filterWidth=1, filterHeight=2),
+        ),
+    ),
+    "SOFTMAX on another grid": (
+        "the scale 0.0625",
+        lambda: one_op("SOFTMAX", [T((1, 9))], [T((1, 9))], options("SoftmaxOptions", beta=1.0)),
+    ),
+    "LOGISTIC on another grid": ("the zero point 0", lambda: one_op("LOGISTIC", [T((1, 9))], [T((1, 9), scale=1 / 256)])),
+    "LOGISTIC int16 on another grid": (
+        "int16 output of the scale 0.0625",
+        lambda: one_op("LOGISTIC", [T((1, 9), "int16")], [T((1, 9), "int16")]),
+    ),
+    "TANH int16 on another grid": ("int16 output of the scale", lambda: one_op("TANH", [T((1, 9), "int16")], [T((1, 9), "int16")])),
+    "LOG_SOFTMAX on another grid": ("int8 output of the scale", lambda: one_op("LOG_SOFTMAX", [T((1, 9))], [T((1, 9))])),
+    "RELU int16 off zero": ("the int16 zero point 3", lambda: one_op("RELU", [T((1, 9), "int16", zero=3)], [T((1, 9), "int16")])),
+    "MUL int16 off zero": (
+        "the int16 zero point 3",
+        lambda: one_op("MUL", [T((1, 9), "int16"), T((1, 9), "int16")], [T((1, 9), "int16", zero=3)], options("MulOptions")),
+    ),
+    "MUL of two types": (
+        "MUL with",
+        lambda: one_op("MUL", [T((1, 9)), T((1, 9), "float32")], [T((1, 9))], options("MulOptions")),
+    ),
+    "quantised int32": (
+        "quantised int32",
+        lambda: one_op("ADD", [T((1, 9), "int32", scale=1.0), T((1, 9), "int32")], [T((1, 9), "int32")], options("AddOptions")),
+    ),
+    "ADD_N of two scales": (
+        "several scales",
+        lambda: one_op("ADD_N", [T((1, 9)), T((1, 9), scale=1.0)], [T((1, 9))], options("AddNOptions")),
+    ),
+    "ADD_N of two shapes": ("several shapes", lambda: one_op("ADD_N", [T((1, 9)), T((1, 1))], [T((1, 9))], options("AddNOptions"))),
+    "paddings at run time": ("input 1 worked out at run time", lambda: one_op("PAD", [T((1, 9)), T((2, 2), "int32")], [T((1, 9))])),
+    "permutation at run time": ("input 1 worked out at run time", lambda: one_op("TRANSPOSE", [T((1, 9)), T((2,), "int32")], [T((1, 9))])),
+    "axis of SPLIT at run time": (
+        "input 0 worked out at run time",
+        lambda: one_op("SPLIT", [T((), "int32"), T((1, 9))], [T((1, 9))], options("SplitOptions", numSplits=1)),
+    ),
+    "axis of EXPAND_DIMS at run time": (
+        "input 1 worked out at run time",
+        lambda: one_op("EXPAND_DIMS", [T((1, 9)), T((1,), "int32")], [T((1, 1, 9))], options("ExpandDimsOptions")),
+    ),
+    "size of a resize at run time": (
+        "input 1 worked out at run time",
+        lambda: one_op("RESIZE_NEAREST_NEIGHBOR", [T(MAP), T((2,), "int32")], [T(MAP)], options("ResizeNearestNeighborOptions")),
+    ),
+    "bilinear resize with both corners and centers": (
+        "at once",
+        lambda: one_op(
+            "RESIZE_BILINEAR", [T(MAP), _ints(6, 5)], [T(MAP)], options("ResizeBilinearOptions", alignCorners=True, halfPixelCenters=True)
+        ),
+    ),
+    "STRIDED_SLICE of rank 5": (
+        "5 dimensions",
+        lambda: one_op(
+            "STRIDED_SLICE",
+            [T((1, *MAP)), _ints(*[0] * 5), _ints(1, *MAP), _ints(*[1] * 5)],
+            [T((1, *MAP))],
+            options("StridedSliceOptions"),
+        ),
+    ),
+    "TRANSPOSE of rank 6": (
+        "6 dimensions",
+        lambda: one_op("TRANSPOSE", [T((1, 1, *MAP)), _ints(*range(6))], [T((1, 1, *MAP))], options("TransposeOptions")),
+    ),
+    "L2_NORMALIZATION of rank 5": ("5 dimensions", lambda: one_op("L2_NORMALIZATION", [T((1, *MAP))], [T((1, *MAP), scale=1 / 128)])),
+    "SPACE_TO_DEPTH of rank 3": (
+        "3 dimensions",
+        lambda: one_op("SPACE_TO_DEPTH", [T((2, 2, 1))], [T((1, 1, 4))], options("SpaceToDepthOptions", blockSize=2)),
+    ),
+    "BATCH_MATMUL of rank 6": (
+        "6 dimensions",
+        lambda: one_op(
+            "BATCH_MATMUL", [T((1, 1, 1, 1, 3, 4)), T((1, 1, 1, 1, 4, 3))], [T((1, 1, 1, 1, 3, 3))], options("BatchMatMulOptions")
+        ),
+    ),
+    "LSTM int8 by float": ("int8 input, float32 weights", lambda: lstm("int8", weights="float32")),
+    "GATHER by int64": (
+        "int64",
+        lambda: one_op("GATHER", [T((6, 5)), T((2,), "int64", data=1)], [T((2, 5))], options("GatherOptions", axis=0)),
+    ),
+    "ARG_MAX to int64": (
+        "int64 output",
+        lambda: one_op("ARG_MAX", [T(MAP), T((), "int32", data=3)], [T(MAP[:3], "int64")], options("ArgMaxOptions", outputType=4)),
+    ),
+    "QUANTIZE of float to uint8": ("uint8 output", lambda: one_op("QUANTIZE", [T((1, 9), "float32")], [T((1, 9), "uint8")])),
+    "DEQUANTIZE of int32": ("int32 input", lambda: one_op("DEQUANTIZE", [T((1, 9), "int32")], [T((1, 9), "float32")])),
+    "CAST to int64": ("int64 output", lambda: one_op("CAST", [T((1, 9))], [T((1, 9), "int64")], options("CastOptions"))),
+    "weights without a scale": (
+        "int8 weights without a scale",
+        lambda: one_op(
+            "CONV_2D",
+            [T(MAP), T((4, 1, 1, 8), data=0, scale=0), _bias("int8", 4)],
+            [T((1, 6, 5, 4))],
+            options("Conv2DOptions", strideW=1, strideH=1),
+        ),
+    ),
+    "biases of another scale": (
+        "biases of another scale",
+        lambda: one_op(
+            "FULLY_CONNECTED",
+            [T((1, 8)), T((4, 8), data=0), T((4,), "int32", data=0, scale=1.0)],
+            [T((1, 4))],
+            options("FullyConnectedOptions"),
+        ),
+    ),
+}
