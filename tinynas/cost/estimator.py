@@ -62,11 +62,13 @@ class Cost:
     exact_plan: bool = True
     """Whether ``head_bytes`` is what a memory plan takes that is known to the byte: ours, the file's or TFLM's own. Else it is what
     the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
+    wider_head_bytes: int = 0
+    """What ``head_bytes`` is more on a 64-bit host, where scratch that holds pointers is wider."""
 
     @cached_property
     def host_arena_bytes(self) -> int:
         """The same arena on a 64-bit host, as tflite-micro's Python wheel measures it (0 where it does not apply)."""
-        return self.head_bytes + tail_bytes(self.work, "host") if RUNTIMES[self.runtime].on_host else 0
+        return self.head_bytes + self.wider_head_bytes + tail_bytes(self.work, "host") if RUNTIMES[self.runtime].on_host else 0
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
@@ -153,7 +155,19 @@ def file_cost(
 ) -> Cost:
     """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans."""
     head = file_head_bytes(work, runtime, plan) if runtime.plans else None
-    return work_cost(work, runtime, size_bytes, head, core=core, clock_mhz=clock_mhz)
+    cost = work_cost(work, runtime, size_bytes, head, core=core, clock_mhz=clock_mhz)
+    host = _on_host(work)
+    if head is None or host is work or not runtime.on_host:
+        return cost
+    return replace(cost, wider_head_bytes=file_head_bytes(host, runtime, plan) - head)
+
+
+def _on_host(work: Work) -> Work:
+    """``work`` with the scratch that its operators take on a 64-bit host."""
+    scratch = [p.scratch if p.needs is None else p.needs["host"].scratch for p in work.pieces]
+    if all(p.scratch == wider for p, wider in zip(work.pieces, scratch, strict=True)):
+        return work
+    return replace(work, pieces=tuple([replace(p, scratch=wider) for p, wider in zip(work.pieces, scratch, strict=True)]))
 
 
 def work_cost(

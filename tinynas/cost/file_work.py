@@ -11,9 +11,10 @@ from dataclasses import replace
 from math import prod
 
 from tinynas.cost.flatbuffer import broken
+from tinynas.cost.kernels import TARGETS, needs
 from tinynas.cost.schema import FileOp, FileTensor, Subgraph, words
 from tinynas.cost.scopes import Walk, walk
-from tinynas.cost.work import Piece, Work, conv_cmsis_scratch, depthwise_cmsis_scratch, mean_scratch, pool_cmsis_scratch
+from tinynas.cost.work import Piece, Work, conv_cmsis_scratch, depthwise_cmsis_scratch, pool_cmsis_scratch
 
 #: Operators that move, scale, compare or transform values, or that call subgraphs: no MACs of their own by our convention.
 _NO_MACS = frozenset(
@@ -286,14 +287,10 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weig
         raise broken(f"{op.kind} does not work on images")
     channels_in = source.shape[-1] if source is not None and source.shape else 1
     channels_out = out.shape[-1] if out is not None and out.shape else 1
-    scratch: tuple[int, ...] = ()
-    cmsis: tuple[int, ...] = ()
-    if op.kind == "MEAN" and source is not None and out is not None:
-        axes = tensors[op.inputs[1]].elements if len(op.inputs) > 1 and op.inputs[1] >= 0 else 1
-        quantized = source.dtype in {"int8", "uint8", "int16"}
-        scratch = mean_scratch(len(source.shape), axes, out.elements)[0 if quantized else 1 :]
-        cmsis = scratch
-    elif source is not None and source.dtype == "int8":
+    taken = {target: needed for target in TARGETS if (needed := needs(op, tensors, target)) is not None} or None
+    scratch = () if taken is None else taken["mcu"].scratch
+    cmsis = scratch
+    if source is not None and source.dtype == "int8":
         if kind == "conv":
             cmsis = conv_cmsis_scratch(kernel[0] * kernel[1], channels_in)
         elif kind == "dw":
@@ -317,4 +314,5 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weig
         scratch,
         cmsis,
         _arithmetic(source, matrix) if counted and source is not None else "int8",
+        taken,
     )

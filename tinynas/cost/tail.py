@@ -16,11 +16,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from tinynas.cost.work import Work
-
-Target = Literal["mcu", "host"]
+from tinynas.cost.kernels import KERNELS, TARGETS, Kernel, Target, aligned, channel_arrays
+from tinynas.cost.work import Piece, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +40,7 @@ class Layout:
     """TfLiteTensor of an input or output."""
     quantization: int
     """TfLiteAffineQuantization of an input or output; its zero points follow, 4 bytes each and a length."""
-    options: dict[str, tuple[int, int]]
-    """Operator kind to (size, alignment) of its parsed options; (0, 1) for kinds that have none."""
-    kernel: dict[str, int | None]
-    """Operator kind to size of its kernel's data, None where that was never measured."""
 
-
-_NO_OPTIONS = dict.fromkeys(("pad", "padv2", "quantize", "dequantize", "logistic"), (0, 1))
-_NO_KERNEL_DATA: dict[str, int | None] = dict.fromkeys(("reshape", "squeeze", "shape", "pack"), 0)
-#: Kinds whose options are known and whose kernel's data is not.
-_UNMEASURED: dict[str, int | None] = dict.fromkeys(("sub", "sum", "reduce_max", "unpack", "concatenation", "leaky_relu", "split"))
 
 LAYOUTS: dict[Target, Layout] = {
     "host": Layout(
@@ -64,49 +53,6 @@ LAYOUTS: dict[Target, Layout] = {
         pointer=8,
         tensor=64,
         quantization=24,
-        options={
-            "conv": (28, 4),
-            "dw": (28, 4),
-            "fc": (32, 8),
-            "add": (8, 4),
-            "sub": (8, 4),
-            "mul": (4, 4),
-            "max_pool": (40, 4),
-            "avg_pool": (40, 4),
-            "mean": (1, 1),
-            "sum": (1, 1),
-            "reduce_max": (1, 1),
-            "softmax": (4, 4),
-            "reshape": (36, 4),
-            "squeeze": (36, 4),
-            "shape": (4, 4),
-            "pack": (8, 4),
-            "unpack": (8, 4),
-            "strided_slice": (24, 4),
-            "concatenation": (8, 4),
-            "leaky_relu": (4, 4),
-            "split": (4, 4),
-            **_NO_OPTIONS,
-        },
-        kernel={
-            "conv": 80,
-            "dw": 80,
-            "fc": 72,
-            "add": 60,
-            "max_pool": 32,
-            "avg_pool": 32,
-            "mean": 44,
-            "mul": 36,
-            "softmax": 80,
-            "pad": 56,
-            "padv2": 56,
-            "quantize": 32,
-            "dequantize": 32,
-            "logistic": 16,
-            "strided_slice": 84,
-            **_NO_KERNEL_DATA,
-            **_UNMEASURED,
-        },
     ),
     "mcu": Layout(
         fixed=132,
@@ -118,54 +64,31 @@ LAYOUTS: dict[Target, Layout] = {
         pointer=4,
         tensor=32,
         quantization=12,
-        options={
-            "conv": (28, 4),
-            "dw": (28, 4),
-            "fc": (24, 4),
-            "add": (2, 1),
-            "sub": (2, 1),
-            "mul": (1, 1),
-            "max_pool": (40, 4),
-            "avg_pool": (40, 4),
-            "mean": (1, 1),
-            "sum": (1, 1),
-            "reduce_max": (1, 1),
-            "softmax": (4, 4),
-            "reshape": (36, 4),
-            "squeeze": (36, 4),
-            "shape": (1, 1),
-            "pack": (8, 4),
-            "unpack": (8, 4),
-            "strided_slice": (24, 4),
-            "concatenation": (8, 4),
-            "leaky_relu": (4, 4),
-            "split": (4, 4),
-            **_NO_OPTIONS,
-        },
-        kernel={
-            "conv": 56,
-            "dw": 56,
-            "fc": 48,
-            "add": 60,
-            "max_pool": 32,
-            "avg_pool": 32,
-            "mean": 44,
-            "mul": 36,
-            "softmax": 64,
-            "pad": 56,
-            "padv2": 56,
-            "quantize": 32,
-            "dequantize": 32,
-            "logistic": 16,
-            "strided_slice": 84,
-            **_NO_KERNEL_DATA,
-            **_UNMEASURED,
-        },
     ),
 }
 
 #: CMSIS-NN kernels keep a buffer index beside the reference data of each operator that has one (measured 48-80 B a network).
 CMSIS_EXTRA_BYTES = 80
+
+
+#: Operators of a Graph, always int8: their row of the table of kernels.
+GRAPH_KERNELS: dict[str, Kernel] = {
+    kind: KERNELS[name]
+    for kind, name in (
+        ("conv", "CONV_2D"),
+        ("dw", "DEPTHWISE_CONV_2D"),
+        ("fc", "FULLY_CONNECTED"),
+        ("add", "ADD"),
+        ("mul", "MUL"),
+        ("mean", "MEAN"),
+        ("avg_pool", "AVERAGE_POOL_2D"),
+        ("max_pool", "MAX_POOL_2D"),
+    )
+}
+#: Kinds of a Graph whose kernels also keep a multiplier and a shift for each output channel (dense layers have one scale there).
+CHANNELED = ("conv", "dw")
+_OPTIONS = {target: {kind: kernel.options[target] for kind, kernel in GRAPH_KERNELS.items()} for target in TARGETS}
+_DATA = {target: {kind: aligned(kernel.data[target]) for kind, kernel in GRAPH_KERNELS.items()} for target in TARGETS}
 
 
 def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> int:
@@ -174,22 +97,25 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> in
     At least so many where :func:`unknown_tails` names operators: those count for their node alone.
     """
     pieces = work.pieces
-    kinds = [piece.kind for piece in pieces]
-    data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED])
+    kinds = [piece.kind for piece in pieces if piece.needs is None]
+    data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED and piece.needs is None])
     data += sum([kernel_data(kind, target) * kinds.count(kind) for kind in set(kinds)])
+    if len(kinds) < len(pieces):
+        data += sum([piece.needs[target].persistent_bytes for piece in pieces if piece.needs is not None])
     handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
     layout = LAYOUTS[target]
-    options = options_bytes(kinds, layout)
-    data += sum([_aligned(size) for size in work.resources])
+    options = options_bytes([_parsed(piece, target) for piece in pieces])
+    data += sum([aligned(size) for size in work.resources])
     return assemble(
         layout,
-        len(kinds),
+        len(pieces),
         work.tensor_count,
         options,
         data,
         handles,
         work.input_scales,
         work.output_scales,
+        first=_first(pieces, target),
         cmsis=cmsis,
         subgraphs=work.subgraphs,
         variables=work.variables,
@@ -197,40 +123,51 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> in
     )
 
 
+def _first(pieces: Sequence[Piece], target: Target) -> int:
+    """Bytes of the first buffer that kernels ask for: structures of all operators come before what else they keep."""
+    later = 0
+    for piece in pieces:
+        if piece.needs is None:
+            if piece.kind in GRAPH_KERNELS:
+                return GRAPH_KERNELS[piece.kind].data[target]
+        elif piece.needs[target].structure:
+            return piece.needs[target].structure
+        elif piece.needs[target].persistent and not later:
+            later = piece.needs[target].persistent[0]
+    return later
+
+
+def _parsed(piece: Piece, target: Target) -> tuple[int, int]:
+    return graph_options(piece.kind, target) if piece.needs is None else piece.needs[target].options
+
+
 def unknown_tails(work: Work) -> tuple[str, ...]:
-    """Kinds of operators in ``work`` whose data in the tail is not known, on one target or the other, in alphabetical order."""
-    return tuple(sorted({piece.kind for piece in work.pieces} - _KNOWN))
+    """Kinds of operators in ``work`` whose part of the tail is not known, in alphabetical order."""
+    return tuple(sorted({piece.kind for piece in work.pieces if piece.needs is None and piece.kind not in GRAPH_KERNELS}))
 
 
-_KNOWN = frozenset(LAYOUTS["host"].options).intersection(
-    *([kind for kind, size in layout.kernel.items() if size is not None] for layout in LAYOUTS.values())
-)
-#: Kernel data of each kind, aligned; 0 for those that unknown_tails names.
-_ALIGNED = {target: {kind: ((size or 0) + 15) & ~15 for kind, size in layout.kernel.items()} for target, layout in LAYOUTS.items()}
+def graph_options(kind: str, target: Target) -> tuple[int, int]:
+    """Size and alignment of the parsed options of a Graph's operator; none where unknown_tails names it."""
+    return _OPTIONS[target].get(kind, (0, 1))
 
 
-def options_bytes(kinds: Sequence[str], layout: Layout, start: int = 0) -> int:
-    """Bytes of the parsed options of operators in order, padding included, behind ``start`` bytes (modulo any alignment)."""
-    used, options = start, layout.options
-    for kind in kinds:
-        if kind in options:  # others are named by unknown_tails
-            size, alignment = options[kind]
-            used = (used + size + alignment - 1) & -alignment
+def options_bytes(options: Sequence[tuple[int, int]], start: int = 0) -> int:
+    """Bytes of parsed options, (size, alignment) in order, padding included, behind ``start`` bytes (modulo any alignment)."""
+    used = start
+    for size, alignment in options:
+        used = (used + size + alignment - 1) & -alignment
     return used - start
 
 
 def kernel_data(kind: str, target: Target) -> int:
-    """Bytes of the structure that a kernel keeps."""
-    return _ALIGNED[target].get(kind, 0)
-
-
-#: Kinds whose kernels also keep a multiplier and a shift for each output channel.
-CHANNELED = ("conv", "dw")
+    """Bytes of the structure that the kernel of a Graph's operator keeps; 0 where unknown_tails names it."""
+    return _DATA[target].get(kind, 0)
 
 
 def channel_data(channels: int) -> int:
     """Bytes of the multipliers and shifts of so many output channels; arrays give arrays."""
-    return 2 * ((4 * channels + 15) & ~15)
+    multipliers, shifts = channel_arrays(channels)
+    return aligned(multipliers) + aligned(shifts)
 
 
 def assemble(
@@ -243,6 +180,7 @@ def assemble(
     input_scales: Sequence[int] = (1,),
     output_scales: Sequence[int] = (1,),
     *,
+    first: int,
     cmsis: bool,
     subgraphs: int = 1,
     variables: Sequence[int] = (),
@@ -250,25 +188,23 @@ def assemble(
 ) -> int:
     """The tail from its parts, which may be integer arrays: everything but ``options`` starts on its alignment.
 
+    The tail grows downwards, so a buffer ends where the one before begins, and is widened until it begins on its alignment: ``data``
+    are kernels' buffers widened to 16 bytes each, ``first`` the size of the first of them, which also fills what options left.
     ``tensors`` counts constants; ``input_scales``, ``output_scales`` and ``variables`` as in :class:`~tinynas.cost.work.Work`.
     """
     pointer = layout.pointer
     used = layout.fixed + layout.subgraph * (subgraphs - 1) + _resource_records(layout, resources)
     used = used + layout.eval_tensor * tensors + layout.node * operators + options
     # Kernel data and handles are there or not: multiplied by whether, so that arrays can hold both cases.
-    used = used + (((used + 15) & ~15) - used + data) * (data > 0)
+    used = used + (aligned(used + first) - aligned(first) - used + data) * (data > 0)
     used = used + (((used + pointer * handles + pointer - 1) & -pointer) - used) * (handles > 0)
     for size in variables:
-        used = _aligned(used) + _aligned(size)
+        used = aligned(used + size)
     for scales in (input_scales, output_scales):
         used = (used + pointer * len(scales) + 15) & ~15
         for count in scales:
             used = used + layout.tensor + (layout.quantization + 4 + 4 * count if count else 0)
     return used + (CMSIS_EXTRA_BYTES if cmsis else 0)
-
-
-def _aligned(size: int) -> int:
-    return (size + 15) & ~15
 
 
 def _resource_records(layout: Layout, count: int) -> int:
@@ -277,4 +213,4 @@ def _resource_records(layout: Layout, count: int) -> int:
         return 0
     start = layout.fixed - layout.subgraph - layout.opening
     holder, each = layout.resources
-    return _aligned(_aligned(start + holder) + each * count) - start
+    return aligned(aligned(start + holder) + each * count) - start

@@ -9,12 +9,13 @@ counted). A convolution costs output height * output width * output channels * k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import assert_never
 
+from tinynas.cost.kernels import Needs, Target, mean_scratch
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Op, Pool2D, Shape, Tensor
 
 DTYPE_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8, "float64": 8}
@@ -43,6 +44,9 @@ class Piece:
     """The same for the CMSIS-NN kernels on a core with DSP instructions."""
     arithmetic: str = "int8"
     """Element type of what is multiplied, where it has MACs; such as ``float32``, or ``int16 with int8 weights``."""
+    needs: Mapping[Target, Needs] | None = None
+    """What TFLM's kernel of a file's operator takes in the arena; None for the operators of a Graph, which are int8, and for those
+    that the table of kernels does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +94,6 @@ def depthwise_cmsis_scratch(kernel_height: int, kernel_width: int, channels: int
 def pool_cmsis_scratch(kind: str, channels: int) -> tuple[int, ...]:
     """Scratch of CMSIS-NN's pooling: int32 sums of all channels for averages, none for maxima."""
     return (4 * channels,) if kind == "avg_pool" else ()
-
-
-def mean_scratch(rank: int, axes: int, outputs: int) -> tuple[int, ...]:
-    """Scratch of TFLM's int8 MEAN: sums, index and axis arrays, all int32; ``rank`` counts the batch."""
-    return (4 * outputs, 4 * rank, 4 * axes)
 
 
 def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: tuple[int, int], stride: tuple[int, int], pixels: int) -> Piece:
