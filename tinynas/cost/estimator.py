@@ -75,6 +75,16 @@ class Cost:
         """Kinds of operators whose part of ``tail_bytes`` is not known: where there are some, SRAM is *at least* what is said."""
         return unknown_tails(self.work) if RUNTIMES[self.runtime].tail else ()
 
+    @property
+    def runs(self) -> bool | None:
+        """Whether the runtime runs it: not where :attr:`reasons` are given; None where that is not known."""
+        return None if self.work.reasons is None else not self.work.reasons
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the runtime does not run it."""
+        return self.work.reasons or ()
+
     @cached_property
     def layers(self) -> tuple[OpCost, ...]:
         """One row per operator, in execution order."""
@@ -106,9 +116,17 @@ class Cost:
         return {
             "runtime": self.runtime,
             **self.values(),
-            "sram": {"head_bytes": self.head_bytes, "tail_bytes": self.tail_bytes},
+            "runs": self.runs,
+            "reasons": list(self.reasons),
+            "notes": list(self.work.notes),
+            "sram": {
+                "head_bytes": self.head_bytes,
+                "tail_bytes": self.tail_bytes,
+                "host_bytes": self.host_arena_bytes or None,
+            },
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
+            "uncounted": list(self.work.uncounted),
             "evidence": {figure: list(known) for figure, known in runtime_named(self.runtime).evidence.items()},
             "peak": {"op": self.peak_op, "index": self.peak_index},
             "layers": [
@@ -202,7 +220,7 @@ def work_cost(
         sram_bytes=head + tail,
         head_bytes=head,
         tail_bytes=tail,
-        latency_ms=None if core is None else latency_ms(work, core, runtime.name, clock_mhz),
+        latency_ms=None if core is None or work.reasons else latency_ms(work, core, runtime.name, clock_mhz),
         peak_op=pieces[peak].name,
         peak_index=peak,
         work=work,

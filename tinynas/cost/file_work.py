@@ -12,6 +12,7 @@ from math import prod
 
 from tinynas.cost.flatbuffer import broken
 from tinynas.cost.kernels import TARGETS, needs
+from tinynas.cost.refusals import refusals
 from tinynas.cost.schema import FileOp, FileTensor, Subgraph, words
 from tinynas.cost.scopes import Walk, walk
 from tinynas.cost.work import Piece, Work, conv_cmsis_scratch, depthwise_cmsis_scratch, pool_cmsis_scratch
@@ -86,6 +87,7 @@ def file_work(
         resources=_resources(ops, subgraphs, tensors),
         uncounted=tuple(sorted({name for op in ops if (name := _uncounted(op, tensors)) is not None})),
         notes=_notes(tensors, ops, subgraphs, found),
+        reasons=refusals(tensors, ops, subgraphs, found.faults),
     )
 
 

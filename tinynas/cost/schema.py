@@ -83,6 +83,8 @@ class FileTensor:
     is_variable: bool = False
     """Whether it keeps its content between inferences."""
     sparse: bool = False
+    outside: bool = False
+    """Whether its content lies behind the flatbuffer, where TFLM does not look."""
     dynamic: bool = False
     """Whether the file leaves a dimension of it open; ``shape`` then holds what a runtime takes that cannot resize."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinynas.cost.estimator import Cost, file_cost
@@ -51,6 +51,8 @@ class ModelFile:
         chosen, work = runtime_named(runtime), to_work(self)
         if chosen.pads_inside:
             work = without_pads(work)
+        if not chosen.plans:
+            work = replace(work, reasons=None)  # nobody knows which operators it has
         return file_cost(work, chosen, self.size_bytes, self.plan, core=core, clock_mhz=clock_mhz)
 
     @property
@@ -111,21 +113,31 @@ def _operator_name(read: Reader, code: int) -> tuple[str, str]:
     return (OPERATORS[number] if 0 <= number < len(OPERATORS) else f"operator {number}"), ""
 
 
-def _content(read: Reader, buffer: int) -> memoryview:
+@dataclass(frozen=True, slots=True)
+class _Content:
+    """What a buffer of the file holds."""
+
+    data: memoryview
+    outside: bool
+    """Whether it lies behind the flatbuffer."""
+
+
+def _content(read: Reader, buffer: int) -> _Content:
     at, count = read.vector(buffer, 0, 1, limit=MAX_FILE_BYTES)
     offset, size = read.scalar(buffer, 1, U64), read.scalar(buffer, 2, U64)
-    if offset > 1 and not count:  # content behind the flatbuffer
+    outside = offset > 1 and not count
+    if outside:
         if offset + size > len(read.data):
             raise broken(f"a content of {size:,} B lies at byte {offset:,}, outside its {len(read.data):,} B")
         at, count = offset, size
-    return memoryview(read.data)[at : at + count]
+    return _Content(memoryview(read.data)[at : at + count], outside)
 
 
 def _subgraph(
     read: Reader,
     graph: int,
     codes: Sequence[tuple[str, str]],
-    contents: Sequence[memoryview],
+    contents: Sequence[_Content],
     tensors: list[FileTensor],
     ops: list[FileOp],
     subgraphs: list[Subgraph],
@@ -147,7 +159,7 @@ def _subgraph(
     subgraphs.append(Subgraph(name, range(first_tensor, len(tensors)), range(first_op, len(ops)), ends[0], ends[1]))
 
 
-def _tensor(read: Reader, at: int, contents: Sequence[memoryview]) -> FileTensor:
+def _tensor(read: Reader, at: int, contents: Sequence[_Content]) -> FileTensor:
     name = read.text(at, 3)
     number = read.scalar(at, 1, I8)
     if not 0 <= number < len(TYPES):
@@ -168,22 +180,23 @@ def _tensor(read: Reader, at: int, contents: Sequence[memoryview]) -> FileTensor
         name,
         read.ints(at, 0, limit=_MAX_RANK),
         TYPES[number],
-        len(content) > 0,
+        len(content.data) > 0,
         scales,
         zero_points,
         scale,
         zero_point,
         axis,
-        content,
+        content.data,
         buffer,
         read.scalar(at, 5, U8) != 0,
         read.child(at, 6) != 0,
+        content.outside,
         -1 in read.ints(at, 7, limit=_MAX_RANK),
     )
     if tensor.size_bytes > _MAX_TENSOR_BYTES:
         raise broken(f"tensor {name!r} has the shape {list(tensor.shape)}, more than 2 GiB")
-    if tensor.constant and not tensor.sparse and len(content) < tensor.needed_bytes:
-        raise broken(f"tensor {name!r} needs {tensor.needed_bytes:,} B and has {len(content):,} B")
+    if tensor.constant and not tensor.sparse and len(content.data) < tensor.needed_bytes:
+        raise broken(f"tensor {name!r} needs {tensor.needed_bytes:,} B and has {len(content.data):,} B")
     return tensor
 
 
@@ -207,14 +220,14 @@ def _operator(read: Reader, at: int, codes: Sequence[tuple[str, str]], first: in
     return FileOp(kind, inputs, outputs, intermediates, options, custom_name, read.data[custom_at : custom_at + custom_bytes])
 
 
-def _plan(read: Reader, model: int, contents: Sequence[memoryview], tensors: int) -> tuple[int, ...] | None:
+def _plan(read: Reader, model: int, contents: Sequence[_Content], tensors: int) -> tuple[int, ...] | None:
     for entry in read.tables(model, 6):
         if read.text(entry, 0) != "OfflineMemoryAllocation":
             continue
         buffer = read.scalar(entry, 1, U32)
         if buffer >= len(contents):
             raise broken(f"the memory plan is buffer {buffer} of {len(contents)}")
-        content = contents[buffer]
+        content = contents[buffer].data
         read.pay(len(content) // 4)
         values = struct.unpack_from(f"<{len(content) // 4}i", content)
         if len(values) < 3 or values[2] != tensors or len(values) != 3 + tensors:

@@ -79,6 +79,8 @@ class Work:
     """Operators whose MACs are not known: the MACs are *at least* what is said."""
     notes: tuple[str, ...] = ()
     """What must be said beside the figures."""
+    reasons: tuple[str, ...] | None = ()
+    """Why the runtime does not run it; empty where it does, None where that is not known."""
 
 
 def conv_cmsis_scratch(kernel: int, in_channels: int) -> tuple[int, ...]:
