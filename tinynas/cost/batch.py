@@ -34,6 +34,7 @@ from tinynas.cost.flash import (
 from tinynas.cost.latency import latency_model
 from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
+from tinynas.cost.setup import planning_bytes
 from tinynas.cost.tail import GRAPH_KERNELS, LAYOUTS, assemble
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
@@ -541,18 +542,26 @@ class BatchEstimator:
         head = columns[_HEAD] + runtime.extra_bytes
         if self.tables.layout.buffers:
             head = head + columns[_BUFFER] + columns[_KERNEL]
-        tail = np.zeros_like(head)
+        tail = setup = np.zeros_like(head)
         if runtime.tail:
-            tail = tail + assemble(
-                LAYOUTS["mcu"],
-                sums.operators,
-                sums.tensors,
-                merged.options,  # type: ignore[arg-type]
-                sums.data,
-                sums.handles,
-                first=GRAPH_KERNELS["conv"].data["mcu"],  # of the stem
-                cmsis=runtime.scratch == "cmsis-nn",
-            )
+
+            def tail_of(*, ends: bool) -> Any:
+                return assemble(
+                    LAYOUTS["mcu"],
+                    sums.operators,
+                    sums.tensors,
+                    merged.options,  # type: ignore[arg-type]
+                    sums.data,
+                    sums.handles,
+                    first=GRAPH_KERNELS["conv"].data["mcu"],  # of the stem
+                    cmsis=runtime.scratch == "cmsis-nn",
+                    ends=ends,
+                )
+
+            tail = tail + tail_of(ends=True)
+            # Every operator writes one tensor, and there is the input.
+            planned = sums.operators + 1 + sums.handles
+            setup = setup + planning_bytes("mcu", sums.tensors, sums.handles, planned, tail_of(ends=False))
         if self.latency is None or self.clock_mhz is None:
             latency = np.full(len(head), np.nan)
         else:
@@ -563,7 +572,7 @@ class BatchEstimator:
             params=sums.weights + sums.biases,
             weights_bytes=sums.weights_bytes,
             flash_bytes=np.asarray(flash_bytes(runtime, size_bytes, sums.weights_bytes, sums.biases)),  # type: ignore[arg-type]
-            sram_bytes=head + tail,
+            sram_bytes=np.maximum(head + tail, setup),
             head_bytes=head,
             tail_bytes=tail,
             latency_ms=latency,

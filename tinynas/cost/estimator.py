@@ -11,6 +11,7 @@ from tinynas.cost.latency import latency_ms
 from tinynas.cost.memory import Spans, file_head_bytes, lifetimes, live_bytes, nested_frames, offline_work
 from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import RUNTIMES, Runtime, flash_bytes, runtime_named, static_bytes
+from tinynas.cost.setup import setup_bytes
 from tinynas.cost.tail import tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
 from tinynas.graph import Graph, Shape
@@ -47,7 +48,7 @@ class Cost:
     flash_bytes: int
     """Flash of the model: the .tflite file, or weights and biases for code generators."""
     sram_bytes: int
-    """head_bytes + tail_bytes on a 32-bit microcontroller."""
+    """The arena to set aside on a 32-bit microcontroller: head_bytes + tail_bytes, or what TFLM needs to start where that is more."""
     head_bytes: int
     """Activations and operator scratch, planned."""
     tail_bytes: int
@@ -62,6 +63,8 @@ class Cost:
     exact_plan: bool = True
     """Whether ``head_bytes`` is what a memory plan takes that is known to the byte: ours, the file's or TFLM's own. Else it is what
     the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
+    setup_bytes: int = 0
+    """The arena that TFLM needs to start (0 for other runtimes): more than inference uses where tensors are many and small."""
     wider_head_bytes: int = 0
     """What ``head_bytes`` is more on a 64-bit host, where scratch that holds pointers is wider."""
 
@@ -122,6 +125,7 @@ class Cost:
             "sram": {
                 "head_bytes": self.head_bytes,
                 "tail_bytes": self.tail_bytes,
+                "setup_bytes": self.setup_bytes or None,
                 "host_bytes": self.host_arena_bytes or None,
             },
             "exact_plan": self.exact_plan,
@@ -211,13 +215,14 @@ def work_cost(
     biases = sum([piece.biases for piece in pieces])
     weights_bytes = sum([piece.weights_bytes for piece in pieces])
     tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn") if runtime.tail else 0
+    setup = setup_bytes(work, runtime)
     return Cost(
         runtime=runtime.name,
         macs=macs,
         params=sum([piece.weights for piece in pieces]) + biases,
         weights_bytes=weights_bytes,
         flash_bytes=flash_bytes(runtime, size_bytes, weights_bytes, biases),
-        sram_bytes=head + tail,
+        sram_bytes=max(head + tail, setup),
         head_bytes=head,
         tail_bytes=tail,
         latency_ms=None if core is None or work.reasons else latency_ms(work, core, runtime.name, clock_mhz),
@@ -226,4 +231,5 @@ def work_cost(
         work=work,
         live=tuple(live),
         exact_plan=runtime.plans,
+        setup_bytes=setup,
     )

@@ -91,8 +91,9 @@ _OPTIONS = {target: {kind: kernel.options[target] for kind, kernel in GRAPH_KERN
 _DATA = {target: {kind: aligned(kernel.data[target]) for kind, kernel in GRAPH_KERNELS.items()} for target in TARGETS}
 
 
-def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> int:
-    """Tail bytes of ``work`` on a 32-bit Cortex-M (``mcu``) or in the 64-bit Python wheel (``host``).
+def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False, ends: bool = True) -> int:
+    """Tail bytes of ``work`` on a 32-bit Cortex-M (``mcu``) or in the 64-bit Python wheel (``host``); without ``ends`` as it is
+    before the tensors of inputs and outputs.
 
     At least so many where :func:`unknown_tails` names operators: those count for their node alone.
     """
@@ -120,6 +121,7 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> in
         subgraphs=work.subgraphs,
         variables=work.variables,
         resources=len(work.resources),
+        ends=ends,
     )
 
 
@@ -185,6 +187,7 @@ def assemble(
     subgraphs: int = 1,
     variables: Sequence[int] = (),
     resources: int = 0,
+    ends: bool = True,
 ) -> int:
     """The tail from its parts, which may be integer arrays: everything but ``options`` starts on its alignment.
 
@@ -200,7 +203,7 @@ def assemble(
     used = used + (((used + pointer * handles + pointer - 1) & -pointer) - used) * (handles > 0)
     for size in variables:
         used = aligned(used + size)
-    for scales in (input_scales, output_scales):
+    for scales in (input_scales, output_scales) if ends else ():
         used = (used + pointer * len(scales) + 15) & ~15
         for count in scales:
             used = used + layout.tensor + (layout.quantization + 4 + 4 * count if count else 0)
