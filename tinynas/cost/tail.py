@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinynas.cost.kernels import KERNELS, TARGETS, Kernel, Target, aligned, channel_arrays
+from tinynas.cost.kernels import KERNELS, TARGETS, Build, Kernel, Target, aligned, channel_arrays
 from tinynas.cost.work import Piece, Work
 
 
@@ -67,7 +67,7 @@ LAYOUTS: dict[Target, Layout] = {
     ),
 }
 
-#: CMSIS-NN kernels keep a buffer index beside the reference data of each operator that has one (measured 48-80 B a network).
+#: What CMSIS-NN kernels keep beside the reference kernels' data in a Graph (measured 48-80 B a network); files have it by operator.
 CMSIS_EXTRA_BYTES = 80
 
 
@@ -98,14 +98,15 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False, ends:
     At least so many where :func:`unknown_tails` names operators: those count for their node alone.
     """
     pieces = work.pieces
+    build: Build = "cmsis" if cmsis else target
     kinds = [piece.kind for piece in pieces if piece.needs is None]
     data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED and piece.needs is None])
     data += sum([kernel_data(kind, target) * kinds.count(kind) for kind in set(kinds)])
     if len(kinds) < len(pieces):
-        data += sum([piece.needs[target].persistent_bytes for piece in pieces if piece.needs is not None])
+        data += sum([piece.needs[build].persistent_bytes for piece in pieces if piece.needs is not None])
     handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
     layout = LAYOUTS[target]
-    options = options_bytes([_parsed(piece, target) for piece in pieces])
+    options = _options_of(pieces, target, build)
     data += sum([aligned(size) for size in work.resources])
     return assemble(
         layout,
@@ -116,8 +117,8 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False, ends:
         handles,
         work.input_scales,
         work.output_scales,
-        first=_first(pieces, target),
-        cmsis=cmsis,
+        first=_first(pieces, target, build),
+        cmsis=cmsis and bool(kinds),
         subgraphs=work.subgraphs,
         variables=work.variables,
         resources=len(work.resources),
@@ -125,22 +126,39 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False, ends:
     )
 
 
-def _first(pieces: Sequence[Piece], target: Target) -> int:
+def tail_before_kernels(work: Work, target: Target, build: Build) -> int:
+    """Bytes of the tail before the first kernel asks for anything."""
+    return assemble(
+        LAYOUTS[target],
+        len(work.pieces),
+        work.tensor_count,
+        _options_of(work.pieces, target, build),
+        0,
+        0,
+        first=0,
+        cmsis=False,
+        subgraphs=work.subgraphs,
+        resources=len(work.resources),
+        ends=False,
+    )
+
+
+def _options_of(pieces: Sequence[Piece], target: Target, build: Build) -> int:
+    return options_bytes([graph_options(p.kind, target) if p.needs is None else p.needs[build].options for p in pieces])
+
+
+def _first(pieces: Sequence[Piece], target: Target, build: Build) -> int:
     """Bytes of the first buffer that kernels ask for: structures of all operators come before what else they keep."""
     later = 0
     for piece in pieces:
         if piece.needs is None:
             if piece.kind in GRAPH_KERNELS:
                 return GRAPH_KERNELS[piece.kind].data[target]
-        elif piece.needs[target].structure:
-            return piece.needs[target].structure
-        elif piece.needs[target].persistent and not later:
-            later = piece.needs[target].persistent[0]
+        elif piece.needs[build].structure:
+            return piece.needs[build].structure
+        elif piece.needs[build].persistent and not later:
+            later = piece.needs[build].persistent[0]
     return later
-
-
-def _parsed(piece: Piece, target: Target) -> tuple[int, int]:
-    return graph_options(piece.kind, target) if piece.needs is None else piece.needs[target].options
 
 
 def unknown_tails(work: Work) -> tuple[str, ...]:
