@@ -83,18 +83,8 @@ def why_unknown(core: str | None, runtime: str, clock_mhz: float | None) -> str 
 _KIND_OF = {"conv": "dense", "dw": "depthwise", "fc": "connected", "transpose_conv": "dense"}
 #: Operators with MACs of files for which nothing was ever fitted.
 UNTIMED = frozenset(
-    [
-        "batch_matmul",
-        "conv_3d",
-        "conv_3d_transpose",
-        "svdf",
-        "rnn",
-        "lstm",
-        "unidirectional_sequence_rnn",
-        "unidirectional_sequence_lstm",
-        "bidirectional_sequence_rnn",
-        "bidirectional_sequence_lstm",
-    ]
+    {"batch_matmul", "conv_3d", "conv_3d_transpose", "svdf", "rnn", "lstm"}
+    | {f"{way}_sequence_{cell}" for way in ("unidirectional", "bidirectional") for cell in ("rnn", "lstm")}
 )
 
 

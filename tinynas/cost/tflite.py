@@ -19,6 +19,7 @@ from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.schema import OPERATORS, TYPES, FileOp, FileTensor, Subgraph
 from tinynas.cost.work import Work
 from tinynas.errors import ModelFileError
+from tinynas.foreign import require_tflite
 
 #: Larger files are refused: no microcontroller model comes near, and reading must stay bounded.
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -77,6 +78,8 @@ def read_model(path: str | Path) -> ModelFile:
         data = path.read_bytes()
     except OSError as error:
         raise ModelFileError(f"{path}: {error.strerror or error}", "give the path of a .tflite file") from None
+    if data[4:8] != b"TFL3":
+        require_tflite(path)
     try:
         return parse_model(data, path.stem)
     except ModelFileError as error:
@@ -109,7 +112,7 @@ def parse_model(data: bytes, name: str = "model") -> ModelFile:
 def _operator_name(read: Reader, code: int) -> tuple[str, str]:
     number = max(read.scalar(code, 0, I8), read.scalar(code, 3, I32))
     if number == 32:
-        return "CUSTOM", read.text(code, 1)[:60]
+        return "CUSTOM", "".join(c if c.isprintable() else "?" for c in read.text(code, 1)[:60])
     return (OPERATORS[number] if 0 <= number < len(OPERATORS) else f"operator {number}"), ""
 
 
