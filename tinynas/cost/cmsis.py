@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tinynas.cost.kernels import Needs, Seen, needs
+from tinynas.cost.kernels import KERNELS, Needs, Seen, needs
 from tinynas.cost.schema import FileOp, FileTensor
 
 #: Input channels above which a transposed convolution turns its weights (REVERSE_TCOL_EFFICIENT_THRESHOLD).
@@ -131,6 +131,11 @@ CMSIS_KERNELS: Mapping[str, CmsisKernel] = {
 }
 
 
+def cmsis_structure(name: str) -> int:
+    """Bytes of the structure that the CMSIS-NN kernel of operator ``name`` keeps, or the reference kernel that stands in for it."""
+    return CMSIS_KERNELS[name].structure if name in CMSIS_KERNELS else KERNELS[name].data["mcu"]
+
+
 def cmsis_needs(op: FileOp, tensors: Sequence[FileTensor]) -> Needs | None:
     """What the CMSIS-NN kernel of ``op`` takes on a Cortex-M; None where the table of kernels does not have it."""
     reference = needs(op, tensors, "mcu")
@@ -140,4 +145,6 @@ def cmsis_needs(op: FileOp, tensors: Sequence[FileTensor]) -> Needs | None:
     seen = Seen(op, tensors)
     scratch = kernel.scratch(seen)
     persistent = (*reference.persistent, *kernel.more(seen))
-    return replace(reference, structure=kernel.structure, persistent=persistent, scratch=reference.scratch if scratch is None else scratch)
+    return replace(
+        reference, structure=cmsis_structure(op.kind), persistent=persistent, scratch=reference.scratch if scratch is None else scratch
+    )

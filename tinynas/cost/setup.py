@@ -1,12 +1,10 @@
 """What TFLM's arena must hold while the interpreter starts: more than inference uses where tensors are many and small.
 
-While it plans memory, TFLM keeps in the head, all at once: what kernels asked for as scratch, a record of each tensor of the file and of
-each scratch buffer, and the planner's own lists (micro_allocator.cc, micro_allocation_info.cc, greedy_memory_planner.h). The tail
-is complete by then but for the tensors of the model's inputs and outputs. Before that, each operator has looked at records of
-its tensors, one operator at a time. An arena that cannot hold this does not start, however little inference uses. Held against tflite-micro in tests/test_cost_setup.py.
-
-What a kernel reads while it is prepared lies there for a moment too; that is more than planning takes only in files of an operator or
-two with many channels, and is not counted.
+Each operator of a file first looks at records of its tensors, one operator at a time. Then TFLM plans memory and keeps in the head,
+all at once: what kernels asked for as scratch, a record of each tensor of the file and of each scratch buffer, and the planner's own
+lists (micro_allocator.cc, micro_allocation_info.cc, greedy_memory_planner.h); the tail is complete by then but for the tensors of the
+model's inputs and outputs. An arena that cannot hold this does not start, however little inference uses. Held against tflite-micro by
+bisection in tests/test_cost_setup.py and tests/test_kernels.py.
 """
 
 from __future__ import annotations
