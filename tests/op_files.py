@@ -353,6 +353,18 @@ def chain(kinds: str, dtype: str = "int8") -> bytes:
     return net.file([x])
 
 
+def detection(boxes: int = 7, classes: int = 3, most: int = 4) -> bytes:
+    """TFLite_Detection_PostProcess, the last step of SSD."""
+    from flatbuffers import flexbuffers
+
+    said = {"max_detections": most, "max_classes_per_detection": 1, "num_classes": classes, "use_regular_nms": False}
+    scales = {"nms_score_threshold": 0.1, "nms_iou_threshold": 0.5, "y_scale": 10.0, "x_scale": 10.0, "h_scale": 5.0, "w_scale": 5.0}
+    inputs = [T((1, boxes, 4), "float32"), T((1, boxes, classes + 1), "float32"), T((boxes, 4), "float32", data=1)]
+    outputs = [T((1, most, 4), "float32"), T((1, most), "float32"), T((1, most), "float32"), T((1,), "float32")]
+    name = "TFLite_Detection_PostProcess"
+    return one_op("CUSTOM", inputs, outputs, custom=name, custom_options=bytes(flexbuffers.Dumps(said | scales)))
+
+
 #: Other forms of operators, each by a name.
 VARIANTS: dict[str, Callable[[], bytes]] = {
     **{f"{kind} int4 weights": (lambda kind=kind: _narrow(kind)) for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")},
@@ -390,6 +402,9 @@ VARIANTS: dict[str, Callable[[], bytes]] = {
     "GATHER of rank 2 by rank 2": lambda: one_op(
         "GATHER", [T((6, 5)), T((2, 3), "int32", data=1)], [T((2, 3, 5))], options("GatherOptions", axis=0)
     ),
+    "CIRCULAR_BUFFER": lambda: one_op("CUSTOM", [T((1, 1, 1, 8))], [T((1, 5, 1, 8))], custom="CIRCULAR_BUFFER"),
+    "detection of few": detection,
+    "detection of many": lambda: detection(300, 90, 20),
     "DEQUANTIZE behind QUANTIZE": lambda: _there_and_back(),
     "RESHAPE of a scalar": lambda: one_op(
         "RESHAPE", [T((1,)), T((0,), "int32", data=b"")], [T(())], options("ReshapeOptions", newShape=[])
@@ -524,6 +539,10 @@ REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
         lambda: one_op(
             "BATCH_MATMUL", [T((1, 1, 1, 1, 3, 4)), T((1, 1, 1, 1, 4, 3))], [T((1, 1, 1, 1, 3, 3))], options("BatchMatMulOptions")
         ),
+    ),
+    "CIRCULAR_BUFFER of float": (
+        "CUSTOM CIRCULAR_BUFFER with float32 input",
+        lambda: one_op("CUSTOM", [T((1, 1, 1, 8), "float32")], [T((1, 5, 1, 8), "float32")], custom="CIRCULAR_BUFFER"),
     ),
     "LSTM int8 by float": ("int8 input, float32 weights", lambda: lstm("int8", weights="float32")),
     "GATHER by int64": (

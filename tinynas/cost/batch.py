@@ -35,7 +35,7 @@ from tinynas.cost.latency import latency_model
 from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
 from tinynas.cost.setup import planning_bytes
-from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure
+from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
 from tinynas.graph import Builder, MBSizes, classifier, mbconv
@@ -544,23 +544,20 @@ class BatchEstimator:
             head = head + columns[_BUFFER] + columns[_KERNEL]
         tail = setup = np.zeros_like(head)
         if runtime.tail:
-
-            def tail_of(*, ends: bool) -> Any:
-                return assemble(
-                    LAYOUTS["mcu"],
-                    sums.operators,
-                    sums.tensors,
-                    merged.options,  # type: ignore[arg-type]
-                    sums.data,
-                    sums.handles,
-                    first=kernel_structure("conv", runtime.build),  # of the stem
-                    ends=ends,
-                )
-
-            tail = tail + tail_of(ends=True)
+            layout = LAYOUTS["mcu"]
+            opened = assemble(
+                layout,
+                sums.operators,
+                sums.tensors,
+                merged.options,  # type: ignore[arg-type]
+                sums.data,
+                sums.handles,
+                first=kernel_structure("conv", runtime.build),  # of the stem
+            )
+            tail = tail + with_ends(layout, opened)
             # Every operator writes one tensor, and there is the input.
             planned = sums.operators + 1 + sums.handles
-            setup = setup + planning_bytes("mcu", sums.tensors, sums.handles, planned, tail_of(ends=False))
+            setup = setup + planning_bytes("mcu", sums.tensors, sums.handles, planned, opened)
         if self.latency is None or self.clock_mhz is None:
             latency = np.full(len(head), np.nan)
         else:

@@ -12,7 +12,7 @@ from tinynas.cost.memory import Spans, file_head_bytes, lifetimes, live_bytes, n
 from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import RUNTIMES, Runtime, flash_bytes, runtime_named, static_bytes
 from tinynas.cost.setup import setup_bytes
-from tinynas.cost.tail import tail_bytes, unknown_tails
+from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
 from tinynas.graph import Graph, Shape
 
@@ -214,8 +214,10 @@ def work_cost(
     macs = sum([piece.macs for piece in pieces])
     biases = sum([piece.biases for piece in pieces])
     weights_bytes = sum([piece.weights_bytes for piece in pieces])
-    tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn") if runtime.tail else 0
-    setup = setup_bytes(work, runtime)
+    tail = setup = 0
+    if runtime.tail:
+        opened = open_tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn")
+        tail, setup = closed_tail(work, opened), setup_bytes(work, runtime, opened=opened)
     return Cost(
         runtime=runtime.name,
         macs=macs,

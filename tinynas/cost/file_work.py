@@ -281,7 +281,7 @@ def _needs(op: FileOp, tensors: Sequence[FileTensor]) -> dict[Build, Needs] | No
 
 
 def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weights) -> Piece:
-    kind = _SHORT.get(op.kind, op.kind.lower())
+    kind = _SHORT.get(op.kind, op.title.lower())
     counted = op.kind in _COUNTED
     present = [t for t in op.inputs if t >= 0]
     if counted and not (present and op.outputs):

@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from tinynas.cost.flexbuffer import map_integers
 from tinynas.cost.schema import FileOp, FileTensor, words
 
 Target = Literal["mcu", "host"]
@@ -126,9 +127,12 @@ def _parsed(mcu: tuple[int, int], host: tuple[int, int]) -> dict[Target, tuple[i
 # Sizes that depend on the operator -------------------------------------------------------------------------
 
 
-def channel_arrays(channels: int) -> tuple[int, ...]:
-    """Bytes of the multipliers and of the shifts of so many output channels (int32 each); arrays give arrays."""
-    return 4 * channels, 4 * channels
+#: Arrays that a kernel keeps of its output channels, multipliers and shifts, and bytes of each a channel.
+CHANNEL_ARRAYS, CHANNEL_BYTES = 2, 4
+
+
+def _arrays(channels: int) -> tuple[int, ...]:
+    return (CHANNEL_BYTES * channels,) * CHANNEL_ARRAYS
 
 
 def _per_channel(axis: int) -> Sizes:
@@ -136,7 +140,7 @@ def _per_channel(axis: int) -> Sizes:
 
     def sizes(seen: Seen, target: Target) -> tuple[int, ...]:
         weights = seen.input(1)
-        return channel_arrays(weights.shape[axis]) if weights is not None and len(weights.shape) == 4 else ()
+        return _arrays(weights.shape[axis]) if weights is not None and len(weights.shape) == 4 else ()
 
     return sizes
 
@@ -146,7 +150,7 @@ def _dense_channels(seen: Seen, target: Target) -> tuple[int, ...]:
     weights = seen.input(1)
     if weights is None or seen.dtype() == "float32" or not _quantized(weights) or weights.scales < 2:
         return ()
-    return channel_arrays(weights.scales)
+    return _arrays(weights.scales)
 
 
 def _unpacked_weights(seen: Seen, target: Target) -> tuple[int, ...]:
@@ -644,9 +648,44 @@ KERNELS: Mapping[str, Kernel] = {
 }
 
 
+def _detected(seen: Seen, target: Target) -> tuple[int, ...]:
+    """Of SSD's last step: boxes, scores and their order."""
+    boxes, classes = seen.input(0), seen.input(1)
+    if boxes is None or classes is None or len(boxes.shape) != 3 or len(classes.shape) != 3:
+        return ()
+    said = map_integers(seen.op.custom_options)
+    most, labels, count = max(said.get("max_detections", 0), 0), max(said.get("num_classes", 0), 0), boxes.shape[1]
+    by_detection = 4 * most * count
+    return (
+        count,
+        16 * count,
+        4 * classes.shape[1] * classes.shape[2],
+        4 * count,
+        4 * count,
+        by_detection,
+        by_detection,
+        4 * count,
+        by_detection,
+        4 * max(labels, most) * count,
+        4 * min(count, most) * count,
+    )
+
+
+#: Custom operators by name. Those of signal processing are not here.
+CUSTOM_KERNELS: Mapping[str, Kernel] = {
+    "CIRCULAR_BUFFER": Kernel("int8", data=_both(8), check=_ranks(4, 4, "i0", "o0")),
+    "TFLite_Detection_PostProcess": Kernel("float32", "i0 i1", data=_both(112), scratch=_detected, check=_ranks(3, 3, "i0", "i1")),
+}
+
+
+def kernel_of(op: FileOp) -> Kernel | None:
+    """The row of ``op``; None where the table does not have it."""
+    return CUSTOM_KERNELS.get(op.custom_name) if op.kind == "CUSTOM" else KERNELS.get(op.kind)
+
+
 def needs(op: FileOp, tensors: Sequence[FileTensor], target: Target) -> Needs | None:
     """What the kernel of ``op`` takes on ``target``; None where the table does not have it."""
-    kernel = KERNELS.get(op.kind)
+    kernel = kernel_of(op)
     if kernel is None:
         return None
     seen = Seen(op, tensors)
@@ -697,7 +736,7 @@ def refusal(op: FileOp, tensors: Sequence[FileTensor]) -> str | None:
 
     An operator that the table does not have is not judged.
     """
-    kernel = KERNELS.get(op.kind)
+    kernel = kernel_of(op)
     if kernel is None:
         return None
     seen = Seen(op, tensors)
@@ -748,5 +787,5 @@ def _described(kind: str, slots: Sequence[str], types: Sequence[str]) -> str:
     if slots[-1] == "o0" and len(named) > 1 and named[-1][0] == named[0][0]:
         named.pop()
     words = [f"{t} {word}" for t, word in named]
-    hybrid = " (hybrid)" if types[0] == "float32" and "int8" in types[1:] and kind in _WEIGHTS else ""
+    hybrid = " (hybrid)" if types[0] == "float32" and {"int8", "int4"} & set(types[1:]) and kind in _WEIGHTS else ""
     return (f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]) + hybrid

@@ -12,8 +12,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from tinynas.cost.kernels import Build, Target, aligned
-from tinynas.cost.runtimes import Runtime, scratch_bytes
-from tinynas.cost.tail import tail_before_kernels, tail_bytes
+from tinynas.cost.runtimes import Runtime
+from tinynas.cost.tail import open_tail_bytes, tail_before_kernels
 from tinynas.cost.work import Work
 
 
@@ -36,14 +36,17 @@ _SPARE_REQUESTS = 12
 _PLANNED_BYTES = 40
 
 
-def setup_bytes(work: Work, runtime: Runtime, target: Target = "mcu") -> int:
-    """The smallest arena with which TFLM plans ``work``; 0 for runtimes without TFLM's arena."""
+def setup_bytes(work: Work, runtime: Runtime, target: Target = "mcu", *, opened: int | None = None) -> int:
+    """The smallest arena with which TFLM starts ``work``; 0 for runtimes without TFLM's arena.
+
+    ``opened``: :func:`tinynas.cost.tail.open_tail_bytes`, where it is known already.
+    """
     if not runtime.tail:
         return 0
-    scratch = sum([len(scratch_bytes(runtime, piece)) for piece in work.pieces])
-    planned = sum([1 for size in work.sizes if size]) + scratch
     cmsis = runtime.scratch == "cmsis-nn"
-    tail = tail_bytes(work, target, cmsis=cmsis, ends=False)
+    scratch = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in work.pieces])
+    planned = len(work.sizes) - work.sizes.count(0) + scratch
+    tail = open_tail_bytes(work, target, cmsis=cmsis) if opened is None else opened
     planning = planning_bytes(target, work.tensor_count, scratch, planned, tail, work.subgraphs)
     return max(planning, _preparing_bytes(work, target, "cmsis" if cmsis else target))
 
@@ -52,9 +55,9 @@ def _preparing_bytes(work: Work, target: Target, build: Build) -> int:
     """The smallest arena in which each operator of a file prepares itself: the tail as it has grown by then, and in the head the
     requests of the operators before it and records of the tensors that it looks at. 0 for a Graph, whose inference uses more.
     """
-    if any(piece.needs is None for piece in work.pieces):
-        return 0
     taken = [piece.needs[build] for piece in work.pieces if piece.needs is not None]
+    if len(taken) < len(work.pieces):
+        return 0
     used = tail_before_kernels(work, target, build)
     for size in [needs.structure for needs in taken] + list(work.resources):
         used = aligned(used + size) if size else used

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinynas.cost.cmsis import cmsis_structure
-from tinynas.cost.kernels import KERNELS, TARGETS, Build, Target, aligned, channel_arrays
+from tinynas.cost.kernels import CHANNEL_ARRAYS, CHANNEL_BYTES, KERNELS, TARGETS, Build, Target, aligned
 from tinynas.cost.work import Piece, Work
 
 
@@ -90,12 +90,16 @@ _STRUCTURES: dict[Build, dict[str, int]] = {
 _ALIGNED = {build: {kind: aligned(size) for kind, size in sizes.items()} for build, sizes in _STRUCTURES.items()}
 
 
-def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False, ends: bool = True) -> int:
-    """Tail bytes of ``work`` on a 32-bit Cortex-M (``mcu``) or in the 64-bit Python wheel (``host``); without ``ends`` as it is
-    before the tensors of inputs and outputs.
+def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> int:
+    """Tail bytes of ``work`` on a 32-bit Cortex-M (``mcu``) or in the 64-bit Python wheel (``host``).
 
     At least so many where :func:`unknown_tails` names operators: those count for their node alone.
     """
+    return closed_tail(work, open_tail_bytes(work, target, cmsis=cmsis), target)
+
+
+def open_tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> int:
+    """Bytes of the tail before the tensors of inputs and outputs: so large is it while TFLM plans memory."""
     pieces = work.pieces
     build: Build = "cmsis" if cmsis else target
     kinds = [piece.kind for piece in pieces if piece.needs is None]
@@ -104,24 +108,24 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False, ends:
     if len(kinds) < len(pieces):
         data += sum([piece.needs[build].persistent_bytes for piece in pieces if piece.needs is not None])
     handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
-    layout = LAYOUTS[target]
-    options = _options_of(pieces, target, build)
     data += sum([aligned(size) for size in work.resources])
     return assemble(
-        layout,
+        LAYOUTS[target],
         len(pieces),
         work.tensor_count,
-        options,
+        _options_of(pieces, target, build),
         data,
         handles,
-        work.input_scales,
-        work.output_scales,
         first=_first(pieces, build),
         subgraphs=work.subgraphs,
         variables=work.variables,
         resources=len(work.resources),
-        ends=ends,
     )
+
+
+def closed_tail(work: Work, opened: int, target: Target = "mcu") -> int:
+    """The whole tail from that without the tensors of inputs and outputs."""
+    return with_ends(LAYOUTS[target], opened, work.input_scales, work.output_scales)
 
 
 def tail_before_kernels(work: Work, target: Target, build: Build) -> int:
@@ -136,12 +140,12 @@ def tail_before_kernels(work: Work, target: Target, build: Build) -> int:
         first=0,
         subgraphs=work.subgraphs,
         resources=len(work.resources),
-        ends=False,
     )
 
 
 def _options_of(pieces: Sequence[Piece], target: Target, build: Build) -> int:
-    return options_bytes([graph_options(p.kind, target) if p.needs is None else p.needs[build].options for p in pieces])
+    table = _OPTIONS[target]
+    return options_bytes([table.get(piece.kind, (0, 1)) if piece.needs is None else piece.needs[build].options for piece in pieces])
 
 
 def _first(pieces: Sequence[Piece], build: Build) -> int:
@@ -188,8 +192,7 @@ def kernel_data(kind: str, build: Build) -> int:
 
 def channel_data(channels: int) -> int:
     """Bytes of the multipliers and shifts of so many output channels; arrays give arrays."""
-    multipliers, shifts = channel_arrays(channels)
-    return aligned(multipliers) + aligned(shifts)
+    return CHANNEL_ARRAYS * ((CHANNEL_BYTES * channels + 15) & ~15)
 
 
 def assemble(
@@ -199,20 +202,17 @@ def assemble(
     options: int,
     data: int,
     handles: int,
-    input_scales: Sequence[int] = (1,),
-    output_scales: Sequence[int] = (1,),
     *,
     first: int,
     subgraphs: int = 1,
     variables: Sequence[int] = (),
     resources: int = 0,
-    ends: bool = True,
 ) -> int:
-    """The tail from its parts, which may be integer arrays: everything but ``options`` starts on its alignment.
+    """The tail without inputs and outputs from its parts, which may be integer arrays; all but ``options`` starts on its alignment.
 
     The tail grows downwards, so a buffer ends where the one before begins, and is widened until it begins on its alignment: ``data``
     are kernels' buffers widened to 16 bytes each, ``first`` the size of the first of them, which also fills what options left.
-    ``tensors`` counts constants; ``input_scales``, ``output_scales`` and ``variables`` as in :class:`~tinynas.cost.work.Work`.
+    ``tensors`` counts constants; ``variables`` as in :class:`~tinynas.cost.work.Work`.
     """
     pointer = layout.pointer
     used = layout.fixed + layout.subgraph * (subgraphs - 1) + _resource_records(layout, resources)
@@ -222,8 +222,13 @@ def assemble(
     used = used + (((used + pointer * handles + pointer - 1) & -pointer) - used) * (handles > 0)
     for size in variables:
         used = aligned(used + size)
-    for scales in (input_scales, output_scales) if ends else ():
-        used = (used + pointer * len(scales) + 15) & ~15
+    return used
+
+
+def with_ends(layout: Layout, used: int, input_scales: Sequence[int] = (1,), output_scales: Sequence[int] = (1,)) -> int:
+    """The tail of ``used`` bytes (integers or arrays) with the tensors of inputs and outputs, whose numbers of scales are given."""
+    for scales in (input_scales, output_scales):
+        used = (used + layout.pointer * len(scales) + 15) & ~15
         for count in scales:
             used = used + layout.tensor + (layout.quantization + 4 + 4 * count if count else 0)
     return used
