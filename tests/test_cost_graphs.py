@@ -332,9 +332,12 @@ def test_packed_weights_take_half_a_byte() -> None:
 
 
 def test_open_dimensions_are_said_and_taken_as_the_file_says() -> None:
-    cost = parse_model(file(shaped([1, WIDTH], [-1, WIDTH]))).estimate()
-    assert cost.runs is True
-    assert cost.work.notes == (f"the file leaves dimensions open: 'grown' is taken as [1, {WIDTH}]",)
+    batch = parse_model(file(shaped([1, WIDTH], [-1, WIDTH]))).estimate()
+    assert batch.runs is True
+    assert batch.work.notes == ("the file leaves the batch open: the figures are of 1",)
+    sized = parse_model(file(shaped([1, WIDTH], [-1, -1]))).estimate()
+    assert sized.work.notes[0].startswith("the file leaves sizes open")
+    assert f"'grown' is taken as [1, {WIDTH}]" in sized.work.notes[0]
 
 
 def test_intermediates_without_a_shape_are_no_fault() -> None:
@@ -374,7 +377,7 @@ def test_lists_that_are_read_again_and_again() -> None:
     graph = chain(1)
     (_, _, op) = graph.ops[0]
     data = bytearray(file(graph))
-    started = time.perf_counter()
+    started = time.process_time()
     huge = struct.pack("<I", 90_000) + bytes(4 * 90_000)
     assert len(data) and op is not None
     at = bytes(data).index(struct.pack("<II", 1, 0))  # the operator's list of inputs: tensor 0 alone
@@ -388,15 +391,15 @@ def test_lists_that_are_read_again_and_again() -> None:
         parse_model(bytes(data)).estimate()
     except ModelFileError as error:
         assert error.message
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("unused", [3_000])
 def test_many_tensors_are_planned_in_time(unused: int) -> None:
     data = file(chain(2, unused=unused))
-    started = time.perf_counter()
+    started = time.process_time()
     assert parse_model(data).estimate().head_bytes == unused * 112
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_walk_by_hand() -> None:
