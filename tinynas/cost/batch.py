@@ -35,7 +35,7 @@ from tinynas.cost.latency import latency_model
 from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
 from tinynas.cost.setup import planning_bytes
-from tinynas.cost.tail import GRAPH_KERNELS, LAYOUTS, assemble
+from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
 from tinynas.graph import Builder, MBSizes, classifier, mbconv
@@ -553,8 +553,7 @@ class BatchEstimator:
                     merged.options,  # type: ignore[arg-type]
                     sums.data,
                     sums.handles,
-                    first=GRAPH_KERNELS["conv"].data["mcu"],  # of the stem
-                    cmsis=runtime.scratch == "cmsis-nn",
+                    first=kernel_structure("conv", runtime.build),  # of the stem
                     ends=ends,
                 )
 

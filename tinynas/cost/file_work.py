@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
+from tinynas.cost.cmsis import cmsis_needs
 from tinynas.cost.flatbuffer import broken
-from tinynas.cost.kernels import TARGETS, needs
+from tinynas.cost.kernels import Build, Needs, caution, needs
 from tinynas.cost.refusals import refusals
 from tinynas.cost.schema import FileOp, FileTensor, Subgraph, words
 from tinynas.cost.scopes import Walk, walk
-from tinynas.cost.work import Piece, Work, conv_cmsis_scratch, depthwise_cmsis_scratch, pool_cmsis_scratch
+from tinynas.cost.work import Piece, Work
 
 #: Operators that move, scale, compare or transform values, or that call subgraphs: no MACs of their own by our convention.
 _NO_MACS = frozenset(
@@ -138,6 +139,7 @@ def _notes(tensors: Sequence[FileTensor], ops: Sequence[FileOp], subgraphs: Sequ
     if idle:
         listed = ", ".join(map(str, idle[:8])) + (", ..." if len(idle) > 8 else "")
         notes.append(f"nothing calls subgraph{'s' if len(idle) > 1 else ''} {listed}: their tensors take memory all the same")
+    notes += dict.fromkeys(said for op in ops if (said := caution(op, tensors)) is not None)
     return tuple(notes)
 
 
@@ -275,6 +277,12 @@ def _arithmetic(source: FileTensor, weights: FileTensor | None) -> str:
     return f"{source.dtype} with {weights.dtype} weights"
 
 
+def _needs(op: FileOp, tensors: Sequence[FileTensor]) -> dict[Build, Needs] | None:
+    """What TFLM's kernels of ``op`` take; None where the table does not have it."""
+    mcu, host, cmsis = needs(op, tensors, "mcu"), needs(op, tensors, "host"), cmsis_needs(op, tensors)
+    return None if mcu is None or host is None or cmsis is None else {"mcu": mcu, "host": host, "cmsis": cmsis}
+
+
 def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weights) -> Piece:
     kind = _SHORT.get(op.kind, op.kind.lower())
     counted = op.kind in _COUNTED
@@ -292,16 +300,8 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weig
         raise broken(f"{op.kind} does not work on images")
     channels_in = source.shape[-1] if source is not None and source.shape else 1
     channels_out = out.shape[-1] if out is not None and out.shape else 1
-    taken = {target: needed for target in TARGETS if (needed := needs(op, tensors, target)) is not None} or None
-    scratch = () if taken is None else taken["mcu"].scratch
-    cmsis = scratch
-    if source is not None and source.dtype == "int8":
-        if kind == "conv":
-            cmsis = conv_cmsis_scratch(kernel[0] * kernel[1], channels_in)
-        elif kind == "dw":
-            cmsis = depthwise_cmsis_scratch(*kernel, channels_out)
-        elif kind in {"avg_pool", "max_pool"}:
-            cmsis = pool_cmsis_scratch(kind, channels_in)
+    taken = _needs(op, tensors)
+    scratch, cmsis = ((), ()) if taken is None else (taken["mcu"].scratch, taken["cmsis"].scratch)
     matrix = tensors[op.inputs[1]] if counted and len(op.inputs) > 1 and op.inputs[1] >= 0 else None
     return Piece(
         kind,

@@ -18,8 +18,10 @@ from typing import Literal
 from tinynas.cost.schema import FileOp, FileTensor, words
 
 Target = Literal["mcu", "host"]
-TARGETS: tuple[Target, ...] = ("mcu", "host")
 """A 32-bit Cortex-M, and the 64-bit machine that runs tflite-micro's Python wheel."""
+Build = Literal["mcu", "host", "cmsis"]
+"""Kernels on a target; ``cmsis`` are CMSIS-NN's on the Cortex-M (:mod:`tinynas.cost.cmsis`)."""
+TARGETS: tuple[Target, ...] = ("mcu", "host")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +36,8 @@ class Needs:
     """Other buffers in the tail, each on 16 bytes, in the order in which they are asked for."""
     scratch: tuple[int, ...]
     """Buffers in the head while it runs."""
+    temporary: int = 0
+    """Bytes of tensor records in the head, all at once, while its Prepare function runs."""
 
     @property
     def persistent_bytes(self) -> int:
@@ -646,7 +650,46 @@ def needs(op: FileOp, tensors: Sequence[FileTensor], target: Target) -> Needs | 
     if kernel is None:
         return None
     seen = Seen(op, tensors)
-    return Needs(kernel.options[target], kernel.data[target], kernel.more(seen, target), kernel.scratch(seen, target))
+    if op.kind in _TEMPS:
+        held = [tensor for name in words(_TEMPS[op.kind]) if (tensor := seen.slot(name)) is not None]
+    else:
+        held = [*seen.inputs(), *[tensors[t] for t in op.outputs]]
+    return Needs(
+        kernel.options[target],
+        kernel.data[target],
+        kernel.more(seen, target),
+        kernel.scratch(seen, target),
+        sum([_record(tensor, target) for tensor in held]),
+    )
+
+
+def _record(tensor: FileTensor, target: Target) -> int:
+    """Bytes of a TfLiteTensor with its TfLiteAffineQuantization and zero points."""
+    size, quantization, alignment = _RECORDS[target]
+    if _quantized(tensor):
+        size += quantization + _INT_BYTES * (1 + tensor.scales)
+    return (size + alignment - 1) & -alignment
+
+
+#: Sizes of TfLiteTensor and TfLiteAffineQuantization, and the alignment of both.
+_RECORDS: Mapping[Target, tuple[int, int, int]] = {"mcu": (32, 12, 4), "host": (64, 24, 8)}
+#: What differs from every input and output once, by operator: Prepare functions call others that look at the same tensors again.
+_TEMPS = {
+    **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), "o0 i0 i1 i0 i1 i2 o0"),
+    "TRANSPOSE_CONV": "o0 i2 i1 i2 i1 i3 o0",
+    **dict.fromkeys(("MEAN", "SUM", "REDUCE_ALL"), "i0 o0 i1 i0 i1 o0"),
+    "TANH": "i0 i0 o0",
+    **dict.fromkeys(words("RESHAPE SPACE_TO_BATCH_ND BATCH_TO_SPACE_ND"), "i0 o0"),
+    "ADD_N": "i0 o0 i1",
+    "CONCATENATION": "o0 i0",
+    **dict.fromkeys(words("EQUAL NOT_EQUAL GREATER GREATER_EQUAL LESS LESS_EQUAL"), "i0 i1"),
+    **dict.fromkeys(words("RELU6 SPLIT IF READ_VARIABLE"), "i0"),
+    "SPLIT_V": "i2",
+    "ASSIGN_VARIABLE": "i1",
+    **dict.fromkeys(
+        words("FLOOR ARG_MAX ARG_MIN LOGICAL_AND LOGICAL_OR MAXIMUM MINIMUM NEG PACK UNPACK SHAPE WHILE CALL_ONCE VAR_HANDLE"), ""
+    ),
+}
 
 
 def refusal(op: FileOp, tensors: Sequence[FileTensor]) -> str | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+from tinynas.cost.kernels import Build
 from tinynas.cost.work import Piece, Work
 from tinynas.errors import UserError
 from tinynas.graph import Shape
@@ -43,6 +44,11 @@ class Runtime:
     """Whether patch-based inference is supported."""
     evidence: dict[str, tuple[Evidence, str]]
     """Per figure (sram, flash): how well it is known, and from what."""
+
+    @property
+    def build(self) -> Build:
+        """Which of TFLM's kernels it runs, for the tables of what they take."""
+        return "cmsis" if self.scratch == "cmsis-nn" else "mcu"
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -84,7 +90,7 @@ RUNTIMES: dict[str, Runtime] = {
             evidence={
                 "sram": (
                     "fitted",
-                    "scratch as measured on an emulated Cortex-M4 (heads of 32 of 32 networks); tail 48 to 80 B above tflm's",
+                    "scratch as measured on an emulated Cortex-M4 (heads of 32 of 32 networks); tail from TFLM's structures",
                 ),
                 "flash": ("exact", "size of the file that tinynas writes; the runtime's code is a reserve of the budget"),
             },

@@ -1,21 +1,19 @@
 """What TFLM's arena must hold while the interpreter starts: more than inference uses where tensors are many and small.
 
-While it plans memory, TFLM keeps in the head, all at once: what kernels asked for as scratch, a record of each tensor of the file and of
-each scratch buffer, and the planner's own lists (micro_allocator.cc, micro_allocation_info.cc, greedy_memory_planner.h). The tail
-is complete by then but for the tensors of the model's inputs and outputs. An arena that cannot hold this does not start, however
-little inference uses. Held against tflite-micro in tests/test_cost_setup.py.
-
-What a kernel reads while it is prepared lies there for a moment too; that is more than planning takes only in files of an operator or
-two with many channels, and is not counted.
+Each operator of a file first looks at records of its tensors, one operator at a time. Then TFLM plans memory and keeps in the head,
+all at once: what kernels asked for as scratch, a record of each tensor of the file and of each scratch buffer, and the planner's own
+lists (micro_allocator.cc, micro_allocation_info.cc, greedy_memory_planner.h); the tail is complete by then but for the tensors of the
+model's inputs and outputs. An arena that cannot hold this does not start, however little inference uses. Held against tflite-micro by
+bisection in tests/test_cost_setup.py and tests/test_kernels.py.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinynas.cost.kernels import Target, aligned
+from tinynas.cost.kernels import Build, Target, aligned
 from tinynas.cost.runtimes import Runtime, scratch_bytes
-from tinynas.cost.tail import tail_bytes
+from tinynas.cost.tail import tail_before_kernels, tail_bytes
 from tinynas.cost.work import Work
 
 
@@ -44,8 +42,29 @@ def setup_bytes(work: Work, runtime: Runtime, target: Target = "mcu") -> int:
         return 0
     scratch = sum([len(scratch_bytes(runtime, piece)) for piece in work.pieces])
     planned = sum([1 for size in work.sizes if size]) + scratch
-    tail = tail_bytes(work, target, cmsis=runtime.scratch == "cmsis-nn", ends=False)
-    return planning_bytes(target, work.tensor_count, scratch, planned, tail, work.subgraphs)
+    cmsis = runtime.scratch == "cmsis-nn"
+    tail = tail_bytes(work, target, cmsis=cmsis, ends=False)
+    planning = planning_bytes(target, work.tensor_count, scratch, planned, tail, work.subgraphs)
+    return max(planning, _preparing_bytes(work, target, "cmsis" if cmsis else target))
+
+
+def _preparing_bytes(work: Work, target: Target, build: Build) -> int:
+    """The smallest arena in which each operator of a file prepares itself: the tail as it has grown by then, and in the head the
+    requests of the operators before it and records of the tensors that it looks at. 0 for a Graph, whose inference uses more.
+    """
+    if any(piece.needs is None for piece in work.pieces):
+        return 0
+    taken = [piece.needs[build] for piece in work.pieces if piece.needs is not None]
+    used = tail_before_kernels(work, target, build)
+    for size in [needs.structure for needs in taken] + list(work.resources):
+        used = aligned(used + size) if size else used
+    most = requests = 0
+    for needs in taken:
+        for size in needs.persistent:
+            used = aligned(used + size)
+        most = max(most, used + RECORDS[target].request * (requests + _SPARE_REQUESTS) + needs.temporary)
+        requests += len(needs.scratch)
+    return aligned(most)
 
 
 def planning_bytes(target: Target, tensors: int, scratch: int, planned: int, tail: int, subgraphs: int = 1) -> int:

@@ -17,7 +17,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tinynas.cost.kernels import KERNELS, TARGETS, Kernel, Target, aligned, channel_arrays
+from tinynas.cost.cmsis import cmsis_structure
+from tinynas.cost.kernels import KERNELS, TARGETS, Build, Target, aligned, channel_arrays
 from tinynas.cost.work import Piece, Work
 
 
@@ -67,28 +68,26 @@ LAYOUTS: dict[Target, Layout] = {
     ),
 }
 
-#: CMSIS-NN kernels keep a buffer index beside the reference data of each operator that has one (measured 48-80 B a network).
-CMSIS_EXTRA_BYTES = 80
-
-
 #: Operators of a Graph, always int8: their row of the table of kernels.
-GRAPH_KERNELS: dict[str, Kernel] = {
-    kind: KERNELS[name]
-    for kind, name in (
-        ("conv", "CONV_2D"),
-        ("dw", "DEPTHWISE_CONV_2D"),
-        ("fc", "FULLY_CONNECTED"),
-        ("add", "ADD"),
-        ("mul", "MUL"),
-        ("mean", "MEAN"),
-        ("avg_pool", "AVERAGE_POOL_2D"),
-        ("max_pool", "MAX_POOL_2D"),
-    )
+GRAPH_KERNELS: dict[str, str] = {
+    "conv": "CONV_2D",
+    "dw": "DEPTHWISE_CONV_2D",
+    "fc": "FULLY_CONNECTED",
+    "add": "ADD",
+    "mul": "MUL",
+    "mean": "MEAN",
+    "avg_pool": "AVERAGE_POOL_2D",
+    "max_pool": "MAX_POOL_2D",
 }
 #: Kinds of a Graph whose kernels also keep a multiplier and a shift for each output channel (dense layers have one scale there).
 CHANNELED = ("conv", "dw")
-_OPTIONS = {target: {kind: kernel.options[target] for kind, kernel in GRAPH_KERNELS.items()} for target in TARGETS}
-_DATA = {target: {kind: aligned(kernel.data[target]) for kind, kernel in GRAPH_KERNELS.items()} for target in TARGETS}
+_OPTIONS = {target: {kind: KERNELS[name].options[target] for kind, name in GRAPH_KERNELS.items()} for target in TARGETS}
+_STRUCTURES: dict[Build, dict[str, int]] = {
+    "mcu": {kind: KERNELS[name].data["mcu"] for kind, name in GRAPH_KERNELS.items()},
+    "host": {kind: KERNELS[name].data["host"] for kind, name in GRAPH_KERNELS.items()},
+    "cmsis": {kind: cmsis_structure(name) for kind, name in GRAPH_KERNELS.items()},
+}
+_ALIGNED = {build: {kind: aligned(size) for kind, size in sizes.items()} for build, sizes in _STRUCTURES.items()}
 
 
 def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False, ends: bool = True) -> int:
@@ -98,14 +97,15 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False, ends:
     At least so many where :func:`unknown_tails` names operators: those count for their node alone.
     """
     pieces = work.pieces
+    build: Build = "cmsis" if cmsis else target
     kinds = [piece.kind for piece in pieces if piece.needs is None]
     data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED and piece.needs is None])
-    data += sum([kernel_data(kind, target) * kinds.count(kind) for kind in set(kinds)])
+    data += sum([kernel_data(kind, build) * kinds.count(kind) for kind in set(kinds)])
     if len(kinds) < len(pieces):
-        data += sum([piece.needs[target].persistent_bytes for piece in pieces if piece.needs is not None])
+        data += sum([piece.needs[build].persistent_bytes for piece in pieces if piece.needs is not None])
     handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
     layout = LAYOUTS[target]
-    options = options_bytes([_parsed(piece, target) for piece in pieces])
+    options = _options_of(pieces, target, build)
     data += sum([aligned(size) for size in work.resources])
     return assemble(
         layout,
@@ -116,8 +116,7 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False, ends:
         handles,
         work.input_scales,
         work.output_scales,
-        first=_first(pieces, target),
-        cmsis=cmsis,
+        first=_first(pieces, build),
         subgraphs=work.subgraphs,
         variables=work.variables,
         resources=len(work.resources),
@@ -125,22 +124,38 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False, ends:
     )
 
 
-def _first(pieces: Sequence[Piece], target: Target) -> int:
+def tail_before_kernels(work: Work, target: Target, build: Build) -> int:
+    """Bytes of the tail before the first kernel asks for anything."""
+    return assemble(
+        LAYOUTS[target],
+        len(work.pieces),
+        work.tensor_count,
+        _options_of(work.pieces, target, build),
+        0,
+        0,
+        first=0,
+        subgraphs=work.subgraphs,
+        resources=len(work.resources),
+        ends=False,
+    )
+
+
+def _options_of(pieces: Sequence[Piece], target: Target, build: Build) -> int:
+    return options_bytes([graph_options(p.kind, target) if p.needs is None else p.needs[build].options for p in pieces])
+
+
+def _first(pieces: Sequence[Piece], build: Build) -> int:
     """Bytes of the first buffer that kernels ask for: structures of all operators come before what else they keep."""
     later = 0
     for piece in pieces:
         if piece.needs is None:
             if piece.kind in GRAPH_KERNELS:
-                return GRAPH_KERNELS[piece.kind].data[target]
-        elif piece.needs[target].structure:
-            return piece.needs[target].structure
-        elif piece.needs[target].persistent and not later:
-            later = piece.needs[target].persistent[0]
+                return kernel_structure(piece.kind, build)
+        elif piece.needs[build].structure:
+            return piece.needs[build].structure
+        elif piece.needs[build].persistent and not later:
+            later = piece.needs[build].persistent[0]
     return later
-
-
-def _parsed(piece: Piece, target: Target) -> tuple[int, int]:
-    return graph_options(piece.kind, target) if piece.needs is None else piece.needs[target].options
 
 
 def unknown_tails(work: Work) -> tuple[str, ...]:
@@ -161,9 +176,14 @@ def options_bytes(options: Sequence[tuple[int, int]], start: int = 0) -> int:
     return used - start
 
 
-def kernel_data(kind: str, target: Target) -> int:
-    """Bytes of the structure that the kernel of a Graph's operator keeps; 0 where unknown_tails names it."""
-    return _DATA[target].get(kind, 0)
+def kernel_structure(kind: str, build: Build) -> int:
+    """Bytes of the structure that the kernel of a Graph's operator keeps. Raises KeyError for others."""
+    return _STRUCTURES[build][kind]
+
+
+def kernel_data(kind: str, build: Build) -> int:
+    """The same as it lies in the tail; 0 where unknown_tails names it."""
+    return _ALIGNED[build].get(kind, 0)
 
 
 def channel_data(channels: int) -> int:
@@ -183,7 +203,6 @@ def assemble(
     output_scales: Sequence[int] = (1,),
     *,
     first: int,
-    cmsis: bool,
     subgraphs: int = 1,
     variables: Sequence[int] = (),
     resources: int = 0,
@@ -207,7 +226,7 @@ def assemble(
         used = (used + pointer * len(scales) + 15) & ~15
         for count in scales:
             used = used + layout.tensor + (layout.quantization + 4 + 4 * count if count else 0)
-    return used + (CMSIS_EXTRA_BYTES if cmsis else 0)
+    return used
 
 
 def _resource_records(layout: Layout, count: int) -> int:

@@ -102,7 +102,7 @@ def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = 
         tensors=terms.tensors,
         operators=len(ops),
         convolutions=sum(op.kind == "conv" for op in ops),
-        data=sum(kernel_data(p.kind, "mcu") + (channel_data(p.out_channels) if p.kind in CHANNELED else 0) for p in pieces),
+        data=sum(kernel_data(p.kind, runtime.build) + (channel_data(p.out_channels) if p.kind in CHANNELED else 0) for p in pieces),
         handles=sum(len(scratch_bytes(runtime, piece)) for piece in pieces),
     )
     head, options = _planned(work, runtime)

@@ -15,7 +15,8 @@ from functools import lru_cache
 from math import prod
 from typing import assert_never
 
-from tinynas.cost.kernels import Needs, Target, mean_scratch
+from tinynas.cost.cmsis import conv_scratch, depthwise_scratch, pool_scratch
+from tinynas.cost.kernels import Build, Needs, mean_scratch
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Op, Pool2D, Shape, Tensor
 
 DTYPE_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8, "float64": 8}
@@ -44,7 +45,7 @@ class Piece:
     """The same for the CMSIS-NN kernels on a core with DSP instructions."""
     arithmetic: str = "int8"
     """Element type of what is multiplied, where it has MACs; such as ``float32``, or ``int16 with int8 weights``."""
-    needs: Mapping[Target, Needs] | None = None
+    needs: Mapping[Build, Needs] | None = None
     """What TFLM's kernel of a file's operator takes in the arena; None for the operators of a Graph, which are int8, and for those
     that the table of kernels does not have."""
 
@@ -83,21 +84,6 @@ class Work:
     """Why the runtime does not run it; empty where it does, None where that is not known."""
 
 
-def conv_cmsis_scratch(kernel: int, in_channels: int) -> tuple[int, ...]:
-    """Scratch of CMSIS-NN's convolution: none for 1x1, else two int16 columns of the input patch."""
-    return () if kernel == 1 else (4 * ((kernel * in_channels + 3) // 4 * 4),)
-
-
-def depthwise_cmsis_scratch(kernel_height: int, kernel_width: int, channels: int) -> tuple[int, ...]:
-    """Scratch of CMSIS-NN's depthwise convolution: none for 3x3, else one int16 patch of all channels."""
-    return () if (kernel_height, kernel_width) == (3, 3) else (2 * kernel_height * kernel_width * channels,)
-
-
-def pool_cmsis_scratch(kind: str, channels: int) -> tuple[int, ...]:
-    """Scratch of CMSIS-NN's pooling: int32 sums of all channels for averages, none for maxima."""
-    return (4 * channels,) if kind == "avg_pool" else ()
-
-
 def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: tuple[int, int], stride: tuple[int, int], pixels: int) -> Piece:
     area = kernel[0] * kernel[1]
     weights = in_channels * out * area
@@ -115,7 +101,7 @@ def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: tuple[i
         in_channels,
         out,
         (),
-        conv_cmsis_scratch(area, in_channels),
+        conv_scratch(area, in_channels),
     )
 
 
@@ -135,7 +121,7 @@ def _depthwise(name: str, x: int, y: int, channels: int, kernel: tuple[int, int]
         channels,
         channels,
         (),
-        depthwise_cmsis_scratch(*kernel, channels),
+        depthwise_scratch(*kernel, channels),
     )
 
 
@@ -214,7 +200,7 @@ def pieces_of(ops: Sequence[Op], tensors: Sequence[Tensor], *, looked_up: bool =
                         stride=op.stride,
                         in_channels=channels,
                         out_channels=channels,
-                        cmsis_scratch=pool_cmsis_scratch(op.kind, channels),
+                        cmsis_scratch=pool_scratch(op.kind, channels),
                     )
                 )
             case _:
