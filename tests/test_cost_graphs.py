@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 from itertools import pairwise
@@ -11,6 +12,7 @@ import pytest
 from tflite_files import Graph, conv, file, measure, options, same
 
 from tinynas.budget import load_budget
+from tinynas.cost import RUNTIMES
 from tinynas.cost.file_work import _COUNTED, _NO_MACS
 from tinynas.cost.latency import UNTIMED, kind_of, why_untimed
 from tinynas.cost.scopes import walk
@@ -123,6 +125,7 @@ FILES = {
     "output is a constant": file(ended(constant=True)),
     "tensors without reader or writer": file(unread()),
     "unused tensors": file(chain(2, unused=5)),
+    "nothing but an input": file(chain(0), chain(2)),
 }
 
 
@@ -370,6 +373,23 @@ def test_calls_without_end() -> None:
     deep = [calling("CALL_ONCE", initSubgraphIndex=n + 1) for n in range(60)]
     with pytest.raises(ModelFileError, match="50 deep"):
         parse_model(file(*deep, chain(1))).estimate()
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_corrupted_bytes_never_crash(seed: int) -> None:
+    generator = random.Random(seed)
+    files = [*FILES.values(), file(convolved(4, 6, 4)), file(halved()), file(dense("int8", "int4", content=bytes(16)))]
+    for _ in range(150):
+        changed = bytearray(generator.choice(files))
+        for _ in range(generator.choice([1, 1, 2, 10])):
+            at = generator.randrange(len(changed) - 4) & ~3
+            word = generator.choice([0, 1, 2, 2**31, 2**32 - 1, len(changed), generator.randrange(300), generator.randrange(2**32)])
+            struct.pack_into("<I", changed, at, word)
+        try:
+            cost = parse_model(bytes(changed)).estimate(generator.choice(sorted(RUNTIMES)), core="cortex-m7", clock_mhz=100.0)
+            assert len(cost.layers) == len(cost.to_json()["layers"])
+        except ModelFileError as error:
+            assert error.message
 
 
 def test_lists_that_are_read_again_and_again() -> None:
