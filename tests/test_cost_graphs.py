@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import struct
 import time
 from itertools import pairwise
@@ -11,6 +12,7 @@ import pytest
 from tflite_files import Graph, conv, file, measure, options, same
 
 from tinynas.budget import load_budget
+from tinynas.cost import RUNTIMES
 from tinynas.cost.file_work import _COUNTED, _NO_MACS
 from tinynas.cost.latency import UNTIMED, kind_of, why_untimed
 from tinynas.cost.scopes import walk
@@ -123,6 +125,7 @@ FILES = {
     "output is a constant": file(ended(constant=True)),
     "tensors without reader or writer": file(unread()),
     "unused tensors": file(chain(2, unused=5)),
+    "nothing but an input": file(chain(0), chain(2)),
 }
 
 
@@ -332,9 +335,12 @@ def test_packed_weights_take_half_a_byte() -> None:
 
 
 def test_open_dimensions_are_said_and_taken_as_the_file_says() -> None:
-    cost = parse_model(file(shaped([1, WIDTH], [-1, WIDTH]))).estimate()
-    assert cost.runs is True
-    assert cost.work.notes == (f"the file leaves dimensions open: 'grown' is taken as [1, {WIDTH}]",)
+    batch = parse_model(file(shaped([1, WIDTH], [-1, WIDTH]))).estimate()
+    assert batch.runs is True
+    assert batch.work.notes == ("the file leaves the batch open: the figures are of 1",)
+    sized = parse_model(file(shaped([1, WIDTH], [-1, -1]))).estimate()
+    assert sized.work.notes[0].startswith("the file leaves sizes open")
+    assert f"'grown' is taken as [1, {WIDTH}]" in sized.work.notes[0]
 
 
 def test_intermediates_without_a_shape_are_no_fault() -> None:
@@ -369,12 +375,29 @@ def test_calls_without_end() -> None:
         parse_model(file(*deep, chain(1))).estimate()
 
 
+@pytest.mark.parametrize("seed", range(4))
+def test_corrupted_bytes_never_crash(seed: int) -> None:
+    generator = random.Random(seed)
+    files = [*FILES.values(), file(convolved(4, 6, 4)), file(halved()), file(dense("int8", "int4", content=bytes(16)))]
+    for _ in range(150):
+        changed = bytearray(generator.choice(files))
+        for _ in range(generator.choice([1, 1, 2, 10])):
+            at = generator.randrange(len(changed) - 4) & ~3
+            word = generator.choice([0, 1, 2, 2**31, 2**32 - 1, len(changed), generator.randrange(300), generator.randrange(2**32)])
+            struct.pack_into("<I", changed, at, word)
+        try:
+            cost = parse_model(bytes(changed)).estimate(generator.choice(sorted(RUNTIMES)), core="cortex-m7", clock_mhz=100.0)
+            assert len(cost.layers) == len(cost.to_json()["layers"])
+        except ModelFileError as error:
+            assert error.message
+
+
 def test_lists_that_are_read_again_and_again() -> None:
     # 20,000 operators share one list of 20,000 inputs: a file of some hundred kB.
     graph = chain(1)
     (_, _, op) = graph.ops[0]
     data = bytearray(file(graph))
-    started = time.perf_counter()
+    started = time.process_time()
     huge = struct.pack("<I", 90_000) + bytes(4 * 90_000)
     assert len(data) and op is not None
     at = bytes(data).index(struct.pack("<II", 1, 0))  # the operator's list of inputs: tensor 0 alone
@@ -388,15 +411,15 @@ def test_lists_that_are_read_again_and_again() -> None:
         parse_model(bytes(data)).estimate()
     except ModelFileError as error:
         assert error.message
-    assert time.perf_counter() - started < 2
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("unused", [3_000])
 def test_many_tensors_are_planned_in_time(unused: int) -> None:
     data = file(chain(2, unused=unused))
-    started = time.perf_counter()
+    started = time.process_time()
     assert parse_model(data).estimate().head_bytes == unused * 112
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 5
 
 
 def test_a_walk_by_hand() -> None:

@@ -120,10 +120,13 @@ def _resources(ops: Sequence[FileOp], subgraphs: Sequence[Subgraph], tensors: Se
 def _notes(tensors: Sequence[FileTensor], ops: Sequence[FileOp], subgraphs: Sequence[Subgraph], found: Walk) -> tuple[str, ...]:
     """What must be said beside the figures."""
     notes = []
-    open_ = [tensors[i] for i in (*subgraphs[0].inputs, *subgraphs[0].outputs) if tensors[i].dynamic]
-    if open_:
-        named = ", ".join(f"{t.name!r} is taken as {list(t.shape)}" for t in open_[:4]) + (", ..." if len(open_) > 4 else "")
-        notes.append(f"the file leaves dimensions open: {named}")
+    ends = [tensors[i] for i in (*subgraphs[0].inputs, *subgraphs[0].outputs) if tensors[i].dynamic]
+    sized = [t for t in ends if t.open != (0,)]
+    if sized:
+        named = ", ".join(f"{t.name!r} is taken as {list(t.shape)}" for t in sized[:4]) + (", ..." if len(sized) > 4 else "")
+        notes.append(f"the file leaves sizes open, and the figures are of these alone: {named}; convert it with a fixed input shape")
+    elif ends:
+        notes.append(f"the file leaves the batch open: the figures are of {ends[0].shape[0] if ends[0].shape else 1}")
     kinds = {op.kind for op in ops}
     if "WHILE" in kinds:
         notes.append("MACs are those of one pass of each WHILE: how often it runs is decided at run time")

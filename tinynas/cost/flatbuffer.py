@@ -17,6 +17,8 @@ _MAX_ITEMS = 100_000
 #: Items of all lists and bytes of all texts that are read, beside one for each byte of the file.
 _ALLOWANCE = 1_000_000
 _MAX_TEXT = 1_000
+#: Fields of one table; the schema's largest has 20.
+_MAX_FIELDS = 1_000
 
 U8, U16, U32, U64 = (struct.Struct("<" + c) for c in "BHIQ")
 I8, I32, I64 = (struct.Struct("<" + c) for c in "biq")
@@ -35,6 +37,9 @@ class Reader:
     def __init__(self, data: bytes) -> None:
         self.data = data
         self.left = _ALLOWANCE + len(data)
+        self._table = -1
+        """The table whose fields were looked up last."""
+        self._fields: tuple[int, ...] = ()
 
     def unpack(self, form: struct.Struct, at: int) -> int:
         """The number of ``form`` at byte ``at``."""
@@ -58,11 +63,13 @@ class Reader:
 
     def field(self, table: int, number: int) -> int:
         """Position of field ``number`` of the table at ``table``; 0 where it is left at its default."""
-        vtable = table - self.unpack(I32, table)
-        slot = 4 + 2 * number
-        if slot + 2 > self.unpack(U16, vtable):
-            return 0
-        offset = self.unpack(U16, vtable + slot)
+        if table != self._table:
+            vtable = table - self.unpack(I32, table)
+            count = self.unpack(U16, vtable) // 2 - 2
+            if not 0 <= count <= _MAX_FIELDS or vtable + 4 + 2 * count > len(self.data):
+                raise broken(f"a table at byte {table:,} claims {count} fields")
+            self._table, self._fields = table, struct.unpack_from(f"<{count}H", self.data, vtable + 4)
+        offset = self._fields[number] if number < len(self._fields) else 0
         return table + offset if offset else 0
 
     def scalar(self, table: int, number: int, form: struct.Struct, default: int = 0) -> int:

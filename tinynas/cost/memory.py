@@ -48,6 +48,8 @@ def greedy(buffers: Sequence[Buffer], fixed: Sequence[int] | None = None) -> tup
     Buffers are placed by descending size, equal sizes in reverse order of insertion, each at the lowest gap
     among the placed buffers alive at the same time. ``fixed`` offsets (-1: free) come first and are kept.
     """
+    if len(buffers) > _MANY:
+        return _greedy_many(buffers, fixed)
     offsets = [-1] * len(buffers) if fixed is None else list(fixed)
     free = [i for i in range(len(buffers)) if offsets[i] < 0]
     free.sort(key=lambda i: (-buffers[i].size, -i))
@@ -67,6 +69,42 @@ def greedy(buffers: Sequence[Buffer], fixed: Sequence[int] | None = None) -> tup
         head = max(head, at + size)
         placed.append((at, i))
         placed.sort()
+    return offsets, head
+
+
+#: From so many buffers on, numpy looks for gaps faster than a loop does.
+_MANY = 300
+
+
+def _greedy_many(buffers: Sequence[Buffer], fixed: Sequence[int] | None) -> tuple[list[int], int]:
+    """:func:`greedy` for many buffers: those placed lie in arrays by offset, and all gaps are looked at in one go."""
+    import numpy as np
+
+    offsets = [-1] * len(buffers) if fixed is None else list(fixed)
+    free = [i for i in range(len(buffers)) if offsets[i] < 0]
+    free.sort(key=lambda i: (-buffers[i].size, -i))
+    placed = sorted((offsets[i], i) for i in range(len(buffers)) if offsets[i] >= 0)
+    # Rows: offset, end, first and last scope.
+    table = np.zeros((4, len(buffers)), np.int64)
+    count = len(placed)
+    for column, (offset, i) in enumerate(placed):
+        table[:, column] = offset, offset + buffers[i].size, buffers[i].first, buffers[i].last
+    head = int(table[1].max())
+    for i in free:
+        size, first, last = buffers[i].size, buffers[i].first, buffers[i].last
+        alive = table[:2, :count][:, (table[3, :count] >= first) & (table[2, :count] <= last)]
+        at = 0
+        if alive.shape[1]:
+            reached = np.maximum.accumulate(alive[1])
+            before = np.concatenate(([0], reached[:-1]))
+            gaps = np.flatnonzero(alive[0] - before >= size)
+            at = int(before[gaps[0]] if len(gaps) else reached[-1])
+        offsets[i] = at
+        head = max(head, at + size)
+        place = int(np.searchsorted(table[0, :count], at, side="right"))
+        table[:, place + 1 : count + 1] = table[:, place:count].copy()
+        table[:, place] = at, at + size, first, last
+        count += 1
     return offsets, head
 
 
@@ -115,7 +153,7 @@ def live_bytes(work: Work, runtime: Runtime, spans: Spans | None = None) -> list
     first, last = lifetimes(work) if spans is None else spans
     mask = runtime.alignment - 1
     moments = work.moments
-    steps = [0] * ((len(work.pieces) if moments is None else 1 + max([end for _, end in moments])) + 1)
+    steps = [0] * (1 + (len(work.pieces) if moments is None else 1 + max([0, *last, *[end for _, end in moments]])))
     for size, begin, end in zip(work.sizes, first, last, strict=True):
         if end >= 0:
             size = (size + mask) & ~mask

@@ -87,6 +87,8 @@ class FileTensor:
     """Whether its content lies behind the flatbuffer, where TFLM does not look."""
     dynamic: bool = False
     """Whether the file leaves a dimension of it open; ``shape`` then holds what a runtime takes that cannot resize."""
+    open: tuple[int, ...] = ()
+    """Which dimensions those are."""
 
     @property
     def elements(self) -> int:

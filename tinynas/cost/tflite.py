@@ -24,7 +24,7 @@ from tinynas.foreign import require_tflite
 #: Larger files are refused: no microcontroller model comes near, and reading must stay bounded.
 MAX_FILE_BYTES = 256 * 1024 * 1024
 #: Tensors, and operators, of all subgraphs together: so that planning their memory stays a matter of a second.
-_MAX_TABLES = 20_000
+_MAX_TABLES = 10_000
 _MAX_RANK = 8
 _MAX_TENSOR_BYTES = 2**31 - 1
 
@@ -171,6 +171,7 @@ def _tensor(read: Reader, at: int, contents: Sequence[_Content]) -> FileTensor:
     if buffer >= len(contents):
         raise broken(f"tensor {name!r} has buffer {buffer} of {len(contents)}")
     content = contents[buffer]
+    open_ = tuple([i for i, size in enumerate(read.ints(at, 7, limit=_MAX_RANK)) if size == -1])
     scales = zero_points = axis = zero_point = 0
     scale = 0.0
     if quantization := read.child(at, 4):
@@ -194,7 +195,8 @@ def _tensor(read: Reader, at: int, contents: Sequence[_Content]) -> FileTensor:
         read.scalar(at, 5, U8) != 0,
         read.child(at, 6) != 0,
         content.outside,
-        -1 in read.ints(at, 7, limit=_MAX_RANK),
+        bool(open_),
+        open_,
     )
     if tensor.size_bytes > _MAX_TENSOR_BYTES:
         raise broken(f"tensor {name!r} has the shape {list(tensor.shape)}, more than 2 GiB")
