@@ -441,10 +441,10 @@ def _half_weights() -> bytes:
 #: Files that TFLM refuses for another reason than the element type of activations alone, with words that the reason must hold.
 REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
     **{f"{kind} hybrid": (f"{kind} with float32 input and int8 weights (hybrid)", _dynamic_range(kind)) for kind in WEIGHTED},
-    "float16 weights": ("DEQUANTIZE with float16 input", _half_weights),
+    "float16 weights": ("DEQUANTIZE with float16 input (float16 weights)", _half_weights),
     "CONV_2D of 2018": ("CONV_2D with uint8 input and uint8 weights", lambda: weighted("CONV_2D", "uint8", "uint8", per_channel=False)),
     "FULLY_CONNECTED int4 a channel": ("int4 weights of several scales", lambda: weighted("FULLY_CONNECTED", "int8", "int4")),
-    "TRANSPOSE_CONV int4": ("int8 input and int4 weights", lambda: weighted("TRANSPOSE_CONV", "int8", "int4")),
+    "TRANSPOSE_CONV int4": ("TRANSPOSE_CONV with int4 weights", lambda: weighted("TRANSPOSE_CONV", "int8", "int4")),
     "CONV_2D int16 by int4": ("int16 input and int4 weights", lambda: weighted("CONV_2D", "int16", "int4")),
     "CONCATENATION of 11": (
         "11 inputs",
@@ -546,14 +546,21 @@ REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "LSTM int8 by float": ("int8 input, float32 weights", lambda: lstm("int8", weights="float32")),
     "GATHER by int64": (
-        "int64",
+        "GATHER with int64 input 1",
         lambda: one_op("GATHER", [T((6, 5)), T((2,), "int64", data=1)], [T((2, 5))], options("GatherOptions", axis=0)),
     ),
     "ARG_MAX to int64": (
-        "int64 output",
+        "ARG_MAX with int64 output",
         lambda: one_op("ARG_MAX", [T(MAP), T((), "int32", data=3)], [T(MAP[:3], "int64")], options("ArgMaxOptions", outputType=4)),
     ),
-    "QUANTIZE of float to uint8": ("uint8 output", lambda: one_op("QUANTIZE", [T((1, 9), "float32")], [T((1, 9), "uint8")])),
+    "QUANTIZE of float to uint8": (
+        "float32 input and uint8 output",
+        lambda: one_op("QUANTIZE", [T((1, 9), "float32")], [T((1, 9), "uint8")]),
+    ),
+    "bilinear resize of int16": (
+        "RESIZE_BILINEAR with int16 input",
+        lambda: one_op("RESIZE_BILINEAR", [T(MAP, "int16"), _ints(6, 5)], [T(MAP, "int16")], options("ResizeBilinearOptions")),
+    ),
     "DEQUANTIZE of int32": ("int32 input", lambda: one_op("DEQUANTIZE", [T((1, 9), "int32")], [T((1, 9), "float32")])),
     "CAST to int64": ("int64 output", lambda: one_op("CAST", [T((1, 9))], [T((1, 9), "int64")], options("CastOptions"))),
     "weights without a scale": (

@@ -745,8 +745,9 @@ def refusal(op: FileOp, tensors: Sequence[FileTensor]) -> str | None:
     if kernel.types and any(tensor is None for tensor in found):
         return f"{op.title} without {_slot_word(op.kind, slots[found.index(None)])}"
     types = [tensor.dtype for tensor in found if tensor is not None]
-    if kernel.types and not any(types == (word.split("/") if "/" in word else [word] * len(slots)) for word in kernel.types.split()):
-        return f"{op.title} with {_described(op.kind, slots, types)}"
+    patterns = [word.split("/") if "/" in word else [word] * len(slots) for word in kernel.types.split()]
+    if kernel.types and types not in patterns:
+        return f"{op.title} with {_described(op.kind, slots, types, patterns)}{_why(op, found)}"
     reason = kernel.check(seen)
     return None if reason is None else f"{op.title} with {reason}"
 
@@ -779,13 +780,25 @@ def _slot_word(kind: str, slot: str) -> str:
     return "output" if slot[0] == "o" else f"input {slot[1:]}"
 
 
-def _described(kind: str, slots: Sequence[str], types: Sequence[str]) -> str:
-    """ "float32 input and int8 weights (hybrid)": what the kernel is given, what is alike once."""
+def _described(kind: str, slots: Sequence[str], types: Sequence[str], patterns: Sequence[Sequence[str]]) -> str:
+    """ "int16 input" where nothing takes that, "float32 input and int8 weights" where it is the combination that nothing takes."""
     if len(set(types)) == 1 and kind not in _WEIGHTS:
         return f"{types[0]} {'output' if slots[0][0] == 'o' else 'input'}"
-    named = [(t, _slot_word(kind, slot)) for t, slot in zip(types, slots, strict=True)]
-    if slots[-1] == "o0" and len(named) > 1 and named[-1][0] == named[0][0]:
+    nearest = min(patterns, key=lambda pattern: sum(a != b for a, b in zip(types, pattern, strict=True)))
+    wrong = [place for place, (a, b) in enumerate(zip(types, nearest, strict=True)) if a != b]
+    if any(types[place] in [pattern[place] for pattern in patterns] for place in wrong):
+        wrong = list(range(len(types)))
+    named = [(types[place], _slot_word(kind, slots[place])) for place in wrong]
+    if len(named) > 2 and named[-1] == (named[0][0], "output"):
         named.pop()
     words = [f"{t} {word}" for t, word in named]
-    hybrid = " (hybrid)" if types[0] == "float32" and {"int8", "int4"} & set(types[1:]) and kind in _WEIGHTS else ""
-    return (f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]) + hybrid
+    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else words[0]
+
+
+def _why(op: FileOp, found: Sequence[FileTensor | None]) -> str:
+    types = [tensor.dtype for tensor in found if tensor is not None]
+    if types[0] == "float32" and {"int8", "int4"} & set(types[1:]) and op.kind in _WEIGHTS:
+        return " (hybrid)"
+    if op.kind == "DEQUANTIZE" and found[0] is not None and found[0].constant and types[0] == "float16":
+        return " (float16 weights)"
+    return ""
