@@ -313,6 +313,22 @@ def test_what_is_refused_is_said_and_tflite_micro_refuses_it() -> None:
         assert (elsewhere.runs, elsewhere.reasons) == (None, ())
 
 
+def test_custom_operators_are_named() -> None:
+    said = {
+        "ethos-u": "it runs on an Arm Ethos-U",
+        "edgetpu-custom-op": "it runs on a Coral Edge TPU",
+        "FlexErf": "it is one of TensorFlow's own (Select TF ops)",
+        "[bold]\x1b[31m": "TFLM has no such operator",
+    }
+    for name, why in said.items():
+        cost = parse_model(file(custom(name))).estimate()
+        shown = name.replace("[", "?").replace("]", "?").replace("\x1b", "?")
+        assert cost.reasons == (f"CUSTOM {shown}: {why}",)
+        assert cost.work.uncounted == (f"CUSTOM {shown}",)
+        assert cost.unknown == (f"custom {shown}".lower(),)
+        assert cost.to_json()["layers"][0]["kind"] == f"custom {shown}".lower()
+
+
 def test_figures_of_what_does_not_run_are_known_all_the_same() -> None:
     cost = parse_model(file(halved())).estimate()
     assert (cost.macs, cost.params, cost.weights_bytes) == (32, 32, 64)  # two bytes a weight

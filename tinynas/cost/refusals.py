@@ -18,11 +18,19 @@ _SIZELESS = frozenset(("string", "variant", "int2", "uint4", "float8_e4m3fn", "f
 #: Custom operators that TFLM brings along.
 CUSTOM = frozenset(
     words(
-        "CIRCULAR_BUFFER TFLM_DECODE TFLite_Detection_PostProcess ethos-u SignalDelay SignalEnergy SignalFftAutoScale SignalFilterBank "
+        "CIRCULAR_BUFFER TFLM_DECODE TFLite_Detection_PostProcess SignalDelay SignalEnergy SignalFftAutoScale SignalFilterBank "
         "SignalFilterBankLog SignalFilterBankSquareRoot SignalFilterBankSpectralSubtraction SignalFramer SignalIrfft SignalOverlapAdd "
         "SignalPCAN SignalRfft SignalStacker SignalWindow"
     )
 )
+
+
+#: Custom operators that other hardware or TensorFlow itself runs, by how their names begin.
+_ELSEWHERE = {
+    "ethos-u": "it runs on an Arm Ethos-U",
+    "edgetpu": "it runs on a Coral Edge TPU",
+    "Flex": "it is one of TensorFlow's own (Select TF ops)",
+}
 
 
 def refusals(
@@ -49,7 +57,8 @@ def _refused(tensor: FileTensor) -> str | None:
 def _missing(op: FileOp) -> str | None:
     if op.kind in KERNELS or (op.kind == "CUSTOM" and op.custom_name in CUSTOM):
         return f"{op.title} with custom options" if op.custom_options and op.kind != "CUSTOM" else None
-    return f"{op.title}: TFLM has no such operator"
+    where = next((where for begin, where in _ELSEWHERE.items() if op.custom_name.startswith(begin)), "TFLM has no such operator")
+    return f"{op.title}: {where}"
 
 
 def _shapes(op: FileOp, tensors: Sequence[FileTensor]) -> str | None:

@@ -112,7 +112,7 @@ def parse_model(data: bytes, name: str = "model") -> ModelFile:
 def _operator_name(read: Reader, code: int) -> tuple[str, str]:
     number = max(read.scalar(code, 0, I8), read.scalar(code, 3, I32))
     if number == 32:
-        return "CUSTOM", "".join(c if c.isprintable() else "?" for c in read.text(code, 1)[:60])
+        return "CUSTOM", "".join(c if c.isalnum() or c in " _-.:/+" else "?" for c in read.text(code, 1)[:60])  # it is printed
     return (OPERATORS[number] if 0 <= number < len(OPERATORS) else f"operator {number}"), ""
 
 
