@@ -365,6 +365,36 @@ def detection(boxes: int = 7, classes: int = 3, most: int = 4) -> bytes:
     return one_op("CUSTOM", inputs, outputs, custom=name, custom_options=bytes(flexbuffers.Dumps(said | scales)))
 
 
+def signal(name: str, inputs: list[T], outputs: list[T], **said: int) -> bytes:
+    """A custom operator of an audio front end."""
+    from flatbuffers import flexbuffers
+
+    return one_op("CUSTOM", inputs, outputs, custom=f"Signal{name}", custom_options=bytes(flexbuffers.Dumps(said)))
+
+
+def rfft(dtype: str, length: int) -> bytes:
+    """SignalRfft of frames as long as the transform."""
+    frame, spectrum = T((1, length), dtype, scale=0), T((1, length + 2), dtype, scale=0)
+    kind = {"int16": 7, "int32": 2, "float32": 0}[dtype]
+    return signal("Rfft", [frame], [spectrum], T=kind, fft_length=length)
+
+
+def spectral_subtraction(channels: int) -> bytes:
+    """SignalFilterBankSpectralSubtraction."""
+    names = "alternate_one_minus_smoothing alternate_smoothing clamping min_signal_remaining one_minus_smoothing smoothing smoothing_bits"
+    said = dict.fromkeys((*words(names), "spectral_subtraction_bits"), 1)
+    made = [T((channels,), "uint32") for _ in range(3)]
+    return signal("FilterBankSpectralSubtraction", made[:1], made[1:], num_channels=channels, **said)
+
+
+def filter_bank(channels: int) -> bytes:
+    """SignalFilterBank."""
+    tables = [T((n,), "int16", data=0, scale=0) for n in (8, 8, channels, channels, channels)]
+    return signal("FilterBank", [T((64,), "uint32"), *tables], [T((channels,), "uint64")], num_channels=channels)
+
+
+_16 = {"dtype": "int16", "scale": 0}
+
 #: Other forms of operators, each by a name.
 VARIANTS: dict[str, Callable[[], bytes]] = {
     **{f"{kind} int4 weights": (lambda kind=kind: _narrow(kind)) for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED")},
@@ -402,6 +432,22 @@ VARIANTS: dict[str, Callable[[], bytes]] = {
     "GATHER of rank 2 by rank 2": lambda: one_op(
         "GATHER", [T((6, 5)), T((2, 3), "int32", data=1)], [T((2, 3, 5))], options("GatherOptions", axis=0)
     ),
+    "SignalWindow": lambda: signal("Window", [T((1, 64), **_16), T((64,), data=1, **_16)], [T((1, 64), **_16)], shift=12),
+    "SignalFftAutoScale": lambda: signal("FftAutoScale", [T((64,), **_16)], [T((64,), **_16), T((), "int32")]),
+    **{
+        f"SignalRfft {d} {length}": (lambda d=d, length=length: rfft(d, length))
+        for d in ("int16", "int32", "float32")
+        for length in (64, 512)
+    },
+    "SignalEnergy": lambda: signal("Energy", [T((66,), **_16)], [T((33,), "uint32")], start_index=2, end_index=30),
+    "SignalFilterBank": lambda: filter_bank(5),
+    "SignalFilterBank of 40": lambda: filter_bank(40),
+    "SignalFilterBankSquareRoot": lambda: signal("FilterBankSquareRoot", [T((9,), "uint64"), T((), "int32")], [T((9,), "uint32")]),
+    "SignalFilterBankSpectralSubtraction": lambda: spectral_subtraction(7),
+    "SignalPCAN": lambda: signal(
+        "PCAN", [T((9,), "uint32"), T((9,), "uint32"), T((125,), data=0, **_16)], [T((9,), "uint32")], snr_shift=6
+    ),
+    "SignalFilterBankLog": lambda: signal("FilterBankLog", [T((9,), "uint32")], [T((9,), **_16)], input_correction_bits=3, output_scale=64),
     "CIRCULAR_BUFFER": lambda: one_op("CUSTOM", [T((1, 1, 1, 8))], [T((1, 5, 1, 8))], custom="CIRCULAR_BUFFER"),
     "detection of few": detection,
     "detection of many": lambda: detection(300, 90, 20),

@@ -671,8 +671,47 @@ def _detected(seen: Seen, target: Target) -> tuple[int, ...]:
     )
 
 
-#: Custom operators by name. Those of signal processing are not here.
+def _said(seen: Seen, name: str) -> int:
+    """The number ``name`` of a custom operator's options; 0 where it is not there."""
+    return max(map_integers(seen.op.custom_options).get(name, 0), 0)
+
+
+def _rfft_state(seen: Seen, target: Target) -> tuple[int, ...]:
+    """What kissfft keeps for a real transform: a record of pointers, one of a complex transform of half its length, twiddles."""
+    half, number = _said(seen, "fft_length") // 2, {"int16": 2, "int32": 4, "float32": 4}.get(seen.dtype(), 4)
+    pointers, complex_number = 3 * _POINTER[target], 2 * number
+    inner = aligned_to(264 + complex_number * half, _POINTER[target])
+    return (pointers + inner + complex_number * (half * 3 // 2),)
+
+
+def aligned_to(size: int, alignment: int) -> int:
+    """``size`` rounded up to a multiple of ``alignment``, a power of two."""
+    return (size + alignment - 1) & -alignment
+
+
+def _rfft_scratch(seen: Seen, target: Target) -> tuple[int, ...]:
+    return (_said(seen, "fft_length") * {"int16": 2, "int32": 4, "float32": 4}.get(seen.dtype(), 4),)
+
+
+#: Custom operators by name: those of networks that find objects, and of audio front ends. Framers, stackers, delays, overlapping and
+#: inverse transforms are not here.
 CUSTOM_KERNELS: Mapping[str, Kernel] = {
+    "SignalWindow": Kernel("int16", "i0 i1 o0", data=_both(8)),
+    "SignalFftAutoScale": Kernel("int16/int16/int32", "i0 o0 o1"),
+    "SignalRfft": Kernel("int16 int32 float32", data={"mcu": 32, "host": 48}, more=_rfft_state, scratch=_rfft_scratch),
+    "SignalEnergy": Kernel("int16/uint32", data=_both(8)),
+    "SignalFilterBank": Kernel(
+        "uint32/uint64", data={"mcu": 28, "host": 56}, more=lambda seen, target: (8 * (_said(seen, "num_channels") + 1),)
+    ),
+    "SignalFilterBankSquareRoot": Kernel("uint64/int32/uint32", "i0 i1 o0"),
+    "SignalFilterBankSpectralSubtraction": Kernel(
+        "uint32/uint32/uint32",
+        "i0 o0 o1",
+        data={"mcu": 44, "host": 56},
+        more=lambda seen, target: (4 * _said(seen, "num_channels"),),
+    ),
+    "SignalPCAN": Kernel("uint32/uint32/int16/uint32", "i0 i1 i2 o0", data=_both(4)),
+    "SignalFilterBankLog": Kernel("uint32/int16", data=_both(8)),
     "CIRCULAR_BUFFER": Kernel("int8", data=_both(8), check=_ranks(4, 4, "i0", "o0")),
     "TFLite_Detection_PostProcess": Kernel("float32", "i0 i1", data=_both(112), scratch=_detected, check=_ranks(3, 3, "i0", "i1")),
 }
