@@ -684,6 +684,11 @@ def _rfft_state(seen: Seen, target: Target) -> tuple[int, ...]:
     return (pointers + inner + complex_number * (half * 3 // 2),)
 
 
+def _irfft_state(seen: Seen, target: Target) -> tuple[int, ...]:
+    """The inverse in floats keeps a pointer and an int32 more."""
+    return (_rfft_state(seen, target)[0] + (2 * _POINTER[target] if seen.dtype() == "float32" else 0),)
+
+
 def aligned_to(size: int, alignment: int) -> int:
     """``size`` rounded up to a multiple of ``alignment``, a power of two."""
     return (size + alignment - 1) & -alignment
@@ -693,8 +698,51 @@ def _rfft_scratch(seen: Seen, target: Target) -> tuple[int, ...]:
     return (_said(seen, "fft_length") * {"int16": 2, "int32": 4, "float32": 4}.get(seen.dtype(), 4),)
 
 
-#: Custom operators by name: those of networks that find objects, and of audio front ends. Framers, stackers, delays, overlapping and
-#: inverse transforms are not here.
+def _ring(capacity: int, target: Target) -> int:
+    """CircularBuffer with its int16 content, which it keeps twice."""
+    return {"mcu": 24, "host": 40}[target] + 4 * capacity
+
+
+def _rings(outer: int, capacity: int, target: Target) -> tuple[int, ...]:
+    """One a channel, with two arrays of pointers."""
+    return (*(_POINTER[target] * outer,) * 2, *(_ring(capacity, target),) * outer)
+
+
+def _rows(seen: Seen) -> tuple[int, int]:
+    """(rows, length of a row) of the first input."""
+    source = seen.input(0)
+    if source is None or not source.shape or source.shape[-1] < 1:
+        return 0, 0
+    return min(source.elements // source.shape[-1], _MOST_ROWS), source.shape[-1]
+
+
+_MOST_ROWS = 10_000
+
+
+def _framed(seen: Seen, target: Target) -> tuple[int, ...]:
+    size, step = _said(seen, "frame_size"), max(_said(seen, "frame_step"), 1)
+    return _rings(_rows(seen)[0], (size + step - 1) // step * step, target)
+
+
+def _delayed(seen: Seen, target: Target) -> tuple[int, ...]:
+    outer, length = _rows(seen)
+    return _rings(outer, length + _said(seen, "delay_length"), target)
+
+
+def _stacked(seen: Seen, target: Target) -> tuple[int, ...]:
+    frames = _said(seen, "stacker_left_context") + _said(seen, "stacker_right_context") + 1
+    return (_ring(_said(seen, "num_channels") * frames, target),)
+
+
+def _overlapped(seen: Seen, target: Target) -> tuple[int, ...]:
+    source = seen.input(0)
+    if source is None or len(source.shape) < 2 or source.shape[-2] < 1:
+        return ()
+    outer = _rows(seen)[0] // source.shape[-2]
+    return (_POINTER[target] * outer, *(source.size_bytes // max(source.elements, 1) * source.shape[-1],) * outer)
+
+
+#: Custom operators by name: those of networks that find objects, and of audio front ends.
 CUSTOM_KERNELS: Mapping[str, Kernel] = {
     "SignalWindow": Kernel("int16", "i0 i1 o0", data=_both(8)),
     "SignalFftAutoScale": Kernel("int16/int16/int32", "i0 o0 o1"),
@@ -710,6 +758,11 @@ CUSTOM_KERNELS: Mapping[str, Kernel] = {
         data={"mcu": 44, "host": 56},
         more=lambda seen, target: (4 * _said(seen, "num_channels"),),
     ),
+    "SignalFramer": Kernel("int16/int16/bool", "i0 o0 o1", data={"mcu": 28, "host": 40}, more=_framed),
+    "SignalDelay": Kernel("int16", data={"mcu": 20, "host": 32}, more=_delayed),
+    "SignalStacker": Kernel("int16/int16/bool", "i0 o0 o1", data={"mcu": 36, "host": 56}, more=_stacked),
+    "SignalOverlapAdd": Kernel("int16 float32", data={"mcu": 24, "host": 32}, more=_overlapped),
+    "SignalIrfft": Kernel("int16 int32 float32", data={"mcu": 24, "host": 32}, more=_irfft_state),
     "SignalPCAN": Kernel("uint32/uint32/int16/uint32", "i0 i1 i2 o0", data=_both(4)),
     "SignalFilterBankLog": Kernel("uint32/int16", data=_both(8)),
     "CIRCULAR_BUFFER": Kernel("int8", data=_both(8), check=_ranks(4, 4, "i0", "o0")),
