@@ -313,6 +313,14 @@ def test_what_is_refused_is_said_and_tflite_micro_refuses_it() -> None:
         assert (elsewhere.runs, elsewhere.reasons) == (None, ())
 
 
+@pytest.mark.parametrize("plan", [[0, 64], [-1] * 4, []])
+def test_a_memory_plan_of_other_tensors(plan: list[int]) -> None:
+    data = file(chain(2), plan=plan)
+    cost = parse_model(data).estimate()
+    assert cost.reasons == (f"a memory plan (OfflineMemoryAllocation) of {len(plan)} tensors where there are 3",)
+    assert isinstance(measure(data)[0], str)
+
+
 def test_custom_operators_are_named() -> None:
     said = {
         "ethos-u": "it runs on an Arm Ethos-U",

@@ -49,6 +49,14 @@ def test_unknown_latency_is_no_fit_and_no_number() -> None:
     assert "does not fit" in text
 
 
+def test_operators_of_a_file_are_named_once() -> None:
+    cost = api.estimate("mcunet-tiny2")
+    pieces = tuple([replace(piece, name=f"{i}:{piece.kind}") for i, piece in enumerate(cost.work.pieces)])
+    text = shown(terminal.layers_table(replace(cost, work=replace(cost.work, pieces=pieces))))
+    assert row(text, "0 ").split()[:3] == ["0", "conv", "24x24x12"]
+    assert row(shown(terminal.layers_table(cost)), "0 ").split()[:4] == ["0", "stem", "conv", "24x24x12"]
+
+
 def test_what_does_not_run_is_said_and_never_fits() -> None:
     cost = api.estimate("mcunet-tiny2")
     work = replace(cost.work, reasons=tuple(f"OPERATOR_{n} with [bold]words[/]" for n in range(10)))

@@ -56,9 +56,11 @@ def file_work(
     ops: Sequence[FileOp],
     subgraphs: Sequence[Subgraph],
     plan: Sequence[int] | None = None,
+    faults: Sequence[str] = (),
 ) -> Work:
     """The work of a file: the operators of all its subgraphs in the order of the file, when each tensor is in memory as TFLM plans
-    it, and the state that it keeps. ``plan``: offsets that the file gives its tensors, see :class:`tinynas.cost.tflite.ModelFile`.
+    it, and the state that it keeps. ``plan``: offsets that the file gives its tensors, see :class:`tinynas.cost.tflite.ModelFile`;
+    ``faults``: what of the file TFLM refuses beside its operators.
 
     Raises ModelFileError where operators lack inputs or weights that they must have, or call each other without end.
     """
@@ -88,7 +90,7 @@ def file_work(
         resources=_resources(ops, subgraphs, tensors),
         uncounted=tuple(sorted({name for op in ops if (name := _uncounted(op, tensors)) is not None})),
         notes=_notes(tensors, ops, subgraphs, found),
-        reasons=refusals(tensors, ops, subgraphs, found.faults),
+        reasons=refusals(tensors, ops, subgraphs, (*faults, *found.faults)),
     )
 
 

@@ -43,6 +43,8 @@ class ModelFile:
     plan: tuple[int, ...] | None = None
     """Offsets of TFLM's OfflineMemoryAllocation metadata, one a tensor; None where the file has none."""
     subgraphs: tuple[Subgraph, ...] = ()
+    faults: tuple[str, ...] = ()
+    """What of the file TFLM refuses beside its operators."""
 
     def estimate(self, runtime: str = "tflm", *, core: str | None = None, clock_mhz: float | None = None) -> Cost:
         """The cost of the model as it is in the file: its own operators, its own memory plan if it has one.
@@ -65,7 +67,7 @@ class ModelFile:
 def to_work(model: ModelFile) -> Work:
     """The work of a model file. Raises ModelFileError where its operators are not sound."""
     alone = Subgraph("", range(len(model.tensors)), range(len(model.ops)), model.inputs, model.outputs)
-    return file_work(model.tensors, model.ops, model.subgraphs or (alone,), model.plan)
+    return file_work(model.tensors, model.ops, model.subgraphs or (alone,), model.plan, model.faults)
 
 
 def read_model(path: str | Path) -> ModelFile:
@@ -105,8 +107,8 @@ def parse_model(data: bytes, name: str = "model") -> ModelFile:
     if not subgraphs or not ops or not subgraphs[0].tensors:
         raise broken("it has no operators")
     main = subgraphs[0]
-    plan = _plan(read, model, contents, len(tensors))
-    return ModelFile(name, len(data), tuple(tensors), tuple(ops), main.inputs, main.outputs, plan, tuple(subgraphs))
+    plan, faults = _plan(read, model, contents, len(tensors))
+    return ModelFile(name, len(data), tuple(tensors), tuple(ops), main.inputs, main.outputs, plan, tuple(subgraphs), faults)
 
 
 def _operator_name(read: Reader, code: int) -> tuple[str, str]:
@@ -225,7 +227,8 @@ def _operator(read: Reader, at: int, codes: Sequence[tuple[str, str]], first: in
     return FileOp(kind, inputs, outputs, intermediates, options, custom_name, read.data[custom_at : custom_at + custom_bytes])
 
 
-def _plan(read: Reader, model: int, contents: Sequence[_Content], tensors: int) -> tuple[int, ...] | None:
+def _plan(read: Reader, model: int, contents: Sequence[_Content], tensors: int) -> tuple[tuple[int, ...] | None, tuple[str, ...]]:
+    """(the file's memory plan, None where it has none that fits; what is wrong with it)."""
     for entry in read.tables(model, 6):
         if read.text(entry, 0) != "OfflineMemoryAllocation":
             continue
@@ -235,7 +238,8 @@ def _plan(read: Reader, model: int, contents: Sequence[_Content], tensors: int) 
         content = contents[buffer].data
         read.pay(len(content) // 4)
         values = struct.unpack_from(f"<{len(content) // 4}i", content)
-        if len(values) < 3 or values[2] != tensors or len(values) != 3 + tensors:
-            raise broken("its memory plan does not fit its tensors")
-        return values[3:]
-    return None
+        planned = values[2] if len(values) > 2 else 0
+        if planned != tensors or len(values) < 3 + tensors:
+            return None, (f"a memory plan (OfflineMemoryAllocation) of {planned} tensors where there are {tensors}",)
+        return values[3 : 3 + tensors], ()
+    return None, ()

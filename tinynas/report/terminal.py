@@ -155,10 +155,11 @@ def layers_table(cost: Cost) -> Table:
     top = max((op.live_bytes for op in cost.layers), default=1) or 1
     for op in cost.layers:
         peak = op.index == cost.peak_index
+        name = op.name.removeprefix(f"{op.index}:")  # operators of a file are named by number and kind
         table.add_row(
             str(op.index),
-            op.name,
-            op.kind,
+            name,
+            "" if name.startswith(op.kind) else op.kind,
             shape(op.output_shape),
             count(op.macs) if op.macs else "",
             size(op.weights_bytes) if op.weights_bytes else "",
