@@ -20,7 +20,7 @@ sys.path.insert(0, str(ROOT / "tests"))
 from op_files import KINDS, TYPES, VARIANTS, op_file  # noqa: E402
 from tflm_many import run_many  # noqa: E402
 
-from tinynas.cost.kernels import aligned  # noqa: E402
+from tinynas.cost.kernel import aligned  # noqa: E402
 from tinynas.cost.tflite import parse_model  # noqa: E402
 
 

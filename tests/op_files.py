@@ -440,6 +440,32 @@ VARIANTS: dict[str, Callable[[], bytes]] = {
         for length in (64, 512)
     },
     "SignalEnergy": lambda: signal("Energy", [T((66,), **_16)], [T((33,), "uint32")], start_index=2, end_index=30),
+    "SignalFramer": lambda: signal(
+        "Framer", [T((1, 160), **_16)], [T((1, 1, 400), **_16), T((), "bool")], frame_size=400, frame_step=160, prefill=1
+    ),
+    "SignalFramer of 3": lambda: signal(
+        "Framer", [T((3, 64), **_16)], [T((3, 2, 48), **_16), T((), "bool")], frame_size=48, frame_step=32, prefill=0
+    ),
+    "SignalDelay": lambda: signal("Delay", [T((2, 30), **_16)], [T((2, 30), **_16)], delay_length=11),
+    "SignalStacker": lambda: signal(
+        "Stacker",
+        [T((5,), **_16)],
+        [T((20,), **_16), T((), "bool")],
+        num_channels=5,
+        stacker_left_context=2,
+        stacker_right_context=1,
+        stacker_step=2,
+    ),
+    **{
+        f"SignalOverlapAdd {d}": (
+            lambda d=d: signal("OverlapAdd", [T((2, 3, 40), d, scale=0)], [T((2, 60), d, scale=0)], T=7 * (d == "int16"), frame_step=20)
+        )
+        for d in ("int16", "float32")
+    },
+    **{
+        f"SignalIrfft {d}": (lambda d=d, n=n: signal("Irfft", [T((1, 130), d, scale=0)], [T((1, 128), d, scale=0)], T=n, fft_length=128))
+        for d, n in (("int16", 7), ("int32", 2), ("float32", 0))
+    },
     "SignalFilterBank": lambda: filter_bank(5),
     "SignalFilterBank of 40": lambda: filter_bank(40),
     "SignalFilterBankSquareRoot": lambda: signal("FilterBankSquareRoot", [T((9,), "uint64"), T((), "int32")], [T((9,), "uint32")]),

@@ -22,7 +22,8 @@ import numpy as np
 import pytest
 import yaml
 
-from tinynas.cost.kernels import KERNELS, Kernel
+from tinynas.cost.kernel import Kernel
+from tinynas.cost.kernels import KERNELS
 from tinynas.errors import ModelFileError, UserError
 from tinynas.export.facts import ModelFacts, input_table, read_facts
 from tinynas.export.firmware import (

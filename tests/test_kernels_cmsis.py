@@ -10,7 +10,7 @@ from one_op import T, one_op, options
 from op_files import VARIANTS, chain, lstm, op_file, weighted
 
 from tinynas.cost.flexbuffer import map_integers
-from tinynas.cost.kernels import Needs, aligned
+from tinynas.cost.kernel import Needs, aligned
 from tinynas.cost.tflite import parse_model
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from tinynas.cost.kernels import KERNELS, Needs, Seen, needs
+from tinynas.cost.kernel import Needs, Seen
+from tinynas.cost.kernels import KERNELS, needs
 from tinynas.cost.schema import FileOp, FileTensor
 
 #: Input channels above which a transposed convolution turns its weights (REVERSE_TCOL_EFFICIENT_THRESHOLD).

@@ -12,7 +12,8 @@ from math import prod
 
 from tinynas.cost.cmsis import cmsis_needs
 from tinynas.cost.flatbuffer import broken
-from tinynas.cost.kernels import Build, Needs, caution, needs
+from tinynas.cost.kernel import Build, Needs
+from tinynas.cost.kernels import caution, needs
 from tinynas.cost.refusals import refusals
 from tinynas.cost.schema import FileOp, FileTensor, Subgraph, words
 from tinynas.cost.scopes import Walk, walk

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
-from tinynas.cost.kernels import Build
+from tinynas.cost.kernel import Build
 from tinynas.cost.work import Piece, Work
 from tinynas.errors import UserError
 from tinynas.graph import Shape

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from tinynas.cost.kernels import Build, Target, aligned
+from tinynas.cost.kernel import Build, Target, aligned
 from tinynas.cost.runtimes import Runtime
 from tinynas.cost.tail import open_tail_bytes, tail_before_kernels
 from tinynas.cost.work import Work

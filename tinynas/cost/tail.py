@@ -18,7 +18,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tinynas.cost.cmsis import cmsis_structure
-from tinynas.cost.kernels import CHANNEL_ARRAYS, CHANNEL_BYTES, KERNELS, TARGETS, Build, Target, aligned
+from tinynas.cost.kernel import TARGETS, Build, Target, aligned
+from tinynas.cost.kernel_sizes import CHANNEL_ARRAYS, CHANNEL_BYTES
+from tinynas.cost.kernels import KERNELS
 from tinynas.cost.work import Piece, Work
 
 

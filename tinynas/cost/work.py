@@ -16,7 +16,8 @@ from math import prod
 from typing import assert_never
 
 from tinynas.cost.cmsis import conv_scratch, depthwise_scratch, pool_scratch
-from tinynas.cost.kernels import Build, Needs, mean_scratch
+from tinynas.cost.kernel import Build, Needs
+from tinynas.cost.kernel_sizes import mean_scratch
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Op, Pool2D, Shape, Tensor
 
 DTYPE_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8, "float64": 8}
