@@ -23,6 +23,7 @@ from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
 from tinynas.errors import RunError, TinynasError, UserError, shell_line
 from tinynas.files import cores
+from tinynas.foreign import refuse_models, require_tflite, what_is
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives as known_objectives
 from tinynas.runs import STORAGE_VARIABLE, Run, data_place, without_password
@@ -46,23 +47,35 @@ def load_space(name_or_path: str, overrides: Sequence[str] = ()) -> Space:
 def load_net(net: str) -> Arch:
     """The architecture that ``net`` names: an arch YAML, a ProxylessNAS JSON, a zoo name, or ``RUN:ID`` of a run.
 
-    Raises ConfigError or RunError with what is known.
+    Raises ConfigError or RunError with what is known, ModelFileError for a finished model.
     """
     run_name, colon, net_id = net.rpartition(":")
     if colon and not Path(net).exists() and not (len(run_name) == 1 and run_name.isalpha()):
         return Run.open(run_name).arch(net_id).model_copy(update={"name": net})
+    if net not in shipped("zoo"):
+        refuse_models(net)
     return load_arch(net)
+
+
+def names_tflite(net: str) -> bool:
+    """Whether ``net`` is a .tflite model, by its content, or the name of one that is not there. Raises ModelFileError for a model of
+    another kind under such a name."""
+    if not Path(net).exists():
+        return net.lower().endswith((".tflite", ".lite"))
+    if net.lower().endswith((".tflite", ".lite")):
+        require_tflite(net)
+    return what_is(net).is_tflite
 
 
 def estimate(net: str | Arch | Graph, budget: str | Budget | None = None, runtime: str | None = None) -> Cost:
     """What ``net`` costs. ``runtime`` defaults to the budget's, or to ``tflm``; latency needs a budget (core and clock).
 
-    ``net`` may also be the path of a .tflite file made by anyone. Raises UserError subclasses with the remedy.
+    ``net`` may also be the path of a .tflite file made by anyone, whatever its name. Raises UserError subclasses with the remedy.
     """
     limits = load_budget(budget) if isinstance(budget, str) else budget
     chosen = runtime or (limits.runtime if limits else "tflm")
     core, clock_mhz = (limits.core, limits.clock_mhz) if limits else (None, None)
-    if isinstance(net, str) and net.endswith(".tflite"):
+    if isinstance(net, str) and names_tflite(net):
         from tinynas.cost.tflite import read_model
 
         return read_model(Path(net)).estimate(chosen, core=core, clock_mhz=clock_mhz)
@@ -502,7 +515,7 @@ def promote(
 def _id_or_reference(run: Run, text: str, classes: int) -> str:
     """The id that ``text`` begins; a zoo name or an arch file joins the run, as the reference row beside its networks."""
     if text in shipped("zoo") or Path(text).is_file():
-        arch = load_arch(text).with_classes(classes)
+        arch = load_net(text).with_classes(classes)
         run.write_arch(arch)
         return arch.id
     return run.resolve_id(text)
@@ -603,6 +616,7 @@ def evaluate(
     from tinynas.export.evaluate import evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
 
+    require_tflite(model)
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
     images = open_images(data, overrides=overrides, judged=True)
     return evaluate_splits(model, images, split, subsets=subsets, pixels=pixels, threshold=threshold, workers=default_workers())

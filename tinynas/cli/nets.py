@@ -42,7 +42,7 @@ def _formats(text: str | None) -> tuple[str, ...] | None:
 
 @app.command()
 def estimate(
-    net: Annotated[str, typer.Argument(metavar="NET", help="An arch YAML, a ProxylessNAS JSON, a .tflite, RUN:ID, or a zoo name.")],
+    net: Annotated[str, typer.Argument(metavar="NET", help="An arch YAML, a ProxylessNAS JSON, any .tflite, RUN:ID, or a zoo name.")],
     budget: BudgetOption = None,
     runtime: Annotated[str | None, typer.Option("--runtime", "-r", metavar="R", help=f"{runtime_names()}.")] = None,
     layers: Annotated[bool, typer.Option("--layers", "-l", help="One row per operator, with live memory and the peak.")] = False,
@@ -65,7 +65,7 @@ def estimate(
     else:
         document["fits"], document["excess"] = None, {}
     explanation = None
-    if limits is not None and not limits.fits(cost) and not net.endswith(".tflite"):
+    if limits is not None and not limits.fits(cost) and not api.names_tflite(net):
         from tinynas.cost.explain import explain
 
         limits = limits.model_copy(update={"runtime": cost.runtime})

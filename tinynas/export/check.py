@@ -15,6 +15,7 @@ from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.flash import END_FORMS, ENDS, OP_FORMS, Io
 from tinynas.cost.memory import MemoryPlan, file_head_bytes
 from tinynas.cost.runtimes import runtime_named, static_bytes
+from tinynas.cost.setup import setup_bytes
 from tinynas.cost.tail import tail_bytes
 from tinynas.cost.work import Work, from_graph
 from tinynas.data import Split
@@ -116,7 +117,7 @@ def sram_bytes(graph: Graph, runtime: str, plan: MemoryPlan | None) -> int:
         return estimate(graph, runtime).sram_bytes
     work = from_graph(graph)
     tail = tail_bytes(work, cmsis=chosen.scratch == "cmsis-nn") if chosen.tail else 0
-    return file_head_bytes(work, chosen, None) + static_bytes(chosen, work) + tail
+    return max(file_head_bytes(work, chosen, None) + static_bytes(chosen, work) + tail, setup_bytes(work, chosen))
 
 
 def _in_order(work: Work, plan: MemoryPlan | None) -> Work:

@@ -15,7 +15,7 @@ import zlib
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
-from tinynas.cost.tflite import _Bytes as Reader
+from tinynas.cost.flatbuffer import Reader
 from tinynas.errors import ModelFileError
 
 BUFFER_NAME = "TFLITE_METADATA"

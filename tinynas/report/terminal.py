@@ -24,8 +24,9 @@ from rich.text import Text
 
 from tinynas.budget import Budget
 from tinynas.cost import Cost
+from tinynas.cost.latency import latency_model, why_untimed
 from tinynas.cost.quantities import shown
-from tinynas.errors import printable
+from tinynas.errors import counted, printable
 from tinynas.records import expected_accuracy
 from tinynas.report.small_plot import FrontPlot
 from tinynas.report.words import amount, count, duration, percent, shape, size, title
@@ -150,7 +151,8 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
     for key, value in cost.values().items():
         if value is None and key not in limits:
             continue
-        least = "at least " if key == "sram_bytes" and cost.unknown else ""
+        unsure = (key == "sram_bytes" and cost.unknown) or (key == "macs" and cost.work.uncounted)
+        least = "at least " if unsure else ""
         row: list[Any] = [title(key), least + amount(key, value)]
         if limits:
             limit = limits.get(key)
@@ -162,12 +164,39 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
                 row += [amount(key, limit), percent(value / limit, 0), Bar(value / limit)]
         table.add_row(*row)
         if key == "sram_bytes":
-            for part, part_bytes in (("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes)):
+            to_start = cost.sram_bytes - cost.head_bytes - cost.tail_bytes
+            parts = [("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes), ("more, to start", to_start)]
+            for part, part_bytes in parts if to_start else parts[:-1]:
                 table.add_row(Text(f"  {part}", "dim"), Text(size(part_bytes), "dim"), *[""] * (len(columns) - 2))
     runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})", "dim")
     head = [Text(printable(name), "bold")] if name else []
-    body: list[Any] = [*head, table, runtime, *(Text(line, "dim") for line in known_lines(cost))]
+    notes = [Text(f"note: {note}") for note in _notes(cost, budget)]
+    body: list[Any] = [*head, table, runtime, *(Text(line, "dim") for line in known_lines(cost)), *notes]
+    if cost.runs is False:
+        return Group(*body, *_refused(cost))
     return Group(*body) if budget is None else Group(*body, _verdict(cost, budget))
+
+
+#: Reasons against a model that are shown; all are in the JSON.
+_REASONS = 8
+
+
+def _refused(cost: Cost) -> list[Text]:
+    rest = len(cost.reasons) - _REASONS
+    lines = [Text.assemble((f"does not run on {cost.runtime}: ", "bold red"), reason) for reason in cost.reasons[:_REASONS]]
+    return [*lines, Text(f"and {counted(rest, 'reason')} more (--json)", "dim")] if rest > 0 else lines
+
+
+def _notes(cost: Cost, budget: Budget | None) -> list[str]:
+    notes = list(cost.work.notes)
+    if cost.work.uncounted:
+        notes.append(f"the MACs of {', '.join(cost.work.uncounted)} are not known")
+    if cost.runs is None:
+        notes.append(f"whether {cost.runtime} has all of its operators is not known")
+    timed = budget is not None and latency_model(budget.core, cost.runtime) is not None and cost.runs is not False
+    if timed and cost.latency_ms is None and (why := why_untimed(cost.work)) is not None:
+        notes.append(f"no latency: {why}")
+    return notes
 
 
 def known_lines(cost: Cost) -> list[str]:
@@ -204,10 +233,11 @@ def layers_table(cost: Cost) -> RenderableType:
     top = max((op.live_bytes for op in cost.layers), default=1) or 1
     for op in cost.layers:
         peak = op.index == cost.peak_index
+        name = op.name.removeprefix(f"{op.index}:")  # operators of a file are named by number and kind
         table.add_row(
             str(op.index),
-            op.name,
-            op.kind,
+            name,
+            "" if name.startswith(op.kind) else op.kind,
             shape(op.output_shape),
             count(op.macs) if op.macs else "",
             size(op.weights_bytes) if op.weights_bytes else "",
