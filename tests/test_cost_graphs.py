@@ -457,3 +457,8 @@ def test_a_walk_by_hand() -> None:
     assert names[model.outputs[0]] == (10, 10)
     assert names[3] == (-1, -1)  # touched by nothing
     assert np.all(np.array(found.times) == [1, 1, 1, 1, 1, 0, 0, 0])
+    # An input that is an output lives from the first scope to the last.
+    model = parse_model(FILES["output is input"])
+    found = walk(model.ops, model.subgraphs, len(model.tensors), [0] * len(model.ops))
+    assert (found.first[model.inputs[0]], found.last[model.inputs[0]]) == (0, 1)
+    assert model.inputs[0] in model.outputs
