@@ -85,7 +85,7 @@ def test_what_setting_up_takes() -> None:
     made = {name: make() for name, make in VARIANTS.items() if not name.startswith(CRASHING)}
     made |= {kind: op_file(kind, "int8") for kind in ("CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "SVDF", "GATHER_ND")}
     bound = 0
-    for (name, file), ran in zip(made.items(), run_many(list(made.values()), smallest=True, arena_bytes=1 << 14), strict=True):
+    for (name, file), ran in zip(made.items(), run_many(list(made.values()), smallest=True, arena_bytes=1 << 15), strict=True):
         assert not ran.error, name
         used, work = ran.head + ran.tail, parse_model(file).estimate().work
         needed = max(used, setup_bytes(work, RUNTIMES["tflm"], "host"))
