@@ -209,6 +209,21 @@ def test_shared_weights_count_once() -> None:
     assert (other.macs, other.params) == (cost.macs, 3 * cost.params)
 
 
+@pytest.mark.parametrize("batch", [1, 3])
+def test_batches_on_every_runtime(batch: int) -> None:
+    graph = Graph()
+    source, out = graph.tensor([batch, 6, 8, 4]), graph.tensor([batch, 6, 8, 4])
+    weights, biases = graph.tensor([1, 3, 3, 4], data=1, scales=4), graph.tensor([4], "int32", data=0)
+    chosen = options("DepthwiseConv2DOptions", padding=0, strideW=1, strideH=1, depthMultiplier=1)
+    graph.op("DEPTHWISE_CONV_2D", [source, weights, biases], [out], chosen)
+    model = parse_model(file(graph.ends([source], [out])))
+    for runtime in RUNTIMES:
+        cost = model.estimate(runtime)
+        assert (cost.macs, cost.params) == (batch * 6 * 8 * 4 * 9, 36 + 4)
+    # TinyEngine keeps one padded int16 plane of a depthwise convolution.
+    assert model.estimate("tinyengine").head_bytes == batch * 6 * 8 * 4 + 2 * 8 * 10
+
+
 def one(kind: str, inputs: list[int], shape: list[int], graph: Graph, dtype: str = "float32", chosen: object = None) -> ModelFile:
     out = graph.tensor(shape, dtype)
     graph.op(kind, inputs, [out], chosen)

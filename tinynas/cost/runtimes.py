@@ -165,7 +165,9 @@ def work_buffers(piece: Piece, shapes: Sequence[Shape]) -> tuple[int, int]:
     """(work buffer, int16 kernel) bytes that TinyEngine keeps for ``piece``; arrays give arrays."""
     area = piece.kernel[0] * piece.kernel[1]
     if piece.kind == "dw":
-        height, width, _ = shapes[piece.inputs[0]]
+        shape = shapes[piece.inputs[0]]
+        # Of several images in a batch there is one at a time; a file's operator whose shape is not known is named among the uncounted.
+        height, width = shape[-3:-1] if len(shape) >= 3 else (1, 1)
         return 2 * (height + piece.kernel[0] - 1) * (width + piece.kernel[1] - 1), 0
     if piece.kind == "conv":
         return 4 * area * piece.in_channels, 2 * area * piece.in_channels * piece.out_channels * (area == 9) * (piece.in_channels == 3)
