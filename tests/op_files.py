@@ -569,6 +569,15 @@ REFUSED: dict[str, tuple[str, Callable[[], bytes]]] = {
     ),
     "ADD_N of two shapes": ("several shapes", lambda: one_op("ADD_N", [T((1, 9)), T((1, 1))], [T((1, 9))], options("AddNOptions"))),
     "paddings at run time": ("input 1 worked out at run time", lambda: one_op("PAD", [T((1, 9)), T((2, 2), "int32")], [T((1, 9))])),
+    "padding of another type": (
+        "PADV2 with int16 input and float32 padding value",
+        lambda: one_op(
+            "PADV2",
+            [T((1, 9), "int16"), T((2, 2), "int32", data=0), T((), "float32", data=0)],
+            [T((1, 9), "int16")],
+            options("PadV2Options"),
+        ),
+    ),
     "permutation at run time": ("input 1 worked out at run time", lambda: one_op("TRANSPOSE", [T((1, 9)), T((2,), "int32")], [T((1, 9))])),
     "axis of SPLIT at run time": (
         "input 0 worked out at run time",

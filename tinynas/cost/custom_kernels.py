@@ -113,7 +113,7 @@ CUSTOM_KERNELS: Mapping[str, Kernel] = {
     "SignalRfft": Kernel("int16 int32 float32", data={"mcu": 32, "host": 48}, more=_rfft_state, scratch=_rfft_scratch),
     "SignalEnergy": Kernel("int16/uint32", data=both(8)),
     "SignalFilterBank": Kernel(
-        "uint32/uint64", data={"mcu": 28, "host": 56}, more=lambda seen, target: (8 * (_said(seen, "num_channels") + 1),)
+        "uint32/uint64", data={"mcu": 36, "host": 64}, more=lambda seen, target: (8 * (_said(seen, "num_channels") + 1),)
     ),
     "SignalFilterBankSquareRoot": Kernel("uint64/int32/uint32", "i0 i1 o0"),
     "SignalFilterBankSpectralSubtraction": Kernel(

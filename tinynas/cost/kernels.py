@@ -307,7 +307,9 @@ def caution(op: FileOp, tensors: Sequence[FileTensor]) -> str | None:
     return None
 
 
-_WEIGHTS = {
+#: Operators that multiply by weights: both types are named.
+_WEIGHTED = frozenset(words("CONV_2D DEPTHWISE_CONV_2D FULLY_CONNECTED TRANSPOSE_CONV UNIDIRECTIONAL_SEQUENCE_LSTM SVDF"))
+_WORDS = {
     "CONV_2D": {"i1": "weights"},
     "DEPTHWISE_CONV_2D": {"i1": "weights"},
     "FULLY_CONNECTED": {"i1": "weights"},
@@ -315,13 +317,14 @@ _WEIGHTS = {
     "UNIDIRECTIONAL_SEQUENCE_LSTM": {"i2": "weights", "i19": "cell state"},
     "SVDF": {"i1": "feature weights", "i2": "time weights", "i4": "state"},
     "PRELU": {"i1": "slopes"},
+    "PADV2": {"i2": "padding value"},
     "SELECT_V2": {"i0": "condition", "i1": "input", "i2": "input"},
 }
 
 
 def _slot_word(kind: str, slot: str) -> str:
-    if slot in _WEIGHTS.get(kind, {}):
-        return _WEIGHTS[kind][slot]
+    if slot in _WORDS.get(kind, {}):
+        return _WORDS[kind][slot]
     if slot == "i0":
         return "input"
     return "output" if slot[0] == "o" else f"input {slot[1:]}"
@@ -329,7 +332,7 @@ def _slot_word(kind: str, slot: str) -> str:
 
 def _described(kind: str, slots: Sequence[str], types: Sequence[str], patterns: Sequence[Sequence[str]]) -> str:
     """ "int16 input" where nothing takes that, "float32 input and int8 weights" where it is the combination that nothing takes."""
-    if len(set(types)) == 1 and kind not in _WEIGHTS:
+    if len(set(types)) == 1 and kind not in _WEIGHTED:
         return f"{types[0]} {'output' if slots[0][0] == 'o' else 'input'}"
     nearest = min(patterns, key=lambda pattern: sum(a != b for a, b in zip(types, pattern, strict=True)))
     wrong = [place for place, (a, b) in enumerate(zip(types, nearest, strict=True)) if a != b]
@@ -344,7 +347,7 @@ def _described(kind: str, slots: Sequence[str], types: Sequence[str], patterns: 
 
 def _why(op: FileOp, found: Sequence[FileTensor | None]) -> str:
     types = [tensor.dtype for tensor in found if tensor is not None]
-    if types[0] == "float32" and {"int8", "int4"} & set(types[1:]) and op.kind in _WEIGHTS:
+    if types[0] == "float32" and {"int8", "int4"} & set(types[1:]) and op.kind in _WEIGHTED:
         return " (hybrid)"
     if op.kind == "DEQUANTIZE" and found[0] is not None and found[0].constant and types[0] == "float16":
         return " (float16 weights)"
