@@ -28,10 +28,10 @@ int main() {
   *reinterpret_cast<volatile uint32_t*>(0xE000E018u) = 0;
   *reinterpret_cast<volatile uint32_t*>(0xE000E010u) = 5;
   float half = 0.5f;
-  asm volatile("" : "+g"(half));
   const uint32_t begun = Now();
   Spin(100000);
   const uint32_t spent = begun - Now();
+  asm volatile("" : "+g"(half));
   printf("%lu %d\n", static_cast<unsigned long>(spent), static_cast<int>(half * 8));
   return 7;
 }

@@ -175,7 +175,7 @@ def _attempt(elf: Path, core: Core, jobs: Sequence[Job], seconds: float) -> list
 
 def instructions(ticks: int, core: Core) -> int:
     """Executed instructions in so many ticks of the machine's clock, which icount ties to them."""
-    return round(ticks * 1e9 / core.clock_hz / 2**ICOUNT_SHIFT)
+    return round(ticks * 1e9 / core.clock_hz / (1 << ICOUNT_SHIFT))
 
 
 def _blob(jobs: Sequence[Job], core: Core) -> bytes:
