@@ -30,7 +30,7 @@ int main() {
   float half = 0.5f;
   const uint32_t begun = Now();
   Spin(100000);
-  const uint32_t spent = begun - Now();
+  const uint32_t spent = (begun - Now()) & 0xFFFFFFu;
   asm volatile("" : "+g"(half));
   printf("%lu %d\n", static_cast<unsigned long>(spent), static_cast<int>(half * 8));
   return 7;

@@ -43,6 +43,8 @@ void StartClock() {
   *reinterpret_cast<volatile uint32_t*>(0xE000E014u) = 0xFFFFFFu;
   *reinterpret_cast<volatile uint32_t*>(0xE000E018u) = 0;
   *reinterpret_cast<volatile uint32_t*>(0xE000E010u) = 7;  // processor clock, interrupt at each wrap, on
+  while (*reinterpret_cast<volatile uint32_t*>(0xE000E018u) == 0) {  // until the first tick has loaded it
+  }
 }
 
 class Profiler : public MicroProfilerInterface {
