@@ -92,7 +92,7 @@ def build_probe(
         names = operators(tree, library)
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
-            (folder / "probe_operators.h").write_text(_operators_header(names), encoding="utf-8")
+            (folder / "probe_operators.h").write_text(operators_header(names), encoding="utf-8")
             flags = (
                 *core.flags,
                 f"-DTINYNAS_FLOAT_UNIT={int(core.float_unit)}",
@@ -113,7 +113,8 @@ def _same_disk(first: Path, second: Path) -> bool:
     return first.stat().st_dev == second.stat().st_dev
 
 
-def _operators_header(names: Sequence[str]) -> str:
+def operators_header(names: Sequence[str]) -> str:
+    """A header with a resolver to which ``names``, its methods, add their operators."""
     adds = "".join(f"  ok = resolver.{name}() == kTfLiteOk && ok;\n" for name in names)
     return (
         '#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"\n'
