@@ -124,7 +124,8 @@ class Tree:
                 raise UserError(f"{self.path}: has no CMSIS-NN kernels", "take a tree with third_party/cmsis_nn, or --kernels reference")
             for name in ours:
                 names.pop(name, None)
-            extra = [*special, *sorted((library / "Source").rglob("*.c"))]
+            # TFLM has no half precision, and most compilers' flags here have none either.
+            extra = [*special, *sorted(file for file in (library / "Source").rglob("*.c") if not file.stem.endswith("_f16"))]
         elif special and (missing := [name for name in ours if name not in names]):
             raise UserError(f"{self.path}: lacks the reference kernel {missing[0]}", "take another tree, or --kernels cmsis-nn")
         return (*names.values(), *extra)
