@@ -124,8 +124,8 @@ class Tree:
                 raise UserError(f"{self.path}: has no CMSIS-NN kernels", "take a tree with third_party/cmsis_nn, or --kernels reference")
             for name in ours:
                 names.pop(name, None)
-            # TFLM has no half precision, and most compilers' flags here have none either.
-            extra = [*special, *sorted(file for file in (library / "Source").rglob("*.c") if not file.stem.endswith("_f16"))]
+            # Floating-point functions need types of CMSIS-DSP, and no kernel of TFLM calls them.
+            extra = [*special, *sorted(file for file in (library / "Source").rglob("*.c") if not file.stem.endswith(("_f16", "_f32")))]
         elif special and (missing := [name for name in ours if name not in names]):
             raise UserError(f"{self.path}: lacks the reference kernel {missing[0]}", "take another tree, or --kernels cmsis-nn")
         return (*names.values(), *extra)
