@@ -87,11 +87,11 @@ def test_a_missing_compiler_is_named_with_the_packages(monkeypatch: pytest.Monke
 def test_answers_are_read_model_by_model_and_the_last_of_a_dead_program_is_not_believed() -> None:
     core = CORES["cortex-m4"]
     first = "model 0\narena 1000\nop 0 CONV_2D 160\nop 1 SOFTMAX 16\n"
-    first += "output 0 0 ff01\noutput 0 1 02\noutput 1 0 0304\noutput 1 1 05\nstarts 1040\n"
+    first += "output 0 0 ff01\noutput 0 1 02\noutput 1 0 0304\noutput 1 1 05\n"
     said = first + "model 1\nDidn't find op\nrefused prepare\nmodel 2\narena 12"
     one, two, three = _answers(said, 3, core)
     assert one is not None and two is not None and three is None
-    assert (one.arena_bytes, one.starts_bytes, one.refused) == (1000, 1040, "")
+    assert (one.arena_bytes, one.refused) == (1000, "")
     assert one.outputs == ((b"\xff\x01", b"\x02"), (b"\x03\x04", b"\x05"))
     assert one.instructions == (("CONV_2D", 100), ("SOFTMAX", 10))
     assert (two.arena_bytes, two.refused, two.log) == (None, "prepare", ("Didn't find op",))

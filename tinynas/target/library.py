@@ -230,6 +230,10 @@ def call(command: Sequence[str], what: str) -> str:
     except FileNotFoundError:
         raise UserError(f"{command[0]} is not installed", f"install it; on Debian and Ubuntu: apt install {PACKAGES}") from None
     if done.returncode != 0:
-        words = [line for line in (done.stderr or done.stdout).splitlines() if "error" in line.lower()] or done.stderr.splitlines()
+        words = [
+            line
+            for line in (done.stderr or done.stdout).splitlines()
+            if "error:" in line.lower() or "undefined reference" in line or "overflowed" in line
+        ] or done.stderr.splitlines()
         raise UserError(f"cannot {what}: {' | '.join(words[:3])[:600]}", "is the tree complete, and of one version?")
     return done.stdout

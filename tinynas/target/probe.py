@@ -33,7 +33,8 @@ class Job:
     inputs: tuple[bytes, ...] = ()
     variables: int = 0
     """Resource variables to make room for (streaming models)."""
-    search_smallest: bool = False
+    arena_bytes: int | None = None
+    """Bytes of arena that it gets; None: all that there is."""
     count: bool = False
     """Count the instructions of each operator."""
 
@@ -44,8 +45,6 @@ class Answer:
 
     arena_bytes: int | None
     """Bytes of arena in use behind AllocateTensors; None where it refused."""
-    starts_bytes: int | None = None
-    """The smallest arena with which it starts, where that was searched."""
     outputs: tuple[tuple[bytes, ...], ...] = ()
     """For each run the bytes of each output."""
     instructions: tuple[tuple[str, int], ...] = ()
@@ -152,6 +151,28 @@ def run_probe(elf: Path, core: Core, jobs: Sequence[Job], *, seconds: float = 60
     return [a if a is not None else Answer(None, refused="the program died") for a in answers]
 
 
+def smallest_arena(elf: Path, core: Core, model: bytes, used: int, *, variables: int = 0, seconds: float = 60.0) -> int:
+    """Bytes of the smallest arena, in steps of 16, with which ``model`` starts, ``used`` of which it uses then.
+
+    Some networks need more to be set up than to run. Raises InternalError where 64 KiB more do not help.
+    """
+
+    def starts(size: int) -> bool:
+        (answer,) = run_probe(elf, core, [Job(model, variables=variables, arena_bytes=size)], seconds=seconds)
+        return answer.arena_bytes is not None  # a program that dies for want of memory does not start either
+
+    low, step = used - 16, 16
+    while not starts(low + step):
+        if step > 64 * 1024:
+            raise InternalError(f"a model that uses {used} B does not start with {low + step} B")
+        low, step = low + step, 2 * step
+    high = low + step
+    while high - low > 16:
+        middle = low + (high - low) // 32 * 16
+        low, high = (low, middle) if starts(middle) else (middle, high)
+    return high
+
+
 def _attempt(elf: Path, core: Core, jobs: Sequence[Job], seconds: float) -> list[Answer | None]:
     blob = _blob(jobs, core)
     with tempfile.NamedTemporaryFile(suffix=".bin") as file:
@@ -196,7 +217,7 @@ def _blob(jobs: Sequence[Job], core: Core) -> bytes:
         raise UserError(f"{end:,} B of models do not fit the emulated board's {core.heap[1]:,} B", "give smaller models, or fewer at once")
     head = b"TNPB" + struct.pack("<3I", len(jobs), end, 0)
     for model, size, inputs, each, runs, job in entries:
-        head += _ENTRY.pack(model, size, inputs, each, runs, arena, job.variables, job.search_smallest + 2 * job.count)
+        head += _ENTRY.pack(model, size, inputs, each, runs, job.arena_bytes or arena, job.variables, 2 * job.count)
     return head + bytes(at - len(head)) + bytes(body)
 
 
@@ -211,7 +232,7 @@ def _answers(said: str, count: int, core: Core) -> list[Answer | None]:
 
 
 def _answer(text: str, core: Core) -> Answer:
-    arena = starts = None
+    arena = None
     refused = ""
     outputs: dict[tuple[int, int], bytes] = {}
     counts: list[tuple[str, int]] = []
@@ -221,8 +242,6 @@ def _answer(text: str, core: Core) -> Answer:
         match words:
             case ["arena", size]:
                 arena = int(size)
-            case ["starts", size]:
-                starts = int(size)
             case ["refused", where]:
                 refused = where
             case ["output", run, number, content]:
@@ -235,7 +254,6 @@ def _answer(text: str, core: Core) -> Answer:
     each = max((number for _, number in outputs), default=-1) + 1
     return Answer(
         None if refused == "prepare" else arena,
-        starts,
         tuple(tuple(outputs[run, number] for number in range(each)) for run in range(runs)),
         tuple(counts),
         refused,

@@ -1,9 +1,9 @@
 // Reads models that the emulator has put into memory, and says what TensorFlow Lite for Microcontrollers takes for each: bytes of arena,
-// the smallest arena with which it starts, outputs, and instructions of each operator. The operators are added by probe_operators.h.
+// outputs, and instructions of each operator. The operators are added by probe_operators.h.
 //
 // The blob at TINYNAS_BLOB: "TNPB", number of models, then for each 8 words: offset and bytes of the model, offset and bytes of its inputs
-// (all inputs of one run, one behind the other), number of runs, bytes of arena, number of resource variables, flags (1: search the
-// smallest arena, 2: count instructions). Offsets are from the blob's start, models lie on 16 bytes.
+// (all inputs of one run, one behind the other), number of runs, bytes of arena, number of resource variables, flags (2: count
+// instructions). Offsets are from the blob's start, models lie on 16 bytes.
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
@@ -80,15 +80,6 @@ MicroResourceVariables* Variables(MicroAllocator* allocator, uint32_t number) {
   return number == 0 ? nullptr : MicroResourceVariables::Create(allocator, static_cast<int>(number));
 }
 
-bool Starts(const Model* model, const MicroOpResolver& resolver, uint8_t* arena, size_t bytes, uint32_t variables) {
-  memset(arena, 0, bytes);
-  if (bytes < 1024) return false;  // the allocator's own objects are checked by assertions only
-  MicroAllocator* allocator = MicroAllocator::Create(arena, bytes);
-  if (allocator == nullptr) return false;
-  MicroInterpreter interpreter(model, resolver, allocator, Variables(allocator, variables));
-  return interpreter.AllocateTensors() == kTfLiteOk;
-}
-
 void PrintBytes(const void* data, size_t bytes) {
   static const char kDigits[] = "0123456789abcdef";
   char line[129];
@@ -137,21 +128,6 @@ void Try(const uint8_t* blob, const Entry& entry, uint8_t* arena, const MicroOpR
       PrintBytes(interpreter.output(i)->data.data, interpreter.output(i)->bytes);
       printf("\n");
     }
-  }
-  if (entry.flags & 1) {
-    const size_t used = interpreter.arena_used_bytes();
-    // The interpreter above is over: its arena may be written again.
-    size_t low = used / 2, high = used + 4096;
-    if (high > entry.arena_bytes) high = entry.arena_bytes;
-    while (high - low > 1) {
-      const size_t middle = low + (high - low) / 2;
-      if (Starts(model, resolver, arena, middle, entry.variables)) {
-        high = middle;
-      } else {
-        low = middle;
-      }
-    }
-    printf("starts %lu\n", static_cast<unsigned long>(high));
   }
 }
 

@@ -11,6 +11,7 @@ int main();
 void Reset_Handler();
 void Fault_Handler();
 void SysTick_Handler();
+void* __dso_handle = nullptr;  // of a program without shared libraries
 void _init() {}
 void _fini() {}
 }
