@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,8 @@ from pydantic import BaseModel, ValidationError
 
 from tinynas.config import (
     MAX_CONFIG_BYTES,
+    MAX_DEPTH,
+    MAX_VALUES,
     Bytes,
     Config,
     Seconds,
@@ -117,7 +120,6 @@ def test_load(tmp_path: Path) -> None:
         ("name: 'x\n", "line", "not valid YAML"),
         ("? [a]\n: b\n", "line 1", "plain words"),
         ("- a\n", "file", "mapping"),
-        ("name: !!python/object:os.system x\n", "line 1", "not valid YAML"),
     ],
 )
 def test_faults_have_place_and_rule(tmp_path: Path, text: str, place: str, rule: str) -> None:
@@ -169,6 +171,88 @@ def test_overrides_do_not_touch_the_original() -> None:
 def test_line_numbers() -> None:
     _, lines = parse_yaml("a:\n  b: 1\n  c:\n  - x\n  - y\n", "text")
     assert (lines["a",], lines["a", "b"], lines["a", "c", 1]) == (1, 2, 5)
+
+
+def _nested(levels: int) -> str:
+    """``levels`` aliases deep, nine wide: 9 ** levels values in a few lines."""
+    return "a0: &a0 [" + ", ".join("x" * 9) + "]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, levels))
+
+
+HOSTILE = {
+    "aliases that explode": (_nested(9), "line 5", "values"),
+    "aliases that explode deep": ("a0: &a0 [x]\n" + "".join(f"a{n}: &a{n} [*a{n - 1}]\n" for n in range(1, 200)), "line 40", "levels deep"),
+    "an alias of itself": ("name: &n [*n]\n", "line 1", "a part of"),
+    "an alias of itself in a key": ("&a {*a : x}\n", "line 1", "a part of"),
+    "deep lists": ("[" * 100_000, "line 1", "levels deep"),
+    "deep mappings": ("{a: " * 10_000, "line 1", "levels deep"),
+    "deep blocks": ("".join(" " * n + "a:\n" for n in range(200)), "line 40", "levels deep"),
+    "wide lists": (f"items: [{'1,' * 100_000}]", "line 1", "20,000 values"),
+    "a list of faults": (f"name: x\nitems: [{'{},' * 5}{'1,' * 5_000}]", "file", "4,960 more faults"),
+    "a long text": (f"name: {'a b ' * 200_000}", "file", "larger than"),
+    "an integer of thousands of digits": (f"name: {'9' * 5000}", "line 1", "int"),
+    "an integer beyond 64 bits": ("name: x\ninner: {time: 9223372036854775808}", "line 2", "too large"),
+    "a size beyond 64 bits": (f"name: x\ninner: {{size: {'9' * 400} KiB}}", "line 2, inner.size", "larger than any memory"),
+    "an empty integer": ("name: !!int ''", "line 1", "int"),
+    "a timestamp that is none": ("name: !!timestamp x", "line 1", "timestamp"),
+    "a truth that is none": ("name: !!bool x", "line 1", "bool"),
+    "a text made a mapping": ("name: !!map x", "line 1", "map"),
+    "a month of no year": ("name: 2026-13-01", "line 1", "month"),
+    "code": ("name: !!python/object/apply:os.system [id]", "line 1", "python/object"),
+    "an escape sequence": ('name: "\\e[2J"', "line 1", "control character U+001B"),
+    "a turned text": ('name: "\\u202eabc"', "line 1", "control character U+202E"),
+    "half a character": ('name: "\\ud800"', "line 1", "control character U+D800"),
+    "a character beyond all": ('name: "\\U00110000"', "file", "not valid YAML"),
+    "a key beyond all": ('"\\Uffffffff": x', "file", "not valid YAML"),
+}
+
+
+@pytest.mark.parametrize("kind", HOSTILE)
+def test_what_no_configuration_holds_is_one_message_at_once(tmp_path: Path, kind: str) -> None:
+    text, place, rule = HOSTILE[kind]
+    started = time.process_time()
+    with pytest.raises(ConfigError) as caught:
+        load(write(tmp_path, text), Outer)
+    assert time.process_time() - started < 5
+    assert any(place in fault.place and rule in fault.rule for fault in caught.value.faults), caught.value
+    assert len(str(caught.value)) < 6000
+    if not kind.startswith(("a long text", "a list")):
+        with pytest.raises(ConfigError):
+            load(write(tmp_path, "name: x"), Outer, [f"inner={text}"])
+
+
+def test_aliases_that_stand_for_little_are_read(tmp_path: Path) -> None:
+    loaded = load(write(tmp_path, "name: x\nitems: [&a {size: 1 KiB}, *a]\ninner: *a\n"), Outer)
+    assert [item.size for item in (*loaded.items, loaded.inner)] == [1024] * 3
+
+
+def test_values_as_deep_and_as_many_as_allowed_are_read() -> None:
+    assert parse_yaml("[" * (MAX_DEPTH - 1) + "1" + "]" * (MAX_DEPTH - 1), "text")[0]
+    with pytest.raises(ConfigError, match="levels deep"):
+        parse_yaml("[" * MAX_DEPTH + "1" + "]" * MAX_DEPTH, "text")
+    # The mapping, its two keys, the three values of a, the list of b, and three for each alias in it.
+    least = (MAX_VALUES - 7) // 3
+    parse_yaml(f"a: &a [1, 1]\nb: [{'*a, ' * least}]", "text")
+    with pytest.raises(ConfigError, match="values"):
+        parse_yaml(f"a: &a [1, 1]\nb: [{'*a, ' * (least + 1)}]", "text")
+    parse_yaml(f"[{'1,' * (MAX_VALUES - 1)}]", "text")
+    with pytest.raises(ConfigError, match="values"):
+        parse_yaml(f"[{'1,' * MAX_VALUES}]", "text")
+
+
+def test_a_number_without_end_is_no_setting(tmp_path: Path) -> None:
+    class Share(Config):
+        share: float = 0.0
+        """A share."""
+
+    for text in (".inf", "-.inf", ".nan", "1e999"):
+        with pytest.raises(ConfigError, match="finite"):
+            load(write(tmp_path, f"share: {text}\n"), Share)
+
+
+def test_an_override_is_no_deeper_than_a_document() -> None:
+    with pytest.raises(ConfigError) as caught:
+        apply_overrides({}, [".".join("a" * 1000) + "=1"])
+    assert len(str(caught.value)) < 300
 
 
 def test_resolve_and_shipped() -> None:

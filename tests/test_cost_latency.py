@@ -8,8 +8,9 @@ import pytest
 from test_cost_tflite import benchmark
 
 from tinynas.arch import load_arch
-from tinynas.cost import estimate
-from tinynas.cost.latency import KINDS, MODELS, latency_model, macs_by_kind
+from tinynas.cost import Cost, estimate
+from tinynas.cost.latency import KINDS, MODELS, latency_model, macs_by_kind, why_untimed
+from tinynas.cost.tflite import parse_model
 from tinynas.cost.work import from_graph
 from tinynas.graph import lower
 
@@ -60,3 +61,30 @@ def test_committed_coefficients_are_those_of_the_fit(test_data: Path) -> None:
     for key, samples in rows.items():
         assert MODELS[key].cycles == pytest.approx(bench.fit(samples), abs=6e-4)
         assert MODELS[key].error == pytest.approx(max(map(abs, bench.leave_one_out(samples).values())), abs=6e-4)
+
+
+def test_null_where_the_evidence_is_of_other_kernels() -> None:
+    tflite_files = pytest.importorskip("tflite_files")
+
+    def convolution(data: str, weights: str) -> Cost:
+        graph = tflite_files.Graph()
+        source = graph.tensor([1, 4, 4, 8], data)
+        kernel = graph.tensor([8, 1, 1, 8], weights, data=bytes(64 * 4))
+        last = tflite_files.conv(graph, source, [1, 4, 4, 8], kernel, dtype=data)
+        model = parse_model(tflite_files.file(graph.ends([source], [last])))
+        return model.estimate(core="cortex-m7", clock_mhz=216.0)
+
+    int8 = convolution("int8", "int8")
+    assert int8.latency_ms == pytest.approx(MODELS["cortex-m7", "tflm"].cycles[1] * 16 * 64 / 216e3)
+    assert why_untimed(int8.work) is None
+    for data, weights, said in (
+        ("float32", "float32", "0:conv computes in float32"),
+        ("int16", "int8", "int16 with int8 weights"),
+        ("int8", "int4", "int8 with int4 weights"),
+        ("float32", "int8", "float32 with int8 weights"),
+        ("uint8", "uint8", "uint8"),
+    ):
+        cost = convolution(data, weights)
+        assert cost.latency_ms is None, said
+        assert cost.macs == int8.macs
+        assert said in str(why_untimed(cost.work))

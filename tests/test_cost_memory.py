@@ -6,10 +6,11 @@ import random
 
 import pytest
 from hypothesis import given, settings
+from hypothesis import strategies as st
 from test_cost import archs
 
 from tinynas.arch import Arch, load_arch
-from tinynas.cost import RUNTIMES, estimate, plan_greedy, plan_offline
+from tinynas.cost import RUNTIMES, estimate, memory, plan_greedy, plan_offline
 from tinynas.cost.memory import (
     Buffer,
     MemoryPlan,
@@ -42,6 +43,26 @@ def test_greedy_keeps_fixed_offsets_and_places_the_rest_around_them() -> None:
     offsets, head = greedy(buffers, [0, 128, -1])
     assert offsets == [0, 128, 64]
     assert head == 192
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(st.tuples(st.integers(1, 6), st.integers(-1, 8), st.integers(0, 5), st.integers(-1, 3)), min_size=1, max_size=40),
+    st.booleans(),
+)
+def test_greedy_of_many_is_greedy(drawn: list[tuple[int, int, int, int]], plan: bool) -> None:
+    buffers = [Buffer(16 * size, first, first + more) for size, first, more, _ in drawn]
+    fixed = [16 * offset if offset >= 0 else -1 for *_, offset in drawn] if plan else None
+    assert memory._greedy_many(buffers, fixed) == greedy(buffers, fixed)
+
+
+def test_from_many_on_numpy_looks_for_the_gaps() -> None:
+    # 400 buffers that all live at once lie one above the other, the largest first.
+    buffers = [Buffer(16 * (1 + i % 3), 0, 1) for i in range(memory._MANY + 100)]
+    offsets, head = greedy(buffers)
+    assert head == sum(buffer.size for buffer in buffers)
+    assert offsets[-1] + buffers[-1].size <= head
+    assert sorted(offsets) == sorted(set(offsets))
 
 
 def test_greedy_fragments_mobilenet_and_the_plan_does_not() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import importlib.util
+import json
 import random
 import re
 import struct
@@ -15,7 +16,8 @@ import pytest
 
 from tinynas.arch import load_arch
 from tinynas.cost import RUNTIMES, estimate, plan_offline
-from tinynas.cost.tflite import _OPERATORS, parse_model, read_model
+from tinynas.cost.schema import OPERATORS
+from tinynas.cost.tflite import parse_model, read_model
 from tinynas.errors import ModelFileError, TinynasError
 from tinynas.graph import lower
 
@@ -64,15 +66,25 @@ def test_published_macs(test_data: Path, name: str, macs: int) -> None:
 def test_head_and_arena_equal_tflite_micro_on_all_models(test_data: Path) -> None:
     pytest.importorskip("tflite_micro")
     measure = benchmark("cost_accuracy").measure
-    exact = 0
     for name in models(test_data):
         path = test_data / "models" / name
         cost = read_model(path).estimate()
         head, tail = measure(path.read_bytes())
         assert cost.head_bytes == head, name
-        assert 0 <= cost.host_arena_bytes - (head + tail) <= 16, name
-        exact += cost.host_arena_bytes == head + tail
-    assert exact >= 21
+        assert cost.host_arena_bytes == head + tail, name
+
+
+@pytest.mark.parametrize(
+    ("name", "head", "tail"), [("hey_jarvis", 21_216, 31_920), ("v2_okay_nabu", 4_096, 19_328), ("v2_vad", 1_536, 10_672)]
+)
+def test_streaming_networks_keep_their_state(name: str, head: int, tail: int, test_data: Path) -> None:
+    # ESPHome's wake words: VAR_HANDLE, READ_VARIABLE, ASSIGN_VARIABLE, CALL_ONCE of a second subgraph; figures are tflite-micro's.
+    path = test_data / "models" / f"esphome__{name}.tflite"
+    cost = read_model(path).estimate()
+    assert (cost.head_bytes, cost.host_arena_bytes, cost.runs) == (head, head + tail, True)
+    document = json.loads(path.with_suffix(".json").read_text())
+    if (set_aside := document["micro"].get("tensor_arena_size")) is not None:  # by their firmware, on another 32-bit core
+        assert 0.6 * set_aside < cost.sram_bytes < set_aside
 
 
 def test_st_published_flash_and_bound(test_data: Path) -> None:
@@ -111,22 +123,24 @@ def test_our_own_file_costs_what_its_architecture_was_estimated_at() -> None:
     assert plain.estimate().head_bytes == 73_728  # as TFLM plans it: more than with our plan
 
 
-def test_unknown_operators_are_named(test_data: Path) -> None:
+def test_operators_without_a_formula_are_named_and_their_macs_are_at_least(test_data: Path) -> None:
     data = (test_data / "models" / "mlcommons-tiny__ad01_int8.tflite").read_bytes()
-    for code, name in ((27, "SVDF"), (120, "NON_MAX_SUPPRESSION_V4"), (32, "CUSTOM"), (127, "PLACEHOLDER")):
-        with pytest.raises(ModelFileError, match=name):
-            parse_model(patch_code(data, code)).estimate()
+    for code, name in ((32, "CUSTOM (without a name)"), (51, "DELEGATE")):
+        cost = parse_model(patch_code(data, code)).estimate()
+        assert cost.work.uncounted == (name,)
+        assert cost.macs == 0
+    assert parse_model(data).estimate().work.uncounted == ()
 
 
 def test_operator_names_are_those_of_the_schema() -> None:
     schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
     for name, number in vars(schema.BuiltinOperator).items():
-        if isinstance(number, int) and number < len(_OPERATORS):
-            assert _OPERATORS[number] == name
+        if isinstance(number, int) and number < len(OPERATORS):
+            assert OPERATORS[number] == name
 
 
 def patch_code(data: bytes, code: int) -> bytes:
-    """The file with its only operator code changed."""
+    """The file with its only operator code changed: to what fits into the old field, or else to the new one alone."""
     model = struct.unpack_from("<I", data, 0)[0]
     vtable = model - struct.unpack_from("<i", data, model)[0]
     codes = model + struct.unpack_from("<H", data, vtable + 6)[0]
@@ -137,7 +151,7 @@ def patch_code(data: bytes, code: int) -> bytes:
     size = struct.unpack_from("<H", data, table)[0]
     for field, form in ((0, "<b"), (3, "<i")):
         if 4 + 2 * field < size and (offset := struct.unpack_from("<H", data, table + 4 + 2 * field)[0]):
-            struct.pack_into(form, changed, entry + offset, code)
+            struct.pack_into(form, changed, entry + offset, min(code, 127 if form == "<b" else code))
     return bytes(changed)
 
 

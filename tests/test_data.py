@@ -71,7 +71,7 @@ def test_nested_hidden_foreign_and_linked_files(tmp_path: Path) -> None:
         ("b/gone.png", "cannot be read: No such file or directory"),
         ("b/pipe.png", "not a regular file"),
     ]
-    assert any("1 files that are no images" in note for note in data.notes)
+    assert any("1 file that is no image is ignored (1 .txt)" in note for note in data.notes)
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,9 @@ def test_describe_and_sheet(tmp_path: Path) -> None:
     assert found["images"] == 55 and found["splits"]["test"] == {"a": 10, "b": 10}
     assert found["bad"] == {"count": 1, "reasons": {"cannot be decoded": 1}, "images": [["train/a/bad.png", "cannot be decoded"]]}
     assert found["sizes"]["short_side"] == {"min": 10, "median": 24, "max": 24} and found["imbalance"] > 5
-    assert len(found["leaks"]) == 1 and any("class b has" in warning for warning in found["warnings"])
+    assert len(found["leaks"]) == 1 and any(
+        "2 of 2 classes have fewer than 50 training images (the fewest: b 2, a 27)" in warning for warning in found["warnings"]
+    )
     sheet = sample_sheet(data, tmp_path / "sheet.png", size=32, columns=4)
     picture_ = cv2.imread(str(sheet))
     assert picture_ is not None and picture_.shape[0] >= 3 * 32 and picture_.std() > 10

@@ -75,8 +75,14 @@ BROKEN: dict[str, tuple[bytes, str]] = {
     "GIF header only": (GIF[:9], "truncated"),
     "GIF cut off": (GIF[:30], "cannot be decoded"),
     "WebP cut off": (WEBP[: len(WEBP) // 2], "truncated"),
-    "a PDF": (b"%PDF-1.7\n" + bytes(500), "cannot be decoded"),
-    "a ZIP": (b"PK\x03\x04" + bytes(500), "cannot be decoded"),
+    "a PDF": (b"%PDF-1.7\n" + bytes(500), "PDF, not an image"),
+    "a ZIP": (b"PK\x03\x04" + bytes(500), "ZIP archive, not an image"),
+    "a photo of a phone": (b"\0\0\0\x18ftypheic" + bytes(500), "HEIC, which is not read: convert it to JPEG"),
+    "a video": (b"\0\0\0\x18ftypisom" + bytes(500), "video, not an image"),
+    "a TIFF of floats": (
+        encoded(".tiff", np.linspace(0, 1, 64, dtype=np.float32).reshape(8, 8)),
+        "TIFF of a kind that is not read (such as floats)",
+    ),
     "2 pixels wide": (encoded(".png", picture(40, 2)), "a side is shorter than 4 pixels"),
 }
 

@@ -16,7 +16,7 @@ from tinynas.data.assemble import Source, assemble
 from tinynas.data.images.sheet import sample_sheet
 from tinynas.data.info import describe
 from tinynas.data.noise import estimate_noise
-from tinynas.data.scan import scan, sort_out
+from tinynas.data.scan import Measured, scan, sort_out
 from tinynas.data.sources import Place
 from tinynas.errors import DataError
 from tinynas.recipe import Augment
@@ -53,7 +53,7 @@ def open_features(place: str, options: DataOptions, *, seed: int, cache: Path | 
         names,
         [str(path.stat().st_mtime_ns) for path in paths],
         lambda i: paths[i].read_bytes(),
-        lambda data: decode(data).shape[:2],
+        lambda data: Measured(*decode(data).shape[:2]),
         (cache or root) / "index.gz",
         on_progress,
         kind="feature",

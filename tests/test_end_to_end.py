@@ -227,7 +227,11 @@ def test_a_killed_promote_resumes(place: Path, searched: Path) -> None:
 @pytest.mark.xdist_group("line")
 def test_resume_refuses_other_inputs(searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["search", "--resume", "--out", str(searched), "--budget", "rp2040", "--space", "tiny"]) == 2
-    assert "begun with another budget and space" in capsys.readouterr().err
+    shown = capsys.readouterr().err
+    assert "budget test board, not rp2040" in shown and "space test, not tiny" in shown
+    assert cli(["search", "--resume", "--out", str(searched), "--seed", "17", "--objective", "sram"]) == 2
+    shown = capsys.readouterr().err
+    assert ", not 17" in shown and "not sram" in shown and "--trials" in shown
 
 
 def test_spaces_without_a_space_chooses_one_and_says_so(place: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -30,9 +30,10 @@ from tinynas.data import DataOptions, Split, open_data
 from tinynas.errors import DataError, ModelFileError, TinynasError, UserError
 from tinynas.export import EXPORTERS, ExportOptions, build_model, export_model
 from tinynas.export.check import Promise, check, expected_operators, host_arena_bytes, sram_bytes
-from tinynas.export.evaluate import evaluate, evaluate_splits, input_shape, predictions, score, threshold
+from tinynas.export.evaluate import evaluate, evaluate_splits, input_shape
 from tinynas.export.facts import input_table
 from tinynas.export.formats import FORMATS
+from tinynas.export.judge import Rule
 from tinynas.export.model import file_plan
 from tinynas.export.sandbox import inspect, measure_arena, run_litert, run_tflm
 from tinynas.export.tflite import ModelMeta, dummy_file, serialize
@@ -109,7 +110,9 @@ def test_export_keeps_its_promises(network: Network, held_out: Split, tmp_path: 
     assert "tflite-micro" in report["kernels"] and set(report["loads"].values()) == {""}
     assert not {"PAD", "TRANSPOSE"} & set(report["operators"]) and ("QUANTIZE" in report["operators"]) == (io != "int8")
     evaluated = evaluate(tmp_path / artifact.file, held_out, LABELS)
-    assert set(evaluated) == {"accuracy", "balanced_accuracy", "auc", "n", "confusion", "kernels"}
+    scores = {"accuracy", "balanced_accuracy", "auc", "n", "confusion"}
+    assert set(evaluated) == scores | {"kernels", "labels", "order_known_from", "pixels", "warnings"}
+    assert evaluated["labels"] == list(LABELS) and evaluated["pixels"]["known"] and evaluated["warnings"] == []
     assert evaluated["accuracy"] == report["accuracy"]["int8"] and evaluated["n"] == 120
     assert input_shape(tmp_path / artifact.file) == (20, 28, 1)
 
@@ -356,18 +359,6 @@ def test_what_a_files_numbers_mean() -> None:
     assert input_table(foreign, graph.input)[[0, 64, 128, 255]].tolist() == [-128, -128, -128, 125]  # 127/128 * 255 = 253.0: -128 + 253
 
 
-@pytest.mark.parametrize("behind", [(), ("QUANTIZE",), ("DEQUANTIZE",), ("QUANTIZE", "DEQUANTIZE")])
-def test_the_threshold_of_a_single_output_is_one_function(behind: tuple[str, ...]) -> None:
-    model = inspect(dummy_file(lower(ARCH)))
-    op = model.file.ops[-1]
-    logit, sigmoid = ((*model.file.ops, *[replace(op, kind=kind) for kind in (*front, *behind)]) for front in ((), ("LOGISTIC",)))
-    assert threshold(replace(model, file=replace(model.file, ops=logit))) == 0.0
-    assert threshold(replace(model, file=replace(model.file, ops=sigmoid))) == 0.5
-    outputs = np.array([[-0.2], [0.1], [0.4], [0.6]])
-    assert predictions(outputs, 0.0).tolist() == [0, 1, 1, 1] and predictions(outputs, 0.5).tolist() == [0, 0, 0, 1]
-    assert score(outputs, np.array([0, 0, 0, 1]), ("no", "yes"), 0.5)["accuracy"] == 1.0
-
-
 def test_subsets_are_scored_by_the_same_predictions(tmp_path: Path) -> None:
     """Where every image is of a part, its accuracy is the whole's; of one that holds every other image, that of those."""
     data = open_data("synthetic", cache_dir=tmp_path / "cache", options=DataOptions.model_validate({"limit": 60}))
@@ -552,12 +543,13 @@ def test_several_processes_give_the_same() -> None:
 
 def test_scores_of_one_output_and_of_probabilities() -> None:
     truth = np.array([0, 1, 1, 0])
-    single = score(np.array([[-1.0], [2.0], [-0.5], [0.3]]), truth, ("no", "yes"))
+    single = Rule(("no", "yes"), (0, 1), "", threshold=0.0).score(np.array([[-1.0], [2.0], [-0.5], [0.3]]), truth)
     assert single["accuracy"] == 0.5 and single["confusion"] == [[1, 1], [1, 1]] and single["auc"] == 0.75
-    double = score(np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]]), truth, ("no", "yes"))
+    rule = Rule(("no", "yes"), (0, 1), "")
+    double = rule.score(np.array([[0.9, 0.1], [0.2, 0.8], [0.4, 0.6], [0.7, 0.3]]), truth)
     assert double["accuracy"] == 1.0 and double["auc"] == 1.0 and double["balanced_accuracy"] == 1.0
     with pytest.raises(ModelFileError, match="not finite"):
-        score(np.array([[np.nan, 1.0]]), np.array([0]), ("no", "yes"))
+        rule.score(np.array([[np.nan, 1.0]]), np.array([0]))
 
 
 # Real models

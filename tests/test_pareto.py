@@ -33,6 +33,39 @@ def test_front_is_what_nothing_dominates(points: list[tuple[float, ...]], maximi
     assert len({points[i] for i in chosen}) == len(chosen), "equal points are named once"
 
 
+def test_the_knee_is_farthest_from_the_chord() -> None:
+    # Scaled to 0..1, (accuracy, small cost): (0, 1), (0.5, 0.9), (0.8, 0.4), (1, 0). The sums 1, 1.4, 1.2, 1 less 1 are the distances
+    # from the chord times the root of 2.
+    front = [(0.5, 100.0), (0.7, 200.0), (0.82, 700.0), (0.9, 1100.0)]
+    assert pareto.knee(front, (True, False)) == 1
+    turned = [(cost, -accuracy) for accuracy, cost in front]
+    assert pareto.knee(turned, (False, False)) == 1, "whichever way is better"
+    assert pareto.knee([*front, (math.nan, 1.0)], (True, False)) == 1, "unknown figures take no part"
+    # With a third objective that all share, nothing changes; with one that tells, it does.
+    assert pareto.knee([(*point, 5.0) for point in front], (True, False, True)) == 1
+    assert pareto.knee([(*point, float(i == 2)) for i, point in enumerate(front)], (True, False, True)) == 2
+
+
+def test_the_knee_of_small_fronts() -> None:
+    assert pareto.knee([], (True, False)) is None
+    assert pareto.knee([(math.nan, 1.0)], (True, False)) is None
+    assert pareto.knee([(0.5, 3.0)], (True, False)) == 0
+    assert pareto.knee([(0.5, 3.0), (0.6, 4.0)], (True, False)) == 0, "both ends of a chord are as far from it: the first counts"
+    assert pareto.knee([(0.3, 0.7), (0.1, 0.1), (0.2, 0.4)], (True, False)) == 0, "on a straight line all are"
+
+
+@given(st.lists(st.tuples(coordinate, coordinate), min_size=1, max_size=12))
+def test_the_knee_is_the_farthest_by_geometry_too(points: list[tuple[float, ...]]) -> None:
+    front = [points[i] for i in pareto.front(points, (True, False))]
+    index = pareto.knee(front, (True, False))
+    assert index is not None
+    (a, b), (c, d) = min(front), max(front)
+    # The chord from (a, b) to (c, d), in units of its own extent; the farther to the better side, the larger.
+    width, height = (c - a) or 1.0, (d - b) or 1.0
+    distances = [((x - a) / width - (y - b) / height) for x, y in front]
+    assert distances[index] == pytest.approx(max(distances))
+
+
 @given(points_2d)
 def test_ranks_peel_fronts(points: list[tuple[float, ...]]) -> None:
     maximize = (True, False)

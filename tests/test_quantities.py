@@ -324,7 +324,7 @@ def test_a_pad_of_a_file_goes_where_convolutions_pad_by_themselves(monkeypatch: 
         FileTensor("biases", (4,), "int32", True, 4),
         FileTensor("output", (1, 8, 8, 4), "int8", False, 1),
     )
-    ops = (FileOp("PAD", (0, 1), (2,), (1, 1)), FileOp("CONV_2D", (2, 3, 4), (5,), (1, 1)))
+    ops = (FileOp("PAD", (0, 1), (2,)), FileOp("CONV_2D", (2, 3, 4), (5,)))
     model = ModelFile("padded", 4096, tensors, ops, (0,), (5,), None)
     for pads_inside, kinds in ((True, ["conv"]), (False, ["pad", "conv"])):
         monkeypatch.setitem(RUNTIMES, "mine", replace(RUNTIMES["tinyengine"], name="mine", pads_inside=pads_inside))

@@ -224,7 +224,7 @@ def test_news_of_a_running_search_come_in_quietly(browser: Browser, tmp_path: Pa
     # The browser holds on to what is in view; a headline that wraps moves the number a little.
     assert abs(browser.js("return scrollY") - 500) < 80
     assert browser.selected() == keep
-    run.write_json("summary", {"seconds": 9.0, "reason": "done"})
+    run.write_json("summary", {"seconds": 9.0, "reason": "done", "interrupted": False})
     write_report(run)
     browser.wait(lambda: browser.js("return document.querySelector('.chip').textContent") == "finished", 40)
     assert browser.messages() == []

@@ -62,7 +62,7 @@ def test_what_is_expected_is_drawn_and_what_was_seen_is_said() -> None:
     assert info.front == ("net1", "net0"), "by what was seen the cheaper one beats the other in both"
     drawn = search_figures.draw_pareto(info)
     texts = [text for trace in drawn["data"] for text in trace.get("text", ())]
-    assert any("62.0 % expected (50.0 % after 1 epochs)" in text for text in texts)
+    assert any("62.0 % expected (50.0 % after 1 epoch)" in text for text in texts)
     assert any("<b>net1</b>  55.0 % after 8 epochs" in text for text in texts)
     assert drawn["layout"]["yaxis"]["title"]["text"] == "expected validation accuracy"
     assert not figures.pareto_info([trial(0, 0.5, 10)], BUDGET).expected

@@ -197,7 +197,7 @@ def test_watch_follows_a_search_and_ends_with_it(tmp_path: Path) -> None:
     assert Reader(run.report_file.read_text(encoding="utf-8")).data["running"]
     time.sleep(0.2)
     assert len(written) == 1, "written without news"
-    run.write_json("summary", {"seconds": 1.0, "reason": "done"})
+    run.write_json("summary", {"seconds": 1.0, "reason": "done", "interrupted": False})
     thread.join(timeout=20)
     assert not thread.is_alive()
     assert not Reader(run.report_file.read_text(encoding="utf-8")).data["running"]
@@ -206,7 +206,7 @@ def test_watch_follows_a_search_and_ends_with_it(tmp_path: Path) -> None:
 def test_a_resumed_search_counts_as_running(tmp_path: Path) -> None:
     run = make_run(tmp_path / "again", networks=2)
     assert not page.search_is_running(run)
-    run.write_json("clock", {"deadline": None})
+    run.write_json("clock", {"deadline": None, "timeout": None})
     later = time.time() + 5
     os.utime(run.path / "clock.json", (later, later))
     assert page.search_is_running(run)
@@ -218,7 +218,7 @@ def test_a_killed_search_counts_as_ended_before_long(tmp_path: Path) -> None:
     assert Reader(write_report(run).read_text(encoding="utf-8")).data["running"]
     run.write_json("clock", {"deadline": time.time() - 3600, "timeout": 60})
     assert not page.search_is_running(run)
-    run.write_json("clock", {"deadline": None})
+    run.write_json("clock", {"deadline": None, "timeout": None})
     long_ago = time.time() - 7200
     for path in (run.config_file, run.trials_file, run.path / "clock.json"):
         os.utime(path, (long_ago, long_ago))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
@@ -46,6 +47,47 @@ def test_unknown_latency_is_no_fit_and_no_number() -> None:
     text = shown(terminal.cost_table(cost.__class__(**{**_fields(cost), "latency_ms": None}), limits))
     assert "no evidence" in row(text, "latency")
     assert "does not fit" in text
+
+
+def test_operators_of_a_file_are_named_once() -> None:
+    cost = api.estimate("mcunet-tiny2")
+    pieces = tuple([replace(piece, name=f"{i}:{piece.kind}") for i, piece in enumerate(cost.work.pieces)])
+    text = shown(terminal.layers_table(replace(cost, work=replace(cost.work, pieces=pieces))))
+    assert row(text, "0 ").split()[:3] == ["0", "conv", "24x24x12"]
+    assert row(shown(terminal.layers_table(cost)), "0 ").split()[:4] == ["0", "stem", "conv", "24x24x12"]
+
+
+def test_what_does_not_run_is_said_and_never_fits() -> None:
+    cost = api.estimate("mcunet-tiny2")
+    work = replace(cost.work, reasons=tuple(f"OPERATOR_{n} with [bold]words[/]" for n in range(10)))
+    refused = replace(cost, work=work)
+    for limits in (None, load_budget("stm32f746")):
+        text = shown(terminal.cost_table(refused, limits))
+        assert "does not run on tflm: OPERATOR_0 with [bold]words[/]" in text
+        assert "OPERATOR_7" in text and "OPERATOR_8" not in text
+        assert "and 2 reasons more (--json)" in text
+        assert "fits" not in text
+    assert not load_budget("stm32f746").fits(refused)
+
+
+def test_notes_and_what_is_at_least() -> None:
+    cost = api.estimate("mcunet-tiny2")
+    work = replace(cost.work, uncounted=("CUSTOM X",), notes=("a note",))
+    text = shown(terminal.cost_table(replace(cost, work=work, latency_ms=None), load_budget("stm32f746")))
+    assert "at least 1.67 M" in row(text, "MACs")
+    assert "note: a note" in text
+    assert "note: the MACs of CUSTOM X are not known" in text
+    assert "note: no latency: the MACs of CUSTOM X are not known" in text
+    elsewhere = replace(cost, runtime="stedgeai", work=replace(cost.work, reasons=None))
+    assert "note: whether stedgeai has all of its operators is not known" in shown(terminal.cost_table(elsewhere))
+    assert "note" not in shown(terminal.cost_table(cost))
+
+
+def test_what_it_takes_to_start_has_a_row_where_it_is_more() -> None:
+    cost = api.estimate("mcunet-tiny2")
+    assert "to start" not in shown(terminal.cost_table(cost))
+    more = replace(cost, sram_bytes=cost.head_bytes + cost.tail_bytes + 512)
+    assert row(shown(terminal.cost_table(more)), "more, to start").split()[-2:] == ["512", "B"]
 
 
 def _fields(record: object) -> dict[str, object]:
@@ -160,6 +202,32 @@ def test_search_progress_on_a_terminal_redraws_one_block() -> None:
         progress({"elapsed": 60.0, "timeout": 60.0, "trained": 7, "front_size": 3})
     assert "7 trained" in file.getvalue().rsplit("searching", 1)[1]
     assert "front 3" in file.getvalue()
+
+
+def test_until_something_is_trained_the_display_says_what_is_prepared() -> None:
+    def drawn(event: dict[str, object]) -> str:
+        progress(event)
+        return shown(progress.draw(event), width=80)  # type: ignore[attr-defined]
+
+    with terminal.search_progress(Console(file=io.StringIO(), width=80, height=30)) as progress:
+        begun = drawn({"elapsed": 1.0, "timeout": 60.0, "trained": 0, "front_size": 0, "status": "measuring the speed"})
+        assert "measuring the speed" in begun and "0 trained" not in begun
+        assert "measuring the speed" in drawn({"elapsed": 2.0, "timeout": 60.0, "trained": 0, "front_size": 0}), "it still is"
+        points = ((1e6, 0.5, True), (2e6, 0.7, True), (3e6, 0.6, False))
+        last = drawn({"elapsed": 30.0, "timeout": 60.0, "trained": 3, "front_size": 2, "points": points, "cost": "macs"})
+        assert "measuring" not in last and "3 trained" in last
+        assert "accuracy over MACs" in last and "70.0 %" in last
+
+
+@pytest.mark.parametrize(("width", "bar"), [(120, 32), (80, 32), (40, 14), (33, 0)])
+def test_the_bar_takes_what_room_there_is(width: int, bar: int) -> None:
+    event = {"elapsed": 300.0, "timeout": 600.0, "trained": 3}
+    with terminal.search_progress(Console(file=io.StringIO(), width=width)) as progress:
+        line = shown(progress.draw(event), width=width, colour=True).splitlines()[0]  # type: ignore[attr-defined]
+    line = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", line)
+    assert len(line) <= width
+    assert sum(line.count(char) for char in "━╸╺") == bar
+    assert "searching" in line and "5m00s of 10m00s" in line and (bar > 0 or "50 %" in line)
 
 
 def test_promote_progress_names_network_epoch_and_time_left() -> None:

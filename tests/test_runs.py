@@ -24,9 +24,9 @@ from tinynas.runs import Run
 from tinynas.space import Space
 
 
-def make_run(path: Path) -> Run:
+def make_run(path: Path, config: dict[str, Any] | None = None) -> Run:
     space = load(shipped("search_spaces")["tiny"], Space)
-    return Run.create(path, config={"seed": 1}, space=space, budget=load_budget("stm32f746"), env={"seed": 1})
+    return Run.create(path, config=config or {"seed": 1}, space=space, budget=load_budget("stm32f746"), env={"seed": 1})
 
 
 def test_create_open_and_refuse_a_second(tmp_path: Path) -> None:
@@ -145,21 +145,38 @@ def test_ids_resolve_by_their_beginning(tmp_path: Path) -> None:
         run.resolve_id("zzz")
 
 
+def test_the_knee_goes_by_expected_accuracy_and_the_ratio_of_costs(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a", {"settings": {"objectives": ["accuracy", "macs"]}})
+    for name in ("best", "knee"):
+        with pytest.raises(RunError, match="has no front yet"):
+            run.resolve_id(name)
+    # Costs a factor of ten apart: the middle one has half of the costs' way and, as is expected, 0.9 of the accuracy's.
+    a, b, c, d = ids = [letter * 10 for letter in "abcd"]
+    scores = {a: {"accuracy": 0.5}, b: {"accuracy": 0.5, "expected_accuracy": 0.68}, c: {"accuracy": 0.7}, d: {"accuracy": 0.71}}
+    costs = dict(zip(ids, (1e5, 1e6, 9e6, 1e7), strict=True))
+    for number, net_id in enumerate(ids):
+        run.append_trial(Trial(number, net_id, "trained", "tpe", (), {"macs": costs[net_id]}, {}, scores[net_id]))
+    run.append_trial(Trial(9, b, "duplicate", "tpe", (), {"macs": 1.0}))
+    run.write_front([{"id": net_id, "macs": costs[net_id], **scores[net_id]} for net_id in ids])
+    assert run.resolve_id("knee") == run.knee == b
+    assert run.resolve_id("best") == run.best == d
+
+
 def test_promoted_and_artifact_round_trip(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a")
-    promoted = Promoted("abc", 10, 7, 0.8, 0.79, 100, 12.5, 0, {"lr": 0.1}, ((40, 10), (11, 39)))
+    promoted = Promoted("abcabc0123", 10, 7, 0.8, 0.79, 100, 12.5, 0, {"lr": 0.1}, ((40, 10), (11, 39)))
     run.write_promoted(promoted)
-    loaded = run.promoted("abc")
+    loaded = run.promoted("abcabc0123")
     assert loaded is not None
     assert [list(row) for row in loaded.confusion] == [[40, 10], [11, 39]]
     assert loaded.test_accuracy == 0.79
-    artifact = Artifact("abc", "model_int8.tflite", "tflite", "00", {"arena": 1})
+    artifact = Artifact("abcabc0123", "model_int8.tflite", "tflite", "00", {"arena": 1})
     run.write_artifact(artifact)
-    assert run.artifact("abc") == artifact
+    assert run.artifact("abcabc0123") == artifact
 
 
 def test_a_record_of_another_version_is_refused() -> None:
-    document: dict[str, Any] = Trial(0, "x", "trained", "tpe").to_json()
+    document: dict[str, Any] = Trial(0, "0123456789", "trained", "tpe").to_json()
     with pytest.raises(RunError, match="unknown keys"):
         Trial.from_json({**document, "new": 1})
     del document["id"]
@@ -169,8 +186,8 @@ def test_a_record_of_another_version_is_refused() -> None:
 
 def test_trials_csv_has_a_row_a_trial(tmp_path: Path) -> None:
     run = make_run(tmp_path / "a")
-    run.append_trial(Trial(0, "x", "infeasible", "tpe", costs={"macs": 5}, excess={"sram_bytes": 0.5}))
-    run.append_trial(Trial(1, "y", "trained", "tpe", costs={"macs": 6}, scores={"accuracy": 0.5}))
+    run.append_trial(Trial(0, "0123456789", "infeasible", "tpe", costs={"macs": 5}, excess={"sram_bytes": 0.5}))
+    run.append_trial(Trial(1, "abcdef0123", "trained", "tpe", costs={"macs": 6}, scores={"accuracy": 0.5}))
     run.write_trials_csv()
     header, *rows = (run.path / "trials.csv").read_text().splitlines()
     assert "scores.accuracy" in header
@@ -188,3 +205,113 @@ def test_a_folder_in_the_way(tmp_path: Path) -> None:
     (tmp_path / "a").write_text("a file")
     with pytest.raises(RunError, match="is a file"):
         make_run(tmp_path / "a")
+
+
+def test_links_out_of_a_run_and_pipes_in_it_are_refused(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (run.path / "nets").mkdir()
+    (run.path / "nets" / "inside").symlink_to(run.path / "space.yaml")
+    Run.open(run.path)
+    (tmp_path / "link").symlink_to(run.path)
+    assert Run.open(tmp_path / "link").space == run.space, "the folder itself may be one"
+    for place in ("state/nets", "nets/0123456789", "trials.jsonl", "study.journal"):
+        link = run.path / place
+        link.parent.mkdir(exist_ok=True)
+        for target in (outside, tmp_path / "nowhere", Path(os.path.relpath(outside, link.parent))):
+            link.symlink_to(target)
+            with pytest.raises(RunError, match=r"is a link to .*, out of the run"):
+                Run.open(run.path)
+            link.unlink()
+    os.mkfifo(run.path / "times.jsonl")
+    with pytest.raises(RunError, match=r"times\.jsonl: is no regular file"):
+        Run.open(run.path)
+
+
+def test_an_id_that_is_none_names_no_folder(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    run.write_json("front", [{"id": "../../outside", "accuracy": 0.7}])
+    with pytest.raises(RunError, match=r"front\.json: is damaged: .*id should match"):
+        run.resolve_id("best")
+    arch = load_arch("mcunet-tiny2")
+    run.write_arch(arch)
+    other = run.path / "nets" / "0123456789"
+    (run.path / "nets" / arch.id).rename(other)
+    with pytest.raises(RunError, match=f"holds the network {arch.id}"):
+        run.arch("0123456789")
+    (other / "arch.yaml").unlink()
+    with pytest.raises(RunError, match=r"arch\.yaml: is missing"):
+        run.arch("01234")
+
+
+def test_files_are_for_those_whom_the_umask_lets(tmp_path: Path) -> None:
+    for mask, mode in ((0o077, 0o600), (0o022, 0o644), (0o002, 0o664)):
+        before = os.umask(mask)
+        try:
+            run = make_run(tmp_path / f"{mask:o}")
+            run.append_trial(Trial(0, "0123456789", "infeasible", "tpe"))
+        finally:
+            os.umask(before)
+        assert {path.stat().st_mode & 0o777 for path in run.path.rglob("*") if path.is_file() and path.suffix != ".lock"} == {mode}
+
+
+def test_only_a_run_that_was_made_here_is_discarded(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    with pytest.raises(AssertionError):
+        Run.open(run.path).discard()
+    assert run.is_new
+    run.discard()
+    assert not run.path.exists()
+
+
+@pytest.mark.parametrize(
+    ("document", "wrong"),
+    [
+        ({"genotype": "12"}, "genotype should be"),
+        ({"genotype": [1, "2"]}, "genotype.1 should be a valid integer"),
+        ({"number": True}, "number should be"),
+        ({"number": -1}, "number should be"),
+        ({"id": "../../etc"}, "id should match"),
+        ({"costs": {"macs": "5"}}, "costs.macs should be"),
+        ({"scores": {"accuracy": None}}, "scores.accuracy should be"),
+        ({"state": "lost"}, "state should be 'trained'"),
+    ],
+)
+def test_a_record_of_other_types_is_refused(tmp_path: Path, document: dict[str, Any], wrong: str) -> None:
+    run = make_run(tmp_path / "a")
+    good = Trial(0, "0123456789", "trained", "tpe", (1, 2), {"macs": 5}, scores={"accuracy": 0.5})
+    run.append_trial(good)
+    assert run.trials() == [good]
+    append_line(run.trials_file, {**good.to_json(), **document})
+    with pytest.raises(RunError) as caught:
+        run.trials()
+    assert f"{run.trials_file}: is damaged: line 2: a Trial record's {wrong}" in caught.value.message
+    assert f"tinynas search --resume --out {run.path}" in str(caught.value.hint)
+
+
+def test_a_report_of_other_types_is_refused() -> None:
+    good = Artifact("0123456789", "m.tflite", "tflite", "00", {"accuracy": {"float": None, "int8": 0.5}, "confusion": [[1, 2], [3, 4]]})
+    assert Artifact.from_json(good.to_json()) == good
+    for report in ({"accuracy": {"int8": "0.5"}}, {"confusion": [[1, 2], [3]]}, {"confusion": "12"}, {"flash_bytes": {"measured": "1"}}):
+        with pytest.raises(RunError, match="report's"):
+            Artifact.from_json({**good.to_json(), "report": report})
+    with pytest.raises(RunError, match="as wide as high"):
+        Promoted.from_json({**Promoted("0123456789", 1, 1, 0.5, 0.5, 4, 1.0, 0).to_json(), "confusion": [[1, 2, 3], [1, 2, 3]]})
+
+
+def test_json_that_holds_no_numbers_of_json_is_damaged(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "a")
+    for text in (
+        "NaN",
+        '{"interrupted": false, "seconds": Infinity}',
+        "[" * 100_000,
+        '{"interrupted": false, "seconds": ' + "9" * 5000 + "}",
+        "1",
+    ):
+        (run.path / "summary.json").write_text(text)
+        with pytest.raises(RunError, match=r"summary\.json: is damaged"):
+            run.read_json("summary")
+    (run.path / "x.jsonl").write_text("[1]\n")
+    with pytest.raises(RunError, match="line 1: is not JSON"):
+        run.log("x")

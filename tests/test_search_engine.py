@@ -61,6 +61,9 @@ def test_a_search_records_everything(prepared: Callable[..., PreparedSearch]) ->
     assert {"space", "pool", "plan", "trial"} <= set(kinds)
     assert events[-1].counts == result.counts
     assert events[-1].front_size == len(front)
+    assert events[-1].cost == "macs"
+    on_front = {row["id"] for row in front}
+    assert sorted(events[-1].points) == sorted((t.costs["macs"], t.accuracy, t.id in on_front) for t in trained)
     assert 0 < result.hypervolume <= 1
     assert 0 <= result.baseline_hypervolume <= result.hypervolume
     assert (one.run.path / "trials.csv").exists()

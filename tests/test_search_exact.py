@@ -70,7 +70,7 @@ def test_a_sampler_that_only_repeats_itself_is_given_up_after_so_many(refused: i
 
 
 def test_what_does_not_fit_is_repaired_unless_that_is_known() -> None:
-    ledger: Any = SimpleNamespace(nets={}, refused=0, proposals=4, genotypes={"a": (1, 1)}, records={})
+    ledger: Any = SimpleNamespace(refused=0, genotypes={"a": (1, 1)}, refused_genotypes=set())
     proposed: list[tuple[tuple[int, ...], str]] = []
 
     def propose_one(_: Any, genotype: tuple[int, ...], source: str, parent: str | None) -> str | None:
@@ -79,13 +79,12 @@ def test_what_does_not_fit_is_repaired_unless_that_is_known() -> None:
 
     def desk(repaired: tuple[int, ...] | None) -> Any:
         return SimpleNamespace(
+            propose=lambda _: SimpleNamespace(genotype=(9, 9), source="uniform", parent=None),
             proposer=SimpleNamespace(
-                propose=lambda *_, **__: SimpleNamespace(genotype=(9, 9), source="uniform", parent=None),
                 repair=lambda genotype, taken: repaired,
                 feasible=SimpleNamespace(space=SimpleNamespace(size=100)),
             ),
             study=SimpleNamespace(ledger=lambda: ledger),
-            nets=lambda _: [],
             propose_one=propose_one,
         )
 

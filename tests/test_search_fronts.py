@@ -7,8 +7,8 @@ import math
 import pytest
 
 from tinynas.objectives import objectives
-from tinynas.records import Trial
-from tinynas.search.fronts import as_expected, count, front_row, front_rows, normalised_hypervolume, unit_point
+from tinynas.records import Trial, as_expected
+from tinynas.search.fronts import count, front_row, front_rows, normalised_hypervolume, unit_point
 
 GOALS = objectives(("accuracy", "macs"))
 #: From chance to 1, and from 8 to 1 MACs on a log scale.

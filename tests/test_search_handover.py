@@ -52,7 +52,8 @@ def test_a_training_cut_short_is_not_compared_with_whole_ones(prepared: Callable
     lucky = {**record.scores, "accuracy": 1.0}
     cut = replace(record, scores=lucky, epochs=3, images=3 * record.images)
     before = expected_accuracies(session, ledger)
-    session.study.finish(number, cut, {"rung": 0, "epochs": 3, "images": cut.images, "scores": lucky})
+    with session.study.deciding():
+        session.study.finish(number, cut, {"rung": 0, "epochs": 3, "images": cut.images, "scores": lucky})
     after = session.study.ledger()
     assert after.nets[net.id].rung == 0
     assert after.nets[net.id].beyond == 3, "it would be continued from there"
@@ -98,7 +99,7 @@ def test_a_worker_whose_last_training_ends_after_the_search_hands_over_again(
     session.study.mend()
     assert not any("expected_accuracy" in t.scores for t in one.run.trials())
 
-    def joined(_run: Any, _changes: Any, _index: Any, on_trial: Callable[[Trial], None]) -> tuple[prepare.Session, str]:
+    def joined(_run: Any, _changes: Any, _index: Any, _clock: Any, on_trial: Callable[[Trial], None]) -> tuple[prepare.Session, str]:
         on_trial(replace(late, state="trained"))
         return session, "the time is used"
 

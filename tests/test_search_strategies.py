@@ -5,8 +5,10 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,8 +21,9 @@ from tinynas.config import build
 from tinynas.errors import ConfigError, RunError
 from tinynas.objectives import OBJECTIVES, objectives
 from tinynas.records import Trial
+from tinynas.search import clock as clocks
 from tinynas.search import prepare
-from tinynas.search.clock import WRITE_UP, Clock
+from tinynas.search.clock import WRITE_UP, Clock, age_of, boot
 from tinynas.search.feasible import COSTS, Pool
 from tinynas.search.genes import distributions, genotype_of, params_of
 from tinynas.search.prepare import RunPlan, Speed, cost_of, max_trainable_macs, plan_epochs, reference
@@ -90,15 +93,56 @@ def test_a_clock_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert clock.progress() == 0.5
     assert clock.seconds_left() == 28.0
     assert Clock.begun(0.0, 60.0).progress() == 1.0, "never more"
-    # Another process began its own time 1,000 s earlier.
     document = json.loads(json.dumps(clock.to_json()))
-    assert document == {"deadline": 5028.0, "timeout": 60.0}
-    monkeypatch.setattr(time, "monotonic", lambda: 1130.0)
-    assert Clock.from_json(document) == Clock(1100.0, 60.0, 1158.0)
+    assert document == {"deadline": 5028.0, "timeout": 60.0, "left": 28.0, "monotonic": 158.0, "boot": boot()}
     endless = Clock.begun(100.0, None)
     assert (endless.progress(), endless.seconds_left(), endless.deadline) == (0.0, math.inf, None)
-    assert Clock.from_json(endless.to_json()).deadline is None
-    assert Clock.from_json(None) == Clock(1130.0)
+    assert Clock.from_json(endless.to_json(), 3.0).deadline is None
+    assert Clock.from_json(None, 3.0) == Clock(130.0)
+
+
+@pytest.mark.parametrize("step", [-1e6, -50.0, 0.0, 3600.0])
+def test_a_process_that_joins_does_not_go_by_the_wall_clock(monkeypatch: pytest.MonkeyPatch, step: float) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 130.0)
+    monkeypatch.setattr(time, "time", lambda: 5000.0)
+    document = json.loads(json.dumps({**Clock.begun(100.0, 60.0).to_json(), "boot": "here"}))
+    monkeypatch.setattr(time, "time", lambda: 5007.0 + step)
+    # The same machine, 7 s later: its monotonic time counts, whatever the disk says of the age.
+    monkeypatch.setattr(clocks, "boot", lambda: "here")
+    monkeypatch.setattr(time, "monotonic", lambda: 137.0)
+    assert Clock.from_json(document, 7.0 + step) == Clock(100.0, 60.0, 158.0)
+    # Another, whose own time began elsewhere: what was left less the age.
+    monkeypatch.setattr(clocks, "boot", lambda: "there")
+    monkeypatch.setattr(time, "monotonic", lambda: 1137.0)
+    assert Clock.from_json(document, 7.0) == Clock(1100.0, 60.0, 1158.0)
+    assert Clock.from_json(document, -1000.0).seconds_left() == 28.0, "never more than was left"
+    assert Clock.from_json(document, 1000.0).seconds_left() == 0.0, "never less than nothing"
+    # A machine that does not say who it is (no Linux) is another.
+    monkeypatch.setattr(clocks, "boot", lambda: None)
+    assert Clock.from_json({**document, "boot": None}, 7.0).seconds_left() == 21.0
+
+
+def test_a_copied_machine_does_not_search_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "monotonic", lambda: 9000.0)
+    document = Clock.begun(9000.0, 60.0).to_json()
+    monkeypatch.setattr(time, "monotonic", lambda: 5.0)
+    assert Clock.from_json(document, 0.0).seconds_left() == 58.0
+
+
+def test_what_version_0_2_0_wrote_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 5000.0)
+    monkeypatch.setattr(time, "monotonic", lambda: 100.0)
+    for deadline, left in ((5010.0, 10.0), (4000.0, 0.0), (99999.0, 60.0 - 2.0)):
+        assert Clock.from_json({"deadline": deadline, "timeout": 60.0}, 2.0).seconds_left() == left
+
+
+def test_the_age_of_a_file_is_the_disks(tmp_path: Path) -> None:
+    path = tmp_path / "clock.json"
+    assert age_of(path) == 0.0
+    path.write_text("{}")
+    os.utime(path, (time.time() - 500, time.time() - 500))
+    assert 499 < age_of(path) < 560
+    assert [one.name for one in tmp_path.iterdir()] == ["clock.json"]
 
 
 # the plan ---------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
@@ -15,7 +16,7 @@ from tinynas.api import PreparedSearch, prepare_search
 from tinynas.errors import DiskError, RunError, UserError
 from tinynas.files import append_line, disk_error
 from tinynas.runs import Run
-from tinynas.search import study
+from tinynas.search import study, worker
 from tinynas.search.prepare import open_session
 from tinynas.search.work import Worker
 
@@ -136,3 +137,61 @@ def test_a_full_disk_is_one_message(prepared: Callable[..., PreparedSearch], mon
     assert prepare_search(None, out=one.run.path, resume=True).go().counts.trained == 3
     jobs = [(t.number, t.id) for t in one.run.trials()]
     assert len(jobs) == len(set(jobs))
+
+
+def test_whoever_looks_at_a_study_sees_the_values_that_were_chosen(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=4)
+    one.go()
+    # As a run of an older version: without a word of values.
+    lines = [json.loads(line) for line in one.run.journal_file.read_text().splitlines()]
+    values = [line for line in lines if "choices" in line.get("user_attr", {}) or "choices" in line.get("user_attrs", {})]
+    assert values
+    for line in values:
+        line.get("user_attrs", {}).pop("choices", None)
+    older = [json.dumps(line, separators=(",", ":")) for line in lines if "choices" not in line.get("user_attr", {})]
+    one.run.journal_file.write_text("\n".join(older) + "\n")
+    known = len(session_of(one).study.trials())
+    assert prepare_search(None, out=one.run.path, resume=True, trials=8).go().counts.trained == 8
+    study = session_of(one).study.optuna
+    genes = {gene.name: gene.choices for gene in one.space.genes if len(gene.choices) > 1}
+    assert study.user_attrs["choices"] == {name: list(choices) for name, choices in genes.items()}
+    assert study.user_attrs["choices"]["resolution"] == [12, 16]
+    new = [trial for trial in study.trials if trial.number >= known and "genotype" in trial.user_attrs]
+    assert new
+    for trial in new:
+        assert trial.user_attrs["choices"].keys() == genes.keys()
+        genotype = one.space.canonical([trial.params.get(gene.name, 0) for gene in one.space.genes])
+        arch = one.space.decode(genotype, 3)
+        assert trial.user_attrs["choices"]["resolution"] == arch.height
+
+
+def test_a_study_that_lost_networks_is_not_gone_on_with(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=3, rungs=[1])
+    one.go()
+    records, journal = one.run.trials_file.read_bytes(), one.run.journal_file.read_bytes()
+    lines = journal.splitlines(keepends=True)
+    second = next(number for number, line in enumerate(lines) if one.run.trials()[1].id.encode() in line)
+    one.run.journal_file.write_bytes(b"".join(lines[:second]))
+    with pytest.raises(RunError, match=r"lacks 2 networks that trials\.jsonl holds"):
+        prepare_search(None, out=one.run.path, resume=True).go()
+    with pytest.raises(RunError, match="lacks 2 networks"):
+        worker(one.run.path)
+    assert one.run.trials_file.read_bytes() == records
+    one.run.journal_file.write_bytes(journal)
+    assert prepare_search(None, out=one.run.path, resume=True, trials=4).go().counts.trained == 4
+
+
+@pytest.mark.parametrize("damage", ["missing", "empty", "of another kind"])
+def test_a_storages_name_is_not_made_up(prepared: Callable[..., PreparedSearch], tmp_path: Path, damage: str) -> None:
+    one = prepared(trials=1, rungs=[1], storage=f"sqlite:///{tmp_path}/a.db")
+    one.go()
+    name = one.run.state_dir() / "study_name"
+    kept = name.read_bytes()
+    if damage == "missing":
+        name.unlink()
+    else:
+        name.write_bytes(b"" if damage == "empty" else b"\xff\xfe")
+    with pytest.raises(RunError, match=f"study_name: is {'missing' if damage == 'missing' else 'damaged'}"):
+        prepare_search(None, out=one.run.path, resume=True, trials=2).go()
+    name.write_bytes(kept)
+    assert prepare_search(None, out=one.run.path, resume=True, trials=2).go().counts.trained == 2

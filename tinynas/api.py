@@ -7,28 +7,32 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinynas.arch import Arch, classes_for, load_arch
 from tinynas.budget import Budget, load_budget
-from tinynas.config import build, load, resolve, shipped
+from tinynas.config import Config, build, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
-from tinynas.errors import RunError, UserError
+from tinynas.errors import RunError, TinynasError, UserError, shell_line
 from tinynas.files import cores
+from tinynas.foreign import refuse_models, require_tflite, what_is
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives as known_objectives
-from tinynas.runs import Run
+from tinynas.runs import STORAGE_VARIABLE, Run, data_place, without_password
 from tinynas.space import Space
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from tinynas.data import DataSet, Split
+    from tinynas.data import DataOptions, DataSet, Split
     from tinynas.export.deliver import ExportRow
     from tinynas.export.model import ExportOptions
     from tinynas.promote import PromoteEvent
@@ -43,23 +47,35 @@ def load_space(name_or_path: str, overrides: Sequence[str] = ()) -> Space:
 def load_net(net: str) -> Arch:
     """The architecture that ``net`` names: an arch YAML, a ProxylessNAS JSON, a zoo name, or ``RUN:ID`` of a run.
 
-    Raises ConfigError or RunError with what is known.
+    Raises ConfigError or RunError with what is known, ModelFileError for a finished model.
     """
     run_name, colon, net_id = net.rpartition(":")
     if colon and not Path(net).exists() and not (len(run_name) == 1 and run_name.isalpha()):
         return Run.open(run_name).arch(net_id).model_copy(update={"name": net})
+    if net not in shipped("zoo"):
+        refuse_models(net)
     return load_arch(net)
+
+
+def names_tflite(net: str) -> bool:
+    """Whether ``net`` is a .tflite model, by its content, or the name of one that is not there. Raises ModelFileError for a model of
+    another kind under such a name."""
+    if not Path(net).exists():
+        return net.lower().endswith((".tflite", ".lite"))
+    if net.lower().endswith((".tflite", ".lite")):
+        require_tflite(net)
+    return what_is(net).is_tflite
 
 
 def estimate(net: str | Arch | Graph, budget: str | Budget | None = None, runtime: str | None = None) -> Cost:
     """What ``net`` costs. ``runtime`` defaults to the budget's, or to ``tflm``; latency needs a budget (core and clock).
 
-    ``net`` may also be the path of a .tflite file made by anyone. Raises UserError subclasses with the remedy.
+    ``net`` may also be the path of a .tflite file made by anyone, whatever its name. Raises UserError subclasses with the remedy.
     """
     limits = load_budget(budget) if isinstance(budget, str) else budget
     chosen = runtime or (limits.runtime if limits else "tflm")
     core, clock_mhz = (limits.core, limits.clock_mhz) if limits else (None, None)
-    if isinstance(net, str) and net.endswith(".tflite"):
+    if isinstance(net, str) and names_tflite(net):
         from tinynas.cost.tflite import read_model
 
         return read_model(Path(net)).estimate(chosen, core=core, clock_mhz=clock_mhz)
@@ -110,26 +126,21 @@ def prepare_search(
     The parameters are the options of ``tinynas search``; ``timeout`` is in seconds, or a text such as ``"30m"``. ``settings``
     holds the rest (default: a plain :class:`tinynas.search.SearchSettings`): what is given by name goes before it, and
     ``overrides``, the texts of ``--set``, before both. With ``resume`` the run ``out`` (default: the newest under
-    ``results/``) goes on with the settings it was begun with; only ``trials``, ``timeout``, ``workers`` and ``storage`` may
-    change. Raises UserError subclasses.
+    ``results/``) goes on with the settings it was begun with: the same ones may be given again, others are refused by name. Only
+    ``trials``, ``timeout`` and ``workers`` may change, ``data`` may name another place of the same data, and ``storage`` another
+    address of the same study (or, before the first network, any). Raises UserError subclasses.
     """
-    from tinynas.data import DataOptions, open_data
+    from tinynas.data import SPLITS, DataOptions, open_data
     from tinynas.search import SearchSettings
 
-    changing = _given(trials=trials, timeout=timeout, workers=workers, storage=storage)
+    changing = _given(trials=trials, timeout=timeout, workers=workers)
     lasting = _given(objectives=None if objectives is None else list(objectives), seed=seed)
     routed = route_overrides(overrides)
     if resume:
         if settings is not None:
             raise UserError("settings beside resume: a run goes on with its own", "leave them out; --set changes a single one")
         run = Run.open(out if out is not None else _newest_run())
-        begun = run.config["settings"]
-        _check_same_inputs(run, budget, space, data, {key.removesuffix("s"): value == begun[key] for key, value in lasting.items()})
-        chosen = build({**begun, **changing}, SearchSettings, source=run.config_file, overrides=routed[""])
-        images = _run_images(run, None, ())
-        if images.fingerprint != run.env.get("data"):
-            raise RunError(f"{images.name}: the images are not those the run was begun with", "restore them, or start a new run")
-        return PreparedSearch(run, run.space, run.budget, images, chosen)
+        return _prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage)
     data = data or "synthetic"
     if budget is None:
         raise UserError("no budget given", "add --budget with a YAML or a shipped name (see: tinynas budgets)")
@@ -137,12 +148,13 @@ def prepare_search(
     chosen_space = load_space(space, routed["space"]) if isinstance(space, str) else space
     candidates = _shipped_spaces(routed["space"]) if chosen_space is None else []
     defaults = (settings or SearchSettings()).model_dump(mode="json")
+    lasting |= _given(storage=storage or os.environ.get(STORAGE_VARIABLE) or None)
     chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
+    chosen = chosen.model_copy(update={"storage": _absolute(chosen.storage)})
     known_objectives(chosen.objectives, limits)
-    options = build({}, DataOptions, source="data options", overrides=routed["data"])
-    path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
-    if (path / "config.yaml").exists():
-        raise RunError(f"{path}: holds a run already", "continue it with --resume, or choose another --out")
+    options = _absolute_groups(build({}, DataOptions, source="data options", overrides=routed["data"]))
+    if out is not None and (Path(out) / "config.yaml").exists():
+        raise RunError(f"{out}: holds a run already", "continue it with --resume, or choose another --out")
     images = open_data(data, seed=chosen.seed, options=options)
     choice = None
     if chosen_space is None:
@@ -150,43 +162,147 @@ def prepare_search(
 
         classes = classes_for(images.labels)
         chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
+    kept = chosen if chosen.storage is None else chosen.model_copy(update={"storage": without_password(chosen.storage)})
+    path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
     run = Run.create(
         path,
         config={
-            "data": data,
+            **data_place(data, path),
             "data_options": options.model_dump(mode="json", exclude_defaults=True),
-            "settings": chosen.model_dump(mode="json"),
+            "settings": kept.model_dump(mode="json"),
             **({"space_choice": choice} if choice else {}),
         },
         space=chosen_space,
         budget=limits,
-        env={"seed": chosen.seed, "data": images.fingerprint, "labels": list(images.labels)},
+        env={
+            "seed": chosen.seed,
+            "data": images.fingerprint,
+            "labels": list(images.labels),
+            "notes": list(images.notes),
+            "images": {split: len(rows) for split, rows in images.members.items()},
+            "counts": {split: images.counts(split) for split in SPLITS},
+            **_given(groups=_groups_digest(options)),
+        },
     )
     return PreparedSearch(run, chosen_space, limits, images, chosen)
 
 
+def _prepare_again(
+    run: Run,
+    budget: str | Budget | None,
+    space: str | Space | None,
+    data: str | None,
+    named: dict[str, object],
+    routed: Mapping[str, Sequence[str]],
+    storage: str | None,
+) -> PreparedSearch:
+    """A search that goes on with what its run was begun with: anything else is refused, not ignored."""
+    from tinynas.data import DataOptions
+    from tinynas.search import SearchSettings
+
+    begun = build(run.setting("settings"), SearchSettings, source=run.config_file)
+    wanted = build({**begun.model_dump(mode="json"), **named}, SearchSettings, source=run.config_file, overrides=routed[""])
+    if storage is None and wanted.storage != begun.storage:
+        storage = wanted.storage  # by --set
+    other = _other_settings(begun, wanted)
+    begun_budget, begun_space = run.budget, run.space
+    limits = load_budget(budget, routed["budget"]) if isinstance(budget, str) else budget
+    if limits is None and routed["budget"]:
+        limits = load_budget(run.path / "budget.yaml", routed["budget"])
+    if limits is not None:
+        other += _differences("budget.", begun_budget, limits, of_no_matter=("name", "board", "mcu", "sources"))
+    chosen_space = load_space(space, routed["space"]) if isinstance(space, str) else space
+    if chosen_space is None and routed["space"]:
+        chosen_space = load_space(str(run.path / "space.yaml"), routed["space"])
+    if chosen_space is not None:
+        other += _differences("space.", begun_space, chosen_space, of_no_matter=("name",))
+    known = run.config.get("data_options", {})
+    options = build(known, DataOptions, source=run.config_file)
+    asked = _absolute_groups(build(known, DataOptions, source="data options", overrides=routed["data"]))
+    if asked.groups != options.groups and _groups_digest(asked) == run.env.get("groups", ""):
+        options = options.model_copy(update={"groups": asked.groups})  # the file lies elsewhere
+    other += _differences("data.", options, asked)
+    if other:
+        lines = f" {other[0]}" if len(other) == 1 else "".join(f"\n  - {line}" for line in other)
+        raise RunError(f"{run.path}: was begun with{lines}", f"leave that out, or begin another run; what may change: {MAY_CHANGE}")
+    run.ask("data", data)
+    images, place = run.images(data, overrides=[] if asked.groups is None else [f"groups={json.dumps(asked.groups)}"])
+    if (difference := run.other_data(images)) is not None:
+        raise RunError(
+            f"{place}: these are not the images that {run.path} was begun with: {difference}",
+            "say where those are with --data PLACE, or start a new run",
+        )
+    run.check()  # what is damaged is said before hours of training
+    url = run.storage(_absolute(storage))
+    if data is not None or place != run.config.get("data_path"):
+        run.moved(data=data_place(place, run.path, data or run.config["data"]))
+    going_on = begun.model_copy(update={**{name: getattr(wanted, name) for name in _CHANGING}, "storage": url})
+    return PreparedSearch(run, begun_space, begun_budget, images, going_on)
+
+
+MAY_CHANGE = "--trials, --timeout, --workers, and the place of the same --data"
+#: Settings of a search that say how long and where it works, not what it finds.
+_CHANGING = ("trials", "timeout", "workers", "storage")
+
+
+def _other_settings(begun: SearchSettings, wanted: SearchSettings) -> list[str]:
+    names = [tuple(goal.name for goal in known_objectives(one.objectives)) for one in (begun, wanted)]
+    same = {"objectives": begun.objectives} if names[0] == names[1] else {}  # accuracy goes without saying
+    return _differences("", begun, wanted.model_copy(update=same), of_no_matter=_CHANGING)
+
+
+def _differences(prefix: str, begun: Config, wanted: Config, of_no_matter: Sequence[str] = ()) -> list[str]:
+    """A line for each value in which two configurations of one kind differ, of two with names one that also names both."""
+    before, after = (_flat(one.model_dump(mode="json", exclude=set(of_no_matter))) for one in (begun, wanted))
+    keys = [key for key in dict.fromkeys([*before, *after]) if before.get(key) != after.get(key)]
+    names = [getattr(one, "name", None) for one in (begun, wanted)]
+    if keys and names[0] != names[1]:
+        return [f"{prefix.rstrip('.')} {names[0]}, not {names[1]} (they differ in {', '.join(keys)})"]
+    return [f"{prefix}{key} {_shown(before.get(key))}, not {_shown(after.get(key))}" for key in keys]
+
+
+def _flat(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, Mapping) and value else {f"{prefix}{key}": value}
+    return flat
+
+
+def _shown(value: object) -> str:
+    text = "none" if value is None else ", ".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+    return (text if len(text) <= 200 else f"{text[:197]}...") or "nothing"
+
+
+def _absolute(storage: str | None) -> str | None:
+    """A storage's URL that means the same from any folder."""
+    file = "" if storage is None else storage.removeprefix("sqlite:///")
+    relative = storage is not None and file != storage and not file.startswith(("/", ":memory:", "file:")) and file != ""
+    return f"sqlite:///{Path(file).resolve()}" if relative else storage
+
+
+def _absolute_groups(options: DataOptions) -> DataOptions:
+    from tinynas.data.options import GROUPS_CSV
+
+    if options.groups is None or not options.groups.startswith(GROUPS_CSV):
+        return options
+    path = Path(options.groups.removeprefix(GROUPS_CSV)).expanduser().resolve()
+    return options.model_copy(update={"groups": f"{GROUPS_CSV}{path}"})
+
+
+def _groups_digest(options: DataOptions) -> str | None:
+    """Digest of the file that names groups; None where there is none."""
+    from tinynas.data.options import GROUPS_CSV
+
+    if options.groups is None or not options.groups.startswith(GROUPS_CSV):
+        return None
+    try:
+        return hashlib.sha256(Path(options.groups.removeprefix(GROUPS_CSV)).read_bytes()).hexdigest()
+    except OSError:
+        return None
+
+
 def _given(**options: object) -> dict[str, object]:
     return {name: value for name, value in options.items() if value is not None}
-
-
-def _check_same_inputs(
-    run: Run, budget: str | Budget | None, space: str | Space | None, data: str | None, settings: Mapping[str, bool]
-) -> None:
-    """A resumed run goes on with its own inputs: other ones beside ``--resume`` are refused, not ignored.
-
-    ``settings`` says by name whether what is given is what the run was begun with.
-    """
-    given = {
-        **settings,
-        "budget": None if budget is None else (load_budget(budget) if isinstance(budget, str) else budget).limits == run.budget.limits,
-        "space": None if space is None else (load_space(space) if isinstance(space, str) else space) == run.space,
-        "data": None if data is None else data == run.config["data"],
-    }
-    other = [name for name, same in given.items() if same is False]
-    if other:
-        raise RunError(
-            f"{run.path}: was begun with another {' and '.join(other)}", "leave it out to continue that run, or name the run with --out"
-        )
 
 
 @dataclass(frozen=True)
@@ -200,10 +316,29 @@ class PreparedSearch:
     settings: SearchSettings
 
     def go(self, on_event: Callable[[SearchEvent], None] | None = None) -> SearchResult:
-        """Search; returns when the front is final, or early after Ctrl-C with everything finished on disk."""
+        """Search; returns when the front is final, or early after Ctrl-C with everything finished on disk.
+
+        A run that was begun here and ends, however, before its first proposal is recorded leaves no folder behind.
+        """
         from tinynas.search import search as run_search
 
-        return run_search(self.run, self.space, self.budget, self.data, self.settings, on_event or (lambda _: None))
+        kept = False
+        try:
+            result = run_search(self.run, self.space, self.budget, self.data, self.settings, on_event or (lambda _: None))
+            kept = not result.interrupted
+        except TinynasError as error:
+            if self._nothing_yet():
+                # The advice may be to resume; there is nothing to resume.
+                gone = f"nothing was trained: {self.run.path} is not kept, begin it again"
+                error.hint = gone if error.hint is None else f"{error.hint}\n  -> {gone}"
+            raise
+        finally:
+            if not kept and self._nothing_yet():
+                self.run.discard()
+        return result
+
+    def _nothing_yet(self) -> bool:
+        return self.run.is_new and not self.run.begun
 
 
 def search(
@@ -285,13 +420,22 @@ def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, s
 
 
 def open_images(
-    data: str, *, seed: int = 0, overrides: Sequence[str] = (), on_progress: Callable[[str, int, int], None] | None = None
+    data: str,
+    *,
+    seed: int = 0,
+    overrides: Sequence[str] = (),
+    judged: bool = False,
+    on_progress: Callable[[str, int, int], None] | None = None,
 ) -> DataSet:
-    """The labelled images that ``data`` names; ``overrides`` are data options (``groups=...`` or ``data.groups=...``)."""
+    """The labelled images that ``data`` names; ``overrides`` are data options (``groups=...`` or ``data.groups=...``).
+
+    ``judged``: nothing is trained on them, so that a split may be empty.
+    """
     from tinynas.data import DataOptions, open_data
 
     texts = [text.removeprefix("data.") for text in overrides]
-    return open_data(data, seed=seed, options=build({}, DataOptions, source="data options", overrides=texts), on_progress=on_progress)
+    options = build({}, DataOptions, source="data options", overrides=texts)
+    return open_data(data, seed=seed, options=options.for_judging() if judged else options, on_progress=on_progress)
 
 
 def label_noise(images: DataSet, *, seed: int = 0, epochs: int = 8) -> dict[str, Any]:
@@ -329,13 +473,16 @@ def promote(
     formats: Sequence[str] | None = None,
     overrides: Sequence[str] = (),
     on_event: Callable[[PromoteEvent], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> list[ExportRow]:
     """Train networks of ``run`` in full, read the test images once, export and check the int8 files.
 
-    ``ids`` are ids of the run or their beginnings, ``best``, or a zoo name or arch file that is trained as a reference by
-    the same recipe. ``data`` defaults to the run's; ``overrides`` are settings of :class:`tinynas.train.Recipe` (``recipe.lr=0.005``), or
-    data options (``data.val_share=0.1``). ``formats``: of :data:`tinynas.export.formats.FORMATS`, by default all that can hold a
-    network. The files are planned and checked for the runtime of the run's budget. Raises UserError subclasses with the remedy.
+    ``ids`` are ids of the run or their beginnings, ``best``, ``knee``, or a zoo name or arch file that is trained as a reference by
+    the same recipe. ``data`` says where the run's data lie, where they were moved; other data are refused. Where what lies in the old
+    place has changed since the search, ``on_note`` is told so, and the card says it. ``overrides`` are settings of
+    :class:`tinynas.train.Recipe` (``recipe.lr=0.005``), or data options (``data.val_share=0.1``). ``formats``: of
+    :data:`tinynas.export.formats.FORMATS`, by default all that can hold a network. The files are planned and checked for the runtime
+    of the run's budget. Raises UserError subclasses with the remedy.
     """
     from tinynas.export.deliver import export_promoted
     from tinynas.export.formats import check_formats
@@ -351,7 +498,7 @@ def promote(
         document["qat_epochs"] = max(1, document["epochs"] // 6)
     changes = [text.removeprefix("recipe.") for text in routed[""]]
     recipe = build(document, Recipe, source="recipe", overrides=changes)
-    images = _run_images(opened, data, routed["data"])
+    images = _run_images(opened, data, routed["data"], on_note)
     net_ids = list(dict.fromkeys(_id_or_reference(opened, text, len(images.labels)) for text in ids))
     if formats is not None:  # before hours of training
         for net_id in net_ids:
@@ -368,7 +515,7 @@ def promote(
 def _id_or_reference(run: Run, text: str, classes: int) -> str:
     """The id that ``text`` begins; a zoo name or an arch file joins the run, as the reference row beside its networks."""
     if text in shipped("zoo") or Path(text).is_file():
-        arch = load_arch(text).with_classes(classes)
+        arch = load_net(text).with_classes(classes)
         run.write_arch(arch)
         return arch.id
     return run.resolve_id(text)
@@ -386,12 +533,13 @@ def export(
     flavour: str = "full",
     data: str | None = None,
     overrides: Sequence[str] = (),
+    on_note: Callable[[str], None] | None = None,
 ) -> ExportRow:
     """Write and check the int8 file of a promoted network of a run (``net`` the run, ``net_id`` its network) into ``out``.
 
     With ``net`` alone (``RUN:ID``, an arch file, a zoo name) that was never promoted, weights are random: the file is good for
     sizes, arena and timing on a board, not for answers, and its report says so. ``runtime`` is the one whose memory is planned and
-    checked: by default that of the run's budget, or ``tflm``. ``formats`` as in :func:`promote`.
+    checked: by default that of the run's budget, or ``tflm``. ``formats``, ``data`` and ``on_note`` as in :func:`promote`.
     """
     from tinynas.export.deliver import export_promoted, export_untrained
     from tinynas.export.formats import check_formats
@@ -409,27 +557,38 @@ def export(
         promoted = opened.promoted(resolved)
         if promoted is None:
             raise RunError(
-                f"{opened.path}: {resolved} was not promoted: it has no trained weights", f"tinynas promote {opened.path} {resolved}"
+                f"{opened.path}: {resolved} was not promoted: it has no trained weights",
+                shell_line("tinynas", "promote", opened.path, resolved),
             )
         options = _export_options(routed[""], runtime=runtime or opened.budget.runtime, **given)
-        return export_promoted(opened, resolved, Path(out), _run_images(opened, data, routed["data"]), promoted, options, formats)
+        images = _run_images(opened, data, routed["data"], on_note)
+        return export_promoted(opened, resolved, Path(out), images, promoted, options, formats)
     options = _export_options(routed[""], runtime=runtime or "tflm", **given)
     return export_untrained(load_net(net), Path(out), options, formats)
 
 
-def _run_images(run: Run, data: str | None, overrides: Sequence[str]) -> DataSet:
-    from tinynas.data import DataOptions, open_data
-
-    config = run.config
-    known = config["data_options"] if data is None or data == config["data"] else {}
-    options = build(known, DataOptions, source="data options", overrides=overrides)
-    images = open_data(data or config["data"], seed=config["settings"].get("seed", 0), options=options)
+def _run_images(run: Run, data: str | None, overrides: Sequence[str], on_note: Callable[[str], None] | None) -> DataSet:
+    """The run's images, at ``data`` where they were moved there. What has changed in their own place, or by ``overrides``, is noted."""
+    run.ask("data", data)
+    images, place = run.images(data, overrides=overrides)
     labels = run.env.get("labels")
     if labels is not None and len(labels) != len(images.labels):
         raise RunError(
-            f"{data}: has {len(images.labels)} classes, the run's networks answer {len(labels)}", "use data with the same classes"
+            f"{place}: has {len(images.labels)} classes, the run's networks answer {len(labels)}", "use data with the same classes"
         )
-    return images
+    if (difference := run.other_data(images)) is None:
+        if data is not None:
+            run.moved(data=data_place(data, run.path))
+        return images
+    if data is not None and not overrides:
+        raise RunError(
+            f"{place}: these are not the images that {run.path} was begun with: {difference}",
+            "say where those are with --data PLACE, or search on these: tinynas search",
+        )
+    note = f"the images changed since the search: {difference}. What were test images then may be training images now, and the reverse"
+    if on_note is not None:
+        on_note(f"{place}: {note}")
+    return replace(images, notes=(*images.notes, note))
 
 
 def _export_options(overrides: Sequence[str] = (), **given: str) -> ExportOptions:
@@ -438,9 +597,26 @@ def _export_options(overrides: Sequence[str] = (), **given: str) -> ExportOption
     return build({"workers": default_workers(), **given}, ExportOptions, source="export options", overrides=overrides)
 
 
-def evaluate(model: str | Path, data: str, *, split: str = "test", subsets: bool = False, overrides: Sequence[str] = ()) -> dict[str, Any]:
-    """Accuracy of a .tflite on images, with kernels that equal TFLM's: the document of ``evaluate --json``."""
-    from tinynas.export.evaluate import evaluate_splits, input_shape
+def evaluate(
+    model: str | Path,
+    data: str,
+    *,
+    split: str = "test",
+    subsets: bool = False,
+    pixels: str = "auto",
+    threshold: str | float | None = None,
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Accuracy of a .tflite on images, with kernels that equal TFLM's: the document of ``evaluate --json``.
 
-    input_shape(model)  # a broken file is said before images are read
-    return evaluate_splits(model, open_images(data, overrides=overrides), split, subsets=subsets, workers=default_workers())
+    ``split`` may be ``all``. ``pixels``: the range of the input where the file does not tell it, such as ``0..1``,
+    ``imagenet`` or ``MEAN,STD``. ``threshold``: above which a single output says yes, in its real units, or ``raw:X`` in those of a
+    quantised output. Raises UserError subclasses with the remedy.
+    """
+    from tinynas.export.evaluate import evaluate_splits, read_file
+    from tinynas.export.pixels import read_pixels
+
+    require_tflite(model)
+    read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
+    images = open_images(data, overrides=overrides, judged=True)
+    return evaluate_splits(model, images, split, subsets=subsets, pixels=pixels, threshold=threshold, workers=default_workers())

@@ -227,7 +227,7 @@ def _load_file(path: Path) -> Arch:
     if path.suffix == ".json":
         try:
             document = json.loads(text)
-        except (json.JSONDecodeError, RecursionError) as error:
+        except (ValueError, RecursionError) as error:  # JSONDecodeError, and integers of thousands of digits
             line = getattr(error, "lineno", None)
             raise ConfigError(path, [Fault("file" if line is None else f"line {line}", None, f"is not valid JSON: {error}")]) from None
         if isinstance(document, dict) and "first_conv" in document:

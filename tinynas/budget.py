@@ -182,7 +182,9 @@ class Budget(Config):
         return result
 
     def fits(self, cost: Cost | Mapping[str, float | None]) -> bool:
-        """True where no limit is exceeded."""
+        """True where no limit is exceeded; what the runtime does not run never fits."""
+        if isinstance(cost, Cost) and cost.runs is False:
+            return False
         return all(over <= 0 for over in self.excess(cost).values())
 
     def to_yaml(self) -> str:

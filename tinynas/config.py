@@ -6,6 +6,7 @@ Sizes carry units (``320 KiB``), durations too (``10m``). Nothing here knows wha
 from __future__ import annotations
 
 import difflib
+import itertools
 import math
 import re
 import types
@@ -23,8 +24,16 @@ from tinynas.errors import ConfigError, Fault
 
 M = TypeVar("M", bound="Config")
 
-#: Larger YAML files are refused: no configuration of ours comes near, and YAML aliases can explode.
-MAX_CONFIG_BYTES = 4 * 1024 * 1024
+#: Larger files are refused, and so are more values, deeper ones and larger integers: no configuration of ours comes near.
+MAX_CONFIG_BYTES = 512 * 1024
+MAX_VALUES = 20_000
+MAX_DEPTH = 40
+MAX_INTEGER = 2**63 - 1
+#: Faults of one document that are listed; the rest is counted.
+MAX_FAULTS = 40
+
+#: Characters that move a terminal's cursor, recolor it, ring it or turn what is written, halves of characters; not tab and newline.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
 _SIZE = re.compile(r"^\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*$")
 _SIZE_UNITS = {"b": 1, "bytes": 1, "kib": 1024, "mib": 1024**2, "gib": 1024**3}
@@ -35,7 +44,7 @@ _DURATION = re.compile(r"^\s*(?:([0-9]+(?:\.[0-9]+)?)\s*h)?\s*(?:([0-9]+(?:\.[0-
 class Config(BaseModel):
     """Base of every configuration model: frozen, unknown keys refused, fields documented where declared."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True, validate_default=True, allow_inf_nan=False)
 
     def model_copy(self, *, update: Mapping[str, Any] | None = None, deep: bool = False) -> Self:
         """A copy with ``update`` in force; what was worked out from the old values (cached properties) is not taken along."""
@@ -75,6 +84,8 @@ def parse_size(value: object) -> int:
     if unit not in _SIZE_UNITS:
         raise PydanticCustomError("size", 'has no known unit; use B, KiB or MiB, such as "320 KiB"')
     size = number * _SIZE_UNITS[unit]
+    if size > MAX_INTEGER:
+        raise PydanticCustomError("size", "is larger than any memory")
     if size != int(size):
         raise PydanticCustomError("size", "is not a whole number of bytes")
     return int(size)
@@ -142,7 +153,60 @@ Seconds = Annotated[float, BeforeValidator(parse_duration, json_schema_input_typ
 
 
 class _Loader(yaml.SafeLoader):
-    """SafeLoader that refuses duplicate keys (YAML's silent last-one-wins hides mistakes)."""
+    """SafeLoader that refuses duplicate keys (YAML's silent last-one-wins hides mistakes), and what no configuration holds.
+
+    Aliases count as what they stand for: a few lines of them can stand for more values than any memory holds.
+    """
+
+    def __init__(self, text: str, *, controls: bool = False) -> None:
+        super().__init__(text)
+        self._controls = controls
+        self._composed = self._level = 0
+        # Of each node that is whole: the values it stands for and the levels below it.
+        self._extent: dict[int, tuple[int, int]] = {}
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        mark = self.peek_event().start_mark  # type: ignore[no-untyped-call]
+        if self.check_event(yaml.AliasEvent):
+            known = super().compose_node(parent, index)
+            if known is not None and id(known) not in self._extent:
+                raise yaml.composer.ComposerError(None, None, "an alias stands for what it is a part of", mark)
+            return known
+        self._composed += 1
+        self._level += 1
+        self._check(self._composed, self._level, mark)
+        node = super().compose_node(parent, index)
+        self._level -= 1
+        if isinstance(node, yaml.CollectionNode):
+            parts = [part for pair in node.value for part in (pair if isinstance(pair, tuple) else (pair,))]
+            extents = [self._extent[id(part)] for part in parts]
+            values, levels = 1 + sum(values for values, _ in extents), 1 + max((levels for _, levels in extents), default=0)
+            self._check(values, levels, mark)
+            self._extent[id(node)] = values, levels
+        elif node is not None:
+            self._extent[id(node)] = 1, 1
+        return node
+
+    @staticmethod
+    def _check(values: int, levels: int, mark: yaml.Mark) -> None:
+        if values > MAX_VALUES:
+            problem = f"more than {MAX_VALUES:,} values, aliases counted as what they stand for"
+            raise yaml.composer.ComposerError(None, None, problem, mark)
+        if levels > MAX_DEPTH:
+            raise yaml.composer.ComposerError(None, None, f"nested more than {MAX_DEPTH} levels deep", mark)
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            value = super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError, TypeError, OverflowError) as error:
+            kind = str(node.tag).rpartition(":")[2]
+            raise yaml.constructor.ConstructorError(None, None, f"is no {kind}: {error}", node.start_mark) from None
+        if isinstance(value, int) and abs(value) > MAX_INTEGER:
+            raise yaml.constructor.ConstructorError(None, None, "the number is too large", node.start_mark)
+        if isinstance(value, str) and not self._controls and (found := CONTROLS.search(value)) is not None:
+            problem = f"holds the control character U+{ord(found[0]):04X}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark)
+        return value
 
 
 def _mapping(loader: _Loader, node: yaml.MappingNode) -> dict[Any, Any]:
@@ -178,39 +242,45 @@ def read_text(path: Path) -> str:
         raise ConfigError(path, [Fault("file", None, error.strerror or str(error), "check its permissions")]) from None
 
 
-def parse_yaml(text: str, source: str | Path) -> tuple[Any, dict[tuple[str | int, ...], int]]:
-    """The document in ``text`` and the 1-based line of every key and item.
+def parse_yaml(text: str, source: str | Path, *, controls: bool = False) -> tuple[Any, dict[tuple[str | int, ...], int]]:
+    """The document in ``text`` and the 1-based line of every key and item; texts may hold control characters where ``controls``.
 
     Raises ConfigError with line and column on a syntax error, a duplicate key or a non-mapping key.
     """
+    if len(text) > MAX_CONFIG_BYTES:
+        raise ConfigError(source, [Fault("file", f"{len(text):,} characters", f"is longer than {MAX_CONFIG_BYTES:,}")])
+    loader: _Loader | None = None
     try:
-        node = yaml.compose(text, Loader=_Loader)
-        document = yaml.load(text, Loader=_Loader)  # noqa: S506  a SafeLoader subclass
+        loader = _Loader(text, controls=controls)
+        node = loader.get_single_node()
+        document = None if node is None else loader.construct_document(node)
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         place = "file" if mark is None else f"line {mark.line + 1}, column {mark.column + 1}"
         problem = getattr(error, "problem", None) or str(error).splitlines()[0]
         raise ConfigError(source, [Fault(place, None, f"is not valid YAML: {problem}", "check quotes, colons and indentation")]) from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(source, [Fault("file", None, f"cannot be read: {error}")]) from None
+    except (ValueError, OverflowError) as error:  # escapes of characters that there are not
+        raise ConfigError(source, [Fault("file", None, f"is not valid YAML: {error}", "check its escapes")]) from None
+    finally:
+        if loader is not None:
+            loader.dispose()
     lines: dict[tuple[str | int, ...], int] = {}
     if node is not None:
-        _mark_lines(node, (), lines, depth=0)
+        _mark_lines(node, (), lines)
     return document, lines
 
 
-def _mark_lines(node: yaml.Node, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int], depth: int) -> None:
+def _mark_lines(node: yaml.Node, path: tuple[str | int, ...], lines: dict[tuple[str | int, ...], int]) -> None:
+    # The loader bounds values and depth, aliases counted as what they stand for.
     lines.setdefault(path, node.start_mark.line + 1)
-    if depth > 50:
-        return
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             child = (*path, key.value)
             lines[child] = key.start_mark.line + 1
-            _mark_lines(value, child, lines, depth + 1)
+            _mark_lines(value, child, lines)
     elif isinstance(node, yaml.SequenceNode):
         for index, value in enumerate(node.value):
-            _mark_lines(value, (*path, index), lines, depth + 1)
+            _mark_lines(value, (*path, index), lines)
 
 
 def load(path: Path, model: type[M], overrides: Sequence[str] = ()) -> M:
@@ -239,7 +309,10 @@ def build(
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        raise ConfigError(source, list(_faults(error, document, model, lines or {}))) from None
+        faults = list(itertools.islice(_faults(error, document, model, lines or {}), MAX_FAULTS))
+        if error.error_count() > MAX_FAULTS == len(faults):
+            faults.append(Fault("file", None, f"has {error.error_count() - MAX_FAULTS:,} more faults", "mend these first"))
+        raise ConfigError(source, faults) from None
 
 
 def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
@@ -248,7 +321,8 @@ def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> di
     for text in overrides:
         key, equals, raw = text.partition("=")
         parts = key.strip().split(".")
-        if not equals or not all(parts):
+        if not equals or not all(parts) or len(parts) > MAX_DEPTH:
+            text = text if len(text) <= 120 else text[:117] + "..."
             raise ConfigError("--set", [Fault(text, None, "is not of the form a.b=value", "such as --set train.epochs=20")])
         value, _ = parse_yaml(raw, f"--set {key}")
         cursor = result

@@ -17,6 +17,8 @@
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,8 +26,51 @@ from pathlib import Path
 
 def counted(number: float, noun: str, plural: str | None = None) -> str:
     """``1 network``, ``2 networks``, ``1,200 images``, ``7.5 minutes`` (three digits where it is no whole number)."""
-    shown = f"{number:,}" if isinstance(number, int) else f"{number:.3g}"
+    shown = f"{int(number):,}" if float(number).is_integer() else f"{number:,.0f}" if abs(number) >= 1000 else f"{number:.3g}"
     return f"{shown} {noun if shown == '1' else plural or noun + 's'}"
+
+
+#: What is not seen on a terminal, or turns the text around it: control characters (escape sequences begin with one), marks of
+#: direction, zero-width spaces, breaks of lines and paragraphs, bytes of names that are not UTF-8, tags. Not the joiners, which
+#: scripts need.
+_UNSEEN = re.compile(
+    "[\\x00-\\x1f\\x7f-\\x9f\\xad\\u061c\\u180e\\u200b\\u200e\\u200f\\u2028-\\u202e\\u2060-\\u206f"
+    "\\ud800-\\udfff\\ufeff\\ufff9-\\ufffb\\U000e0000-\\U000e007f]"
+)
+_SHORT = {"\n": "\\n", "\r": "\\r", "\t": "\\t"}
+
+
+def printable(text: object, *, lines: bool = False) -> str:
+    """``text`` with everything written out that a terminal would obey or not show: ``a\\x1b[2Jb``, ``a\\u202eb``, ``caf\\xe9``.
+
+    With ``lines`` the breaks between lines stay. A byte of a name that is not UTF-8 is ``\\xe9``; the escapes are those of
+    Python's strings and of ``$'...'`` in a shell. Text that can be seen is given back as it is.
+    """
+
+    def escape(match: re.Match[str]) -> str:
+        char = match[0]
+        if char in _SHORT:
+            return "\n" if lines and char == "\n" else _SHORT[char]
+        code = ord(char)
+        if code < 0x80 or 0xDC80 <= code <= 0xDCFF:
+            return f"\\x{code & 0xFF:02x}"
+        return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
+
+    return _UNSEEN.sub(escape, str(text))
+
+
+def shell_line(*words: object) -> str:
+    """A command of these words that can be pasted into a shell, whatever they hold.
+
+    Words with what cannot be seen are written as ``$'...'`` (bash, zsh, ksh, busybox); a path that begins with ``-`` is no option.
+    """
+    return " ".join(_shell_word(f"./{word}" if isinstance(word, Path) and str(word).startswith("-") else str(word)) for word in words)
+
+
+def _shell_word(word: str) -> str:
+    if printable(word) == word:
+        return shlex.quote(word)
+    return "$'" + "".join(f"\\{char}" if char in "\\'" else printable(char) for char in word) + "'"
 
 
 class TinynasError(Exception):

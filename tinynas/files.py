@@ -10,8 +10,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
-import tempfile
+import secrets
 import time
 from collections.abc import Iterator, Mapping
 from importlib import import_module
@@ -22,8 +23,8 @@ from tinynas.errors import DiskError, RunError, UserError
 
 #: Where Windows locks: one byte that no file of ours reaches. Its locks keep others from reading what they cover.
 _LOCK_BYTE = 0x7FFF_0000
-#: Seconds between two attempts where the system cannot wait for a lock itself (Windows).
-_POLL_SECONDS = 0.05
+#: Seconds between two attempts at a lock that is not waited for by the system itself.
+_POLL_SECONDS = 0.02
 
 
 def cores() -> int:
@@ -72,10 +73,11 @@ def replacing(path: Path) -> Iterator[Writer]:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"
+        # Opened as any other file would be: who may read it is for the umask to say.
+        handle = os.open(temporary, os.O_RDWR | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0) | getattr(os, "O_NOFOLLOW", 0), 0o666)
     except OSError as error:
         raise disk_error(path, error) from None
-    temporary = Path(name)
     file = os.fdopen(handle, "wb")
     try:
         yield Writer(file, path)
@@ -83,7 +85,6 @@ def replacing(path: Path) -> Iterator[Writer]:
             file.flush()
             os.fsync(handle)
             file.close()
-            temporary.chmod(0o644)
             temporary.replace(path)
         except OSError as error:
             raise disk_error(path, error) from None
@@ -108,24 +109,43 @@ def append_line(path: Path, document: Mapping[str, Any]) -> None:
     line = json.dumps(document, sort_keys=False, separators=(",", ":"), allow_nan=False).encode() + b"\n"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("ab+") as file, holding(file):  # several workers append to one file
+        with path.open("ab+", buffering=0) as file, holding(file):  # several workers append to one file
             end = file.seek(0, os.SEEK_END)
             if end:
                 file.seek(end - 1)
                 if file.read(1) != b"\n":
                     file.seek(0)
                     file.truncate(file.read().rfind(b"\n") + 1)
-            start = file.seek(0, os.SEEK_END)
-            try:
-                file.write(line)
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError:
-                with contextlib.suppress(OSError):
-                    file.truncate(start)
-                raise
+            _append(file, line)
     except OSError as error:
         raise disk_error(path, error) from None
+
+
+def append_bytes(path: Path, data: bytes) -> int:
+    """Append ``data`` and flush it to disk; where it begins. Raises DiskError, and the file is then as long as it was.
+
+    Only for files that the caller has locked and knows to end well.
+    """
+    try:
+        with path.open("ab", buffering=0) as file:
+            return _append(file, data)
+    except OSError as error:
+        raise disk_error(path, error) from None
+
+
+def _append(file: IO[bytes], data: bytes) -> int:
+    # Without a buffer: what it still holds after a failure would be written when the file is closed.
+    start = file.seek(0, os.SEEK_END)
+    try:
+        rest = memoryview(data)
+        while rest:
+            rest = rest[file.write(rest) :]
+        os.fsync(file.fileno())
+    except OSError:
+        with contextlib.suppress(OSError):
+            file.truncate(start)
+        raise
+    return start
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -140,11 +160,38 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             if not raw.endswith(b"\n"):
                 return
             try:
-                yield json.loads(raw)
-            except json.JSONDecodeError:
+                document = json.loads(raw)
+            except (ValueError, RecursionError):  # JSONDecodeError, UnicodeDecodeError, integers of thousands of digits
+                document = None
+            if not isinstance(document, dict):
                 raise RunError(
                     f"{path}, line {number}: is not JSON", "the file was edited or damaged; restore it, or start a new run"
                 ) from None
+            yield document
+
+
+class LockHeldError(UserError):
+    """Another process holds the lock on ``path``: process ``holder`` of this machine, where that is known."""
+
+    def __init__(self, path: Path, holder: int | None) -> None:
+        self.holder = holder
+        who = "it" if holder is None else f"process {holder}"
+        super().__init__(f"{path.parent}: another process is working on it", f"wait for {who}, or stop it first")
+
+
+def holder(path: Path) -> int | None:
+    """The process of this machine that holds the lock on ``path``, where the system says (Linux)."""
+    try:
+        lines = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        inode = str(path.stat().st_ino)
+    except OSError:
+        return None
+    for line in lines:
+        # "1: FLOCK  ADVISORY  WRITE 4711 fe:00:131073 0 EOF"; with "->" behind the number it waits for the lock.
+        words = line.split()
+        if words[1] == "FLOCK" and words[5].rpartition(":")[2] == inode:
+            return int(words[4])
+    return None
 
 
 # locked -----------------------------------------------------------------------------------------------
@@ -213,11 +260,12 @@ def holding(file: IO[bytes]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked(path: Path, *, wait: bool = True, needed: bool = True) -> Iterator[None]:
+def locked(path: Path, *, wait: float = math.inf, needed: bool = True) -> Iterator[None]:
     """Only one process at a time is inside; a killed process frees its lock. ``path`` is made, and stays.
 
-    Without ``wait`` a lock that is held raises UserError. Where the disk knows no locks DiskError is raised, or, where a
-    lock is not ``needed``, all enter: for work that is only done twice then, with every file whole.
+    ``wait`` is how many seconds at most (False: none); a lock that is still held then raises LockHeldError. Where the disk knows
+    no locks DiskError is raised, or, where a lock is not ``needed``, all enter: for work that is only done twice then, with every
+    file whole.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -226,11 +274,15 @@ def locked(path: Path, *, wait: bool = True, needed: bool = True) -> Iterator[No
         raise disk_error(path, error) from None
     with file:
         try:
-            free = lock(file, wait=wait)
+            free = lock(file, wait=wait == math.inf)
+            end = time.monotonic() + wait
+            while not free and time.monotonic() < end:
+                time.sleep(_POLL_SECONDS)
+                free = lock(file, wait=False)
         except OSError as error:
             if needed:
                 raise disk_error(path, error, "locked") from None
             free = True
         if not free:
-            raise UserError(f"{path.parent}: another process is working on it", "wait for it, or stop it first")
+            raise LockHeldError(path, holder(path))
         yield

@@ -295,6 +295,8 @@ def read_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safetensors.safe_open(path, framework="pt") as file:
             metadata: dict[str, str] = json.loads((file.metadata() or {}).get("tinynas", "{}"))
+            if not isinstance(metadata, dict):
+                raise ValueError("its metadata are no mapping")
             return {key: file.get_tensor(key) for key in file.keys()}, metadata  # noqa: SIM118
     except (OSError, ValueError, safetensors.SafetensorError) as error:
         raise RunError(f"{path}: cannot be read: {error}", "the file is missing or damaged; remove it to start over") from None

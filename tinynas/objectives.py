@@ -8,6 +8,7 @@ without a figure takes no part in the comparison.
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -32,6 +33,13 @@ class Objective:
     """Score that only exists where it is asked for (``int8_accuracy``), or None."""
     cost: str | None = None
     """The quantity of :data:`tinynas.cost.quantities.QUANTITIES` that it is; None where it is none."""
+
+    def scaled(self, trial: Trial) -> float:
+        """Its value of ``trial`` on the scale on which distances count; NaN where it is not known."""
+        value = self.of(trial)
+        if value is None:
+            return math.nan
+        return value if self.cost is None else QUANTITIES[self.cost].scaled(value)
 
     def __post_init__(self) -> None:
         if self.trained == (self.cost is not None):

@@ -38,6 +38,28 @@ def front(points: Sequence[Point], maximize: Sequence[bool]) -> list[int]:
     return sorted(chosen)
 
 
+def knee(points: Sequence[Point], maximize: Sequence[bool]) -> int | None:
+    """Index of the knee of a front: beyond it, more of one objective costs much of another. None where no point is finite.
+
+    Each coordinate is scaled to 0 (the worst of the points) .. 1 (the best); the knee is the point with the largest sum. The two
+    ends of a front of two objectives are (0, 1) and (1, 0) then, where the sum is 1: the knee is the point farthest from the
+    chord between them. Scale a coordinate beforehand where ratios count rather than differences. Of equal points the first counts.
+    """
+    known = _finite(points)
+    if not known:
+        return None
+    losses = {i: _losses(points[i], maximize) for i in known}
+    ends = [(min(column), max(column)) for column in zip(*losses.values(), strict=True)]
+
+    def gain(index: int) -> float:
+        # Where all points have the same value of an objective, it does not tell them apart.
+        shares = ((high - x) / (high - low) for x, (low, high) in zip(losses[index], ends, strict=True) if high > low)
+        return float(sum(shares))
+
+    # Sums that differ in their last bits only are equal: which end of a chord is meant must not hang on rounding.
+    return max(known, key=lambda i: (round(gain(i), 9), -i))
+
+
 def ranks(points: Sequence[Point], maximize: Sequence[bool]) -> list[int]:
     """Front number of every point: 0 on the front, 1 on the front of what is left, and so on; -1 where not finite."""
     import numpy as np

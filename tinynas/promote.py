@@ -13,7 +13,7 @@ import hashlib
 import io
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -23,6 +23,7 @@ import torch
 from tinynas import __version__, metrics
 from tinynas.arch import Arch
 from tinynas.data import DataSet
+from tinynas.errors import RunError
 from tinynas.files import write_atomic
 from tinynas.graph import Graph, lower
 from tinynas.recipe import Recipe
@@ -78,13 +79,13 @@ def _promote(run: Run, net_id: str, data: DataSet, recipe: Recipe, seed: int, de
         if on_event is not None and rank() == 0:
             on_event(PromoteEvent(kind, net_id, epoch, recipe.epochs, **more))  # type: ignore[arg-type]
 
-    known = run.promoted(net_id)
-    settings = recipe_record(recipe, data)
-    if known is not None and known.recipe == settings and known.seed == seed and run.weights_file(net_id).is_file():
-        tell("known", known.epochs, promoted=known)
-        return known
     arch = run.arch(net_id)
     graph = lower(arch)
+    settings = recipe_record(recipe, data)
+    known = _known(run, net_id, graph)
+    if known is not None and _deciding(known.recipe) == _deciding(settings) and known.seed == seed:
+        tell("known", known.epochs, promoted=known)
+        return known
     shape = graph.input.shape
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), recipe, seed=seed, device=device)
     checkpoint = _Checkpoint(run.checkpoint_dir(net_id), settings, seed)
@@ -108,6 +109,22 @@ def _promote(run: Run, net_id: str, data: DataSet, recipe: Recipe, seed: int, de
     promoted = _finish(run, arch, graph, trainer, checkpoint, data, settings)
     tell("done", recipe.epochs, promoted=promoted)
     return promoted
+
+
+def _known(run: Run, net_id: str, graph: Graph) -> Promoted | None:
+    """What was promoted before, where record and weights are whole; damaged ones are made anew."""
+    try:
+        known = run.promoted(net_id)
+        if known is not None:
+            load_trained(graph, run.weights_file(net_id))
+    except RunError:
+        return None
+    return known
+
+
+def _deciding(settings: Mapping[str, object]) -> dict[str, object]:
+    # What data are called says nothing: they are known by their fingerprint, wherever they lie.
+    return {key: value for key, value in settings.items() if key != "data"}
 
 
 def _finish(
@@ -167,7 +184,7 @@ class _Checkpoint:
 
     def __init__(self, folder: Path, settings: dict[str, object], seed: int) -> None:
         self.folder = folder
-        content = json.dumps([settings, seed], sort_keys=True)
+        content = json.dumps([_deciding(settings), seed], sort_keys=True)
         self.key = hashlib.sha256(content.encode()).hexdigest()[:10]
         self.state = folder / f"{self.key}.safetensors"
 

@@ -6,11 +6,18 @@ Sizes are bytes, accuracies are shares (0..1), and a figure that is not known is
 from __future__ import annotations
 
 import dataclasses
+import functools
+import typing
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Literal, Self
+from dataclasses import dataclass, field, replace
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
 
 from tinynas.errors import RunError
+
+NetId = Annotated[str, Field(pattern=r"^[0-9a-f]{10}$")]
+"""``Arch.id``. It names a folder, so nothing else is taken for one."""
 
 TrialState = Literal["trained", "infeasible", "duplicate", "failed", "stopped"]
 """``trained``: has a score. ``stopped``: dropped at a low rung (its score is of that rung).
@@ -27,13 +34,64 @@ def expected_accuracy(scores: Mapping[str, Any]) -> float | None:
     return value
 
 
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+def _square(matrix: Any) -> Any:
+    if any(len(row) != len(matrix) for row in matrix):
+        raise ValueError("should be as wide as high")
+    return matrix
+
+
+Confusion = Annotated[tuple[tuple[Annotated[int, Field(ge=0)], ...], ...], AfterValidator(_square)]
+"""Counts: rows are true classes, columns what the network said."""
+
+
 def _tuples(value: Any) -> Any:
     # Frozen records hold tuples, tuples of tuples too; what lies in their dicts is left as JSON has it.
     return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
 
 
+_STRICT = ConfigDict(strict=True, allow_inf_nan=False, extra="ignore", protected_namespaces=())
+
+
+def document(name: str, *needed: str, **fields: Any) -> Any:
+    """The kind, for :func:`wrong`, of a mapping whose values under these keys are of these kinds; only those ``needed`` must be there."""
+    made = {key: (kind, ... if key in needed else None) for key, kind in fields.items()}
+    return create_model(name, __config__=_STRICT, **made)  # type: ignore[call-overload]
+
+
+def rows(kind: Any) -> Any:
+    """The kind, for :func:`wrong`, of a list of such documents."""
+    return list[kind]
+
+
+@functools.cache
+def _adapter(kind: Any) -> TypeAdapter[Any]:
+    if dataclasses.is_dataclass(kind):
+        kind = document(str(kind), **typing.get_type_hints(kind, include_extras=True))  # which keys there are is checked before
+    return TypeAdapter(kind)
+
+
+def wrong(kind: Any, value: object) -> str | None:
+    """What keeps ``value`` from being of ``kind`` (a record's class, :func:`document`, or a list of one): the first fault, or None.
+
+    Nothing is converted: ``"5"`` is no number, and 5 no truth.
+    """
+    try:
+        _adapter(kind).validate_python(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False)[0]
+        place = ".".join(map(str, first["loc"]))
+        rule = first["msg"].replace("Input should", "should").replace("String should", "should").removeprefix("Value error, ")
+        rule = rule.partition(" or instance of ")[0]
+        found = repr(first["input"])
+        return f"{place + ' ' if place else ''}{rule} (got {found if len(found) <= 60 else found[:57] + '...'})"
+    return None
+
+
 class JsonRecord:
-    """JSON in and out for frozen dataclasses; unknown and missing keys are a :class:`RunError`."""
+    """JSON in and out for frozen dataclasses; unknown and missing keys, and values of another type, are a :class:`RunError`."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict in field order."""
@@ -43,22 +101,28 @@ class JsonRecord:
     @classmethod
     def from_json(cls, document: Mapping[str, Any]) -> Self:
         """Read back what :meth:`to_json` wrote."""
+        if not isinstance(document, Mapping):
+            raise RunError(f"a {cls.__name__} record is a {type(document).__name__}, not a mapping", "the file is damaged; restore it")
         fields = {f.name: f for f in dataclasses.fields(cls)}  # type: ignore[arg-type]
         unknown = set(document) - set(fields)
         needed = {n for n, f in fields.items() if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING}
         if unknown or needed - set(document):
             problem = f"unknown keys {sorted(unknown)}" if unknown else f"missing keys {sorted(needed - set(document))}"
             raise RunError(f"a {cls.__name__} record has {problem}", "it was written by another version of tinynas; use that version")
-        return cls(**{key: _tuples(value) for key, value in document.items()})
+        values = {key: _tuples(value) for key, value in document.items()}
+        fault = wrong(cls, values)
+        if fault is not None:
+            raise RunError(f"a {cls.__name__} record's {fault}", "the file is damaged; restore it")
+        return cls(**values)
 
 
 @dataclass(frozen=True)
 class Trial(JsonRecord):
     """One proposal of a search, with its reason and costs. Holds no wall-clock time, so equal searches write equal bytes."""
 
-    number: int
+    number: Annotated[int, Field(ge=0)]
     """Order of proposal, from 0."""
-    id: str
+    id: NetId
     """``Arch.id``; the architecture itself is in ``nets/<id>/arch.yaml`` and in ``genotype``."""
     state: TrialState
     source: str
@@ -99,35 +163,73 @@ class Trial(JsonRecord):
         return expected_accuracy(self.scores)
 
 
+def as_expected(record: Trial) -> Trial:
+    """The record with the accuracies that are expected of it in place of those seen; int8 moves as float does."""
+    if record.expected_accuracy is None or record.accuracy is None or record.expected_accuracy == record.accuracy:
+        return record
+    change = record.expected_accuracy - record.accuracy
+    moved = {name: value + change for name, value in record.scores.items() if name in ("accuracy", "int8_accuracy")}
+    return replace(record, scores={**record.scores, **moved})
+
+
 @dataclass(frozen=True)
 class Promoted(JsonRecord):
     """A network after full training."""
 
-    id: str
+    id: NetId
     epochs: int
     best_epoch: int
     """Chosen by validation accuracy."""
-    val_accuracy: float
-    test_accuracy: float
+    val_accuracy: Share
+    test_accuracy: Share
     """Float accuracy on the test split, read once."""
     test_images: int
     seconds: float
     seed: int
     recipe: dict[str, Any] = field(default_factory=dict)
-    confusion: tuple[tuple[int, ...], ...] = ()
+    confusion: Confusion = ()
     """Test confusion of the float network: rows are true classes."""
     qat: bool = False
     """Trained with quantisation in the loop."""
+
+
+_Figures = document(
+    "figures", estimated=float | None, measured=float | None, microcontroller_estimated=float | None, head=float | None, tail=float | None
+)
+_Report = document(
+    "report",
+    accuracy=document("accuracy", float=Share | None, int8=Share | None, split=str | None) | None,
+    agreement=document("agreement", overall=Share | None) | Share | None,
+    flash_bytes=_Figures | None,
+    arena_bytes=_Figures | None,
+    confusion=Annotated[list[list[Annotated[int, Field(ge=0)]]], AfterValidator(_square)] | None,
+    balanced_accuracy=float | None,
+    auc=float | None,
+    n=int | None,
+    labels=list[str] | None,
+    problems=list[str],
+    files=dict[str, str],
+    kernels=str | None,
+    runtime=str | None,
+)
 
 
 @dataclass(frozen=True)
 class Artifact(JsonRecord):
     """An exported file with every promised figure beside the measured one."""
 
-    id: str
+    id: NetId
     file: str
     """File name inside the network's folder."""
     format: str
     sha256: str
     report: dict[str, Any] = field(default_factory=dict)
     """The export report: accuracy, agreement, flash_bytes and arena_bytes estimated and measured, checks."""
+
+    @classmethod
+    def from_json(cls, document: Mapping[str, Any]) -> Self:
+        """Read back what :meth:`to_json` wrote; what is read of the report is of the types that reports have."""
+        artifact = super().from_json(document)
+        if (fault := wrong(_Report, artifact.report)) is not None:
+            raise RunError(f"an export report's {fault}", "the file is damaged; restore it")
+        return artifact

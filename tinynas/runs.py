@@ -1,34 +1,172 @@
 """Run: the only one that knows file names under ``results/<run>/``; resume.
 
-Everything is either replaced in one step or appended line by line (:mod:`tinynas.files`).
+Everything is either replaced in one step or appended line by line (:mod:`tinynas.files`). What is read is checked: a file that is
+cut off, empty or of another kind is named with what makes it anew.
 """
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import hashlib
+import hmac
 import io
 import json
+import math
+import os
 import platform
+import re
+import secrets
+import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, Never, TypeVar
 
 import yaml
+from pydantic import AfterValidator, Field
 
-from tinynas import __version__
+from tinynas import __version__, pareto
 from tinynas.arch import Arch, load_arch
-from tinynas.budget import Budget, load_budget
-from tinynas.config import load
-from tinynas.errors import RunError
-from tinynas.files import append_line, cores, read_lines, write_atomic
-from tinynas.records import Artifact, Promoted, Trial, expected_accuracy
+from tinynas.budget import Budget
+from tinynas.config import build, load, parse_yaml, read_text
+from tinynas.cost.quantities import QUANTITIES
+from tinynas.errors import ConfigError, DataError, DiskError, RunError, counted, shell_line
+from tinynas.files import LockHeldError, append_line, cores, disk_error, locked, read_lines, write_atomic
+from tinynas.objectives import objectives
+from tinynas.records import Artifact, JsonRecord, NetId, Promoted, Trial, as_expected, document, expected_accuracy, rows, wrong
 from tinynas.space import Space
 
+if TYPE_CHECKING:
+    from tinynas.data import DataSet
+
+R = TypeVar("R", bound=JsonRecord)
+
+STORAGE_VARIABLE = "TINYNAS_STORAGE"
+"""The environment variable with a storage's URL, which may hold a password: command lines are seen by everybody."""
 RUN_FORMAT = 1
 """Version of the folder layout; a run of another version is refused, not misread."""
+
+
+def _whole_clock(clock: Any) -> Any:
+    lacks = clock.boot is not None and (clock.left is None or clock.monotonic is None)
+    if clock.deadline is not None and (clock.timeout is None or lacks):
+        raise ValueError("has a deadline and not what belongs to it")
+    return clock
+
+
+_PAIR = Annotated[list[float], Field(min_length=2, max_length=2)]
+_KINDS: dict[str, Any] = {
+    "config": document(
+        "config",
+        format=int,
+        data=str,
+        data_path=str,
+        data_from_run=str,
+        data_options=dict[str, Any],
+        settings=document(
+            "settings",
+            objectives=list[str],
+            seed=int,
+            strategy=str,
+            workers=int,
+            trials=int | None,
+            timeout=float | None,
+            storage=str | None,
+        ),
+        space_choice=str,
+        begun=Annotated[str, Field(pattern="^[0-9a-f]*$")],
+    ),
+    "env": document(
+        "env",
+        seed=int,
+        data=str,
+        labels=list[str],
+        counts=dict[str, dict[str, int]],
+        groups=str,
+        tinynas=str,
+        python=str,
+        platform=str,
+        cpu_count=int,
+        versions=dict[str, str],
+        created=str,
+    ),
+    "plan": document(
+        "plan", classes=Annotated[int, Field(ge=2)], reference=list[_PAIR], rungs=list[int], notes=list[str], max_macs=float | None
+    ),
+    "clock": Annotated[
+        document(
+            "clock",
+            *("deadline", "timeout"),
+            deadline=float | None,
+            timeout=float | None,
+            left=float | None,
+            monotonic=float | None,
+            boot=str | None,
+        ),
+        AfterValidator(_whole_clock),
+    ],
+    "summary": document(
+        "summary",
+        "interrupted",
+        trials=dict[str, int],
+        hypervolume=float,
+        baseline_hypervolume=float,
+        reason=str,
+        seconds=float,
+        interrupted=bool,
+    ),
+    "front": rows(
+        document(
+            "row",
+            "id",
+            id=NetId,
+            **dict.fromkeys(["accuracy", "expected_accuracy", "int8_accuracy", "epochs", *QUANTITIES], float | None),
+            images=int,
+            number=int,
+            source=str,
+        )
+    ),
+    "spaces": rows(
+        document(
+            "row",
+            *("resolution", "width_mult", "share", "mean_macs", "macs_quantiles", "chosen"),
+            resolution=int | list[int],
+            width_mult=float,
+            share=float,
+            mean_macs=float,
+            macs_quantiles=list[float],
+            chosen=bool,
+        )
+    ),
+}
+"""What the documents of a run hold, by name: other keys may stand beside these."""
+
+MISSING = "missing"
+"""The problem of :meth:`Run.damaged` where a file is not there."""
+_RESTORE = "restore it from a copy"
+_REMEDIES = {
+    "config.yaml": f"{_RESTORE}, or start a new run",
+    "space.yaml": f"{_RESTORE}: it is written once, when a search begins",
+    "budget.yaml": f"{_RESTORE}: it is written once, when a search begins",
+    "env.json": f"{_RESTORE}: it is written once, when a search begins",
+    "plan.json": f"{_RESTORE}; or remove it, and this plans anew: {{resume}}",
+    "pool.npz": f"{_RESTORE}; or remove plan.json, and this draws and plans anew: {{resume}}",
+    "study.journal": f"{_RESTORE}, or start a new run: what was trained is known to it alone",
+    "front.json": "this writes it anew: {resume}",
+    "summary.json": "this writes it anew: {resume}",
+    "clock.json": "this writes it anew: {resume}",
+    "spaces.json": f"{_RESTORE}, or remove it: only a picture of the report is lost",
+    "trials.jsonl": f"{_RESTORE}; or remove it, and this writes it anew from the study: {{resume}}",
+    "times.jsonl": f"{_RESTORE}, or remove it: only the times of the trainings are lost",
+    "arch.yaml": _RESTORE,
+    "metrics.json": f"{_RESTORE}; or this trains it again (with the options of before): {{promote}}",
+    "weights.safetensors": f"{_RESTORE}; or this trains it again (with the options of before): {{promote}}",
+    "train.csv": f"{_RESTORE}, or remove it: only the curves of the training are lost",
+    "export.json": f"{_RESTORE}; or this writes it anew: {{export}}",
+}
+"""What to do about a damaged file, by its name."""
 
 
 class Run:
@@ -36,6 +174,10 @@ class Run:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        # What lay in the folder when this process made the run in it; None: it did not.
+        self._before: set[Path] | None = None
+        # Places outside of the run that its user has named, by option.
+        self._approved: set[tuple[str, str]] = set()
 
     # making and finding -----------------------------------------------------------------------------
 
@@ -43,38 +185,114 @@ class Run:
     def create(cls, path: Path, *, config: Mapping[str, Any], space: Space, budget: Budget, env: Mapping[str, Any]) -> Run:
         """A new run folder with its resolved inputs. Raises RunError where ``path`` holds a run already."""
         run = cls(path)
-        if run.config_file.exists():
-            raise RunError(f"{path}: holds a run already", "continue it with --resume, or choose another --out")
         if path.exists() and not path.is_dir():
             raise RunError(f"{path}: is a file, not a folder", "choose another --out")
-        write_atomic(run.path / "space.yaml", yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False, default_flow_style=None))
-        write_atomic(run.path / "budget.yaml", budget.to_yaml())
-        write_atomic(run.path / "env.json", json.dumps({**environment(), **env}, indent=2))
-        # config.yaml last: a folder with it is a whole run.
-        write_atomic(run.config_file, yaml.safe_dump({"format": RUN_FORMAT, **config}, sort_keys=False))
+        run._before = set(path.iterdir()) if path.exists() else set()
+        texts = {
+            "space.yaml": yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False, default_flow_style=None),
+            "budget.yaml": budget.to_yaml(),
+            "env.json": json.dumps({**environment(), **env}, indent=2),
+        }
+        run._approved = set(_uses(config).items())
+        # One process makes it; another that was told the same folder finds it made.
+        with locked(run.state_dir() / "search.lock", needed=False):
+            if run.config_file.exists():
+                raise RunError(f"{path}: holds a run already", "continue it with --resume, or choose another --out")
+            try:
+                for name, text in texts.items():
+                    write_atomic(path / name, text)
+                # Last: a folder with it is a whole run.
+                run._write_config(config)
+            except DiskError:
+                for name in (*texts, run.config_file.name):
+                    with contextlib.suppress(OSError):
+                        (path / name).unlink()
+                raise
         return run
+
+    @contextlib.contextmanager
+    def searching(self) -> Iterator[None]:
+        """Only one process at a time leads the search of this run. Raises RunError where another does."""
+        with contextlib.ExitStack() as stack:
+            try:
+                stack.enter_context(locked(self.state_dir() / "search.lock", wait=False, needed=False))
+            except LockHeldError:
+                raise RunError(
+                    f"{self.path}: another process is searching it", f"wait for it, stop it, or help it with: tinynas worker {self.path}"
+                ) from None
+            yield
 
     @classmethod
     def open(cls, name_or_path: str | Path) -> Run:
-        """An existing run, by path or by its name under ``results/``. Raises RunError with the known names."""
+        """An existing run, by path or by its name under ``results/``. Raises RunError with the known names.
+
+        A run may come from anyone: one with links out of its folder, or with pipes where files belong, is refused.
+        """
         for candidate in (Path(name_or_path), Path("results") / str(name_or_path)):
             if (candidate / "config.yaml").is_file():
                 run = cls(candidate)
                 if run.config.get("format") != RUN_FORMAT:
                     raise RunError(f"{candidate}: is a run of format {run.config.get('format')!r}; this tinynas reads {RUN_FORMAT}")
+                run._check_files(candidate, candidate.resolve())
                 return run
+            if (candidate / "trials.jsonl").is_file() or (candidate / "study.journal").is_file():
+                raise RunError(f"{candidate}: its config.yaml is missing", _REMEDIES["config.yaml"])
         known = sorted(p.parent.name for p in Path("results").glob("*/config.yaml"))
         hint = f"runs here: {', '.join(known)}" if known else "start one with: tinynas search --budget stm32f746"
         raise RunError(f"{name_or_path}: no run there", hint)
 
+    def _check_files(self, folder: Path, root: Path) -> None:
+        # What is gone when it is looked at was a temporary file of a search that goes on.
+        with contextlib.suppress(FileNotFoundError), os.scandir(folder) as entries:
+            for entry in entries:
+                if entry.is_symlink():
+                    target = Path(os.path.realpath(entry.path))
+                    if target != root and root not in target.parents:
+                        raise RunError(
+                            f"{entry.path}: is a link to {target}, out of the run: what is written to the run would be written there",
+                            "put what it names in its place, if that is wanted",
+                        )
+                elif entry.is_dir():
+                    self._check_files(Path(entry.path), root)
+                elif not entry.is_file() and os.path.lexists(entry.path):
+                    raise RunError(f"{entry.path}: is no regular file", "remove it: a run has none such")
+
+    @property
+    def is_new(self) -> bool:
+        """True where this process made it."""
+        return self._before is not None
+
+    def discard(self) -> None:
+        """Remove a run that :meth:`create` made here; what lay in its folder before stays."""
+        assert self._before is not None, "only a run that was made here"
+        for path in set(self.path.iterdir()) - self._before:
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        if not self._before:
+            with contextlib.suppress(OSError):
+                self.path.rmdir()
+
     @staticmethod
     def fresh_path(name: str, root: Path = Path("results")) -> Path:
-        """``root/name``, or ``root/name-2``, ... where that is taken."""
-        path, number = root / name, 1
-        while path.exists():
-            number += 1
-            path = root / f"{name}-{number}"
-        return path
+        """A new, empty folder ``root/name``, or ``root/name-2``, ... where that is taken: made by this process and no other.
+
+        Raises DiskError where it cannot be made.
+        """
+        number = 1
+        while True:
+            path = root / (name if number == 1 else f"{name}-{number}")
+            try:
+                root.mkdir(parents=True, exist_ok=True)
+                path.mkdir()
+                return path
+            except FileExistsError:
+                if not root.is_dir():
+                    raise DiskError(f"{root}: is a file, not a folder", "move it away, or name a folder with --out") from None
+                number += 1
+            except OSError as error:
+                raise disk_error(path, error) from None
 
     # resolved inputs --------------------------------------------------------------------------------
 
@@ -92,28 +310,146 @@ class Run:
     def config(self) -> dict[str, Any]:
         """The resolved settings of the search."""
         try:
-            document = yaml.safe_load(self.config_file.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise RunError(f"{self.config_file}: cannot be read: {error}", "the run is damaged; start a new one") from None
-        if not isinstance(document, dict):
-            raise RunError(f"{self.config_file}: is not a mapping", "the run is damaged; start a new one")
-        return document
+            found, _ = parse_yaml(read_text(self.config_file), self.config_file, controls=True)
+        except ConfigError as error:
+            self._damaged(self.config_file, error.faults)
+        config: dict[str, Any] = self._checked("config", found, self.config_file)
+        return config
+
+    def setting(self, key: str) -> Any:
+        """``config[key]``. Raises RunError where the run lacks it."""
+        if key not in (config := self.config):
+            self._damaged(self.config_file, f"lacks {key!r}")
+        return config[key]
+
+    def _write_config(self, config: Mapping[str, Any]) -> None:
+        document = {"format": RUN_FORMAT, **{key: value for key, value in config.items() if key != "format"}}
+        document.pop("begun", None)
+        uses = set(_uses(document).items())
+        if uses and uses <= self._approved:
+            document["begun"] = _signature(document)
+        write_atomic(self.config_file, yaml.safe_dump(document, sort_keys=False))
+
+    def moved(self, *, data: Mapping[str, str] | None = None, storage: str | None = None) -> None:
+        """Note where the user has said that ``data`` (see :func:`data_place`) and study are now."""
+        config = self.config
+        changed = dict(config)
+        if data is not None:
+            changed = {**data, **{key: value for key, value in config.items() if key not in _DATA_KEYS}}
+        if storage is not None:
+            changed["settings"] = {**config["settings"], "storage": without_password(storage)}
+        if changed != config or not _is_signed(config):
+            self._write_config(changed)
 
     @property
     def space(self) -> Space:
         """The space searched."""
-        return load(self.path / "space.yaml", Space)
+        path = self.path / "space.yaml"
+        try:
+            return load(path, Space)
+        except ConfigError as error:
+            self._damaged(path, error.faults)
 
     @property
     def budget(self) -> Budget:
         """The budget searched under."""
-        return load_budget(str(self.path / "budget.yaml"))
+        path = self.path / "budget.yaml"
+        try:
+            return load(path, Budget)
+        except ConfigError as error:
+            self._damaged(path, error.faults)
 
     @property
     def env(self) -> dict[str, Any]:
         """Versions, machine, seed and data fingerprint at creation."""
-        document: dict[str, Any] = self._read_json(self.path / "env.json")
-        return document
+        env: dict[str, Any] = self._checked("env", self._read_json(self.path / "env.json"), self.path / "env.json")
+        return env
+
+    # data and storage -------------------------------------------------------------------------------
+
+    def images(self, place: str | None = None, *, overrides: Sequence[str] = ()) -> tuple[DataSet, str]:
+        """The data of the run and where they were found: at ``place``, or where they lay or lie now beside the run.
+
+        They are known by their fingerprint. Other data are given back all the same, to be told by :meth:`other_data`. Raises
+        DataError where there are none, RunError where the run does not say which.
+        """
+        from tinynas.data import DataOptions, open_data
+
+        seed, known = self.setting("settings").get("seed", 0), self.config.get("data_options", {})
+        options = build(known, DataOptions, source=self.config_file, overrides=overrides)
+        wanted = self.env.get("data")
+        other: tuple[DataSet, str] | None = None
+        fault: DataError | None = None
+        for candidate in [place] if place is not None else self._data_places():
+            try:
+                images = open_data(candidate, seed=seed, options=options)
+            except DataError as error:
+                fault = fault or error
+                continue
+            if images.fingerprint == wanted:
+                return images, candidate
+            other = other or (images, candidate)
+        if other is not None:
+            return other
+        assert fault is not None
+        was = self.config.get("data_path")
+        if place is not None or was is None or Path(was).exists():
+            raise fault
+        raise DataError(f"{was}: the images of {self.path} are not there any more", "say where they are now, unchanged: --data PLACE")
+
+    def _data_places(self) -> list[str]:
+        typed, config = self.setting("data"), self.config
+        if "data_path" not in config:
+            return [typed]
+        # Moved together, run and data still lie alike beside each other.
+        beside = os.path.normpath(self.path.resolve() / config.get("data_from_run", config["data_path"]))
+        places = [place for place in dict.fromkeys([config["data_path"], beside, typed]) if Path(place).expanduser().exists()]
+        return places or [typed]
+
+    def other_data(self, images: DataSet) -> str | None:
+        """What tells ``images`` from the data that the run was begun with; None where nothing does, or the run does not know."""
+        env = self.env
+        if env.get("data") in (None, images.fingerprint):
+            return None
+        now = _counted({split: images.counts(split) for split in ("train", "val", "test")})
+        then = _counted(env["counts"]) if "counts" in env else "other content"
+        return f"{now}; begun with {then}" + (", other ones" if now == then else "")
+
+    def ask(self, option: Literal["data", "storage"], given: str | None) -> None:
+        """Refuse to use what a run from elsewhere names and this user did not: a place on the network, a study outside of the run.
+
+        ``given`` is what the user says; a run that was begun or continued here with the same place needs no saying.
+        """
+        config = self.config
+        named = _uses(config).get(option)
+        if given is not None:
+            self._approved.add((option, without_password(given) if option == "storage" else given))
+            return
+        if _is_signed(config):
+            self._approved |= set(_uses(config).items())
+            return
+        if named is None:
+            return
+        raise RunError(
+            f"{self.path}: comes from elsewhere and names --{option} {named}, which lies outside of it and of this computer",
+            f"if you trust it, say so: --{option} {shell_line(named)}",
+        )
+
+    def storage(self, given: str | None) -> str | None:
+        """The storage that the search goes on with: its URL, with the password where one is ``given`` or in the environment.
+
+        Another place than the run says must hold the run's study, which is seen when it is opened. Raises RunError where the study
+        is a file of the run, or the run comes from elsewhere and nobody here has named its storage.
+        """
+        begun = self.setting("settings").get("storage")
+        url = given or (os.environ.get(STORAGE_VARIABLE) or None if begun is not None else None)
+        self.ask("storage", url)
+        if url is not None and begun is None and self.begun:
+            raise RunError(
+                f"{self.path}: was begun with its study in {self.journal_file}, not in {without_password(url)}",
+                "leave --storage out; a new run may begin with it",
+            )
+        return url or begun
 
     # the search -------------------------------------------------------------------------------------
 
@@ -133,8 +469,18 @@ class Run:
 
     def trials(self) -> list[Trial]:
         """All trials by number."""
-        latest = {document["number"]: document for document in read_lines(self.trials_file)}
-        return [Trial.from_json(latest[number]) for number in sorted(latest)]
+        latest = {trial.number: trial for trial in self.history()}
+        return [latest[number] for number in sorted(latest)]
+
+    def history(self) -> Iterator[Trial]:
+        """Every record of a trial, in the order of writing."""
+        for number, line in enumerate(self._lines(self.trials_file), start=1):
+            yield self._record(Trial, line, self.trials_file, f", line {number}")
+
+    @property
+    def begun(self) -> bool:
+        """True where a trial was recorded."""
+        return next(iter(self._lines(self.trials_file)), None) is not None
 
     def append_log(self, name: str, document: Mapping[str, Any]) -> None:
         """Append to ``<name>.jsonl`` (``times``, ``rungs``, ...): facts that differ between equal runs, such as wall-clock time."""
@@ -142,7 +488,15 @@ class Run:
 
     def log(self, name: str) -> list[dict[str, Any]]:
         """The lines of ``<name>.jsonl``; empty where there are none."""
-        return list(read_lines(self.path / f"{name}.jsonl"))
+        return list(self._lines(self.path / f"{name}.jsonl"))
+
+    def check(self) -> None:
+        """Raise RunError where a file that a search goes on from, and does not write anew, is damaged."""
+        for name in ("plan", "spaces"):
+            self.read_json(name)
+        for _ in self.history():
+            pass
+        self.log("times")
 
     def write_json(self, name: str, document: Any) -> Path:
         """Replace ``<name>.json`` in the run folder."""
@@ -151,9 +505,9 @@ class Run:
         return path
 
     def read_json(self, name: str) -> Any:
-        """The content of ``<name>.json``, or None where it does not exist."""
+        """The content of ``<name>.json``, or None where it does not exist. Raises RunError where it holds something else."""
         path = self.path / f"{name}.json"
-        return self._read_json(path) if path.exists() else None
+        return self._checked(name, self._read_json(path), path) if path.exists() else None
 
     def write_trials_csv(self) -> None:
         """``trials.csv``: one row a trial, for spreadsheets."""
@@ -175,6 +529,11 @@ class Run:
         clock, summary = self.path / "clock.json", self.path / "summary.json"
         return summary.exists() and not (clock.exists() and clock.stat().st_mtime > summary.stat().st_mtime)
 
+    @property
+    def has_front(self) -> bool:
+        """True where a search has written its front."""
+        return (self.path / "front.json").exists()
+
     def front(self) -> list[dict[str, Any]]:
         """The rows of ``front.json``; empty before the first network was trained."""
         return self.read_json("front") or []
@@ -193,26 +552,65 @@ class Run:
 
     def arch(self, net_id: str) -> Arch:
         """The architecture of ``net_id``; an unambiguous beginning of an id will do. Raises RunError otherwise."""
-        return load_arch(str(self.net_dir(self.resolve_id(net_id)) / "arch.yaml")).model_copy(update={"name": None})
+        resolved = self.resolve_id(net_id)
+        path = self.net_dir(resolved) / "arch.yaml"
+        if not path.is_file():
+            self._damaged(path, MISSING)
+        try:
+            arch = load_arch(str(path)).model_copy(update={"name": None})
+        except ConfigError as error:
+            self._damaged(path, error.faults)
+        if arch.id != resolved:
+            self._damaged(path, f"holds the network {arch.id}")
+        return arch
 
     def ids(self) -> list[str]:
         """Ids of all networks with a folder."""
         return sorted(p.parent.name for p in (self.path / "nets").glob("*/arch.yaml"))
 
     def resolve_id(self, text: str) -> str:
-        """The id that ``text`` begins; ``best`` is the network of the front that is expected to be the most accurate."""
+        """The id that ``text`` begins; ``best`` and ``knee`` are the networks of the front that are called so."""
         if text == "best":
-            front = self.front()
-            if not front:
-                raise RunError(f"{self.path}: has no front yet", f"continue the search: tinynas search --resume --out {self.path}")
-            return str(max(front, key=lambda row: expected_accuracy(row) or 0.0)["id"])
+            return self.best
+        if text == "knee":
+            return self.knee
         matches = [net_id for net_id in self.ids() if net_id.startswith(text)] if text else []
         if len(matches) == 1 or text in matches:
             return text if text in matches else matches[0]
+        folders = [p.name for p in (self.path / "nets").glob("*") if text and p.name.startswith(text) and wrong(NetId, p.name) is None]
+        if not matches and len(folders) == 1:
+            self._damaged(self.net_dir(folders[0]) / "arch.yaml", MISSING)
         shown = ", ".join(str(row["id"]) for row in self.front()[:10])
         if matches:
             raise RunError(f"{self.path}: {text!r} begins {len(matches)} ids", "give more digits")
         raise RunError(f"{self.path}: has no network {text!r}", f"on its front: {shown}" if shown else "its front is empty")
+
+    @property
+    def best(self) -> str:
+        """Id of the network of the front that is expected to be the most accurate. Raises RunError where there is no front."""
+        return str(max(self._begun_front(), key=lambda row: expected_accuracy(row) or 0.0)["id"])
+
+    @property
+    def knee(self) -> str:
+        """Id of the network where the front bends: beyond it a little accuracy costs much. Raises RunError where there is no front.
+
+        See :func:`tinynas.pareto.knee`: by the run's objectives, accuracies as expected, costs on the scale on which a search
+        counts them.
+        """
+        front = self._begun_front()
+        trained = {trial.id: as_expected(trial) for trial in self.trials() if trial.was_trained}
+        goals = objectives(self.config["settings"]["objectives"])
+        ids = [str(row["id"]) for row in front if row["id"] in trained]
+        values = [[goal.scaled(trained[net_id]) for goal in goals] for net_id in ids]
+        index = pareto.knee(values, [goal.maximize for goal in goals])
+        return self.best if index is None else ids[index]
+
+    def _begun_front(self) -> list[dict[str, Any]]:
+        front = self.front()
+        if not front:
+            command = shell_line("tinynas", "search", "--resume", "--out", self.path)
+            raise RunError(f"{self.path}: has no front yet", f"continue the search: {command}")
+        return front
 
     def write_promoted(self, promoted: Promoted) -> None:
         """``nets/<id>/metrics.json``."""
@@ -221,7 +619,7 @@ class Run:
     def promoted(self, net_id: str) -> Promoted | None:
         """The full training of ``net_id``, or None where it was not promoted."""
         path = self.net_dir(net_id) / "metrics.json"
-        return Promoted.from_json(self._read_json(path)) if path.exists() else None
+        return self._of_network(net_id, self._record(Promoted, self._read_json(path), path), path) if path.exists() else None
 
     def write_artifact(self, artifact: Artifact) -> None:
         """``nets/<id>/export.json``."""
@@ -230,7 +628,7 @@ class Run:
     def artifact(self, net_id: str) -> Artifact | None:
         """The export of ``net_id``, or None."""
         path = self.net_dir(net_id) / "export.json"
-        return Artifact.from_json(self._read_json(path)) if path.exists() else None
+        return self._of_network(net_id, self._record(Artifact, self._read_json(path), path), path) if path.exists() else None
 
     def weights_file(self, net_id: str) -> Path:
         """``nets/<id>/weights.safetensors``: the chosen epoch of full training."""
@@ -239,6 +637,23 @@ class Run:
     def train_csv(self, net_id: str) -> Path:
         """``nets/<id>/train.csv``: one row an epoch."""
         return self.net_dir(net_id) / "train.csv"
+
+    def training(self, net_id: str) -> str | None:
+        """The text of ``train.csv``: a header and a row of finite numbers an epoch; None where ``net_id`` was not trained in full."""
+        path = self.train_csv(net_id)
+        if not path.exists():
+            return None
+        try:
+            text = path.read_text(encoding="utf-8")
+            rows = list(csv.DictReader(io.StringIO(text), strict=True))
+            if not rows or "epoch" not in rows[0]:
+                raise ValueError("it holds no epochs")
+            for number, row in enumerate(rows, start=2):
+                if None in row or None in row.values() or not all(math.isfinite(float(value)) for value in row.values()):
+                    raise ValueError(f"line {number} is no row of numbers")
+        except (OSError, ValueError, csv.Error) as error:
+            self._damaged(path, error)
+        return text
 
     def checkpoint_dir(self, net_id: str) -> Path:
         """``nets/<id>/checkpoint/``: resumable state of the full training; removed when it is finished."""
@@ -253,12 +668,127 @@ class Run:
         """``report.html``."""
         return self.path / "report.html"
 
-    @staticmethod
-    def _read_json(path: Path) -> Any:
+    # reading -------------------------------------------------------------------------------------------
+
+    def damaged(self, path: Path, problem: object) -> RunError:
+        """The error that says what is wrong with a file of this run, and what makes it anew."""
+        shown = "; ".join(map(str, problem)) if isinstance(problem, tuple) else problem
+        run, net_id = str(self.path), path.parent.name
+        hint = _REMEDIES.get(path.name, _RESTORE).format(
+            resume=shell_line("tinynas", "search", "--resume", "--out", run),
+            promote=shell_line("tinynas", "promote", run, net_id),
+            export=shell_line("tinynas", "export", run, net_id, "--out", str(path.parent)),
+        )
+        return RunError(f"{path}: is missing" if shown == MISSING else f"{path}: is damaged: {shown}", hint)
+
+    def _damaged(self, path: Path, problem: object) -> Never:
+        raise self.damaged(path, problem) from None
+
+    def _read_json(self, path: Path) -> Any:
         try:
-            return json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError, json.JSONDecodeError) as error:
-            raise RunError(f"{path}: cannot be read: {error}", "the file is missing or damaged; make it anew") from None
+            return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+        except FileNotFoundError:
+            self._damaged(path, MISSING)
+        except (OSError, ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, numbers that are none
+            self._damaged(path, error)
+
+    def _checked(self, name: str, found: Any, path: Path) -> Any:
+        if name in _KINDS and (fault := wrong(_KINDS[name], found)) is not None:
+            self._damaged(path, fault)
+        return found
+
+    def _lines(self, path: Path) -> Iterator[dict[str, Any]]:
+        try:
+            yield from read_lines(path)
+        except RunError as error:
+            self._damaged(path, error.message.removeprefix(f"{path}, "))
+        except OSError as error:
+            self._damaged(path, error)
+
+    def _record(self, kind: type[R], found: Any, path: Path, line: str = "") -> R:
+        try:
+            return kind.from_json(found)
+        except RunError as error:
+            self._damaged(path, f"{line.removeprefix(', ')}{': ' if line else ''}{error.message}")
+
+    def _of_network(self, net_id: str, record: Any, path: Path) -> Any:
+        if record.id != net_id:
+            self._damaged(path, f"is of the network {record.id}")
+        return record
+
+
+#: Of ``config.yaml``: as :func:`data_place` makes them.
+_DATA_KEYS = ("data", "data_path", "data_from_run")
+
+
+def data_place(data: str, run: Path, typed: str | None = None) -> dict[str, str]:
+    """What ``config.yaml`` says of where data are: as typed; of files also the absolute path, and the one from the run's folder."""
+    from tinynas.data.sources import DATASETS
+
+    path = Path(data).expanduser()
+    if data in DATASETS or not path.exists():
+        return {"data": typed or data}
+    absolute = path.resolve()
+    places = {"data": typed or data, "data_path": str(absolute)}
+    with contextlib.suppress(ValueError):  # another drive of Windows
+        places["data_from_run"] = os.path.relpath(absolute, run.resolve())
+    return places
+
+
+def without_password(url: str) -> str:
+    """A storage's URL as it may be shown and kept."""
+    scheme, colon, rest = url.partition("://")
+    if not colon:  # no URL at all
+        return f"***@{url.rpartition('@')[2]}" if "@" in url else url
+    login, at, place = rest.rpartition("@")
+    where, question, query = place.partition("?")
+    kept = [part for part in query.split("&") if not re.match(r"[^=]*(pass|pwd|secret|token|key)[^=]*=", part, re.IGNORECASE)]
+    return f"{scheme}{colon}{login.partition(':')[0]}{at}{where}{question if kept and query else ''}{'&'.join(kept)}"
+
+
+def _counted(counts: Mapping[str, Mapping[str, int]]) -> str:
+    labels = dict.fromkeys(label for part in counts.values() for label in part)
+    shown = ", ".join(list(labels)[:5]) + (", ..." if len(labels) > 5 else "")
+    parts = ", ".join(f"{split} {sum(part.values()):,}" for split, part in counts.items())
+    return f"{counted(sum(sum(part.values()) for part in counts.values()), 'image')} of {shown} ({parts})"
+
+
+def _uses(config: Mapping[str, Any]) -> dict[str, str]:
+    """What a run names outside of itself and of this computer's files, by the option that says it."""
+    from tinynas.data.sources import HUB
+
+    data, storage = config.get("data"), config.get("settings", {}).get("storage")
+    remote = [place for place in (data, config.get("data_path")) if isinstance(place, str) and place.startswith((HUB, "//", "\\\\"))]
+    return {**({"data": remote[0]} if remote else {}), **({"storage": str(storage)} if storage is not None else {})}
+
+
+def _signature(config: Mapping[str, Any]) -> str:
+    """Says that this user began the run, with these places. A run that comes from elsewhere cannot know it."""
+    content = json.dumps(
+        [config.get(key) for key in ("data", "data_path", "data_from_run")] + [config.get("settings", {}).get("storage")], default=str
+    )
+    return hmac.new(_own_key(), content.encode(), hashlib.sha256).hexdigest()
+
+
+def _is_signed(config: Mapping[str, Any]) -> bool:
+    return not _uses(config) or hmac.compare_digest(config.get("begun", ""), _signature(config))
+
+
+def _own_key() -> bytes:
+    from tinynas.data.cache import cache_dir
+
+    path = cache_dir() / "runs.key"
+    with contextlib.suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(FileExistsError), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as file:
+            file.write(secrets.token_bytes(32))
+        if len(key := path.read_bytes()) == 32:
+            return key
+    return secrets.token_bytes(32)  # nothing can be kept here: every run is asked about
+
+
+def _no_number(text: str) -> Never:
+    raise ValueError(f"{text} is no number of JSON")
 
 
 def environment() -> dict[str, Any]:

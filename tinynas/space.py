@@ -18,6 +18,7 @@ from pydantic_core import PydanticCustomError
 
 from tinynas.arch import MAX_BLOCKS, MAX_CHANNELS, MAX_RESOLUTION, Activation, Arch, Axes, ConvLayer, MBConv, axes, pair
 from tinynas.config import Config
+from tinynas.errors import counted
 from tinynas.inputs import KIND_CHANNELS
 
 Genotype = tuple[int, ...]
@@ -157,6 +158,12 @@ class Space(Config):
         depths = [stage.depth[genotype[self.gene_index[f"s{s}.depth"]]] for s, stage in enumerate(self.stages)]
         return tuple(gene.block < 0 or gene.block < depths[gene.stage] for gene in self.genes)
 
+    def holds(self, genotype: Sequence[int]) -> bool:
+        """True where ``genotype`` names a network of this space: an index for every gene, within its choices."""
+        return len(genotype) == len(self.genes) and all(
+            0 <= index < len(gene.choices) for gene, index in zip(self.genes, genotype, strict=True)
+        )
+
     def canonical(self, genotype: Sequence[int]) -> Genotype:
         """``genotype`` with every inactive gene set to 0."""
         return tuple(index if on else 0 for index, on in zip(genotype, self.active(genotype), strict=True))
@@ -221,7 +228,7 @@ class Space(Config):
         count = f"{self.size:,}" if self.size < 1_000_000 else f"{self.size / 10**exponent:.1f}e{exponent}"
         sizes = sorted((pair(size) for size in self.resolution), key=lambda size: (size[0] * size[1], size))
         shown = " to ".join(resolution_text(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
-        return f"{count} networks, {shown} px, {len(self.stages)} stages"
+        return f"{count} network{'' if count == '1' else 's'}, {shown} px, {counted(len(self.stages), 'stage')}"
 
 
 def resolution_text(resolution: Axes) -> str:

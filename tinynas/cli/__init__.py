@@ -6,14 +6,28 @@ JSON document goes to stdout and everything else to stderr.
 
 from __future__ import annotations
 
+import signal
 import sys
 from collections.abc import Sequence
+from typing import Never
 
-from tinynas.cli.app import app, run
-
-__all__ = ["app", "main", "run"]
+__all__ = ["main", "run"]
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def run(arguments: Sequence[str] | None = None) -> int:
+    """Run one command line and return the exit code; nothing escapes as a traceback for a user's fault."""
+    from tinynas.cli.app import run as run_line
+
+    return run_line(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> Never:
     """Entry point of the console script."""
-    sys.exit(run(arguments))
+    try:
+        code = run(arguments)
+    except KeyboardInterrupt:  # while modules were imported, or while a fault was told
+        sys.stderr.write("\ninterrupted\n")
+        code = 130
+    for number in (signal.SIGINT, signal.SIGTERM):  # from here on there is nothing left to tell: they just end the process
+        signal.signal(number, signal.SIG_DFL)
+    sys.exit(code)

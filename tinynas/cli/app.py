@@ -17,6 +17,7 @@ import typer
 
 from tinynas import __version__
 from tinynas.cli.common import report_error, session
+from tinynas.cli.streams import reader_gone, ready
 from tinynas.errors import InternalError, TinynasError, UserError
 from tinynas.files import disk_error, process_number
 
@@ -54,12 +55,25 @@ def run(arguments: Sequence[str] | None = None) -> int:
     register()
 
     args = list(sys.argv[1:] if arguments is None else arguments)
+    ready()
     session.arguments, session.json_mode = args, "--json" in args
     session.continue_command, session.json_printed, session.interrupted = None, False, False
+    code = 0
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except OSError:  # the reader has gone, which is no fault of anybody's; or a full disk, which has been told
+        reader_gone()
+    return code
+
+
+def _run(args: list[str]) -> int:
     try:
         _terminate_like_ctrl_c()
         with _only_the_first_speaks():
             outcome = app(args, standalone_mode=False)
+        sys.stdout.flush()  # what the disk or the reader refuses is met here, not when Python exits
         if outcome == 130:  # typer turns Ctrl-C into Exit(130), and gives its code back here
             return _interrupted()
         return outcome if isinstance(outcome, int) else 0
@@ -72,9 +86,9 @@ def run(arguments: Sequence[str] | None = None) -> int:
     except _CLICK_ERROR as error:
         return report_error(_usage_error(error))
     except BrokenPipeError:
-        # The reader (head, less) has gone: that is no fault. Keep Python from flushing into it at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        raise
+    except SystemExit:  # click's answer to a broken pipe
+        raise BrokenPipeError from None
     except OSError as error:
         return report_error(disk_error(error.filename, error, "used"))
     except MemoryError:
@@ -114,9 +128,8 @@ def _only_the_first_speaks() -> Iterator[None]:
 def _interrupted() -> int:
     if process_number() != 0:
         return 130
-    sys.stderr.write("\ninterrupted; nothing finished is lost\n")
-    if session.continue_command:
-        sys.stderr.write(f"continue with: {session.continue_command}\n")
+    after = f"; continue with: {session.continue_command}" if session.continue_command else ""
+    sys.stderr.write(f"\ninterrupted, nothing finished is lost{after}\n")
     return 130
 
 

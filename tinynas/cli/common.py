@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from tinynas.errors import ConfigError, TinynasError, UserError
+from tinynas.errors import ConfigError, TinynasError, UserError, printable, shell_line
 from tinynas.files import process_number
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from tinynas.report.console import PlainConsole
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print exactly one JSON document on stdout; progress goes to stderr.")]
 BudgetOption = Annotated[
@@ -52,11 +52,18 @@ def check_interrupted() -> None:
         raise KeyboardInterrupt
 
 
-def console() -> Console:
-    """The console for people: stdout, or stderr where stdout carries JSON."""
-    from rich.console import Console
+def console() -> PlainConsole:
+    """The console for people: stdout, or stderr where stdout carries JSON. It obeys nothing in what it prints."""
+    from tinynas.report.console import PlainConsole
 
-    return Console(stderr=session.json_mode, highlight=False, soft_wrap=not sys.stdout.isatty())
+    return PlainConsole(stderr=session.json_mode)
+
+
+def say(line: object, style: str | None = None) -> None:
+    """Print one line for people: as it is, whatever it holds, and never broken up, so that what it quotes can be copied."""
+    from rich.text import Text
+
+    console().print(Text(printable(line), style or ""), soft_wrap=True)
 
 
 def emit(document: Any) -> None:
@@ -73,9 +80,21 @@ def _plain(value: object) -> object:
     raise TypeError(f"{type(value).__name__} is not JSON")
 
 
-def next_step(command: str) -> None:
-    """Print the command that comes next."""
-    console().print(f"[dim]next:[/dim] [bold]{command}[/bold]")
+def next_step(*command: object) -> None:
+    """Print the command that comes next, of these words, quoted for a shell."""
+    next_steps([(command, None)])
+
+
+def next_steps(commands: Sequence[tuple[Sequence[object], str | None]]) -> None:
+    """Print the commands that may come next, one a line, each (its words, what is said about it)."""
+    from rich.text import Text
+
+    lines = [shell_line(*command) for command, _ in commands]
+    for number, (line, (_, about)) in enumerate(zip(lines, commands, strict=True)):
+        text = Text.assemble(("next: " if number == 0 else "      ", "dim"), (line, "bold"))
+        if about:
+            text.append(" " * (max(map(len, lines)) - len(line)) + f"  # {printable(about)}", "dim")
+        console().print(text, soft_wrap=True)
 
 
 def report_error(error: TinynasError) -> int:
@@ -85,20 +104,17 @@ def report_error(error: TinynasError) -> int:
         document: dict[str, Any] = {"type": type(error).__name__, "message": error.message, "hint": error.hint}
         if isinstance(error, ConfigError):
             document["faults"] = [{"place": f.place, "value": f.value, "rule": f.rule, "remedy": f.remedy} for f in error.faults]
-        emit({"error": document})
+        with contextlib.suppress(OSError):  # where nothing can be written, the exit code tells
+            emit({"error": document})
     label = "error" if isinstance(error, UserError) else "internal error (please report)"
     label = f"process {process}: {label}" if process else label
-    color = sys.stderr.isatty() and not os.environ.get("NO_COLOR")
+    color = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     head = f"\x1b[31m{label}:\x1b[0m" if color else f"{label}:"
-    sys.stderr.write(f"{head} {error}\n")
+    with contextlib.suppress(OSError):
+        # A break within a name must not look like a line of ours: those behind the first are set in.
+        first, *more = printable(error, lines=True).split("\n")
+        sys.stderr.write("\n".join([f"{head} {first}", *(line if line.startswith("  ") else f"  {line}" for line in more)]) + "\n")
     return error.exit_code
-
-
-def quote(arguments: Sequence[str]) -> str:
-    """``arguments`` as one shell line."""
-    import shlex
-
-    return shlex.join(arguments)
 
 
 @contextlib.contextmanager

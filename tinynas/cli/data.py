@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 import typer
 
 from tinynas.cli.app import app
-from tinynas.cli.common import JsonOption, SeedOption, SetOption, console, counting_progress, emit, next_step, quote, session
-from tinynas.errors import counted
+from tinynas.cli.common import JsonOption, SeedOption, SetOption, console, counting_progress, emit, next_step, say, session
+from tinynas.errors import counted, shell_line
 
 if TYPE_CHECKING:
     from tinynas.config import Config
+    from tinynas.data.dataset import UnusableData
     from tinynas.data.prepare import PrepareProgress, PrepareReport
 
 data = typer.Typer(help="Prepare published data sets, and look into any data.", no_args_is_help=True)
@@ -45,23 +46,25 @@ def _options(model: type[M], overrides: list[str] | None, **given: Any) -> M:
 def _progress() -> Iterator[Callable[[PrepareProgress], None]]:
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
+    from tinynas.report.words import duration
+
     columns = [
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.completed}/{task.total} shards"),
+        TextColumn("{task.completed}/{task.total} shards", markup=False),
         TimeElapsedColumn(),
-        TextColumn("{task.fields[facts]}"),
+        TextColumn("{task.fields[facts]}", markup=False),
     ]
     out = console()
     with Progress(*columns, console=out, disable=not out.is_terminal) as bar:
         task = bar.add_task("preparing", total=None, facts="")
 
         def show(event: PrepareProgress) -> None:
-            left = "" if event.eta_seconds is None else f", {event.eta_seconds / 60:.0f} min left"
+            left = "" if event.eta_seconds is None else f", {duration(event.eta_seconds)} left"
             facts = f"{counted(event.images, 'image')} ({event.images_per_second:,.0f}/s), {event.bad} bad{left}"
             bar.update(task, total=event.shards, completed=event.shards_done, facts=facts)
             if event.message:
-                out.print(event.message, style="dim", markup=False)
+                say(event.message, "dim")
 
         yield show
 
@@ -69,15 +72,14 @@ def _progress() -> Iterator[Callable[[PrepareProgress], None]]:
 def _report(report: PrepareReport, name: str, json_: bool) -> None:
     if json_:
         return emit(report.to_json())
-    out = console()
     for split, counts in report.images.items():
-        out.print(f"{split}: " + ", ".join(f"{count:,} {label}" for label, count in counts.items()), markup=False)
+        say(f"{split}: " + ", ".join(f"{count:,} {label}" for label, count in counts.items()))
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.items())
-    out.print(f"{counted(report.rows, 'row')} read; dropped: {dropped or 'none'}; {counted(len(report.bad), 'bad image')}", markup=False)
+    say(f"{counted(report.rows, 'row')} read; dropped: {dropped or 'none'}; {counted(len(report.bad), 'bad image')}")
     for note in report.notes:
-        out.print(note, style="dim", markup=False)
-    out.print(f"prepared in {report.path}", soft_wrap=True, markup=False)
-    return next_step(f"tinynas search --budget stm32f746 --data {name}")
+        say(note, "dim")
+    say(f"prepared in {report.path}")
+    return next_step("tinynas", "search", "--budget", "stm32f746", "--data", name)
 
 
 @prepare.command("wake-vision")
@@ -128,11 +130,11 @@ def wake_vision(
         out=out,
         seed=seed,
     )
-    session.continue_command = quote(["tinynas", *session.arguments])
+    session.continue_command = shell_line("tinynas", *session.arguments)
     expectation = expect(options)
     if dry_run and json_:
         return emit(vars(expectation) if hasattr(expectation, "__dict__") else str(expectation))
-    console().print(str(expectation), soft_wrap=True, markup=False)
+    say(expectation)
     if dry_run:
         return None
     with _progress() as show:
@@ -171,7 +173,7 @@ def vww(
         out=out,
         seed=seed,
     )
-    session.continue_command = quote(["tinynas", *session.arguments])
+    session.continue_command = shell_line("tinynas", *session.arguments)
     with _progress() as show:
         report = run(options, show)
     return _report(report, "vww", json_)
@@ -179,7 +181,10 @@ def vww(
 
 @data.command()
 def info(
-    d: Annotated[str, typer.Argument(metavar="D", help="An image folder, a data set name, hf:owner/name, or a parquet file.")],
+    d: Annotated[
+        str,
+        typer.Argument(metavar="D", help="An image folder, a table of labels (CSV), a data set name, hf:owner/name, or a parquet file."),
+    ],
     samples: Annotated[
         Path | None, typer.Option("--samples", metavar="FILE.png", help="Write a sheet of random images of each class.")
     ] = None,
@@ -192,11 +197,16 @@ def info(
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say what is in a data set: classes, sizes, splits, duplicates, leakage, broken images."""
+    """Say what is in a data set: classes, sizes, splits, duplicates, leakage, broken images; and all that is wrong with it."""
     from tinynas import api
+    from tinynas.data.dataset import UnusableData
 
     with counting_progress() as progress:
-        images = api.open_images(d, seed=seed, overrides=overrides or (), on_progress=progress)
+        try:
+            images = api.open_images(d, seed=seed, overrides=overrides or (), on_progress=progress)
+        except UnusableData as error:
+            _show_unusable(error, json_)
+            raise
         from tinynas.data.images.sheet import augmented_sheet, sample_sheet
         from tinynas.data.info import describe
 
@@ -215,25 +225,41 @@ def info(
     if json_:
         return emit(document)
     for line in _facts(document):
-        console().print(line, soft_wrap=True, markup=False)
+        say(line)
     if samples is not None:
-        console().print(f"picture: {samples}", soft_wrap=True, markup=False)
-    return next_step(f"tinynas search --budget stm32f746 --data {d}")
+        say(f"picture: {samples}")
+    return next_step("tinynas", "search", "--budget", "stm32f746", "--data", d)
+
+
+def _show_unusable(error: UnusableData, json_: bool) -> None:
+    """What can be seen of data with faults: facts here, the faults where errors go (in the one document of ``--json``, both)."""
+    from tinynas.data.info import describe
+
+    document = describe(error.data)
+    if json_:
+        faults = [{"message": fault.message, "hint": fault.hint} for fault in error.faults]
+        return emit({**document, "error": {"type": type(error).__name__, "message": error.message, "hint": error.hint, "faults": faults}})
+    for line in _facts(document):
+        say(line)
+    return None
 
 
 def _facts(document: dict[str, Any]) -> Iterator[str]:
     kind, unit = document["kind"], " px" if document["kind"] == "image" else ""
-    native, short = document["sizes"]["native"], document["sizes"]["short_side"]
-    sizes = f"about {native['height']}x{native['width']}{unit} (height x width; short side {short['min']}-{short['max']})"
-    yield f"{document['name']}: {counted(document['images'], kind)} of {counted(len(document['labels']), 'class', 'classes')}, {sizes}"
-    for split, counts in document["splits"].items():
+    sizes = ""
+    if document["sizes"] is not None:
+        native, short = document["sizes"]["native"], document["sizes"]["short_side"]
+        sizes = f", about {native['height']}x{native['width']}{unit} (height x width; short side {short['min']}-{short['max']})"
+    yield f"{document['name']}: {counted(document['images'], kind)} of {counted(len(document['labels']), 'class', 'classes')}{sizes}"
+    for split, counts in document["splits"].items() if document["images"] else ():
         shown = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
         more = f", and {counted(len(counts) - 8, 'more class', 'more classes')}" if len(counts) > 8 else ""
         yield f"  {split:<6} {sum(counts.values()):>9,}  {shown}{more}"
     if document["bad"]["count"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in document["bad"]["reasons"].items())
         yield f"  left out: {counted(document['bad']['count'], kind)} ({reasons})"
-    yield f"  exact duplicates: {document['duplicates']}; {kind}s in more than one split: {len(document['leaks'])}"
+    if document["images"]:
+        yield f"  exact duplicates: {document['duplicates']}; {kind}s in more than one split: {len(document['leaks'])}"
     if document["groups"] is not None:
         groups, largest = document["groups"], document["groups"]["largest"]
         by_split = ", ".join(f"{count:,} in {split}" for split, count in groups["splits"].items())

@@ -18,11 +18,11 @@ from tinynas.cli.common import (
     console,
     emit,
     next_step,
-    quote,
+    say,
     session,
 )
 from tinynas.cost.runtimes import runtime_names
-from tinynas.errors import UserError
+from tinynas.errors import UserError, shell_line
 from tinynas.export.formats import FORMATS
 from tinynas.files import process_number
 
@@ -42,7 +42,7 @@ def _formats(text: str | None) -> tuple[str, ...] | None:
 
 @app.command()
 def estimate(
-    net: Annotated[str, typer.Argument(metavar="NET", help="An arch YAML, a ProxylessNAS JSON, a .tflite, RUN:ID, or a zoo name.")],
+    net: Annotated[str, typer.Argument(metavar="NET", help="An arch YAML, a ProxylessNAS JSON, any .tflite, RUN:ID, or a zoo name.")],
     budget: BudgetOption = None,
     runtime: Annotated[str | None, typer.Option("--runtime", "-r", metavar="R", help=f"{runtime_names()}.")] = None,
     layers: Annotated[bool, typer.Option("--layers", "-l", help="One row per operator, with live memory and the peak.")] = False,
@@ -65,7 +65,7 @@ def estimate(
     else:
         document["fits"], document["excess"] = None, {}
     explanation = None
-    if limits is not None and not limits.fits(cost) and not net.endswith(".tflite"):
+    if limits is not None and not limits.fits(cost) and not api.names_tflite(net):
         from tinynas.cost.explain import explain
 
         limits = limits.model_copy(update={"runtime": cost.runtime})
@@ -88,7 +88,8 @@ def estimate(
 def promote(
     run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under results/.")],
     ids: Annotated[
-        list[str] | None, typer.Argument(metavar="[ID...]", help="Networks of the run, 'best' (default), or a zoo name as a reference.")
+        list[str] | None,
+        typer.Argument(metavar="[ID...]", help="Networks of the run, 'best' (default), 'knee', or a zoo name as a reference."),
     ] = None,
     epochs: Annotated[int | None, typer.Option("--epochs", "-e", min=1, help="Epochs of the full training.")] = None,
     data: DataOption = None,
@@ -110,7 +111,7 @@ def promote(
     from tinynas.runs import Run
 
     out = console()
-    session.continue_command = quote(["tinynas", *session.arguments])
+    session.continue_command = shell_line("tinynas", *session.arguments)
     with promote_progress(out) as progress:
         rows = api.promote(
             run,
@@ -123,6 +124,7 @@ def promote(
             formats=_formats(format_),
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
+            on_note=lambda note: out.print(note, style="yellow", markup=False, soft_wrap=True),
         )
     if process_number() != 0:
         return None
@@ -135,13 +137,13 @@ def promote(
         return emit({"run": str(opened.path), "promoted": documents, "report": str(page)})
     out.print(promoted_table(documents))
     for row in rows:
-        out.print(f"files of {row.id}: {row.folder}", soft_wrap=True, markup=False)
+        say(f"files of {row.id}: {row.folder}")
         for problem in row.problems:
-            out.print(f"NOT GOOD: {problem}", style="bold red", soft_wrap=True, markup=False)
-    out.print(f"picture: {page}", soft_wrap=True, markup=False)
+            say(f"NOT GOOD: {problem}", "bold red")
+    say(f"picture: {page}")
     if any(row.problems for row in rows):
         raise typer.Exit(1)
-    return next_step(f"tinynas export {opened.path} {rows[0].id} --out deploy") if rows else None
+    return next_step("tinynas", "export", opened.path, rows[0].id, "--out", "deploy") if rows else None
 
 
 def _promote_facts(event: Any) -> dict[str, Any]:
@@ -195,6 +197,7 @@ def export(
         flavour=flavour,
         data=data,
         overrides=overrides or (),
+        on_note=lambda note: say(note, "yellow"),
     )
     if json_:
         emit(row.to_json())
@@ -203,11 +206,11 @@ def export(
 
         console().print(promoted_table([row.to_json()]))
         for kind, path in row.files.items():
-            console().print(f"{kind}: {path}", soft_wrap=True, markup=False)
+            say(f"{kind}: {path}")
         if row.report.get("plan"):
-            console().print(f"memory plan: {row.report['plan']}", soft_wrap=True, markup=False)
+            say(f"memory plan: {row.report['plan']}")
         for problem in row.problems:
-            console().print(f"NOT GOOD: {problem}", style="bold red", soft_wrap=True, markup=False)
+            say(f"NOT GOOD: {problem}", "bold red")
     if row.problems:
         raise typer.Exit(1)
 
@@ -216,7 +219,24 @@ def export(
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="Any int8, uint8 or float classifier.")],
     data: Annotated[str, typer.Option("--data", "-d", metavar="D", help="An image folder, a data set name, or hf:owner/name.")],
-    split: Annotated[str, typer.Option("--split", help="train, val or test.")] = "test",
+    split: Annotated[str, typer.Option("--split", help="train, val, test, or all.")] = "test",
+    pixels: Annotated[
+        str,
+        typer.Option(
+            "--pixels",
+            metavar="RANGE",
+            help="What the input is made of, where the file does not tell: 0..1, -1..1, 0..255, any LOW..HIGH, imagenet, cifar10, mnist, "
+            "caffe, or MEAN,STD (one number each or one a channel; of pixel/255 as in torchvision, of 0..255 where one is above 1).",
+        ),
+    ] = "auto",
+    threshold: Annotated[
+        str | None,
+        typer.Option(
+            "--threshold",
+            metavar="X",
+            help="Above which a single output says yes, in its real units; raw:X in those of a quantised output.",
+        ),
+    ] = None,
     subsets: Annotated[bool, typer.Option("--subsets", help="Also by the attributes the data has (distance, lighting, ...).")] = False,
     overrides: SetOption = None,
     json_: JsonOption = False,
@@ -224,7 +244,7 @@ def evaluate(
     """Measure a .tflite on images, with kernels that equal TensorFlow Lite Micro's bit for bit."""
     from tinynas import api
 
-    result = api.evaluate(model, data, split=split, subsets=subsets, overrides=overrides or ())
+    result = api.evaluate(model, data, split=split, subsets=subsets, pixels=pixels, threshold=threshold, overrides=overrides or ())
     if json_:
         return emit(result)
     from tinynas.report.terminal import evaluation_table

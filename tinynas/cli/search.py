@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -18,13 +19,15 @@ from tinynas.cli.common import (
     console,
     emit,
     next_step,
-    quote,
+    next_steps,
+    say,
     session,
 )
-from tinynas.errors import UserError, counted
+from tinynas.errors import UserError, counted, shell_line
 
 if TYPE_CHECKING:
     from tinynas.api import PreparedSearch
+    from tinynas.runs import Run
     from tinynas.search import SearchEvent, SearchResult
     from tinynas.space import Space
 
@@ -66,7 +69,7 @@ def search(
     workers: Annotated[
         int | None, typer.Option("--workers", "-w", min=1, help="Training processes, one thread each. Default: one per core.")
     ] = None,
-    seed: SeedOption = 0,
+    seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random. Default: 0.")] = None,
     objective: Annotated[
         list[str] | None,
         typer.Option("--objective", "-o", help="What to trade against accuracy: macs (default), sram, flash, latency, ..."),
@@ -76,9 +79,17 @@ def search(
     ] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue the run in --out (default: the newest).")] = False,
     storage: Annotated[
-        str | None, typer.Option("--storage", metavar="URL", help="Optuna storage, such as postgresql://user@host/db.")
+        str | None,
+        typer.Option(
+            "--storage",
+            metavar="URL",
+            help="Optuna storage, such as postgresql://user@host/db. TINYNAS_STORAGE says it unseen by others (it may hold a password).",
+        ),
     ] = None,
     overrides: SetOption = None,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Say what was found in the data, and what the search decides before it begins.")
+    ] = False,
     json_: JsonOption = False,
 ) -> None:
     """Search for networks that fit a budget and train them: the Pareto front of accuracy and cost."""
@@ -87,8 +98,8 @@ def search(
     seconds = _duration(timeout)
     if seconds is None and trials is None and not resume:
         seconds = DEFAULT_TIMEOUT_S
-    if not resume:
-        console().print(_first_line(budget, space, data, seconds, trials), soft_wrap=True)
+    first = f"continuing {out or 'the newest run'}" if resume else _first_line(budget, space, data, seconds, trials)
+    console().print(first)
     prepared = api.prepare_search(
         budget,
         space=space,
@@ -100,11 +111,17 @@ def search(
         trials=trials,
         timeout=seconds,
         workers=workers or (None if resume else api.default_workers()),
-        seed=None if resume else seed,
+        seed=seed,
         storage=storage,
     )
-    session.continue_command = quote(["tinynas", "search", "--resume", "--out", str(prepared.run.path)])
-    result = _run(prepared)
+    session.continue_command = shell_line("tinynas", "search", "--resume", "--out", prepared.run.path)
+    for line in prepared.data.notes if verbose else _prose(first, prepared.data.notes, console().width):
+        console().print(line, style="dim")
+    result = _run(prepared, verbose)
+    if result.interrupted and not prepared.run.config_file.exists():
+        session.continue_command = None
+        say(f"nothing was trained yet: {prepared.run.path} is not kept")
+        raise KeyboardInterrupt
     _finish(prepared, result, json_)
     if result.interrupted:
         raise KeyboardInterrupt
@@ -115,24 +132,49 @@ def _split(objective: list[str] | None) -> list[str]:
 
 
 def _first_line(budget: str | None, space: str | None, data: str | None, seconds: float | None, trials: int | None) -> str:
-    length = counted(trials or 0, "network") if seconds is None else counted(seconds / 60, "minute")
-    images = data or "the built-in synthetic images (pass --data for your own)"
-    return f"searching {space or 'the space that suits'} for {budget or 'a budget'} on {images}, {length}"
+    from tinynas.report.words import time_words
+
+    length = counted(trials or 0, "network") if seconds is None else time_words(seconds)
+    images = data or "synthetic images (no --data given)"
+    return f"searching {f'{space} ' if space else ''}for {budget or 'a budget'} on {images}, {length}"
 
 
-def _run(prepared: PreparedSearch) -> SearchResult:
+#: Lines of prose before the bar; with --verbose as many as there are to say.
+PROSE_LINES = 4
+MORE = "more on data and plan: --verbose"
+
+
+def _prose(first: str, notes: Sequence[str], width: int) -> list[str]:
+    """What follows the ``first`` line on a terminal of ``width`` columns: the notes that have room in :data:`PROSE_LINES`."""
+    from rich.text import Text
+
+    def height(line: str) -> int:
+        return len(Text(line).wrap(console(), width))
+
+    room = PROSE_LINES - height(first) - height(MORE)
+    lines = []
+    for note in notes:
+        if height(note) > room:
+            break
+        room -= height(note)
+        lines.append(note)
+    return [*lines, MORE]
+
+
+def _run(prepared: PreparedSearch, verbose: bool) -> SearchResult:
     from tinynas.report.terminal import search_progress
 
-    out = console()
-    for note in prepared.data.notes:
-        out.print(note, style="dim", markup=False)
-    with search_progress(out) as progress:
+    with search_progress(console()) as progress:
         settings = prepared.settings
 
         def show(event: SearchEvent) -> None:
             if event.kind == "trial":
                 check_interrupted()
-            facts = {name: getattr(event, name) for name in ("message", "front_size", "hypervolume", "elapsed", "eta", "best_accuracy")}
+            names = ("front_size", "hypervolume", "elapsed", "eta", "best_accuracy", "points", "cost")
+            facts: dict[str, Any] = {name: getattr(event, name) for name in names}
+            # What is decided before the first training is told on the page too.
+            before = event.kind in ("start", "space", "pool", "plan")
+            facts["status" if before and not verbose else "message"] = event.message
             progress({**facts, **event.counts.to_json(), "timeout": settings.timeout, "trials": settings.trials})
 
         return prepared.go(show)
@@ -155,30 +197,62 @@ def _finish(prepared: PreparedSearch, result: SearchResult, json_: bool) -> None
                 "report": str(page),
             }
         )
-    from tinynas.report.terminal import front_table
+    from tinynas.report.words import duration
 
-    out = console()
-    out.print(front_table(result.front))
-    counts = result.counts
+    if result.front:
+        _show_front(run, result.front)
+    counts, out = result.counts, console()
     out.print(
-        f"{counted(len(result.front), 'network')} on the front of {counts.trained} trained in {result.seconds / 60:.1f} min; "
-        f"{counted(counts.infeasible, 'proposal')} did not fit, {counts.duplicate} known already, {counts.failed} failed",
-        soft_wrap=True,
+        f"{counted(len(result.front), 'network')} on the front of {counts.trained:,} trained in {duration(result.seconds)}; "
+        f"{counted(counts.infeasible, 'proposal')} did not fit, {counts.duplicate:,} known already, {counts.failed:,} failed"
     )
     out.print(
         f"hypervolume of what was seen {result.hypervolume:.4f}, uniform feasible baseline {result.baseline_hypervolume:.4f}; "
-        "accuracies are of the short proxy training",
-        soft_wrap=True,
+        "accuracies are of the short proxy training"
     )
-    out.print(f"picture: {page}", soft_wrap=True)
-    if result.front and not result.interrupted:
-        next_step(f"tinynas promote {run.path} best")
-    return None
+    say(f"picture: {page}")
+    return None if result.interrupted else _promotions(run, result.front)
+
+
+def _names(run: Run) -> dict[str, str]:
+    """What networks of the front are called, by id; empty where there is no front."""
+    if not run.front():
+        return {}
+    names = {run.knee: "knee"}
+    names[run.best] = "best, knee" if run.best in names else "best"
+    return names
+
+
+def _show_front(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+    from tinynas.report.terminal import front_table
+
+    console().print(front_table(rows, _names(run)))
+
+
+def _promotions(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
+    """The commands that train networks of the front in full, each with how long it would take here."""
+    from tinynas.recipe import Recipe
+    from tinynas.report.pace import Pace
+    from tinynas.report.words import amount, roughly
+
+    pace, by_id = Pace.of(run), {str(row["id"]): row for row in rows}
+    commands: list[tuple[list[object], str]] = []
+    for net_id, called in reversed(_names(run).items()):
+        name = called.partition(",")[0]
+        macs = by_id[net_id]["macs"]
+        takes = "" if pace is None else f"{roughly(pace.full_training(macs, Recipe.full()))}, "
+        commands.append((["tinynas", "promote", run.path, name], f"{takes}{amount('macs', macs)} MACs"))
+    if commands:
+        next_steps(commands)
 
 
 @app.command()
 def worker(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The folder of a running search.")],
+    data: Annotated[
+        str | None, typer.Option("--data", "-d", metavar="D", help="Where the run's data are for this machine, if not where the run says.")
+    ] = None,
+    storage: Annotated[str | None, typer.Option("--storage", metavar="URL", help="The run's storage, with its password.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Join a running search from this or another machine; ends when the search does."""
@@ -186,12 +260,11 @@ def worker(
     from tinynas.search import worker as work
 
     opened = Run.open(run)
-    session.continue_command = quote(["tinynas", "worker", run])
-    trained = work(opened.path)
+    session.continue_command = shell_line("tinynas", "worker", run)
+    trained = work(opened.path, data=data, storage=storage)
     if json_:
         return emit({"run": str(opened.path), "trainings": trained})
-    console().print(f"{counted(trained, 'training')} done for {opened.path}")
-    return None
+    return say(f"{counted(trained, 'training')} done for {opened.path}")
 
 
 @app.command()
@@ -206,13 +279,11 @@ def pareto(
     rows = opened.front()
     if json_:
         return emit(rows)
-    from tinynas.report.terminal import front_table
-
     if not rows:
-        console().print("the front is empty: nothing was trained yet")
-        return next_step(f"tinynas search --resume --out {opened.path}")
-    console().print(front_table(rows))
-    return next_step(f"tinynas promote {opened.path} best")
+        say("the front is empty: nothing was trained yet")
+        return next_step("tinynas", "search", "--resume", "--out", opened.path)
+    _show_front(opened, rows)
+    return _promotions(opened, rows)
 
 
 @app.command()
@@ -234,13 +305,14 @@ def spaces(
             rows.append({"name": name, "networks": float(loaded.size), "description": loaded.describe(), "file": str(path)})
         if json_:
             return emit(rows)
-        for row in rows:
-            console().print(f"[bold]{row['name']:<10}[/bold] {row['description']}")
-        return next_step("tinynas spaces --budget stm32f746")
+        from tinynas.report.terminal import spaces_table
+
+        console().print(spaces_table(rows))
+        return next_step("tinynas", "spaces", "--budget", "stm32f746")
     chosen: str | Space | None = space
     if chosen is None:
         chosen, why = api.choose_space(budget, seed=seed)
-        console().print(f"for two classes and images of any size: {why}", markup=False, soft_wrap=True)
+        console().print(f"for two classes and images of any size: {why}")
     table = api.rank_spaces(chosen, budget, seed=seed)
     if draw is not None:
         from tinynas.report import write_space_picture
@@ -248,7 +320,10 @@ def spaces(
         write_space_picture(table, draw)
     if json_:
         return emit(table.to_json())
-    console().print(table.text(), markup=False, soft_wrap=True)
+    from tinynas.report.terminal import subspaces_table
+
+    console().print(subspaces_table(table.to_json()))
+    console().print(table.explain())
     if draw is not None:
-        console().print(f"picture: {draw}")
-    return next_step(f"tinynas search --budget {budget} --space {space or table.space}")
+        say(f"picture: {draw}")
+    return next_step("tinynas", "search", "--budget", budget, "--space", space or table.space)

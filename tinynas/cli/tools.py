@@ -8,14 +8,15 @@ from typing import Annotated, Any, Literal
 import typer
 
 from tinynas.cli.app import app
-from tinynas.cli.common import JsonOption, console, emit, next_step, session
+from tinynas.cli.common import JsonOption, console, emit, next_step, say, session
+from tinynas.errors import shell_line
 
 
 @app.command()
 def budgets(json_: JsonOption = False) -> None:
     """List the shipped budgets with what a network may use on each."""
     from tinynas.budget import load_budget
-    from tinynas.config import format_size, shipped
+    from tinynas.config import shipped
 
     rows: list[dict[str, Any]] = []
     for name, path in shipped("budgets").items():
@@ -36,20 +37,11 @@ def budgets(json_: JsonOption = False) -> None:
         )
     if json_:
         return emit(rows)
-    from rich.table import Table
+    from tinynas.report.terminal import budgets_table
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("budget", "board", "core"):
-        table.add_column(column, no_wrap=column == "budget")
-    for column in ("MHz", "SRAM left", "flash left"):
-        table.add_column(column, justify="right", no_wrap=True)
-    for row in rows:
-        clock = "" if row["clock_mhz"] is None else f"{row['clock_mhz']:g}"
-        left = [format_size(int(row["limits"][key])) for key in ("sram_bytes", "flash_bytes")]
-        table.add_row(row["name"], row["board"] or "", row["core"] or "", clock, *left)
-    console().print(table)
-    console().print("left: for the network, after the reserves stated in each file", style="dim")
-    return next_step("tinynas search --budget stm32f746")
+    console().print(budgets_table(rows))
+    say("left: for the network, after the reserves stated in each file", "dim")
+    return next_step("tinynas", "search", "--budget", "stm32f746")
 
 
 @app.command()
@@ -82,13 +74,13 @@ def init(
         from tinynas.report.terminal import boards_table
 
         console().print(boards_table(rows))
-        return next_step("tinynas init --board stm32f746g-disco my_project")
+        return next_step("tinynas", "init", "--board", "stm32f746g-disco", "my_project")
     written = starter.write(directory, board=board, force=force)
     if json_:
         return emit({"files": [str(path) for path in written]})
     for path in written:
-        console().print(f"wrote {path}")
-    return next_step(f"tinynas search --budget {written[0]} --space {written[1]}")
+        say(f"wrote {path}")
+    return next_step("tinynas", "search", "--budget", written[0], "--space", written[1])
 
 
 @app.command()
@@ -102,7 +94,7 @@ def doctor(json_: JsonOption = False) -> None:
     else:
         print_checks(checks, console())
         if all(check.ok for check in checks):
-            next_step("tinynas search --budget stm32f746")
+            next_step("tinynas", "search", "--budget", "stm32f746")
     if not all(check.ok for check in checks):
         raise typer.Exit(1)
 
@@ -120,8 +112,8 @@ def report(
 
     opened = Run.open(run)
     if watch:
-        session.continue_command = f"tinynas report {run} --watch"
-        console().print(f"watching {opened.path}; open {opened.report_file}; end with Ctrl-C")
+        session.continue_command = shell_line("tinynas", "report", run, "--watch")
+        say(f"watching {opened.path}; open {opened.report_file}; end with Ctrl-C")
         return watch_report(opened)
     path = write_report(opened)
     files = {"report": str(path)}
@@ -131,5 +123,5 @@ def report(
         files["tensorboard"] = str(write_tensorboard(opened))
     if json_:
         return emit({"run": str(opened.path), **files})
-    console().print(f"wrote {path}", soft_wrap=True)
-    return next_step(f"tensorboard --logdir {files['tensorboard']}") if tensorboard else None
+    say(f"wrote {path}")
+    return next_step("tensorboard", "--logdir", files["tensorboard"]) if tensorboard else None

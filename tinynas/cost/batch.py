@@ -34,7 +34,8 @@ from tinynas.cost.flash import (
 from tinynas.cost.latency import latency_model
 from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
-from tinynas.cost.tail import LAYOUTS, assemble
+from tinynas.cost.setup import planning_bytes
+from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
 from tinynas.graph import Builder, MBSizes, classifier, mbconv
@@ -541,17 +542,22 @@ class BatchEstimator:
         head = columns[_HEAD] + runtime.extra_bytes
         if self.tables.layout.buffers:
             head = head + columns[_BUFFER] + columns[_KERNEL]
-        tail = np.zeros_like(head)
+        tail = setup = np.zeros_like(head)
         if runtime.tail:
-            tail = tail + assemble(
-                LAYOUTS["mcu"],
+            layout = LAYOUTS["mcu"]
+            opened = assemble(
+                layout,
                 sums.operators,
                 sums.tensors,
                 merged.options,  # type: ignore[arg-type]
                 sums.data,
                 sums.handles,
-                cmsis=runtime.scratch == "cmsis-nn",
+                first=kernel_structure("conv", runtime.build),  # of the stem
             )
+            tail = tail + with_ends(layout, opened)
+            # Every operator writes one tensor, and there is the input.
+            planned = sums.operators + 1 + sums.handles
+            setup = setup + planning_bytes("mcu", sums.tensors, sums.handles, planned, opened)
         if self.latency is None or self.clock_mhz is None:
             latency = np.full(len(head), np.nan)
         else:
@@ -562,7 +568,7 @@ class BatchEstimator:
             params=sums.weights + sums.biases,
             weights_bytes=sums.weights_bytes,
             flash_bytes=np.asarray(flash_bytes(runtime, size_bytes, sums.weights_bytes, sums.biases)),  # type: ignore[arg-type]
-            sram_bytes=head + tail,
+            sram_bytes=np.maximum(head + tail, setup),
             head_bytes=head,
             tail_bytes=tail,
             latency_ms=latency,

@@ -11,7 +11,8 @@ from tinynas.cost.latency import latency_ms
 from tinynas.cost.memory import Spans, file_head_bytes, lifetimes, live_bytes, nested_frames, offline_work
 from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import RUNTIMES, Runtime, flash_bytes, runtime_named, static_bytes
-from tinynas.cost.tail import tail_bytes, unknown_tails
+from tinynas.cost.setup import setup_bytes
+from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
 from tinynas.graph import Graph, Shape
 
@@ -47,7 +48,7 @@ class Cost:
     flash_bytes: int
     """Flash of the model: the .tflite file, or weights and biases for code generators."""
     sram_bytes: int
-    """head_bytes + tail_bytes on a 32-bit microcontroller."""
+    """The arena to set aside on a 32-bit microcontroller: head_bytes + tail_bytes, or what TFLM needs to start where that is more."""
     head_bytes: int
     """Activations and operator scratch, planned."""
     tail_bytes: int
@@ -62,16 +63,30 @@ class Cost:
     exact_plan: bool = True
     """Whether ``head_bytes`` is what a memory plan takes that is known to the byte: ours, the file's or TFLM's own. Else it is what
     the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
+    setup_bytes: int = 0
+    """The arena that TFLM needs to start (0 for other runtimes): more than inference uses where tensors are many and small."""
+    wider_head_bytes: int = 0
+    """What ``head_bytes`` is more on a 64-bit host, where scratch that holds pointers is wider."""
 
     @cached_property
     def host_arena_bytes(self) -> int:
         """The same arena on a 64-bit host, as tflite-micro's Python wheel measures it (0 where it does not apply)."""
-        return self.head_bytes + tail_bytes(self.work, "host") if RUNTIMES[self.runtime].on_host else 0
+        return self.head_bytes + self.wider_head_bytes + tail_bytes(self.work, "host") if RUNTIMES[self.runtime].on_host else 0
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
         """Kinds of operators whose part of ``tail_bytes`` is not known: where there are some, SRAM is *at least* what is said."""
         return unknown_tails(self.work) if RUNTIMES[self.runtime].tail else ()
+
+    @property
+    def runs(self) -> bool | None:
+        """Whether the runtime runs it: not where :attr:`reasons` are given; None where that is not known."""
+        return None if self.work.reasons is None else not self.work.reasons
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why the runtime does not run it."""
+        return self.work.reasons or ()
 
     @cached_property
     def layers(self) -> tuple[OpCost, ...]:
@@ -83,8 +98,8 @@ class Cost:
                     i,
                     p.kind,
                     p.name,
-                    shapes[p.inputs[0]],
-                    shapes[p.outputs[0]],
+                    shapes[p.inputs[0]] if p.inputs else (),
+                    shapes[p.outputs[0]] if p.outputs else (),
                     p.macs,
                     p.weights + p.biases,
                     p.weights_bytes,
@@ -104,9 +119,18 @@ class Cost:
         return {
             "runtime": self.runtime,
             **self.values(),
-            "sram": {"head_bytes": self.head_bytes, "tail_bytes": self.tail_bytes},
+            "runs": self.runs,
+            "reasons": list(self.reasons),
+            "notes": list(self.work.notes),
+            "sram": {
+                "head_bytes": self.head_bytes,
+                "tail_bytes": self.tail_bytes,
+                "setup_bytes": self.setup_bytes or None,
+                "host_bytes": self.host_arena_bytes or None,
+            },
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
+            "uncounted": list(self.work.uncounted),
             "evidence": {figure: list(known) for figure, known in runtime_named(self.runtime).evidence.items()},
             "peak": {"op": self.peak_op, "index": self.peak_index},
             "layers": [
@@ -153,7 +177,19 @@ def file_cost(
 ) -> Cost:
     """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans."""
     head = file_head_bytes(work, runtime, plan) if runtime.plans else None
-    return work_cost(work, runtime, size_bytes, head, core=core, clock_mhz=clock_mhz)
+    cost = work_cost(work, runtime, size_bytes, head, core=core, clock_mhz=clock_mhz)
+    host = _on_host(work)
+    if head is None or host is work or not runtime.on_host:
+        return cost
+    return replace(cost, wider_head_bytes=file_head_bytes(host, runtime, plan) - head)
+
+
+def _on_host(work: Work) -> Work:
+    """``work`` with the scratch that its operators take on a 64-bit host."""
+    scratch = [p.scratch if p.needs is None else p.needs["host"].scratch for p in work.pieces]
+    if all(p.scratch == wider for p, wider in zip(work.pieces, scratch, strict=True)):
+        return work
+    return replace(work, pieces=tuple([replace(p, scratch=wider) for p, wider in zip(work.pieces, scratch, strict=True)]))
 
 
 def work_cost(
@@ -178,20 +214,24 @@ def work_cost(
     macs = sum([piece.macs for piece in pieces])
     biases = sum([piece.biases for piece in pieces])
     weights_bytes = sum([piece.weights_bytes for piece in pieces])
-    tail = tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn") if runtime.tail else 0
+    tail = setup = 0
+    if runtime.tail:
+        opened = open_tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn")
+        tail, setup = closed_tail(work, opened), setup_bytes(work, runtime, opened=opened)
     return Cost(
         runtime=runtime.name,
         macs=macs,
         params=sum([piece.weights for piece in pieces]) + biases,
         weights_bytes=weights_bytes,
         flash_bytes=flash_bytes(runtime, size_bytes, weights_bytes, biases),
-        sram_bytes=head + tail,
+        sram_bytes=max(head + tail, setup),
         head_bytes=head,
         tail_bytes=tail,
-        latency_ms=None if core is None else latency_ms(work, core, runtime.name, clock_mhz),
+        latency_ms=None if core is None or work.reasons else latency_ms(work, core, runtime.name, clock_mhz),
         peak_op=pieces[peak].name,
         peak_index=peak,
         work=work,
         live=tuple(live),
         exact_plan=runtime.plans,
+        setup_bytes=setup,
     )

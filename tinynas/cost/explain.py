@@ -17,7 +17,7 @@ from tinynas.cost.latency import KINDS, kind_of, latency_model
 from tinynas.cost.patches import patch_plans
 from tinynas.cost.quantities import QUANTITIES, shown
 from tinynas.cost.runtimes import runtime_named
-from tinynas.errors import UserError
+from tinynas.errors import UserError, counted
 from tinynas.graph import lower
 from tinynas.space import make_divisible
 
@@ -194,7 +194,7 @@ def _patched(arch: Arch, cost: Cost, budget: Limits) -> Change | None:
         worst = max(_excess(applied, budget))
         if worst <= 0:
             cut = f"{plan.patches} x {plan.patches} patches, {plan.recomputed:.1%} more MACs"
-            what = f"first {plan.ops} operators (to {plan.last_op}) in {cut}"
+            what = f"first {counted(plan.ops, 'operator')} (to {plan.last_op}) in {cut}"
             return Change("patches", what, arch, applied, worst)
     return None
 

@@ -81,6 +81,11 @@ def why_unknown(core: str | None, runtime: str, clock_mhz: float | None) -> str 
 
 #: Operators with MACs -> the kind of :data:`KINDS` that they count as; a convolution of 1x1 is pointwise.
 _KIND_OF = {"conv": "dense", "dw": "depthwise", "fc": "connected", "transpose_conv": "dense"}
+#: Operators with MACs of files for which nothing was ever fitted.
+UNTIMED = frozenset(
+    {"batch_matmul", "conv_3d", "conv_3d_transpose", "svdf", "rnn", "lstm"}
+    | {f"{way}_sequence_{cell}" for way in ("unidirectional", "bidirectional") for cell in ("rnn", "lstm")}
+)
 
 
 def kind_of(kind: str, kernel: tuple[int, int]) -> str:
@@ -88,6 +93,21 @@ def kind_of(kind: str, kernel: tuple[int, int]) -> str:
     if kind not in _KIND_OF:
         raise InternalError(f"no cycles were fitted for operators of kind {kind!r}", "give it a kind in tinynas.cost.latency")
     return "pointwise" if kind == "conv" and kernel == (1, 1) else _KIND_OF[kind]
+
+
+def why_untimed(work: Work) -> str | None:
+    """Why the measurements, all of int8 kernels that ran once each, say nothing about ``work``; None where they do."""
+    if work.uncounted:
+        return f"the MACs of {', '.join(work.uncounted)} are not known"
+    for piece in work.pieces:
+        if not isinstance(piece.macs, int) or piece.macs:
+            if piece.arithmetic != "int8":
+                return f"the evidence is of int8 kernels, and {piece.name} computes in {piece.arithmetic}"
+            if piece.kind in UNTIMED:
+                return f"nothing was measured of {piece.kind}"
+        if piece.kind == "while":
+            return f"how often {piece.name} runs is decided at run time"
+    return None
 
 
 def macs_by_kind(pieces: Iterable[Piece]) -> tuple[int, int, int, int]:
@@ -102,6 +122,8 @@ def macs_by_kind(pieces: Iterable[Piece]) -> tuple[int, int, int, int]:
 
 
 def latency_ms(work: Work, core: str | None, runtime: str, clock_mhz: float | None) -> float | None:
-    """Milliseconds of one inference, or None where there is no evidence or no clock."""
+    """Milliseconds of one inference, or None where there is no evidence (see :func:`why_untimed`) or no clock."""
     model = latency_model(core, runtime)
-    return None if model is None or clock_mhz is None else model.ms(macs_by_kind(work.pieces), clock_mhz)
+    if model is None or clock_mhz is None or why_untimed(work) is not None:
+        return None
+    return model.ms(macs_by_kind(work.pieces), clock_mhz)

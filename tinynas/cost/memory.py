@@ -48,6 +48,8 @@ def greedy(buffers: Sequence[Buffer], fixed: Sequence[int] | None = None) -> tup
     Buffers are placed by descending size, equal sizes in reverse order of insertion, each at the lowest gap
     among the placed buffers alive at the same time. ``fixed`` offsets (-1: free) come first and are kept.
     """
+    if len(buffers) > _MANY:
+        return _greedy_many(buffers, fixed)
     offsets = [-1] * len(buffers) if fixed is None else list(fixed)
     free = [i for i in range(len(buffers)) if offsets[i] < 0]
     free.sort(key=lambda i: (-buffers[i].size, -i))
@@ -70,12 +72,50 @@ def greedy(buffers: Sequence[Buffer], fixed: Sequence[int] | None = None) -> tup
     return offsets, head
 
 
+#: From so many buffers on, numpy looks for gaps faster than a loop does.
+_MANY = 300
+
+
+def _greedy_many(buffers: Sequence[Buffer], fixed: Sequence[int] | None) -> tuple[list[int], int]:
+    """:func:`greedy` for many buffers: those placed lie in arrays by offset, and all gaps are looked at in one go."""
+    import numpy as np
+
+    offsets = [-1] * len(buffers) if fixed is None else list(fixed)
+    free = [i for i in range(len(buffers)) if offsets[i] < 0]
+    free.sort(key=lambda i: (-buffers[i].size, -i))
+    placed = sorted((offsets[i], i) for i in range(len(buffers)) if offsets[i] >= 0)
+    # Rows: offset, end, first and last scope.
+    table = np.zeros((4, len(buffers)), np.int64)
+    count = len(placed)
+    for column, (offset, i) in enumerate(placed):
+        table[:, column] = offset, offset + buffers[i].size, buffers[i].first, buffers[i].last
+    head = int(table[1].max())
+    for i in free:
+        size, first, last = buffers[i].size, buffers[i].first, buffers[i].last
+        alive = table[:2, :count][:, (table[3, :count] >= first) & (table[2, :count] <= last)]
+        at = 0
+        if alive.shape[1]:
+            reached = np.maximum.accumulate(alive[1])
+            before = np.concatenate(([0], reached[:-1]))
+            gaps = np.flatnonzero(alive[0] - before >= size)
+            at = int(before[gaps[0]] if len(gaps) else reached[-1])
+        offsets[i] = at
+        head = max(head, at + size)
+        place = int(np.searchsorted(table[0, :count], at, side="right"))
+        table[:, place + 1 : count + 1] = table[:, place:count].copy()
+        table[:, place] = at, at + size, first, last
+        count += 1
+    return offsets, head
+
+
 Spans: TypeAlias = tuple[list[int], list[int]]
 """(first, last) operator of each tensor."""
 
 
 def lifetimes(work: Work) -> Spans:
-    """(first, last) operator at which each tensor must be in memory; graph inputs from operator 0."""
+    """(first, last) operator, or scope of a file, at which each tensor must be in memory; graph inputs from operator 0."""
+    if work.spans is not None:
+        return work.spans
     first = [0] * len(work.sizes)
     last = [-1] * len(work.sizes)
     for index, piece in enumerate(work.pieces):
@@ -94,11 +134,13 @@ def lifetimes(work: Work) -> Spans:
 def buffers_of(work: Work, runtime: Runtime) -> tuple[list[Buffer], list[int]]:
     """(buffers, tensor id of each buffer or -1 for scratch), in the order in which TFLM adds them."""
     first, last = lifetimes(work)
-    planned = [t for t, size in enumerate(work.sizes) if size and last[t] >= 0]
+    # Of a file, what nothing touches is planned too.
+    planned = [t for t, size in enumerate(work.sizes) if size and (last[t] >= 0 or work.spans is not None)]
     buffers = [Buffer(aligned(work.sizes[t]), first[t], last[t]) for t in planned]
     for index, piece in enumerate(work.pieces):
+        begin, end = (index, index) if work.moments is None else work.moments[index]
         for size in scratch_bytes(runtime, piece):
-            buffers.append(Buffer(aligned(size), index, index))
+            buffers.append(Buffer(aligned(size), begin, end))
             planned.append(-1)
     return buffers, planned
 
@@ -110,21 +152,25 @@ def live_bytes(work: Work, runtime: Runtime, spans: Spans | None = None) -> list
     """
     first, last = lifetimes(work) if spans is None else spans
     mask = runtime.alignment - 1
-    steps = [0] * (len(work.pieces) + 1)
+    moments = work.moments
+    steps = [0] * (1 + (len(work.pieces) if moments is None else 1 + max([0, *last, *[end for _, end in moments]])))
     for size, begin, end in zip(work.sizes, first, last, strict=True):
         if end >= 0:
             size = (size + mask) & ~mask
+            begin = max(begin, 0)
             steps[begin] = steps[begin] + size
             steps[end + 1] = steps[end + 1] - size
     live = list(accumulate(steps))
     live.pop()
+    if moments is not None:
+        live = [live[begin] if begin >= 0 else 0 for begin, _ in moments]
     if runtime.scratch != "none":
         for index, piece in enumerate(work.pieces):
             for size in scratch_bytes(runtime, piece):
                 live[index] = live[index] + ((size + mask) & ~mask)
     if runtime.in_place_depthwise:
         for index, piece in enumerate(work.pieces):
-            if piece.kind == "dw" and last[piece.inputs[0]] == index:
+            if piece.kind == "dw" and last[piece.inputs[0]] == (index if moments is None else moments[index][1]):
                 read, written = work.sizes[piece.inputs[0]], work.sizes[piece.outputs[0]]
                 live[index] = live[index] - read + (read - written) * (read > written)  # the smaller of the two
     return live

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, assert_never
 
+from tinynas.cost.kernel import Build
 from tinynas.cost.work import Piece, Work
 from tinynas.errors import UserError
 from tinynas.graph import Shape
@@ -43,6 +44,11 @@ class Runtime:
     """Whether patch-based inference is supported."""
     evidence: dict[str, tuple[Evidence, str]]
     """Per figure (sram, flash): how well it is known, and from what."""
+
+    @property
+    def build(self) -> Build:
+        """Which of TFLM's kernels it runs, for the tables of what they take."""
+        return "cmsis" if self.scratch == "cmsis-nn" else "mcu"
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -84,7 +90,7 @@ RUNTIMES: dict[str, Runtime] = {
             evidence={
                 "sram": (
                     "fitted",
-                    "scratch as measured on an emulated Cortex-M4 (heads of 32 of 32 networks); tail 48 to 80 B above tflm's",
+                    "scratch as measured on an emulated Cortex-M4 (heads of 32 of 32 networks); tail from TFLM's structures",
                 ),
                 "flash": ("exact", "size of the file that tinynas writes; the runtime's code is a reserve of the budget"),
             },
@@ -159,7 +165,9 @@ def work_buffers(piece: Piece, shapes: Sequence[Shape]) -> tuple[int, int]:
     """(work buffer, int16 kernel) bytes that TinyEngine keeps for ``piece``; arrays give arrays."""
     area = piece.kernel[0] * piece.kernel[1]
     if piece.kind == "dw":
-        height, width, _ = shapes[piece.inputs[0]]
+        shape = shapes[piece.inputs[0]]
+        # Of several images in a batch there is one at a time; a file's operator whose shape is not known is named among the uncounted.
+        height, width = shape[-3:-1] if len(shape) >= 3 else (1, 1)
         return 2 * (height + piece.kernel[0] - 1) * (width + piece.kernel[1] - 1), 0
     if piece.kind == "conv":
         return 4 * area * piece.in_channels, 2 * area * piece.in_channels * piece.out_channels * (area == 9) * (piece.in_channels == 3)

@@ -16,11 +16,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
 
-from tinynas.cost.work import Work
-
-Target = Literal["mcu", "host"]
+from tinynas.cost.cmsis import cmsis_structure
+from tinynas.cost.kernel import TARGETS, Build, Target, aligned
+from tinynas.cost.kernel_sizes import CHANNEL_ARRAYS, CHANNEL_BYTES
+from tinynas.cost.kernels import KERNELS
+from tinynas.cost.work import Piece, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,13 @@ class Layout:
     """Sizes in bytes of TFLM's structures on one target."""
 
     fixed: int
-    """Allocators, planner, subgraph record."""
+    """Allocators, planner, a record of one subgraph."""
+    subgraph: int
+    """The record of a subgraph."""
+    opening: int
+    """Beside that record, the part of ``fixed`` that is taken after the resource variables."""
+    resources: tuple[int, int]
+    """The object that holds resource variables, and each of them in it."""
     eval_tensor: int
     node: int
     pointer: int
@@ -36,124 +43,53 @@ class Layout:
     """TfLiteTensor of an input or output."""
     quantization: int
     """TfLiteAffineQuantization of an input or output; its zero points follow, 4 bytes each and a length."""
-    options: dict[str, tuple[int, int]]
-    """Operator kind to (size, alignment) of its parsed options; (0, 1) for kinds that have none."""
-    kernel: dict[str, int | None]
-    """Operator kind to size of its kernel's data, None where that was never measured."""
 
-
-_NO_OPTIONS = dict.fromkeys(("pad", "padv2", "quantize", "dequantize", "logistic"), (0, 1))
-_NO_KERNEL_DATA: dict[str, int | None] = dict.fromkeys(("reshape", "squeeze", "shape", "pack"), 0)
-#: Kinds whose options are known and whose kernel's data is not.
-_UNMEASURED: dict[str, int | None] = dict.fromkeys(("sub", "sum", "reduce_max", "unpack", "concatenation", "leaky_relu", "split"))
 
 LAYOUTS: dict[Target, Layout] = {
     "host": Layout(
         fixed=488,
+        subgraph=24,
+        opening=16,
+        resources=(16, 40),
         eval_tensor=24,
         node=64,
         pointer=8,
         tensor=64,
         quantization=24,
-        options={
-            "conv": (28, 4),
-            "dw": (28, 4),
-            "fc": (32, 8),
-            "add": (8, 4),
-            "sub": (8, 4),
-            "mul": (4, 4),
-            "max_pool": (40, 4),
-            "avg_pool": (40, 4),
-            "mean": (1, 1),
-            "sum": (1, 1),
-            "reduce_max": (1, 1),
-            "softmax": (4, 4),
-            "reshape": (36, 4),
-            "squeeze": (36, 4),
-            "shape": (4, 4),
-            "pack": (8, 4),
-            "unpack": (8, 4),
-            "strided_slice": (24, 4),
-            "concatenation": (8, 4),
-            "leaky_relu": (4, 4),
-            "split": (4, 4),
-            **_NO_OPTIONS,
-        },
-        kernel={
-            "conv": 80,
-            "dw": 80,
-            "fc": 72,
-            "add": 60,
-            "max_pool": 32,
-            "avg_pool": 32,
-            "mean": 44,
-            "mul": 36,
-            "softmax": 80,
-            "pad": 56,
-            "padv2": 56,
-            "quantize": 32,
-            "dequantize": 32,
-            "logistic": 16,
-            "strided_slice": 84,
-            **_NO_KERNEL_DATA,
-            **_UNMEASURED,
-        },
     ),
     "mcu": Layout(
         fixed=132,
+        subgraph=8,
+        opening=8,
+        resources=(12, 20),
         eval_tensor=12,
         node=32,
         pointer=4,
         tensor=32,
         quantization=12,
-        options={
-            "conv": (28, 4),
-            "dw": (28, 4),
-            "fc": (24, 4),
-            "add": (2, 1),
-            "sub": (2, 1),
-            "mul": (1, 1),
-            "max_pool": (40, 4),
-            "avg_pool": (40, 4),
-            "mean": (1, 1),
-            "sum": (1, 1),
-            "reduce_max": (1, 1),
-            "softmax": (4, 4),
-            "reshape": (36, 4),
-            "squeeze": (36, 4),
-            "shape": (1, 1),
-            "pack": (8, 4),
-            "unpack": (8, 4),
-            "strided_slice": (24, 4),
-            "concatenation": (8, 4),
-            "leaky_relu": (4, 4),
-            "split": (4, 4),
-            **_NO_OPTIONS,
-        },
-        kernel={
-            "conv": 56,
-            "dw": 56,
-            "fc": 48,
-            "add": 60,
-            "max_pool": 32,
-            "avg_pool": 32,
-            "mean": 44,
-            "mul": 36,
-            "softmax": 64,
-            "pad": 56,
-            "padv2": 56,
-            "quantize": 32,
-            "dequantize": 32,
-            "logistic": 16,
-            "strided_slice": 84,
-            **_NO_KERNEL_DATA,
-            **_UNMEASURED,
-        },
     ),
 }
 
-#: CMSIS-NN kernels keep a buffer index beside the reference data of each operator that has one (measured 48-80 B a network).
-CMSIS_EXTRA_BYTES = 80
+#: Operators of a Graph, always int8: their row of the table of kernels.
+GRAPH_KERNELS: dict[str, str] = {
+    "conv": "CONV_2D",
+    "dw": "DEPTHWISE_CONV_2D",
+    "fc": "FULLY_CONNECTED",
+    "add": "ADD",
+    "mul": "MUL",
+    "mean": "MEAN",
+    "avg_pool": "AVERAGE_POOL_2D",
+    "max_pool": "MAX_POOL_2D",
+}
+#: Kinds of a Graph whose kernels also keep a multiplier and a shift for each output channel (dense layers have one scale there).
+CHANNELED = ("conv", "dw")
+_OPTIONS = {target: {kind: KERNELS[name].options[target] for kind, name in GRAPH_KERNELS.items()} for target in TARGETS}
+_STRUCTURES: dict[Build, dict[str, int]] = {
+    "mcu": {kind: KERNELS[name].data["mcu"] for kind, name in GRAPH_KERNELS.items()},
+    "host": {kind: KERNELS[name].data["host"] for kind, name in GRAPH_KERNELS.items()},
+    "cmsis": {kind: cmsis_structure(name) for kind, name in GRAPH_KERNELS.items()},
+}
+_ALIGNED = {build: {kind: aligned(size) for kind, size in sizes.items()} for build, sizes in _STRUCTURES.items()}
 
 
 def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> int:
@@ -161,50 +97,104 @@ def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> in
 
     At least so many where :func:`unknown_tails` names operators: those count for their node alone.
     """
+    return closed_tail(work, open_tail_bytes(work, target, cmsis=cmsis), target)
+
+
+def open_tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> int:
+    """Bytes of the tail before the tensors of inputs and outputs: so large is it while TFLM plans memory."""
     pieces = work.pieces
-    kinds = [piece.kind for piece in pieces]
-    data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED])
-    data += sum([kernel_data(kind, target) * kinds.count(kind) for kind in set(kinds)])
+    build: Build = "cmsis" if cmsis else target
+    kinds = [piece.kind for piece in pieces if piece.needs is None]
+    data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED and piece.needs is None])
+    data += sum([kernel_data(kind, build) * kinds.count(kind) for kind in set(kinds)])
+    if len(kinds) < len(pieces):
+        data += sum([piece.needs[build].persistent_bytes for piece in pieces if piece.needs is not None])
     handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
-    layout = LAYOUTS[target]
-    options = options_bytes(kinds, layout)
-    return assemble(layout, len(kinds), work.tensor_count, options, data, handles, work.input_scales, work.output_scales, cmsis=cmsis)
+    data += sum([aligned(size) for size in work.resources])
+    return assemble(
+        LAYOUTS[target],
+        len(pieces),
+        work.tensor_count,
+        _options_of(pieces, target, build),
+        data,
+        handles,
+        first=_first(pieces, build),
+        subgraphs=work.subgraphs,
+        variables=work.variables,
+        resources=len(work.resources),
+    )
+
+
+def closed_tail(work: Work, opened: int, target: Target = "mcu") -> int:
+    """The whole tail from that without the tensors of inputs and outputs."""
+    return with_ends(LAYOUTS[target], opened, work.input_scales, work.output_scales)
+
+
+def tail_before_kernels(work: Work, target: Target, build: Build) -> int:
+    """Bytes of the tail before the first kernel asks for anything."""
+    return assemble(
+        LAYOUTS[target],
+        len(work.pieces),
+        work.tensor_count,
+        _options_of(work.pieces, target, build),
+        0,
+        0,
+        first=0,
+        subgraphs=work.subgraphs,
+        resources=len(work.resources),
+    )
+
+
+def _options_of(pieces: Sequence[Piece], target: Target, build: Build) -> int:
+    table = _OPTIONS[target]
+    return options_bytes([table.get(piece.kind, (0, 1)) if piece.needs is None else piece.needs[build].options for piece in pieces])
+
+
+def _first(pieces: Sequence[Piece], build: Build) -> int:
+    """Bytes of the first buffer that kernels ask for: structures of all operators come before what else they keep."""
+    later = 0
+    for piece in pieces:
+        if piece.needs is None:
+            if piece.kind in GRAPH_KERNELS:
+                return kernel_structure(piece.kind, build)
+        elif piece.needs[build].structure:
+            return piece.needs[build].structure
+        elif piece.needs[build].persistent and not later:
+            later = piece.needs[build].persistent[0]
+    return later
 
 
 def unknown_tails(work: Work) -> tuple[str, ...]:
-    """Kinds of operators in ``work`` whose data in the tail is not known, on one target or the other, in alphabetical order."""
-    return tuple(sorted({piece.kind for piece in work.pieces} - _KNOWN))
+    """Kinds of operators in ``work`` whose part of the tail is not known, in alphabetical order."""
+    return tuple(sorted({piece.kind for piece in work.pieces if piece.needs is None and piece.kind not in GRAPH_KERNELS}))
 
 
-_KNOWN = frozenset(LAYOUTS["host"].options).intersection(
-    *([kind for kind, size in layout.kernel.items() if size is not None] for layout in LAYOUTS.values())
-)
-#: Kernel data of each kind, aligned; 0 for those that unknown_tails names.
-_ALIGNED = {target: {kind: ((size or 0) + 15) & ~15 for kind, size in layout.kernel.items()} for target, layout in LAYOUTS.items()}
+def graph_options(kind: str, target: Target) -> tuple[int, int]:
+    """Size and alignment of the parsed options of a Graph's operator; none where unknown_tails names it."""
+    return _OPTIONS[target].get(kind, (0, 1))
 
 
-def options_bytes(kinds: Sequence[str], layout: Layout, start: int = 0) -> int:
-    """Bytes of the parsed options of operators in order, padding included, behind ``start`` bytes (modulo any alignment)."""
-    used, options = start, layout.options
-    for kind in kinds:
-        if kind in options:  # others are named by unknown_tails
-            size, alignment = options[kind]
-            used = (used + size + alignment - 1) & -alignment
+def options_bytes(options: Sequence[tuple[int, int]], start: int = 0) -> int:
+    """Bytes of parsed options, (size, alignment) in order, padding included, behind ``start`` bytes (modulo any alignment)."""
+    used = start
+    for size, alignment in options:
+        used = (used + size + alignment - 1) & -alignment
     return used - start
 
 
-def kernel_data(kind: str, target: Target) -> int:
-    """Bytes of the structure that a kernel keeps."""
-    return _ALIGNED[target].get(kind, 0)
+def kernel_structure(kind: str, build: Build) -> int:
+    """Bytes of the structure that the kernel of a Graph's operator keeps. Raises KeyError for others."""
+    return _STRUCTURES[build][kind]
 
 
-#: Kinds whose kernels also keep a multiplier and a shift for each output channel.
-CHANNELED = ("conv", "dw")
+def kernel_data(kind: str, build: Build) -> int:
+    """The same as it lies in the tail; 0 where unknown_tails names it."""
+    return _ALIGNED[build].get(kind, 0)
 
 
 def channel_data(channels: int) -> int:
     """Bytes of the multipliers and shifts of so many output channels; arrays give arrays."""
-    return 2 * ((4 * channels + 15) & ~15)
+    return CHANNEL_ARRAYS * ((CHANNEL_BYTES * channels + 15) & ~15)
 
 
 def assemble(
@@ -214,22 +204,42 @@ def assemble(
     options: int,
     data: int,
     handles: int,
-    input_scales: Sequence[int] = (1,),
-    output_scales: Sequence[int] = (1,),
     *,
-    cmsis: bool,
+    first: int,
+    subgraphs: int = 1,
+    variables: Sequence[int] = (),
+    resources: int = 0,
 ) -> int:
-    """The tail from its parts, which may be integer arrays: everything but ``options`` starts on its alignment.
+    """The tail without inputs and outputs from its parts, which may be integer arrays; all but ``options`` starts on its alignment.
 
-    ``tensors`` counts constants; ``input_scales`` and ``output_scales`` as in :class:`~tinynas.cost.work.Work`.
+    The tail grows downwards, so a buffer ends where the one before begins, and is widened until it begins on its alignment: ``data``
+    are kernels' buffers widened to 16 bytes each, ``first`` the size of the first of them, which also fills what options left.
+    ``tensors`` counts constants; ``variables`` as in :class:`~tinynas.cost.work.Work`.
     """
     pointer = layout.pointer
-    used = layout.fixed + layout.eval_tensor * tensors + layout.node * operators + options
+    used = layout.fixed + layout.subgraph * (subgraphs - 1) + _resource_records(layout, resources)
+    used = used + layout.eval_tensor * tensors + layout.node * operators + options
     # Kernel data and handles are there or not: multiplied by whether, so that arrays can hold both cases.
-    used = used + (((used + 15) & ~15) - used + data) * (data > 0)
+    used = used + (aligned(used + first) - aligned(first) - used + data) * (data > 0)
     used = used + (((used + pointer * handles + pointer - 1) & -pointer) - used) * (handles > 0)
+    for size in variables:
+        used = aligned(used + size)
+    return used
+
+
+def with_ends(layout: Layout, used: int, input_scales: Sequence[int] = (1,), output_scales: Sequence[int] = (1,)) -> int:
+    """The tail of ``used`` bytes (integers or arrays) with the tensors of inputs and outputs, whose numbers of scales are given."""
     for scales in (input_scales, output_scales):
-        used = (used + pointer * len(scales) + 15) & ~15
+        used = (used + layout.pointer * len(scales) + 15) & ~15
         for count in scales:
             used = used + layout.tensor + (layout.quantization + 4 + 4 * count if count else 0)
-    return used + (CMSIS_EXTRA_BYTES if cmsis else 0)
+    return used
+
+
+def _resource_records(layout: Layout, count: int) -> int:
+    """Bytes of the records of so many resource variables, which the program makes before the model's own structures."""
+    if not count:
+        return 0
+    start = layout.fixed - layout.subgraph - layout.opening
+    holder, each = layout.resources
+    return aligned(aligned(start + holder) + each * count) - start

@@ -19,7 +19,7 @@ from tinynas.cost.flash import OptionKey, Terms, activation_terms, op_terms, pai
 from tinynas.cost.latency import macs_by_kind
 from tinynas.cost.memory import live_bytes, nested_frames, plan_segment, segments
 from tinynas.cost.runtimes import Runtime, scratch_bytes, work_buffers
-from tinynas.cost.tail import CHANNELED, LAYOUTS, channel_data, kernel_data, options_bytes
+from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_data, options_bytes
 from tinynas.cost.work import Work, pieces_of, tensor_bytes
 from tinynas.graph import Builder
 
@@ -102,7 +102,7 @@ def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = 
         tensors=terms.tensors,
         operators=len(ops),
         convolutions=sum(op.kind == "conv" for op in ops),
-        data=sum(kernel_data(p.kind, "mcu") + (channel_data(p.out_channels) if p.kind in CHANNELED else 0) for p in pieces),
+        data=sum(kernel_data(p.kind, runtime.build) + (channel_data(p.out_channels) if p.kind in CHANNELED else 0) for p in pieces),
         handles=sum(len(scratch_bytes(runtime, piece)) for piece in pieces),
     )
     head, options = _planned(work, runtime)
@@ -142,7 +142,8 @@ def _planned(work: Work, runtime: Runtime) -> tuple[Any, tuple[Any, ...]]:
 
 
 def _options(kinds: Sequence[str]) -> tuple[int, ...]:
-    return tuple(options_bytes(kinds, LAYOUTS["mcu"], start) for start in range(STARTS))
+    options = [graph_options(kind, "mcu") for kind in kinds]
+    return tuple(options_bytes(options, start) for start in range(STARTS))
 
 
 def _row(work: Work, row: int) -> Work:

@@ -9,12 +9,15 @@ counted). A convolution costs output height * output width * output channels * k
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import prod
 from typing import assert_never
 
+from tinynas.cost.cmsis import conv_scratch, depthwise_scratch, pool_scratch
+from tinynas.cost.kernel import Build, Needs
+from tinynas.cost.kernel_sizes import mean_scratch
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Op, Pool2D, Shape, Tensor
 
 DTYPE_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8, "float64": 8}
@@ -41,6 +44,11 @@ class Piece:
     """Bytes of each scratch buffer that TFLM's reference kernel asks for, live during this operator only."""
     cmsis_scratch: tuple[int, ...] = ()
     """The same for the CMSIS-NN kernels on a core with DSP instructions."""
+    arithmetic: str = "int8"
+    """Element type of what is multiplied, where it has MACs; such as ``float32``, or ``int16 with int8 weights``."""
+    needs: Mapping[Build, Needs] | None = None
+    """What TFLM's kernel of a file's operator takes in the arena; None for the operators of a Graph, which are int8, and for those
+    that the table of kernels does not have."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,26 +67,22 @@ class Work:
     """Number of quantisation scales of each input; 0 for float."""
     output_scales: tuple[int, ...] = (1,)
     """The same of each output."""
-
-
-def conv_cmsis_scratch(kernel: int, in_channels: int) -> tuple[int, ...]:
-    """Scratch of CMSIS-NN's convolution: none for 1x1, else two int16 columns of the input patch."""
-    return () if kernel == 1 else (4 * ((kernel * in_channels + 3) // 4 * 4),)
-
-
-def depthwise_cmsis_scratch(kernel_height: int, kernel_width: int, channels: int) -> tuple[int, ...]:
-    """Scratch of CMSIS-NN's depthwise convolution: none for 3x3, else one int16 patch of all channels."""
-    return () if (kernel_height, kernel_width) == (3, 3) else (2 * kernel_height * kernel_width * channels,)
-
-
-def pool_cmsis_scratch(kind: str, channels: int) -> tuple[int, ...]:
-    """Scratch of CMSIS-NN's pooling: int32 sums of all channels for averages, none for maxima."""
-    return (4 * channels,) if kind == "avg_pool" else ()
-
-
-def mean_scratch(rank: int, axes: int, outputs: int) -> tuple[int, ...]:
-    """Scratch of TFLM's int8 MEAN: sums, index and axis arrays, all int32; ``rank`` counts the batch."""
-    return (4 * outputs, 4 * rank, 4 * axes)
+    spans: tuple[list[int], list[int]] | None = None
+    """First and last scope in which each tensor is in memory (:mod:`tinynas.cost.scopes`); None where that follows from the
+    operators, each of which is a scope then."""
+    moments: tuple[tuple[int, int], ...] | None = None
+    """First and last scope of each operator, with ``spans``."""
+    subgraphs: int = 1
+    variables: tuple[int, ...] = ()
+    """Bytes of each tensor that keeps its content between inferences, beside the plan."""
+    resources: tuple[int, ...] = ()
+    """Bytes of each resource variable (VAR_HANDLE); 0 where nothing is assigned to it."""
+    uncounted: tuple[str, ...] = ()
+    """Operators whose MACs are not known: the MACs are *at least* what is said."""
+    notes: tuple[str, ...] = ()
+    """What must be said beside the figures."""
+    reasons: tuple[str, ...] | None = ()
+    """Why the runtime does not run it; empty where it does, None where that is not known."""
 
 
 def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: tuple[int, int], stride: tuple[int, int], pixels: int) -> Piece:
@@ -98,7 +102,7 @@ def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: tuple[i
         in_channels,
         out,
         (),
-        conv_cmsis_scratch(area, in_channels),
+        conv_scratch(area, in_channels),
     )
 
 
@@ -118,7 +122,7 @@ def _depthwise(name: str, x: int, y: int, channels: int, kernel: tuple[int, int]
         channels,
         channels,
         (),
-        depthwise_cmsis_scratch(*kernel, channels),
+        depthwise_scratch(*kernel, channels),
     )
 
 
@@ -197,7 +201,7 @@ def pieces_of(ops: Sequence[Op], tensors: Sequence[Tensor], *, looked_up: bool =
                         stride=op.stride,
                         in_channels=channels,
                         out_channels=channels,
-                        cmsis_scratch=pool_cmsis_scratch(op.kind, channels),
+                        cmsis_scratch=pool_scratch(op.kind, channels),
                     )
                 )
             case _:

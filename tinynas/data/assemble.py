@@ -8,13 +8,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data.assign import assign
 from tinynas.data.cache import cache_dir
-from tinynas.data.dataset import DataSet
+from tinynas.data.dataset import DataSet, UnusableData
 from tinynas.data.groups import find_groups
 from tinynas.data.labels import number_labels
 from tinynas.data.leaks import find_leaks
@@ -25,6 +26,7 @@ from tinynas.data.signal import Input, Signal
 from tinynas.data.split import SPLITS, apportion, order_key
 from tinynas.errors import DataError
 
+T = TypeVar("T")
 FINGERPRINT = 1
 """Version of the fingerprint; part of what is hashed."""
 
@@ -41,6 +43,8 @@ class Source:
     """The encoded bytes, or the decoded input, of record ``i``."""
     bad: Sequence[Bad] = ()
     notes: Sequence[str] = ()
+    faults: Sequence[DataError] = ()
+    """What makes it unusable, where there is something to look at all the same."""
     label_order: Sequence[str] | None = None
     """Its own numbering of classes; alphabetical where None."""
     attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
@@ -52,26 +56,28 @@ def assemble(
 ) -> DataSet:
     """The :class:`DataSet` of ``source``.
 
-    ``seed`` counts only where ``options.seed`` is None. Raises DataError naming what is missing: records, classes, or
-    records of a class.
+    ``seed`` counts only where ``options.seed`` is None. Raises UnusableData, a DataError that names all that is wrong or missing
+    (records, classes, records of a class), and holds what there is.
     """
     name, kind = source.name, source.signal.kind
     draw = seed if options.seed is None else options.seed
-    said = list(source.notes)
-    _check_any(source, said)
-    labels, numbers = number_labels(name, [record.label for record in source.records], options, source.label_order, said, kind)
+    said, faults = list(source.notes), list(source.faults)
+    _check_any(source, said, faults)
+    labels, numbers = _numbered(source, options, said, faults)
     keep = np.flatnonzero(numbers >= 0)
     records, targets = tuple(source.records[int(i)] for i in keep), numbers[keep]
-    groups = find_groups(name, records, options, said) if records else None
-    assigned = assign(name, records, targets, groups, options, draw, said, kind)
-    leaks = find_leaks(records, assigned, groups, options, said, kind)
-    members = _members(records, targets, assigned, leaks.dropped, options.limit, draw, said, kind)
-    _check_splits(name, members, targets, labels, said, kind)
+    groups = _tried(lambda: find_groups(name, records, options, said), faults) if records else None
+    assigned = _tried(lambda: assign(name, records, targets, groups, options, draw, said, kind), faults)
+    split_of = [record.split or "train" for record in records] if assigned is None else assigned
+    leaks = find_leaks(records, split_of, groups, options, said, kind)
+    members = _members(records, targets, split_of, leaks.dropped, options.limit, draw, said, kind)
+    if assigned is not None and records and not options.judged:
+        _check_splits(name, members, targets, labels, said, faults, kind)
 
     def read(i: int) -> bytes | Input:
         return source.read(int(keep[i]))
 
-    return DataSet(
+    data = DataSet(
         name=name,
         signal=source.signal,
         labels=tuple(labels),
@@ -91,18 +97,44 @@ def assemble(
         attributes={key: values[keep] for key, values in source.attributes.items()},
         on_progress=on_progress,
     )
+    if faults:
+        raise UnusableData(name, faults, data)
+    return data
 
 
-def _check_any(source: Source, said: list[str]) -> None:
+def _tried(step: Callable[[], T], faults: list[DataError]) -> T | None:
+    """What ``step`` gives, None where it finds a fault, which is noted: the next step may find another."""
+    try:
+        return step()
+    except DataError as error:
+        faults.append(error)
+        return None
+
+
+def _check_any(source: Source, said: list[str], faults: list[DataError]) -> None:
     kind, bad = source.signal.kind, source.bad
     if bad:
         reasons = ", ".join(f"{count} {reason}" for reason, count in Counter(entry.reason for entry in bad).most_common())
         said.append(f"{len(bad)} bad {kind}{'' if len(bad) == 1 else 's'} left out: {reasons}")
-    if not source.records:
-        raise DataError(
-            f"{source.name}: none of {plural(len(bad), kind)} can be decoded" if bad else f"{source.name}: holds no {kind}s",
-            f"the first: {bad[0].name}: {bad[0].reason}" if bad else f"give a folder with one sub-folder of {kind}s for each class",
+    if not source.records and (bad or not faults):
+        faults.append(
+            DataError(
+                f"{source.name}: none of {plural(len(bad), kind)} can be decoded" if bad else f"{source.name}: holds no {kind}s",
+                f"the first: {bad[0].name}: {bad[0].reason}" if bad else f"give a folder with one sub-folder of {kind}s for each class",
+            )
         )
+
+
+def _numbered(source: Source, options: DataOptions, said: list[str], faults: list[DataError]) -> tuple[list[str], NDArray[np.int64]]:
+    """Class names and numbers as the options say, or, where those are at fault, as they are found."""
+    found = [record.label for record in source.records]
+    if found:
+        numbered = _tried(lambda: number_labels(source.name, found, options, source.label_order, said, source.signal.kind), faults)
+        if numbered is not None:
+            return numbered
+    labels = sorted(set(found))
+    number = {label: i for i, label in enumerate(labels)}
+    return labels, np.array([number[label] for label in found], dtype=np.int64)
 
 
 def _members(
@@ -144,8 +176,15 @@ def _limited(rows: NDArray[np.int64], targets: NDArray[np.int64], limit: int) ->
 
 
 def _check_splits(
-    name: str, members: Mapping[str, NDArray[np.int64]], targets: NDArray[np.int64], labels: Sequence[str], said: list[str], kind: str
+    name: str,
+    members: Mapping[str, NDArray[np.int64]],
+    targets: NDArray[np.int64],
+    labels: Sequence[str],
+    said: list[str],
+    faults: list[DataError],
+    kind: str,
 ) -> None:
+    empty = []
     for split in SPLITS:  # a further one, such as far, may be of one class
         counts = np.bincount(targets[members[split]], minlength=len(labels))
         missing = [label for label, count in zip(labels, counts, strict=True) if not count]
@@ -154,13 +193,19 @@ def _check_splits(
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         if split == "train":
             everywhere = not any((targets == labels.index(label)).any() for label in missing)
-            raise DataError(
-                f"{name}: no {'usable' if everywhere else 'training'} {kind} of class {shown}",
-                f"add {kind}s, or leave the class out with --set data.labels=[...]",
+            faults.append(
+                DataError(
+                    f"{name}: no {'usable' if everywhere else 'training'} {kind} of class {shown}",
+                    f"add {kind}s, or leave the class out with --set data.labels=[...]",
+                )
             )
-        if not len(members[split]):
-            raise DataError(f"{name}: the {split} split would be empty", _remedy_empty(kind))
-        said.append(f"{split}: no {kind} of class {shown}")
+        elif not len(members[split]):
+            empty.append(split)
+        else:
+            said.append(f"{split}: no {kind} of class {shown}")
+    if empty:
+        splits = f"the {empty[0]} split" if len(empty) == 1 else f"the splits {' and '.join(empty)}"
+        faults.append(DataError(f"{name}: {splits} would be empty", _remedy_empty(kind)))
 
 
 def _remedy_empty(kind: str) -> str:

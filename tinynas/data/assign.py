@@ -42,6 +42,8 @@ def assign(
 
     Raises DataError where there is nothing to train on.
     """
+    if not records:
+        return []
     plan = plan_splits(name, [record.split for record in records], options, kind)
     if not plan.shares:
         return plan.given
@@ -66,6 +68,8 @@ def plan_splits(name: str, given: Sequence[str | None], options: DataOptions, ki
     has = set(splits) & set(SPLITS)
     if has == {"train"} or not splits:
         return Plan(splits, {"test": options.test_share, "val": options.val_share}, f"no test or validation {kind}s given")
+    if "train" not in has and options.judged:
+        return Plan(splits, {}, "")
     if "train" not in has:
         found = " and ".join(sorted(has or set(splits)))
         raise DataError(f"{name}: there are {found} {kind}s but no training {kind}s", "add a train/ folder or split")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -19,8 +19,23 @@ from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, BadInput, Leak, Record, Straddle
 from tinynas.data.scan import in_threads
 from tinynas.data.signal import Input, Signal
-from tinynas.data.split import Split
-from tinynas.errors import DataError
+from tinynas.data.split import ALL, SPLITS, Split
+from tinynas.errors import DataError, counted
+
+
+class UnusableData(DataError):
+    """Data that cannot be used: all that is wrong with it at once."""
+
+    def __init__(self, name: str, faults: Sequence[DataError], data: DataSet) -> None:
+        self.faults = tuple(faults)
+        self.data = data
+        """What there is of it, to be looked at; a split may be empty, and a class of no input."""
+        if len(faults) == 1:
+            super().__init__(faults[0].message, faults[0].hint)
+            return
+        lines = [f"{name}: {counted(len(faults), 'fault')}"]
+        lines += [f"  - {fault.message.removeprefix(f'{name}: ')}; {fault.hint}" for fault in faults]
+        super().__init__("\n".join(lines), f"tinynas data info {name} shows what there is of it")
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,16 +92,16 @@ class DataSet:
 
     def counts(self, split: str) -> dict[str, int]:
         """Inputs of each class in ``split``."""
-        found = np.bincount(self.targets[self._rows(split)], minlength=len(self.labels))
+        found = np.bincount(self.targets[self.rows(split)], minlength=len(self.labels))
         return dict(zip(self.labels, map(int, found), strict=True))
 
     def split(self, split: str, height: int, width: int, channels: int) -> Split:
-        """``"train"``, ``"val"`` or ``"test"`` as uint8 (N, height, width, channels).
+        """``"train"``, ``"val"``, ``"test"``, or ``"all"`` of these, as uint8 (N, height, width, channels).
 
         Made once and mapped from the cache from then on; several processes may ask at once. Raises DataError for an
         unknown split, an impossible size, records that vanished, or a disk that is full.
         """
-        rows, signal = self._rows(split), self.signal
+        rows, signal = self.rows(split), self.signal
         if channels not in signal.channels or height < 1 or width < 1:
             allowed = " or ".join(map(str, signal.channels))
             raise DataError(
@@ -107,7 +122,7 @@ class DataSet:
         """``attribute`` of the inputs of ``split``, in its order: 1, 0 or -1. Raises DataError for an unknown one."""
         if attribute not in self.attributes:
             raise DataError(f"{self.name}: has no attribute {attribute!r}", f"it has: {', '.join(self.attributes) or 'none'}")
-        column: NDArray[np.int8] = self.attributes[attribute][self._rows(split)]
+        column: NDArray[np.int8] = self.attributes[attribute][self.rows(split)]
         return column
 
     def decoded(self, record: int) -> Input:
@@ -115,11 +130,14 @@ class DataSet:
         data = self.read(record)
         return self.signal.decode(data) if isinstance(data, bytes) else data
 
-    def _rows(self, split: str) -> NDArray[np.int64]:
+    def rows(self, split: str) -> NDArray[np.int64]:
+        """Positions in :attr:`records` of ``split``, or of ``"all"`` three together. Raises DataError for an unknown one."""
+        if split == ALL and split not in self.members:
+            return np.concatenate([self.members[name] for name in SPLITS])
         if split not in self.members:
             near = difflib.get_close_matches(split, self.members, n=1)
             raise DataError(
-                f"there is no split {split!r}", f'did you mean "{near[0]}"?' if near else f"use one of {', '.join(self.members)}"
+                f"there is no split {split!r}", f'did you mean "{near[0]}"?' if near else f"use one of {', '.join(self.members)}, or {ALL}"
             )
         return self.members[split]
 

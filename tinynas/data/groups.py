@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import csv
 import re
+import unicodedata
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -131,7 +132,8 @@ class _Listed:
         self.groups = _read_csv(path)
 
     def __call__(self, name: str) -> str | None:
-        return self.groups.get(name, self.groups.get(name.rsplit("/", 1)[-1]))
+        key = _key(name)
+        return self.groups.get(key, self.groups.get(key.rsplit("/", 1)[-1]))
 
 
 def _read_csv(path: Path) -> dict[str, str]:
@@ -153,14 +155,20 @@ def _read_csv(path: Path) -> dict[str, str]:
         cells = [cell.strip() for cell in row]
         if len(cells) <= max(name, group) or not cells[name] or not cells[group]:
             raise DataError(f"groups: {path}: line {number}: name or group is missing", remedy)
-        if groups.setdefault(cells[name], cells[group]) != cells[group]:
+        before = groups.setdefault(_key(cells[name]), cells[group])
+        if before != cells[group]:
             raise DataError(
-                f"groups: {path}: line {number}: {cells[name]} is of group {cells[group]!r} here and of {groups[cells[name]]!r} above",
+                f"groups: {path}: line {number}: {cells[name]} is of group {cells[group]!r} here and of {before!r} above",
                 "give each name one group",
             )
     if not groups:
         raise DataError(f"groups: {path}: lists no names", remedy)
     return groups
+
+
+def _key(name: str) -> str:
+    """A name as it is compared: files of Windows have backslashes, those of macOS letters and accents apart."""
+    return unicodedata.normalize("NFC", name).replace("\\", "/")
 
 
 def shown(group: str) -> str:

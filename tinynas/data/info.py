@@ -9,24 +9,23 @@ import numpy as np
 
 from tinynas.data.dataset import DataSet
 from tinynas.data.groups import shown
+from tinynas.errors import counted
 
 FEW = 50
 """A class with fewer training images than this gets a warning."""
+SHOWN = 5
+"""So many of those are named."""
 
 
 def describe(data: DataSet) -> dict[str, Any]:
     """Everything known about ``data`` without training: plain data for ``data info --json``.
 
     Keys: name, kind, labels, fingerprint, images (their number, whatever the kind), splits (class counts of each), sizes
-    (height x width, in pixels for images), imbalance (largest class over smallest, in training), groups (None where nothing
-    is known of them), bad, duplicates, leaks, attributes, notes, warnings.
+    (height x width, in pixels for images; None without records), imbalance (largest class over smallest, in training; None without
+    training records), groups (None where nothing is known of them), bad, duplicates, leaks, attributes, notes, warnings.
     """
     splits = {split: data.counts(split) for split in data.members}
-    sides = np.array([record.size for record in data.records])
-    short = sides.min(axis=1)
     train = list(splits["train"].values())
-    shapes = Counter((int(h), int(w)) for h, w in sides)
-    height, width = data.native_size
     reasons = Counter(entry.reason for entry in data.bad)
     return {
         "name": data.name,
@@ -35,13 +34,8 @@ def describe(data: DataSet) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "images": len(data.records),
         "splits": splits,
-        "sizes": {
-            "native": {"height": height, "width": width},
-            "short_side": {"min": int(short.min()), "median": int(np.median(short)), "max": int(short.max())},
-            "most_common": [{"height": h, "width": w, "images": n} for (h, w), n in shapes.most_common(3)],
-            "square": float((sides[:, 0] == sides[:, 1]).mean()),
-        },
-        "imbalance": max(train) / max(1, min(train)),
+        "sizes": _sizes(data) if data.records else None,
+        "imbalance": max(train) / max(1, min(train)) if train else None,
         "groups": _groups(data),
         "bad": {"count": len(data.bad), "reasons": dict(reasons), "images": [[b.name, b.reason] for b in data.bad]},
         "duplicates": data.duplicates,
@@ -49,6 +43,19 @@ def describe(data: DataSet) -> dict[str, Any]:
         "attributes": {name: int((values == 1).sum()) for name, values in data.attributes.items()},
         "notes": list(data.notes),
         "warnings": warnings(data),
+    }
+
+
+def _sizes(data: DataSet) -> dict[str, Any]:
+    sides = np.array([record.size for record in data.records])
+    short = sides.min(axis=1)
+    shapes = Counter((int(h), int(w)) for h, w in sides)
+    height, width = data.native_size
+    return {
+        "native": {"height": height, "width": width},
+        "short_side": {"min": int(short.min()), "median": int(np.median(short)), "max": int(short.max())},
+        "most_common": [{"height": h, "width": w, "images": n} for (h, w), n in shapes.most_common(3)],
+        "square": float((sides[:, 0] == sides[:, 1]).mean()),
     }
 
 
@@ -69,10 +76,17 @@ def warnings(data: DataSet) -> list[str]:
     """What a careful person would want to know before training on ``data``."""
     said, kind = [], data.signal.kind
     train = data.counts("train")
-    for label, count in train.items():
-        if count < FEW:
-            said.append(f"class {label} has {count} training {kind}s: accuracy on it will be luck")
-    if max(train.values()) > 10 * max(1, min(train.values())):
+    small = sorted(((count, label) for label, count in train.items() if count < FEW))
+    if len(small) == 1:
+        count, label = small[0]
+        said.append(f"class {label} has {counted(count, f'training {kind}')}: accuracy on it will be luck")
+    elif small:
+        fewest = ", ".join(f"{label} {count}" for count, label in small[:SHOWN]) + (" ..." if len(small) > SHOWN else "")
+        said.append(
+            f"{len(small):,} of {len(train):,} classes have fewer than {FEW} training {kind}s "
+            f"(the fewest: {fewest}): accuracy on them will be luck"
+        )
+    if train and max(train.values()) > 10 * max(1, min(train.values())):
         said.append("classes are more than 10 to 1 unbalanced: compare balanced accuracy")
     for split in ("val", "test"):
         total = len(data.members[split])
@@ -85,5 +99,5 @@ def warnings(data: DataSet) -> list[str]:
         said.append(f"{len(data.straddles)} groups are in more than one split: accuracy on them is too good; --set data.leaks=drop")
     if data.bad and len(data.bad) > 0.01 * (len(data.bad) + len(data.records)):
         said.append(f"{100 * len(data.bad) / (len(data.bad) + len(data.records)):.0f} % of the {kind}s cannot be used")
-    said += data.signal.advice([record.size for record in data.records])
+    said += data.signal.advice(data.records)
     return said

@@ -3,15 +3,83 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+import unicodedata
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data.options import DataOptions
-from tinynas.errors import DataError
+from tinynas.errors import DataError, printable
 
 MAX_CLASSES = 10_000
+
+
+def clean(label: str) -> str:
+    """A label as it is known everywhere: in Unicode's composed form (NFC), without blanks around it, and without anything that a
+    terminal would obey; bytes that are not UTF-8 are written out (``caf\\xe9``)."""
+    return printable(unicodedata.normalize("NFC", label).strip() or label)
+
+
+def unify(
+    name: str,
+    labels: Sequence[str],
+    splits: Sequence[str | None],
+    options: DataOptions,
+    said: list[str],
+    faults: list[DataError],
+    kind: str,
+) -> dict[str, str]:
+    """What each of ``labels`` is called: :func:`clean`, and one name for those that differ by case where they never meet in a split.
+
+    ``train/Cat`` and ``test/cat`` are one class. ``Cat`` and ``cat`` in one split are a fault, unless the options name one of them or
+    they are single letters.
+    """
+    cleaned = {label: clean(label) for label in dict.fromkeys(labels)}
+    _say_cleaned(cleaned, said)
+    where: dict[str, Counter[str | None]] = defaultdict(Counter)
+    for label, split in zip(labels, splits, strict=True):
+        where[cleaned[label]][split] += 1
+    named = {*options.label_map, *(options.labels or ()), *(part for parts in (options.binary or {}).values() for part in parts)}
+    twins: dict[str, list[str]] = defaultdict(list)
+    for label in sorted(where):
+        twins[label.casefold()].append(label)
+    renamed: dict[str, str] = {}
+    for same in twins.values():
+        if len(same) < 2 or named & set(same):
+            continue
+        if all(not where[one].keys() & where[other].keys() for i, one in enumerate(same) for other in same[:i]):
+            kept = max(same, key=lambda label: (where[label]["train"], where[label].total()))
+            renamed |= dict.fromkeys(same, kept)
+            said.append(f"{' and '.join(same)} differ by case only and are in different splits: one class, {kept}")
+        elif len(same[0]) > 1:
+            counts = ", ".join(f"{where[label].total():,} {kind}s {label}" for label in same)
+            faults.append(
+                DataError(
+                    f"{name}: the classes {' and '.join(same)} differ by case only ({counts})",
+                    f"rename one, or make them one class with --set 'data.label_map={{{same[0]}: {same[1]}}}', "
+                    f"or, where they are two, say so with --set data.labels=[...]",
+                )
+            )
+    return {label: renamed.get(text, text) for label, text in cleaned.items()}
+
+
+def _say_cleaned(cleaned: dict[str, str], said: list[str]) -> None:
+    met: dict[str, list[str]] = defaultdict(list)
+    for label, text in cleaned.items():
+        met[text].append(label)
+    merged = [text for text, same in met.items() if len(same) > 1]
+    if merged:
+        said.append(f"{_few(merged)}: spelled in several ways that look alike (Unicode forms, blanks around them): one class each")
+    escaped = sorted(text for label, text in cleaned.items() if text != unicodedata.normalize("NFC", label).strip() and "\\" in text)
+    if escaped:
+        said.append(f"class names with bytes or characters that cannot be shown are written out: {_few(escaped)}")
+
+
+def _few(names: Collection[str]) -> str:
+    shown = list(names)[:5]
+    return ", ".join(shown) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
 
 
 def number_labels(

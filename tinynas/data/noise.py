@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from tinynas.data.groups import joined
 from tinynas.data.split import Split
 from tinynas.data.splits import carve
-from tinynas.errors import DataError
+from tinynas.errors import DataError, counted
 
 Scorer = Callable[[Split, Split, int], NDArray[np.float64]]
 """Trains on the first split, judges the second: probabilities (N, classes). The number is the fold, for the seed."""
@@ -71,7 +71,8 @@ def estimate_noise(split: Split, labels: Sequence[str], scorer: Scorer, *, folds
     counts = np.bincount(split.labels, minlength=len(labels))
     if folds < 2 or counts.min() < folds:
         raise DataError(
-            f"class {labels[int(counts.argmin())]!r} has {counts.min()} images; judging in {folds} folds needs at least {max(folds, 2)}",
+            f"class {labels[int(counts.argmin())]!r} has {counted(int(counts.min()), 'image')}; "
+            f"judging in {folds} folds needs at least {max(folds, 2)}",
             "add images, or use fewer folds",
         )
     fold = _folds(split, folds, seed)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, PrivateAttr, field_validator, model_validator
 
 from tinynas.config import Config
 
@@ -56,10 +56,14 @@ class DataOptions(Config):
     """Renames labels; two labels with the same new name become one. Applied before ``labels`` and ``binary``."""
     binary: dict[str, tuple[str, ...]] | None = None
     """One new class and the labels that make it up; all others become ``no_<class>``. Such as ``{person: [man, woman]}``."""
+    label_pattern: str | None = None
+    """For images in folders: a regular expression searched in each name (path inside the folder), whose first part in parentheses is the
+    label, such as ``([^/]+)_\\d+\\.jpg$`` for ``images/american_bulldog_12.jpg``. It goes before folders and tables."""
     leaks: Literal["keep", "drop"] = "keep"
     """What to do with training data that is in validation or test too, byte for byte or by its group: ``keep`` reports
     it, ``drop`` leaves it out of training (and out of validation what is in the test). Splits that are carved out of one
     part here never have any."""
+    _judged: bool = PrivateAttr(default=False)
     limit: Annotated[int, Field(ge=0)] = 0
     """At most this many images of each split, drawn by the seed, each class in its share; 0 for all."""
     revision: str | None = None
@@ -67,15 +71,26 @@ class DataOptions(Config):
     subset: str | None = None
     """Configuration name of a Hugging Face data set that has several."""
     image_column: str | None = None
-    """Column with the image; found by its type where not given."""
+    """Column with the image, or its number from 1 in a table without a header; found by its type or content where not given."""
     label_column: str | None = None
-    """Column with the label; found by its type and name where not given."""
+    """Column with the label, or its number from 1 in a table without a header; found by its type and name where not given."""
     original_labels: bool = False
     """Of a relabelled, prepared set with both labels: use the original ones."""
     splits: dict[Literal["train", "val", "test"], str] = Field(default_factory=dict)
-    """Which split of a Hugging Face or parquet data set is which here; guessed from their names where not given."""
+    """Which split of a Hugging Face or parquet data set, or which sub-folder, is which here; guessed from their names where not given."""
     synthetic: SyntheticOptions = SyntheticOptions()
     """Settings of the data set ``synthetic``."""
+
+    @property
+    def judged(self) -> bool:
+        """Whether the images only judge a finished model: a missing training part or an empty split is no fault then."""
+        return self._judged
+
+    def for_judging(self) -> Self:
+        """The same options with :attr:`judged`; no setting of a user says that, because nothing can be trained then."""
+        options = self.model_copy()
+        options._judged = True
+        return options
 
     @field_validator("groups", mode="before")
     @classmethod
@@ -96,6 +111,17 @@ class DataOptions(Config):
             re.compile(pattern or "")
         except re.error as error:
             raise ValueError(f"is neither {GROUPS_PREFIX}..., nor {GROUPS_CSV}..., nor a regular expression: {error}") from None
+        return pattern
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _has_a_part(cls, pattern: str | None) -> str | None:
+        try:
+            parts = re.compile(pattern or "()").groups
+        except re.error as error:
+            raise ValueError(f"is no regular expression: {error}") from None
+        if not parts:
+            raise ValueError("needs a part in parentheses: the label, such as ([a-z]+)")
         return pattern
 
     @field_validator("labels")

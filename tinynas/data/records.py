@@ -28,6 +28,8 @@ class Record(NamedTuple):
     """(height, width) as it is, before anything is fitted to a network."""
     group: str | None = None
     """What it belongs with by its source (a device, a track, a speaker); ``data.groups`` overrules it."""
+    span: int | None = None
+    """How much of its range it uses, such as the levels between the darkest and the brightest of an image; None where not measured."""
 
 
 @dataclass(frozen=True)

@@ -10,18 +10,28 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, BadInput, Record
 from tinynas.errors import DiskError
 from tinynas.files import cores, replacing
 
-FORMAT = 2
+FORMAT = 3
 """Version of the index; others are read anew."""
 
-Measure = Callable[[bytes], tuple[int, int]]
-"""Decodes a record and returns its (height, width). Raises BadInput."""
+
+class Measured(NamedTuple):
+    """What decoding a record tells of it."""
+
+    height: int
+    width: int
+    span: int | None = None
+    """See :attr:`tinynas.data.records.Record.span`."""
+
+
+Measure = Callable[[bytes], Measured]
+"""Decodes a record and measures it. Raises BadInput."""
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -34,6 +44,7 @@ class Seen:
     digest: str
     size: tuple[int, int]
     problem: str | None = None
+    span: int | None = None
 
 
 def workers() -> int:
@@ -59,7 +70,8 @@ def look(read: Callable[[], bytes], measure: Measure) -> Seen:
         return Seen("", (0, 0), str(bad))
     digest = hashlib.sha256(data).hexdigest()
     try:
-        return Seen(digest, measure(data))
+        found = measure(data)
+        return Seen(digest, (found.height, found.width), None, found.span)
     except BadInput as bad:
         return Seen(digest, (0, 0), str(bad))
 
@@ -95,7 +107,7 @@ def scan(
         if on_progress is not None:
             on_progress(f"checking {kind}s", done, len(todo))
     if todo or len(known) != len(keys):
-        entries = [[key, stamps[i], found[i].digest, found[i].size, found[i].problem] for i, key in enumerate(keys)]
+        entries = [[key, stamps[i], found[i].digest, found[i].size, found[i].problem, found[i].span] for i, key in enumerate(keys)]
         try:
             with replacing(index) as file:
                 file.write(gzip.compress(json.dumps({"format": FORMAT, "records": entries}).encode(), 1, mtime=0))
@@ -111,7 +123,7 @@ def sort_out(
     records, rows, bad = [], [], []
     for i, found in enumerate(seen):
         if found.problem is None:
-            records.append(Record(keys[i], labels[i], splits[i], found.digest, found.size))
+            records.append(Record(keys[i], labels[i], splits[i], found.digest, found.size, span=found.span))
             rows.append(i)
         else:
             bad.append(Bad(keys[i], found.problem))
@@ -124,7 +136,8 @@ def _load(index: Path) -> dict[str, tuple[str, Seen]]:
         if document["format"] != FORMAT:
             return {}
         return {
-            key: (stamp, Seen(digest, (height, width), problem)) for key, stamp, digest, (height, width), problem in document["records"]
+            key: (stamp, Seen(digest, (height, width), problem, span))
+            for key, stamp, digest, (height, width), problem, span in document["records"]
         }
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return {}

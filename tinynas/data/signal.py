@@ -8,12 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.data.records import Record
+
 Input = NDArray[np.uint8]
 """(height, width, channels)."""
 
 
-def no_advice(sizes: Sequence[tuple[int, int]]) -> list[str]:
-    """Of a signal of which nothing is known that sizes could tell."""
+def no_advice(records: Sequence[Record]) -> list[str]:
+    """Of a signal of which nothing is known that records could tell."""
     return []
 
 
@@ -35,5 +37,5 @@ class Signal:
     """A decoded one as uint8 (height, width, channels)."""
     unit: str = ""
     """Of the sizes of records, with its space: " px"."""
-    advice: Callable[[Sequence[tuple[int, int]]], list[str]] = no_advice
-    """Warnings that follow from the (height, width) of all records."""
+    advice: Callable[[Sequence[Record]], list[str]] = no_advice
+    """Warnings that follow from the sizes and spans of all records."""

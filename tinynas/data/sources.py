@@ -100,7 +100,10 @@ def _folder(place: str, options: DataOptions, *, seed: int, cache: Path | None, 
 
 
 def _path(place: str) -> Path:
-    return Path(place).expanduser()
+    try:
+        return Path(place).expanduser()
+    except RuntimeError:  # ~name of nobody here
+        return Path(place)
 
 
 def _is_store(place: str) -> bool:
@@ -129,7 +132,7 @@ PLACES: tuple[Place, ...] = (
     Place("hf:owner/name, a data set of the Hugging Face hub", lambda place: place.startswith(HUB), _hub),
     Place("a folder with prepared data", _is_store, _store),
     Place("a parquet file, or a folder of them", _is_parquet, _parquet),
-    Place("an image folder", lambda place: _path(place).exists(), _folder),
+    Place("an image folder, or a table of labels (CSV)", lambda place: _path(place).exists(), _folder),
 )
 """Where data may lie; the first that holds opens it. A new kind, such as a folder of sounds, is a file with an opener and a line here."""
 

@@ -13,6 +13,8 @@ from tinynas.errors import DataError
 
 SPLITS = ("train", "val", "test")
 """The names of the three splits: train fits weights, val makes every choice, test is read once at the end."""
+ALL = "all"
+"""What is asked for where all three are wanted: to judge a model that none of them trained."""
 
 
 Augmenter = Callable[[NDArray[np.uint8], int, NDArray[np.int64]], NDArray[np.uint8]]

@@ -80,7 +80,7 @@ def subset_report(data: DataSet, predicted: Mapping[str, NDArray[np.int64]], *, 
             f"{data.name}: its images have no attributes", "subsets are known for Wake Vision: tinynas data prepare wake-vision"
         )
     number = data.labels.index(person)
-    rows = np.concatenate([data.members[split] for split in predicted])
+    rows = np.concatenate([data.rows(split) for split in predicted])
     answers = np.concatenate([np.asarray(values) for values in predicted.values()])
     if len(answers) != len(rows):
         raise DataError(f"{len(answers)} predictions for {len(rows)} images", "predict every image of the split, in its order")

@@ -17,6 +17,7 @@ from tinynas.arch import Arch, pair
 from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.quantities import QUANTITIES, Quantity, shown
+from tinynas.errors import counted, printable
 from tinynas.export.formats import FORMATS, fitting
 from tinynas.files import write_atomic
 from tinynas.graph import lower
@@ -386,7 +387,7 @@ def _blocks(arch: Arch) -> str:
 
 
 def _labels(labels: Sequence[str], classes: int) -> str:
-    return ", ".join(_text(label) for label in labels) if labels else f"names {UNKNOWN} ({classes} classes)"
+    return ", ".join(_text(label) for label in labels) if labels else f"names {UNKNOWN} ({counted(classes, 'class', 'classes')})"
 
 
 def _agreement(agreement: Any) -> str:
@@ -471,12 +472,15 @@ def _amount(quantity: Quantity, value: Any) -> str:
 
 def _text(value: Any) -> str:
     """``value`` as one line that breaks no table and starts no markup."""
-    text = re.sub(r"\s+", " ", "none" if value is None else str(value)).strip()
+    text = printable(re.sub(r"\s+", " ", "none" if value is None else str(value)).strip())
     return re.sub(r"([|<>*`\\\[\]])", r"\\\1", text) or UNKNOWN
 
 
 def _yaml(value: str) -> str:
-    return value if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", value) else '"' + re.sub(r'["\\\n]', " ", value) + '"'
+    if re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", value):
+        return value
+    shown = printable(re.sub(r'["\\\s]', " ", value)).replace("\\", "\\\\")
+    return f'"{shown}"'
 
 
 def _table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:

@@ -15,12 +15,13 @@ from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.flash import END_FORMS, ENDS, OP_FORMS, Io
 from tinynas.cost.memory import MemoryPlan, file_head_bytes
 from tinynas.cost.runtimes import runtime_named, static_bytes
+from tinynas.cost.setup import setup_bytes
 from tinynas.cost.tail import tail_bytes
 from tinynas.cost.work import Work, from_graph
 from tinynas.data import Split
 from tinynas.errors import ModelFileError
-from tinynas.export.evaluate import score, threshold
 from tinynas.export.facts import input_table, real_outputs
+from tinynas.export.judge import rule_of
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import inspect, kernels_name, load_litert, run_tflm
 from tinynas.graph import Graph
@@ -116,7 +117,7 @@ def sram_bytes(graph: Graph, runtime: str, plan: MemoryPlan | None) -> int:
         return estimate(graph, runtime).sram_bytes
     work = from_graph(graph)
     tail = tail_bytes(work, cmsis=chosen.scratch == "cmsis-nn") if chosen.tail else 0
-    return file_head_bytes(work, chosen, None) + static_bytes(chosen, work) + tail
+    return max(file_head_bytes(work, chosen, None) + static_bytes(chosen, work) + tail, setup_bytes(work, chosen))
 
 
 def _in_order(work: Work, plan: MemoryPlan | None) -> Work:
@@ -175,10 +176,11 @@ def check(
     figures: dict[str, Any] = {}
     if split is not None:
         outputs = real_outputs(measured.outputs, facts)
-        figures = score(outputs, split.labels, labels, threshold(inspected))
+        rule = rule_of(inspected, labels, outputs)
+        figures = rule.score(outputs, split.labels)
         accuracy = {"float": None, "int8": figures.pop("accuracy"), "split": split_name}
         if promise.float_logits is not None:
-            predicted, reference = outputs.argmax(1), promise.float_logits.argmax(1)
+            predicted, reference = rule.predict(outputs), promise.float_logits.argmax(1)
             agreement = metrics.agreement(predicted, reference, split.labels, labels)
             accuracy["float"] = float((reference == split.labels).mean())
     arena = {

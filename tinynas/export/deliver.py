@@ -12,6 +12,7 @@ import numpy as np
 
 from tinynas.arch import Arch
 from tinynas.data import DataSet
+from tinynas.errors import RunError
 from tinynas.export.card import data_facts, write_card
 from tinynas.export.formats import fitting
 from tinynas.export.model import ExportOptions, export_model
@@ -75,7 +76,11 @@ def export_promoted(
     """
     graph = lower(run.arch(net_id))
     shape = graph.input.shape
-    trained = load_trained(graph, run.weights_file(net_id))
+    weights = run.weights_file(net_id)
+    try:
+        trained = load_trained(graph, weights)
+    except RunError as error:
+        raise run.damaged(weights, error.message.removeprefix(f"{weights}: ")) from None
     artifact = export_model(
         trained if isinstance(trained, Network) else trained.floats(),
         calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).inputs,

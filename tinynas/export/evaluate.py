@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas import metrics
 from tinynas.data import DataSet, Split
-from tinynas.errors import DataError, ModelFileError
-from tinynas.export.facts import ModelFacts, input_table, real_outputs
+from tinynas.errors import DataError, ModelFileError, counted
+from tinynas.export.facts import real_outputs
+from tinynas.export.judge import Rule, rule_of, warnings_of
+from tinynas.export.pixels import AUTO, Reading, candidates, read_pixels
 from tinynas.export.rotate import rotate_images
-from tinynas.export.sandbox import Inspected, inspect, kernels_name, run_litert, run_tflm
-from tinynas.inputs import Input, kind_of_channels
+from tinynas.export.sandbox import RESOLVERS, Inspected, inspect, kernels_name, run_litert, run_tflm
+from tinynas.inputs import KIND_CHANNELS
 
-Pixels = Literal["auto", "-1..1", "0..1", "0..255"]
-"""What a float input of a file that does not say so is made of: (pixel - 128) / 128, pixel / 255, or the pixel itself."""
-#: Scale and zero point of each; ``auto`` is what the file says, and the first where it says nothing.
-_PIXELS: dict[Pixels, tuple[float, int]] = {"-1..1": (1.0 / 128.0, 128), "0..1": (1.0 / 255.0, 0), "0..255": (1.0, 0)}
-#: Operators that may stand behind the last one that decides what an output means.
-_RETYPED = frozenset({"QUANTIZE", "DEQUANTIZE", "RESHAPE"})
+#: Images on which ranges are tried that the input might have, where nothing tells.
+SAMPLE = 200
+#: Two ranges of the input differ by so much accuracy or AUC.
+_DIFFERENT = 0.05
 
 
 def read_file(path: str | Path) -> Inspected:
@@ -42,107 +41,178 @@ def input_shape(path: str | Path) -> tuple[int, int, int]:
 
 
 def evaluate(
-    model: str | Path | Inspected, split: Split, labels: Sequence[str], *, pixels: Pixels = "auto", workers: int = 1
+    model: str | Path | Inspected,
+    split: Split,
+    labels: Sequence[str],
+    *,
+    pixels: str = AUTO,
+    threshold: str | float | None = None,
+    sample: Split | None = None,
+    sample_name: str = "the sample",
+    workers: int = 1,
 ) -> dict[str, Any]:
-    """The document of ``tinynas evaluate --json``: accuracy, balanced_accuracy, auc, n, confusion, kernels.
+    """What ``tinynas evaluate --json`` says of the model on ``split``: accuracy, balanced_accuracy, auc, n, confusion with its labels,
+    kernels, pixels (the input's range, and whence it is known), threshold (of a single output), warnings.
 
     Works with int8, uint8 and float classifiers with one output per class, or one output for two classes. Images are
-    turned first where the file's metadata asks for it. Kernels are tflite-micro's; a model that they lack operators
-    for runs on LiteRT's reference kernels, and ``kernels`` says so.
+    turned first where the file's metadata asks for it. Kernels are tflite-micro's; a model that they do not run
+    is run on LiteRT's, and ``kernels`` says so. ``pixels`` as :func:`tinynas.export.pixels.read_pixels`, ``threshold`` as
+    :func:`tinynas.export.judge.rule_of`; where nothing tells the input's range, several are tried on ``sample``.
     Raises ModelFileError for broken files and DataError for images and labels that do not fit the model.
     """
     inspected = model if isinstance(model, Inspected) else read_file(model)
-    outputs, kernels = _run(inspected, split, pixels, workers)
-    return {**score(outputs, split.labels, labels, threshold(inspected)), "kernels": kernels}
+    return _evaluated(inspected, split, labels, pixels, threshold, sample, sample_name, workers)[0]
 
 
 def evaluate_splits(
-    path: str | Path, data: DataSet, split: str, *, subsets: bool = False, pixels: Pixels = "auto", workers: int = 1
+    path: str | Path,
+    data: DataSet,
+    split: str,
+    *,
+    subsets: bool = False,
+    pixels: str = AUTO,
+    threshold: str | float | None = None,
+    workers: int = 1,
 ) -> dict[str, Any]:
-    """:func:`evaluate` of the model in ``path`` on the part ``split`` of ``data``, named; with ``subsets`` also by its attributes."""
+    """:func:`evaluate` of the model in ``path`` on the part ``split`` of ``data``, named; with ``subsets`` also by its attributes.
+
+    ``split`` may be ``all``. Ranges of the input are tried on validation images, where there are any: not on those of the test.
+    """
     from tinynas.data.subsets import splits_for, subset_report
 
     inspected = read_file(path)
     shape = inspected.facts.input_shape
+    if data.signal.kind == "image" and shape[2] not in data.signal.channels:
+        kinds = " or ".join(f"{count} ({kind})" for kind, count in KIND_CHANNELS.items())
+        raise DataError(
+            f"{path}: reads {shape[0]}x{shape[1]} with {counted(shape[2], 'channel')}; images have {kinds}",
+            "is it a model of images? tinynas estimate works with any model",
+        )
+    judged = data.split(split, *shape)
+    if not len(judged):
+        held = ", ".join(f"{name} {len(rows):,}" for name, rows in data.members.items())
+        raise DataError(
+            f"{data.name}: the split {split} holds no image to evaluate on ({held})", "choose another with --split, or --split all"
+        )
+    trial = "val" if len(data.members.get("val", ())) else split
+    sample = None
+    if not read_pixels(inspected.facts, pixels).known:
+        sample = (judged if trial == split else data.split(trial, *shape)).subset(SAMPLE, seed=0)
     document: dict[str, Any] = {"model": str(path), "data": data.name, "split": split}
-    document |= evaluate(inspected, data.split(split, *shape), data.labels, pixels=pixels, workers=workers)
+    name = f"{len(sample)} images of the split {trial}" if sample is not None else ""
+    found, rule, reading = _evaluated(inspected, judged, data.labels, pixels, threshold, sample, name, workers)
+    document |= found
     if subsets:
-        above = threshold(inspected)
-        parts = {name: _run(inspected, data.split(name, *shape), pixels, workers)[0] for name in splits_for(data, split)}
-        document["subsets"] = subset_report(data, {name: predictions(outputs, above) for name, outputs in parts.items()})
+        parts = {name: run(inspected, data.split(name, *shape), reading, workers)[0] for name in splits_for(data, split)}
+        document["subsets"] = subset_report(data, {name: rule.predict(outputs) for name, outputs in parts.items()})
     return document
 
 
-def _run(inspected: Inspected, split: Split, pixels: Pixels, workers: int) -> tuple[NDArray[np.float64], str]:
-    # (real outputs (N, outputs), what computed them)
+def _evaluated(
+    inspected: Inspected,
+    split: Split,
+    labels: Sequence[str],
+    pixels: str,
+    threshold: str | float | None,
+    sample: Split | None,
+    sample_name: str,
+    workers: int,
+) -> tuple[dict[str, Any], Rule, Reading]:
+    reading = read_pixels(inspected.facts, pixels)
+    rule_of(inspected, labels, threshold=threshold)  # what does not fit is said before anything runs
+    outputs, kernels = run(inspected, split, reading, workers)
+    rule = rule_of(inspected, labels, outputs, threshold=threshold)
+    figures = rule.score(outputs, split.labels)
+    how, warnings = reading.to_json(), [reading.warning] if reading.warning else []
+    if not reading.known and sample is not None and len(sample):
+        tried = _tried(inspected, reading, sample, labels, threshold, workers)
+        how |= {"tried": tried, "tried_on": sample_name}
+        warnings += _doubts(reading, tried, sample_name)
+    warnings += warnings_of(rule, outputs, split.labels, figures)
+    return {**figures, **rule.to_json(), "pixels": how, "kernels": kernels, "warnings": warnings}, rule, reading
+
+
+def run(inspected: Inspected, split: Split, reading: Reading, workers: int = 1) -> tuple[NDArray[np.float64], str]:
+    """(outputs (N, K) in real units, what computed them) of the images of ``split``: the one way by which models are judged.
+
+    Raises DataError for images that do not fit the model and ModelFileError where neither tflite-micro nor LiteRT runs it.
+    """
     facts = inspected.facts
     if not len(split):
         raise DataError("the split holds no image to evaluate on", "choose another split or give more images")
     if split.inputs.shape[1:] != facts.input_shape:
         raise DataError(f"the images are {split.inputs.shape[1:]}, the model reads {facts.input_shape}")
-    images = np.asarray(split.inputs)
-    if facts.input_rotation:
-        images = rotate_images(images).astype(np.uint8)
-    table = input_table(facts, _source(facts, pixels))
+    images = _prepared(inspected, split, reading)
     try:
-        return real_outputs(run_tflm(inspected, images, workers=workers, table=table).outputs, facts), kernels_name()
+        return real_outputs(run_tflm(inspected, images, workers=workers, table=reading.table).outputs, facts), kernels_name()
     except ModelFileError as refusal:
+        outputs, resolver = _run_litert(inspected, images, reading, ("BUILTIN_REF", "BUILTIN_WITHOUT_DEFAULT_DELEGATES"), refusal)
+        which = "reference" if resolver == "BUILTIN_REF" else "optimised"
+        return outputs, f"LiteRT {which} kernels ({resolver}), because tflite-micro does not run the model: {refusal.message}"
+
+
+def _prepared(inspected: Inspected, split: Split, reading: Reading) -> NDArray[np.uint8]:
+    images = np.asarray(split.inputs)
+    if inspected.facts.input_rotation:
+        images = rotate_images(images).astype(np.uint8)
+    return np.ascontiguousarray(images[..., ::-1]) if reading.bgr else images
+
+
+def _run_litert(
+    inspected: Inspected, images: NDArray[np.uint8], reading: Reading, resolvers: Sequence[str], refusal: ModelFileError | None = None
+) -> tuple[NDArray[np.float64], str]:
+    said = [f"tflite-micro: {refusal.message}"] if refusal is not None else []
+    for resolver in resolvers:
         try:
-            outputs = run_litert(inspected, images, table=table)
+            return real_outputs(run_litert(inspected, images, resolver=resolver, table=reading.table), inspected.facts), resolver
+        except ModelFileError as error:
+            said.append(f"LiteRT ({resolver}): {error.message}")
+    raise ModelFileError(
+        f"no runtime here runs the model: {'; '.join(said)}",
+        "the file is broken or uses what these runtimes lack; convert or export it again",
+    )
+
+
+def _tried(
+    inspected: Inspected, used: Reading, sample: Split, labels: Sequence[str], threshold: str | float | None, workers: int
+) -> dict[str, dict[str, float | None]]:
+    """Accuracy and AUC on ``sample`` by range of the input. LiteRT's fast kernels suffice for that."""
+    found: dict[str, dict[str, float | None]] = {}
+    for name, reading in candidates(inspected.facts, used).items():
+        try:
+            outputs, _ = _run_litert(inspected, _prepared(inspected, sample, reading), reading, RESOLVERS[::-1])
         except ModelFileError:
-            raise refusal from None
-        return real_outputs(outputs, facts), f"LiteRT reference kernels (BUILTIN_REF), because tflite-micro refused: {refusal.message}"
+            outputs, _ = run(inspected, sample, reading, workers)
+        if np.isfinite(outputs).all():
+            figures = rule_of(inspected, labels, outputs, threshold=threshold).score(outputs, sample.labels)
+            found[name] = {"accuracy": figures["accuracy"], "auc": figures["auc"]}
+    return found
 
 
-def _source(facts: ModelFacts, pixels: Pixels) -> Input:
-    if facts.input_dtype != "float32" or pixels == "auto":
-        return facts.input
-    return Input(*facts.input_shape, kind_of_channels(facts.input_shape[2]), *_PIXELS[pixels])
+def _doubts(used: Reading, tried: dict[str, dict[str, float | None]], sample_name: str) -> list[str]:
+    """A warning where ranges that the input might have give very different scores."""
+
+    def known(name: str) -> list[float]:
+        return [value for value in tried[name].values() if value is not None]
+
+    def quality(name: str) -> float:
+        return sum(known(name)) / len(known(name))
+
+    def differ(one: str, other: str) -> bool:
+        return any(abs(a - b) >= _DIFFERENT for a, b in zip(known(one), known(other), strict=True))
+
+    if used.name not in tried:
+        return []
+    best = max(tried, key=quality)
+    if not any(differ(best, name) for name in tried):
+        return []
+    scores = ", ".join(f"{name} {_figures(row)}" for name, row in sorted(tried.items(), key=lambda item: -quality(item[0])))
+    said = f"nothing in the file says what range its input has, and it matters: on {sample_name}, {scores}. {used.name} was used"
+    if differ(best, used.name):
+        return [f"{said}; if the network was trained with {best}, add --pixels {best}"]
+    return [f"{said}; say what it was trained with by --pixels"]
 
 
-def threshold(model: Inspected) -> float:
-    """Above which a single output says class 1: 0.5 where the model ends in a sigmoid (its type may change behind that); 0 for a logit."""
-    meaning = [op.kind for op in model.file.ops if op.kind not in _RETYPED]
-    return 0.5 if meaning and meaning[-1] == "LOGISTIC" else 0.0
-
-
-def predictions(outputs: NDArray[np.float64], above: float) -> NDArray[np.int64]:
-    """Classes (N,) that real outputs say: the largest of (N, classes), or 1 where the only one of (N, 1) is ``above``."""
-    return outputs.argmax(1) if outputs.shape[1] > 1 else (outputs[:, 0] > above).astype(np.int64)
-
-
-def score(outputs: NDArray[np.float64], truth: NDArray[np.int64], labels: Sequence[str], above: float = 0.0) -> dict[str, Any]:
-    """accuracy, balanced_accuracy, auc, n and confusion of real outputs (N, classes), or (N, 1) for two classes.
-
-    ``above``: :func:`threshold` of the model; it matters for a single output only.
-    """
-    classes = len(labels)
-    if not np.isfinite(outputs).all():
-        raise ModelFileError("the model's outputs are not finite", "the file is broken or was trained badly")
-    predicted = predictions(outputs, above) if classes > 1 else np.zeros(len(outputs), np.int64)
-    if outputs.shape[1] == 1 and classes == 2:
-        scores = outputs[:, 0]
-    elif outputs.shape[1] == classes:
-        scores = outputs[:, 1] - outputs[:, 0] if classes == 2 else _probabilities(outputs)
-    else:
-        shown = ", ".join(labels[:5]) + (", ..." if classes > 5 else "")
-        raise DataError(
-            f"the model has {outputs.shape[1]} outputs, the data {classes} classes ({shown})", "evaluate it on data with its own classes"
-        )
-    table = metrics.confusion(truth, predicted, classes)
-    area = metrics.auc(truth, scores) if classes > 1 else None
-    return {
-        "accuracy": metrics.accuracy(table),
-        "balanced_accuracy": metrics.balanced_accuracy(table),
-        "auc": area,
-        "n": len(truth),
-        "confusion": table,
-    }
-
-
-def _probabilities(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
-    # Already probabilities (a model that ends in softmax) or logits: an image's scores must be comparable with another's.
-    sums = outputs.sum(1)
-    if outputs.min() >= 0 and np.abs(sums - 1).max() < 0.05:
-        return outputs
-    return metrics.softmax(outputs)
+def _figures(row: dict[str, float | None]) -> str:
+    area = "" if row["auc"] is None else f" (AUC {row['auc']:.2f})"
+    return f"{100 * (row['accuracy'] or 0.0):.1f} %{area}"

@@ -1,4 +1,4 @@
-"""What a .tflite classifier says of itself: shapes, scales, operators, tinynas's metadata; and what its input's numbers mean."""
+"""What a .tflite classifier says of itself: shapes, scales, operators, metadata; and what its input's numbers mean."""
 
 from __future__ import annotations
 
@@ -12,9 +12,34 @@ import numpy.typing as npt
 
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import ModelFileError
-from tinynas.inputs import Input, kind_of_channels
+from tinynas.export.metadata import BUFFER_NAME, NOTHING, Told, read_told
+from tinynas.inputs import KIND_CHANNELS, Input, kind_of_channels
 
 DType = Literal["int8", "uint8", "float32"]
+Layout = Literal["nhwc", "nchw", "nhw"]
+"""How the input's dimensions lie: batch, height, width, channels; channels in front; or a gray image without channels."""
+#: Operators that keep state from one call to the next.
+_STATEFUL = frozenset({"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE", "CALL_ONCE"})
+_IMAGE_CHANNELS = frozenset(KIND_CHANNELS.values())
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Quantisation of a tensor of bytes: real = (element - zero_point) * scale."""
+
+    scale: float
+    zero_point: int
+    dtype: Literal["int8", "uint8"] = "int8"
+
+    @property
+    def limits(self) -> tuple[int, int]:
+        """The first and the last element."""
+        return (-128, 127) if self.dtype == "int8" else (0, 255)
+
+    @property
+    def ends(self) -> npt.NDArray[np.float64]:
+        """(2,): what they mean."""
+        return (np.asarray(self.limits, dtype=np.float64) - self.zero_point) * self.scale
 
 
 @dataclass(frozen=True)
@@ -35,6 +60,34 @@ class ModelFacts:
     """Names in execution order, such as CONV_2D."""
     metadata: dict[str, Any] = field(default_factory=dict)
     """What tinynas wrote into the file about itself; empty for files of others."""
+    told: Told = NOTHING
+    """What TensorFlow Lite's metadata say."""
+    layout: Layout = "nhwc"
+    output_shape: tuple[int, ...] = ()
+    quantize: Grid | None = None
+    """Of a QUANTIZE right behind a float input."""
+    scaling: tuple[float, float] | None = None
+    """(factor, offset) of constant arithmetic right behind a float input, the mean over channels."""
+    dequantize: Grid | None = None
+    """Of what a DEQUANTIZE right in front of a float output reads."""
+    variables: bool = False
+    """Whether tensors keep their content between calls (LSTM, SVDF)."""
+
+    @property
+    def pixel_grid(self) -> Grid | None:
+        """The 256 steps that the input has, by its own quantisation or by a QUANTIZE right behind it; None for other float inputs."""
+        return self.quantize if self.input_dtype == "float32" else Grid(self.input_scale, self.input_zero_point, self.input_dtype)
+
+    @property
+    def score_grid(self) -> Grid | None:
+        """The 256 steps that the output has, by its own quantisation or in front of a DEQUANTIZE; None for other float outputs."""
+        return self.dequantize if self.output_dtype == "float32" else Grid(self.output_scale, self.output_zero_point, self.output_dtype)
+
+    @property
+    def formula_known(self) -> bool:
+        """Whether tinynas's metadata say what the input's numbers mean."""
+        said = self.metadata.get("input")
+        return isinstance(said, str) and Input.read(said, self.input_shape) is not None
 
     @property
     def input_rotation(self) -> int:
@@ -44,9 +97,9 @@ class ModelFacts:
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Class names from the metadata; empty where the file has none."""
+        """Class names from tinynas's metadata, or from a label file of TFLite's; empty where the file has none."""
         labels = self.metadata.get("labels", ())
-        return tuple(str(label) for label in labels) if isinstance(labels, list) else ()
+        return tuple(str(label) for label in labels) if isinstance(labels, list) and labels else self.told.labels
 
     @property
     def input(self) -> Input:
@@ -76,60 +129,166 @@ def read_facts(model: bytes) -> ModelFacts:
     parse_model(model)  # every offset is checked there; the generated reader trusts them
     try:
         table = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
-        return _facts(table, schema)
+        return _facts(model, table, schema)
     except ModelFileError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, MemoryError, struct.error) as error:
         raise ModelFileError(f"the model file is broken: {error}", "copy or export the model again") from None
 
 
-def _facts(model: Any, schema: Any) -> ModelFacts:
+def _facts(data: bytes, model: Any, schema: Any) -> ModelFacts:
     graph = model.subgraphs[0]
-    if len(model.subgraphs) != 1 or len(graph.inputs) != 1 or len(graph.outputs) != 1:
-        raise ModelFileError("the model has several graphs, inputs or outputs", "a classifier has one of each")
-    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    type_names = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
+    sources, targets = ([graph.tensors[i] for i in (() if ends is None else ends)] for ends in (graph.inputs, graph.outputs))
+    for tensors, noun, what in ((sources, "input", "reads one image"), (targets, "output", "gives one list of scores")):
+        if len(tensors) != 1:
+            listed = "; ".join(_described(tensor, type_names) for tensor in tensors[:4])
+            raise ModelFileError(
+                f"the model has {len(tensors)} {noun}s ({listed}); a classifier {what}", f"convert the part of it that has one {noun}"
+            )
+    (source,), (target,) = sources, targets
     types = {schema.TensorType.INT8: "int8", schema.TensorType.UINT8: "uint8", schema.TensorType.FLOAT32: "float32"}
-    source, target = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
-    for tensor in (source, target):
+    for tensor, noun in ((source, "input"), (target, "output")):
         if tensor.type not in types:
-            raise ModelFileError("the model's input and output must be int8, uint8 or float32", "export it again with --io int8")
-    shape = [int(n) for n in source.shape]
-    if len(shape) != 4 or shape[0] != 1:
-        raise ModelFileError(f"the model's input has the shape {shape}", "it must be [1, height, width, channels]")
-    operators = []
-    for op in graph.operators:
-        code = model.operatorCodes[op.opcodeIndex]
-        operators.append(names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "?"))
-    input_scale, input_zero = _quantisation(source)
-    output_scale, output_zero = _quantisation(target)
+            raise ModelFileError(
+                f"the model's {noun} is {_described(tensor, type_names)}; it must be int8, uint8 or float32",
+                f"convert the model with an {noun} of type int8, uint8 or float32",
+            )
+    names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
+    codes = [names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "?") for code in model.operatorCodes]
+    operators = tuple(codes[op.opcodeIndex] for op in graph.operators)
+    if kept := sorted(_STATEFUL & set(operators)):
+        raise ModelFileError(
+            f"the model keeps state between calls ({', '.join(kept)}): it reads a stream, piece by piece",
+            "a classifier of single images is needed; tinynas estimate works with it",
+        )
+    shape, layout = _image_shape([int(n) for n in source.shape])
+    input_scale, input_zero = _quantisation(source, types[source.type])
+    output_scale, output_zero = _quantisation(target, types[target.type])
+    dims = tuple(int(n) for n in target.shape)
+    behind = _behind(graph, codes, int(graph.inputs[0])) if types[source.type] == "float32" else []
+    told = next((_buffer(model, entry) for entry in model.metadata or () if (entry.name or b"").decode() == BUFFER_NAME), None)
     return ModelFacts(
-        (shape[1], shape[2], shape[3]),
+        shape,
         types[source.type],  # type: ignore[arg-type]
         input_scale,
         input_zero,
-        int(np.prod([int(n) for n in target.shape], dtype=np.int64)),
+        int(np.prod(dims, dtype=np.int64)),
         types[target.type],  # type: ignore[arg-type]
         output_scale,
         output_zero,
-        tuple(operators),
+        operators,
         _metadata(model),
+        read_told(data, told),
+        layout,
+        dims,
+        _quantize_grid(graph, behind, types),
+        _scaling(model, graph, behind, int(graph.inputs[0]), schema),
+        _dequantize_grid(graph, codes, types),
+        any(tensor.isVariable for tensor in graph.tensors),
     )
 
 
-def _quantisation(tensor: Any) -> tuple[float, int]:
+def _described(tensor: Any, type_names: dict[int, str]) -> str:
+    name = (tensor.name or b"").decode("utf-8", "replace")[:40]
+    return f"{name!r} {[int(n) for n in tensor.shape]} {type_names.get(tensor.type, f'type {tensor.type}')}"
+
+
+def _image_shape(shape: list[int]) -> tuple[tuple[int, int, int], Layout]:
+    # ((height, width, channels), how they lie); PyTorch's converters leave the channels in front
+    if shape and shape[0] != 1 and len(shape) in (3, 4):
+        raise ModelFileError(
+            f"the model's input has the shape {shape}: it reads {shape[0]} images at a time",
+            "convert it with a batch of 1, as a microcontroller needs",
+        )
+    if len(shape) == 3:
+        return (shape[1], shape[2], 1), "nhw"
+    if len(shape) != 4:
+        raise ModelFileError(f"the model's input has the shape {shape}", "an image classifier reads [1, height, width, channels]")
+    if shape[1] in _IMAGE_CHANNELS and shape[3] not in _IMAGE_CHANNELS:
+        return (shape[2], shape[3], shape[1]), "nchw"
+    return (shape[1], shape[2], shape[3]), "nhwc"
+
+
+def _quantisation(tensor: Any, numeric: str) -> tuple[float, int]:
+    """(scale, zero point) of a tensor of type ``numeric``; (1, 0) of floats. Raises ModelFileError for impossible ones."""
     quantisation = tensor.quantization
-    if quantisation is None or quantisation.scale is None or len(quantisation.scale) == 0:
+    if numeric == "float32" or quantisation is None or quantisation.scale is None or len(quantisation.scale) == 0:
         return 1.0, 0
-    return float(np.float32(quantisation.scale[0])), int(quantisation.zeroPoint[0])
+    scale, zero_point = float(np.float32(quantisation.scale[0])), int(quantisation.zeroPoint[0])
+    if not 1e-15 < scale < 1e15 or abs(zero_point) > 2**31:
+        raise ModelFileError(
+            f"the model file is broken: a tensor has the scale {scale:g} and zero point {zero_point}", "copy or export the model again"
+        )
+    return scale, zero_point
+
+
+def _behind(graph: Any, codes: list[str], tensor: int) -> list[tuple[str, Any]]:
+    """(kind, operator) of the only reader of ``tensor``, of its result's only reader, and so on: four at most."""
+    found: list[tuple[str, Any]] = []
+    while len(found) < 4:
+        readers = [op for op in graph.operators if op.inputs is not None and tensor in op.inputs]
+        if len(readers) != 1 or len(readers[0].outputs) != 1:
+            break
+        found.append((codes[readers[0].opcodeIndex], readers[0]))
+        tensor = int(readers[0].outputs[0])
+    return found
+
+
+def _quantize_grid(graph: Any, behind: list[tuple[str, Any]], types: dict[int, str]) -> Grid | None:
+    while behind and behind[0][0] in ("RESHAPE", "TRANSPOSE"):
+        behind = behind[1:]
+    return _grid(graph.tensors[behind[0][1].outputs[0]], types) if behind and behind[0][0] == "QUANTIZE" else None
+
+
+def _dequantize_grid(graph: Any, codes: list[str], types: dict[int, str]) -> Grid | None:
+    makers = [op for op in graph.operators if int(graph.outputs[0]) in op.outputs and codes[op.opcodeIndex] == "DEQUANTIZE"]
+    return _grid(graph.tensors[makers[0].inputs[0]], types) if makers else None
+
+
+def _grid(tensor: Any, types: dict[int, str]) -> Grid | None:
+    dtype = types.get(tensor.type, "")
+    return Grid(*_quantisation(tensor, dtype), dtype) if dtype in ("int8", "uint8") else None  # type: ignore[arg-type]
+
+
+def _scaling(model: Any, graph: Any, behind: list[tuple[str, Any]], tensor: int, schema: Any) -> tuple[float, float] | None:
+    factor, offset, found = 1.0, 0.0, False
+    for kind, op in behind:
+        others = [int(i) for i in op.inputs if int(i) != tensor]
+        if kind not in ("MUL", "ADD", "SUB", "DIV") or len(others) != 1 or (int(op.inputs[0]) != tensor and kind in ("SUB", "DIV")):
+            break
+        constant = graph.tensors[others[0]]
+        data = model.buffers[constant.buffer].data
+        if data is None or constant.type != schema.TensorType.FLOAT32 or not len(data) or len(data) % 4:
+            break
+        values = np.frombuffer(bytes(bytearray(data)), "<f4").astype(np.float64)
+        value = float(values.mean()) if (np.abs(values) < 1e15).all() else 0.0
+        if value == 0 and kind in ("MUL", "DIV"):
+            break
+        match kind:
+            case "MUL":
+                factor, offset = factor * value, offset * value
+            case "DIV":
+                factor, offset = factor / value, offset / value
+            case "ADD":
+                offset += value
+            case _:
+                offset -= value
+        tensor, found = int(op.outputs[0]), True
+    return (factor, offset) if found else None
+
+
+def _buffer(model: Any, entry: Any) -> bytes:
+    data = model.buffers[entry.buffer].data
+    return b"" if data is None else bytes(bytearray(data))
 
 
 def _metadata(model: Any) -> dict[str, Any]:
     # tinynas writes one JSON object; every entry that is one is read, so that its name may change.
     found: dict[str, Any] = {}
     for entry in model.metadata or ():
-        data = model.buffers[entry.buffer].data
         try:
-            document = json.loads(bytes(bytearray(data)).decode()) if data is not None else None
+            document = json.loads(_buffer(model, entry).decode())
         except (ValueError, UnicodeDecodeError):
             continue
         if isinstance(document, dict):

@@ -25,7 +25,7 @@ import numpy.typing as npt
 
 from tinynas import __version__
 from tinynas.cost.tflite import parse_model
-from tinynas.errors import InternalError, ModelFileError, UserError
+from tinynas.errors import InternalError, ModelFileError, UserError, counted
 from tinynas.export.facts import ModelFacts, input_table, read_facts
 from tinynas.export.formats import Made, check_formats
 from tinynas.export.rotate import rotate_images
@@ -237,6 +237,10 @@ def _check_inputs(facts: ModelFacts, source: Input, labels: Sequence[str], image
     unknown = sorted(set(facts.operators) - set(RESOLVER_METHODS))
     if unknown:
         raise ModelFileError(f"the firmware folder has no resolver call for {', '.join(unknown)}", "export the model with tinynas")
+    if facts.layout != "nhwc":
+        raise ModelFileError(
+            f"the model's input is {facts.layout}; the firmware folder writes pixels as nhwc", "export the model with tinynas"
+        )
     if len(labels) != facts.classes:
         raise UserError(f"{len(labels)} labels for a model of {facts.classes} classes", "give one label for each output")
     if images.dtype != np.uint8 or images.shape != (SELF_TEST_IMAGES, *facts.input_shape):
@@ -283,7 +287,7 @@ def _words(
         "star_banner": banner,
         "version": __version__,
         "title": _plain(name),
-        "sentence": f"{_plain(name)}: image classifier, {height}x{width}x{channels}, {facts.classes} classes",
+        "sentence": f"{_plain(name)}: image classifier, {height}x{width}x{channels}, {counted(facts.classes, 'class', 'classes')}",
         "ns": namespace,
         "GUARD": namespace.upper(),
         "KCONFIG": f"TINYNAS_{namespace.upper()}",

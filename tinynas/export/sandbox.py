@@ -70,8 +70,8 @@ def inspect(model: bytes) -> Inspected:
 def run_tflm(model: bytes | Inspected, images: NDArray[np.uint8], *, workers: int = 1, table: NDArray[Any] | None = None) -> Measured:
     """Run uint8 ``images`` (N, H, W, C), as the network sees them, through tflite-micro's reference kernels.
 
-    The one way by which tinynas runs a model on TFLM: in child processes, ``workers`` of which share the images. ``table`` (256,)
-    is the input element of each byte (default: :func:`tinynas.export.facts.input_table`).
+    The one way by which tinynas runs a model on TFLM: in child processes, ``workers`` of which share the images. ``table`` (256,),
+    or (256, C) for each channel, is the input element of each byte (default: :func:`tinynas.export.facts.input_table`).
     Raises ModelFileError where the file is broken or the interpreter cannot run it.
     """
     inspected = _inspected(model, images)
@@ -147,6 +147,8 @@ def _ask(
         "images": images.shape,
         "table": inputs.tolist(),
         "dtype": str(inputs.dtype),
+        "layout": inspected.facts.layout,
+        "variables": inspected.facts.variables,
     }
     sent = json.dumps(request).encode() + b"\n" + inspected.data + np.ascontiguousarray(images).tobytes()
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}

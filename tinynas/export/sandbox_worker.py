@@ -11,13 +11,36 @@ import os
 import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 _TOTALS = re.compile(rb"Arena allocation (head|tail) (\d+) bytes")
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """The images as the model's input: one after the other, with its dimensions."""
+
+    images: NDArray[np.uint8]
+    """(N, H, W, C)."""
+    table: NDArray[Any]
+    """(256,) or (256, C): the element of each byte."""
+    layout: str
+    """nhwc, nchw or nhw."""
+    variables: bool
+    """Whether the model has state, which must not pass from one image to the next."""
+
+    def __iter__(self) -> Iterator[NDArray[Any]]:
+        channels = np.arange(self.images.shape[3])
+        for image in self.images:
+            elements = self.table[image] if self.table.ndim == 1 else self.table[image, channels]
+            if self.layout == "nchw":
+                elements = np.ascontiguousarray(elements.transpose(2, 0, 1))
+            yield elements[None, :, :, 0] if self.layout == "nhw" else elements[None]
 
 
 def main() -> None:
@@ -29,16 +52,16 @@ def main() -> None:
     model = sys.stdin.buffer.read(request["model_bytes"])
     shape = tuple(request["images"])
     images = np.frombuffer(sys.stdin.buffer.read(), np.uint8).reshape(shape)
-    table = np.array(request["table"], dtype=request["dtype"])
+    inputs = Inputs(images, np.array(request["table"], dtype=request["dtype"]), request["layout"], request["variables"])
     answer: dict[str, Any] = {}
     outputs = np.zeros((0,))
     try:
         if request["runtime"] == "tflm":
-            answer, outputs = _tflm(model, images, table, request["arena_bytes"])
+            answer, outputs = _tflm(model, inputs, request["arena_bytes"])
         elif request["runtime"] == "load":
-            answer = {"loaded": _load(model, images, table, request["resolvers"])}
+            answer = {"loaded": _load(model, inputs, request["resolvers"])}
         else:
-            outputs = _litert(model, images, table, request["runtime"])
+            outputs = _litert(model, inputs, request["runtime"])
     except Exception as error:  # a broken file makes the interpreters' Python parts raise anything
         answer = {"error": str(error)[:500] or type(error).__name__}
     answer |= {"shape": outputs.shape, "dtype": str(outputs.dtype)}
@@ -56,7 +79,7 @@ def _limit_memory(limit: int) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
-def _tflm(model: bytes, images: NDArray[np.uint8], table: NDArray[Any], arena_sizes: list[int]) -> tuple[dict[str, Any], NDArray[Any]]:
+def _tflm(model: bytes, inputs: Inputs, arena_sizes: list[int]) -> tuple[dict[str, Any], NDArray[Any]]:
     from tflite_micro import runtime
 
     interpreter = None
@@ -69,8 +92,10 @@ def _tflm(model: bytes, images: NDArray[np.uint8], table: NDArray[Any], arena_si
                 raise
     assert interpreter is not None
     results = []
-    for image in images:
-        interpreter.set_input(table[image][None], 0)
+    for element in inputs:
+        if inputs.variables:
+            interpreter.reset()
+        interpreter.set_input(element, 0)
         interpreter.invoke()
         results.append(np.array(interpreter.get_output(0)).reshape(-1))
     printed = _printed(interpreter.print_allocations)
@@ -103,23 +128,25 @@ def _interpreter(model: bytes, resolver: str) -> Any:
     return interpreter
 
 
-def _litert(model: bytes, images: NDArray[np.uint8], table: NDArray[Any], resolver: str) -> NDArray[Any]:
+def _litert(model: bytes, inputs: Inputs, resolver: str) -> NDArray[Any]:
     interpreter = _interpreter(model, resolver)
     source, target = interpreter.get_input_details()[0]["index"], interpreter.get_output_details()[0]["index"]
     results = []
-    for image in images:
-        interpreter.set_tensor(source, table[image][None])
+    for element in inputs:
+        if inputs.variables:
+            interpreter.reset_all_variables()
+        interpreter.set_tensor(source, element)
         interpreter.invoke()
         results.append(interpreter.get_tensor(target).reshape(-1))
     return np.stack(results) if results else np.zeros((0,))
 
 
-def _load(model: bytes, images: NDArray[np.uint8], table: NDArray[Any], resolvers: list[str]) -> dict[str, str]:
+def _load(model: bytes, inputs: Inputs, resolvers: list[str]) -> dict[str, str]:
     # resolver -> "" where it loads and runs, else why not
     found = {}
     for resolver in resolvers:
         try:
-            _litert(model, images[:1], table, resolver)
+            _litert(model, replace(inputs, images=inputs.images[:1]), resolver)
             found[resolver] = ""
         except Exception as error:
             found[resolver] = str(error)[:500] or type(error).__name__

@@ -6,7 +6,6 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any, Literal, assert_never
 
 from tinynas import metrics
@@ -14,10 +13,12 @@ from tinynas.budget import Budget
 from tinynas.config import format_size
 from tinynas.cost import Cost
 from tinynas.cost.memory import aligned, plan_offline
+from tinynas.errors import counted
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Pool2D
 from tinynas.records import Trial
 from tinynas.report.search_figures import Drawing
 from tinynas.report.words import axes_text, count, percent, shape
+from tinynas.report.words import text as escape
 
 #: Color names of kernel sizes, by the longer side; anything larger takes the last.
 KERNEL_COLORS = {1: "@k1", 2: "@k3", 3: "@k3", 5: "@k5", 7: "@k7", 9: "@k9"}
@@ -621,9 +622,9 @@ def draw_confusion(info: ConfusionInfo) -> Drawing:
         "z": [list(row) for row in info.shares],
         "customdata": [
             [
-                f"<b>{names[i]}</b> taken for <b>{names[j]}</b><br>{c:,} images, {percent(s)} of the class"
+                f"<b>{names[i]}</b> taken for <b>{names[j]}</b><br>{counted(c, 'image')}, {percent(s)} of the class"
                 if i != j
-                else f"<b>{names[i]}</b> known<br>{c:,} images, {percent(s)} of the class"
+                else f"<b>{names[i]}</b> known<br>{counted(c, 'image')}, {percent(s)} of the class"
                 for j, (c, s) in enumerate(zip(counts, shares, strict=True))
             ]
             for i, (counts, shares) in enumerate(zip(info.counts, info.shares, strict=True))

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping
 from typing import Any
 
 from tinynas.arch import Arch
 from tinynas.cost import Cost
+from tinynas.errors import counted, shell_line
 from tinynas.records import Artifact, Promoted, Trial
 from tinynas.report import figures
 from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, PromisesInfo, StripInfo, TrainingInfo
 from tinynas.report.run_words import table
 from tinynas.report.source import Source
-from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, title
-from tinynas.runs import Run
-
-text = html.escape
+from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, text, title
 
 
 def blank() -> dict[str, str]:
@@ -30,7 +27,7 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
     trial, promoted, artifact = source.scored.get(net_id), source.promoted.get(net_id), source.artifacts.get(net_id)
     strip, memory, layers = figures.strip_info(graph, cost), figures.memory_info(graph, cost, source.budget), figures.layers_info(cost)
     training = figures.training_info(
-        _train_csv(source.run, net_id), source.history_of.get(net_id, ()), promoted.best_epoch if promoted else None
+        source.run.training(net_id), source.history_of.get(net_id, ()), promoted.best_epoch if promoted else None
     )
     promises = figures.promises_info(artifact.report if artifact else {})
     float_counts = promoted.confusion if promoted else ()
@@ -66,14 +63,6 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
     }
 
 
-def _train_csv(run: Run, net_id: str) -> str | None:
-    path = run.train_csv(net_id)
-    try:
-        return path.read_text(encoding="utf-8") if path.exists() else None
-    except (OSError, UnicodeDecodeError):
-        return None
-
-
 def _labels(source: Source, artifact: Artifact | None) -> tuple[str, ...]:
     if source.labels:
         return source.labels
@@ -93,11 +82,11 @@ def _int8_confusion(artifact: Artifact | None) -> tuple[tuple[int, ...], ...]:
 def _facts(source: Source, arch: Arch, cost: Cost, trial: Trial | None, promoted: Promoted | None, artifact: Artifact | None) -> str:
     rows: list[tuple[str, str]] = []
     if trial is not None:
-        rows.append((f"validation, {trial.epochs:g} epochs", percent(trial.accuracy)))
+        rows.append((f"validation, {counted(trial.epochs, 'epoch')}", percent(trial.accuracy)))
         if trial.expected_accuracy != trial.accuracy:
             rows.append(("expected", percent(trial.expected_accuracy)))
     if promoted is not None:
-        rows.append((f"validation, {promoted.epochs} epochs", percent(promoted.val_accuracy)))
+        rows.append((f"validation, {counted(promoted.epochs, 'epoch')}", percent(promoted.val_accuracy)))
         rows.append(("test, float", percent(promoted.test_accuracy)))
     int8 = source.int8_accuracy(arch.id)
     if int8 is not None:
@@ -123,11 +112,12 @@ def _facts(source: Source, arch: Arch, cost: Cost, trial: Trial | None, promoted
 
 
 def _command(source: Source, net_id: str, promoted: Promoted | None, artifact: Artifact | None) -> str:
-    path = str(source.run.path)
     if promoted is None:
-        return f'<p class="words">Train it in full: <code>tinynas promote {text(path)} {text(net_id)}</code></p>'
+        command = shell_line("tinynas", "promote", source.run.path, net_id)
+        return f'<p class="words">Train it in full: <code>{text(command)}</code></p>'
     if artifact is None:
-        return f'<p class="words">Export it: <code>tinynas export {text(path)} {text(net_id)} --out firmware</code></p>'
+        command = shell_line("tinynas", "export", source.run.path, net_id, "--out", "firmware")
+        return f'<p class="words">Export it: <code>{text(command)}</code></p>'
     return f'<p class="words">Its file: <code>{text(artifact.file)}</code></p>'
 
 
@@ -195,13 +185,14 @@ def _training_words(info: TrainingInfo, promoted: Promoted | None) -> str:
     if promoted is not None:
         qat = ", the last epochs with int8 arithmetic in the loop" if promoted.qat else ""
         return (
-            f"Full training: {promoted.epochs} epochs in {text(duration(promoted.seconds))}{qat}. Epoch {promoted.best_epoch} was the best "
-            f"on validation images ({percent(promoted.val_accuracy)}) and was kept; only then were the test images read: "
+            f"Full training: {counted(promoted.epochs, 'epoch')} in {text(duration(promoted.seconds))}{qat}. Epoch {promoted.best_epoch} "
+            f"was the best on validation images ({percent(promoted.val_accuracy)}) and was kept; only then were the test images read: "
             f"<strong>{percent(promoted.test_accuracy)}</strong>."
         )
     if info.proxy:
         steps = ", ".join(f"{percent(accuracy)} after {epochs:g}" for epochs, accuracy in info.proxy)
-        return f"So far only the search's short training: {steps} epochs. Full training usually adds several points."
+        unit = "epoch" if info.proxy[-1][0] == 1 else "epochs"
+        return f"So far only the search's short training: {steps} {unit}. Full training usually adds several points."
     return "Not trained."
 
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import html
 import json
 import math
 import time
@@ -25,7 +24,7 @@ from tinynas.report.run_words import run_slots
 from tinynas.report.search_figures import Dot, LimitsInfo, draw_pareto
 from tinynas.report.source import Source
 from tinynas.report.theme import PALETTES, layout
-from tinynas.report.words import summary, title
+from tinynas.report.words import summary, text, title
 from tinynas.runs import Run
 
 #: Seconds between two looks for news while a search runs.
@@ -33,8 +32,6 @@ EVERY = 5
 
 #: A search may end this much after its deadline; one without a sign of life for so long is taken for dead.
 GRACE_S, SILENCE_S = 60.0, 1800.0
-
-text = html.escape
 
 
 def render(run: Run, *, running: bool = False) -> str:

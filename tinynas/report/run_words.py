@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Mapping, Sequence
 
 from tinynas import __version__
 from tinynas.cost.quantities import shown
+from tinynas.errors import counted
 from tinynas.records import Trial
 from tinynas.report.search_figures import Limit, LimitsInfo, ProgressInfo, SpacesInfo, cost_of
 from tinynas.report.source import Source
-from tinynas.report.words import amount, count, duration, percent, points, title
-
-text = html.escape
+from tinynas.report.words import amount, count, duration, percent, points, text, title
 
 
 def run_slots(source: Source, progress: ProgressInfo, limits: LimitsInfo, spaces: SpacesInfo) -> dict[str, str]:
@@ -88,7 +86,9 @@ def _lead(source: Source) -> str:
         f"{_most_accurate(source, best)} gets <strong>{percent(best.accuracy)}</strong> of the validation images right "
         f"after a short training, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and were trained"
     )
-    return said + (f"; {refused:,} proposals did not fit and cost no training." if refused else "; nothing was trained that does not fit.")
+    return said + (
+        f"; {counted(refused, 'proposal')} did not fit and cost no training." if refused else "; nothing was trained that does not fit."
+    )
 
 
 def _kpis(source: Source, progress: ProgressInfo) -> str:
@@ -101,12 +101,12 @@ def _kpis(source: Source, progress: ProgressInfo) -> str:
         int8 = source.int8_accuracy(one.id)
         if int8 is not None:
             cells.append((percent(int8), "the same in int8, on kernels equal to the microcontroller's"))
-    cells.append((f"{len(source.front)}", "networks on the front"))
-    cells.append((f"{len(source.scored):,}", "networks trained"))
+    cells.append((f"{len(source.front)}", "network on the front" if len(source.front) == 1 else "networks on the front"))
+    cells.append((f"{len(source.scored):,}", "network trained" if len(source.scored) == 1 else "networks trained"))
     volume, alone = (source.summary.get(key) for key in ("hypervolume", "baseline_hypervolume"))
     if volume and alone:
         drawn = progress.arms[1].networks
-        cells.append((f"{float(volume):.3f}", f"hypervolume; the {drawn} uniformly drawn networks alone: {float(alone):.3f}"))
+        cells.append((f"{float(volume):.3f}", f"hypervolume; {counted(drawn, 'uniformly drawn network')} alone: {float(alone):.3f}"))
     if source.summary.get("seconds"):
         cells.append((duration(float(source.summary["seconds"])), "search time"))
     return "".join(f"<li><b>{text(value)}</b><span>{text(what)}</span></li>" for value, what in cells)
@@ -195,7 +195,7 @@ def _progress_words(source: Source, info: ProgressInfo) -> str:
     return (
         f"{said}After {text(unit)} for each, the search had found <strong>{percent(info.best_at[0])}</strong> against "
         f"<strong>{percent(info.best_at[1])}</strong> ({points(by)}) and hypervolume {info.volume_at[0]:.3f} against "
-        f"{info.volume_at[1]:.3f}: {verdict} in this run. The baseline is {baseline.networks} networks; one run is one sample."
+        f"{info.volume_at[1]:.3f}: {verdict} in this run. The baseline is {counted(baseline.networks, 'network')}; one run is one sample."
     )
 
 
@@ -248,24 +248,36 @@ def _about(source: Source) -> str:
         ("budget", f"{budget.name}{chip}"),
         ("left for the network", ", ".join(f"{title(k)} {amount(k, v)}" for k, v in budget.limits.items())),
         ("space", f"{source.space.name}: {source.space.describe()}"),
-        ("data", f"{source.config.get('data', '')}" + (f", {len(source.labels)} classes" if source.labels else "")),
+        ("data", f"{source.config.get('data', '')}" + (f", {counted(len(source.labels), 'class', 'classes')}" if source.labels else "")),
         ("objectives", ", ".join(map(str, settings.get("objectives", ())))),
+        ("schedule", _schedule(source)),
         ("seed", str(settings.get("seed", env.get("seed", "")))),
         ("strategy", str(settings.get("strategy", ""))),
         ("ended because", str(source.summary.get("reason", ""))),
-        ("machine", f"{env.get('platform', '')}, {env.get('cpu_count', '?')} cores"),
+        ("machine", f"{env.get('platform', '')}" + (f", {counted(env['cpu_count'], 'core')}" if "cpu_count" in env else "")),
         ("versions", f"tinynas {env.get('tinynas', '')}, Python {env.get('python', '')}{versions}"),
     ]
     rows = "".join(f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in facts if value.strip(" ,"))
-    notes = "".join(f"<li>{text(str(note))}</li>" for note in source.plan.get("notes", ()))
+    told = (*source.run.env.get("notes", ()), *source.plan.get("notes", ()))
+    notes = "".join(f"<li>{text(note)}</li>" for note in told)
     decided = (
-        f'<details><summary>What the search decided before it began</summary><ul class="words">{notes}</ul></details>' if notes else ""
+        f'<details><summary>What was found and decided before the search began</summary><ul class="words">{notes}</ul></details>'
+        if notes
+        else ""
     )
     return (
         '<p class="words">Choices were made on validation images only; test images are read once, after full training. '
         "A figure is estimated or measured, and says which. Accuracies in the search come from short trainings: "
         f'they rank networks and rise with full training.</p><dl class="facts about">{rows}</dl>{decided}'
     )
+
+
+def _schedule(source: Source) -> str:
+    rungs, images = source.plan.get("rungs"), source.plan.get("epoch_images")
+    if not rungs or images is None:
+        return ""
+    before, last = "".join(f"{epochs}, " for epochs in rungs[:-1]), counted(rungs[-1], "epoch")
+    return f"{'rungs at ' if before else ''}{before}{last} of {counted(images, 'image') if images else 'all images'}"
 
 
 def _footer(source: Source) -> str:

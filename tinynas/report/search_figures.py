@@ -5,14 +5,15 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from html import escape
 from typing import Any
 
 from tinynas import pareto
 from tinynas.budget import Budget
 from tinynas.cost.quantities import QUANTITIES
+from tinynas.errors import counted
 from tinynas.records import Trial
 from tinynas.report.words import amount, percent, shape, title
+from tinynas.report.words import text as escape
 
 #: Source of the uniformly drawn networks that every search is compared with.
 BASELINE = "baseline"
@@ -223,7 +224,7 @@ def _pareto_limit(cost: str, limit: float, reach: float) -> dict[str, Any]:
 
 
 def _dot_text(dot: Dot, cost: str) -> str:
-    seen = f"{percent(dot.seen)} after {dot.epochs:g} epochs"
+    seen = f"{percent(dot.seen)} after {counted(dot.epochs, 'epoch')}"
     said = seen if dot.accuracy == dot.seen else f"{percent(dot.accuracy)} expected ({seen})"
     return f"<b>{escape(dot.id)}</b>  {said}<br>{title(cost)} {amount(cost, dot.cost)}<br>proposed by: {escape(dot.source)}"
 

@@ -11,7 +11,6 @@ from tinynas.arch import Arch, classes_for
 from tinynas.budget import Budget
 from tinynas.cost import Cost, estimate
 from tinynas.cost.quantities import shown
-from tinynas.files import read_lines
 from tinynas.graph import Graph, lower
 from tinynas.objectives import OBJECTIVES
 from tinynas.records import Artifact, Promoted, Trial
@@ -50,7 +49,7 @@ class Source:
     @cached_property
     def history(self) -> list[Trial]:
         """Every record in the order of writing."""
-        return [Trial.from_json(line) for line in read_lines(self.run.trials_file)]
+        return list(self.run.history())
 
     @cached_property
     def config(self) -> dict[str, Any]:
@@ -60,8 +59,8 @@ class Source:
     @cached_property
     def settings(self) -> dict[str, Any]:
         """The search's settings."""
-        found = self.config.get("settings")
-        return found if isinstance(found, dict) else {}
+        found: dict[str, Any] = self.config.get("settings", {})
+        return found
 
     @cached_property
     def plan(self) -> dict[str, Any]:
@@ -114,7 +113,7 @@ class Source:
     @cached_property
     def front(self) -> tuple[str, ...]:
         """The run's front (its own file where the search has written one), most accurate first."""
-        rows = [str(row["id"]) for row in self.run.front() if row.get("id") in self.scored] if not self.running else []
+        rows = [str(row["id"]) for row in self.run.front() if row["id"] in self.scored] if not self.running else []
         ids = rows or (list(self.fronts[self.cost].front) if self.costs else [])
         return tuple(sorted(ids, key=lambda i: (-(self.scored[i].expected_accuracy or 0.0), i)))
 
@@ -162,6 +161,8 @@ class Source:
         """The architecture of a network, from its genotype or its file."""
         trial = self.scored.get(net_id)
         if trial is not None and trial.genotype:
+            if not self.space.holds(trial.genotype):
+                raise self.run.damaged(self.run.trials_file, f"the genotype of network {net_id} is not of the run's space")
             arch = self.space.decode(trial.genotype, self.classes)
             if arch.id == net_id:
                 return arch
@@ -190,8 +191,7 @@ class Source:
 
     def spaces(self) -> SpacesInfo:
         """Which sub-spaces the search chose; no curves where it did not choose."""
-        rows = self.run.read_json("spaces")
-        return figures.spaces_info(rows if isinstance(rows, list) else ())
+        return figures.spaces_info(self.run.read_json("spaces") or ())
 
     def limits(self) -> LimitsInfo:
         """What the limits cost."""

@@ -28,9 +28,8 @@ def write_tensorboard(run: Run, folder: Path | None = None) -> Path:
     root = folder or run.path / "tensorboard"
     _write(root / "search", _search(run))
     for net_id in run.ids():
-        path = run.train_csv(net_id)
-        if path.exists():
-            _write(root / f"promote-{net_id}", _training(path.read_text(encoding="utf-8"), path.stat().st_mtime))
+        if (text := run.training(net_id)) is not None:
+            _write(root / f"promote-{net_id}", _training(text, run.train_csv(net_id).stat().st_mtime))
     return root
 
 

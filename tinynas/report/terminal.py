@@ -10,9 +10,10 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
-from rich.console import Console, ConsoleOptions, Group, RenderResult
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType, RenderResult
 from rich.live import Live
 from rich.measure import Measurement
 from rich.progress_bar import ProgressBar
@@ -23,8 +24,11 @@ from rich.text import Text
 
 from tinynas.budget import Budget
 from tinynas.cost import Cost
+from tinynas.cost.latency import latency_model, why_untimed
 from tinynas.cost.quantities import shown
+from tinynas.errors import counted, printable
 from tinynas.records import expected_accuracy
+from tinynas.report.small_plot import FrontPlot
 from tinynas.report.words import amount, count, duration, percent, shape, size, title
 
 #: Seconds between two plain progress lines where the output is no terminal.
@@ -56,11 +60,87 @@ class Bar:
         return Measurement(self.width, self.width)
 
 
-def _table(*columns: str, right: Sequence[str] = ()) -> Table:
-    table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
-    for column in columns:
-        table.add_column(column, justify="right" if column in right else "left", no_wrap=True)
-    return table
+#: A table that is this much wider than the terminal may have its words on second lines; one that is wider still is stacked.
+_FOLDED = 16
+
+
+class _Rows:
+    """A table that stays readable where the terminal is narrow: first it loses its bars, then words between the first column and
+    the figures take second lines, then each row becomes a few short lines."""
+
+    def __init__(self, columns: Sequence[str], right: Sequence[str], heads: int) -> None:
+        self.columns, self.right, self.heads = tuple(columns), frozenset(right), heads
+        self.rows: list[tuple[tuple[Text | Bar, ...], str]] = []
+
+    def add_row(self, *cells: str | Text | Bar, style: str | None = None) -> None:
+        """One row: strings, texts, bars. Text from outside is shown as it is."""
+        self.rows.append((tuple(Text(printable(cell)) if isinstance(cell, str) else cell for cell in cells), style or ""))
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
+        every = range(len(self.columns))
+        words = [i for i in every if not any(isinstance(cells[i], Bar) for cells, _ in self.rows)]
+        foldable = [i for i in words[self.heads :] if self.columns[i] not in self.right]
+        for keep, folded in ((every, []), (words, []), (words, foldable)):
+            widths = {i: self._width(i) for i in keep}
+            over = sum(widths.values()) + 2 * (len(keep) - 1) - options.max_width
+            if over > (_FOLDED if folded else 0):
+                continue
+            # The column with the most room to give gives first; none is narrower than its longest word.
+            room = {i: widths[i] - self._width(i, whole=False) for i in folded}
+            for i in sorted(room, key=lambda i: -room[i]):
+                cut = max(0, min(room[i], over))
+                widths[i], over = widths[i] - cut, over - cut
+            if over <= 0:
+                yield self._table(widths)
+                return
+        for cells, style in self.rows:
+            yield from self._stacked(
+                [(self.columns[i], cell) for i in words if isinstance(cell := cells[i], Text)], style, options.max_width
+            )
+
+    def _width(self, column: int, *, whole: bool = True) -> int:
+        """Columns that it takes; or its longest word."""
+        widths = [cell_len(self.columns[column])]
+        for cells, _ in self.rows:
+            cell = cells[column]
+            widths.append(
+                cell.width if isinstance(cell, Bar) else cell.cell_len if whole else max(map(cell_len, cell.plain.split()), default=0)
+            )
+        return max(widths)
+
+    def _table(self, widths: Mapping[int, int]) -> Table:
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+        for index, width in widths.items():
+            title = self.columns[index]
+            justify: Literal["right", "left"] = "right" if title in self.right else "left"
+            table.add_column(Text(printable(title)), justify=justify, width=width, no_wrap=width == self._width(index))
+        for cells, style in self.rows:
+            table.add_row(*(cells[index] for index in widths), style=style)
+        return table
+
+    def _stacked(self, cells: Sequence[tuple[str, Text]], style: str, width: int) -> Iterator[RenderableType]:
+        head = Text("  ", style=style).join(cell for _, cell in cells[: self.heads])
+        facts = [
+            Text.assemble(f"{title.strip()} " if title.strip() else "", cell) for title, cell in cells[self.heads :] if cell.plain.strip()
+        ]
+        comma, lines = Text(", ", style=style), [head]
+        for number, fact in enumerate(facts):
+            # What belongs together stays on one line; the first fact beside the name only where all have room there.
+            if number == 0 and head.cell_len + 2 + comma.join(facts).cell_len <= width:
+                lines[0] = Text.assemble(head, "  ", fact)
+            elif number > 0 and lines[-1].cell_len + 2 + fact.cell_len <= width:
+                lines[-1] = Text.assemble(lines[-1], ", ", fact)
+            else:
+                lines.append(Text.assemble("  ", fact))
+        for line in lines:
+            line.style = style
+            line.overflow = "fold"
+            yield line
+
+
+def _table(*columns: str, right: Sequence[str] = (), heads: int = 1) -> _Rows:
+    """The first ``heads`` columns name a row."""
+    return _Rows(columns, right, heads)
 
 
 def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = None) -> Group:
@@ -71,7 +151,8 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
     for key, value in cost.values().items():
         if value is None and key not in limits:
             continue
-        least = "at least " if key == "sram_bytes" and cost.unknown else ""
+        unsure = (key == "sram_bytes" and cost.unknown) or (key == "macs" and cost.work.uncounted)
+        least = "at least " if unsure else ""
         row: list[Any] = [title(key), least + amount(key, value)]
         if limits:
             limit = limits.get(key)
@@ -83,12 +164,39 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
                 row += [amount(key, limit), percent(value / limit, 0), Bar(value / limit)]
         table.add_row(*row)
         if key == "sram_bytes":
-            for part, part_bytes in (("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes)):
+            to_start = cost.sram_bytes - cost.head_bytes - cost.tail_bytes
+            parts = [("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes), ("more, to start", to_start)]
+            for part, part_bytes in parts if to_start else parts[:-1]:
                 table.add_row(Text(f"  {part}", "dim"), Text(size(part_bytes), "dim"), *[""] * (len(columns) - 2))
     runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})", "dim")
-    head = [Text(name, "bold")] if name else []
-    body: list[Any] = [*head, table, runtime, *(Text(line, "dim") for line in known_lines(cost))]
+    head = [Text(printable(name), "bold")] if name else []
+    notes = [Text(f"note: {note}") for note in _notes(cost, budget)]
+    body: list[Any] = [*head, table, runtime, *(Text(line, "dim") for line in known_lines(cost)), *notes]
+    if cost.runs is False:
+        return Group(*body, *_refused(cost))
     return Group(*body) if budget is None else Group(*body, _verdict(cost, budget))
+
+
+#: Reasons against a model that are shown; all are in the JSON.
+_REASONS = 8
+
+
+def _refused(cost: Cost) -> list[Text]:
+    rest = len(cost.reasons) - _REASONS
+    lines = [Text.assemble((f"does not run on {cost.runtime}: ", "bold red"), reason) for reason in cost.reasons[:_REASONS]]
+    return [*lines, Text(f"and {counted(rest, 'reason')} more (--json)", "dim")] if rest > 0 else lines
+
+
+def _notes(cost: Cost, budget: Budget | None) -> list[str]:
+    notes = list(cost.work.notes)
+    if cost.work.uncounted:
+        notes.append(f"the MACs of {', '.join(cost.work.uncounted)} are not known")
+    if cost.runs is None:
+        notes.append(f"whether {cost.runtime} has all of its operators is not known")
+    timed = budget is not None and latency_model(budget.core, cost.runtime) is not None and cost.runs is not False
+    if timed and cost.latency_ms is None and (why := why_untimed(cost.work)) is not None:
+        notes.append(f"no latency: {why}")
+    return notes
 
 
 def known_lines(cost: Cost) -> list[str]:
@@ -104,7 +212,7 @@ def known_lines(cost: Cost) -> list[str]:
 
 
 def _verdict(cost: Cost, budget: Budget) -> Text:
-    board = budget.board or budget.name
+    board = printable(budget.board or budget.name)
     over = {key: share for key, share in budget.excess(cost).items() if share > 0}
     if not over:
         return Text.assemble(("fits ", "bold green"), board)
@@ -119,29 +227,30 @@ def _verdict(cost: Cost, budget: Budget) -> Text:
     return Text.assemble(("does not fit ", "bold red"), f"{board}: ", "; ".join(parts))
 
 
-def layers_table(cost: Cost) -> Table:
+def layers_table(cost: Cost) -> RenderableType:
     """One row per operator: shapes, MACs, weights, live memory with a bar, the peak marked."""
-    table = _table("#", "operator", "kind", "output", "MACs", "weights", "live", "", " ", right=("#", "MACs", "weights", "live"))
+    table = _table("#", "operator", "kind", "output", "MACs", "weights", "live", "", " ", right=("#", "MACs", "weights", "live"), heads=2)
     top = max((op.live_bytes for op in cost.layers), default=1) or 1
     for op in cost.layers:
         peak = op.index == cost.peak_index
+        name = op.name.removeprefix(f"{op.index}:")  # operators of a file are named by number and kind
         table.add_row(
             str(op.index),
-            op.name,
-            op.kind,
+            name,
+            "" if name.startswith(op.kind) else op.kind,
             shape(op.output_shape),
             count(op.macs) if op.macs else "",
             size(op.weights_bytes) if op.weights_bytes else "",
             size(op.live_bytes),
-            Bar(op.live_bytes / top, color="magenta" if peak else "cyan"),
+            Bar(op.live_bytes / top, 10, "magenta" if peak else "cyan"),
             "< peak" if peak else "",
             style="bold" if peak else None,
         )
     return table
 
 
-def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
-    """The front, most accurate first: accuracy with a bar, and every cost that is known.
+def front_table(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str] | None = None) -> RenderableType:
+    """The front, most accurate first: accuracy with a bar, every cost that is known, and what ``names`` calls an id.
 
     Where the search expects another accuracy than it has seen, both are shown, and the expected one counts.
     """
@@ -150,29 +259,30 @@ def front_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     expected = any(expected_accuracy(row) != row.get("accuracy") for row in rows)
     columns = ["network", "expected" if expected else "accuracy", ""] + (["seen"] if expected else [])
     columns += (["int8"] if int8 else []) + [title(key) for key in keys]
-    table = _table(*columns, right=columns[1:2] + columns[3:])
+    table = _table(*columns, *([" "] if names else []), right=columns[1:2] + columns[3:])
     best = max((expected_accuracy(row) or 0.0 for row in rows), default=0.0)
     worst = min((expected_accuracy(row) or 0.0 for row in rows), default=0.0)
     # The bar starts a little below the worst of the front: from zero all bars of a front look alike.
     floor = max(0.0, worst - 0.25 * (best - worst) - 0.01)
     for row in sorted(rows, key=lambda row: -(expected_accuracy(row) or 0.0)):
         accuracy = expected_accuracy(row)
-        cells: list[Any] = [Text(str(row["id"]), "bold"), percent(accuracy)]
-        cells.append("" if accuracy is None else Bar((accuracy - floor) / (best - floor or 1.0), 8 if expected else 10, "green"))
+        cells: list[Any] = [Text(printable(row["id"]), "bold"), percent(accuracy)]
+        cells.append("" if accuracy is None else Bar((accuracy - floor) / (best - floor or 1.0), 6 if expected else 10, "green"))
         cells += [percent(row.get("accuracy"))] if expected else []
         cells += [percent(row.get("int8_accuracy"))] if int8 else []
-        table.add_row(*cells, *[amount(key, row.get(key)) for key in keys])
+        cells += [amount(key, row.get(key)) for key in keys]
+        table.add_row(*cells, *([Text(names.get(str(row["id"]), ""), "dim")] if names else []))
     return table
 
 
-def promoted_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """The rows of ``tinynas promote --json``: float and int8 accuracy, estimated and measured sizes."""
     columns = ("float", "int8", "agreement", "flash (estimated)", "arena (estimated)")
     table = _table("network", *columns, right=columns)
     for row in rows:
         accuracy = row.get("accuracy") or {}
         table.add_row(
-            Text(str(row["id"]), "bold"),
+            Text(printable(row["id"]), "bold"),
             percent(accuracy.get("float")),
             percent(accuracy.get("int8")),
             percent(row.get("agreement")),
@@ -187,17 +297,51 @@ def _measured(pair: Mapping[str, Any]) -> str:
     return f"{size(measured)} ({promised})"
 
 
-def boards_table(rows: Sequence[Mapping[str, Any]]) -> Table:
+def budgets_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The rows of ``tinynas budgets --json``: the board, and what it leaves to a network."""
+    table = _table("budget", "board", "core", "MHz", "SRAM left", "flash left", right=("MHz", "SRAM left", "flash left"))
+    for row in rows:
+        clock = "" if row["clock_mhz"] is None else f"{row['clock_mhz']:g}"
+        left = [size(row["limits"][key]) for key in ("sram_bytes", "flash_bytes")]
+        table.add_row(Text(printable(row["name"]), "bold"), row["board"] or "", row["core"] or "", clock, *left)
+    return table
+
+
+def spaces_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The shipped spaces: name and what is in each."""
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 1))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for row in rows:
+        table.add_row(Text(row["name"], "bold"), Text(row["description"]))
+    return table
+
+
+def subspaces_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    """The rows of ``tinynas spaces --budget B --json``: how much of each sub-space fits, with how many MACs, and who is searched."""
+    figures = ("fit", "mean MACs", "median", "largest")
+    table = _table("sub-space", *figures, "searched for", right=figures)
+    for row in rows:
+        quantiles = row["macs_quantiles"]
+        middle, most = (amount("macs", q) for q in (quantiles[10], quantiles[-1])) if quantiles else ("–", "–")
+        resolution = row["resolution"] if isinstance(row["resolution"], int) else shape(row["resolution"])
+        mean = amount("macs", row["mean_macs"]) if quantiles else "–"
+        bands = ", ".join(f"band {band + 1}" for band in row["bands"])
+        table.add_row(f"{resolution}px x{row['width_mult']:g}", percent(row["share"], 0), mean, middle, most, bands)
+    return table
+
+
+def boards_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     """The board table: name, chip, clock and memory."""
     table = _table("board", "MCU", "core", "MHz", "SRAM", "flash", right=("MHz", "SRAM", "flash"))
     for row in rows:
         sizes = [f"{row[key] / 1024:,.0f} KiB" for key in ("sram_bytes", "flash_bytes")]
-        table.add_row(Text(row["name"], "bold"), row["mcu"], row["core"], f"{row['clock_mhz']:g}", *sizes)
+        table.add_row(Text(printable(row["name"]), "bold"), row["mcu"], row["core"], f"{row['clock_mhz']:g}", *sizes)
     return table
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Group:
-    """The document of ``tinynas evaluate --json``: figures, the confusion of up to twelve classes, subsets where asked."""
+    """The document of ``tinynas evaluate --json``: figures, whence they are, the confusion of up to twelve classes, subsets, warnings."""
     figures = Table.grid(padding=(0, 2))
     for key, words in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")):
         if result.get(key) is not None:
@@ -206,12 +350,20 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
         figures.add_row("area under the ROC curve", f"{result['auc']:.4f}")
     figures.add_row("images", f"{result.get('n', 0):,}" + (f" ({result['split']})" if result.get("split") else ""))
     if result.get("kernels"):
-        figures.add_row("kernels", str(result["kernels"]))
+        figures.add_row("kernels", Text(str(result["kernels"])))
+    if result.get("pixels"):
+        pixels = result["pixels"]
+        figures.add_row("input", Text(f"{pixels['range']}, {pixels['formula']}: {pixels['known_from']}"))
+    if result.get("threshold"):
+        threshold = result["threshold"]
+        figures.add_row("threshold", Text(f"{threshold['positive']} above {threshold['value']:.4g}: {threshold['known_from']}"))
+    if result.get("order_known_from"):
+        figures.add_row("order of classes", Text(str(result["order_known_from"])))
     parts: list[Any] = [figures]
     confusion = result.get("confusion") or ()
     if confusion and len(confusion) <= 12:
         labels = [str(label) for label in result.get("labels") or range(len(confusion))]
-        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+        table: Any = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
         table.add_column("true class \\ taken for")
         for label in labels:
             table.add_column(Text(label), justify="right")
@@ -225,6 +377,8 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
             if isinstance(part, Mapping) and part.get("accuracy") is not None:
                 table.add_row(Text(str(name)), f"{part.get('n', 0):,}", percent(part["accuracy"]), Bar(part["accuracy"]))
         parts += [Text(), table]
+    for warning in result.get("warnings") or ():
+        parts += [Text(), Text(f"WARNING: {warning}", "yellow")]
     return Group(*parts)
 
 
@@ -248,8 +402,10 @@ class _Progress(abc.ABC):
         self._last_line = float("-inf")
         self._pending: str | None = None
         self._messages: set[str] = set()
+        self._status = ""
 
     def __call__(self, event: Any) -> None:
+        self._status = str(_get(event, "status") or self._status)
         message = _get(event, "message")
         if message and str(message) not in self._messages:
             self._messages.add(str(message))
@@ -288,6 +444,16 @@ class _Progress(abc.ABC):
     @abc.abstractmethod
     def line(self, event: Any) -> str:
         """One plain line."""
+
+
+def _bar_line(console: Console, before: str, share: float, after: str) -> RenderableType:
+    """A bar of up to 32 columns between two texts; on a narrow terminal the texts alone, as far as they need two lines."""
+    room = console.width - len(before) - len(after) - 2
+    if room < 8:
+        return Text(f"{before} {percent(share, 0)}, {after}", overflow="fold")
+    grid = Table.grid(padding=(0, 1))
+    grid.add_row(Text(before), ProgressBar(total=1.0, completed=share, width=min(32, room)), Text(after))
+    return grid
 
 
 class _SearchProgress(_Progress):
@@ -331,10 +497,13 @@ class _SearchProgress(_Progress):
         return facts
 
     def draw(self, event: Any) -> Group:
-        """The bar with the clock, and a line of counts."""
-        grid = Table.grid(padding=(0, 1))
-        grid.add_row("searching", ProgressBar(total=1.0, completed=self._share(event), width=32), self._clock(event))
-        return Group(grid, Text(" · ".join(self._facts(event)), overflow="fold"))
+        """The bar with the clock, a line of counts (or of what is prepared), and the front as a small plot."""
+        counts = Text(" · ".join(self._facts(event)), overflow="fold")
+        points = _get(event, "points")
+        if not _get(event, "trained", default=0) and self._status:
+            counts = Text(self._status, "dim", overflow="fold")
+        parts: list[Any] = [_bar_line(self.console, "searching", self._share(event), self._clock(event)), counts]
+        return Group(*parts, *([FrontPlot(points, _get(event, "cost", default="macs"))] if points else []))
 
     def line(self, event: Any) -> str:
         """One plain line."""
@@ -345,10 +514,9 @@ class _PromoteProgress(_Progress):
     def draw(self, event: Any) -> Group:
         """The bar of the network in training, and what it has reached."""
         epoch, epochs = _get(event, "epoch", default=0), _get(event, "epochs", default=0)
-        grid = Table.grid(padding=(0, 1))
         done = epoch / epochs if epochs else 0.0
-        grid.add_row(self._who(event), ProgressBar(total=1.0, completed=done, width=32), f"epoch {epoch} of {epochs}{self._left(event)}")
-        return Group(grid, Text(" · ".join(self._facts(event)), overflow="fold"))
+        bar = _bar_line(self.console, self._who(event), done, f"epoch {epoch} of {epochs}{self._left(event)}")
+        return Group(bar, Text(" · ".join(self._facts(event)), overflow="fold"))
 
     def line(self, event: Any) -> str:
         """One plain line."""
@@ -384,7 +552,8 @@ def search_progress(console: Console, *, every: float = PLAIN_EVERY) -> Iterator
     """A callable for ``search``'s ``on_event``: a live bar on a terminal, else a plain line every ``every`` seconds.
 
     Events may be objects or mappings with any of: elapsed, timeout, trials, trained, infeasible, duplicate, stopped,
-    failed, front_size, hypervolume, best_accuracy, message (printed once).
+    failed, front_size, hypervolume, best_accuracy, message (printed once), status (shown in place of counts until something
+    is trained), points and cost (drawn as a :class:`tinynas.report.small_plot.FrontPlot`).
     """
     with _SearchProgress(console, every).running() as progress:
         yield progress

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Sequence
 from typing import assert_never
 
@@ -9,9 +10,15 @@ from tinynas.arch import Arch, Axes, ConvLayer, MBConv, Pool, Separable, pair
 from tinynas.config import format_size
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.cost.quantities import count as count
+from tinynas.errors import counted, printable
 from tinynas.inputs import InputKind
 
 KIND_WORDS: dict[InputKind, str] = {"rgb": "RGB", "gray": "gray", "features": "features"}
+
+
+def text(value: object) -> str:
+    """``value`` as HTML that is read and not obeyed: names come from anywhere. What cannot be seen is written out."""
+    return html.escape(printable(value, lines=True))
 
 
 def percent(share: float | None, digits: int = 1) -> str:
@@ -47,6 +54,26 @@ def duration(seconds: float) -> str:
     hours, rest = divmod(whole, 3600)
     minutes, secs = divmod(rest, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{secs:02d}s" if minutes else f"{secs}s"
+
+
+def time_words(seconds: float) -> str:
+    """A time that somebody set: ``40 seconds``, ``8 minutes``, ``1.5 hours``."""
+    for unit, length in (("hour", 3600), ("minute", 60)):
+        if seconds >= length:
+            return counted(seconds / length, unit)
+    return counted(seconds, "second")
+
+
+def roughly(seconds: float) -> str:
+    """A time that is estimated: ``under a minute``, ``about 55 min``, ``about 2.5 h``, ``about 3 days``."""
+    if seconds < 60:
+        return "under a minute"
+    minutes, hours = round(seconds / 60), seconds / 3600
+    if minutes < 90:
+        return f"about {minutes} min"
+    if hours < 48:
+        return f"about {hours:.1f} h" if hours < 9.95 else f"about {hours:.0f} h"
+    return f"about {hours / 24:.0f} days"
 
 
 def shape(sizes: Sequence[int]) -> str:

@@ -7,6 +7,7 @@ kept apart, in ``times.jsonl``; decisions look at the clock only where a time li
 
 from __future__ import annotations
 
+import contextlib
 import os
 import time
 from collections.abc import Callable
@@ -15,10 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from tinynas.budget import Budget
 from tinynas.config import build
-from tinynas.errors import counted
+from tinynas.errors import RunError, TinynasError, counted
 from tinynas.records import Trial
 from tinynas.runs import Run
-from tinynas.search.clock import Clock
+from tinynas.search.clock import Clock, age_of
 from tinynas.search.fronts import normalised_hypervolume
 from tinynas.search.handover import hand_over, write_front
 from tinynas.search.prepare import Session, open_session, prepare
@@ -32,6 +33,8 @@ if TYPE_CHECKING:
     from tinynas.data import DataSet
 
 DEFAULT_TIMEOUT_S = 480.0
+#: What to do where a worker does not find the data of its run.
+MOVED = "say where those are: tinynas search --resume --data PLACE notes it in the run"
 
 
 def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, on_event: OnEvent) -> SearchResult:
@@ -39,23 +42,30 @@ def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sear
 
     With one worker it trains in this process; with more it starts processes that train, and looks after them.
     SIGINT (Ctrl-C) ends it early with everything finished on disk and ``interrupted`` set. Raises BudgetError where
-    nothing fits, and UserError where the storage cannot be reached.
+    nothing fits, UserError where the storage cannot be reached, and RunError where another process searches this run,
+    or trainings keep failing.
     """
     started = time.monotonic()
     if settings.timeout is None and settings.trials is None:
         settings = settings.model_copy(update={"timeout": DEFAULT_TIMEOUT_S})
-    view = View(run, settings, on_event, started)
+    with run.searching():
+        return _search(run, space, budget, data, settings, View(run, settings, on_event, started), started)
+
+
+def _search(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, view: View, started: float) -> SearchResult:
     view.emit("start", f"searching {space.name} ({space.describe()}) for {budget.name}")
     reason, interrupted = "", False
     session: Session | None = None
     try:
         feasible = prepare(run, space, budget, data, settings, view.emit)
         session = open_session(run, space, budget, data, settings, Clock.begun(started, settings.timeout), feasible=feasible)
+        if settings.storage is not None:
+            run.moved(storage=settings.storage)
         view.begin(session)
         with session.study.deciding():
             session.study.reclaim()
             session.study.mend()
-            if run.front():
+            if run.has_front:
                 # What an earlier end expected holds no longer.
                 write_front(session, {trial.number: trial for trial in run.trials()})
         view.refresh()
@@ -63,15 +73,25 @@ def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sear
         reason = Worker(session, view.recorded).run() if settings.workers == 1 else supervise(session, view)
     except KeyboardInterrupt:
         reason, interrupted = "interrupted", True
+    except TinynasError:
+        # What was seen can be used all the same, where the disk has room for it.
+        with contextlib.suppress(TinynasError):
+            if session is not None:
+                write_front(session, {trial.number: trial for trial in run.trials()})
+        raise
     if session is None:
         return SearchResult(str(run.path), Counts(), 0.0, (), reason, time.monotonic() - started, interrupted)
     return _finish(session, view, reason, interrupted, started)
 
 
-def worker(run_dir: str | Path, *, on_trial: Callable[[Trial], None] | None = None) -> int:
+def worker(
+    run_dir: str | Path, *, data: str | None = None, storage: str | None = None, on_trial: Callable[[Trial], None] | None = None
+) -> int:
     """Join the search of the run at ``run_dir``, from this machine or one that shares the folder; returns when it ends.
 
-    The number of trainings done. Raises RunError where there is no such run, or its search has not begun.
+    ``data`` and ``storage`` say where these are for this process: other places of the same, or a URL with a password. The number of
+    trainings done. Raises RunError where there is no such run, its search has not begun, or it comes from elsewhere and names
+    places that its user has not.
     """
     done = 0
 
@@ -81,7 +101,10 @@ def worker(run_dir: str | Path, *, on_trial: Callable[[Trial], None] | None = No
         if on_trial is not None:
             on_trial(trial)
 
-    session, _ = _join(run_dir, {}, os.getpid(), count)
+    run = Run.open(run_dir)
+    run.ask("data", data)
+    clock = Clock.from_json(run.read_json("clock"), age_of(run.path / "clock.json"))
+    session, _ = _join(run, {"storage": run.storage(storage), "data": data}, os.getpid(), clock, count)
     if done and session.run.search_ended:
         # The search ended before this machine's last training did.
         with session.study.deciding():
@@ -89,30 +112,30 @@ def worker(run_dir: str | Path, *, on_trial: Callable[[Trial], None] | None = No
     return done
 
 
-def join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> str:
+def join(run_dir: str | Path, changes: dict[str, Any], index: int, clock: Clock) -> str:
     """Work for the run until nothing is left to do; the reason. ``changes`` are settings given when it was resumed."""
-    return _join(run_dir, changes, index, on_trial)[1]
+    return _join(Run.open(run_dir), changes, index, clock, lambda _trial: None)[1]
 
 
-def _join(run_dir: str | Path, changes: dict[str, Any], index: int, on_trial: Callable[[Trial], None]) -> tuple[Session, str]:
-    from tinynas.data import DataOptions, open_data
-
-    run = Run.open(run_dir)
-    config = run.config
-    settings = build({**config["settings"], **changes}, SearchSettings, source=run.config_file)
-    options = build(config.get("data_options", {}), DataOptions, source=run.config_file)
-    data = open_data(config["data"], seed=settings.seed, options=options)
-    session = open_session(run, run.space, run.budget, data, settings, Clock.from_json(run.read_json("clock")), index=index)
+def _join(run: Run, changes: dict[str, Any], index: int, clock: Clock, on_trial: Callable[[Trial], None]) -> tuple[Session, str]:
+    place = changes.pop("data", None)
+    settings = build({**run.setting("settings"), **changes}, SearchSettings, source=run.config_file)
+    data, place = run.images(place)
+    if (difference := run.other_data(data)) is not None:
+        raise RunError(f"{place}: these are not the images that {run.path} was begun with: {difference}", MOVED)
+    session = open_session(run, run.space, run.budget, data, settings, clock, index=index)
+    with session.study.deciding():
+        session.study.check()
     return session, Worker(session, on_trial).run()
 
 
 def _plan_text(session: Session) -> str:
     plan = session.plan
-    images = f"{plan.epoch_images:,} images" if plan.epoch_images else "all images"
+    images = counted(plan.epoch_images, "image") if plan.epoch_images else "all images"
     minutes = (session.clock.timeout or 0) / 60
     how_many = counted(plan.networks, "network") if plan.networks is not None else counted(minutes, "minute")
     if len(plan.rungs) == 1:
-        return f"{how_many}; {plan.rungs[0]} epochs of {images} for every network"
+        return f"{how_many}; {counted(plan.rungs[0], 'epoch')} of {images} for every network"
     return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {plan.deepen:.0%} of the training deepens the front"
 
 

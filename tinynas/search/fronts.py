@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 from typing import Any
 
 from tinynas import pareto
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.objectives import Objective
-from tinynas.records import EXPECTED, Trial
+from tinynas.records import EXPECTED, Trial, as_expected
 from tinynas.search.feasible import COSTS
 from tinynas.search.settings import Counts
 
@@ -31,15 +30,6 @@ def front_rows(records: Sequence[Trial], goals: Sequence[Objective]) -> list[Tri
     usable = [(record, [float(v) for v in values if v is not None]) for record, values in known if None not in values]
     chosen = pareto.front([values for _, values in usable], [goal.maximize for goal in goals])
     return sorted((usable[i][0] for i in chosen), key=lambda record: (record.costs.get("macs") or 0, record.number))
-
-
-def as_expected(record: Trial) -> Trial:
-    """The record with the accuracies that are expected of it in place of those seen; int8 moves as float does."""
-    if record.expected_accuracy is None or record.accuracy is None or record.expected_accuracy == record.accuracy:
-        return record
-    change = record.expected_accuracy - record.accuracy
-    moved = {name: value + change for name, value in record.scores.items() if name in ("accuracy", "int8_accuracy")}
-    return replace(record, scores={**record.scores, **moved})
 
 
 def normalised_hypervolume(records: Sequence[Trial], goals: Sequence[Objective], reference: Sequence[tuple[float, float]]) -> float:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from optuna.distributions import IntDistribution
 
@@ -17,6 +18,11 @@ def distributions(space: Space) -> dict[str, IntDistribution]:
 def params_of(space: Space, genotype: Sequence[int]) -> dict[str, int]:
     """Optuna parameters of a genotype."""
     return {gene.name: int(index) for gene, index in zip(space.genes, genotype, strict=True) if len(gene.choices) > 1}
+
+
+def choices_of(space: Space, genotype: Sequence[int]) -> dict[str, Any]:
+    """The values that a genotype chose, by gene: what Optuna's integers mean, for those who look at a study with its dashboard."""
+    return {gene.name: gene.choices[int(index)] for gene, index in zip(space.genes, genotype, strict=True) if len(gene.choices) > 1}
 
 
 def genotype_of(space: Space, params: Mapping[str, int]) -> Genotype:

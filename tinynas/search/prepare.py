@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import time
+import zipfile
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,12 +16,12 @@ from tinynas.arch import classes_for
 from tinynas.budget import Budget
 from tinynas.cost import estimate
 from tinynas.cost.quantities import QUANTITIES
-from tinynas.errors import RunError
+from tinynas.errors import RunError, counted
 from tinynas.files import cores, write_atomic
 from tinynas.graph import lower
 from tinynas.objectives import Objective, objectives
 from tinynas.records import JsonRecord
-from tinynas.runs import Run
+from tinynas.runs import MISSING, Run
 from tinynas.search.clock import Clock
 from tinynas.search.feasible import COSTS, Feasible, Pool, strata
 from tinynas.search.pool import draw_pool
@@ -141,7 +143,7 @@ def prepare(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sea
     """
     document = run.read_json("plan")
     if document is not None:
-        return RunPlan.from_json(document).feasible(space, budget)
+        return _stored_plan(run, document, space, settings).feasible(space, budget)
     classes, goals, strategy = classes_for(data.labels), objectives(settings.objectives, budget), STRATEGIES[settings.strategy]
     notes: list[str] = []
 
@@ -171,8 +173,8 @@ def prepare(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sea
     note("pool", _pool_text(pool, subspaces))
     if max_macs is not None and settings.timeout is not None:
         text = (
-            f"Networks above {max_macs / 1e6:.1f} M MACs are left out: in {settings.timeout / 60:.3g} minutes on this machine they could "
-            "hardly be trained. A longer --timeout lets them in."
+            f"Networks above {max_macs / 1e6:.1f} M MACs are left out: in {counted(settings.timeout / 60, 'minute')} on this machine they "
+            "could hardly be trained. A longer --timeout lets them in."
         )
         note("plan", text)
     _save_pool(run, pool)
@@ -251,7 +253,7 @@ def _spread_sample(pool: Pool, bands: int) -> list[float]:
 def _pool_text(pool: Pool, subspaces: Sequence[tuple[int, int]]) -> str:
     macs = pool.costs["macs"] / 1e6
     return (
-        f"{len(pool):,} networks that fit drawn ({pool.share:.2%} of the {'chosen sub-spaces fit' if subspaces else 'space fits'}"
+        f"{counted(len(pool), 'network')} that fit drawn ({pool.share:.2%} of the {'chosen sub-spaces fit' if subspaces else 'space fits'}"
         f"{', counted exactly' if pool.counted else ''}), {macs.min():.2f}-{macs.max():.1f} M MACs."
     )
 
@@ -276,15 +278,48 @@ def _save_pool(run: Run, pool: Pool) -> None:
     write_atomic(run.state_dir() / "pool.npz", memory.getvalue())
 
 
-def _load_pool(run: Run) -> Pool:
+def _load_pool(run: Run, space: Space) -> Pool:
     path = run.state_dir() / "pool.npz"
     try:
-        with np.load(path, allow_pickle=False) as file:
-            drawn, share, counted = file["facts"]
-            costs = {name: file[f"cost_{name}"] for name in COSTS}
-            return Pool(file["genotypes"].astype(np.int64), costs, int(drawn), float(share), bool(counted))
-    except (OSError, ValueError, KeyError) as error:
-        raise RunError(f"{path}: cannot be read: {error}", "the run is damaged; start a new one") from None
+        # From memory: a file that is none would stay open.
+        with np.load(io.BytesIO(path.read_bytes()), allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise ValueError("it holds one array, not a pool")
+            drawn, share, counted = map(float, file["facts"])
+            costs = {name: file[f"cost_{name}"].astype(np.float64) for name in COSTS}
+            genotypes = file["genotypes"].astype(np.int64)
+    except FileNotFoundError:
+        raise run.damaged(path, MISSING) from None
+    except (OSError, ValueError, LookupError, TypeError, EOFError, OverflowError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:
+        raise run.damaged(path, error or type(error).__name__) from None
+    if genotypes.ndim != 2 or not len(genotypes) or any(values.shape != genotypes.shape[:1] for values in costs.values()):
+        raise run.damaged(path, "its networks and their costs are not as many")
+    if not all(map(space.holds, genotypes.tolist())):
+        raise run.damaged(path, "its networks are not of the run's space")
+    return Pool(genotypes, costs, int(drawn), share, bool(counted))
+
+
+def _stored_plan(run: Run, document: Any, space: Space, settings: SearchSettings) -> RunPlan:
+    """``plan.json`` as it was written. Raises RunError where it cannot have been."""
+    path = run.path / "plan.json"
+    try:
+        plan = RunPlan.from_json(document)
+    except RunError as error:
+        raise run.damaged(path, error.message) from None
+    resolutions, widths = len(space.resolution), len(space.width_mult)
+    faults = {
+        "rungs do not rise from 1 on": not plan.rungs or plan.rungs[0] < 1 or list(plan.rungs) != sorted(set(plan.rungs)),
+        "no images an epoch": plan.epoch_images < 0,
+        "edges do not rise": list(plan.edges) != sorted(plan.edges),
+        "shares that are none": not (0 <= plan.deepen < 1 and 0 < plan.explore <= 1),
+        "sub-spaces that the space lacks": not all(0 <= r < resolutions and 0 <= w < widths for r, w in plan.subspaces),
+        "fewer than two classes": plan.classes < 2,
+        "a speed that is none": min(plan.speed) < 0 or sum(plan.speed) <= 0,
+        "another box than its objectives span": len(plan.reference) != len(objectives(settings.objectives)),
+    }
+    if wrong := [what for what, is_so in faults.items() if is_so]:
+        raise run.damaged(path, f"it has {wrong[0]}")
+    return plan
 
 
 def open_session(
@@ -305,7 +340,7 @@ def open_session(
     document = run.read_json("plan")
     if document is None:
         raise RunError(f"{run.path}: has no plan yet", "start it with: tinynas search")
-    stored = RunPlan.from_json(document)
+    stored = _stored_plan(run, document, space, settings)
     goals, strategy = objectives(settings.objectives), STRATEGIES[settings.strategy]
     plan = stored.schedule(settings.trials)
     recipe = settings.recipe.model_copy(
@@ -322,7 +357,7 @@ def open_session(
         strategy,
         goals,
         feasible or stored.feasible(space, budget),
-        _load_pool(run),
+        _load_pool(run, space),
         plan,
         study,
         Trainings(data, recipe, settings.seed, run.state_dir() / "nets", int8=int8, inherit=settings.inherit),

@@ -108,6 +108,10 @@ class SearchEvent:
     best_accuracy: float | None = None
     workers: int = 0
     """Processes training now."""
+    cost: str = "macs"
+    """The cost that ``points`` are over."""
+    points: tuple[tuple[float, float, bool], ...] = ()
+    """(cost, accuracy seen, whether on the front) of the networks trained so far."""
 
 
 @dataclass(frozen=True)

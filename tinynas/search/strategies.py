@@ -17,7 +17,8 @@ import optuna
 
 from tinynas.objectives import Objective
 from tinynas.records import Trial
-from tinynas.search.proposals import Proposer, tpe_sampler
+from tinynas.search import schedule
+from tinynas.search.proposals import Proposal, Proposer, tpe_sampler
 from tinynas.search.schedule import Continue, Finished, Net, New, Schedule, Wait
 from tinynas.search.study import Job, Ledger, Study
 from tinynas.space import Genotype
@@ -47,6 +48,15 @@ class Desk(Protocol):
 
     def nets(self, ledger: Ledger) -> list[Net]:
         """The networks by number, with their predicted training times."""
+
+    def estimates(self, ledger: Ledger) -> dict[str, float]:
+        """The surrogate's scores by id, of the networks with results."""
+
+    def propose(self, ledger: Ledger) -> Proposal:
+        """The next proposal, given what is known."""
+
+    def prepare(self, genotype: Genotype) -> None:
+        """Do for a proposal what needs no lock."""
 
     def propose_one(
         self, ledger: Ledger, genotype: Genotype, source: str, parent: str | None, trial: optuna.Trial | None = None
@@ -79,6 +89,10 @@ class Strategy(abc.ABC):
         """Share of the time in which networks are started; ``share`` is the setting."""
 
     @abc.abstractmethod
+    def rehearse(self, desk: Desk, ledger: Ledger) -> None:
+        """Think what :meth:`decide` will have to think, without the lock: it is quick then, if nothing has changed since."""
+
+    @abc.abstractmethod
     def decide(self, desk: Desk, ledger: Ledger) -> Decision:
         """What comes next. Nothing waits in the queue; only under the study's lock."""
 
@@ -108,20 +122,15 @@ class Staged(Strategy):
         """As set."""
         return share
 
+    def rehearse(self, desk: Desk, ledger: Ledger) -> None:
+        """Where a new network is due, propose it."""
+        if isinstance(self._scheduled(desk, ledger, exhausted=False), New):
+            desk.prepare(desk.propose(ledger).genotype)
+
     def decide(self, desk: Desk, ledger: Ledger) -> Decision:
         """The schedule's decision; a new network is the proposer's."""
-        nets = desk.nets(ledger)
-        # The clock has a say only where it is what ends the search: a number of trials must mean the same anywhere.
-        timed = desk.schedule.plan.networks is None
-        estimates = desk.proposer.estimates(nets, ledger.genotypes)
         for exhausted in (False, True):
-            decision = desk.schedule.next(
-                nets,
-                estimates,
-                progress=desk.progress() if timed else 0.0,
-                seconds_left=desk.seconds_left() if timed else math.inf,
-                exhausted=exhausted,
-            )
+            decision = self._scheduled(desk, ledger, exhausted=exhausted)
             match decision:
                 case Finished(reason):
                     return NOTHING_NEW if exhausted else reason
@@ -142,14 +151,21 @@ class Staged(Strategy):
         """None: the proposer learns from constraints."""
         return None
 
+    def _scheduled(self, desk: Desk, ledger: Ledger, *, exhausted: bool) -> schedule.Decision:
+        # The clock has a say only where it is what ends the search: a number of trials must mean the same anywhere.
+        timed = desk.schedule.plan.networks is None
+        return desk.schedule.next(
+            desk.nets(ledger),
+            desk.estimates(ledger),
+            progress=desk.progress() if timed else 0.0,
+            seconds_left=desk.seconds_left() if timed else math.inf,
+            exhausted=exhausted,
+        )
+
     def _new(self, desk: Desk, ledger: Ledger) -> Job | None:
         for _ in range(EXHAUSTED):
-            number, genotypes = ledger.proposals, ledger.genotypes
-            infeasible = [
-                (r.genotype, sum(max(0.0, e) for e in r.excess.values())) for r in ledger.records.values() if r.state == "infeasible"
-            ]
-            refused = {r.genotype for r in ledger.records.values() if r.state in ("infeasible", "duplicate")}
-            proposal = desk.proposer.propose(number, desk.nets(ledger), genotypes, infeasible, refused=refused)
+            genotypes, refused = ledger.genotypes, ledger.refused_genotypes
+            proposal = desk.propose(ledger)
             job = desk.propose_one(ledger, proposal.genotype, proposal.source, proposal.parent)
             if job is not None:
                 return job
@@ -189,6 +205,9 @@ class Plain(Strategy):
     def explore(self, share: float) -> float:
         """All the time."""
         return 1.0
+
+    def rehearse(self, desk: Desk, ledger: Ledger) -> None:
+        """Nothing: the sampler thinks in the study itself."""
 
     def decide(self, desk: Desk, ledger: Ledger) -> Decision:
         """What the sampler asks for, until something of it fits and is new."""

@@ -4,9 +4,9 @@ Every Optuna trial is one training of one network to one rung, or one proposal t
 is the truth; ``trials.jsonl`` is written from it, one line each time a network's record changes, and is mended
 from it after a kill. Trainings of one network share the user attribute ``net``.
 
-Several processes, on one machine or many, work on one study. Decisions are taken under a lock (with 100 networks 0.06 s of
-processor time); training is not. A process holds a lock on a file of its own for as long as it lives, so its death is known
-at once, on any machine that shares the folder: its training is handed to the next one that asks.
+Several processes, on one machine or many, work on one study. Decisions are taken under a lock (with 100 networks it is held for
+0.015 s; what takes time, proposing, is done before); training is not. A process holds a lock on a file of its own for as long
+as it lives, so its death is known at once, on any machine that shares the folder: its training is handed to the next one that asks.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import threading
+import time
 import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,16 +27,16 @@ from typing import IO, Any, cast
 
 import optuna
 from optuna.storages import BaseStorage, JournalStorage, RDBStorage, RetryHeartbeatStaleTrialCallback, fail_stale_trials
-from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from tinynas.errors import MissingExtraError, RunError, UserError
-from tinynas.files import lock, locked, write_atomic
+from tinynas.errors import MissingExtraError, RunError, UserError, counted
+from tinynas.files import LockHeldError, disk_error, lock, locked, write_atomic
 from tinynas.objectives import Objective
 from tinynas.records import Trial
-from tinynas.runs import Run
-from tinynas.search.genes import distributions, genotype_of, params_of
+from tinynas.runs import MISSING, Run, without_password
+from tinynas.search.genes import choices_of, distributions, genotype_of, params_of
+from tinynas.search.journal import Journal, mend
 from tinynas.search.schedule import Net, Result
 from tinynas.space import Space
 
@@ -43,6 +44,11 @@ from tinynas.space import Space
 MAX_RETRIES = 3
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
+#: Seconds without a sign of life after which a process counts as gone although it holds its lock: longer than network disks keep
+#: what they know of a file.
+SILENT_SECONDS = 180.0
+#: Seconds that the study's lock is waited for. Decisions hold it for hundredths of one.
+LOCK_SECONDS = 120.0
 
 
 @dataclass(frozen=True)
@@ -71,11 +77,18 @@ class Ledger:
     waiting: int = 0
     refused: int = 0
     """Infeasible and duplicate proposals in a row, at the end."""
+    key: tuple[int, ...] = ()
+    """Changes with everything that is decided by."""
 
     @property
     def proposals(self) -> int:
         """The next proposal's number."""
         return 1 + max([*self.records, *(net.number for net in self.nets.values())], default=-1)
+
+    @property
+    def refused_genotypes(self) -> set[tuple[int, ...]]:
+        """What was proposed and not trained."""
+        return {record.genotype for record in self.records.values() if record.state in ("infeasible", "duplicate")}
 
 
 def clipped(excess: float) -> float:
@@ -92,22 +105,37 @@ class Study:
         self._lock_file = run.state_dir() / "study.lock"
         self._member: IO[bytes] | None = None
         self._finished: dict[int, Trial] = {}
+        self._results: dict[int, tuple[int, Result]] = {}
+        self._unwritten: list[Trial] = []
+        self._seen: dict[str, tuple[int, float]] = {}
+        self._left = threading.Event()
         self.member = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     @classmethod
     def open(cls, run: Run, space: Space, goals: Sequence[Objective], storage: str | None, sampler: optuna.samplers.BaseSampler) -> Study:
         """Open or begin the study. Raises UserError where the storage cannot be reached, RunError where it is of another kind."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
-        run.state_dir().mkdir(parents=True, exist_ok=True)
-        backend = _storage(run, storage)
         directions = [StudyDirection.MAXIMIZE if goal.maximize else StudyDirection.MINIMIZE for goal in goals]
-        with file_lock(run.state_dir() / "study.lock"), database_errors(storage):
+        with file_lock(run.state_dir() / "study.lock"), _journal_errors(run, storage), database_errors(storage):
+            if storage is None:
+                mend(run.journal_file)
+            backend = _storage(run, storage)
             if storage is None:
                 # The journal is the run's own: its study keeps its name where the folder is moved or renamed.
                 known = [study.study_name for study in backend.get_all_studies()]
+                if not known and (lost := run.trials()):
+                    raise RunError(
+                        f"{run.journal_file}: holds nothing of the {counted(len(lost), 'network')} in trials.jsonl",
+                        "restore it from a copy, or start a new run; the networks of this one can still be promoted",
+                    )
                 name = run.name if run.name in known or not known else known[0]
             else:
                 name = f"tinynas-{_study_key(run)}"
+                if run.begun and name not in [study.study_name for study in backend.get_all_studies()]:
+                    raise RunError(
+                        f"--storage {without_password(storage)}: does not hold the study of {run.path} ({name})",
+                        "give the storage that it was begun with; nothing finished is lost",
+                    )
             study = optuna.create_study(study_name=name, storage=backend, sampler=sampler, directions=directions, load_if_exists=True)
             names = [goal.name for goal in goals]
             if study.directions != directions or study.metric_names not in (None, names):
@@ -119,25 +147,50 @@ class Study:
                     warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
                     study.set_metric_names(names)
                 study.set_user_attr("made_by", "tinynas")
+            if "choices" not in study.user_attrs:
+                study.set_user_attr("choices", {gene.name: list(gene.choices) for gene in space.genes if len(gene.choices) > 1})
         return cls(run, study, space, goals)
 
     # locks ------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
     def deciding(self) -> Iterator[None]:
-        """Hold the study's lock: one process decides at a time."""
+        """Hold the study's lock: one process decides at a time.
+
+        A journal is told at the end of the block, in one step, then trials.jsonl: a kill or a full disk leaves all or nothing.
+        """
         with file_lock(self._lock_file):
-            yield
+            with self._together():
+                yield
+            unwritten, self._unwritten = self._unwritten, []
+            for record in unwritten:
+                self.run.append_trial(record)
+
+    def _together(self) -> contextlib.AbstractContextManager[None]:
+        journal = getattr(self._storage, "_backend", None)
+        return journal.together() if isinstance(journal, Journal) else contextlib.nullcontext()
 
     def join(self) -> None:
-        """Be known as alive until the process ends, however it ends."""
-        folder = self.run.state_dir() / "members"
-        folder.mkdir(parents=True, exist_ok=True)
-        self._member = (folder / self.member).open("wb")
-        lock(self._member)
+        """Be known as alive until the process ends, however it ends, or is stopped for long."""
+        path = self.run.state_dir() / "members" / self.member
+        self._left = left = threading.Event()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._member = path.open("wb")
+            lock(self._member)
+        except OSError as error:
+            raise disk_error(path, error) from None
+
+        def beat() -> None:
+            while not left.wait(HEARTBEAT_SECONDS):
+                with contextlib.suppress(OSError):
+                    os.utime(path)
+
+        threading.Thread(target=beat, daemon=True).start()
 
     def leave(self) -> None:
         """Be known as gone."""
+        self._left.set()
         if self._member is not None:
             self._member.close()
             self._member = None
@@ -145,19 +198,26 @@ class Study:
             (self.run.state_dir() / "members" / self.member).unlink()
 
     def alive(self, member: str) -> bool:
-        """True while the process that joined as ``member`` lives."""
+        """True while the process that joined as ``member`` lives: it holds its lock, and has touched its file not long ago."""
         if member == self.member:
             return True
         path = self.run.state_dir() / "members" / member
         try:
             with path.open("rb+") as file:
                 free = lock(file, wait=False)
+                stamp = os.fstat(file.fileno()).st_mtime_ns
         except OSError:
             return False
         if free:
             with contextlib.suppress(OSError):
                 path.unlink()
-        return not free
+            return False
+        # One that was stopped (SIGSTOP, a machine asleep) keeps its lock. Times by this process's clock alone: others may be wrong.
+        before, since = self._seen.get(member, (None, 0.0))
+        if stamp != before:
+            self._seen[member] = stamp, time.monotonic()
+            return True
+        return time.monotonic() - since < SILENT_SECONDS
 
     # reading ----------------------------------------------------------------------------------------
 
@@ -167,8 +227,9 @@ class Study:
 
     def ledger(self) -> Ledger:
         """What the study knows now."""
-        ledger = Ledger()
-        for trial in self.trials():
+        trials = self.trials()
+        ledger = Ledger(key=tuple(int(trial.state) for trial in trials))
+        for trial in trials:
             attrs = trial.user_attrs
             if trial.state == TrialState.WAITING:
                 ledger.waiting += 1
@@ -188,9 +249,8 @@ class Study:
             if trial.state in (TrialState.RUNNING, TrialState.WAITING):
                 net.busy = True
             elif "result" in attrs:
-                outcome = json.loads(attrs["result"])
-                result = Result(outcome["epochs"], outcome["images"], outcome["scores"])
-                if outcome["rung"] > net.rung:
+                rung, result = self._result(trial)
+                if rung > net.rung:
                     net.results.append(result)
                 elif result.epochs > net.results[-1].epochs:
                     net.beyond = max(net.beyond, result.epochs)
@@ -208,6 +268,17 @@ class Study:
         if trial.state.is_finished():
             self._finished[trial.number] = record
         return record
+
+    def _result(self, trial: FrozenTrial) -> tuple[int, Result]:
+        if trial.number not in self._results:
+            outcome = json.loads(trial.user_attrs["result"])
+            self._results[trial.number] = outcome["rung"], Result(outcome["epochs"], outcome["images"], outcome["scores"])
+        return self._results[trial.number]
+
+    def owns(self, number: int) -> bool:
+        """True while the training is this process's: not where it was taken for dead, and its training was given to another."""
+        trial = self._storage.get_trial(self._id(number))
+        return bool(trial.state == TrialState.RUNNING and trial.user_attrs.get("owner") == self.member)
 
     # writing ----------------------------------------------------------------------------------------
 
@@ -236,14 +307,15 @@ class Study:
             state=TrialState.RUNNING,
             params=self.params(genotype),
             distributions=dict(self.distributions),
-            user_attrs={**attrs, "genotype": list(genotype), "owner": self.member},
+            user_attrs={**attrs, "genotype": list(genotype), "owner": self.member, "choices": choices_of(self.space, genotype)},
             system_attrs={f"constraints:{name}": clipped(value) for name, value in constraints.items()},
         )
         return int(self._storage.get_trial_number_from_id(self._storage.create_new_trial(self.optuna._study_id, trial)))
 
     def describe(self, trial: optuna.Trial, genotype: Sequence[int], attrs: Mapping[str, Any], constraints: Mapping[str, float]) -> int:
         """Note on a trial that Optuna made what :meth:`begin` notes on ours; its number."""
-        for key, value in {**attrs, "genotype": list(genotype), "owner": self.member}.items():
+        notes = {**attrs, "genotype": list(genotype), "owner": self.member, "choices": choices_of(self.space, genotype)}
+        for key, value in notes.items():
             trial.set_user_attr(key, value)
         for name, over in constraints.items():
             trial.set_constraint(name, clipped(over))
@@ -265,7 +337,7 @@ class Study:
             self.optuna.tell(number, known)
         else:
             self.optuna.tell(number, state=TrialState.PRUNED)
-        self.run.append_trial(record)
+        self._unwritten.append(record)
 
     def finish(self, number: int, record: Trial, outcome: Mapping[str, Any]) -> None:
         """Record a training that reached a rung."""
@@ -280,7 +352,7 @@ class Study:
             self.optuna.tell(number, state=TrialState.PRUNED)
         else:
             self.optuna.tell(number, values)
-        self.run.append_trial(record)
+        self._unwritten.append(record)
 
     def give_up(self, number: int, record: Trial) -> None:
         """Record a training that failed for good."""
@@ -288,16 +360,18 @@ class Study:
         self._storage.set_trial_user_attr(trial_id, "given_up", True)
         self._storage.set_trial_user_attr(trial_id, "record", json.dumps(record.to_json()))
         self.optuna.tell(number, state=TrialState.FAIL)
-        self.run.append_trial(record)
+        self._unwritten.append(record)
 
-    def hand_back(self, number: int, *, count_retry: bool = False) -> None:
-        """Put a training that was cut off back into the queue."""
+    def hand_back(self, number: int, *, count_retry: bool = False, why: str | None = None) -> None:
+        """Put a training that was cut off back into the queue; ``why`` is told where it is given up in the end."""
         trial = next(t for t in self.trials() if t.number == number)
         if trial.state.is_finished():
             return
         attrs = {key: value for key, value in trial.user_attrs.items() if key not in ("owner", "result", "record")}
         attrs["retries"] = int(attrs.get("retries", 0)) + count_retry
         attrs["retry_of"] = number
+        if why is not None:
+            attrs["cut_off"] = why
         self.optuna.tell(number, state=TrialState.FAIL)
         self.optuna.enqueue_trial(trial.params, user_attrs=attrs)
 
@@ -324,13 +398,30 @@ class Study:
         return reclaimed
 
     def mend(self) -> None:
-        """Write the records that a kill kept out of trials.jsonl. Only under the lock."""
+        """Write the records that a kill kept out of trials.jsonl. Only under the lock; raises what :meth:`check` does."""
         written = {trial.number: trial for trial in self.run.trials()}
-        for number, record in sorted(self.ledger().records.items()):
+        records = self.ledger().records
+        self._check(written, records)
+        for number, record in sorted(records.items()):
             known = written.get(number)
             # What a finished search added (who was left behind, what is expected) holds no longer when it goes on.
             if known is None or (known != record and known.images <= record.images):
                 self.run.append_trial(record)
+
+    def check(self) -> None:
+        """Raise RunError where trials.jsonl holds what the study does not: it is written second, so the study was cut or exchanged.
+
+        Only under the lock.
+        """
+        self._check({trial.number: trial for trial in self.run.trials()}, self.ledger().records)
+
+    def _check(self, written: Mapping[int, Trial], records: Mapping[int, Trial]) -> None:
+        lost = [trial for number, trial in written.items() if number not in records or records[number].id != trial.id]
+        if lost:
+            raise RunError(
+                f"the study of {self.run.path} lacks {counted(len(lost), 'network')} that trials.jsonl holds, such as {lost[0].id}",
+                f"restore {self.run.journal_file.name} (or the database) from a copy; what was found can still be promoted",
+            )
 
     def heartbeat(self, number: int) -> None:
         """Tell a database storage that the training goes on."""
@@ -358,10 +449,11 @@ class Study:
 
 def _storage(run: Run, url: str | None) -> BaseStorage:
     if url is None:
-        path = str(run.journal_file)
-        return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path)))
+        return JournalStorage(Journal(run.journal_file))
     if "://" not in url:
-        raise UserError(f"--storage {url}: is not a database URL", "write postgresql://user:password@host/database, or leave it out")
+        raise UserError(
+            f"--storage {without_password(url)}: is not a database URL", "write postgresql://user:password@host/database, or leave it out"
+        )
     with database_errors(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         try:
@@ -373,7 +465,18 @@ def _storage(run: Run, url: str | None) -> BaseStorage:
                 heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=MAX_RETRIES),
             )
         except (ModuleNotFoundError, ImportError) as error:
-            raise MissingExtraError(f"--storage {_shown(url)}: {error}", "pip install 'tinynas[postgresql]'") from None
+            raise MissingExtraError(f"--storage {without_password(url)}: {error}", "pip install 'tinynas[postgresql]'") from None
+
+
+@contextlib.contextmanager
+def _journal_errors(run: Run, url: str | None) -> Iterator[None]:
+    """What Optuna says of a journal that holds something else is the user's to mend."""
+    try:
+        yield
+    except (AssertionError, AttributeError, LookupError, TypeError, ValueError) as error:
+        if url is not None:
+            raise
+        raise run.damaged(run.journal_file, f"{type(error).__name__}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -387,11 +490,11 @@ def database_errors(url: str | None) -> Iterator[None]:
     try:
         yield
     except (sqlalchemy.exc.SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
-        cause = str(error.__cause__ or error).strip().splitlines()[0]
-        raise UserError(
-            f"--storage {_shown(url)}: {cause}",
-            "check that the server runs and the URL is right, then continue with --resume; nothing finished is lost",
-        ) from None
+        cause = str(error.__cause__ or error).strip().splitlines()[0].replace(url, without_password(url))
+        hint = "check that the server runs and the URL is right, then continue with --resume; nothing finished is lost"
+        if "password" in cause:
+            hint = "a run keeps no password: give the URL with it to --storage or in TINYNAS_STORAGE, or the password in PGPASSWORD"
+        raise UserError(f"--storage {without_password(url)}: {cause}", hint) from None
 
 
 def _with_driver(url: str) -> str:
@@ -402,25 +505,41 @@ def _with_driver(url: str) -> str:
     return url
 
 
-def _shown(url: str) -> str:
-    # A password has no place in messages and logs.
-    scheme, _, rest = url.partition("://")
-    login, at, place = rest.rpartition("@")
-    return f"{scheme}://{login.partition(':')[0]}{at}{place}"
-
-
 def _study_key(run: Run) -> str:
     # A run keeps its study's name wherever its folder is moved or mounted.
     path = run.state_dir() / "study_name"
     if not path.exists():
+        if run.begun:
+            raise run.damaged(path, MISSING)
         write_atomic(path, f"{run.name}-{uuid.uuid4().hex[:8]}")
-    return path.read_text(encoding="utf-8").strip()
+    try:
+        name = path.read_text(encoding="utf-8").strip()
+    except UnicodeDecodeError as error:
+        raise run.damaged(path, error) from None
+    if not name:
+        raise run.damaged(path, "it is empty")
+    return name
 
 
 @contextlib.contextmanager
 def file_lock(path: Path) -> Iterator[None]:
-    """An exclusive lock on ``path`` that the kernel drops with the process. Ctrl-C waits until it is released."""
-    with locked(path), interrupts_held():
+    """An exclusive lock on ``path`` that the kernel drops with the process. Ctrl-C waits until it is released.
+
+    Raises RunError where somebody does not let it go: a decision takes a moment, so its process was stopped, or hangs.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stack.enter_context(locked(path, wait=LOCK_SECONDS))
+        except LockHeldError as error:
+            if error.holder is None:
+                remedy = "find the process that was stopped (on another machine, perhaps) and let it go on or end it"
+            else:
+                remedy = f"let it go on (kill -CONT {error.holder}) or end it (kill -KILL {error.holder})"
+            raise RunError(
+                f"{error.message} and has not let go of {path.name} for {LOCK_SECONDS:.0f} s",
+                f"{remedy}; then continue with --resume: nothing finished is lost",
+            ) from None
+        stack.enter_context(interrupts_held())
         yield
 
 

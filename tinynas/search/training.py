@@ -34,6 +34,31 @@ class Outcome:
     new_images: int
     """Images trained on in this job."""
     failure: str | None = None
+    """Why it failed."""
+    machine: bool = False
+    """It failed for want of something that the machine has too little of: another time, or with less beside it, it may go well."""
+
+
+#: What errors of a machine that is short of something say, in lower case: memory, address space, threads, handles, and oneDNN's
+#: primitives, which are made of them.
+_SHORT = (
+    "memory",
+    "bad_alloc",
+    "mmap",
+    "new thread",
+    "primitive",
+    "resource temporarily unavailable",
+    "too many open files",
+    "no space left",
+)
+
+
+def failed(error: Exception) -> Outcome:
+    """What a training came to that raised ``error``: the network's failure, or the machine's."""
+    machine = isinstance(error, MemoryError | OSError) or (isinstance(error, RuntimeError) and any(w in str(error).lower() for w in _SHORT))
+    first = next(iter(str(error).splitlines()), "")
+    said = "out of memory" if isinstance(error, MemoryError) and not first else f"{type(error).__name__}: {first}"
+    return Outcome(0, 0, {}, 0.0, 0, said[:300], machine)
 
 
 class Trainings:
@@ -86,10 +111,6 @@ class Trainings:
             trainer.run(until_epoch, on_epoch and (lambda m: on_epoch(m.epoch, m.val_accuracy)), deadline)
         except Diverged as error:
             return Outcome(trainer.epoch, before, {}, time.monotonic() - started, 0, error.message)
-        except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
-                raise
-            return Outcome(trainer.epoch, before, {}, time.monotonic() - started, 0, f"out of memory: {str(error).splitlines()[0]}")
         images = sum(m.images for m in trainer.history)
         if images > before:
             trainer.save(self.state_file(arch.id))

@@ -27,6 +27,7 @@ class View:
         self.records: dict[int, Trial] = {}
         self.counts, self.front, self.volume, self.workers = Counts(), 0, 0.0, 0
         self.best: float | None = None
+        self.points: tuple[tuple[float, float, bool], ...] = ()
         self._offset = 0
 
     def begin(self, session: Session) -> None:
@@ -59,6 +60,12 @@ class View:
             rows = front_rows(list(self.records.values()), self.session.goals)
             self.front = len(rows)
             seen = [record.accuracy for record in self.records.values() if record.was_trained]
+            numbers, cost = {record.number for record in rows}, self.session.cost
+            self.points = tuple(
+                (float(value), record.accuracy, record.number in numbers)
+                for record in self.records.values()
+                if record.was_trained and record.accuracy is not None and (value := record.costs.get(cost)) is not None
+            )
             self.best = max((accuracy for accuracy in seen if accuracy is not None), default=None)
             self.volume = normalised_hypervolume(list(self.records.values()), self.session.goals, self.session.reference)
         return new
@@ -88,5 +95,7 @@ class View:
                 trial,
                 self.best,
                 self.workers,
+                "macs" if self.session is None else self.session.cost,
+                self.points,
             )
         )

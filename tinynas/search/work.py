@@ -7,27 +7,33 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import optuna
 
 from tinynas.arch import Arch
 from tinynas.cost import Cost, estimate
-from tinynas.errors import TinynasError
+from tinynas.errors import RunError, TinynasError
 from tinynas.graph import lower
 from tinynas.records import Trial, TrialState
 from tinynas.search.prepare import POLL, Session
-from tinynas.search.proposals import Proposer
+from tinynas.search.proposals import Proposal, Proposer
 from tinynas.search.schedule import Net, Schedule
 from tinynas.search.strategies import Decision
 from tinynas.search.study import HEARTBEAT_SECONDS, MAX_RETRIES, Job, Ledger, Study, clipped, database_errors
-from tinynas.search.training import Outcome
+from tinynas.search.training import Outcome, failed
 from tinynas.space import Genotype
 
 #: How far (as a power) one training's measured speed moves the expected one: trainings vary with what else the machine does.
 LEARNING = 0.3
+#: How often a decision is thought through without the lock before it is taken with it, where others keep changing what is known.
+REHEARSALS = 3
+#: Trainings that fail in a row, none finished between them, that end a worker and with it the search.
+FAILURES = 5
 #: Proxy trainings kept on disk to be continued.
 KEPT_STATES = 48
+
+T = TypeVar("T")
 
 
 class Worker:
@@ -48,24 +54,40 @@ class Worker:
             chance=session.chance,
         )
         self.speed = session.speed
+        self._refused: list[Trial] = []
+        self._thoughts: dict[str, Any] = {}
+        self._thought_of: tuple[int, ...] = ()
+        self._costs: dict[Genotype, tuple[Arch, Cost]] = {}
+        self._aside: list[tuple[Job, str]] = []
+        self._failures, self._succeeded = 0, False
 
     def run(self) -> str:
-        """Work until nothing is left to do; the reason why it ended."""
+        """Work until nothing is left to do; the reason why it ended.
+
+        Raises RunError where trainings keep failing: it says why, and what the machine failed at is not held against the networks.
+        """
         session = self.session
         session.study.join()
         job: Job | None = None
         try:
             while True:
                 decided = self.decide()
+                job = decided if isinstance(decided, Job) else None
+                self._tell()
                 if isinstance(decided, str):
                     return decided
-                if decided is None:
+                if job is None:
+                    self._take_up(count_retry=self._succeeded)
                     time.sleep(POLL)
                     continue
-                job = decided
                 outcome = self._train(job)
-                self._record(job, outcome)
+                if outcome.machine:
+                    # Whose fault it is the next trainings say.
+                    self._aside.append((job, outcome.failure or ""))
+                else:
+                    self._record(job, outcome)
                 job = None
+                self._judge(outcome)
         except (KeyboardInterrupt, TinynasError):
             if job is not None:
                 # Cut off: the next worker continues it from its last saved rung.
@@ -73,7 +95,43 @@ class Worker:
                     session.study.hand_back(job.number)
             raise
         finally:
+            with contextlib.suppress(Exception):
+                self._take_up(count_retry=False)
             session.study.leave()
+
+    def _tell(self) -> None:
+        told, self._refused = self._refused, []
+        for trial in told:
+            self.on_trial(trial)
+
+    def _judge(self, outcome: Outcome) -> None:
+        if outcome.scores:
+            # Others can be trained here: what was set aside failed by itself, or in a bad moment. It has its tries.
+            self._failures, self._succeeded = 0, True
+            self._take_up(count_retry=True)
+        if outcome.failure is None:
+            return
+        self._failures += 1
+        if self._failures < FAILURES:
+            return
+        if outcome.machine:
+            remedy = (
+                "mend that (short of memory or threads: end other programs, or fewer --workers), then --resume: it tries the same networks"
+            )
+        else:
+            remedy = "their reasons are in trials.jsonl; what is finished is kept, and --resume tries other networks"
+        raise RunError(f"{self.session.run.path}: {FAILURES} trainings in a row failed, the last one: {outcome.failure}", remedy)
+
+    def _take_up(self, *, count_retry: bool) -> None:
+        """Put what was set aside back into the queue."""
+        if not self._aside:
+            return
+        with database_errors(self.session.settings.storage), self.study.deciding():
+            while self._aside:
+                job, why = self._aside[-1]
+                if self.study.owns(job.number):
+                    self.study.hand_back(job.number, count_retry=count_retry, why=why)
+                self._aside.pop()
 
     def seconds_left(self) -> float:
         """Until trainings must end."""
@@ -84,19 +142,54 @@ class Worker:
         return self.session.clock.progress()
 
     def decide(self) -> Decision:
-        """What comes next, decided under the study's lock and noted in the study."""
-        study = self.study
+        """What comes next, decided under the study's lock and noted in the study; most of the thinking is done before, without it."""
+        study, strategy = self.study, self.session.strategy
         if self.seconds_left() <= 0:
             return "the time is used"
-        with study.deciding():
-            study.reclaim()
-            ledger = study.ledger()
-            while ledger.waiting:
-                job = self._take_waiting(ledger)
-                if job is not None:
-                    return job
+        rehearsed: tuple[int, ...] | None = None
+        for left in reversed(range(REHEARSALS + 1)):
+            with database_errors(self.session.settings.storage), study.deciding():
+                study.reclaim()
                 ledger = study.ledger()
-            return self.session.strategy.decide(self, ledger)
+                while ledger.waiting:
+                    job = self._take_waiting(ledger)
+                    if job is not None:
+                        return job
+                    ledger = study.ledger()
+                if not left or ledger.key == rehearsed:
+                    return strategy.decide(self, ledger)
+            strategy.rehearse(self, ledger)
+            rehearsed = ledger.key
+        raise AssertionError("the last one decides")
+
+    def estimates(self, ledger: Ledger) -> dict[str, float]:
+        """The surrogate's scores by id, of the networks with results."""
+        return self._thought("estimates", ledger, lambda: self.proposer.estimates(self.nets(ledger), ledger.genotypes))
+
+    def propose(self, ledger: Ledger) -> Proposal:
+        """The next proposal, given what is known."""
+
+        def think() -> Proposal:
+            infeasible = [
+                (r.genotype, sum(max(0.0, e) for e in r.excess.values())) for r in ledger.records.values() if r.state == "infeasible"
+            ]
+            return self.proposer.propose(
+                ledger.proposals, self.nets(ledger), ledger.genotypes, infeasible, refused=ledger.refused_genotypes
+            )
+
+        return self._thought("proposal", ledger, think)
+
+    def prepare(self, genotype: Genotype) -> None:
+        """Cost a proposal, and write its architecture."""
+        self.session.run.write_arch(self._costed(genotype)[0])
+
+    def _thought(self, name: str, ledger: Ledger, think: Callable[[], T]) -> T:
+        # The same knowledge gives the same answer.
+        if self._thought_of != ledger.key:
+            self._thoughts, self._thought_of = {}, ledger.key
+        if name not in self._thoughts:
+            self._thoughts[name] = think()
+        return cast(T, self._thoughts[name])
 
     def nets(self, ledger: Ledger) -> list[Net]:
         """The networks by number, with their predicted training times."""
@@ -115,9 +208,11 @@ class Worker:
         genotype = tuple(int(i) for i in attrs["genotype"])
         job = Job(trial.number, attrs["net"], attrs["proposal"], genotype, attrs["source"], attrs.get("parent"), attrs["rung"], retries)
         if retries >= MAX_RETRIES:
-            record = self._blank(job, "failed", reason=f"its worker died {retries} times while training it (out of memory?)")
+            why = attrs.get("cut_off")
+            reason = f"its worker died {retries} times while training it (out of memory?)" if why is None else f"{retries} times: {why}"
+            record = self._blank(job, "failed", reason=reason)
             study.give_up(trial.number, record)
-            self.on_trial(record)
+            self._refused.append(record)
             return None
         return job
 
@@ -153,7 +248,7 @@ class Worker:
         else:
             return Job(number, arch.id, blank.number, genotype, source, parent, 0)
         study.refuse(number, record, session.strategy.refused_values(record, session.goals))
-        self.on_trial(record)
+        self._refused.append(record)
         return None
 
     def _attrs(self, record: Trial, cost: float, rung: int) -> dict[str, Any]:
@@ -184,14 +279,16 @@ class Worker:
                 )
             except TinynasError:
                 raise
-            except (RuntimeError, ValueError, ArithmeticError) as error:
-                return Outcome(0, 0, {}, 0.0, 0, f"{type(error).__name__}: {error}"[:300])
+            except (MemoryError, OSError, RuntimeError, ValueError, ArithmeticError) as error:
+                return failed(error)
 
     def _record(self, job: Job, outcome: Outcome) -> None:
         session, study = self.session, self.session.study
         done = [r for r, epochs in enumerate(session.plan.rungs) if epochs <= outcome.epochs]
         reached = min(job.rung, done[-1] if done else 0)
         with database_errors(session.settings.storage), study.deciding():
+            if not study.owns(job.number):
+                return  # this process was taken for dead, and another was given the training
             if outcome.failure is not None:
                 record = self._blank(job, "failed", reason=outcome.failure)
                 study.give_up(job.number, record)
@@ -210,20 +307,20 @@ class Worker:
                     record,
                     {"rung": reached, "epochs": outcome.epochs, "images": outcome.images, "scores": outcome.scores},
                 )
-            session.run.append_log(
-                "times",
-                {
-                    "number": job.proposal,
-                    "id": job.net,
-                    "rung": job.rung,
-                    "epochs": outcome.epochs,
-                    "images": outcome.new_images,
-                    "seconds": round(outcome.seconds, 3),
-                    "finished": round(time.time(), 3),
-                    "worker": study.member,
-                },
-            )
             self._drop_states()
+        line = {
+            "number": job.proposal,
+            "id": job.net,
+            "rung": job.rung,
+            "epochs": outcome.epochs,
+            "images": outcome.new_images,
+            "seconds": round(outcome.seconds, 3),
+            "finished": round(time.time(), 3),
+            "worker": study.member,
+        }
+        # A training that was done before the study was torn or killed may be in the log already.
+        if outcome.new_images or not any(row["id"] == job.net and row["epochs"] == outcome.epochs for row in session.run.log("times")):
+            session.run.append_log("times", line)
         if outcome.new_images:
             self._learn_speed(record, outcome)
         self.on_trial(record)
@@ -234,9 +331,11 @@ class Worker:
         return Trial(job.proposal, job.net, state, job.source, job.genotype, cost.values(), excess, parent=job.parent, reason=reason)
 
     def _costed(self, genotype: Genotype) -> tuple[Arch, Cost]:
-        budget = self.session.budget
-        arch = self.session.space.decode(genotype, self.session.classes)
-        return arch, estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz)
+        if genotype not in self._costs:
+            budget = self.session.budget
+            arch = self.session.space.decode(genotype, self.session.classes)
+            self._costs[genotype] = arch, estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz)
+        return self._costs[genotype]
 
     def _learn_speed(self, record: Trial, outcome: Outcome) -> None:
         macs, measured = _macs(record), outcome.seconds / outcome.new_images

@@ -307,9 +307,9 @@ class Trainer:
             if grids is not None:
                 self._start_phase(on_grids(self.graph, grids), on_grids(self.graph, grids) if self.recipe.ema else None)
             self._restore(tensors)
-        except (KeyError, RuntimeError) as error:
+            self.history = [EpochMetrics(**document) for document in json.loads(metadata["history"])]
+        except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(f"{path}: is damaged: {error}", "remove it to start over") from None
-        self.history = [EpochMetrics(**document) for document in json.loads(metadata["history"])]
 
     def _identity(self) -> str:
         arch = self.graph.arch.id if self.graph.arch is not None else ""

@@ -51,14 +51,14 @@ def save_trained(network: Trained, path: Path, metadata: Mapping[str, str]) -> N
 def load_trained(graph: Graph, path: Path) -> Trained:
     """The network that :func:`save_trained` wrote, in evaluation mode. Raises RunError for a missing, damaged or foreign file."""
     tensors, _ = read_tensors(path)
-    grids = grids_in(tensors)
-    if grids is None:
-        return load_weights(graph, path)
-    network = on_grids(graph, grids)
     try:
+        grids = grids_in(tensors)
+        if grids is None:
+            return load_weights(graph, path)
+        network = on_grids(graph, grids)
         network.load_state_dict({key: value for key, value in tensors.items() if key not in (SCALES, ZERO_POINTS)})
-    except RuntimeError as error:
-        problem = str(error).splitlines()[-1].strip()
+    except (RuntimeError, ValueError, LookupError, TypeError) as error:  # TypeError: a grid of one number
+        problem = (str(error).splitlines() or [""])[-1].strip()
         raise RunError(f"{path}: does not hold this network's weights: {problem}", "promote the network again") from None
     network.eval()
     return network

@@ -71,7 +71,7 @@ def decode(data: bytes) -> Image:
     except (cv2.error, MemoryError):
         pixels = None
     if pixels is None:
-        raise BadInput("cannot be decoded")
+        raise BadInput(_what_it_is(data))
     if min(pixels.shape[:2]) < MIN_SIDE:
         raise BadInput(f"a side is shorter than {MIN_SIDE} pixels")
     return np.asarray(cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), dtype=np.uint8)
@@ -106,6 +106,14 @@ def _check(data: bytes) -> None:
     head = data[:512].lstrip().lower()
     if head.startswith((b"<!doctype", b"<html", b"<?xml", b"<svg", b"version https://git-lfs")):
         raise BadInput("text or a web page, not an image")
+
+
+def _what_it_is(data: bytes) -> str:
+    """Why something cannot be decoded: people rename files, and some formats are not read."""
+    for place, magic, what in _OTHERS:
+        if data.startswith(magic, place):
+            return what
+    return "cannot be decoded"
 
 
 def _check_jpeg(data: bytes) -> tuple[int, int] | None:
@@ -190,6 +198,27 @@ _CHECKS: tuple[tuple[bytes, Callable[[bytes], tuple[int, int] | None]], ...] = (
     (b"GIF8", _check_gif),
     (b"RIFF", _check_riff),
 )
+
+
+_OTHERS: tuple[tuple[int, bytes, str], ...] = (
+    *(
+        (4, b"ftyp" + brand, "HEIC, which is not read: convert it to JPEG")
+        for brand in (b"heic", b"heix", b"hevc", b"heim", b"mif1", b"msf1")
+    ),
+    *((4, b"ftyp" + brand, "video, not an image") for brand in (b"isom", b"iso2", b"mp41", b"mp42", b"qt  ", b"M4V ", b"avc1", b"3gp")),
+    (0, b"\x1aE\xdf\xa3", "video, not an image"),
+    (8, b"AVI LIST", "video, not an image"),
+    (0, b"\xff\x0a", "JPEG XL, which is not read"),
+    (0, b"\x00\x00\x00\x0cJXL ", "JPEG XL, which is not read"),
+    (0, b"8BPS", "Photoshop, which is not read"),
+    (0, b"%PDF", "PDF, not an image"),
+    (0, b"PK\x03\x04", "ZIP archive, not an image"),
+    (0, b"\x1f\x8b", "archive, not an image"),
+    (0, b"II*\x00", "TIFF of a kind that is not read (such as floats)"),
+    (0, b"MM\x00*", "TIFF of a kind that is not read (such as floats)"),
+    (0, b"II+\x00", "TIFF of a kind that is not read (such as floats)"),
+)
+"""Where a file has which bytes, and what it then is."""
 
 
 def _may_be_transparent(data: bytes) -> bool:

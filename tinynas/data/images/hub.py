@@ -15,6 +15,7 @@ from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.hugging import datasets_module
 from tinynas.data.images.signal import image_signal, measure
+from tinynas.data.labels import clean
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import BadInput
@@ -42,7 +43,7 @@ class Columns:
             return None
         if self.names is not None:
             return self.names[int(str(value))] if 0 <= int(str(value)) < len(self.names) else None
-        return str(value)
+        return clean(str(value))
 
 
 def open_hub(
@@ -211,7 +212,7 @@ def _columns(name: str, features: Mapping[str, Any], options: DataOptions) -> Co
             f"{name}: cannot tell which column is the label (columns: {', '.join(features)})", "say which: --set data.label_column=NAME"
         )
     kind = features[label]
-    names = tuple(kind.names) if isinstance(kind, datasets.ClassLabel) else None
+    names = tuple(map(clean, kind.names)) if isinstance(kind, datasets.ClassLabel) else None
     if names is None and not _is_scalar(kind):
         raise DataError(f"{name}: the column {label!r} holds {kind}, not one label an image", "choose another --set data.label_column=NAME")
     return Columns(image, label, names)

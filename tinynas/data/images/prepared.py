@@ -18,6 +18,7 @@ from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, BadInput, Record
 from tinynas.data.store import Store, line_size
+from tinynas.errors import counted
 
 
 class _Packs:
@@ -70,7 +71,7 @@ def open_store(
         flags.append(line["flags"])
     if relabelled:
         which = "original labels" if options.original_labels else "new labels; --set data.original_labels=true for the old ones"
-        notes.append(f"{relabelled:,} images are relabelled; using the {which}")
+        notes.append(f"{counted(relabelled, 'image')} {'is' if relabelled == 1 else 'are'} relabelled; using the {which}")
     packs = _Packs(store)
 
     def read(i: int) -> bytes:

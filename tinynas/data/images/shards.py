@@ -21,7 +21,7 @@ from tinynas.data.records import BadInput
 from tinynas.data.scan import in_threads
 from tinynas.data.split import order_key
 from tinynas.data.store import Entry, Store, Summary
-from tinynas.errors import DataError, TinynasError
+from tinynas.errors import DataError, TinynasError, counted
 from tinynas.files import locked, replacing
 
 CHUNK = 64
@@ -90,8 +90,8 @@ class Expectation:
     def __str__(self) -> str:
         moved = f"about {format_size(self.transfer_bytes)} to transfer" if self.transfer_bytes else "nothing to transfer"
         return (
-            f"{self.shards:,} shards, about {self.images:,} images: {moved}, about {format_size(self.disk_bytes)} on disk "
-            f"({format_size(self.free_bytes)} free)"
+            f"{counted(self.shards, 'shard')}, about {counted(self.images, 'image')}: {moved}, "
+            f"about {format_size(self.disk_bytes)} on disk ({format_size(self.free_bytes)} free)"
         )
 
 

@@ -22,7 +22,7 @@ from pydantic import Field, model_validator
 from tinynas.data.cache import cache_dir
 from tinynas.data.hugging import datasets_module
 from tinynas.data.images.shards import Expectation, OnPrepare, PrepareOptions, PrepareReport, Row, Shard, expect, prepare, shuffled
-from tinynas.errors import DataError
+from tinynas.errors import DataError, counted
 
 Part = Literal["quality", "large", "validation", "test"]
 
@@ -289,7 +289,7 @@ class Relabelling:
         if self.digest is None:
             return []
         listed, changed = len(self.no_person) + len(self.person), sum(report.relabelled.values())
-        return [f"relabelled {changed:,} images; {listed - changed:,} of {listed:,} listed names are not here or had that label"]
+        return [f"relabelled {counted(changed, 'image')}; {listed - changed:,} of {listed:,} listed names are not here or had that label"]
 
 
 def _names(path: Path | None) -> frozenset[str]:

@@ -1,0 +1,113 @@
+"""What CMSIS-NN's kernels take, by hand from its sources; and the options of custom operators, sound and broken."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from flatbuffers import flexbuffers
+from one_op import T, one_op, options
+from op_files import VARIANTS, chain, lstm, op_file, weighted
+
+from tinynas.cost.flexbuffer import map_integers
+from tinynas.cost.kernel import Needs, aligned
+from tinynas.cost.tflite import parse_model
+
+
+def taken(file: bytes, number: int = 0) -> tuple[Needs, Needs]:
+    """(reference kernel, CMSIS-NN's) of an operator of a file, on a Cortex-M."""
+    needs = parse_model(file).estimate("tflm-cmsis-nn").work.pieces[number].needs
+    assert needs is not None
+    return needs["mcu"], needs["cmsis"]
+
+
+def dense(shape: tuple[int, ...], *, scales: int = 1, dtype: str = "int8") -> bytes:
+    out = (*shape[:-1], 6)
+    weights = T((6, shape[-1]), "float32" if dtype == "float32" else "int8", data=0, scale=[1 / 16] * scales)
+    bias = T((6,), {"int8": "int32", "int16": "int64", "float32": "float32"}[dtype], data=0, scale=1 / 256)
+    return one_op("FULLY_CONNECTED", [T(shape, dtype), weights, bias], [T(out, dtype)], options("FullyConnectedOptions", keepNumDims=True))
+
+
+def depthwise(kernel: tuple[int, int], channels: int, *, inputs: int | None = None, dilation: int = 1) -> bytes:
+    weights = T((1, *kernel, channels), data=0, scale=[1 / 16] * channels, axis=3)
+    multiplier = channels // (inputs or channels)
+    chosen = options(
+        "DepthwiseConv2DOptions", strideW=1, strideH=1, depthMultiplier=multiplier, dilationWFactor=dilation, dilationHFactor=dilation
+    )
+    bias = T((channels,), "int32", data=0, scale=1 / 256)
+    return one_op("DEPTHWISE_CONV_2D", [T((1, 9, 9, inputs or channels)), weights, bias], [T((1, 9, 9, channels))], chosen)
+
+
+@pytest.mark.parametrize(
+    ("file", "scratch"),
+    [
+        (op_file("CONV_2D", "int8"), (4 * 72,)),  # two int16 columns of 3 * 3 * 8
+        (op_file("CONV_2D", "int16"), (4 * 72,)),
+        (op_file("CONV_2D", "float32"), ()),
+        (chain("CONV_2D"), ()),  # 1x1
+        (chain("CONV_2D", "int16"), (4 * 8,)),
+        (weighted("CONV_2D", "int8", "int4"), (4 * 72,)),
+        (depthwise((3, 3), 6), ()),
+        (depthwise((5, 3), 6), (2 * 15 * 6,)),
+        (depthwise((5, 3), 6, dilation=2), ()),
+        (depthwise((5, 3), 6, inputs=3), ()),
+        (weighted("DEPTHWISE_CONV_2D", "int8", "int4"), (2 * 9 * 6,)),
+        (dense((1, 16)), ()),
+        (dense((1, 5, 16)), (8 * 6,)),  # as a 1x1 convolution: multipliers and shifts
+        (dense((1, 5, 16), scales=6), ()),
+        (dense((1, 5, 18)), ()),
+        (dense((1, 5, 16), dtype="int16"), ()),
+        (op_file("AVERAGE_POOL_2D", "int8"), (4 * 8,)),
+        (op_file("AVERAGE_POOL_2D", "int16"), (4 * 8,)),
+        (op_file("AVERAGE_POOL_2D", "float32"), ()),
+        (op_file("MAX_POOL_2D", "int8"), ()),
+        # 8 channels, no more than 16: (4 * 2 + 3) columns of 6 outputs, 3 rows
+        (op_file("TRANSPOSE_CONV", "int8"), (4 * 11 * 6 * 3, 0)),
+        (op_file("TRANSPOSE_CONV", "int16"), (8 * 12 * 10 * 6,)),
+        (op_file("MEAN", "int8"), (32, 16, 8)),
+        (op_file("SVDF", "int8"), (32, 32)),
+        (lstm("int8", batch=2, units=6), (24, 24, 24)),
+        (lstm("float32", batch=2, units=6), (48, 48, 48, 48)),
+    ],
+)
+def test_scratch_by_hand(file: bytes, scratch: tuple[int, ...]) -> None:
+    _, cmsis = taken(file)
+    assert cmsis.scratch == scratch
+
+
+def test_persistent_buffers_by_hand() -> None:
+    reference, cmsis = taken(lstm("int8", batch=2, units=6))
+    assert (reference.persistent_bytes, cmsis.persistent_bytes) == (688, 912 + 8 * aligned(4 * 6))
+    reference, cmsis = taken(lstm("int16", batch=2, units=6))
+    assert cmsis.persistent_bytes - 912 == 8 * aligned(8 * 6)
+    reference, cmsis = taken(dense((1, 16)))
+    assert (reference.persistent_bytes, cmsis.persistent_bytes) == (48, 80)
+    reference, cmsis = taken(op_file("MAX_POOL_2D", "int8"))
+    assert (reference.persistent_bytes, cmsis.persistent_bytes) == (32, 48)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_cmsis_never_keeps_less_than_the_reference(name: str) -> None:
+    file = VARIANTS[name]()
+    for number in range(len(parse_model(file).ops)):
+        reference, cmsis = taken(file, number)
+        assert cmsis.persistent_bytes >= reference.persistent_bytes
+        assert cmsis.options == reference.options
+
+
+def test_integers_of_a_map() -> None:
+    said = {"a": 1, "long name": -70_000, "yes": True, "no": False, "half": 0.5, "text": "x", "list": [1, 2], "big": 2**40}
+    assert map_integers(bytes(flexbuffers.Dumps(said))) == {"a": 1, "long name": -70_000, "yes": 1, "no": 0, "big": 2**40}
+    for other in ([1, 2], 3, "x", {}):
+        assert map_integers(bytes(flexbuffers.Dumps(other))) == {}
+    assert map_integers(b"") == {}
+
+
+def test_broken_maps_give_no_numbers_and_no_error() -> None:
+    sound = bytes(flexbuffers.Dumps({"max_detections": 10, "num_classes": 90, "scale": 0.5}))
+    generator = random.Random(7)
+    for _ in range(3000):
+        data = bytearray(sound)
+        for _ in range(generator.randrange(1, 4)):
+            data[generator.randrange(len(data))] = generator.randrange(256)
+        assert all(isinstance(value, int) for value in map_integers(bytes(data[: generator.randrange(1, len(data) + 1)])).values())

@@ -1,0 +1,81 @@
+"""What TFLM's arena must hold while the interpreter starts: more than inference uses where tensors are many and small.
+
+Each operator of a file first looks at records of its tensors, one operator at a time. Then TFLM plans memory and keeps in the head,
+all at once: what kernels asked for as scratch, a record of each tensor of the file and of each scratch buffer, and the planner's own
+lists (micro_allocator.cc, micro_allocation_info.cc, greedy_memory_planner.h); the tail is complete by then but for the tensors of the
+model's inputs and outputs. An arena that cannot hold this does not start, however little inference uses. Held against tflite-micro by
+bisection in tests/test_cost_setup.py and tests/test_kernels.py.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from tinynas.cost.kernel import Build, Target, aligned
+from tinynas.cost.runtimes import Runtime
+from tinynas.cost.tail import open_tail_bytes, tail_before_kernels
+from tinynas.cost.work import Work
+
+
+@dataclass(frozen=True, slots=True)
+class Records:
+    """Sizes in bytes of what TFLM keeps while it plans."""
+
+    request: int
+    """ScratchBufferRequest: a size and two numbers."""
+    info: int
+    """AllocationInfo of a tensor or scratch buffer."""
+    offset: int
+    """A size_t for each subgraph."""
+
+
+RECORDS: dict[Target, Records] = {"host": Records(16, 32, 8), "mcu": Records(12, 24, 4)}
+#: Requests for which there is room beside those that were made: kMaxScratchBuffersPerOp.
+_SPARE_REQUESTS = 12
+#: The planner's lists for one buffer: GreedyMemoryPlanner::per_buffer_size(), ten numbers of 4 bytes.
+_PLANNED_BYTES = 40
+
+
+def setup_bytes(work: Work, runtime: Runtime, target: Target = "mcu", *, opened: int | None = None) -> int:
+    """The smallest arena with which TFLM starts ``work``; 0 for runtimes without TFLM's arena.
+
+    ``opened``: :func:`tinynas.cost.tail.open_tail_bytes`, where it is known already.
+    """
+    if not runtime.tail:
+        return 0
+    cmsis = runtime.scratch == "cmsis-nn"
+    scratch = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in work.pieces])
+    planned = len(work.sizes) - work.sizes.count(0) + scratch
+    tail = open_tail_bytes(work, target, cmsis=cmsis) if opened is None else opened
+    planning = planning_bytes(target, work.tensor_count, scratch, planned, tail, work.subgraphs)
+    return max(planning, _preparing_bytes(work, target, "cmsis" if cmsis else target))
+
+
+def _preparing_bytes(work: Work, target: Target, build: Build) -> int:
+    """The smallest arena in which each operator of a file prepares itself: the tail as it has grown by then, and in the head the
+    requests of the operators before it and records of the tensors that it looks at. 0 for a Graph, whose inference uses more.
+    """
+    taken = [piece.needs[build] for piece in work.pieces if piece.needs is not None]
+    if len(taken) < len(work.pieces):
+        return 0
+    used = tail_before_kernels(work, target, build)
+    for size in [needs.structure for needs in taken] + list(work.resources):
+        used = aligned(used + size) if size else used
+    most = requests = 0
+    for needs in taken:
+        for size in needs.persistent:
+            used = aligned(used + size)
+        most = max(most, used + RECORDS[target].request * (requests + _SPARE_REQUESTS) + needs.temporary)
+        requests += len(needs.scratch)
+    return aligned(most)
+
+
+def planning_bytes(target: Target, tensors: int, scratch: int, planned: int, tail: int, subgraphs: int = 1) -> int:
+    """:func:`setup_bytes` from its parts, which may be integer arrays.
+
+    ``tensors`` of the file, constants included; ``scratch`` buffers; ``planned`` buffers, those and the tensors that are no
+    constants; the ``tail`` without inputs and outputs.
+    """
+    records = RECORDS[target]
+    kept = records.request * (scratch + _SPARE_REQUESTS) + records.offset * subgraphs + records.info * (tensors + scratch)
+    return aligned(kept) + aligned(_PLANNED_BYTES * planned) + aligned(tail)
