@@ -39,7 +39,7 @@ def link_operators(tree: Tree, core: Core, library: Path, adds: Sequence[str]) -
         (folder / "model.cc").write_text(
             'extern "C" { extern const unsigned char tinynas_model[1]; const unsigned char tinynas_model[1] = {0}; }\n', encoding="utf-8"
         )
-        flags = (*core.flags, f"-DTINYNAS_FLOAT_UNIT={int(core.float_unit)}", "-DTF_LITE_STATIC_MEMORY", "-DNDEBUG")
+        flags = (*core.flags, f"-DTINYNAS_FLOAT_UNIT={int(core.float_unit)}", *tree.defines)
         flags = (*flags, "-ffunction-sections", "-fdata-sections", "-fno-exceptions", "-w", f"-I{folder}", *tree.includes)
         objects = []
         for source in (_SOURCES / "flash.cc", _SOURCES / "startup.cc", folder / "model.cc"):

@@ -32,7 +32,6 @@ COMPILER = "arm-none-eabi-g++"
 _CORE_LEVEL, _KERNEL_LEVEL = "-Os", "-O2"
 _COMMON = ("-ffunction-sections", "-fdata-sections", "-fno-exceptions", "-fno-unwind-tables", "-fno-asynchronous-unwind-tables", "-w")
 _CXX = ("-std=c++17", "-fno-rtti", "-fno-threadsafe-statics", "-fno-use-cxa-atexit", "-fpermissive")
-_DEFINES = ("-DTF_LITE_STATIC_MEMORY", "-DTF_LITE_DISABLE_X86_NEON", "-DNDEBUG")
 _FOLDERS = (
     "compiler/mlir/lite/core/api",
     "compiler/mlir/lite/schema",
@@ -55,6 +54,7 @@ _NO_PART = re.compile(
 )
 
 
+_PORT = Path(__file__).with_name("sources") / "arduino_port.cc"
 #: Headers that nearly every source includes: compiled once for each level, a build takes a third of the time.
 _SHARED_HEADERS = (
     "tensorflow/lite/schema/schema_generated.h",
@@ -98,6 +98,21 @@ class Tree:
         return next((place / name for place in self.third_party if (place / name).is_dir()), None)
 
     @cached_property
+    def arduino(self) -> bool:
+        """Whether it is an Arduino library's."""
+        return any((place / "library.properties").is_file() for place in (self.path, self.path.parent))
+
+    @cached_property
+    def defines(self) -> tuple[str, ...]:
+        """Flags that define what users' builds of this tree define.
+
+        Arduino's builder passes its own version and no flags of a library: with TF_LITE_STATIC_MEMORY undefined its users have larger
+        structures, and an arena that is larger for it.
+        """
+        always = ("-DTF_LITE_DISABLE_X86_NEON", "-DNDEBUG")
+        return ("-DARDUINO=10819", *always) if self.arduino else ("-DTF_LITE_STATIC_MEMORY", *always)
+
+    @cached_property
     def includes(self) -> tuple[str, ...]:
         """Flags that name the folders of headers."""
         folders = [self.path]
@@ -109,10 +124,11 @@ class Tree:
     def sources(self, kernels: Kernels) -> tuple[Path, ...]:
         """What is compiled, in order. Raises UserError where the tree lacks the kernels asked for."""
         names: dict[str, Path] = {}
+        platform = {"micro_time", "debug_log", "system_setup"} if self.arduino else set()  # they need Arduino's own headers
         for folder in _FOLDERS:
             place = self.path / "tensorflow" / folder
             for file in sorted((*place.glob("*.cc"), *place.glob("*.cpp"))):
-                if not _NO_PART.search(file.name):
+                if not _NO_PART.search(file.name) and file.stem not in platform:
                     names[str(file.relative_to(self.path))] = file
         place = self.path / "tensorflow/lite/micro/kernels"
         special = sorted((*(place / "cmsis_nn").glob("*.cc"), *(place / "cmsis_nn").glob("*.cpp")))
@@ -126,9 +142,11 @@ class Tree:
                 names.pop(name, None)
             # Floating-point functions need types of CMSIS-DSP, and no kernel of TFLM calls them.
             extra = [*special, *sorted(file for file in (library / "Source").rglob("*.c") if not file.stem.endswith(("_f16", "_f32")))]
+        elif self.arduino:
+            raise UserError(f"{self.path}: has CMSIS-NN's kernels alone", "take --kernels cmsis-nn")
         elif special and (missing := [name for name in ours if name not in names]):
             raise UserError(f"{self.path}: lacks the reference kernel {missing[0]}", "take another tree, or --kernels cmsis-nn")
-        return (*names.values(), *extra)
+        return (*names.values(), *extra, *([_PORT] if self.arduino else []))
 
     def digest(self) -> str:
         """Digest of every source and header of the tree, by name and content."""
@@ -161,7 +179,7 @@ def build_library(
     ``on_step`` is called with (what, done, of how many). Raises UserError where the tool chain is missing or a source does not compile.
     """
     version = compiler_version()
-    flags: tuple[str, ...] = (*core.flags, *_COMMON, *_DEFINES, *(("-DCMSIS_NN",) if kernels == "cmsis-nn" else ()))
+    flags: tuple[str, ...] = (*core.flags, *_COMMON, *tree.defines, *(("-DCMSIS_NN",) if kernels == "cmsis-nn" else ()))
     key = hashlib.sha256(repr((tree.digest(), version, flags, _CXX, _CORE_LEVEL, _KERNEL_LEVEL, kernels)).encode()).hexdigest()[:20]
     folder = cache / "tflm" / key
     library = folder / "libtflm.a"
@@ -178,7 +196,7 @@ def build_library(
 
     def compile_one(source: Path) -> Path:
         nonlocal done
-        target = folder / (hashlib.sha256(str(source.relative_to(tree.path)).encode()).hexdigest()[:16] + ".o")
+        target = folder / (hashlib.sha256(str(source).encode()).hexdigest()[:16] + ".o")
         if not target.is_file():
             shared = () if source.suffix == ".c" else ("-include", str(headers[_level(source)]))
             compile_source(source, target, (*flags, *shared))

@@ -96,7 +96,7 @@ def build_probe(
                 *core.flags,
                 f"-DTINYNAS_FLOAT_UNIT={int(core.float_unit)}",
                 f"-DTINYNAS_BLOB={core.heap[0]:#x}u",
-                "-DTF_LITE_STATIC_MEMORY",
+                *tree.defines,
                 "-w",
             )
             objects = []
