@@ -37,7 +37,9 @@ def environment(**more: str) -> dict[str, str]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return run_of(tmp_path_factory.mktemp("runs") / "grün 日本 – x", {"a": (1e6, 0.6), "b": (4e6, 0.69), "c": (3e7, 0.7)}).path
+    return run_of(
+        tmp_path_factory.mktemp("runs") / "grün 日本 – x", {"a" * 10: (1e6, 0.6), "b" * 10: (4e6, 0.69), "c" * 10: (3e7, 0.7)}
+    ).path
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "utf-8"])

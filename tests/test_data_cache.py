@@ -162,7 +162,10 @@ def test_a_full_disk_is_one_clear_error(tmp_path: Path, monkeypatch: pytest.Monk
     full = Path("/dev/full")
     if not full.exists():
         pytest.skip("no /dev/full here")
-    monkeypatch.setattr(files.tempfile, "mkstemp", lambda **_: (os.open(full, os.O_WRONLY), str(tmp_path / "gone")))
+    opened = os.open
+    monkeypatch.setattr(
+        files.os, "open", lambda path, flags, *mode: opened(full, os.O_WRONLY) if flags & os.O_EXCL else opened(path, flags, *mode)
+    )
     with pytest.raises(DiskError, match="No space left"):
         data.split("train", 8, 8, 3)
     assert not list((tmp_path / "cache" / "inputs").rglob("*.npy"))

@@ -40,7 +40,7 @@ def trained(run: Run, number: int, epochs: int, images: int, seconds: float) -> 
 
 
 def test_the_pace_is_how_much_longer_a_longer_training_took(tmp_path: Path) -> None:
-    run = run_of(tmp_path / "run", {"a": (1e6, 0.6), "b": (3e6, 0.7)})
+    run = run_of(tmp_path / "run", {"a" * 10: (1e6, 0.6), "b" * 10: (3e6, 0.7)})
     # An epoch looks at 60 images for validation and 30 for batch norm: as much work as 30 that are trained on. Each takes three
     # times the plan's guess, and 0.7 s before its first image.
     trained(run, 0, 1, 100, 0.7 + 3 * (100 + 30) * (1e-3 + 1e-9 * 1e6))
@@ -64,7 +64,7 @@ def test_trainings_of_one_length_tell_the_pace_by_their_middle() -> None:
 
 
 def test_what_is_not_known_is_not_guessed(tmp_path: Path) -> None:
-    run = run_of(tmp_path / "run", {"a": (1e6, 0.6)})
+    run = run_of(tmp_path / "run", {"a" * 10: (1e6, 0.6)})
     assert Pace.of(run) is None, "nothing was trained"
     trained(run, 0, 1, 0, 4.0)
     assert Pace.of(run) is None, "a training that the time limit cut off before its first image"
@@ -72,7 +72,7 @@ def test_what_is_not_known_is_not_guessed(tmp_path: Path) -> None:
     assert Pace.of(run) is None, "the epoch was counted before"
     trained(run, 0, 2, 100, 4.0)
     assert Pace.of(run) is not None
-    older = run_of(tmp_path / "older", {"a": (1e6, 0.6)}, images=None)
+    older = run_of(tmp_path / "older", {"a" * 10: (1e6, 0.6)}, images=None)
     trained(older, 0, 1, 100, 4.0)
     assert Pace.of(older) is None, "it does not say how many images it trains on"
 

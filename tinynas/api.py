@@ -338,7 +338,13 @@ class PreparedSearch:
         return result
 
     def _nothing_yet(self) -> bool:
-        return self.run.is_new and not self.run.begun
+        if not self.run.is_new or self.run.begun:
+            return False
+        try:
+            with self.run.searching():
+                return True
+        except RunError:  # another process has begun to
+            return False
 
 
 def search(

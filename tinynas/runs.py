@@ -83,6 +83,8 @@ _KINDS: dict[str, Any] = {
         seed=int,
         data=str,
         labels=list[str],
+        notes=list[str],
+        images=dict[str, int] | None,
         counts=dict[str, dict[str, int]],
         groups=str,
         tinynas=str,
@@ -231,7 +233,7 @@ class Run:
         for candidate in (Path(name_or_path), Path("results") / str(name_or_path)):
             if (candidate / "config.yaml").is_file():
                 run = cls(candidate)
-                if run.config.get("format") != RUN_FORMAT:
+                if run.setting("format") != RUN_FORMAT:
                     raise RunError(f"{candidate}: is a run of format {run.config.get('format')!r}; this tinynas reads {RUN_FORMAT}")
                 run._check_files(candidate, candidate.resolve())
                 return run
@@ -323,11 +325,11 @@ class Run:
         return config[key]
 
     def _write_config(self, config: Mapping[str, Any]) -> None:
-        document = {"format": RUN_FORMAT, **{key: value for key, value in config.items() if key != "format"}}
-        document.pop("begun", None)
+        document = {key: value for key, value in config.items() if key not in {"format", "begun"}}
         uses = set(_uses(document).items())
         if uses and uses <= self._approved:
             document["begun"] = _signature(document)
+        document["format"] = RUN_FORMAT  # last, so that it is missing where the end is
         write_atomic(self.config_file, yaml.safe_dump(document, sort_keys=False))
 
     def moved(self, *, data: Mapping[str, str] | None = None, storage: str | None = None) -> None:
