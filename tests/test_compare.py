@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from tinynas import api
 from tinynas.boards import boards
 from tinynas.budget import load_budget
+from tinynas.cli import run
 from tinynas.compare import all_boards, board_budget, by_board, compare
 from tinynas.config import shipped
 from tinynas.errors import UserError
@@ -50,3 +52,29 @@ def test_faults_are_named() -> None:
         compare(["mcunet-tiny2"], ["pico", "pico"], api.estimate)
     with pytest.raises(UserError, match="no board called"):
         compare(["mcunet-tiny2"], ["piko"], api.estimate)
+
+
+def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", "mcunet-tiny2", "mcunet-vww1", "--boards", "nucleo-l010rb,stm32f746,pico", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 6 and rows[0]["board"] == "nucleo-l010rb" and rows[0]["binding"] == "sram_bytes"
+    assert run(["compare", "mcunet-tiny2", "mcunet-vww1", "--boards", "nucleo-l010rb,stm32f746,pico"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table[1:4]] == ["nucleo-l010rb", "pico", "stm32f746"]
+    assert "no" in table[1] and "fits" in table[3]
+    assert run(["compare", "mcunet-tiny2", "mcunet-vww1", "--boards", "nucleo-l010rb,pico", "--fits", "--json"]) == 0
+    assert {row["board"] for row in json.loads(capsys.readouterr().out)} == {"pico"}
+    assert run(["compare", "mcunet-vww1", "--boards", "nucleo-l010rb", "--fits"]) == 0
+    assert "no board" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("net", "code"), [("mcunet-tiny2", 0), ("mcunet-vww1", 1)])
+def test_check_tells_a_script_whether_it_fits(net: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    budget = tmp_path / "budget.yaml"
+    budget.write_text("name: small\nsram: 64 KiB\nflash: 256 KiB\n")
+    assert run(["estimate", net, "-b", str(budget), "--check"]) == code
+    assert run(["estimate", net, "-b", str(budget), "--check", "--json"]) == code
+    assert run(["estimate", net, "-b", str(budget)]) == 0, "without being asked it only tells"
+    capsys.readouterr()
+    assert run(["estimate", net, "--check"]) == 2
+    assert "add --budget" in capsys.readouterr().err

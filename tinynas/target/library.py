@@ -157,6 +157,14 @@ class Tree:
         return total.hexdigest()
 
 
+def kernels_named(name: str) -> Kernels:
+    """The kind of kernels called ``name``. Raises UserError with the known ones."""
+    for kind in KERNELS:
+        if kind == name:
+            return kind
+    raise UserError(f"unknown kernels {name!r}", f"known: {', '.join(KERNELS)}")
+
+
 def compiler_version() -> str:
     """First line of what the compiler says of itself. Raises UserError with the packages where it is missing."""
     if shutil.which(COMPILER) is None:

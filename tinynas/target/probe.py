@@ -140,6 +140,11 @@ def link(core: Core, parts: Sequence[Path], target: Path, *extra: str) -> None:
         call(["arm-none-eabi-g++", *core.flags, *options, *extra, *map(str, parts), "-o", str(target)], "link the program")
 
 
+def emulator_version() -> str:
+    """First line of what qemu says of itself. Raises UserError with the packages where it is missing."""
+    return call(["qemu-system-arm", "--version"], "ask qemu for its version").splitlines()[0]
+
+
 def run_probe(elf: Path, core: Core, jobs: Sequence[Job], *, seconds: float = 60.0) -> list[Answer]:
     """Run ``jobs`` on ``core``, each for at most ``seconds``; what dies is run alone once more and then refused.
 
