@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "tinynas"
 LINES = [
     {"errors", "metrics", "inputs", "pareto"},
     {"files", "config", "foreign"},
-    {"arch", "recipe"},
+    {"arch", "recipe", "target"},
     {"space", "graph"},
     {"cost", "data", "model"},
     {"budget", "records", "quantize"},
@@ -23,6 +23,7 @@ LINES = [
     {"runs", "train"},
     {"search", "promote", "export", "report"},
     {"boards", "doctor", "init"},
+    {"compare"},
     {"api"},
     {"cli"},
     {"__main__"},

@@ -32,9 +32,11 @@ from tinynas.space import Space
 if TYPE_CHECKING:
     import numpy as np
 
+    from tinynas.compare import Fit
     from tinynas.data import DataOptions, DataSet, Split
     from tinynas.export.deliver import ExportRow
     from tinynas.export.model import ExportOptions
+    from tinynas.export.verify import Verified
     from tinynas.promote import PromoteEvent
     from tinynas.search import SearchEvent, SearchResult, SearchSettings, SpaceTable
 
@@ -83,6 +85,52 @@ def estimate(net: str | Arch | Graph, budget: str | Budget | None = None, runtim
         net = load_net(net)
     graph = lower(net) if isinstance(net, Arch) else net
     return estimate_graph(graph, chosen, core=core, clock_mhz=clock_mhz)
+
+
+def compare(nets: Sequence[str], boards: Sequence[str] | None = None) -> list[Fit]:
+    """Every network on every board (default: all of the board table), worst first; see :mod:`tinynas.compare`."""
+    from tinynas.compare import all_boards
+    from tinynas.compare import compare as fits
+
+    return fits(nets, all_boards() if boards is None else boards, lambda net, budget: estimate(net, budget))
+
+
+def verify(
+    net: str,
+    *,
+    target: str = "cortex-m4",
+    tflm: str | None = None,
+    kernels: str = "cmsis-nn",
+    jobs: int | None = None,
+    on_step: Callable[[str, int, int], None] | None = None,
+) -> Verified:
+    """Run a .tflite, or the exported network of a run (``RUN``, ``RUN:ID``), on an emulated core, with TFLM from the tree ``tflm``.
+
+    The tree is built into the cache the first time, for each core and kind of kernels. Raises UserError where the tool chain, the
+    emulator or the tree is wanting, and what reading the model raises.
+    """
+    from tinynas.data.cache import cache_dir
+    from tinynas.export.verify import verify_model
+    from tinynas.target.cores import core_named
+    from tinynas.target.library import Tree, kernels_named
+
+    core, kind = core_named(target), kernels_named(kernels)
+    path = Path(net) if names_tflite(net) else _exported(net)
+    tree = Tree.find(tflm)
+    return verify_model(path.read_bytes(), path.stem, core, tree, kind, cache_dir(), jobs=jobs, on_step=on_step)
+
+
+def _exported(net: str) -> Path:
+    name, colon, net_id = net.rpartition(":")
+    opened = Run.open(name if colon and not Path(net).exists() else net)
+    resolved = opened.resolve_id(net_id if colon and not Path(net).exists() else "best")
+    path = opened.net_dir(resolved) / "model_int8.tflite"
+    if not path.is_file():
+        raise RunError(
+            f"{opened.path}: {resolved} has no model_int8.tflite: it was not promoted",
+            shell_line("tinynas", "promote", opened.path, resolved),
+        )
+    return path
 
 
 # searching ------------------------------------------------------------------------------------------

@@ -46,6 +46,7 @@ def estimate(
     budget: BudgetOption = None,
     runtime: Annotated[str | None, typer.Option("--runtime", "-r", metavar="R", help=f"{runtime_names()}.")] = None,
     layers: Annotated[bool, typer.Option("--layers", "-l", help="One row per operator, with live memory and the peak.")] = False,
+    check: Annotated[bool, typer.Option("--check", help="Exit with 1 where it does not fit, or does not run: for scripts.")] = False,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -56,6 +57,8 @@ def estimate(
     limits = load_budget(budget, overrides or ()) if budget else None
     if overrides and limits is None:
         raise UserError("--set changes the budget, and no budget is given", "add --budget")
+    if check and limits is None:
+        raise UserError("--check asks whether it fits, and no budget is given", "add --budget")
     cost = api.estimate(net, limits, runtime)
     document: dict[str, Any] = {"name": net, **cost.to_json()}
     if limits is not None:
@@ -72,16 +75,18 @@ def estimate(
         explanation = explain(api.load_net(net), limits)
         document["explanation"] = explanation.to_json()
     if json_:
-        return emit(document)
-    from tinynas.report.terminal import cost_table, layers_table
+        emit(document)
+    else:
+        from tinynas.report.terminal import cost_table, layers_table
 
-    out = console()
-    out.print(cost_table(cost, limits, name=net))
-    if layers:
-        out.print(layers_table(cost))
-    if explanation is not None:
-        out.print(explanation.text())
-    return None
+        out = console()
+        out.print(cost_table(cost, limits, name=net))
+        if layers:
+            out.print(layers_table(cost))
+        if explanation is not None:
+            out.print(explanation.text())
+    if check and not document["fits"]:
+        raise typer.Exit(1)
 
 
 @app.command()

@@ -22,7 +22,7 @@ from rich.style import Style
 from rich.table import Table
 from rich.text import Text
 
-from tinynas.budget import Budget
+from tinynas.budget import UNKNOWN, Budget
 from tinynas.cost import Cost
 from tinynas.cost.latency import latency_model, why_untimed
 from tinynas.cost.quantities import shown
@@ -338,6 +338,59 @@ def boards_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         sizes = [f"{row[key] / 1024:,.0f} KiB" for key in ("sram_bytes", "flash_bytes")]
         table.add_row(Text(printable(row["name"]), "bold"), row["mcu"], row["core"], f"{row['clock_mhz']:g}", *sizes)
     return table
+
+
+def verified_table(document: Mapping[str, Any]) -> Group:
+    """What an emulated core did with a model, beside what was promised: the document of ``tinynas verify --json``."""
+    table = _table("", "promised", "measured", right=("promised", "measured"))
+    promised = document["promised_arena_bytes"]
+    used, needed = document["used_arena_bytes"], document["needed_arena_bytes"]
+    table.add_row("arena in use", "", "–" if used is None else f"{used:,} B")
+    table.add_row("arena to start", f"{promised:,} B", "–" if needed is None else f"{needed:,} B")
+    table.add_row("flash: model", "", f"{document['model_bytes']:,} B")
+    table.add_row("flash: TFLM and kernels", "", f"{document['code_bytes']:,} B")
+    where = f"{document['kernels']} kernels of {document['tree']} on an emulated {document['target']}"
+    lines: list[Any] = [Text(document["name"], "bold"), table, Text(where, "dim")]
+    if document["compared_outputs"]:
+        equal = document["equal_outputs"] == document["compared_outputs"]
+        outputs = counted(document["compared_outputs"], "output")
+        said = f"{document['equal_outputs']} of {outputs} equal those of tflite-micro here, bit for bit"
+        lines.append(Text(said, "" if equal else "bold red"))
+    elif not document["refused"]:
+        lines.append(Text(f"outputs were not compared: {document['not_compared']}", "dim"))
+    if document["instructions"]:
+        lines.append(_instructions(document["instructions"]))
+    if document["refused"]:
+        lines.append(Text(f"does not run there: {document['refused']}", "bold red"))
+    else:
+        lines.append(Text("as promised" if document["good"] else "NOT as promised", "green" if document["good"] else "bold red"))
+    return Group(*lines)
+
+
+def _instructions(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
+    most, total = max(row["instructions"] for row in rows), sum(row["instructions"] for row in rows)
+    table = _table("operator", "instructions", "share", " ", right=("instructions", "share"))
+    for index, row in enumerate(rows):
+        table.add_row(
+            f"{index} {row['op']}", f"{row['instructions']:,}", percent(row["instructions"] / total, 0), Bar(row["instructions"] / most)
+        )
+    table.add_row("all", f"{total:,}", "", "")
+    return table
+
+
+def compared_table(rows: Mapping[str, Sequence[Mapping[str, Any]]], nets: Sequence[str]) -> RenderableType:
+    """Boards down, networks across: the limit that decides, and the share of it that is used."""
+    table = _table("board", *nets, right=nets)
+    for board, fits in rows.items():
+        cells = {fit["net"]: fit for fit in fits}
+        table.add_row(board, *(_fit_cell(cells[net]) for net in nets))
+    return table
+
+
+def _fit_cell(fit: Mapping[str, Any]) -> Text:
+    over = fit["excess"][fit["binding"]]
+    used = "not known" if over >= UNKNOWN else percent(1 + over, 0)
+    return Text(f"{'fits' if fit['fits'] else 'no  '} {title(fit['binding'])} {used}", "green" if fit["fits"] else "red")
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Group:

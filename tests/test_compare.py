@@ -1,0 +1,80 @@
+"""Networks beside boards: every board of the table has a budget, the worst comes first, and the binding limit is named."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tinynas import api
+from tinynas.boards import boards
+from tinynas.budget import load_budget
+from tinynas.cli import run
+from tinynas.compare import all_boards, board_budget, by_board, compare
+from tinynas.config import shipped
+from tinynas.errors import UserError
+from tinynas.init import budget_text
+
+
+def test_every_board_has_the_budget_that_init_writes(tmp_path: Path) -> None:
+    assert len(all_boards()) == len(boards()) >= 40
+    for board in boards():
+        file = tmp_path / "budget.yaml"
+        file.write_text(budget_text(board))
+        if board.name not in shipped("budgets"):  # a shipped budget of that name is the better known one
+            assert board_budget(board.name) == load_budget(file)
+    assert board_budget("stm32f746") == load_budget("stm32f746")
+    assert board_budget(str(file)) == load_budget(file)
+
+
+def test_rows_are_worst_first_and_name_the_limit() -> None:
+    names = ("nucleo-l010rb", "stm32f746g-disco", "nucleo-l412kb")
+    fits = compare(["mcunet-tiny2", "mcunet-vww1"], names, api.estimate)
+    assert len(fits) == 6
+    worst = [fit.excess[fit.binding] for fit in fits]
+    assert worst == sorted(worst, reverse=True)
+    for fit in fits:
+        assert fit.fits == all(value <= fit.budget.limits[name] for name, value in fit.cost.values().items() if name in fit.budget.limits)
+        assert fit.excess[fit.binding] == max(fit.excess.values())
+    first = fits[0]
+    # 20 KiB of SRAM, a sixteenth and an eighth of them kept back, for a network that needs a hundred.
+    assert (first.net, first.board, first.binding, first.fits) == ("mcunet-vww1", "nucleo-l010rb", "sram_bytes", False)
+    assert first.to_json()["excess"]["sram_bytes"] == pytest.approx(first.cost.sram_bytes / (20 * 1024 * (1 - 1 / 8 - 1 / 8)) - 1, rel=0.02)
+    assert next(fit for fit in fits if fit.net == "mcunet-tiny2" and fit.board == "stm32f746g-disco").fits
+    assert list(by_board(fits)) == list(dict.fromkeys(fit.board for fit in fits))
+
+
+def test_faults_are_named() -> None:
+    with pytest.raises(UserError, match="no network"):
+        compare([], ["stm32f746"], api.estimate)
+    with pytest.raises(UserError, match="board pico is given twice"):
+        compare(["mcunet-tiny2"], ["pico", "pico"], api.estimate)
+    with pytest.raises(UserError, match="no board called"):
+        compare(["mcunet-tiny2"], ["piko"], api.estimate)
+
+
+def test_on_the_command_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", "mcunet-tiny2", "mcunet-vww1", "--boards", "nucleo-l010rb,stm32f746,pico", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert len(rows) == 6 and rows[0]["board"] == "nucleo-l010rb" and rows[0]["binding"] == "sram_bytes"
+    assert run(["compare", "mcunet-tiny2", "mcunet-vww1", "--boards", "nucleo-l010rb,stm32f746,pico"]) == 0
+    table = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in table[1:4]] == ["nucleo-l010rb", "pico", "stm32f746"]
+    assert "no" in table[1] and "fits" in table[3]
+    assert run(["compare", "mcunet-tiny2", "mcunet-vww1", "--boards", "nucleo-l010rb,pico", "--fits", "--json"]) == 0
+    assert {row["board"] for row in json.loads(capsys.readouterr().out)} == {"pico"}
+    assert run(["compare", "mcunet-vww1", "--boards", "nucleo-l010rb", "--fits"]) == 0
+    assert "no board" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("net", "code"), [("mcunet-tiny2", 0), ("mcunet-vww1", 1)])
+def test_check_tells_a_script_whether_it_fits(net: str, code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    budget = tmp_path / "budget.yaml"
+    budget.write_text("name: small\nsram: 64 KiB\nflash: 256 KiB\n")
+    assert run(["estimate", net, "-b", str(budget), "--check"]) == code
+    assert run(["estimate", net, "-b", str(budget), "--check", "--json"]) == code
+    assert run(["estimate", net, "-b", str(budget)]) == 0, "without being asked it only tells"
+    capsys.readouterr()
+    assert run(["estimate", net, "--check"]) == 2
+    assert "add --budget" in capsys.readouterr().err
