@@ -9,6 +9,7 @@ import shlex
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -200,3 +201,17 @@ def test_a_value_of_another_kind_anywhere_is_no_fault_of_ours(
         shown = capsys.readouterr().err
         assert code in (0, 2), (reader, path.name, place, shown)
         assert "internal error" not in shown, (reader, path.name, place, shown)
+
+
+@pytest.mark.parametrize("change", [{"epochs": float("nan")}, {"epochs": "1"}, {"seconds": -1.0}, {"images": None}, {"number": 0.5}])
+@pytest.mark.parametrize("reader", ["report", "pareto"])
+def test_a_time_that_is_none_is_named(
+    change: dict[str, Any], reader: str, damaged: Callable[[str, str], tuple[Path, Path]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, path = damaged("times.jsonl", "empty")
+    row = {"number": 0, "id": "x", "rung": 0, "epochs": 1, "images": 60, "seconds": 1.0, "finished": 1.0, "worker": "w"}
+    path.write_text(json.dumps(row) + "\n")
+    assert cli(command(reader, run)) == 0, capsys.readouterr().err
+    path.write_text(json.dumps({**row, **change}) + "\n")
+    assert cli(command(reader, run)) == 2
+    assert "times.jsonl" in capsys.readouterr().err

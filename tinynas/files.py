@@ -17,7 +17,7 @@ import time
 from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, Never
 
 from tinynas.errors import DiskError, RunError, UserError
 
@@ -148,6 +148,11 @@ def _append(file: IO[bytes], data: bytes) -> int:
     return start
 
 
+def no_number(text: str) -> Never:
+    """For ``parse_constant``: NaN and Infinity are no numbers of JSON."""
+    raise ValueError(f"{text} is no number of JSON")
+
+
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """The JSON lines of ``path`` (none where it does not exist); a cut-off last line is skipped.
 
@@ -160,7 +165,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
             if not raw.endswith(b"\n"):
                 return
             try:
-                document = json.loads(raw)
+                document = json.loads(raw, parse_constant=no_number)
             except (ValueError, RecursionError):  # JSONDecodeError, UnicodeDecodeError, integers of thousands of digits
                 document = None
             if not isinstance(document, dict):

@@ -33,7 +33,7 @@ from tinynas.budget import Budget
 from tinynas.config import build, load, parse_yaml, read_text
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.errors import ConfigError, DataError, DiskError, RunError, counted, shell_line
-from tinynas.files import LockHeldError, append_line, cores, disk_error, locked, read_lines, write_atomic
+from tinynas.files import LockHeldError, append_line, cores, disk_error, locked, no_number, read_lines, write_atomic
 from tinynas.objectives import objectives
 from tinynas.records import Artifact, JsonRecord, NetId, Promoted, Trial, as_expected, document, expected_accuracy, rows, wrong
 from tinynas.space import Space
@@ -129,6 +129,15 @@ _KINDS: dict[str, Any] = {
             number=int,
             source=str,
         )
+    ),
+    "times": document(
+        "times",
+        *("number", "images", "seconds"),
+        **dict.fromkeys(["number", "images", "epochs", "rung"], Annotated[int, Field(ge=0)]),
+        seconds=Annotated[float, Field(ge=0)],
+        finished=float,
+        id=str,
+        worker=str,
     ),
     "spaces": rows(
         document(
@@ -490,7 +499,8 @@ class Run:
 
     def log(self, name: str) -> list[dict[str, Any]]:
         """The lines of ``<name>.jsonl``; empty where there are none."""
-        return list(self._lines(self.path / f"{name}.jsonl"))
+        path = self.path / f"{name}.jsonl"
+        return [self._checked(name, line, path) for line in self._lines(path)]
 
     def check(self) -> None:
         """Raise RunError where a file that a search goes on from, and does not write anew, is damaged."""
@@ -688,7 +698,7 @@ class Run:
 
     def _read_json(self, path: Path) -> Any:
         try:
-            return json.loads(path.read_text(encoding="utf-8"), parse_constant=_no_number)
+            return json.loads(path.read_text(encoding="utf-8"), parse_constant=no_number)
         except FileNotFoundError:
             self._damaged(path, MISSING)
         except (OSError, ValueError, RecursionError) as error:  # JSONDecodeError, UnicodeDecodeError, numbers that are none
@@ -787,10 +797,6 @@ def _own_key() -> bytes:
         if len(key := path.read_bytes()) == 32:
             return key
     return secrets.token_bytes(32)  # nothing can be kept here: every run is asked about
-
-
-def _no_number(text: str) -> Never:
-    raise ValueError(f"{text} is no number of JSON")
 
 
 def environment() -> dict[str, Any]:

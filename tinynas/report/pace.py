@@ -37,7 +37,7 @@ class Pace:
         fixed, per_mac = plan["speed"]
         guessed, took, reached = [], [], dict.fromkeys(macs, 0)
         for job in run.log("times"):
-            number, epochs = job["number"], int(job["epochs"])
+            number, epochs = job["number"], job.get("epochs", 0)
             size, looks = macs.get(number), max(0, epochs - reached.get(number, 0))
             reached[number] = max(epochs, reached.get(number, 0))
             if job["images"] and looks and size is not None:
