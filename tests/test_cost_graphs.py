@@ -9,7 +9,8 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from tflite_files import Graph, conv, file, measure, options, same
+from one_op import options
+from tflite_files import Graph, conv, file, measure, same
 
 from tinynas.budget import load_budget
 from tinynas.cost import RUNTIMES

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from tflite_files import Graph, file, measure, options
+from one_op import options
+from tflite_files import Graph, file, measure
 
 from tinynas.arch import load_arch
 from tinynas.cost import RUNTIMES, estimate

@@ -15,6 +15,8 @@ import pytest
 flatbuffers = pytest.importorskip("flatbuffers")
 schema = pytest.importorskip("ai_edge_litert.schema_py_generated")
 
+from one_op import options  # noqa: E402  it needs what is asked for above
+
 _TYPES = {name.lower(): number for name, number in vars(schema.TensorType).items() if name.isupper()}
 
 
@@ -87,15 +89,6 @@ class _Same:
 def same(graph: int, tensor: int) -> _Same:
     """As ``data``: the content of a constant written before."""
     return _Same(graph, tensor)
-
-
-def options(name: str, **fields: Any) -> Any:
-    """The options table called ``name`` with ``fields``, in the schema's camelCase."""
-    made = getattr(schema, name + "T")()
-    for key, value in fields.items():
-        assert hasattr(made, key), (name, key)
-        setattr(made, key, value)
-    return made
 
 
 def conv(graph: Graph, source: int, shape: Sequence[int], weights: int, biases: int = -1, dtype: str = "int8") -> int:

@@ -148,6 +148,7 @@ class Tree:
             raise UserError(f"{self.path}: lacks the reference kernel {missing[0]}", "take another tree, or --kernels cmsis-nn")
         return (*names.values(), *extra, *([_PORT] if self.arduino else []))
 
+    @cached_property
     def digest(self) -> str:
         """Digest of every source and header of the tree, by name and content."""
         total = hashlib.sha256()
@@ -188,7 +189,7 @@ def build_library(
     """
     version = compiler_version()
     flags: tuple[str, ...] = (*core.flags, *_COMMON, *tree.defines, *(("-DCMSIS_NN",) if kernels == "cmsis-nn" else ()))
-    key = hashlib.sha256(repr((tree.digest(), version, flags, _CXX, _CORE_LEVEL, _KERNEL_LEVEL, kernels)).encode()).hexdigest()[:20]
+    key = hashlib.sha256(repr((tree.digest, version, flags, _CXX, _CORE_LEVEL, _KERNEL_LEVEL, kernels)).encode()).hexdigest()[:20]
     folder = cache / "tflm" / key
     library = folder / "libtflm.a"
     if library.is_file():
