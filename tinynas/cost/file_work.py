@@ -294,6 +294,8 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weig
         raise broken(f"{op.kind} has no {'output' if present else 'input'}")
     known = counted and _uncounted(op, tensors) is None
     macs, kernel = _COUNTED[op.kind](op, tensors, weights) if known else (0, (1, 1))
+    if kind in {"avg_pool", "max_pool"}:
+        kernel = op.options.i32(4), op.options.i32(3)
     parameters = weights.own(op.inputs) if counted or op.kind in _WITH_PARAMETERS else []
     biases = sum(t.elements for t in parameters if t.dtype in {"int32", "int64"}) if counted else 0
     computed = [t for t in present if not tensors[t].constant]
