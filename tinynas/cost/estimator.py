@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import Any
 
 from tinynas.cost.flash import file_bytes
-from tinynas.cost.latency import latency_ms
+from tinynas.cost.instructions import counts_of, operator_instructions
+from tinynas.cost.latency import LatencyModel, instructions, latency_model, latency_ms
 from tinynas.cost.memory import Spans, file_head_bytes, lifetimes, live_bytes, nested_frames, offline_work
 from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import RUNTIMES, Runtime, flash_bytes, runtime_named, static_bytes
@@ -35,6 +36,10 @@ class OpCost:
     """Bytes of activations and scratch in memory while it runs."""
     kernel: tuple[int, int] = (1, 1)
     """Kernel height and width."""
+    instructions: int | None = None
+    """Executed instructions, where those of the core and runtime were counted."""
+    latency_ms: float | None = None
+    """Its part of the network's latency."""
 
 
 @dataclass(frozen=True)
@@ -67,6 +72,12 @@ class Cost:
     """The arena that TFLM needs to start (0 for other runtimes): more than inference uses where tensors are many and small."""
     wider_head_bytes: int = 0
     """What ``head_bytes`` is more on a 64-bit host, where scratch that holds pointers is wider."""
+    instructions: int | None = None
+    """Executed instructions of an inference; None where those of the core and runtime, or of an operator, were not counted."""
+    core: str | None = None
+    """Processor core for which instructions and latency are said."""
+    timing: LatencyModel | None = field(default=None, repr=False)
+    """What ``latency_ms`` is computed by."""
 
     @cached_property
     def host_arena_bytes(self) -> int:
@@ -77,6 +88,11 @@ class Cost:
     def unknown(self) -> tuple[str, ...]:
         """Kinds of operators whose part of ``tail_bytes`` is not known: where there are some, SRAM is *at least* what is said."""
         return unknown_tails(self.work) if RUNTIMES[self.runtime].tail else ()
+
+    @property
+    def latency_interval(self) -> tuple[float, float] | None:
+        """Milliseconds between which nine of ten measurements lie; None where there is no latency."""
+        return None if self.latency_ms is None or self.timing is None else self.timing.interval(self.latency_ms)
 
     @property
     def runs(self) -> bool | None:
@@ -91,7 +107,13 @@ class Cost:
     @cached_property
     def layers(self) -> tuple[OpCost, ...]:
         """One row per operator, in execution order."""
-        shapes = self.work.shapes
+        shapes, pieces = self.work.shapes, self.work.pieces
+        counts = None if self.instructions is None else counts_of(self.core, self.runtime)
+        executed = [None if counts is None else operator_instructions(counts, piece, self.work) for piece in pieces]
+        times: list[float | None] = [None] * len(pieces)
+        if self.timing is not None and self.latency_ms is not None:
+            cycles = [self.timing.op_cycles(piece, self.work) for piece in pieces]
+            times = [self.latency_ms * part / sum(cycles) for part in cycles]
         return tuple(
             [
                 OpCost(
@@ -105,8 +127,10 @@ class Cost:
                     p.weights_bytes,
                     live,
                     p.kernel,
+                    executed[i],
+                    times[i],
                 )
-                for i, (p, live) in enumerate(zip(self.work.pieces, self.live, strict=True))
+                for i, (p, live) in enumerate(zip(pieces, self.live, strict=True))
             ]
         )
 
@@ -119,6 +143,8 @@ class Cost:
         return {
             "runtime": self.runtime,
             **self.values(),
+            "latency": self._latency(),
+            "instructions": self.instructions,
             "runs": self.runs,
             "reasons": list(self.reasons),
             "notes": list(self.work.notes),
@@ -144,14 +170,31 @@ class Cost:
                     "params": op.params,
                     "weights_bytes": op.weights_bytes,
                     "live_bytes": op.live_bytes,
+                    "instructions": op.instructions,
+                    "latency_ms": op.latency_ms,
                 }
                 for op in self.layers
             ],
         }
 
+    def _latency(self) -> dict[str, Any] | None:
+        ends = self.latency_interval
+        if ends is None or self.timing is None:
+            return None
+        low, high = ends
+        return {"low_ms": low, "high_ms": high, "error": self.timing.error, "source": self.timing.source, "own": self.timing.own}
 
-def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, clock_mhz: float | None = None) -> Cost:
-    """The cost of ``graph`` on ``runtime``; latency where ``core`` and ``clock_mhz`` are given and evidence exists.
+
+def estimate(
+    graph: Graph,
+    runtime: str = "tflm",
+    *,
+    core: str | None = None,
+    clock_mhz: float | None = None,
+    timing: LatencyModel | None = None,
+) -> Cost:
+    """The cost of ``graph`` on ``runtime``; latency where ``core`` and ``clock_mhz`` are given and evidence exists, by ``timing`` where
+    there is one of the user's own (:mod:`tinynas.cost.measured`).
 
     Raises UserError for an unknown runtime.
     """
@@ -163,7 +206,8 @@ def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, cl
         work, head = replace(work, pieces=tuple([work.pieces[i] for i in plan.order])), plan.head_bytes
         spans = lifetimes(work)
     # Where shortcuts nest, the plan reaches the live bytes: see tinynas.cost.memory.
-    return work_cost(work, chosen, file_bytes(graph) if chosen.flash == "file" else 0, head, core=core, clock_mhz=clock_mhz, spans=spans)
+    size_bytes = file_bytes(graph) if chosen.flash == "file" else 0
+    return work_cost(work, chosen, size_bytes, head, core=core, clock_mhz=clock_mhz, timing=timing, spans=spans)
 
 
 def file_cost(
@@ -174,10 +218,11 @@ def file_cost(
     *,
     core: str | None,
     clock_mhz: float | None,
+    timing: LatencyModel | None = None,
 ) -> Cost:
     """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans."""
     head = file_head_bytes(work, runtime, plan) if runtime.plans else None
-    cost = work_cost(work, runtime, size_bytes, head, core=core, clock_mhz=clock_mhz)
+    cost = work_cost(work, runtime, size_bytes, head, core=core, clock_mhz=clock_mhz, timing=timing)
     host = _on_host(work)
     if head is None or host is work or not runtime.on_host:
         return cost
@@ -200,6 +245,7 @@ def work_cost(
     *,
     core: str | None,
     clock_mhz: float | None,
+    timing: LatencyModel | None = None,
     spans: Spans | None = None,
 ) -> Cost:
     """The cost of any work; ``size_bytes`` is the size of its .tflite file, ``head_bytes`` that of its memory plan.
@@ -207,6 +253,7 @@ def work_cost(
     Without ``head_bytes`` the head is the live bytes: what our plan reaches, or the model of a runtime that has no plans.
     """
     pieces = work.pieces
+    timing = timing or latency_model(core, runtime.name)
     live = live_bytes(work, runtime, spans)
     bound = max(live)
     peak = live.index(bound)
@@ -227,11 +274,14 @@ def work_cost(
         sram_bytes=max(head + tail, setup),
         head_bytes=head,
         tail_bytes=tail,
-        latency_ms=None if core is None or work.reasons else latency_ms(work, core, runtime.name, clock_mhz),
+        latency_ms=None if work.reasons else latency_ms(work, timing, clock_mhz),
         peak_op=pieces[peak].name,
         peak_index=peak,
         work=work,
         live=tuple(live),
         exact_plan=runtime.plans,
         setup_bytes=setup,
+        instructions=None if work.reasons else instructions(work, core, runtime.name),
+        core=core,
+        timing=timing,
     )

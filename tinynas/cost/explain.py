@@ -7,13 +7,12 @@ The budget is whatever has ``limits``, ``runtime``, ``core`` and ``clock_mhz``: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
-from tinynas.cost.estimator import Cost, OpCost, estimate
-from tinynas.cost.latency import KINDS, kind_of, latency_model
+from tinynas.cost.estimator import Cost, estimate
 from tinynas.cost.patches import patch_plans
 from tinynas.cost.quantities import QUANTITIES, shown
 from tinynas.cost.runtimes import runtime_named
@@ -215,21 +214,12 @@ def _bindings(cost: Cost, budget: Limits) -> Iterator[Binding]:
         if value is None:
             title, why = QUANTITIES[name].title, QUANTITIES[name].unknown(budget.core, budget.runtime, budget.clock_mhz)
             raise UserError(f"the limit of {title} cannot be explained: {why or 'it is not known of this network'}", "leave it out")
-        part = _part(name, budget)
+        part = QUANTITIES[name].part
         if part is None:
             yield Binding(name, limit, value, None, None, None)
         else:
             op = max(cost.layers, key=part)
             yield Binding(name, limit, value, op.name, op.index, part(op) / value if value else 0.0)
-
-
-def _part(name: str, budget: Limits) -> Callable[[OpCost], float] | None:
-    """What an operator contributes to the quantity ``name``; None where that is not known."""
-    model = latency_model(budget.core, budget.runtime)
-    if name != "latency_ms" or model is None or budget.clock_mhz is None:
-        return QUANTITIES[name].part
-    clock, times = budget.clock_mhz, dict(zip(KINDS, model.cycles, strict=True))
-    return lambda row: row.macs * times[kind_of(row.kind, row.kernel)] / (1000.0 * clock) if row.macs else 0.0
 
 
 def _candidates(arch: Arch) -> Iterator[tuple[str, str, Arch]]:

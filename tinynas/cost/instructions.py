@@ -15,8 +15,6 @@ from importlib import resources
 from math import prod
 from typing import Any
 
-import numpy as np
-
 from tinynas.cost.work import Piece, Work
 from tinynas.graph import Shape
 
@@ -59,17 +57,39 @@ def counts_of(core: str | None, runtime: str) -> Counts | None:
     return tables().get(f"{name}@{version}") or tables().get(name)
 
 
+# numpy is imported where there are arrays alone: the costs of one network do without.
+def _most(value: Any, other: Any) -> Any:
+    if isinstance(value, int) and isinstance(other, int):
+        return max(value, other)
+    import numpy as np
+
+    return np.maximum(value, other)
+
+
+def _least(value: Any, other: Any) -> Any:
+    return -_most(-value, -other)
+
+
+def _differ(value: Any, other: Any) -> bool:
+    return value != other if isinstance(value, int) and isinstance(other, int) else bool((value != other).any())
+
+
+def whole(value: Any) -> Any:
+    """``value`` to the nearest whole number, halves to even; arrays give arrays."""
+    return round(value) if isinstance(value, float | int) else value.round().astype("int64")
+
+
 def taps(size: Any, out: Any, kernel: int, stride: int) -> Any:
     """Places of a window along one axis that lie on the map, over all ``out`` places of the window; sizes may be arrays.
 
     The window's padding is TFLite's: what SAME needs, which is nothing where the window fits (VALID).
     """
-    before = np.maximum((out - 1) * stride + kernel - size, 0) // 2
+    before = _most((out - 1) * stride + kernel - size, 0) // 2
     total: Any = 0
     for tap in range(kernel):
-        first = np.maximum(-((tap - before) // stride), 0)
-        last = np.minimum((size - 1 + before - tap) // stride, out - 1)
-        total = total + np.maximum(last - first + 1, 0)
+        first = _most(-((tap - before) // stride), 0)
+        last = _least((size - 1 + before - tap) // stride, out - 1)
+        total = total + _most(last - first + 1, 0)
     return total
 
 
@@ -79,7 +99,7 @@ def group_of(kind: str, kernel: tuple[int, int], source: Shape, out: Shape) -> s
         case "conv":
             return "pointwise" if kernel == (1, 1) else "conv"
         case "dw":
-            if source[-1] is not out[-1] and np.any(np.not_equal(source[-1], out[-1])):
+            if source[-1] is not out[-1] and _differ(source[-1], out[-1]):
                 return "dw multiplied"
             return "dw 3x3" if kernel == (3, 3) else "dw"
         case _:
@@ -100,8 +120,8 @@ def terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: 
             batch = rows // (out_height * out_width)
             area = kernel[0] * kernel[1]
             on_map = batch * down * across
-            if kind == "dw" and channels is not deep and np.any(np.not_equal(channels, deep)):
-                fours = 1 - np.minimum(channels // deep % 4, 1)
+            if kind == "dw" and channels is not deep and _differ(channels, deep):
+                fours = 1 - _least(channels // deep % 4, 1)
                 found = {"call": 1, "px": rows, "px D": rows * deep}
                 for name, count in (
                     ("px C", outputs),
@@ -143,7 +163,7 @@ def terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: 
                 "K C": columns * channels,
             }
             if kernel == (1, 1):
-                strided, uneven = int(stride != (1, 1)), np.minimum(deep % 4, 1)
+                strided, uneven = int(stride != (1, 1)), _least(deep % 4, 1)
                 lines = batch * out_height * strided  # each is a product of matrices by itself
                 return found | {
                     "px K C strided": outputs * columns * strided,
@@ -155,8 +175,8 @@ def terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: 
                     "lines odd width K C": lines * (out_width % 2) * columns * channels,
                     "lines odd width C": lines * (out_width % 2) * channels,
                     "px C K%16/4": outputs * (columns % 16 // 4),
-                    "px K single": rows * columns * (1 - np.minimum(channels - 1, 1)),
-                    "px single": rows * (1 - np.minimum(channels - 1, 1)),
+                    "px K single": rows * columns * (1 - _least(channels - 1, 1)),
+                    "px single": rows * (1 - _least(channels - 1, 1)),
                     "px K C uneven": outputs * columns * uneven,
                     "px K uneven": rows * columns * uneven,
                     "px uneven": rows * uneven,
@@ -189,7 +209,7 @@ def terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: 
             return {"call": 1, "n": inputs, "out": outputs, "px": inputs // (source[-1] if source else 1)}
         case _ if kind in SPREADING:
             sizes = [prod(shape) for shape in sources]
-            spread = sum([np.minimum(np.abs(outputs - size), 1) for size in sizes])
+            spread = sum([_least(abs(outputs - size), 1) for size in sizes])
             return {"call": 1, "out": outputs, "out%4": outputs % 4, "out spread": outputs * spread, "px spread": rows * spread}
         case "concatenation":
             return {"call": 1, "out": outputs, "out%4": outputs % 4, "pieces": len(sources), "px": rows, "px pieces": rows * len(sources)}
@@ -213,7 +233,7 @@ def _count(counts: Counts, kind: str, kernel: tuple[int, int], stride: tuple[int
         return None
     found = terms(kind, kernel, stride, sources, out)
     total = sum([coefficient * found[term] for term, coefficient in known.items()])
-    return round(total) if isinstance(total, float | int) else np.rint(total).astype(np.int64)
+    return whole(total)
 
 
 def operator_instructions(counts: Counts, piece: Piece, work: Work) -> Any:
@@ -222,7 +242,7 @@ def operator_instructions(counts: Counts, piece: Piece, work: Work) -> Any:
     if not piece.inputs or not piece.outputs:
         return None
     sources, out = tuple([work.shapes[tensor] for tensor in piece.inputs]), work.shapes[piece.outputs[0]]
-    if not all(isinstance(size, int) for shape in (*sources, out) for size in shape):
+    if not (isinstance(work.sizes[piece.inputs[0]], int) and isinstance(work.sizes[piece.outputs[0]], int)):
         return _count(counts, piece.kind, piece.kernel, piece.stride, sources, out)
     kind, elements = piece.kind, prod(sources[0])
     if work.sizes[piece.inputs[0]] not in (0, elements) and kind not in _OF_SHAPES:

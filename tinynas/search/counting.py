@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tinynas.cost.batch import Table, tables_of
+from tinynas.cost.batch import Table
 from tinynas.search.feasible import Feasible, Pool
 
 #: Steps that the remaining flash (or MACs) are rounded down to.
@@ -61,7 +61,7 @@ class Counter:
         self.names = [name for name in ("flash_bytes", "macs") if name in limits]
         self.limits = [limits[name] for name in self.names]
         self.full: _Left = tuple(CELLS for _ in self.names)
-        self.tables = tables_of(self.space, feasible.classes, feasible.budget.runtime)
+        self.tables = feasible.tables
         self._stem = _Costs(self, self.tables.stem)
         self._first = [_Costs(self, stage.first) for stage in self.tables.stages]
         self._others = [[_Costs(self, other) for other in stage.others] for stage in self.tables.stages]
