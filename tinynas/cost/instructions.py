@@ -26,7 +26,7 @@ SPREADING = frozenset({"add", "sub", "mul", "maximum", "minimum"})
 _OF_SHAPES = frozenset({"shape", "pack", "strided_slice"})
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Counts:
     """Instructions of one core with one library's kernels."""
 
