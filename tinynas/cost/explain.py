@@ -37,6 +37,10 @@ class Limits(Protocol):
         """Name of the core, or None."""
 
     @property
+    def timing(self) -> Any:
+        """The latency model of the user's own measurements, or None."""
+
+    @property
     def clock_mhz(self) -> float | None:
         """Clock in MHz, or None."""
 
@@ -199,7 +203,7 @@ def _patched(arch: Arch, cost: Cost, budget: Limits) -> Change | None:
 
 
 def _estimate(arch: Arch, budget: Limits) -> Cost:
-    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz)
+    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz, timing=budget.timing)
 
 
 def _excess(cost: Cost, budget: Limits) -> list[float]:

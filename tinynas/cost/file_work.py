@@ -42,7 +42,7 @@ _WITH_PARAMETERS = frozenset(words("ADD SUB MUL DIV PRELU GATHER EMBEDDING_LOOKU
 #: Operators that only unpack, cast or turn a constant: what they make of weights are weights.
 _UNPACKS = frozenset(words("DEQUANTIZE DENSIFY CAST RESHAPE TRANSPOSE"))
 
-_SHORT = {
+SHORT = {
     "CONV_2D": "conv",
     "DEPTHWISE_CONV_2D": "dw",
     "FULLY_CONNECTED": "fc",
@@ -280,7 +280,7 @@ def _arithmetic(source: FileTensor, weights: FileTensor | None) -> str:
 
 
 def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weights) -> Piece:
-    kind = _SHORT.get(op.kind, op.title.lower())
+    kind = SHORT.get(op.kind, op.title.lower())
     counted = op.kind in _COUNTED
     present = [t for t in op.inputs if t >= 0]
     if counted and not (present and op.outputs):
