@@ -30,11 +30,11 @@ from tinynas.export.firmware import (
     RESOLVER_METHODS,
     ArenaFigures,
     build_firmware,
-    identifier,
     measured_arena,
     pick_images,
     write_firmware,
 )
+from tinynas.export.manifests import identifier
 from tinynas.export.sandbox import run_tflm
 from tinynas.inputs import Input
 
@@ -812,23 +812,6 @@ def test_awkward_labels_and_names(tmp_path: Path) -> None:
 )
 def test_identifiers(name: str, want: str) -> None:
     assert identifier(name) == want
-
-
-def test_manifests() -> None:
-    files = small()
-    properties = dict(line.split("=", 1) for line in files["library.properties"].decode().splitlines())
-    assert set(properties) >= {"name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures"}
-    component = yaml.safe_load(files["idf_component.yml"])
-    assert "espressif/esp-tflite-micro" in component["dependencies"]
-    module = yaml.safe_load(files["zephyr/module.yml"])
-    assert module["build"]["kconfig"] in files
-    assert module["name"] == "demo_model"
-    archive = zipfile.ZipFile(io.BytesIO(files["DemoModel.zip"]))
-    names = set(archive.namelist())
-    assert {"DemoModel/library.properties", "DemoModel/src/DemoModel.h", "DemoModel/examples/self_test/self_test.ino"} <= names
-    assert all(name.startswith("DemoModel/") for name in names)
-    assert not any(name.endswith(("main.cpp", ".cc")) for name in names)
-    assert archive.read("DemoModel/src/model_data.cpp") == files["model_data.cc"]
 
 
 @needs_gxx

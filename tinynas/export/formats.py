@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tinynas.errors import UserError
+from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.inputs import Input, InputKind
 
 if TYPE_CHECKING:
@@ -32,6 +33,10 @@ class Made:
     truth: NDArray[np.int64]
     """Their classes (N,)."""
     input_rotation: int = 0
+    name: str = UNNAMED
+    """The network's."""
+    package: PackageOptions = field(default_factory=PackageOptions)
+    """What manifests say."""
 
 
 Write: TypeAlias = Callable[[Made, Path], Path]
