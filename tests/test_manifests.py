@@ -11,7 +11,9 @@ import io
 import json
 import os
 import re
+import shutil
 import subprocess
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -21,31 +23,35 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_firmware import (
-    ARENA,
-    CORTEX_M4,
     SOURCES,
-    answered,
-    compile_program,
     folder,
     images_for,
     needs_arm,
     needs_cmake,
-    needs_gxx,
     run,
     small,
     tflm_outputs,
     tiny_model,
+    wheel_exports_the_interpreter,
 )
 
 from tinynas.config import build
 from tinynas.errors import ConfigError
 from tinynas.export.facts import read_facts
-from tinynas.export.firmware import SELF_TEST_FAIL, SELF_TEST_PASS
+from tinynas.export.firmware import SELF_TEST_FAIL, SELF_TEST_PASS, build_firmware, measured_arena
 from tinynas.export.manifests import LONGEST_NAME, arduino_name, identifier, semver
 from tinynas.export.model import ExportOptions
+from tinynas.target.cores import CORES
 
 SHARED = Path(os.environ.get("TINYNAS_TEST_DATA", Path(__file__).parent.parent.parent / "shared" / "data")).parent
 ARDUINO_TREE = SHARED / "tflm_arduino"
+WHEEL = Path(__file__).parent / "tflm_wheel"
+COMPILER = ("arm-none-eabi-g++", "-Os", *CORES["cortex-m4"].flags, "-fno-threadsafe-statics")
+
+needs_wheel = pytest.mark.skipif(
+    shutil.which("g++") is None or sys.platform != "linux" or not wheel_exports_the_interpreter(),
+    reason="needs g++, Linux, and a tflite-micro wheel that exports tflite::micro::MicroInterpreter",
+)
 
 #: Names that people give, and some that they should not.
 ODD = (
@@ -430,21 +436,32 @@ def test_example_projects_find_the_folder_above_them(tmp_path: Path) -> None:
     assert status == 0 and f"modules: {c}\n" in text and f"sources: app;PRIVATE;{c}/self_test_main.cc" in text, text
 
 
-@needs_gxx
+def on_host(place: Path, entry: str, sources: list[Path], *flags: str) -> str:
+    """The log of C++ in which ``entry`` is called, with TFLM's interpreter out of the Python wheel."""
+    (place / "entry.cc").write_text(entry)
+    command = ["g++", "-O1", "-shared", "-fPIC", *flags, "-isystem", str(WHEEL), *map(str, sources), "entry.cc", "-o", "l.so"]
+    subprocess.run(command, cwd=place, check=True, timeout=200)
+    return run(sys.executable, WHEEL / "run_self_test.py", place / "l.so")[1]
+
+
+@needs_wheel
 def test_the_last_line_is_what_those_who_wait_for_it_expect(tmp_path: Path) -> None:
     model = tiny_model()
-    stub, _ = answered(tmp_path / "tflm", model)
-    c = folder(tmp_path / "c", model)
+    arena = measured_arena(model)
+    c = folder(tmp_path / "c", model, arena=arena)
     (regex,) = yaml.safe_load((c / "zephyr/self_test/sample.yaml").read_text())["common"]["harness_config"]["regex"]
-    (c / "idf_main.cc").write_text((c / "examples/self_test/main/main.cc").read_text() + "int main() { app_main(); }\n")
-    for main in ("self_test_main.cc", "idf_main.cc"):
-        status, text = run(compile_program(c, stub, main))
-        assert status == 0 and text.splitlines()[-1] == f"demo_model {SELF_TEST_PASS}", text
-        assert re.search(regex, text)
+    programs = {
+        "self_test_main.cc": 'int program();\nextern "C" int entry() { return program(); }\n',
+        "examples/self_test/main/main.cc": 'extern "C" void app_main();\nextern "C" int entry() { app_main(); return 0; }\n',
+    }
+    for main, entry in programs.items():
+        text = on_host(c, entry, [c / path for path in (*SOURCES, main)], "-Dmain=program", "-I.")
+        assert text.splitlines()[-1] == f"demo_model {SELF_TEST_PASS}" and re.search(regex, text), text
     expected = tflm_outputs(model, images_for(read_facts(model))).copy()
     expected[0, 0] += 1
-    status, text = run(compile_program(folder(tmp_path / "wrong", model, expected=expected), stub, "self_test_main.cc"))
-    assert status == 1 and text.splitlines()[-1] == f"demo_model {SELF_TEST_FAIL}" and not re.search(regex, text), text
+    c = folder(tmp_path / "wrong", model, expected=expected, arena=arena)
+    text = on_host(c, programs["self_test_main.cc"], [c / path for path in (*SOURCES, "self_test_main.cc")], "-Dmain=program")
+    assert text.splitlines()[-1] == f"demo_model {SELF_TEST_FAIL}" and not re.search(regex, text), text
 
 
 #: As much of Arduino's core as TFLM's port and the sketches touch.
@@ -466,34 +483,29 @@ void loop();
 """
 
 
-def arduino_library(path: Path, model: bytes, **options: Any) -> Path:
+def arduino_library(path: Path, model: bytes) -> Path:
     """The library as installed, and the shim of Arduino's core beside it."""
-    facts = read_facts(model)
-    small_options = {"images": images_for(facts), "labels": [f"class {i}" for i in range(facts.classes)], "arena": ARENA, **options}
-    zipfile.ZipFile(io.BytesIO(small(**small_options)["DemoModel.zip"])).extractall(path)
+    labels = [f"class {i}" for i in range(read_facts(model).classes)]
+    options = {"images": images_for(read_facts(model)), "labels": labels, "arena": measured_arena(model), "name": "demo"}
+    zipfile.ZipFile(io.BytesIO(build_firmware(model, **options)["DemoModel.zip"])).extractall(path)
     (path / "core").mkdir()
     (path / "core/Arduino.h").write_text(ARDUINO_H)
-    (path / "core/main.cpp").write_text('#include "Arduino.h"\nSerialShim Serial;\nint main() { setup(); loop(); return 0; }\n')
     return path / "DemoModel"
 
 
-@needs_gxx
+@needs_wheel
 @pytest.mark.parametrize("header", ["Chirale_TensorFlowLite.h", "TensorFlowLite.h"])
 def test_sketches_run_with_the_library_that_depends_names_and_with_another(tmp_path: Path, header: str) -> None:
-    model = tiny_model()
-    stub, _ = answered(tmp_path / "tflm", model)
-    (stub / header).write_text("")
-    library = arduino_library(tmp_path, model)
-    interpreter = str(stub / "tensorflow/lite/micro/stub_interpreter.cc")
-    sources = sorted(str(path) for path in (library / "src").glob("*.cpp"))
-    flags = ["-std=gnu++11", "-DARDUINO=10819", f"-I{tmp_path}/core", f"-I{library}/src", f"-I{stub}", "-include", "Arduino.h"]
-    for sketch in ("self_test", "classify"):
-        # The builder makes C++ of a sketch by including Arduino.h before it.
-        command = ["g++", *flags, str(tmp_path / "core/main.cpp"), *sources, interpreter, "-x", "c++"]
-        command += [str(library / f"examples/{sketch}/{sketch}.ino"), "-o", str(tmp_path / sketch)]
-        subprocess.run(command, check=True, timeout=100)
-    status, text = run(tmp_path / "self_test")
-    assert (status, text.splitlines()[-1]) == (0, f"demo_model {SELF_TEST_PASS}"), text
+    library = arduino_library(tmp_path, tiny_model())
+    (tmp_path / "core" / header).write_text("")
+    entry = '#include "Arduino.h"\nSerialShim Serial;\nextern "C" int entry() { setup(); loop(); fflush(stdout); return 1; }\n'
+    sources = sorted((library / "src").glob("*.cpp"))
+    # The builder makes C++ of a sketch by including Arduino.h before it.
+    flags = ["-std=gnu++11", "-DARDUINO=10819", f"-I{tmp_path}/core", f"-I{library}/src", "-include", "Arduino.h", "-x", "c++"]
+    text = on_host(tmp_path, entry, [*sources, library / "examples/self_test/self_test.ino"], *flags)
+    assert text.splitlines().count(f"demo_model {SELF_TEST_PASS}") == 2, text  # the log's, and the serial monitor's
+    text = on_host(tmp_path, entry, [*sources, library / "examples/classify/classify.ino"], *flags)
+    assert re.match(r"class \d \d+ %\n", text), text
 
 
 @needs_arm
@@ -510,6 +522,6 @@ def test_the_library_compiles_against_the_arduino_tree(tmp_path: Path) -> None:
     sketches = sorted((library / "examples").glob("*/*.ino"))
     assert [path.stem for path in sketches] == ["classify", "self_test"]
     for source in [*sorted((library / "src").glob("*.cpp")), *sketches]:
-        command = [*CORTEX_M4, *flags, "-Wall", "-Wextra", "-Werror", "-include", "Arduino.h", "-x", "c++", "-c", str(source)]
+        command = [*COMPILER, *flags, "-Wall", "-Wextra", "-Werror", "-include", "Arduino.h", "-x", "c++", "-c", str(source)]
         done = subprocess.run([*command, "-o", str(tmp_path / "o.o")], capture_output=True, text=True, check=False, timeout=100)
         assert (done.returncode, done.stderr) == (0, ""), source
