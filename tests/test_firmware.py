@@ -775,12 +775,12 @@ def test_arena_is_stated_for_host_and_target_with_its_margin() -> None:
     ):
         assert line in header, line
     assert "is what either of them may need" in header
-    for runtime, size, said in (
-        ("tflm", 33_100 + 512 + 4, "the reference kernels need"),
-        ("tflm-cmsis-nn", 34_801 + 512 + 15, "the CMSIS-NN kernels need"),
-        ("stedgeai", 34_801 + 512 + 15, "either of them may need"),
+    for runtime, own, size, said in (
+        ("tflm", 33_100, 33_100 + 512 + 4, "the reference kernels need"),
+        ("tflm-cmsis-nn", 34_801, 34_801 + 512 + 15, "the CMSIS-NN kernels need"),
+        ("stedgeai", None, 34_801 + 512 + 15, "either of them may need"),
     ):
-        made = replace(arena, runtime=runtime)
+        made = replace(arena, runtime=runtime, own_bytes=own)
         assert made.mcu_arena == size and said in " ".join(made.explained())
     unknown = ArenaFigures(30_000, 5_000)
     assert unknown.mcu_arena == unknown.host_arena == 35_520

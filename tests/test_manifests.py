@@ -38,8 +38,8 @@ from test_firmware import (
 from tinynas.config import build
 from tinynas.errors import ConfigError
 from tinynas.export.facts import read_facts
-from tinynas.export.firmware import SELF_TEST_FAIL, SELF_TEST_PASS, build_firmware, measured_arena
-from tinynas.export.manifests import LONGEST_NAME, arduino_name, identifier, semver
+from tinynas.export.firmware import SELF_TEST_FAIL, SELF_TEST_PASS, ArenaFigures, build_firmware, measured_arena
+from tinynas.export.manifests import LONGEST_NAME, LONGEST_TITLE, arduino_name, identifier, semver
 from tinynas.export.model import ExportOptions
 from tinynas.target.cores import CORES
 
@@ -302,6 +302,8 @@ def test_names_by_hand() -> None:
 def test_manifests_of_any_name(name: str) -> None:
     files = small(name=name)
     check_all(files)
+    title = yaml.safe_load(files["idf_component.yml"])["description"].removesuffix(": image classifier, 12x16x3, 3 classes")
+    assert 1 <= len(title) <= LONGEST_TITLE
     for path, content in files.items():
         if not path.endswith(".zip"):
             assert "@" not in content.decode("ascii").replace("${CMAKE", ""), path  # nothing left to fill, and nothing filled in
@@ -360,6 +362,13 @@ def test_the_version_names_the_model_and_what_a_user_sets_is_said() -> None:
 def test_what_no_package_system_takes_is_refused(key: str, bad: str) -> None:
     with pytest.raises(ConfigError, match=f"package.{key}"):
         build({"package": {key: bad}}, ExportOptions, source="export options")
+
+
+def test_twister_passes_over_boards_that_are_too_small() -> None:
+    sample = yaml.safe_load(small(arena=ArenaFigures(1, 1, mcu_bytes=10 * 1024 - 512 + 1))["zephyr/self_test/sample.yaml"])
+    (test,) = sample["tests"].values()
+    assert test["min_ram"] == 11 + 32  # an arena of 10 KiB and 16 B
+    assert test["min_flash"] == -(-len(tiny_model()) // 1024) + 256
 
 
 def test_the_check_of_manifests_can_fail() -> None:

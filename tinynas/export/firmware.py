@@ -41,6 +41,7 @@ SELF_TEST_IMAGES = 2
 SELF_TEST_PASS = "self-test: PASS"
 SELF_TEST_FAIL = "self-test: FAIL"
 
+# What Zephyr, the interpreter and a C++ library want beside the arena and the model, roughly: twister passes smaller boards over.
 _ZEPHYR_RAM_KIB, _ZEPHYR_FLASH_KIB = 32, 256
 
 #: .tflite operator -> method of TFLM's MicroMutableOpResolver.
@@ -333,7 +334,6 @@ def _words(
         "arena_words": " ".join(arena.explained()),
         "operator_kinds": str(len(kinds)),
         "operators_words": ", ".join(f"{kind} x {facts.operators.count(kind)}" for kind in kinds),
-        # What twister passes boards over by: beside the model and its arena a Zephyr with the interpreter and a C++ library.
         "min_ram_kib": str(-(-arena.mcu_arena // 1024) + _ZEPHYR_RAM_KIB),
         "min_flash_kib": str(-(-len(model) // 1024) + _ZEPHYR_FLASH_KIB),
         "add_operators": " &&\n".join(
