@@ -119,7 +119,7 @@ def verify(
         run, net_id = _of_run(net)
         path = _exported(run, net_id)
         folder = _firmware_folder(run, net_id)
-        kernels = kernels or _kernels_for(run.budget)
+        kernels = _run_kernels(run, kernels, on_note)
     checks = _prepare_checks(target, tflm, kernels)
     return checks(path, folder, jobs=jobs, on_step=on_step, on_note=on_note)
 
@@ -150,6 +150,14 @@ def _read_model(path: Path) -> bytes:
 def _kernels_for(budget: Budget) -> str:
     """Kernels that the budget's runtime runs; CMSIS-NN where it is none of TFLM's."""
     return "reference" if budget.runtime.partition("@")[0] == "tflm" else "cmsis-nn"
+
+
+def _run_kernels(run: Run, kernels: str | None, on_note: Callable[[str], None] | None) -> str:
+    """``kernels``, by default those of the run's budget; others are noted: the firmware's arena is for those of the budget."""
+    made_for = _kernels_for(run.budget)
+    if kernels is not None and kernels != made_for and on_note is not None:
+        on_note(f"the run's budget is for {run.budget.runtime}: the firmware's arena may be too small for {kernels} kernels")
+    return kernels or made_for
 
 
 def _of_run(net: str) -> tuple[Run, str]:
@@ -605,7 +613,7 @@ def promote(
             check_formats(formats, opened.arch(net_id).input)
     if verify is not None and formats is not None and "tflite" not in formats:
         raise UserError("--verify: runs the .tflite, and --format does not name it", "add tflite to --format")
-    checks = None if verify is None else _prepare_checks(verify, tflm, kernels or _kernels_for(opened.budget))
+    checks = None if verify is None else _prepare_checks(verify, tflm, _run_kernels(opened, kernels, on_note))
     options = _export_options(runtime=opened.budget.runtime)
     rows = []
     for net_id in net_ids:
