@@ -29,7 +29,7 @@ def models() -> list[bytes]:
     """Networks of the zoo and random ones of the tiny space."""
     space, rng = api.load_space("tiny"), random.Random(1)
     archs = [api.load_net("mcunet-tiny2"), api.load_net("mcunet-vww0")]
-    archs += [space.decode(space.draw(lambda _name, count: rng.randrange(count)), 2) for _ in range(6)]
+    archs += [space.decode(space.draw(lambda _name, count: rng.randrange(count)), 2) for _ in range(12)]
     return [dummy_file(lower(arch)) for arch in archs]
 
 
@@ -47,12 +47,12 @@ def test_what_is_promised_is_what_is_used(emulated: Emulated, tree: str, kernels
     assert set(more) <= allowed, dict(zip(promised, used, strict=True))
 
 
-@pytest.mark.parametrize("name", sorted(IN_USE))
-def test_a_byte_more_in_the_tail_shows(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What the test above compares hangs on each size: a byte more (four, where the runtime rounds up to a word) moves a promise."""
-    files = models()[:3]
-    before = [parse_model(file).estimate("tflm").sram_bytes for file in files]
+@pytest.mark.parametrize("runtime", sorted(runtime for runtime, _ in PROMISED.values()))
+def test_a_byte_more_in_the_tail_shows(runtime: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test above compares hangs on each size: where a byte is hidden by alignment in one network, it shows in another."""
+    files = [parse_model(file) for file in models()]
+    before = [file.estimate(runtime).sram_bytes for file in files]
     layout = tail.LAYOUTS["mcu"]
-    monkeypatch.setitem(tail.LAYOUTS, "mcu", replace(layout, **{name: getattr(layout, name) + 1}))
-    after = [parse_model(file).estimate("tflm").sram_bytes for file in files]
-    assert all(more > less for more, less in zip(after, before, strict=True)), (name, before, after)
+    for name in sorted(IN_USE):
+        monkeypatch.setitem(tail.LAYOUTS, "mcu", replace(layout, **{name: getattr(layout, name) + 1}))
+        assert before != [file.estimate(runtime).sram_bytes for file in files], name
