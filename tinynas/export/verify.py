@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynas.cost.runtimes import runtime_of_tree
 from tinynas.cost.tflite import ModelFile, parse_model
 from tinynas.errors import DiskError, ModelFileError, UserError, counted
 from tinynas.export.emulated import SelfTested, folder_digest, folder_model, self_test
@@ -23,8 +24,6 @@ from tinynas.target.flash import link_operators
 from tinynas.target.library import Kernels, Library, Tree, build_library, compiler_version
 from tinynas.target.probe import Job, build_probe, operators, run_probe, smallest_arena
 
-#: The runtime of :data:`tinynas.cost.RUNTIMES` that promises for each kind of kernels.
-RUNTIME_OF: dict[Kernels, str] = {"reference": "tflm", "cmsis-nn": "tflm-cmsis-nn"}
 #: Inputs on which outputs are compared, drawn by seed 0.
 COMPARED = 4
 
@@ -129,16 +128,17 @@ def verify_model(
     wanted = check_tools(core, tree, kernels, cache)
     if not wanted.file.is_file() and on_note is not None:
         on_note(_first_time(wanted, jobs or cores()))
-    promised = file.estimate(RUNTIME_OF[kernels])
+    runtime = runtime_of_tree(kernels, arduino=tree.arduino)
+    promised = file.estimate(runtime, core=core.name)
     library = build_library(tree, core, kernels, cache, jobs=jobs, on_step=on_step)
     elf = build_probe(tree, core, kernels, cache)
     inputs, outputs, why = _reference(model)
-    variables = sum(op.kind == "VAR_HANDLE" for op in file.ops)
+    variables = len(promised.work.resources)
     methods = resolver_methods(file, tree, library)
     (ran,) = run_probe(elf, core, [Job(model, inputs, variables, count=True)], seconds=300)
     refused = ": ".join([ran.refused, " | ".join(ran.log[:2])] if ran.log else [ran.refused]) if ran.refused else ""
     needed = None if ran.arena_bytes is None or refused else smallest_arena(elf, core, model, ran.arena_bytes, variables=variables)
-    firmware, no_firmware = (None, "the model does not run there") if refused else _firmware(model, folder, kernels, core, tree, library)
+    firmware, no_firmware = (None, "the model does not run there") if refused else _firmware(model, folder, runtime, core, tree, library)
     return Verified(
         name=name,
         target=core.name,
@@ -171,7 +171,7 @@ def _first_time(library: Library, jobs: int) -> str:
     )
 
 
-def _firmware(model: bytes, folder: Path | None, kernels: Kernels, core: Core, tree: Tree, library: Path) -> tuple[SelfTested | None, str]:
+def _firmware(model: bytes, folder: Path | None, runtime: str, core: Core, tree: Tree, library: Path) -> tuple[SelfTested | None, str]:
     """What the folder's self-test did, or why there is no folder."""
     if folder is not None:
         return self_test(folder, core, tree, library), ""
@@ -180,7 +180,7 @@ def _firmware(model: bytes, folder: Path | None, kernels: Kernels, core: Core, t
             facts = read_facts(model)
             labels = facts.labels if len(facts.labels) == facts.classes else [f"class {index}" for index in range(facts.classes)]
             images = np.random.default_rng(0).integers(0, 256, (2, *facts.input_shape), dtype=np.uint8)
-            arena = measured_arena(model, RUNTIME_OF[kernels])
+            arena = measured_arena(model, runtime.partition("@")[0], core.name)  # for every version in use, as an export
             write_firmware(Path(scratch), model, labels=labels, images=images, arena=arena)
         except DiskError:
             raise
