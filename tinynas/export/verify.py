@@ -137,7 +137,8 @@ def verify_model(
     methods = resolver_methods(file, tree, library)
     (ran,) = run_probe(elf, core, [Job(model, inputs, variables, count=True)], seconds=300)
     refused = ": ".join([ran.refused, " | ".join(ran.log[:2])] if ran.log else [ran.refused]) if ran.refused else ""
-    needed = None if ran.arena_bytes is None or refused else smallest_arena(elf, core, model, ran.arena_bytes, variables=variables)
+    whole = None if ran.arena_bytes is None or refused else ran.arena_bytes // 16 * 16  # sizes are looked through as they are set aside
+    needed = None if whole is None else smallest_arena(elf, core, model, whole, variables=variables)
     firmware, no_firmware = (None, "the model does not run there") if refused else _firmware(model, folder, runtime, core, tree, library)
     return Verified(
         name=name,
