@@ -32,6 +32,9 @@ from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import measure_arena, run_tflm
 from tinynas.files import write_atomic
 from tinynas.inputs import Input
+from tinynas.target.cores import CORES
+from tinynas.target.emulator import emulator_command
+from tinynas.target.probe import linker_script, startup_code
 
 #: Bytes added to the arena: TFLM's persistent structures grow by a few dozen to a few hundred bytes now and then
 #: between versions, and an arena that a linker places unaligned loses up to 15.
@@ -43,6 +46,9 @@ SELF_TEST_FAIL = "self-test: FAIL"
 
 # What Zephyr, the interpreter and a C++ library want beside the arena and the model, roughly: twister passes smaller boards over.
 _ZEPHYR_RAM_KIB, _ZEPHYR_FLASH_KIB = 32, 256
+
+#: The core of the folder's ``qemu/``.
+_EMULATED = CORES["cortex-m4"]
 
 #: .tflite operator -> method of TFLM's MicroMutableOpResolver.
 RESOLVER_METHODS: dict[str, str] = {
@@ -171,7 +177,7 @@ def build_firmware(
     if expected.shape != (len(images), facts.classes) or expected.dtype != np.dtype(facts.output_dtype):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}, the model gives {facts.output_dtype}")
     words = _words(model, facts, source, labels, images, expected, arena, name, rotation, package or PackageOptions())
-    files = {path: _fill(path, text, words) for path, text in _templates().items()}
+    files = {path: _fill(path, text, words) for path, text in (_templates() | _emulated_board()).items()}
     arduino = {path.removeprefix("arduino/"): files.pop(path) for path in list(files) if path.startswith("arduino/")}
     library = words["arduino_name"]
     files[f"{library}.h"] = arduino.pop("library.h")
@@ -340,6 +346,8 @@ def _words(
             f"  {'return' if i == 0 else '      '} resolver.{RESOLVER_METHODS[kind]}() == kTfLiteOk" for i, kind in enumerate(kinds)
         )
         + ";",
+        "emulated_flags": " ".join(_EMULATED.flags),
+        "emulator": ";".join(emulator_command(_EMULATED)),
         "self_test_images": str(len(images)),
         "self_test_bytes": str(images.size + expected.nbytes),
         "self_test_format": "PixelFormat::kRgb888" if channels == 3 else "PixelFormat::kGray8",
@@ -394,6 +402,12 @@ def _c_string(text: str) -> str:
 def _templates() -> dict[str, str]:
     root = resources.files("tinynas.export") / "templates" / "firmware"
     return dict(sorted(_walk(root, "")))
+
+
+def _emulated_board() -> dict[str, str]:
+    # Start-up code and memory map are those that tinynas itself runs programs with on the emulated core.
+    startup, script = startup_code(), linker_script(_EMULATED)
+    return {"qemu/startup.cc": f"// @banner@\n{startup}", "qemu/mps2_an386.ld": f"/* @star_banner@ */\n{script}"}
 
 
 def _walk(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
