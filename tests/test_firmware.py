@@ -650,6 +650,24 @@ def test_compiles_for_cortex_m(tmp_path: Path) -> None:
 
 
 @needs_arm
+@pytest.mark.parametrize("section", [None, ".bss.axi_sram"])
+def test_the_arena_lies_in_the_section_of_its_region(section: str | None, tmp_path: Path) -> None:
+    model = tiny_model(1)
+    stub, _ = answered(tmp_path / "tflm", model)
+    c = folder(tmp_path / "c", model, arena=replace(ARENA, section=section))
+    core = ("-mcpu=cortex-m7", "-mthumb", "-mfloat-abi=hard", "-mfpu=fpv5-d16")
+    for told, wanted in (((), section), (('-DDEMO_MODEL_ARENA_SECTION=".bss.fast"',), ".bss.fast")):
+        command = ["arm-none-eabi-g++", "-Os", *core, *STRICT, *told, "-I.", "-isystem", str(stub), "-c", "classifier.cc", "-o", "o.o"]
+        done = subprocess.run(command, cwd=c, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        listed = subprocess.run(
+            ["arm-none-eabi-objdump", "-t", "o.o"], cwd=c, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+        arena = next(line for line in listed.splitlines() if "tensor_arena" in line)
+        assert (f"\t{wanted or '.bss'}" in arena.replace(" ", "\t")) and int(arena.split()[-2], 16) == ARENA.mcu_arena
+
+
+@needs_arm
 @needs_qemu
 def test_self_test_runs_on_an_emulated_cortex_m4(tmp_path: Path) -> None:
     model = tiny_model()

@@ -28,6 +28,7 @@ from tinynas.cost.latency import latency_model, why_untimed
 from tinynas.cost.quantities import shown
 from tinynas.errors import counted, printable
 from tinynas.records import expected_accuracy
+from tinynas.regions import Placed
 from tinynas.report.small_plot import FrontPlot
 from tinynas.report.words import amount, count, duration, percent, shape, size, title
 
@@ -193,10 +194,23 @@ def _notes(cost: Cost, budget: Budget | None) -> list[str]:
         notes.append(f"the MACs of {', '.join(cost.work.uncounted)} are not known")
     if cost.runs is None:
         notes.append(f"whether {cost.runtime} has all of its operators is not known")
-    timed = budget is not None and latency_model(budget.core, cost.runtime) is not None and cost.runs is not False
+    timed = budget is not None and latency_model(budget.timed_core, cost.runtime) is not None and cost.runs is not False
     if timed and cost.latency_ms is None and (why := why_untimed(cost.work)) is not None:
         notes.append(f"no latency: {why}")
+    if budget is not None and budget.arena.slow:
+        notes.append(f"no latency: {budget.why_unknown('latency_ms')}")
     return notes
+
+
+def regions_table(placed: Sequence[Placed]) -> RenderableType:
+    """What lies in each memory of a board, and how full it is."""
+    table = _table("region", "size", "used", "", "what lies there", right=("size", "used"))
+    for one in placed:
+        region, share = one.region, one.used / one.region.size
+        uses = ", ".join(f"{use.replace('_', ' ')} {size(size_bytes)}" for use, size_bytes in one.bytes_of.items())
+        name = printable(region.name) + (" (slow)" if region.slow else "")
+        table.add_row(Text(name, "bold"), size(region.size), percent(share, 0), Bar(share), uses or "nothing")
+    return table
 
 
 def known_lines(cost: Cost) -> list[str]:
