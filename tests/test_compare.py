@@ -101,6 +101,8 @@ def test_the_picture_has_the_numbers_of_the_table(tmp_path: Path, capsys: pytest
     assert heat["z"][0][0] == 2.0 and heat["z"][2][1] == info.cells[2][1].share < 1 < heat["z"][0][1] < 2
     text = page.read_text()
     assert text.count('class="plotly-graph-div"') == 2 and "prefers-color-scheme:dark" in text and 'src="http' not in text
+    assert run(["compare", "mcunet-vww1", "--boards", "pico", "--draw", str(tmp_path / "x.png")]) == 2
+    assert "name it .html" in capsys.readouterr().err and not (tmp_path / "x.png").exists()
     assert run(["compare", "mcunet-vww1", "--boards", "pico", "--draw", str(page)]) == 0
     assert f"picture: {page}" in capsys.readouterr().out.replace("\n", "")
 

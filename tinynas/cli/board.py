@@ -9,7 +9,7 @@ import typer
 
 from tinynas.cli.app import app
 from tinynas.cli.common import JsonOption, console, counting_progress, emit, say, session
-from tinynas.errors import shell_line
+from tinynas.errors import UserError, shell_line
 
 
 @app.command()
@@ -58,6 +58,8 @@ def compare(
     from tinynas import api
     from tinynas.compare import by_board
 
+    if draw is not None and draw.suffix.lower() not in {".html", ".htm"}:
+        raise UserError(f"{draw}: pictures are written as HTML, not as {draw.suffix or 'a file without an ending'}", "name it .html")
     found = api.compare(nets, None if boards is None else boards.split(","))
     if fits:
         good = {board for board, row in by_board(found).items() if all(fit.fits for fit in row)}
