@@ -84,7 +84,7 @@ def max_in_out(work: Work) -> int:
 
 def live(work: Work) -> int:
     """The formula of uNAS: the largest sum of tensors alive, no alignment, no scratch."""
-    bare = replace(RUNTIMES["stedgeai"], shares=False, scratch="none")  # no alignment
+    bare = replace(RUNTIMES["stedgeai"], shares=False)  # no alignment
     return max(live_bytes(work, bare))
 
 

@@ -26,7 +26,7 @@ from tinynas.arch import Arch, load_arch
 from tinynas.cost import estimate
 from tinynas.cost.memory import lifetimes, live_bytes, shareable
 from tinynas.cost.runtimes import RUNTIMES
-from tinynas.cost.stedgeai import halves_shared
+from tinynas.cost.stedgeai import halves_shared, scratch_bytes
 from tinynas.cost.tflite import read_model, to_work
 from tinynas.cost.work import Piece
 from tinynas.graph import lower
@@ -94,7 +94,7 @@ def operators(path: Path) -> list[Operator]:
     alone = live_bytes(work, replace(RUNTIMES["stedgeai"], shares=False))
     smaller = shareable(work, lifetimes(work)[1])
     return [
-        Operator(fitted_kind(piece), live, smaller.get(i, 0), halves_shared(piece))
+        Operator(fitted_kind(piece), live + sum(scratch_bytes(piece)), smaller.get(i, 0), halves_shared(piece))
         for i, (piece, live) in enumerate(zip(work.pieces, alone, strict=True))
     ]
 

@@ -132,7 +132,10 @@ def test_the_nearest_change_of_each_kind() -> None:
 
 class _Nothing:
     limits: Mapping[str, float] = MappingProxyType({})
-    runtime, core, clock_mhz = "tflm", None, None
+    runtime, core, timed_mhz = "tflm", None, None
+
+    def why_unknown(self, name: str) -> str | None:
+        return None
 
 
 def test_widths_keep_to_steps_of_four_and_eight() -> None:

@@ -34,7 +34,9 @@ from tinynas.export.firmware import (
     measured_arena,
     pick_images,
     write_firmware,
+    write_format,
 )
+from tinynas.export.formats import Made
 from tinynas.export.sandbox import run_tflm
 from tinynas.inputs import Input
 
@@ -803,6 +805,16 @@ def test_arena_is_stated_for_host_and_target_with_its_margin() -> None:
     unknown = ArenaFigures(30_000, 5_000)
     assert unknown.mcu_arena == unknown.host_arena == 35_520
     assert "unknown with CMSIS-NN" in small(arena=unknown)["model_settings.h"].decode()
+
+
+def test_the_format_takes_the_section_of_the_arena_along(tmp_path: Path) -> None:
+    pytest.importorskip("tflite_micro")
+    model = tiny_model()
+    images = images_for(read_facts(model))
+    for section, said in ((None, "// None is set"), (".bss.axi", '#define TINYNAS_MODEL_ARENA_SECTION ".bss.axi"')):
+        made = Made(model, Input(12, 16, 3), "tflm", ("a", "b", "c"), images, np.arange(len(images)), arena_section=section)
+        header = (write_format(made, tmp_path / str(section)) / "model_settings.h").read_text()
+        assert said in header and header.count('_ARENA_SECTION "') == bool(section)
 
 
 def test_awkward_labels_and_names(tmp_path: Path) -> None:

@@ -14,13 +14,13 @@ from tinynas.arch import load_arch
 from tinynas.boards import boards, find_board
 from tinynas.budget import Budget, load_budget
 from tinynas.cli import run
-from tinynas.config import build
+from tinynas.config import build, n_bytes
 from tinynas.cost import estimate
 from tinynas.cost.batch import BatchEstimator
 from tinynas.cost.explain import explain
 from tinynas.errors import ConfigError
 from tinynas.graph import lower
-from tinynas.regions import USES
+from tinynas.regions import USES, Region, placed
 
 KIB = 1024
 SPLIT = """\
@@ -72,9 +72,15 @@ def test_what_lies_where_adds_up(tmp_path: Path) -> None:
         written(tmp_path, SPLIT),
         ["sram=[{name: a, size: 40 KiB, use: [arena]}, {name: b, size: 1 MiB, use: [stack, application, frame_buffer, runtime]}]"],
     )
-    placed = small.placed(cost)
-    assert not small.fits(cost) and [one.fits for one in placed] == [False, True]
-    assert placed[0].used == cost.sram_bytes > 40 * KIB == small.limits["sram_bytes"]
+    full = small.placed(cost)
+    assert not small.fits(cost) and [one.fits for one in full] == [False, True]
+    assert full[0].used == cost.sram_bytes > 40 * KIB == small.limits["sram_bytes"]
+
+
+def test_a_region_may_be_full_to_the_byte() -> None:
+    region = Region(name="a", size=n_bytes(1000), use=("arena", "stack"))
+    assert placed([region], {"stack": 100}, 900)[0].fits and not placed([region], {"stack": 100}, 901)[0].fits
+    assert placed([region], {"stack": 0, "runtime": 5}, 900)[0].bytes_of == {"arena": 900}
 
 
 def test_of_an_arena_in_slow_memory_no_time_is_known(tmp_path: Path) -> None:
@@ -88,7 +94,7 @@ def test_of_an_arena_in_slow_memory_no_time_is_known(tmp_path: Path) -> None:
     assert explain(load_arch("mcunet-tiny2"), slow).fits
     space = api.load_space("tiny")
     genotypes = [space.draw(lambda _, n: 0)]
-    assert np.isnan(BatchEstimator(space, 2, slow.runtime, slow.timed_core, slow.clock_mhz).estimate(genotypes).latency_ms).all()
+    assert np.isnan(BatchEstimator(space, 2, slow.runtime, slow.core, slow.timed_mhz).estimate(genotypes).latency_ms).all()
     with pytest.raises(ConfigError, match="a latency_ms limit cannot be checked: the arena lies in slow memory"):
         load_budget(written(tmp_path, slow.to_yaml() + "latency_ms: 10\n"))
 

@@ -17,8 +17,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandle
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from tinynas.config import Bytes, Config, format_size, is_bytes, load, n_bytes, parse_size, resolve, yaml_size
-from tinynas.cost import RUNTIMES, Cost
+from tinynas.cost import Cost
 from tinynas.cost.quantities import QUANTITIES, Quantity
+from tinynas.cost.runtimes import pinned_names
 from tinynas.regions import Placed, Region, Sram, arena_of, overfull, placed, regions_of
 
 Core = Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "xtensa-lx6", "xtensa-lx7"]
@@ -28,12 +29,12 @@ class _RuntimeNames:
     """The schema of a runtime's name: one of those that RUNTIMES has when it is asked for."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), "enum": list(RUNTIMES)}
+        return {**handler(schema), "enum": pinned_names()}
 
 
 def _known_runtime(name: str) -> str:
-    if name not in RUNTIMES:
-        raise PydanticCustomError("literal_error", "must be one of {expected}", {"expected": ", ".join(map(repr, RUNTIMES))})
+    if name not in (known := pinned_names()):
+        raise PydanticCustomError("literal_error", "must be one of {expected}", {"expected": ", ".join(map(repr, known))})
     return name
 
 
@@ -171,9 +172,9 @@ class Budget(Config):
         return arena_of(self.regions)
 
     @property
-    def timed_core(self) -> Core | None:
-        """The core for which times are estimated: none where the arena lies in slow memory."""
-        return None if self.arena.slow else self.core
+    def timed_mhz(self) -> float | None:
+        """The clock in MHz for which times are estimated: none where the arena lies in slow memory."""
+        return None if self.arena.slow else self.clock_mhz
 
     def placed(self, cost: Cost) -> tuple[Placed, ...]:
         """What lies where with a network of ``cost``: its arena and the reserves, region by region."""

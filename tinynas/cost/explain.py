@@ -1,6 +1,6 @@
 """Why a network does not fit, and the nearest single change that makes it fit: found by trying, not by rule.
 
-The budget is whatever has ``limits``, ``runtime``, ``core`` and ``clock_mhz``: this module lies below
+The budget is whatever has ``limits``, ``runtime``, ``core`` and ``timed_mhz``: this module lies below
 :mod:`tinynas.budget`.
 """
 
@@ -34,12 +34,12 @@ class Limits(Protocol):
         """Name of the runtime."""
 
     @property
-    def timed_core(self) -> Any:
-        """Name of the core for which times are estimated, or None."""
+    def core(self) -> Any:
+        """Name of the core, or None."""
 
     @property
-    def clock_mhz(self) -> float | None:
-        """Clock in MHz, or None."""
+    def timed_mhz(self) -> float | None:
+        """Clock in MHz for which times are estimated, or None."""
 
     def why_unknown(self, name: str) -> str | None:
         """Why no network's quantity ``name`` is known there, or None."""
@@ -203,7 +203,7 @@ def _patched(arch: Arch, cost: Cost, budget: Limits) -> Change | None:
 
 
 def _estimate(arch: Arch, budget: Limits) -> Cost:
-    return estimate(lower(arch), budget.runtime, core=budget.timed_core, clock_mhz=budget.clock_mhz)
+    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz)
 
 
 def _excess(cost: Cost, budget: Limits) -> list[float]:
@@ -228,10 +228,10 @@ def _bindings(cost: Cost, budget: Limits) -> Iterator[Binding]:
 
 def _part(name: str, budget: Limits) -> Callable[[OpCost], float] | None:
     """What an operator contributes to the quantity ``name``; None where that is not known."""
-    model = latency_model(budget.timed_core, budget.runtime)
-    if name != "latency_ms" or model is None or budget.clock_mhz is None:
+    model = latency_model(budget.core, budget.runtime)
+    if name != "latency_ms" or model is None or budget.timed_mhz is None:
         return QUANTITIES[name].part
-    clock, times = budget.clock_mhz, dict(zip(KINDS, model.cycles, strict=True))
+    clock, times = budget.timed_mhz, dict(zip(KINDS, model.cycles, strict=True))
     return lambda row: row.macs * times[kind_of(row.kind, row.kernel)] / (1000.0 * clock) if row.macs else 0.0
 
 
