@@ -1,6 +1,6 @@
 """Why a network does not fit, and the nearest single change that makes it fit: found by trying, not by rule.
 
-The budget is whatever has ``limits``, ``runtime``, ``core`` and ``clock_mhz``: this module lies below
+The budget is whatever has ``limits``, ``runtime``, ``core`` and ``timed_mhz``: this module lies below
 :mod:`tinynas.budget`.
 """
 
@@ -41,8 +41,11 @@ class Limits(Protocol):
         """The latency model of the user's own measurements, or None."""
 
     @property
-    def clock_mhz(self) -> float | None:
-        """Clock in MHz, or None."""
+    def timed_mhz(self) -> float | None:
+        """Clock in MHz for which times are estimated, or None."""
+
+    def why_unknown(self, name: str) -> str | None:
+        """Why no network's quantity ``name`` is known there, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -203,7 +206,7 @@ def _patched(arch: Arch, cost: Cost, budget: Limits) -> Change | None:
 
 
 def _estimate(arch: Arch, budget: Limits) -> Cost:
-    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz, timing=budget.timing)
+    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz, timing=budget.timing)
 
 
 def _excess(cost: Cost, budget: Limits) -> list[float]:
@@ -216,7 +219,7 @@ def _bindings(cost: Cost, budget: Limits) -> Iterator[Binding]:
     for name, limit in budget.limits.items():
         value = values[name]
         if value is None:
-            title, why = QUANTITIES[name].title, QUANTITIES[name].unknown(budget.core, budget.runtime, budget.clock_mhz)
+            title, why = QUANTITIES[name].title, budget.why_unknown(name)
             raise UserError(f"the limit of {title} cannot be explained: {why or 'it is not known of this network'}", "leave it out")
         part = QUANTITIES[name].part
         if part is None:

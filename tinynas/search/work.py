@@ -334,7 +334,7 @@ class Worker:
         if genotype not in self._costs:
             budget = self.session.budget
             arch = self.session.space.decode(genotype, self.session.classes)
-            cost = estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz, timing=budget.timing)
+            cost = estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz, timing=budget.timing)
             self._costs[genotype] = arch, cost
         return self._costs[genotype]
 
