@@ -174,6 +174,17 @@ def compiler_version() -> str:
     return said.splitlines()[0]
 
 
+def library_path(tree: Tree, core: Core, kernels: Kernels, cache: Path) -> Path:
+    """Where :func:`build_library` keeps the library, whether it is there yet or not. Raises UserError without a compiler."""
+    flags = _flags(tree, core, kernels)
+    key = hashlib.sha256(repr((tree.digest, compiler_version(), flags, _CXX, _CORE_LEVEL, _KERNEL_LEVEL, kernels)).encode()).hexdigest()
+    return cache / "tflm" / key[:20] / "libtflm.a"
+
+
+def _flags(tree: Tree, core: Core, kernels: Kernels) -> tuple[str, ...]:
+    return (*core.flags, *_COMMON, *tree.defines, *(("-DCMSIS_NN",) if kernels == "cmsis-nn" else ()))
+
+
 def build_library(
     tree: Tree,
     core: Core,
@@ -187,13 +198,10 @@ def build_library(
 
     ``on_step`` is called with (what, done, of how many). Raises UserError where the tool chain is missing or a source does not compile.
     """
-    version = compiler_version()
-    flags: tuple[str, ...] = (*core.flags, *_COMMON, *tree.defines, *(("-DCMSIS_NN",) if kernels == "cmsis-nn" else ()))
-    key = hashlib.sha256(repr((tree.digest, version, flags, _CXX, _CORE_LEVEL, _KERNEL_LEVEL, kernels)).encode()).hexdigest()[:20]
-    folder = cache / "tflm" / key
-    library = folder / "libtflm.a"
+    library = library_path(tree, core, kernels, cache)
     if library.is_file():
         return library
+    folder, flags = library.parent, _flags(tree, core, kernels)
     sources = tree.sources(kernels)
     try:
         folder.mkdir(parents=True, exist_ok=True)
