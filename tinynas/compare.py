@@ -47,10 +47,8 @@ class Fit:
             "net": self.net,
             "board": self.board,
             "runtime": self.cost.runtime,
-            "fits": self.fits,
             **self.cost.values(),
-            "limits": self.budget.limits,
-            "excess": self.excess,
+            **self.budget.told(self.cost),
             "binding": self.binding,
         }
 

@@ -62,9 +62,7 @@ def estimate(
     cost = api.estimate(net, limits, runtime)
     document: dict[str, Any] = {"name": net, **cost.to_json()}
     if limits is not None:
-        excess = limits.excess(cost)
-        document["fits"], document["excess"] = limits.fits(cost), excess
-        document["budget"], document["limits"] = limits.name, limits.limits
+        document |= {"budget": limits.name, **limits.told(cost)}
     else:
         document["fits"], document["excess"] = None, {}
     explanation = None

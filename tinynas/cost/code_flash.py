@@ -104,14 +104,14 @@ def code_of(kinds: Iterable[str], runtime: str, core: str | None) -> Code | None
     ``runtime`` may pin a version (``tflm-cmsis-nn@arduino``); else it is the largest of the versions measured. A core or runtime
     that was not measured gets the largest of those that were, as a bound.
     """
-    return _code_of(frozenset(kinds), runtime, core)
+    known = runtime_named(runtime)
+    if known.code == "linked":
+        return _linked(frozenset(kinds), runtime, core)
+    return None if known.code is None else Code(known.code, 0, *known.evidence["code"])
 
 
 @lru_cache(maxsize=4096)
-def _code_of(kinds: frozenset[str], name: str, core: str | None) -> Code | None:
-    runtime = runtime_named(name)
-    if runtime.code != "linked":
-        return None if runtime.code is None else Code(runtime.code, 0, *runtime.evidence["code"])
+def _linked(kinds: frozenset[str], name: str, core: str | None) -> Code | None:
     return linked_code(columns(), frozenset(map(spelled, kinds)), name, core)
 
 

@@ -195,6 +195,13 @@ def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels:
     assert_never(runtime.flash)
 
 
+def why_no_code(runtime: str) -> str | None:
+    """Why the flash of the code of ``runtime`` is not known for any network; None where it is known."""
+    if runtime_named(runtime).code is not None:
+        return None
+    return f"the flash of the code of {runtime} is not known: give reserves.flash.runtime"
+
+
 def runtime_names() -> str:
     """The names of RUNTIMES for people: ``a, b or c``."""
     *names, last = RUNTIMES
