@@ -5,7 +5,7 @@ drawn from what networks use, and sets drawn from everything. Needs the GNU tool
 tinynas.target.library has built into --cache; what is not built there is left out by name, unless --build is given. A column whose
 sources are those of the table's is kept.
 
-    python benchmarks/flash_table.py newest=PATH arduino=PATH --cache FOLDER
+    python benchmarks/flash_table.py 2026-10=PATH arduino=PATH --cache FOLDER
                     writes tinynas/cost/code_flash.json and results/benchmarks/flash_table.{json,md}
 
 Does not show other compilers, other levels of optimization, other C libraries than newlib-nano, or link-time optimization. What a board's
@@ -36,7 +36,7 @@ TABLE = ROOT / "tinynas/cost/code_flash.json"
 RESULTS = ROOT / "results/benchmarks"
 RUNTIMES: dict[Kernels, str] = {"reference": "tflm", "cmsis-nn": "tflm-cmsis-nn"}
 #: (runtime, version) of which there should be a column for each core that budgets know.
-COLUMNS = (("tflm", "newest"), ("tflm-cmsis-nn", "newest"), ("tflm-cmsis-nn", "arduino"))
+COLUMNS = (("tflm", "2026-10"), ("tflm-cmsis-nn", "2026-10"), ("tflm-cmsis-nn", "arduino"))
 #: Operators of networks that people flash; the last is what networks of tinynas may hold.
 NETWORKS = {
     "person_detect": "AveragePool2D Conv2D DepthwiseConv2D Reshape Softmax",
@@ -243,7 +243,7 @@ def main() -> int:
                 made = {(row["core"], row["runtime"], row["version"]) for row in fresh}
                 rows = [row for row in rows if (row["core"], row["runtime"], row["version"]) not in made] + fresh
     order = {name: at for at, name in enumerate(CORES)}
-    rows.sort(key=lambda row: (order[row["core"]], row["version"] != "newest", row["runtime"]))
+    rows.sort(key=lambda row: (order[row["core"]], row["version"] != "2026-10", row["runtime"]))
     TABLE.write_text(text_of(table_of(rows)), encoding="utf-8")
     stored.write_text(json.dumps({"rows": rows}, separators=(",", ":")) + "\n", encoding="utf-8")
     text = report(rows)

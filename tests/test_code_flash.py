@@ -114,7 +114,7 @@ def linked_column() -> tuple[Column, Tree, Path]:
     if cache is None:
         pytest.skip("TINYNAS_TARGET_CACHE names no cache of built libraries")
     for column in columns():
-        place = SHARED / ("tflm" if column.version == "newest" else "tflm_arduino")
+        place = SHARED / ("tflm" if column.version == "2026-10" else "tflm_arduino")
         if not place.is_dir():
             continue
         tree = Tree.find(place)

@@ -25,7 +25,7 @@ class Column:
     core: str
     runtime: str
     version: str
-    """``newest``, or whose library it is: ``arduino``."""
+    """As a runtime's name pins it: ``2026-10``, ``arduino``."""
     source: str
     """Digest of the sources, and the compiler."""
     base_bytes: int
@@ -126,8 +126,8 @@ def linked_code(table: Iterable[Column], operators: frozenset[str], name: str, c
         return None
     size, largest = max(known, key=lambda one: one[0])
     said = f"as linked for {largest.core} with {largest.runtime} ({largest.version})"
-    measured = (largest.core, largest.runtime) == (core, plain)
+    measured = (largest.core, largest.runtime) == (core, plain) and version in {"", largest.version}
     if not measured:
-        what = f"{plain} on {core}" if core is not None else f"{plain} on a core that is not named"
+        what = f"{name} on {core}" if core is not None else f"{name} on a core that is not named"
         return Code(size, largest.firmware_bytes, "bound", f"{what} was not measured; the largest of those measured: {said}")
     return Code(size, largest.firmware_bytes, "fitted", f"{said}; sums of parts, within 1 % of the linker's figure")

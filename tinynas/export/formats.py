@@ -32,6 +32,8 @@ class Made:
     truth: NDArray[np.int64]
     """Their classes (N,)."""
     input_rotation: int = 0
+    core: str | None = None
+    """The core that it is made for; None: whichever the runtime runs on."""
 
 
 Write: TypeAlias = Callable[[Made, Path], Path]

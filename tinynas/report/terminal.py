@@ -164,9 +164,9 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
                 row += [amount(key, limit), percent(value / limit, 0), Bar(value / limit)]
         table.add_row(*row)
         if key == "sram_bytes":
-            to_start = cost.sram_bytes - cost.head_bytes - cost.tail_bytes
+            to_start = cost.setup_bytes - cost.head_bytes - cost.tail_bytes
             parts = [("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes), ("more, to start", to_start)]
-            _add_parts(table, parts if to_start else parts[:-1], len(columns))
+            _add_parts(table, parts if to_start > 0 else parts[:-1], len(columns))
         if key == "program_bytes" and cost.code is not None:
             code = [("runtime", cost.code.runtime_bytes), ("firmware", cost.code.firmware_bytes)]
             _add_parts(table, [("model", cost.flash_bytes), *(part for part in code if part[1])], len(columns))
