@@ -235,7 +235,7 @@ class _Layout:
 
     def code_bytes(self, mask: int, runtime: str, core: str | None) -> int | None:
         """Flash of the code for the operators of these options tables: :func:`tinynas.cost.code_flash.code_of`."""
-        code = code_of((key[0] for key in self.keys_in(mask)), runtime, core)
+        code = code_of((str(key[0]) for key in self.keys_in(mask)), runtime, core)
         return None if code is None else code.total_bytes
 
     def structure(self, mask: int) -> Terms:
@@ -590,14 +590,14 @@ class BatchEstimator:
                 sums.operators,
                 sums.tensors,
                 merged.options[number],  # type: ignore[arg-type]
-                data,  # type: ignore[arg-type]
-                handles,  # type: ignore[arg-type]
+                data,
+                handles,
                 first=kernel_structure("conv", build),  # of the stem
             )
             # Every operator writes one tensor, and there is the input.
-            setup = planning_bytes(family, sums.tensors, handles, sums.operators + 1 + handles, opened)  # type: ignore[arg-type]
+            setup = planning_bytes(family, sums.tensors, handles, sums.operators + 1 + handles, opened)
             own = with_ends(LAYOUTS[family], opened)
-            needed = aligned(np.maximum(head + own, setup))  # type: ignore[arg-type]
+            needed = aligned(np.maximum(head + own, setup))
             tail = np.where(needed > sram, own, tail)
             sram = np.maximum(sram, needed)
         if self.latency is None or self.clock_mhz is None:
@@ -607,7 +607,9 @@ class BatchEstimator:
         masks, inverse = layout.masks(columns)
         size_bytes = layout.file_bytes(columns, sums, self.classes, self.tables.formula, masks, inverse) if runtime.flash == "file" else 0
         codes = [layout.code_bytes(int(mask), runtime.name, self.core) for mask in masks]
-        known = np.array([math.nan if code is None else code for code in codes], dtype=np.float64 if None in codes else np.int64)
+        code_bytes: Ints | Floats = np.array([math.nan if code is None else code for code in codes], dtype=np.float64)
+        if None not in codes:
+            code_bytes = code_bytes.astype(np.int64)
         return BatchCost(
             macs=sums.dense + sums.pointwise + sums.depthwise + sums.connected,
             params=sums.weights + sums.biases,
@@ -617,7 +619,7 @@ class BatchEstimator:
             head_bytes=head,
             tail_bytes=tail,
             latency_ms=latency,
-            code_bytes=known[inverse],
+            code_bytes=code_bytes[inverse],
         )
 
 
