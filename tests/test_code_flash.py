@@ -15,7 +15,7 @@ from tinynas.cost.flash import OP_FORMS
 from tinynas.errors import UserError
 from tinynas.target.cores import core_named
 from tinynas.target.flash import classes_of, kept_parts, link_programs, union_bytes
-from tinynas.target.library import Kernels, Tree, compiler_version, library_path
+from tinynas.target.library import Kernels, Library, Tree, compiler_version
 
 SHARED = Path(os.environ.get("TINYNAS_TEST_DATA", Path(__file__).parent.parent.parent / "shared/data")).parent
 
@@ -119,7 +119,7 @@ def linked_column() -> tuple[Column, Tree, Path]:
             continue
         tree = Tree.find(place)
         kernels: Kernels = "cmsis-nn" if column.runtime == "tflm-cmsis-nn" else "reference"
-        library = library_path(tree, core_named(column.core), kernels, Path(cache))
+        library = Library.of(tree, core_named(column.core), kernels, Path(cache)).file
         if library.is_file() and column.source == f"{tree.digest[:16]}, {compiler_version()}":
             return column, tree, library
     pytest.skip("no library is built of the sources and by the compiler of the table")
