@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from tinynas.cli.app import app
-from tinynas.cli.common import JsonOption, console, counting_progress, emit, say, session
+from tinynas.cli.common import JsonOption, KernelsOption, TflmOption, console, counting_progress, emit, note, say, session
 from tinynas.errors import UserError, shell_line
 
 
@@ -18,19 +18,17 @@ def verify(
     target: Annotated[
         str, typer.Option("--target", "-t", metavar="CORE", help="cortex-m0plus, -m3, -m4, -m7, -m33 or -m55.")
     ] = "cortex-m4",
-    tflm: Annotated[
-        str | None, typer.Option("--tflm", metavar="DIR", help="A tree of TFLM's sources, or the Arduino library's. Default: $TFLM_DIR.")
-    ] = None,
-    kernels: Annotated[str, typer.Option("--kernels", metavar="K", help="cmsis-nn or reference.")] = "cmsis-nn",
+    tflm: TflmOption = None,
+    kernels: KernelsOption = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Compilers at once. Default: one per core.")] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Run a model on an emulated core: what was promised beside what it used, outputs bit for bit, instructions by operator."""
+    """Run a model and its firmware on an emulated core: what was promised beside what it used, outputs bit for bit, instructions."""
     from tinynas import api
 
     session.continue_command = shell_line("tinynas", *session.arguments)
     with counting_progress() as progress:
-        verified = api.verify(net, target=target, tflm=tflm, kernels=kernels, jobs=jobs, on_step=progress)
+        verified = api.verify(net, target=target, tflm=tflm, kernels=kernels, jobs=jobs, on_step=progress, on_note=note)
     if json_:
         emit(verified.to_json())
     else:

@@ -20,6 +20,7 @@ from tinynas.data import Split
 from tinynas.errors import UserError
 from tinynas.export.check import Promise, check, host_arena_bytes, sram_bytes
 from tinynas.export.formats import FORMATS, Made, check_formats
+from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.export.rotate import rotate_images
 from tinynas.export.tflite import ModelMeta, serialize
 from tinynas.graph import Graph
@@ -53,6 +54,8 @@ class ExportOptions(Config):
     """How the weights and activations are put on integer grids."""
     workers: int = 1
     """Processes that run the evaluation images."""
+    package: PackageOptions = PackageOptions()
+    """Name, version, license and page in the manifests of the folder ``c/``."""
 
 
 @dataclass(frozen=True)
@@ -198,7 +201,11 @@ def export_model(
     images = calibration if evaluation is None else evaluation.inputs
     truth = np.arange(len(images)) if evaluation is None else evaluation.labels
     runtime = runtime_named(options.runtime)
-    made = Made(exported.model, graph.input, options.runtime, tuple(labels), images, truth, input_rotation, options.core, arena_section)
+    name = UNNAMED if graph.arch is None else graph.arch.name or graph.arch.id
+    made = Made(
+        *(exported.model, graph.input, options.runtime, tuple(labels), images, truth, input_rotation, options.core, name, options.package),
+        arena_section=arena_section,
+    )
     files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
     document = {
         **report.to_json(),

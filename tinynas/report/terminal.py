@@ -356,15 +356,19 @@ def boards_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def verified_table(document: Mapping[str, Any]) -> Group:
     """What an emulated core did with a model, beside what was promised: the document of ``tinynas verify --json``."""
+    firmware = document.get("firmware")
     table = _table("", "promised", "measured", right=("promised", "measured"))
-    promised = document["promised_arena_bytes"]
-    used, needed = document["used_arena_bytes"], document["needed_arena_bytes"]
-    table.add_row("arena in use", "", "–" if used is None else f"{used:,} B")
-    table.add_row("arena to start", f"{promised:,} B", "–" if needed is None else f"{needed:,} B")
-    table.add_row("flash: model", "", f"{document['model_bytes']:,} B")
-    table.add_row("flash: TFLM and kernels", "", f"{document['code_bytes']:,} B")
+    table.add_row("arena in use", "", _bytes(document["used_arena_bytes"]))
+    table.add_row("arena to start", _bytes(document["promised_arena_bytes"]), _bytes(document["needed_arena_bytes"]))
+    if firmware:
+        table.add_row("arena in the firmware", _bytes(firmware["arena_bytes"]), _bytes(firmware["used_arena_bytes"]))
+    table.add_row("flash: model", _bytes(document["promised_flash_bytes"]), _bytes(document["model_bytes"]))
+    table.add_row("flash: TFLM and kernels", "", _bytes(document["code_bytes"]))
+    if firmware:
+        table.add_row("flash: all that is linked", "", _bytes(firmware["program_bytes"]))
     where = f"{document['kernels']} kernels of {document['tree']} on an emulated {document['target']}"
-    lines: list[Any] = [Text(document["name"], "bold"), table, Text(where, "dim")]
+    lines: list[Any] = [Text(printable(document["name"]), "bold"), table, Text(printable(where), "dim")]
+    lines.append(Text(f"{document['compiler']}; {document['emulator']}", "dim"))
     if document["compared_outputs"]:
         equal = document["equal_outputs"] == document["compared_outputs"]
         outputs = counted(document["compared_outputs"], "output")
@@ -372,13 +376,23 @@ def verified_table(document: Mapping[str, Any]) -> Group:
         lines.append(Text(said, "" if equal else "bold red"))
     elif not document["refused"]:
         lines.append(Text(f"outputs were not compared: {document['not_compared']}", "dim"))
+    if firmware:
+        folder = document["folder"] or "made for this"
+        passed = f"passes its self-test: {firmware['equal_images']} of {counted(firmware['images'], 'image')} equal bit for bit"
+        said = f"the firmware folder ({folder}) {'FAILS its self-test' if firmware['failed'] else passed}"
+        lines.append(Text(printable(said), "bold red" if firmware["failed"] else ""))
+    elif not document["refused"]:
+        lines.append(Text(printable(f"no firmware was built, the file alone was run: {document['no_firmware']}"), "yellow"))
     if document["instructions"]:
         lines.append(_instructions(document["instructions"]))
-    if document["refused"]:
-        lines.append(Text(f"does not run there: {document['refused']}", "bold red"))
-    else:
-        lines.append(Text("as promised" if document["good"] else "NOT as promised", "green" if document["good"] else "bold red"))
+    lines += [Text(f"NOT as promised: {printable(problem)}", "bold red") for problem in document["problems"]] or [
+        Text("as promised", "green")
+    ]
     return Group(*lines)
+
+
+def _bytes(value: int | None) -> str:
+    return "–" if value is None else f"{value:,} B"
 
 
 def _instructions(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -607,7 +621,10 @@ class _SearchProgress(_Progress):
 
 class _PromoteProgress(_Progress):
     def draw(self, event: Any) -> Group:
-        """The bar of the network in training, and what it has reached."""
+        """The bar of the network in training, and what it has reached; or of a step behind it."""
+        if (step := _get(event, "step")) is not None:
+            done, of = event["done"], event["of"]
+            return Group(_bar_line(self.console, step, done / of, f"{done} of {of}"))
         epoch, epochs = _get(event, "epoch", default=0), _get(event, "epochs", default=0)
         done = epoch / epochs if epochs else 0.0
         bar = _bar_line(self.console, self._who(event), done, f"epoch {epoch} of {epochs}{self._left(event)}")
@@ -615,6 +632,8 @@ class _PromoteProgress(_Progress):
 
     def line(self, event: Any) -> str:
         """One plain line."""
+        if (step := _get(event, "step")) is not None:
+            return f"{step}: {event['done']} of {event['of']}"
         epoch, epochs = _get(event, "epoch", default=0), _get(event, "epochs", default=0)
         return ", ".join([f"{self._who(event)}: epoch {epoch} of {epochs}{self._left(event)}", *self._facts(event)])
 
@@ -659,7 +678,7 @@ def promote_progress(console: Console, *, every: float = PLAIN_EVERY) -> Iterato
     """A callable for ``promote``'s ``on_event``; see :func:`search_progress`.
 
     Events may have any of: id, index, total, epoch, epochs, loss, val_accuracy, best_val_accuracy,
-    seconds_per_epoch, images_per_second, message.
+    seconds_per_epoch, images_per_second, message; or, of what comes behind the training, step, done and of.
     """
     with _PromoteProgress(console, every).running() as progress:
         yield progress
