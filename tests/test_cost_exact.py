@@ -55,9 +55,9 @@ def test_memory_and_flash_of_generated_code() -> None:
     # TinyEngine needs most while it projects; beside that the padded int16 plane (20x20) and the stem's kernel.
     assert engine.head_bytes == 2048 + 6144 + 2048 + 2 * 20 * 20 + 2 * 27 * 8
     assert RUNTIMES["stedgeai"].extra_bytes == 5120 and {RUNTIMES[name].extra_bytes for name in RUNTIMES if name != "stedgeai"} == {0}
-    assert [runtime.alignment for runtime in RUNTIMES.values()] == [16, 16, 1, 1]
+    assert [runtime.alignment for runtime in RUNTIMES.values()] == [16, 16, 16, 1, 1]
     assert [name for name, runtime in RUNTIMES.items() if runtime.patches] == ["tinyengine"]
-    assert [name for name, runtime in RUNTIMES.items() if runtime.tail] == ["tflm", "tflm-cmsis-nn"]
+    assert [name for name, runtime in RUNTIMES.items() if runtime.tail] == ["tflm", "tflm-cmsis-nn", "tflm-esp-nn"]
 
 
 @pytest.mark.parametrize(

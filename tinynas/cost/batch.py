@@ -483,14 +483,10 @@ def _after(size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // stride[0]), -(-size[1] // stride[1])
 
 
+@lru_cache(maxsize=8)
 def tables_of(space: Space, classes: int, runtime: str, core: str | None = None) -> Tables:
     """The tables of ``space``, made once in a process. Raises UserError for an unknown runtime and a space of too many blocks."""
-    return _tables(space, classes, runtime_named(runtime, core))
-
-
-@lru_cache(maxsize=8)
-def _tables(space: Space, classes: int, runtime: Runtime) -> Tables:
-    return Tables(space, classes, runtime)
+    return Tables(space, classes, runtime_named(runtime, core))
 
 
 class BatchEstimator:
@@ -563,15 +559,15 @@ class BatchEstimator:
                 LAYOUTS[family],
                 sums.operators,
                 sums.tensors,
-                merged.options[number],  # type: ignore[arg-type]
-                data,  # type: ignore[arg-type]
-                handles,  # type: ignore[arg-type]
+                merged.options[number],
+                data,
+                handles,
                 first=kernel_structure("conv", build),  # of the stem
             )
             # Every operator writes one tensor, and there is the input.
-            setup = planning_bytes(family, sums.tensors, handles, sums.operators + 1 + handles, opened)  # type: ignore[arg-type]
+            setup = planning_bytes(family, sums.tensors, handles, sums.operators + 1 + handles, opened)
             own = with_ends(LAYOUTS[family], opened)
-            needed = aligned(np.maximum(head + own, setup))  # type: ignore[arg-type]
+            needed = aligned(np.maximum(head + own, setup))
             tail = np.where(needed > sram, own, tail)
             sram = np.maximum(sram, needed)
         if self.latency is None or self.clock_mhz is None:

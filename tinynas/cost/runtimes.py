@@ -288,6 +288,11 @@ def pinned_names() -> list[str]:
     return [name for r in RUNTIMES.values() for name in (r.name, *(f"{r.name}@{v.name}" for v in r.versions))]
 
 
+def runtime_for(core: str) -> str:
+    """The runtime that people flash on ``core``: TFLM with the kernels of the maker of the core."""
+    return "tflm-esp-nn" if _CORE_KINDS[core] == "espressif" else "tflm-cmsis-nn"
+
+
 def runtime_of_tree(kernels: Literal["reference", "cmsis-nn"], *, arduino: bool) -> str:
     """The runtime, with its version, that promises for a tree of TFLM's sources: today's, or the Arduino library's."""
     plain = "tflm" if kernels == "reference" else "tflm-cmsis-nn"
