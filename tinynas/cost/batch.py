@@ -560,7 +560,8 @@ class BatchEstimator:
         for number, (_, build) in enumerate(runtime.builds):
             family, kept = FAMILY_OF[build], columns[layout.kept[number]]
             structures, handles = kept >> _BITS_EACH, kept & _MASK
-            taken = LAYOUTS[family], sums.operators, sums.tensors, merged.options[number]
+            options: Any = merged.options[number]
+            taken = LAYOUTS[family], sums.operators, sums.tensors, options
             first = kernel_structure("conv", build)  # of the stem
             opened = assemble(*taken, structures + sums.arrays, handles, first=first)
             # Every operator writes one tensor, and there is the input.

@@ -206,19 +206,19 @@ RUNTIMES: dict[str, Runtime] = {
 def most_scratch(runtime: Runtime, piece: Piece) -> Any:
     """Aligned bytes of all scratch of ``piece`` in the build of ``runtime`` that asks for most; arrays give arrays."""
     most: Any = 0
-    for sizes in _scratches(runtime, piece):
-        total = sum([aligned(size) for size in sizes])
-        most = most + (total - most) * (total > most)
+    given = piece.scratch if piece.needs is None else None
+    for _, build in runtime.builds:
+        sizes = piece.scratch_of(build) if given is None else given.get(build)
+        if sizes:
+            total = sum([aligned(size) for size in sizes])
+            most = most + (total - most) * (total > most)
     return most
 
 
 def widest_scratch(runtime: Runtime, piece: Piece) -> tuple[int, ...]:
     """Bytes of each scratch buffer of ``piece`` in the build of ``runtime`` that asks for most."""
-    return max(_scratches(runtime, piece), key=lambda sizes: sum([aligned(size) for size in sizes]), default=())
-
-
-def _scratches(runtime: Runtime, piece: Piece) -> list[tuple[int, ...]]:
-    return [piece.scratch_of(build) for _, build in runtime.builds]
+    asked = [piece.scratch_of(build) for _, build in runtime.builds]
+    return max(asked, key=lambda sizes: sum([aligned(size) for size in sizes]), default=())
 
 
 def static_bytes(runtime: Runtime, work: Work) -> int:

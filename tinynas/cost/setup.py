@@ -39,16 +39,26 @@ _SPARE_REQUESTS = 12
 _PLANNED_BYTES = 40
 
 
-def setup_bytes(work: Work, build: Build = "mcu", *, opened: int | None = None) -> int:
+def setup_bytes(work: Work, build: Build = "mcu", *, opened: int | None = None, head: int = 0) -> int:
     """The smallest arena with which TFLM starts ``work`` with the kernels of ``build``.
 
-    ``opened``: :func:`tinynas.cost.tail.open_tail_bytes`, where it is known already.
+    ``opened``: :func:`tinynas.cost.tail.open_tail_bytes`, where it is known already. ``head``: bytes that inference has in the head:
+    where a Graph's operators find room to prepare themselves there, that part is left out, since it cannot decide.
     """
     scratch = sum([len(piece.scratch_of(build)) for piece in work.pieces])
     planned = len(work.sizes) - work.sizes.count(0) + scratch
     tail = open_tail_bytes(work, build) if opened is None else opened
     planning = planning_bytes(FAMILY_OF[build], work.tensor_count, scratch, planned, tail, work.subgraphs)
+    if head and work.pieces[0].needs is None and head >= _most_held(work.pieces, FAMILY_OF[build], scratch):
+        return planning
     return max(planning, _preparing_bytes(work, build))
+
+
+def _most_held(pieces: Sequence[Piece], family: Family, scratch: int) -> int:
+    """No operator of a Graph has more in the head while it prepares itself: requests, and the records of a convolution's tensors."""
+    widest = max([piece.out_channels for piece in pieces])
+    held: int = _held("conv", widest, family)
+    return RECORDS[family].request * (scratch + _SPARE_REQUESTS) + held
 
 
 def _preparing_bytes(work: Work, build: Build) -> int:
@@ -92,9 +102,8 @@ def _held(kind: str, channels: Any, family: Family) -> Any:
     tensor, each = RECORD_BYTES[family][0], sum(RECORD_BYTES[family][:2]) + 2 * INT_BYTES
     if kind in CHANNELED:  # output, input and weights twice, bias once; a scale a channel in three of them
         return 7 * each + 3 * INT_BYTES * (channels - 1)
-    return {"mean": 4 * each + 2 * tensor, "fc": 4 * each, "add": 3 * each, "mul": 3 * each, "avg_pool": 2 * each, "max_pool": 2 * each}[
-        kind
-    ]
+    others = {"mean": 4 * each + 2 * tensor, "fc": 4 * each, "add": 3 * each, "mul": 3 * each}
+    return others.get(kind, 2 * each)
 
 
 def preparing_bytes(family: Family, structures: int, most: int) -> int:
