@@ -12,7 +12,7 @@ from tinynas.arch import Arch
 from tinynas.boards import Board, find_board
 from tinynas.budget import Budget
 from tinynas.config import Config, format_size, yaml_size
-from tinynas.cost.runtimes import runtime_names
+from tinynas.cost.runtimes import runtime_for, runtime_names
 from tinynas.errors import UserError
 from tinynas.files import write_atomic
 from tinynas.recipe import Recipe
@@ -139,7 +139,7 @@ core: {board.core}
 clock_mhz: {board.clock_mhz:g}
 
 # What runs the network decides what SRAM and flash mean: {runtime_names()}.
-runtime: tflm
+runtime: {runtime_for(board.core)}
 
 {note}sram: {_sram(board)}
 flash: {yaml_size(board.flash_bytes)}

@@ -36,7 +36,7 @@ from tinynas.cost.kernel import FAMILY_OF, aligned
 from tinynas.cost.latency import latency_model
 from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
-from tinynas.cost.setup import planning_bytes
+from tinynas.cost.setup import RECORDS, planning_bytes, preparing_bytes
 from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
@@ -57,6 +57,8 @@ MAX_ROWS = 4_000_000
 _LARGE = [name for name in Sums._fields if name not in ("tensors", "operators", "convolutions")]
 _SMALL = ("tensors", "operators", "convolutions")
 _PACKED = len(_LARGE)
+_ARRAYS = _LARGE.index("arrays")
+_REQUEST = RECORDS["mcu"].request
 #: First of the columns of kernel data and handles, one for each build of TFLM's kernels; then come their options.
 _KEPT = _PACKED + 1
 #: Bits of a number that shares a column; no network has so many tensors, and no block so many bytes of parsed options.
@@ -147,10 +149,12 @@ class Table:
             for column, name in enumerate(_LARGE):
                 rows[at, column] = getattr(part.sums, name)
             rows[at, _PACKED] = _packed([getattr(part.sums, name) for name in _SMALL])
-            for column, (data, handles) in zip(layout.kept, part.kept, strict=True):
-                rows[at, column] = (data << _BITS_EACH) + handles
+            for column, (structures, handles) in zip(layout.kept, part.kept, strict=True):
+                rows[at, column] = (structures << _BITS_EACH) + handles
             for column, options in zip(layout.options, part.options, strict=True):
                 rows[at, column] = _packed(options)
+            for column, prepared in zip(layout.prepared, part.prepared, strict=True):
+                rows[at, column] = prepared
             rows[at, layout.head] = part.head
             if layout.buffers:
                 rows[at, layout.head + 1], rows[at, layout.head + 2] = part.work_buffer, part.int16_kernel
@@ -184,7 +188,8 @@ class _Layout:
         self.kept = range(_KEPT, _KEPT + builds)
         self.options = range(_KEPT + builds, _KEPT + 2 * builds)
         self.summed = slice(0, _KEPT + builds)
-        self.head = self.options.stop
+        self.prepared = range(_KEPT + 2 * builds, _KEPT + 3 * builds)
+        self.head = self.prepared.stop
         self.maximised = slice(self.head, self.head + (3 if self.buffers else 1))
         self.bits = slice(self.maximised.stop, None)
         self.keys: list[OptionKey] = sorted({key for part in tallies for key in part.keys}, key=str)
@@ -584,20 +589,16 @@ class BatchEstimator:
         tail, sram = np.zeros_like(head), head
         for number, (_, build) in enumerate(runtime.builds):
             family, kept = FAMILY_OF[build], columns[layout.kept[number]]
-            data, handles = kept >> _BITS_EACH, kept & _MASK
-            opened = assemble(
-                LAYOUTS[family],
-                sums.operators,
-                sums.tensors,
-                merged.options[number],  # type: ignore[arg-type]
-                data,
-                handles,
-                first=kernel_structure("conv", build),  # of the stem
-            )
+            structures, handles = kept >> _BITS_EACH, kept & _MASK
+            options: Any = merged.options[number]
+            taken = LAYOUTS[family], sums.operators, sums.tensors, options
+            first = kernel_structure("conv", build)  # of the stem
+            opened = assemble(*taken, structures + sums.arrays, handles, first=first)
             # Every operator writes one tensor, and there is the input.
             setup = planning_bytes(family, sums.tensors, handles, sums.operators + 1 + handles, opened)
             own = with_ends(LAYOUTS[family], opened)
-            needed = aligned(np.maximum(head + own, setup))
+            prepared = preparing_bytes(family, assemble(*taken, structures, 0, first=first), columns[layout.prepared[number]])
+            needed = aligned(np.maximum(np.maximum(head + own, setup), prepared))
             tail = np.where(needed > sram, own, tail)
             sram = np.maximum(sram, needed)
         if self.latency is None or self.clock_mhz is None:
@@ -636,6 +637,9 @@ class _Merged:
         for options, column in zip(self.options, self.layout.options, strict=True):
             options += (rows[:, column] >> ((options & (STARTS - 1)) * _BITS_EACH)) & _MASK
         total, summed, most, bits = self.total, self.layout.summed, self.layout.maximised, self.layout.bits
+        for kept, column in zip(self.layout.kept, self.layout.prepared, strict=True):
+            before = total[:, _ARRAYS] + _REQUEST * (total[:, kept] & _MASK)
+            np.maximum(total[:, column], before + rows[:, column], out=total[:, column])
         total[:, summed] += rows[:, summed]
         np.maximum(total[:, most], rows[:, most], out=total[:, most])
         np.bitwise_or(total[:, bits], rows[:, bits], out=total[:, bits])

@@ -68,7 +68,8 @@ class Cost:
     """Whether ``head_bytes`` is what a memory plan takes that is known to the byte: ours, the file's or TFLM's own. Else it is what
     the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
     setup_bytes: int = 0
-    """The arena that TFLM needs to start (0 for other runtimes): more than inference uses where tensors are many and small."""
+    """The arena that TFLM needs to start (0 for other runtimes): more than inference uses where tensors are many and small. At least so
+    much, where it is less than that."""
     core: str | None = None
     """The core it was costed for; None: whichever."""
     version: str | None = None
@@ -289,6 +290,6 @@ def _arena(work: Work, runtime: Runtime, heads: int | Mapping[Build, int]) -> _A
     for version, build in runtime.builds:
         opened = open_tail_bytes(work, build)
         head = heads if isinstance(heads, int) else heads[build]
-        found.append(_Arena(version, head, closed_tail(work, opened, build), setup_bytes(work, build, opened=opened), ()))
+        found.append(_Arena(version, head, closed_tail(work, opened, build), setup_bytes(work, build, opened=opened, head=head), ()))
         by_version[version] = max(by_version.get(version, 0), found[-1].bytes)
     return replace(max(found, key=lambda arena: arena.bytes), by_version=tuple(by_version.items()))

@@ -222,19 +222,19 @@ RUNTIMES: dict[str, Runtime] = {
 def most_scratch(runtime: Runtime, piece: Piece) -> Any:
     """Aligned bytes of all scratch of ``piece`` in the build of ``runtime`` that asks for most; arrays give arrays."""
     most: Any = 0
-    for sizes in _scratches(runtime, piece):
-        total = sum([aligned(size) for size in sizes])
-        most = most + (total - most) * (total > most)
+    given = piece.scratch if piece.needs is None else None
+    for _, build in runtime.builds:
+        sizes = piece.scratch_of(build) if given is None else given.get(build)
+        if sizes:
+            total = sum([aligned(size) for size in sizes])
+            most = most + (total - most) * (total > most)
     return most
 
 
 def widest_scratch(runtime: Runtime, piece: Piece) -> tuple[int, ...]:
     """Bytes of each scratch buffer of ``piece`` in the build of ``runtime`` that asks for most."""
-    return max(_scratches(runtime, piece), key=lambda sizes: sum([aligned(size) for size in sizes]), default=())
-
-
-def _scratches(runtime: Runtime, piece: Piece) -> list[tuple[int, ...]]:
-    return [piece.scratch_of(build) for _, build in runtime.builds]
+    asked = [piece.scratch_of(build) for _, build in runtime.builds]
+    return max(asked, key=lambda sizes: sum([aligned(size) for size in sizes]), default=())
 
 
 def static_bytes(runtime: Runtime, work: Work) -> int:
@@ -309,6 +309,11 @@ def runtime_named(name: str, core: str | None = None) -> Runtime:
 def pinned_names() -> list[str]:
     """Names of all runtimes, and of those that pin a version."""
     return [name for r in RUNTIMES.values() for name in (r.name, *(f"{r.name}@{v.name}" for v in r.versions))]
+
+
+def runtime_for(core: str) -> str:
+    """The runtime that people flash on ``core``: TFLM with the kernels of the maker of the core."""
+    return "tflm-esp-nn" if _CORE_KINDS[core] == "espressif" else "tflm-cmsis-nn"
 
 
 def runtime_of_tree(kernels: Literal["reference", "cmsis-nn"], *, arduino: bool) -> str:
