@@ -222,7 +222,7 @@ def report(rows: Sequence[Mapping[str, Any]]) -> str:
         *[f"| {name} | {theirs} | {_ours(table, runtime, core)} |" for name, theirs, runtime, core in OTHERS],
         "",
         "No Xtensa compiler was at hand: Espressif's chips get the largest of the figures of the same runtime, or of all, on Arm: a",
-        "bound, not a measurement. No library of CMSIS-NN for the Cortex-M55 was built: this compiler's own assembler refuses what it makes of",
+        "bound, not a measurement. No library of CMSIS-NN for the Cortex-M55 was built: the assembler refuses what its compiler makes of",
         "resize_nearest_neighbor.cc. The Cortex-M55 gets such a bound too.",
         "",
         "Does not show other compilers, other levels of optimization, other C libraries, or link-time optimization; nor what a",
