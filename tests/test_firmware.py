@@ -34,7 +34,9 @@ from tinynas.export.firmware import (
     measured_arena,
     pick_images,
     write_firmware,
+    write_format,
 )
+from tinynas.export.formats import Made
 from tinynas.export.manifests import identifier
 from tinynas.export.sandbox import run_tflm
 from tinynas.inputs import Input
@@ -585,6 +587,23 @@ def test_compiles_for_cortex_m(tmp_path: Path) -> None:
             assert (done.returncode, done.stderr) == (0, ""), (source, core)
 
 
+@needs_arm
+@pytest.mark.parametrize("section", [None, ".bss.axi_sram"])
+def test_the_arena_lies_in_the_section_of_its_region(section: str | None, tmp_path: Path) -> None:
+    model = tiny_model(1)
+    c = folder(tmp_path / "c", model, arena=replace(ARENA, section=section))
+    core = CORES["cortex-m7"].flags
+    for told, wanted in (((), section), (('-DDEMO_MODEL_ARENA_SECTION=".bss.fast"',), ".bss.fast")):
+        command = ["arm-none-eabi-g++", "-Os", *core, *STRICT, *told, "-I.", "-isystem", str(WHEEL), "-c", "classifier.cc", "-o", "o.o"]
+        done = subprocess.run(command, cwd=c, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        listed = subprocess.run(
+            ["arm-none-eabi-objdump", "-t", "o.o"], cwd=c, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+        arena = next(line for line in listed.splitlines() if "tensor_arena" in line)
+        assert (f"\t{wanted or '.bss'}" in arena.replace(" ", "\t")) and int(arena.split()[-2], 16) == ARENA.mcu_arena
+
+
 @on_target
 @pytest.mark.parametrize("tree", ["newest", "arduino"])
 def test_self_test_passes_on_an_emulated_cortex_m4(tmp_path: Path, emulated: Emulated, tree: str) -> None:
@@ -748,6 +767,16 @@ def test_arena_is_stated_for_host_and_target_with_its_margin() -> None:
     unknown = ArenaFigures(30_000, 5_000)
     assert unknown.mcu_arena == unknown.host_arena == 35_520
     assert "unknown with CMSIS-NN" in small(arena=unknown)["model_settings.h"].decode()
+
+
+def test_the_format_takes_the_section_of_the_arena_along(tmp_path: Path) -> None:
+    pytest.importorskip("tflite_micro")
+    model = tiny_model()
+    images = images_for(read_facts(model))
+    for section, said in ((None, "// None is set"), (".bss.axi", '#define TINYNAS_MODEL_ARENA_SECTION ".bss.axi"')):
+        made = Made(model, Input(12, 16, 3), "tflm", ("a", "b", "c"), images, np.arange(len(images)), arena_section=section)
+        header = (write_format(made, tmp_path / str(section)) / "model_settings.h").read_text()
+        assert said in header and header.count('_ARENA_SECTION "') == bool(section)
 
 
 def test_awkward_labels_and_names(tmp_path: Path) -> None:

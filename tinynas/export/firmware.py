@@ -12,7 +12,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -102,6 +102,8 @@ class ArenaFigures:
     """The runtime the model was made for, whose figure is reserved; None: enough for either of the two."""
     own_bytes: int | None = None
     """The whole arena with the kernels of :attr:`runtime` on the core the model was made for, where that is one of TFLM's."""
+    section: str | None = None
+    """Linker section of the arena on the target, as the budget's region has it; None: the linker's own."""
 
     @property
     def host_bytes(self) -> int:
@@ -139,6 +141,14 @@ class ArenaFigures:
     def _reserved(self) -> str:
         named = {"tflm": "the reference kernels", "tflm-cmsis-nn": "the CMSIS-NN kernels", "tflm-esp-nn": "the esp-nn kernels"}
         return "either of them may" if self.runtime is None else named.get(runtime_named(self.runtime).plain, "either of them may")
+
+
+def _section(guard: str, section: str | None) -> str:
+    """What the settings say of the arena's linker section; a host has no such memory."""
+    if section is None:
+        return "// None is set: it lies where other variables do."
+    condition = f"#if UINTPTR_MAX <= 0xFFFFFFFFu && !defined({guard}_ARENA_SECTION)"
+    return f'{condition}\n#define {guard}_ARENA_SECTION "{section}"\n#endif'
 
 
 def _aligned(size: int) -> int:
@@ -214,7 +224,7 @@ def write_firmware(
 
 def write_format(made: Made, folder: Path) -> Path:
     """The format ``c``: the firmware folder, with two of the images for its self-test and the arena of the runtime."""
-    arena = measured_arena(made.model, made.runtime, made.core)
+    arena = replace(measured_arena(made.model, made.runtime, made.core), section=made.arena_section)
     images = pick_images(made.images, made.truth)
     write_firmware(
         folder / "c",
@@ -337,6 +347,7 @@ def _words(
         "arena_host": str(arena.host_arena),
         "arena_mcu": str(arena.mcu_arena),
         "arena_note": "\n".join(f"// {line}" for line in arena.explained()),
+        "arena_section": _section(manifest["GUARD"], arena.section),
         "arena_words": " ".join(arena.explained()),
         "operator_kinds": str(len(kinds)),
         "operators_words": ", ".join(f"{kind} x {facts.operators.count(kind)}" for kind in kinds),

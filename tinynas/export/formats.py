@@ -39,6 +39,8 @@ class Made:
     """The network's."""
     package: PackageOptions = field(default_factory=PackageOptions)
     """What manifests say."""
+    arena_section: str | None = None
+    """Linker section in which a board's arena lies; None: the linker's own."""
 
 
 Write: TypeAlias = Callable[[Made, Path], Path]

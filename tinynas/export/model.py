@@ -175,13 +175,15 @@ def export_model(
     qgraph: QuantizedGraph | None = None,
     input_rotation: int = 0,
     arena_limit: int | None = None,
+    arena_section: str | None = None,
     net_id: str | None = None,
 ) -> Artifact:
     """Write ``formats`` (see :data:`tinynas.export.formats.FORMATS`) into ``out`` and say what they are; the report holds every
     promised figure beside the measured one.
 
     ``calibration``: uint8 training images (N, H, W, C). ``evaluation``: the split its int8 accuracy is measured on,
-    ``split_name`` its name in the report. ``arena_limit``: SRAM that the network may take on the options' runtime.
+    ``split_name`` its name in the report. ``arena_limit``: SRAM that the network may take on the options' runtime,
+    ``arena_section`` the linker section where it lies on the board.
     ``qgraph``: grids of quantisation-aware training. ``input_rotation``: 180 where the weights were turned on import;
     calibration images are upright and are turned here. ``report["problems"]`` lists what keeps the file from being good.
     Raises UserError for formats that are unknown or cannot hold the network, before anything is written.
@@ -201,7 +203,17 @@ def export_model(
     runtime = runtime_named(options.runtime)
     name = UNNAMED if graph.arch is None else graph.arch.name or graph.arch.id
     made = Made(
-        exported.model, graph.input, options.runtime, tuple(labels), images, truth, input_rotation, options.core, name, options.package
+        exported.model,
+        graph.input,
+        options.runtime,
+        tuple(labels),
+        images,
+        truth,
+        input_rotation,
+        core=options.core,
+        name=name,
+        package=options.package,
+        arena_section=arena_section,
     )
     files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
     document = {
