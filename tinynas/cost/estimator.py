@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from tinynas.cost.code_flash import Code, code_of
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.instructions import counts_of, operator_instructions
 from tinynas.cost.kernel import Build, aligned
@@ -72,7 +73,8 @@ class Cost:
     """Whether ``head_bytes`` is what a memory plan takes that is known to the byte: ours, the file's or TFLM's own. Else it is what
     the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
     setup_bytes: int = 0
-    """The arena that TFLM needs to start (0 for other runtimes): more than inference uses where tensors are many and small."""
+    """The arena that TFLM needs to start (0 for other runtimes): more than inference uses where tensors are many and small. At least so
+    much, where it is less than that."""
     core: str | None = None
     """The core it was costed for; None: whichever."""
     version: str | None = None
@@ -85,6 +87,18 @@ class Cost:
     """Executed instructions of an inference; None where those of the core and runtime, or of an operator, were not counted."""
     timing: LatencyModel | None = field(default=None, repr=False)
     """What ``latency_ms`` is computed by."""
+    code: Code | None = None
+    """Flash of the code that runs it; None where that is not known."""
+
+    @property
+    def code_bytes(self) -> int | None:
+        """Flash of the runtime with the kernels of its operators, of the C library and of the firmware folder; None where not known."""
+        return None if self.code is None else self.code.total_bytes
+
+    @property
+    def program_bytes(self) -> int | None:
+        """Flash of the model and of the code that runs it; None where that is not known."""
+        return None if self.code is None else self.flash_bytes + self.code.total_bytes
 
     @cached_property
     def host_arena_bytes(self) -> int:
@@ -145,6 +159,11 @@ class Cost:
         """The figures that limits and objectives are about: :data:`tinynas.cost.quantities.QUANTITIES`."""
         return values_of(self)
 
+    def evidence(self) -> dict[str, list[str]]:
+        """By figure (sram, flash, program): how well it is known, and from what."""
+        known = {figure: list(found) for figure, found in runtime_named(self.runtime).evidence.items() if figure != "code"}
+        return known if self.code is None else {**known, "program": [self.code.evidence, f"model and code, {self.code.note}"]}
+
     def to_json(self) -> dict[str, Any]:
         """The document of ``tinynas estimate --json`` but for name, fits and excess."""
         return {
@@ -163,10 +182,15 @@ class Cost:
                 "version": self.version,
                 "by_version": dict(self.by_version) or None,
             },
+            "program": {
+                "model_bytes": self.flash_bytes,
+                "runtime_bytes": None if self.code is None else self.code.runtime_bytes,
+                "firmware_bytes": None if self.code is None else self.code.firmware_bytes,
+            },
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
             "uncounted": list(self.work.uncounted),
-            "evidence": {figure: list(known) for figure, known in runtime_named(self.runtime).evidence.items()},
+            "evidence": self.evidence(),
             "peak": {"op": self.peak_op, "index": self.peak_index},
             "layers": [
                 {
@@ -286,6 +310,7 @@ def work_cost(
         by_version=arena.by_version,
         instructions=None if work.reasons else instructions(work, core, runtime.name),
         timing=timing,
+        code=code_of((piece.kind for piece in pieces), runtime.name, core),
     )
 
 
@@ -312,6 +337,6 @@ def _arena(work: Work, runtime: Runtime, heads: int | Mapping[Build, int]) -> _A
     for version, build in runtime.builds:
         opened = open_tail_bytes(work, build)
         head = heads if isinstance(heads, int) else heads[build]
-        found.append(_Arena(version, head, closed_tail(work, opened, build), setup_bytes(work, build, opened=opened), ()))
+        found.append(_Arena(version, head, closed_tail(work, opened, build), setup_bytes(work, build, opened=opened, head=head), ()))
         by_version[version] = max(by_version.get(version, 0), found[-1].bytes)
     return replace(max(found, key=lambda arena: arena.bytes), by_version=tuple(by_version.items()))
