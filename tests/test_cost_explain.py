@@ -106,7 +106,10 @@ def test_json_is_json() -> None:
 def test_no_limit_no_explanation() -> None:
     class Nothing:
         limits = types.MappingProxyType[str, float]({})
-        runtime, core, clock_mhz = "tflm", None, None
+        runtime, core, timed_mhz = "tflm", None, None
+
+        def why_unknown(self, name: str) -> str | None:
+            return None
 
     with pytest.raises(UserError, match="no limit"):
         explain(Arch.model_validate({"height": 8, "width": 8, "classes": 2, "stem": {"out": 4}}), Nothing())

@@ -291,17 +291,18 @@ def test_the_call_of_the_command_line_passes_runtime_and_formats_on(tmp_path: Pa
     """Of a network without training; the firmware reserves what the runtime needs."""
     deep = tmp_path / "deep.yaml"
     block = MBConv(out=8, expand=4, kernel=7)
-    deep.write_text(Arch(height=32, width=20, classes=2, stem=ConvLayer(out=8, stride=2), blocks=(block,)).to_yaml())
+    deep.write_text(Arch(name="front-door", height=32, width=20, classes=2, stem=ConvLayer(out=8, stride=2), blocks=(block,)).to_yaml())
     graph = lower(load_arch(str(deep)))
     arena = {}
     for runtime in ("tflm", "tflm-cmsis-nn"):
-        row = api_export(str(deep), out=tmp_path / runtime, runtime=runtime, formats=("c",))
+        row = api_export(str(deep), out=tmp_path / runtime, runtime=runtime, formats=("c",), overrides=["package.license=MIT"])
         assert row.problems == [] and set(row.files) == {"c"} and not list((tmp_path / runtime).glob("*.tflite"))
         header = (tmp_path / runtime / "c" / "model_settings.h").read_text()
-        arena[runtime] = int(header.split("#else\n#define TINYNAS_MODEL_ARENA_BYTES ")[1].split()[0])
+        arena[runtime] = int(header.split("#else\n#define FRONT_DOOR_MODEL_ARENA_BYTES ")[1].split()[0])
         needed = estimate(graph, runtime).sram_bytes
         assert needed + 512 <= arena[runtime] < needed + 512 + 16
         assert "kInputHeight = 32;" in header and "kInputWidth = 20;" in header and "real = (pixel-128)/128 of" in header
+        assert '"license": "MIT"' in (tmp_path / runtime / "c" / "library.json").read_text()
         document = json.loads((tmp_path / runtime / "export.json").read_text())
         assert document["report"]["runtime"] == runtime and document["file"] == document["format"] == "c"
     assert arena["tflm"] < arena["tflm-cmsis-nn"]

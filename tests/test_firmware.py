@@ -31,11 +31,13 @@ from tinynas.export.facts import ModelFacts, input_table, read_facts
 from tinynas.export.firmware import (
     ArenaFigures,
     build_firmware,
-    identifier,
     measured_arena,
     pick_images,
     write_firmware,
+    write_format,
 )
+from tinynas.export.formats import Made
+from tinynas.export.manifests import identifier
 from tinynas.export.sandbox import run_tflm
 from tinynas.inputs import Input
 from tinynas.target.cores import CORES
@@ -585,6 +587,35 @@ def test_compiles_for_cortex_m(tmp_path: Path) -> None:
             assert (done.returncode, done.stderr) == (0, ""), (source, core)
 
 
+@needs_arm
+@pytest.mark.parametrize("section", [None, ".bss.axi_sram"])
+def test_the_arena_lies_in_the_section_of_its_region(section: str | None, tmp_path: Path) -> None:
+    model = tiny_model(1)
+    c = folder(tmp_path / "c", model, arena=replace(ARENA, section=section))
+    for told, wanted in (((), section), (('-DDEMO_MODEL_ARENA_SECTION=".bss.fast"',), ".bss.fast")):
+        command = [
+            "arm-none-eabi-g++",
+            "-Os",
+            *CORES["cortex-m7"].flags,
+            *STRICT,
+            *told,
+            "-I.",
+            "-isystem",
+            str(WHEEL),
+            "-c",
+            "classifier.cc",
+            "-o",
+            "o.o",
+        ]
+        done = subprocess.run(command, cwd=c, capture_output=True, text=True, check=False, timeout=60)
+        assert (done.returncode, done.stderr) == (0, "")
+        listed = subprocess.run(
+            ["arm-none-eabi-objdump", "-t", "o.o"], cwd=c, capture_output=True, text=True, check=True, timeout=60
+        ).stdout
+        arena = next(line for line in listed.splitlines() if "tensor_arena" in line)
+        assert (f"\t{wanted or '.bss'}" in arena.replace(" ", "\t")) and int(arena.split()[-2], 16) == ARENA.mcu_arena
+
+
 @on_target
 @pytest.mark.parametrize("tree", ["newest", "arduino"])
 def test_self_test_passes_on_an_emulated_cortex_m4(tmp_path: Path, emulated: Emulated, tree: str) -> None:
@@ -738,16 +769,26 @@ def test_arena_is_stated_for_host_and_target_with_its_margin() -> None:
     ):
         assert line in header, line
     assert "is what either of them may need" in header
-    for runtime, size, said in (
-        ("tflm", 33_100 + 512 + 4, "the reference kernels need"),
-        ("tflm-cmsis-nn", 34_801 + 512 + 15, "the CMSIS-NN kernels need"),
-        ("stedgeai", 34_801 + 512 + 15, "either of them may need"),
+    for runtime, own, size, said in (
+        ("tflm", 33_100, 33_100 + 512 + 4, "the reference kernels need"),
+        ("tflm-cmsis-nn", 34_801, 34_801 + 512 + 15, "the CMSIS-NN kernels need"),
+        ("stedgeai", None, 34_801 + 512 + 15, "either of them may need"),
     ):
-        made = replace(arena, runtime=runtime)
+        made = replace(arena, runtime=runtime, own_bytes=own)
         assert made.mcu_arena == size and said in " ".join(made.explained())
     unknown = ArenaFigures(30_000, 5_000)
     assert unknown.mcu_arena == unknown.host_arena == 35_520
     assert "unknown with CMSIS-NN" in small(arena=unknown)["model_settings.h"].decode()
+
+
+def test_the_format_takes_the_section_of_the_arena_along(tmp_path: Path) -> None:
+    pytest.importorskip("tflite_micro")
+    model = tiny_model()
+    images = images_for(read_facts(model))
+    for section, said in ((None, "// None is set"), (".bss.axi", '#define TINYNAS_MODEL_ARENA_SECTION ".bss.axi"')):
+        made = Made(model, Input(12, 16, 3), "tflm", ("a", "b", "c"), images, np.arange(len(images)), arena_section=section)
+        header = (write_format(made, tmp_path / str(section)) / "model_settings.h").read_text()
+        assert said in header and header.count('_ARENA_SECTION "') == bool(section)
 
 
 def test_awkward_labels_and_names(tmp_path: Path) -> None:
@@ -775,23 +816,6 @@ def test_awkward_labels_and_names(tmp_path: Path) -> None:
 )
 def test_identifiers(name: str, want: str) -> None:
     assert identifier(name) == want
-
-
-def test_manifests() -> None:
-    files = small()
-    properties = dict(line.split("=", 1) for line in files["library.properties"].decode().splitlines())
-    assert set(properties) >= {"name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures"}
-    component = yaml.safe_load(files["idf_component.yml"])
-    assert "espressif/esp-tflite-micro" in component["dependencies"]
-    module = yaml.safe_load(files["zephyr/module.yml"])
-    assert module["build"]["kconfig"] in files
-    assert module["name"] == "demo_model"
-    archive = zipfile.ZipFile(io.BytesIO(files["DemoModel.zip"]))
-    names = set(archive.namelist())
-    assert {"DemoModel/library.properties", "DemoModel/src/DemoModel.h", "DemoModel/examples/self_test/self_test.ino"} <= names
-    assert all(name.startswith("DemoModel/") for name in names)
-    assert not any(name.endswith(("main.cpp", ".cc")) for name in names)
-    assert archive.read("DemoModel/src/model_data.cpp") == files["model_data.cc"]
 
 
 @needs_wheel

@@ -76,7 +76,7 @@ def estimate(net: str | Arch | Graph, budget: str | Budget | None = None, runtim
     """
     limits = load_budget(budget) if isinstance(budget, str) else budget
     chosen = runtime or (limits.runtime if limits else "tflm")
-    core, clock_mhz = (limits.core, limits.clock_mhz) if limits else (None, None)
+    core, clock_mhz = (limits.core, limits.timed_mhz) if limits else (None, None)
     if isinstance(net, str) and names_tflite(net):
         from tinynas.cost.tflite import read_model
 

@@ -39,6 +39,14 @@ def json_schema(what: Kind) -> dict[str, Any]:
     return schema
 
 
+#: What the text of a size is like.
+_SIZE = {
+    "type": "string",
+    "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(B|KiB|MiB)|0)\s*$",
+    "examples": ["320 KiB", "1 MiB"],
+}
+
+
 class _Generator(GenerateJsonSchema):
     """Sizes have a default that is an int marked as bytes: JSON Schema takes it as the text a user writes."""
 
@@ -59,8 +67,10 @@ def _sizes_are_text(schema: dict[str, Any]) -> None:
     # A size needs a unit; the schema says so, and its defaults are written the way a user writes them.
     for name, node in _objects(schema).items():
         for key, field in node.get("properties", {}).items():
-            if field.get("type") == "string" and (key in {"sram", "flash"} or name.endswith("Reserves")):
-                field |= {"pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(B|KiB|MiB)|0)\s*$", "examples": ["320 KiB", "1 MiB"]}
+            if key == "sram" and "oneOf" in field:  # a size, or regions
+                field["anyOf"] = [_SIZE if form.get("type") == "string" else {**form, "minItems": 1} for form in field.pop("oneOf")]
+            elif field.get("type") == "string" and (key in {"flash", "size"} or name.endswith("Reserves")):
+                field |= _SIZE
             elif isinstance(field.get("default"), dict):
                 del field["default"]  # nested reserves: their own fields have defaults
 
@@ -114,6 +124,8 @@ def budget_text(board: Board) -> str:
     """A commented budget YAML for ``board``."""
     kept = _kept(board)
     note = f"# About this board: {board.note}.\n" if board.note else ""
+    regions = "".join(f'  - "{region.name}: {region.source}"\n' for region in board.regions)
+    where = ", each in the region that names it" if board.regions else ""
     return f"""\
 # yaml-language-server: $schema={SCHEMA_DIR}/budget.json
 # What a network may use on one board: capacity (facts) less reserves (your choices).
@@ -127,10 +139,10 @@ clock_mhz: {board.clock_mhz:g}
 # What runs the network decides what SRAM and flash mean: {runtime_names()}.
 runtime: tflm
 
-{note}sram: {yaml_size(board.sram_bytes)}
+{note}sram: {_sram(board)}
 flash: {yaml_size(board.flash_bytes)}
 
-# Kept back from the network. Measure your own firmware (arm-none-eabi-size) and put its figures here.
+# Kept back from the network{where}. Measure your own firmware (arm-none-eabi-size) and put its figures here.
 reserves:
   sram:
     application: {yaml_size(kept["application"])}    # globals, heap, drivers
@@ -147,8 +159,19 @@ reserves:
 
 sources:
   - "sram, flash, clock: {board.source}"
-  - "reserves: starting values; change them"
+{regions}  - "reserves: starting values; change them"
 """
+
+
+def _sram(board: Board) -> str:
+    """What stands behind ``sram:``: a size, or the regions in lines of their own."""
+    if not board.regions:
+        return yaml_size(board.sram_bytes)
+    lines = ["   # the board's memories and what lies in each. The arena lies in one of them, whole."]
+    for region in board.regions:
+        slow = ", slow: true" if region.slow else ""
+        lines.append(f"  - {{name: {region.name}, size: {yaml_size(region.size_bytes)}{slow}, use: [{', '.join(region.use)}]}}")
+    return "\n".join(lines)
 
 
 def space_text(board: Board) -> str:

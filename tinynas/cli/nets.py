@@ -68,6 +68,7 @@ def estimate(
         excess = limits.excess(cost)
         document["fits"], document["excess"] = limits.fits(cost), excess
         document["budget"], document["limits"] = limits.name, limits.limits
+        document["regions"] = [placed.to_json() for placed in limits.placed(cost)]
     else:
         document["fits"], document["excess"] = None, {}
     explanation = None
@@ -80,10 +81,12 @@ def estimate(
     if json_:
         emit(document)
     else:
-        from tinynas.report.terminal import cost_table, layers_table
+        from tinynas.report.terminal import cost_table, layers_table, regions_table
 
         out = console()
         out.print(cost_table(cost, limits, name=net))
+        if limits is not None and len(limits.regions) > 1:
+            out.print(regions_table(limits.placed(cost)))
         if layers:
             out.print(layers_table(cost))
         if explanation is not None:

@@ -29,7 +29,7 @@ def budgets(json_: JsonOption = False) -> None:
                 "core": budget.core,
                 "clock_mhz": budget.clock_mhz,
                 "runtime": budget.runtime,
-                "sram_bytes": budget.sram,
+                "sram_bytes": budget.arena.size,
                 "flash_bytes": budget.flash,
                 "limits": budget.limits,
                 "file": str(path),

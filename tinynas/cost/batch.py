@@ -483,14 +483,10 @@ def _after(size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // stride[0]), -(-size[1] // stride[1])
 
 
+@lru_cache(maxsize=8)
 def tables_of(space: Space, classes: int, runtime: str, core: str | None = None) -> Tables:
     """The tables of ``space``, made once in a process. Raises UserError for an unknown runtime and a space of too many blocks."""
-    return _tables(space, classes, runtime_named(runtime, core))
-
-
-@lru_cache(maxsize=8)
-def _tables(space: Space, classes: int, runtime: Runtime) -> Tables:
-    return Tables(space, classes, runtime)
+    return Tables(space, classes, runtime_named(runtime, core))
 
 
 class BatchEstimator:

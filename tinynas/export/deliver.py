@@ -96,6 +96,7 @@ def export_promoted(
         options=options,
         qgraph=None if isinstance(trained, Network) else finish_qat(trained),
         arena_limit=int(run.budget.limits["sram_bytes"]),
+        arena_section=run.budget.arena.section,
         net_id=net_id,
     )
     files = _paths(folder, artifact)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tinynas.errors import ModelFileError
+from tinynas.export.firmware import SELF_TEST_PASS
 from tinynas.target.cores import Core
 from tinynas.target.emulator import emulate
 from tinynas.target.flash import flash_of
@@ -127,7 +128,7 @@ def _said(text: str) -> tuple[int | None, int | None, int, int]:
 def _why(status: int | None, text: str, seconds: float) -> str:
     if status is None:
         return f"it did not finish in {seconds:g} s"
-    if status == 0 and "self-test: PASS" in text:
+    if status == 0 and SELF_TEST_PASS in text:
         return ""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
     return " | ".join(lines[-2:]) if lines else f"it ended with status {status} and said nothing"

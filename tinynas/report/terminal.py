@@ -28,8 +28,9 @@ from tinynas.cost.latency import latency_model, why_untimed
 from tinynas.cost.quantities import shown
 from tinynas.errors import counted, printable
 from tinynas.records import expected_accuracy
+from tinynas.regions import Placed
 from tinynas.report.small_plot import FrontPlot
-from tinynas.report.words import amount, count, duration, percent, shape, size, title
+from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, title
 
 #: Seconds between two plain progress lines where the output is no terminal.
 PLAIN_EVERY = 15.0
@@ -196,7 +197,20 @@ def _notes(cost: Cost, budget: Budget | None) -> list[str]:
     timed = budget is not None and latency_model(budget.core, cost.runtime) is not None and cost.runs is not False
     if timed and cost.latency_ms is None and (why := why_untimed(cost.work)) is not None:
         notes.append(f"no latency: {why}")
+    if budget is not None and budget.arena.slow:
+        notes.append(f"no latency: {budget.why_unknown('latency_ms')}")
     return notes
+
+
+def regions_table(placed: Sequence[Placed]) -> RenderableType:
+    """What lies in each memory of a board, and how full it is."""
+    table = _table("region", "size", "used", "", "what lies there", right=("size", "used"))
+    for one in placed:
+        region, share = one.region, one.used / one.region.size
+        uses = ", ".join(f"{use.replace('_', ' ')} {size(size_bytes)}" for use, size_bytes in one.bytes_of.items())
+        name = printable(region.name) + (" (slow)" if region.slow else "")
+        table.add_row(Text(name, "bold"), size(region.size), percent(share, 0), Bar(share), uses or "nothing")
+    return table
 
 
 def known_lines(cost: Cost) -> list[str]:
@@ -392,16 +406,44 @@ def _instructions(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
-def compared_table(rows: Mapping[str, Sequence[Mapping[str, Any]]], nets: Sequence[str]) -> RenderableType:
-    """Boards down, networks across: the limit that decides, and the share of it that is used."""
-    table = _table("board", *nets, right=nets)
-    for board, fits in rows.items():
-        cells = {fit["net"]: fit for fit in fits}
-        table.add_row(board, *(_fit_cell(cells[net]) for net in nets))
-    return table
+def compared_table(rows: Mapping[str, Sequence[Mapping[str, Any]]], nets: Sequence[str]) -> Group:
+    """Boards down: one network with its arena, flash and time, several with the limit that decides and the share of it that is used.
+
+    Below, why networks do not run: once for each reason.
+    """
+    if len(nets) == 1:
+        figures = ("sram_bytes", "flash_bytes", "latency_ms")
+        heads = [title(name) for name in figures]
+        table = _table("board", *heads, "limit that decides", right=heads)
+        for board, fits in rows.items():
+            (fit,) = fits
+            table.add_row(Text(board, "bold"), *(amount(name, fit[name]) for name in figures), _fit_cell(fit))
+    else:
+        heads = [printable(net) for net in short_names(nets)]
+        table = _table("board", *heads, right=heads)
+        for board, fits in rows.items():
+            cells = {fit["net"]: fit for fit in fits}
+            table.add_row(board, *(_fit_cell(cells[net]) for net in nets))
+    return Group(table, *_not_run([fit for fits in rows.values() for fit in fits]))
+
+
+def _not_run(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
+    reasons: dict[tuple[str, str], tuple[str, ...]] = {}
+    for row in rows:
+        if row["runs"] is False:
+            reasons[row["net"], row["runtime"]] = tuple(row["reasons"])
+    lines = []
+    for (net, runtime), why in reasons.items():
+        for reason in why[:_REASONS]:
+            lines.append(Text.assemble((f"{printable(net)} does not run on {runtime}: ", "bold red"), printable(reason)))
+        if len(why) > _REASONS:
+            lines.append(Text(f"and {counted(len(why) - _REASONS, 'reason')} more (--json)", "dim"))
+    return lines
 
 
 def _fit_cell(fit: Mapping[str, Any]) -> Text:
+    if fit["runs"] is False:
+        return Text("no   does not run", "red")
     over = fit["excess"][fit["binding"]]
     used = "not known" if over >= UNKNOWN else percent(1 + over, 0)
     return Text(f"{'fits' if fit['fits'] else 'no  '} {title(fit['binding'])} {used}", "green" if fit["fits"] else "red")

@@ -46,6 +46,12 @@ def title(name: str) -> str:
     return QUANTITIES[name].title
 
 
+def short_names(nets: Sequence[str]) -> list[str]:
+    """``nets`` as a table's heads have them: of paths the last part, where that is another for each."""
+    last = [net.replace("\\", "/").rstrip("/").rpartition("/")[2] for net in nets]
+    return last if len(set(last)) == len(last) else list(nets)
+
+
 def duration(seconds: float) -> str:
     """``4m12s``; tenths below ten seconds."""
     if seconds < 9.95:
