@@ -18,7 +18,13 @@ from tinynas.errors import UserError
 from tinynas.graph import lower
 from tinynas.space import Space
 
-CORES = {"tflm": "cortex-m7", "tflm-cmsis-nn": "cortex-m4", "tinyengine": "cortex-m7", "stedgeai": "cortex-m33"}
+CORES = {
+    "tflm": "cortex-m7",
+    "tflm-cmsis-nn": "cortex-m4",
+    "tflm-esp-nn": "xtensa-lx6",
+    "tinyengine": "cortex-m7",
+    "stedgeai": "cortex-m33",
+}
 
 
 def batch_and_single(
@@ -98,6 +104,7 @@ def test_inactive_genes_do_not_matter() -> None:
     a, b = batch.estimate(np.array(loose)), batch.estimate(np.array([space.canonical(genotype) for genotype in loose]))
     assert (a.macs == b.macs).all()
     assert (a.flash_bytes == b.flash_bytes).all()
+    assert (a.program_bytes == b.program_bytes).all()
     assert (a.sram_bytes == b.sram_bytes).all()
 
 

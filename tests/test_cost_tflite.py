@@ -84,7 +84,7 @@ def test_streaming_networks_keep_their_state(name: str, head: int, tail: int, te
     assert (cost.head_bytes, cost.host_arena_bytes, cost.runs) == (head, head + tail, True)
     document = json.loads(path.with_suffix(".json").read_text())
     if (set_aside := document["micro"].get("tensor_arena_size")) is not None:  # by their firmware, on another 32-bit core
-        assert 0.6 * set_aside < cost.sram_bytes < set_aside
+        assert 0.55 * set_aside < cost.sram_bytes < set_aside
 
 
 def test_st_published_flash(test_data: Path) -> None:

@@ -122,8 +122,9 @@ class ArenaFigures:
         Where that is none of TFLM's, they work with reference and CMSIS-NN kernels. Where the cost model does not know the model,
         the host's figure, which is always enough for reference kernels.
         """
-        wanted = (self.own_bytes,) if self.own_bytes is not None else (self.mcu_bytes, self.mcu_cmsis_bytes)
-        known = [bytes_ for bytes_ in wanted if bytes_ is not None]
+        figures = {"tflm": self.mcu_bytes, "tflm-cmsis-nn": self.mcu_cmsis_bytes}
+        wanted = (figures[self.runtime],) if self.runtime in figures else tuple(figures.values())
+        known = [bytes_ for bytes_ in (wanted if self.own_bytes is None else (self.own_bytes,)) if bytes_ is not None]
         return _aligned(max(known) + ARENA_MARGIN) if known else self.host_arena
 
     def explained(self) -> list[str]:

@@ -35,6 +35,8 @@ class Job:
     """Bytes of arena that it gets; None: all that there is."""
     count: bool = False
     """Count the instructions of each operator."""
+    infer: bool = True
+    """Run it; else it is only set up."""
 
 
 @dataclass(frozen=True)
@@ -201,7 +203,16 @@ def _blob(jobs: Sequence[Job], core: Core) -> bytes:
             body += part + bytes(-len(part) % 16)
         if len({len(one) for one in job.inputs}) > 1:
             raise InternalError("inputs of different sizes")
-        entries.append((places[0], len(job.model), places[1], len(job.inputs[0]) if job.inputs else 0, max(len(job.inputs), 1), job))
+        entries.append(
+            (
+                places[0],
+                len(job.model),
+                places[1],
+                len(job.inputs[0]) if job.inputs else 0,
+                max(len(job.inputs), 1) if job.infer else 0,
+                job,
+            )
+        )
     end = at + len(body)
     arena = (core.heap[1] - end - 64) & ~15
     if arena < 64 * 1024:
