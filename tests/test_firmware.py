@@ -592,21 +592,9 @@ def test_compiles_for_cortex_m(tmp_path: Path) -> None:
 def test_the_arena_lies_in_the_section_of_its_region(section: str | None, tmp_path: Path) -> None:
     model = tiny_model(1)
     c = folder(tmp_path / "c", model, arena=replace(ARENA, section=section))
+    core = CORES["cortex-m7"].flags
     for told, wanted in (((), section), (('-DDEMO_MODEL_ARENA_SECTION=".bss.fast"',), ".bss.fast")):
-        command = [
-            "arm-none-eabi-g++",
-            "-Os",
-            *CORES["cortex-m7"].flags,
-            *STRICT,
-            *told,
-            "-I.",
-            "-isystem",
-            str(WHEEL),
-            "-c",
-            "classifier.cc",
-            "-o",
-            "o.o",
-        ]
+        command = ["arm-none-eabi-g++", "-Os", *core, *STRICT, *told, "-I.", "-isystem", str(WHEEL), "-c", "classifier.cc", "-o", "o.o"]
         done = subprocess.run(command, cwd=c, capture_output=True, text=True, check=False, timeout=60)
         assert (done.returncode, done.stderr) == (0, "")
         listed = subprocess.run(

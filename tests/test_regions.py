@@ -44,7 +44,7 @@ def written(tmp_path: Path, text: str) -> Path:
 
 def test_a_network_may_use_what_its_region_leaves(tmp_path: Path) -> None:
     budget = load_budget(written(tmp_path, SPLIT))
-    assert budget.limits == {"sram_bytes": 508 * KIB, "flash_bytes": 1024 * KIB}
+    assert budget.limits == {"sram_bytes": 508 * KIB, "program_bytes": 1024 * KIB}
     assert (budget.arena.name, budget.arena.size) == ("axi", 512 * KIB)
     # With all of them in one place nothing would be left.
     with pytest.raises(ConfigError, match="nothing is left for a network"):

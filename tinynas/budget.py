@@ -98,8 +98,8 @@ class FlashReserves(Config):
 
     application: Bytes = _ZERO
     """Code and constants of the application, drivers, bootloader."""
-    runtime: Bytes = _ZERO
-    """Code of the inference runtime and its kernels."""
+    runtime: Bytes | None = None
+    """Code of the inference runtime and its kernels, where you have measured it; left out, it is what the network's operators take."""
 
 
 class Reserves(Config):
@@ -188,12 +188,16 @@ class Budget(Config):
 
     @staticmethod
     def _kept(reserves: Config) -> int:
-        return sum(value for _, value in reserves)
+        return sum(value or 0 for _, value in reserves)
 
     @cached_property
     def limits(self) -> dict[str, float]:
-        """Limit by name of the quantity, reserves taken off; only limits that are set: memories first."""
+        """Limit by name of the quantity, reserves taken off; only limits that are set: memories first.
+
+        Flash limits the model and the code that runs it, or the model alone where a reserve is there for the code.
+        """
         names = {quantity.field: name for name, quantity in QUANTITIES.items() if quantity.field is not None}
+        names["flash"] = "program_bytes" if self.reserves.flash.runtime is None else "flash_bytes"
         limits: dict[str, float] = {names[memory]: self._room(memory) for memory, _ in self.reserves}
         for field, name in names.items():
             if name not in limits and (limit := getattr(self, field)) is not None:
@@ -208,6 +212,16 @@ class Budget(Config):
             value = values.get(name)
             result[name] = UNKNOWN if value is None else (value - limit) / limit
         return result
+
+    def told(self, cost: Cost) -> dict[str, Any]:
+        """``fits``, ``limits`` and ``excess`` of ``cost`` as documents have them: the model's file has a limit there in any case.
+
+        Where flash is for the model and its code, ``flash_bytes`` is limited by what the code leaves.
+        """
+        limits, excess = dict(self.limits), self.excess(cost)
+        if "program_bytes" in limits and cost.code_bytes is not None:
+            limits["flash_bytes"], excess["flash_bytes"] = limits["program_bytes"] - cost.code_bytes, excess["program_bytes"]
+        return {"fits": self.fits(cost), "limits": limits, "excess": excess}
 
     def fits(self, cost: Cost | Mapping[str, float | None]) -> bool:
         """True where no limit is exceeded; what the runtime does not run never fits."""

@@ -47,12 +47,10 @@ class Fit:
             "net": self.net,
             "board": self.board,
             "runtime": self.cost.runtime,
-            "fits": self.fits,
             "runs": self.cost.runs,
             "reasons": list(self.cost.reasons),
             **self.cost.values(),
-            "limits": self.budget.limits,
-            "excess": self.excess,
+            **self.budget.told(self.cost),
             "binding": self.binding,
         }
 

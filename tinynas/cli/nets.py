@@ -65,9 +65,7 @@ def estimate(
     cost = api.estimate(net, limits, runtime)
     document: dict[str, Any] = {"name": net, **cost.to_json()}
     if limits is not None:
-        excess = limits.excess(cost)
-        document["fits"], document["excess"] = limits.fits(cost), excess
-        document["budget"], document["limits"] = limits.name, limits.limits
+        document |= {"budget": limits.name, **limits.told(cost)}
         document["regions"] = [placed.to_json() for placed in limits.placed(cost)]
     else:
         document["fits"], document["excess"] = None, {}

@@ -40,7 +40,7 @@ def budgets(json_: JsonOption = False) -> None:
     from tinynas.report.terminal import budgets_table
 
     console().print(budgets_table(rows))
-    say("left: for the network, after the reserves stated in each file", "dim")
+    say("left: for the network, after the reserves stated in each file; flash is for the model and the runtime's code", "dim")
     return next_step("tinynas", "search", "--budget", "stm32f746")
 
 

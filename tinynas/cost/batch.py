@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.arch import pair
+from tinynas.cost.code_flash import code_of
 from tinynas.cost.flash import (
     BIAS_SHAPE_BYTES,
     CODE_BYTES,
@@ -80,6 +81,13 @@ class BatchCost:
     tail_bytes: Ints
     latency_ms: Floats
     """NaN where there is no evidence for a latency."""
+    code_bytes: Ints | Floats
+    """NaN where it is not known."""
+
+    @property
+    def program_bytes(self) -> Ints | Floats:
+        """Flash of the models and of the code that runs them; NaN where that is not known."""
+        return self.flash_bytes + self.code_bytes
 
     def __len__(self) -> int:
         return len(self.macs)
@@ -222,15 +230,30 @@ class _Layout:
         """Bits of the options tables that every one of ``rows`` (N, columns) needs."""
         return int(np.bitwise_and.reduce(rows[:, self.bits.start])) & ((1 << len(self.keys)) - 1)
 
+    def masks(self, columns: Ints) -> tuple[Ints, Ints]:
+        """Which sets of options tables there are, as bits, and which of these sets each network of ``columns`` (columns, N) has."""
+        return np.unique(columns[self.bits.start] & ((1 << len(self.keys)) - 1), return_inverse=True)
+
+    def keys_in(self, mask: int) -> frozenset[OptionKey]:
+        """The options tables whose bits are set."""
+        return frozenset(key for bit, key in enumerate(self.keys) if mask >> bit & 1)
+
+    def code_bytes(self, mask: int, runtime: str, core: str | None) -> int | None:
+        """Flash of the code for the operators of these options tables: :func:`tinynas.cost.code_flash.code_of`."""
+        code = code_of((str(key[0]) for key in self.keys_in(mask)), runtime, core)
+        return None if code is None else code.total_bytes
+
     def structure(self, mask: int) -> Terms:
         """What depends only on which options tables there are."""
         if mask not in self._structures:
-            keys = frozenset(key for bit, key in enumerate(self.keys) if mask >> bit & 1)
-            self._structures[mask] = structure_terms(keys, io="int8", flavour="full", plan=True)
+            self._structures[mask] = structure_terms(self.keys_in(mask), io="int8", flavour="full", plan=True)
         return self._structures[mask]
 
-    def file_bytes(self, columns: Ints, sums: Sums, classes: int, formula: str) -> Ints:
-        """:func:`tinynas.cost.flash.file_bytes`, with a memory plan, from the merged columns (columns, N) of whole networks."""
+    def file_bytes(self, columns: Ints, sums: Sums, classes: int, formula: str, masks: Ints, inverse: Ints) -> Ints:
+        """:func:`tinynas.cost.flash.file_bytes`, with a memory plan, from the merged columns (columns, N) of whole networks.
+
+        ``masks`` and ``inverse`` are those of :meth:`masks`.
+        """
         front, grids = sums.front - CODE_BYTES * sums.convolutions, sums.grids
         for word in range(self.words):
             bits = columns[self.bits.start + word]
@@ -244,7 +267,6 @@ class _Layout:
             front = front + BIAS_SHAPE_BYTES * occurs * (1 - self._convolved(columns, int(width)))
         single = zero_point_terms(1, 1)  # of fully connected layers, one of which every network has
         alone = 1 - self._convolved(columns, 1)
-        masks, inverse = np.unique(columns[self.bits.start] & ((1 << len(self.keys)) - 1), return_inverse=True)
         shared = Terms(
             *np.array([self.structure(int(mask)) for mask in masks], dtype=np.int64).reshape(-1, len(Terms._fields)).T[:, inverse]
         )
@@ -470,11 +492,19 @@ class Tables:
         own = Terms(sums.front - CODE_BYTES * sums.convolutions, sums.grids, 0, sums.constants + 4 * sums.tensors, 0, sums.spare, 0)
         return np.asarray(flash_bytes(self.runtime, additive_bytes(own), sums.weights_bytes, sums.biases))
 
+    def _common(self) -> int:
+        """Bits of the options tables that every network needs."""
+        return self.layout.keys_of(self.stem.rows[:-1]) | self.layout.keys_of(self.last.rows[:-1])
+
+    def base_code_bytes(self, core: str | None) -> int:
+        """Flash of the code that every network needs; 0 where that is not known."""
+        return self.layout.code_bytes(self._common(), self.runtime.name, core) or 0
+
     def base_bytes(self) -> int:
         """Bytes that the file of every network has beside what its blocks bring: header, metadata, the tables that all need."""
         if self.runtime.flash != "file":
             return 0
-        mask = self.layout.keys_of(self.stem.rows[:-1]) | self.layout.keys_of(self.last.rows[:-1])
+        mask = self._common()
         contents = with_contents(self.layout.structure(mask), (12, metadata_reserve(self.classes, self.formula)))
         return additive_bytes(contents)
 
@@ -506,7 +536,7 @@ class BatchEstimator:
         self.classes = classes
         self.tables = tables_of(space, classes, runtime, core)
         self.runtime = self.tables.runtime
-        self.clock_mhz = clock_mhz
+        self.core, self.clock_mhz = core, clock_mhz
         self.latency = None if clock_mhz is None else latency_model(core, self.runtime.plain)
         self._genes = len(space.genes)
         self._choices = np.array([len(gene.choices) for gene in space.genes], dtype=np.int64)
@@ -575,7 +605,12 @@ class BatchEstimator:
             latency = np.full(len(head), np.nan)
         else:
             latency = self.latency.ms((sums.dense, sums.pointwise, sums.depthwise, sums.connected), self.clock_mhz)  # type: ignore[assignment]
-        size_bytes = layout.file_bytes(columns, sums, self.classes, self.tables.formula) if runtime.flash == "file" else 0
+        masks, inverse = layout.masks(columns)
+        size_bytes = layout.file_bytes(columns, sums, self.classes, self.tables.formula, masks, inverse) if runtime.flash == "file" else 0
+        codes = [layout.code_bytes(int(mask), runtime.name, self.core) for mask in masks]
+        code_bytes: Ints | Floats = np.array([math.nan if code is None else code for code in codes], dtype=np.float64)
+        if None not in codes:
+            code_bytes = code_bytes.astype(np.int64)
         return BatchCost(
             macs=sums.dense + sums.pointwise + sums.depthwise + sums.connected,
             params=sums.weights + sums.biases,
@@ -585,6 +620,7 @@ class BatchEstimator:
             head_bytes=head,
             tail_bytes=tail,
             latency_ms=latency,
+            code_bytes=code_bytes[inverse],
         )
 
 
@@ -629,4 +665,5 @@ def _fields(cost: BatchCost) -> list[npt.NDArray[Any]]:
         cost.head_bytes,
         cost.tail_bytes,
         cost.latency_ms,
+        cost.code_bytes,
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from tinynas.cost.code_flash import Code, code_of
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.latency import latency_ms
@@ -77,6 +78,18 @@ class Cost:
     """(version, arena to set aside) of each version of TFLM that was counted; of cores that ask for different scratch the most."""
     wider_head_bytes: int = 0
     """What ``head_bytes`` is more on a 64-bit host, where scratch that holds pointers is wider."""
+    code: Code | None = None
+    """Flash of the code that runs it; None where that is not known."""
+
+    @property
+    def code_bytes(self) -> int | None:
+        """Flash of the runtime with the kernels of its operators, of the C library and of the firmware folder; None where not known."""
+        return None if self.code is None else self.code.total_bytes
+
+    @property
+    def program_bytes(self) -> int | None:
+        """Flash of the model and of the code that runs it; None where that is not known."""
+        return None if self.code is None else self.flash_bytes + self.code.total_bytes
 
     @cached_property
     def host_arena_bytes(self) -> int:
@@ -124,6 +137,11 @@ class Cost:
         """The figures that limits and objectives are about: :data:`tinynas.cost.quantities.QUANTITIES`."""
         return values_of(self)
 
+    def evidence(self) -> dict[str, list[str]]:
+        """By figure (sram, flash, program): how well it is known, and from what."""
+        known = {figure: list(found) for figure, found in runtime_named(self.runtime).evidence.items() if figure != "code"}
+        return known if self.code is None else {**known, "program": [self.code.evidence, f"model and code, {self.code.note}"]}
+
     def to_json(self) -> dict[str, Any]:
         """The document of ``tinynas estimate --json`` but for name, fits and excess."""
         return {
@@ -140,10 +158,15 @@ class Cost:
                 "version": self.version,
                 "by_version": dict(self.by_version) or None,
             },
+            "program": {
+                "model_bytes": self.flash_bytes,
+                "runtime_bytes": None if self.code is None else self.code.runtime_bytes,
+                "firmware_bytes": None if self.code is None else self.code.firmware_bytes,
+            },
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
             "uncounted": list(self.work.uncounted),
-            "evidence": {figure: list(known) for figure, known in runtime_named(self.runtime).evidence.items()},
+            "evidence": self.evidence(),
             "peak": {"op": self.peak_op, "index": self.peak_index},
             "layers": [
                 {
@@ -240,6 +263,7 @@ def work_cost(
         core=core,
         version=arena.version,
         by_version=arena.by_version,
+        code=code_of((piece.kind for piece in pieces), runtime.name, core),
     )
 
 

@@ -277,8 +277,8 @@ def _verified(report: Mapping[str, Any]) -> str:
 
 
 def _known(cost: Mapping[str, Any], quantity: Quantity) -> str:
-    """How well a quantity is known; evidence is named as the budget's field is."""
-    known = _mapping(cost.get("evidence")).get(quantity.field or quantity.name)
+    """How well a quantity is known; evidence is named as the quantity is, without its unit."""
+    known = _mapping(cost.get("evidence")).get(quantity.name.removesuffix("_bytes"))
     if known is None:
         return ""
     return ", at least" if quantity.name == "sram_bytes" and cost.get("at_least") else f", {_text(known[0])}"

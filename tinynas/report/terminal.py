@@ -167,8 +167,10 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
         if key == "sram_bytes":
             to_start = cost.setup_bytes - cost.head_bytes - cost.tail_bytes
             parts = [("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes), ("more, to start", to_start)]
-            for part, part_bytes in parts if to_start > 0 else parts[:-1]:
-                table.add_row(Text(f"  {part}", "dim"), Text(size(part_bytes), "dim"), *[""] * (len(columns) - 2))
+            _add_parts(table, parts if to_start > 0 else parts[:-1], len(columns))
+        if key == "program_bytes" and cost.code is not None:
+            code = [("runtime", cost.code.runtime_bytes), ("firmware", cost.code.firmware_bytes)]
+            _add_parts(table, [("model", cost.flash_bytes), *(part for part in code if part[1])], len(columns))
     runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})", "dim")
     head = [Text(printable(name), "bold")] if name else []
     notes = [Text(f"note: {note}") for note in _notes(cost, budget)]
@@ -176,6 +178,11 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
     if cost.runs is False:
         return Group(*body, *_refused(cost))
     return Group(*body) if budget is None else Group(*body, _verdict(cost, budget))
+
+
+def _add_parts(table: _Rows, parts: Sequence[tuple[str, int]], columns: int) -> None:
+    for part, part_bytes in parts:
+        table.add_row(Text(f"  {part}", "dim"), Text(size(part_bytes), "dim"), *[""] * (columns - 2))
 
 
 #: Reasons against a model that are shown; all are in the JSON.
@@ -316,7 +323,8 @@ def budgets_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = _table("budget", "board", "core", "MHz", "SRAM left", "flash left", right=("MHz", "SRAM left", "flash left"))
     for row in rows:
         clock = "" if row["clock_mhz"] is None else f"{row['clock_mhz']:g}"
-        left = [size(row["limits"][key]) for key in ("sram_bytes", "flash_bytes")]
+        limits = row["limits"]
+        left = [size(limits["sram_bytes"]), size(limits["flash_bytes"] if "flash_bytes" in limits else limits["program_bytes"])]
         table.add_row(Text(printable(row["name"]), "bold"), row["board"] or "", row["core"] or "", clock, *left)
     return table
 
