@@ -210,8 +210,9 @@ def _notes(cost: Cost, budget: Budget | None) -> list[str]:
         why = why_uncounted(cost.work, timing)
         if why is not None:
             notes.append(f"no latency: {why}")
-    elif budget is not None and cost.instructions is not None and cost.latency_ms is None and budget.core is not None:
-        notes.append(f"instructions, not time: {count(cost.instructions)} an inference; nothing was measured of {budget.core} with it")
+    elif budget is not None and cost.latency_ms is None and budget.core is not None and timing is None and cost.runs is not False:
+        counts = "no latency:" if cost.instructions is None else f"instructions, not time: {count(cost.instructions)} an inference;"
+        notes.append(f"{counts} no time is known of {budget.core} with {cost.runtime}, measure yours (latency: mine.csv)")
     return notes
 
 
