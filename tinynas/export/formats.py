@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tinynas.quantize.grid import QuantizedGraph
+
 MODEL_FILE = "model_int8.tflite"
 
 
@@ -32,6 +34,8 @@ class Made:
     truth: NDArray[np.int64]
     """Their classes (N,)."""
     input_rotation: int = 0
+    qgraph: QuantizedGraph | None = None
+    """What the model was written from, where tinynas quantised it to int8 input and output."""
 
 
 Write: TypeAlias = Callable[[Made, Path], Path]
