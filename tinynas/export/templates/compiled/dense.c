@@ -14,11 +14,12 @@ static inline void dense_pixels(const op_t *o, uint32_t k, const int8_t *x, uint
 #if DSP
     for (; left >= 4; left -= 4, w0 += 4, w1 += 4, x0 += 4) {
       const uint32_t u = load4(w0), v = load4(w1), s = load4(x0);
-      const uint32_t ue = EVEN(u), uo = ODD(u), ve = EVEN(v), vo = ODD(v), se = EVEN(s), so = ODD(s);
+      const int32_t ue = EVEN(u), uo = ODD(u), ve = EVEN(v), vo = ODD(v), se = EVEN(s), so = ODD(s);
       a0 = __smlad(so, uo, __smlad(se, ue, a0));
       a1 = __smlad(so, vo, __smlad(se, ve, a1));
       if (pixels > 1) {
-        const uint32_t t = load4(x1), te = EVEN(t), to = ODD(t);
+        const uint32_t t = load4(x1);
+        const int32_t te = EVEN(t), to = ODD(t);
         b0 = __smlad(to, uo, __smlad(te, ue, b0));
         b1 = __smlad(to, vo, __smlad(te, ve, b1));
         x1 += 4;

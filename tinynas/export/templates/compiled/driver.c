@@ -24,13 +24,23 @@ static void step(@name@_t *m, const op_t *o, uint32_t at) {
   }
 }
 
+/* For measuring: a function of the program's own around each step. */
+#ifdef @UPPER@_TRACE
+void @name@_trace(int op, int ends);
+#define TRACE(op, ends) @name@_trace((int)((op) - operators), ends)
+#else
+#define TRACE(op, ends)
+#endif
+
 /* As long as an operator of the segment has what it reads, the deepest of these computes a row. */
 static void advance(@name@_t *m) {
   const op_t *ops = &operators[segments[m->segment].first];
   const uint32_t count = segments[m->segment].count;
   for (uint32_t i = count; i-- > 0;) {
     if (!ready(m, &ops[i], m->at[i])) continue;
+    TRACE(ops + i, 0);
     step(m, &ops[i], m->at[i]);
+    TRACE(ops + i, 1);
     ++m->at[i];
     if (ops[i].each == 1 || m->at[i] % ops[i].each == 0) ++m->done[i];
     i = count;

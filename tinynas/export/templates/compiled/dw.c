@@ -3,11 +3,11 @@
 #define TAP(acc, x, w)                                                       \
   do {                                                                       \
     const uint32_t xw_ = load4(x), ww_ = load4(w);                           \
-    const uint32_t xe_ = EVEN(xw_), xo_ = ODD(xw_), we_ = EVEN(ww_), wo_ = ODD(ww_); \
-    acc[0] = __smlabb((int32_t)xe_, (int32_t)we_, acc[0]);                   \
-    acc[1] = __smlabb((int32_t)xo_, (int32_t)wo_, acc[1]);                   \
-    acc[2] = __smlatt((int32_t)xe_, (int32_t)we_, acc[2]);                   \
-    acc[3] = __smlatt((int32_t)xo_, (int32_t)wo_, acc[3]);                   \
+    const int32_t xe_ = EVEN(xw_), xo_ = ODD(xw_), we_ = EVEN(ww_), wo_ = ODD(ww_); \
+    acc[0] = __smlabb(xe_, we_, acc[0]);                   \
+    acc[1] = __smlabb(xo_, wo_, acc[1]);                   \
+    acc[2] = __smlatt(xe_, we_, acc[2]);                   \
+    acc[3] = __smlatt(xo_, wo_, acc[3]);                   \
   } while (0)
 #else
 #define TAP(acc, x, w)                                      \

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-#if defined(__ARM_FEATURE_DSP) && __ARM_FEATURE_DSP && !defined(__ARM_FEATURE_MVE)
+#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
 #include <arm_acle.h>
 #define DSP 1
 #else
