@@ -86,17 +86,18 @@ def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Fra
     words = _words(qgraph, plan, name)
     used = [kind for kind in _KERNELS if kind in kinds]
     words["cases"] = "\n".join(f"    case {kind.upper()}: {_KERNELS[kind][1]} break;" for kind in used)
-    weighted = {"dense", "conv", "dw"} & set(used)
+    weighted, paired = bool({"dense", "conv", "dw"} & set(used)), bool({"add", "mul"} & set(used))
     sections = ["rows_of"]
     sections += ["rescale_wide"] if wide or "mean" in used else []
-    sections += [] if wide or not weighted | ({"add", "mul"} & set(used)) else ["rescale_narrow"]
-    sections += ["dot"] if weighted else []
+    sections += ["rescale_narrow"] if not wide and (weighted or paired) else []
+    sections += ["rescale_add"] if not wide and paired else []
+    sections += ["dot", "output_wide" if wide else "output_narrow"] if weighted else []
     sections += ["dense"] if {"dense", "conv"} & set(used) else []
     sections += [_KERNELS[kind][0] for kind in used if kind != "dense"]
     sections += ["driver", frame]
     body = "".join(_template(f"{section}.c") for section in sections)
     if wide:
-        body = body.replace("rescale(", "rescale_wide(")
+        body = re.sub(r"\brescale\(", "rescale_wide(", body)
     enum = "enum { " + ", ".join(kind.upper() for kind in used) + " };\n"
     tables = _tables(qgraph, plan, kinds, constants)
     code = _fill(_template("types.c"), words) + "\n" + enum + tables + _fill(body, words)
@@ -185,7 +186,7 @@ def _weighted(qgraph: QuantizedGraph, op: Conv2D | DepthwiseConv2D | FullyConnec
         raise InternalError(f"{op.name}: sums beyond 32 bits")
     numbers, shifts = [0] * (2 * channels), [0] * channels
     for i, (bias, (m, shift)) in enumerate(zip(biases.tolist(), pairs, strict=True)):
-        numbers[2 * i], numbers[2 * i + 1], shifts[i] = bias, m, -shift
+        numbers[2 * i], numbers[2 * i + 1], shifts[i] = bias, m, -shift - 1  # the second rounding takes the last bit
     return _Constants(stored, numbers, shifts, bool(reach.max() >= 1 << 30) or min(shifts) < 0)
 
 
