@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import Literal, TypeAlias, assert_never, get_args
 
 from tinynas.cost.memory import Buffer, greedy
@@ -161,7 +162,7 @@ class _Planner:
         #: Where segments may begin and end: where the tensor just written is alone.
         self.cuts = [0, *[cut for cut in alone if spans[graph.ops[cut - 1].output][1] >= cut], count]
         self.inner: dict[int, _Inner] = {}
-        for begin, end in zip(self.cuts, self.cuts[1:], strict=False):
+        for begin, end in pairwise(self.cuts):
             self._rings(begin, end)
 
     def _rings(self, begin: int, end: int) -> None:
@@ -209,7 +210,7 @@ class _Planner:
                 total, _ = steps[i]
                 number = ops[i].inputs.index(tensor)
                 spans = [reads(graph, ops[i], step)[number] for step in range(total)]
-                lasting[tensor] |= len(spans) > 1 and any(now[0] <= before[1] for before, now in zip(spans, spans[1:], strict=False))
+                lasting[tensor] |= len(spans) > 1 and any(now[0] <= before[1] for before, now in pairwise(spans))
         for tensor in readers:
             producer = begin + written[tensor] if tensor in written else begin - 1
             grows = producer >= begin and gathers(graph.ops[producer])

@@ -68,6 +68,7 @@ def _of(module: str) -> Write:
 FORMATS: dict[str, Format] = {
     "tflite": Format("the int8 .tflite", _of("tflite")),
     "c": Format("C++ sources around it", _of("firmware"), frozenset({"rgb", "gray"}), "nothing in it makes features"),
+    "compiled": Format("the network itself as C, without an interpreter", _of("compiled")),
 }
 
 

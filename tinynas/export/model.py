@@ -194,7 +194,8 @@ def export_model(
     images = calibration if evaluation is None else evaluation.inputs
     truth = np.arange(len(images)) if evaluation is None else evaluation.labels
     runtime = runtime_named(options.runtime)
-    made = Made(exported.model, graph.input, options.runtime, tuple(labels), images, truth, input_rotation)
+    qgraph = exported.qgraph if options.io == "int8" else None
+    made = Made(exported.model, graph.input, options.runtime, tuple(labels), images, truth, input_rotation, qgraph)
     files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
     document = {
         **report.to_json(),

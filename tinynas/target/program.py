@@ -162,7 +162,8 @@ def run_network(
     rows = ",\n".join("  {" + ",".join(map(str, frame)) + "}" for frame in frames)
     words = {"name": name, "UPPER": name.upper(), "count": len(frames), "bytes": len(frames[0]), "frames": rows}
     main = _MAIN % {**words, "outputs": outputs, "operators": operators}
-    small = f'#include "{name}.h"\nextern {name}_t net;\n{name}_t net;\nint main(void) {{ {name}_run(&net, (const uint8_t *)&net); return *{name}_result(&net); }}\n'
+    small = f'#include "{name}.h"\nextern {name}_t net;\n{name}_t net;\n'
+    small += f"int main(void) {{ {name}_run(&net, (const uint8_t *)&net); return *{name}_result(&net); }}\n"
     empty = "#include <stdint.h>\nextern uint8_t net[64];\nuint8_t net[64];\nint main(void) { return net[3]; }\n"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)

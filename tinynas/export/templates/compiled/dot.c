@@ -1,5 +1,5 @@
 
-#if DSP
+#if DSP && !MVE
 static inline uint32_t load4(const int8_t *p) {
   uint32_t word;
   memcpy(&word, p, 4);

@@ -1,5 +1,7 @@
 
-#if DSP
+#if MVE
+#define TAP(x, w) acc = vaddq_s32(acc, vmulq_s32(vldrbq_s32(x), vldrbq_s32(w)))
+#elif DSP
 #define TAP(x, w)                              \
   do {                                         \
     const uint32_t xw_ = load4(x), ww_ = load4(w); \
@@ -33,6 +35,9 @@ static void dw_row(const op_t *o, const int8_t *const *rows, int8_t *line, int8_
     int32_t first = -(int32_t)o->pad_left;
     for (uint32_t x = 0; x < o->out_w; ++x, first += o->stride_w, to += 4) {
       int32_t a0 = numbers[0], a1 = numbers[2], a2 = numbers[4], a3 = numbers[6];
+#if MVE
+      int32x4_t acc = {a0, a1, a2, a3};
+#endif
       const int8_t *w = block;
       if (first >= 0 && first + (int32_t)kernel_w <= o->in_w) {
         for (uint32_t i = 0; i < kernel_h; ++i) {
@@ -56,6 +61,9 @@ static void dw_row(const op_t *o, const int8_t *const *rows, int8_t *line, int8_
           }
         }
       }
+#if MVE
+      a0 = acc[0], a1 = acc[1], a2 = acc[2], a3 = acc[3];
+#endif
       a0 = output(a0, numbers[1], shifts[0], twice);
       a1 = output(a1, numbers[3], shifts[1], twice);
       a2 = output(a2, numbers[5], shifts[2], twice);

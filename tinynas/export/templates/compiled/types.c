@@ -3,7 +3,13 @@
 
 #include <string.h>
 
-#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && !defined(__ARM_FEATURE_MVE)
+#if defined(__ARM_FEATURE_MVE)
+#include <arm_mve.h>
+#define MVE 1
+#else
+#define MVE 0
+#endif
+#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP)
 #include <arm_acle.h>
 #define DSP 1
 #else
