@@ -557,7 +557,7 @@ def promote(
     if formats is not None:  # before hours of training
         for net_id in net_ids:
             check_formats(formats, opened.arch(net_id).input)
-    options = _export_options(runtime=opened.budget.runtime)
+    options = _export_options(runtime=opened.budget.runtime, core=opened.budget.core)
     rows = []
     for net_id in net_ids:
         (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipe, seed=seed, on_event=on_event)
@@ -614,7 +614,7 @@ def export(
                 f"{opened.path}: {resolved} was not promoted: it has no trained weights",
                 shell_line("tinynas", "promote", opened.path, resolved),
             )
-        options = _export_options(routed[""], runtime=runtime or opened.budget.runtime, **given)
+        options = _export_options(routed[""], runtime=runtime or opened.budget.runtime, core=opened.budget.core, **given)
         images = _run_images(opened, data, routed["data"], on_note)
         return export_promoted(opened, resolved, Path(out), images, promoted, options, formats)
     options = _export_options(routed[""], runtime=runtime or "tflm", **given)
@@ -645,7 +645,7 @@ def _run_images(run: Run, data: str | None, overrides: Sequence[str], on_note: C
     return replace(images, notes=(*images.notes, note))
 
 
-def _export_options(overrides: Sequence[str] = (), **given: str) -> ExportOptions:
+def _export_options(overrides: Sequence[str] = (), **given: str | None) -> ExportOptions:
     from tinynas.export import ExportOptions
 
     return build({"workers": default_workers(), **given}, ExportOptions, source="export options", overrides=overrides)

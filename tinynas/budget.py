@@ -17,8 +17,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandle
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from tinynas.config import Bytes, Config, format_size, is_bytes, load, n_bytes, parse_size, resolve, yaml_size
-from tinynas.cost import RUNTIMES, Cost
+from tinynas.cost import Cost
 from tinynas.cost.quantities import QUANTITIES, Quantity
+from tinynas.cost.runtimes import pinned_names
 
 Core = Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "xtensa-lx6", "xtensa-lx7"]
 
@@ -27,12 +28,12 @@ class _RuntimeNames:
     """The schema of a runtime's name: one of those that RUNTIMES has when it is asked for."""
 
     def __get_pydantic_json_schema__(self, schema: CoreSchema, handler: GetJsonSchemaHandler) -> dict[str, Any]:
-        return {**handler(schema), "enum": list(RUNTIMES)}
+        return {**handler(schema), "enum": pinned_names()}
 
 
 def _known_runtime(name: str) -> str:
-    if name not in RUNTIMES:
-        raise PydanticCustomError("literal_error", "must be one of {expected}", {"expected": ", ".join(map(repr, RUNTIMES))})
+    if name not in (known := pinned_names()):
+        raise PydanticCustomError("literal_error", "must be one of {expected}", {"expected": ", ".join(map(repr, known))})
     return name
 
 

@@ -31,6 +31,7 @@ from tinynas.cost.flash import (
     with_contents,
     zero_point_terms,
 )
+from tinynas.cost.kernel import FAMILY_OF, aligned
 from tinynas.cost.latency import latency_model
 from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
@@ -52,12 +53,11 @@ MAX_ROWS = 4_000_000
 
 # Columns of the block tables: sums (small ones share a column), options by their start (in one column), maxima, and sets as
 # bits of words. Fewer columns are faster.
-_LARGE = [name for name in Sums._fields if name not in ("tensors", "operators", "convolutions", "handles")]
-_SMALL = ("tensors", "operators", "convolutions", "handles")
+_LARGE = [name for name in Sums._fields if name not in ("tensors", "operators", "convolutions")]
+_SMALL = ("tensors", "operators", "convolutions")
 _PACKED = len(_LARGE)
-_SUMMED = slice(0, _PACKED + 1)
-_OPTIONS = _PACKED + 1
-_HEAD, _BUFFER, _KERNEL = range(_OPTIONS + 1, _OPTIONS + 4)
+#: First of the columns of kernel data and handles, one for each build of TFLM's kernels; then come their options.
+_KEPT = _PACKED + 1
 #: Bits of a number that shares a column; no network has so many tensors, and no block so many bytes of parsed options.
 _BITS_EACH = 15
 _MASK = (1 << _BITS_EACH) - 1
@@ -139,10 +139,13 @@ class Table:
             for column, name in enumerate(_LARGE):
                 rows[at, column] = getattr(part.sums, name)
             rows[at, _PACKED] = _packed([getattr(part.sums, name) for name in _SMALL])
-            rows[at, _OPTIONS] = _packed(part.options)
-            rows[at, _HEAD] = part.head
+            for column, (data, handles) in zip(layout.kept, part.kept, strict=True):
+                rows[at, column] = (data << _BITS_EACH) + handles
+            for column, options in zip(layout.options, part.options, strict=True):
+                rows[at, column] = _packed(options)
+            rows[at, layout.head] = part.head
             if layout.buffers:
-                rows[at, _BUFFER], rows[at, _KERNEL] = part.work_buffer, part.int16_kernel
+                rows[at, layout.head + 1], rows[at, layout.head + 2] = part.work_buffer, part.int16_kernel
             for key in part.keys:
                 layout.mark(rows, at, layout.keys.index(key))
             for value in part.dense:
@@ -169,7 +172,12 @@ class _Layout:
     def __init__(self, tables: Sequence[Table], runtime: Runtime) -> None:
         tallies = [part for table in tables for _, part in table.parts]
         self.buffers = runtime.in_place_depthwise
-        self.maximised = slice(_HEAD, _KERNEL + 1 if self.buffers else _HEAD + 1)
+        builds = len(runtime.builds)
+        self.kept = range(_KEPT, _KEPT + builds)
+        self.options = range(_KEPT + builds, _KEPT + 2 * builds)
+        self.summed = slice(0, _KEPT + builds)
+        self.head = self.options.stop
+        self.maximised = slice(self.head, self.head + (3 if self.buffers else 1))
         self.bits = slice(self.maximised.stop, None)
         self.keys: list[OptionKey] = sorted({key for part in tallies for key in part.keys}, key=str)
         if len(self.keys) > _WORD:
@@ -467,7 +475,7 @@ class Tables:
 
     def head_of(self, rows: Ints) -> Ints:
         """Bytes alive while the operators of each of ``rows`` run."""
-        return np.asarray(rows[:, _HEAD])
+        return np.asarray(rows[:, self.layout.head])
 
 
 def _after(size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
@@ -475,10 +483,14 @@ def _after(size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // stride[0]), -(-size[1] // stride[1])
 
 
-@lru_cache(maxsize=8)
-def tables_of(space: Space, classes: int, runtime: str) -> Tables:
+def tables_of(space: Space, classes: int, runtime: str, core: str | None = None) -> Tables:
     """The tables of ``space``, made once in a process. Raises UserError for an unknown runtime and a space of too many blocks."""
-    return Tables(space, classes, runtime_named(runtime))
+    return _tables(space, classes, runtime_named(runtime, core))
+
+
+@lru_cache(maxsize=8)
+def _tables(space: Space, classes: int, runtime: Runtime) -> Tables:
+    return Tables(space, classes, runtime)
 
 
 class BatchEstimator:
@@ -491,10 +503,10 @@ class BatchEstimator:
     def __init__(self, space: Space, classes: int, runtime: str = "tflm", core: str | None = None, clock_mhz: float | None = None) -> None:
         self.space = space
         self.classes = classes
-        self.tables = tables_of(space, classes, runtime)
+        self.tables = tables_of(space, classes, runtime, core)
         self.runtime = self.tables.runtime
         self.clock_mhz = clock_mhz
-        self.latency = None if clock_mhz is None else latency_model(core, runtime)
+        self.latency = None if clock_mhz is None else latency_model(core, self.runtime.plain)
         self._genes = len(space.genes)
         self._choices = np.array([len(gene.choices) for gene in space.genes], dtype=np.int64)
 
@@ -539,36 +551,40 @@ class BatchEstimator:
     def _costs(self, merged: _Merged) -> BatchCost:
         columns = np.ascontiguousarray(merged.total.T)
         runtime, sums = self.runtime, _sums(columns)
-        head = columns[_HEAD] + runtime.extra_bytes
-        if self.tables.layout.buffers:
-            head = head + columns[_BUFFER] + columns[_KERNEL]
-        tail = setup = np.zeros_like(head)
-        if runtime.tail:
-            layout = LAYOUTS["mcu"]
+        layout = self.tables.layout
+        head = columns[layout.head] + runtime.extra_bytes
+        if layout.buffers:
+            head = head + columns[layout.head + 1] + columns[layout.head + 2]
+        tail, sram = np.zeros_like(head), head
+        for number, (_, build) in enumerate(runtime.builds):
+            family, kept = FAMILY_OF[build], columns[layout.kept[number]]
+            data, handles = kept >> _BITS_EACH, kept & _MASK
             opened = assemble(
-                layout,
+                LAYOUTS[family],
                 sums.operators,
                 sums.tensors,
-                merged.options,  # type: ignore[arg-type]
-                sums.data,
-                sums.handles,
-                first=kernel_structure("conv", runtime.build),  # of the stem
+                merged.options[number],  # type: ignore[arg-type]
+                data,  # type: ignore[arg-type]
+                handles,  # type: ignore[arg-type]
+                first=kernel_structure("conv", build),  # of the stem
             )
-            tail = tail + with_ends(layout, opened)
             # Every operator writes one tensor, and there is the input.
-            planned = sums.operators + 1 + sums.handles
-            setup = setup + planning_bytes("mcu", sums.tensors, sums.handles, planned, opened)
+            setup = planning_bytes(family, sums.tensors, handles, sums.operators + 1 + handles, opened)  # type: ignore[arg-type]
+            own = with_ends(LAYOUTS[family], opened)
+            needed = aligned(np.maximum(head + own, setup))  # type: ignore[arg-type]
+            tail = np.where(needed > sram, own, tail)
+            sram = np.maximum(sram, needed)
         if self.latency is None or self.clock_mhz is None:
             latency = np.full(len(head), np.nan)
         else:
             latency = self.latency.ms((sums.dense, sums.pointwise, sums.depthwise, sums.connected), self.clock_mhz)  # type: ignore[assignment]
-        size_bytes = self.tables.layout.file_bytes(columns, sums, self.classes, self.tables.formula) if runtime.flash == "file" else 0
+        size_bytes = layout.file_bytes(columns, sums, self.classes, self.tables.formula) if runtime.flash == "file" else 0
         return BatchCost(
             macs=sums.dense + sums.pointwise + sums.depthwise + sums.connected,
             params=sums.weights + sums.biases,
             weights_bytes=sums.weights_bytes,
             flash_bytes=np.asarray(flash_bytes(runtime, size_bytes, sums.weights_bytes, sums.biases)),  # type: ignore[arg-type]
-            sram_bytes=np.maximum(head + tail, setup),
+            sram_bytes=sram,
             head_bytes=head,
             tail_bytes=tail,
             latency_ms=latency,
@@ -580,14 +596,15 @@ class _Merged:
 
     def __init__(self, rows: Ints, layout: _Layout) -> None:
         self.total, self.layout = rows, layout
-        self.options = rows[:, _OPTIONS] & _MASK
-        """Bytes of parsed options; the first starts on an alignment."""
+        self.options = [rows[:, column] & _MASK for column in layout.options]
+        """Bytes of parsed options, by build; the first starts on an alignment."""
 
     def add(self, rows: Ints) -> None:
         """The next block of each network."""
-        self.options += (rows[:, _OPTIONS] >> ((self.options & (STARTS - 1)) * _BITS_EACH)) & _MASK
-        total, most, bits = self.total, self.layout.maximised, self.layout.bits
-        total[:, _SUMMED] += rows[:, _SUMMED]
+        for options, column in zip(self.options, self.layout.options, strict=True):
+            options += (rows[:, column] >> ((options & (STARTS - 1)) * _BITS_EACH)) & _MASK
+        total, summed, most, bits = self.total, self.layout.summed, self.layout.maximised, self.layout.bits
+        total[:, summed] += rows[:, summed]
         np.maximum(total[:, most], rows[:, most], out=total[:, most])
         np.bitwise_or(total[:, bits], rows[:, bits], out=total[:, bits])
 

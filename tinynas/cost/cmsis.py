@@ -1,109 +1,233 @@
 """What the CMSIS-NN kernels of TFLM take in the arena where that is not what the reference kernels take: one function an operator.
 
-From TFLM's sources (micro/kernels/cmsis_nn) and CMSIS-NN's ...get_buffer_size functions, for cores with DSP instructions and without
-MVE (Cortex-M4, M7, M33). Operators that are not here have the reference kernel, or one that takes the same.
+From TFLM's sources (micro/kernels/cmsis_nn) and CMSIS-NN's ...get_buffer_size functions: today's, and those of December 2023 that the
+Arduino library carries; on cores with DSP instructions (Cortex-M4, M7, M33), without them (M0+, M3: ``plain``) and with vectors (M55:
+``mve``). Operators that are not here have the reference kernel, or one that takes the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
-from tinynas.cost.kernel import Needs, Seen
-from tinynas.cost.kernels import KERNELS, needs
+from tinynas.cost.kernel import FAMILY_OF, Needs, Seen
+from tinynas.cost.kernel_sizes import arrays
+from tinynas.cost.kernels import KERNELS, needs, structure_of
 from tinynas.cost.schema import FileOp, FileTensor
 
 #: Input channels above which a transposed convolution turns its weights (REVERSE_TCOL_EFFICIENT_THRESHOLD).
 _TURNED_ABOVE = 16
 
 
-def conv_scratch(kernel: int, in_channels: int) -> tuple[int, ...]:
-    """Scratch of an int8 convolution with a window of ``kernel`` pixels: none for 1x1, else two int16 columns of the input patch."""
-    return () if kernel == 1 else (4 * ((kernel * in_channels + 3) // 4 * 4),)
+Cmsis = Literal["cmsis", "cmsis-plain", "cmsis-mve", "arduino", "arduino-plain", "arduino-mve"]
+"""Builds of CMSIS-NN kernels, of :data:`tinynas.cost.kernel.Build`: today's and those of December 2023."""
+CMSIS: tuple[Cmsis, ...] = get_args(Cmsis)
+_MVE = ("cmsis-mve", "arduino-mve")
+_PLAIN = ("cmsis-plain", "arduino-plain")
+_OLD = ("arduino", "arduino-plain", "arduino-mve")
+#: Channels of a block in which a depthwise convolution is computed with vectors (CH_IN_BLOCK_MVE).
+_BLOCK = 124
 
 
-def depthwise_scratch(kernel_height: int, kernel_width: int, channels: int) -> tuple[int, ...]:
-    """Scratch of an int8 depthwise convolution: none for 3x3, else one int16 patch of all channels."""
-    return () if (kernel_height, kernel_width) == (3, 3) else (2 * kernel_height * kernel_width * channels,)
+def conv_scratch(build: Cmsis, kernel: int, in_channels: int, *, strided: bool = False) -> tuple[int, ...]:
+    """Scratch of an int8 convolution with a window of ``kernel`` pixels, undilated: none for 1x1, else columns of the input patch.
+
+    Two of int16, or four of int8 with vectors. The kernels of 2023 compute a ``strided`` 1x1 with columns too.
+    """
+    if kernel == 1 and not (strided and build in _OLD):
+        return ()
+    values = kernel * in_channels
+    if build in _MVE:
+        lanes = 8 if build in _OLD else 16
+        return (4 * ((values + lanes - 1) // lanes * lanes),)
+    return (4 * values,) if build in _OLD else (4 * ((values + 3) // 4 * 4),)
 
 
-def pool_scratch(kind: str, channels: int) -> tuple[int, ...]:
-    """Scratch of pooling: int32 sums of all channels for averages, none for maxima."""
-    return (4 * channels,) if kind == "avg_pool" else ()
+def depthwise_scratch(build: Cmsis, kernel_height: int, kernel_width: int, channels: int) -> tuple[int, ...]:
+    """Scratch of an int8 depthwise convolution with one output an input channel: one int16 patch of all channels.
+
+    With vectors a block of channels; none for 3x3 by today's kernels, and on cores without DSP instructions.
+    """
+    area = kernel_height * kernel_width
+    if build in _MVE:
+        return (4 * _BLOCK * area,)
+    if build in _PLAIN or (build not in _OLD and (kernel_height, kernel_width) == (3, 3)):
+        return ()
+    return (2 * area * channels,)
 
 
-Scratch = Callable[[Seen], tuple[int, ...] | None]
+def dense_scratch(build: Cmsis, outputs: int) -> tuple[int, ...]:
+    """Scratch of an int8 dense layer of one image: sums of the weights of each output, with vectors alone."""
+    return (4 * outputs,) if build == "cmsis-mve" else ()
+
+
+def pool_scratch(build: Cmsis, kind: str, channels: int) -> tuple[int, ...]:
+    """Scratch of pooling: int32 sums of all channels for averages, with DSP instructions and without vectors."""
+    return (4 * channels,) if kind == "avg_pool" and build in ("cmsis", "arduino") else ()
+
+
+def averaged_scratch(build: Cmsis, scratch: tuple[int, ...]) -> tuple[int, ...]:
+    """Scratch of a quantised MEAN or SUM, of (sums, index, axes) of today's kernel: that of 2023 has sums alone."""
+    return scratch[:1] if build in _OLD else scratch
+
+
+Scratch = Callable[[Seen, Cmsis], tuple[int, ...] | None]
 """Scratch of an operator; None where it is the reference kernel's."""
 
 
-def _conv(seen: Seen) -> tuple[int, ...] | None:
-    weights = seen.input(1)
-    if weights is None or len(weights.shape) != 4:
+def _conv(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
+    source, weights, out = seen.input(0), seen.input(1), seen.output()
+    if source is None or weights is None or out is None or any(len(t.shape) != 4 for t in (source, weights, out)):
         return None
     _, height, width, channels = weights.shape
+    across, down, dilated_across, dilated_down = (seen.op.options.i32(place, 1) for place in (1, 2, 4, 5))
     if seen.dtype() == "int8":
-        return conv_scratch(height * width, channels)
+        unpacked = (weights.elements,) if weights.dtype == "int4" and build in _OLD else ()
+        if build in _OLD:
+            channels = source.shape[3]
+        dilated = (dilated_across, dilated_down) != (1, 1)
+        if height * width == 1 and (dilated or channels != source.shape[3]):
+            columns = conv_scratch(build, 2, channels)[0] // 2  # never the simple 1x1
+            return (*unpacked, columns)
+        row = source.shape[1] == height == 1 and not dilated and width > 1
+        if build == "arduino-mve" and row and out.shape[2] % 4 == 0:
+            return unpacked
+        if build == "cmsis-mve" and row and (across * channels) % 4 == 0 and channels == source.shape[3]:
+            return (_row_scratch(source.shape[2], out.shape[2], width, across, channels, same=seen.op.options.i8(0) == 0),)
+        return (*unpacked, *conv_scratch(build, height * width, channels, strided=(across, down) != (1, 1)))
     bias = seen.input(2)
-    if seen.dtype() == "int16" and (bias is None or bias.dtype == "int64"):
-        return (4 * height * width * channels,)
+    if seen.dtype() == "int16":
+        values = height * width * channels
+        if build in _OLD:
+            small = values < _FAST_INT16 and (dilated_across, dilated_down) == (1, 1)
+            return (4 * values,) if build == "arduino" and small else ()
+        if bias is None or bias.dtype == "int64":
+            return (8 * ((values + 7) // 8 * 8),) if build in _MVE else (4 * values,)
     return None
 
 
-def _depthwise(seen: Seen) -> tuple[int, ...] | None:
+#: Values of a patch below which the int16 convolution of 2023 takes columns.
+_FAST_INT16 = 512
+
+
+def _row_scratch(before: int, after: int, kernel: int, stride: int, channels: int, *, same: bool) -> int:
+    """Scratch of a convolution along one row with vectors: the padded ends (arm_convolve_1_x_n_s8_get_buffer_size_mve)."""
+    total = max((after - 1) * stride + kernel - before, 0) if same else 0
+    left = total // 2
+    odd = ((after - 1) * stride + kernel - before) % 2
+    rights = max(1, (left + odd + stride - 1) // stride) if left + odd else 0
+    lefts = max(1, (left + stride - 1) // stride) if left else 0
+    if rights + max(after - rights - lefts, 0) + lefts != after:
+        return 4 * ((kernel * channels + 15) // 16 * 16)
+    return max((kernel + left) * channels, (kernel - 1) * channels + (rights * channels if odd else left * channels))
+
+
+def _depthwise(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     source, weights, out = seen.input(0), seen.input(1), seen.output()
     if source is None or weights is None or out is None or seen.dtype() != "int8" or any(len(t.shape) != 4 for t in (source, weights, out)):
         return None
-    dilated = (seen.op.options.i32(5, 1), seen.op.options.i32(6, 1)) != (1, 1)
-    if source.shape[3] != out.shape[3] or source.shape[0] != 1 or dilated:
-        return ()
     _, height, width, channels = weights.shape
-    return (2 * height * width * channels,) if weights.dtype == "int4" else depthwise_scratch(height, width, channels)
+    narrow = weights.dtype == "int4"
+    unpacked = (weights.elements,) if narrow and build in _OLD else ()
+    dilated = (seen.op.options.i32(5, 1), seen.op.options.i32(6, 1)) != (1, 1)
+    if build == "cmsis-mve" and source.shape[3] == 1 and channels > 1 and not narrow:
+        # Computed as a convolution, with a copy of the weights.
+        return ((conv_scratch(build, height * width, 1)[0] if height * width > 1 else 0) + height * width * channels,)
+    if source.shape[3] != out.shape[3] or source.shape[0] != 1 or dilated:
+        return unpacked
+    if narrow and build in ("cmsis", "cmsis-plain"):
+        return (2 * height * width * channels,)
+    return (*unpacked, *depthwise_scratch(build, height, width, channels))
 
 
-def _dense(seen: Seen) -> tuple[int, ...] | None:
+def _dense(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     weights, out = seen.input(1), seen.output()
+    if build in _OLD:
+        return None
     if weights is None or out is None or not weights.shape or seen.dtype() != "int8" or weights.dtype != "int8":
         return () if weights is not None and weights.dtype == "int4" else None
-    as_convolution = len(out.shape) > 2 and weights.shape[-1] % 4 == 0 and weights.scales < 2
-    return (8 * out.shape[-1],) if as_convolution else ()
+    as_convolution = len(out.shape) > 2 and weights.shape[-1] % 4 == 0
+    if as_convolution:
+        return (8 * out.shape[-1],) if weights.scales < 2 else ()
+    return dense_scratch(build, out.shape[-1])
 
 
-def _transposed(seen: Seen) -> tuple[int, ...] | None:
+def _dense_channels(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
+    """Multipliers and shifts; the kernel of 2023 keeps them where it computes a dense layer as a convolution."""
+    weights, out = seen.input(1), seen.output()
+    if build not in _OLD:
+        return None
+    if weights is None or out is None or not weights.shape or seen.dtype() != "int8":
+        return ()
+    return arrays(out.shape[-1]) if len(out.shape) > 2 and weights.shape[-1] % 4 == 0 else ()
+
+
+def _transposed(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
+    if build in _OLD:
+        return None
     source, weights, out = seen.input(2), seen.input(1), seen.output()
     if source is None or weights is None or out is None or source.dtype != "int8" or any(len(t.shape) != 4 for t in (source, weights, out)):
         return None
     down, across = seen.op.options.i32(2), seen.op.options.i32(1)
     _, height, width, channels = weights.shape
     if max(down, across) <= 2 and channels > _TURNED_ABOVE:
-        return 4 * ((height * width * channels + 3) // 4 * 4), weights.elements
+        lanes = 16 if build in _MVE else 4
+        return 4 * ((height * width * channels + lanes - 1) // lanes * lanes), weights.elements
     # As CMSIS-NN has it: the greater of kernel and stride, the vertical stride in both.
     row = ((source.shape[2] - 1) * across + max(width, down)) * out.shape[3]
     return 4 * row * max(height, down), 0
 
 
-def _average(seen: Seen) -> tuple[int, ...] | None:
+def _average(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     source = seen.input(0)
-    return (4 * source.shape[3],) if source is not None and len(source.shape) == 4 and source.dtype in {"int8", "int16"} else None
+    if source is None or len(source.shape) != 4 or source.dtype not in {"int8", "int16"}:
+        return None
+    return pool_scratch(build, "avg_pool", source.shape[3])
 
 
-def _lstm(seen: Seen) -> tuple[int, ...] | None:
+def _reduced(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
+    reference = needs(seen.op, seen.tensors, FAMILY_OF[build])
+    if reference is None or build not in _OLD:
+        return None
+    return averaged_scratch(build, reference.scratch) if len(reference.scratch) == len(_REDUCED) else ()
+
+
+#: Buffers of a quantised reduction: sums, index, axes.
+_REDUCED = ("sums", "index", "axes")
+
+
+def _joined(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
+    """Of an int8 concatenation in 2023: a scale and a zero point for each input."""
+    return (4 * len(seen.op.inputs),) * 2 if build in _OLD and seen.dtype() == "int8" else None
+
+
+def _quantised_channels(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
+    """Of a convolution: no multipliers and shifts for floats."""
+    return () if seen.dtype() == "float32" else None
+
+
+def _matmul(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
+    out = seen.output()
+    return dense_scratch(build, out.shape[-1]) if out is not None and out.shape and seen.dtype() == "int8" else None
+
+
+def _lstm(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     reference = needs(seen.op, seen.tensors, "mcu")
-    return reference.scratch[:3] if reference is not None and seen.dtype() in {"int8", "int16"} else None
+    return reference.scratch[:3] if build not in _OLD and reference is not None and seen.dtype() in {"int8", "int16"} else None
 
 
-def _lstm_sums(seen: Seen) -> tuple[int, ...]:
+def _lstm_sums(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     """Sums of the rows of the eight matrices, as wide as biases."""
     state = seen.input(18)
-    if state is None or len(state.shape) < 2 or seen.dtype() not in {"int8", "int16"}:
-        return ()
-    return ((4 if seen.dtype() == "int8" else 8) * state.shape[1],) * 8
+    if build in _OLD or state is None or len(state.shape) < 2 or seen.dtype() not in {"int8", "int16"}:
+        return None
+    reference = needs(seen.op, seen.tensors, "mcu")
+    kept = () if reference is None else reference.persistent
+    return (*kept, *((4 if seen.dtype() == "int8" else 8) * state.shape[1],) * 8)
 
 
-def _nothing(seen: Seen) -> tuple[int, ...]:
-    return ()
-
-
-def _as_reference(seen: Seen) -> tuple[int, ...] | None:
+def _as_reference(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     return None
 
 
@@ -113,39 +237,50 @@ class CmsisKernel:
 
     structure: int
     """Bytes of the structure that it keeps."""
+    old: int
+    """The same in December 2023."""
     scratch: Scratch = _as_reference
-    more: Callable[[Seen], tuple[int, ...]] = _nothing
-    """Persistent buffers beside the reference kernel's."""
+    persistent: Scratch = _as_reference
+    """Persistent buffers beside the structure."""
 
 
 CMSIS_KERNELS: Mapping[str, CmsisKernel] = {
-    "CONV_2D": CmsisKernel(60, _conv),
-    "DEPTHWISE_CONV_2D": CmsisKernel(60, _depthwise),
-    "FULLY_CONNECTED": CmsisKernel(72, _dense),
-    "TRANSPOSE_CONV": CmsisKernel(76, _transposed),
-    "AVERAGE_POOL_2D": CmsisKernel(36, _average),
-    "MAX_POOL_2D": CmsisKernel(36),
-    "SOFTMAX": CmsisKernel(72),
-    "SVDF": CmsisKernel(40),
-    "BATCH_MATMUL": CmsisKernel(36),
-    "UNIDIRECTIONAL_SEQUENCE_LSTM": CmsisKernel(912, _lstm, _lstm_sums),
+    "CONV_2D": CmsisKernel(60, 60, _conv, _quantised_channels),
+    "DEPTHWISE_CONV_2D": CmsisKernel(60, 60, _depthwise, _quantised_channels),
+    "FULLY_CONNECTED": CmsisKernel(72, 60, _dense, _dense_channels),
+    "TRANSPOSE_CONV": CmsisKernel(76, 72, _transposed),
+    "AVERAGE_POOL_2D": CmsisKernel(36, 36, _average),
+    "MAX_POOL_2D": CmsisKernel(36, 36),
+    "SOFTMAX": CmsisKernel(64, 64),
+    "SVDF": CmsisKernel(40, 36),
+    "BATCH_MATMUL": CmsisKernel(36, 16, _matmul),
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": CmsisKernel(912, 688, _lstm, _lstm_sums),
+    # Reference kernels, which took otherwise in 2023.
+    "MEAN": CmsisKernel(44, 40, _reduced),
+    "SUM": CmsisKernel(44, 40, _reduced),
+    "CONCATENATION": CmsisKernel(24, 24, persistent=_joined),
 }
 
 
-def cmsis_structure(name: str) -> int:
+def cmsis_structure(name: str, build: Cmsis) -> int:
     """Bytes of the structure that the CMSIS-NN kernel of operator ``name`` keeps, or the reference kernel that stands in for it."""
-    return CMSIS_KERNELS[name].structure if name in CMSIS_KERNELS else KERNELS[name].data["mcu"]
+    if name in CMSIS_KERNELS:
+        kernel = CMSIS_KERNELS[name]
+        return kernel.old if build in _OLD else kernel.structure
+    return structure_of(name, KERNELS[name], FAMILY_OF[build])
 
 
-def cmsis_needs(op: FileOp, tensors: Sequence[FileTensor]) -> Needs | None:
+def cmsis_needs(op: FileOp, tensors: Sequence[FileTensor], build: Cmsis) -> Needs | None:
     """What the CMSIS-NN kernel of ``op`` takes on a Cortex-M; None where the table of kernels does not have it."""
-    reference = needs(op, tensors, "mcu")
+    reference = needs(op, tensors, FAMILY_OF[build])
     kernel = CMSIS_KERNELS.get(op.kind)
     if reference is None or kernel is None:
         return reference
     seen = Seen(op, tensors)
-    scratch = kernel.scratch(seen)
-    persistent = (*reference.persistent, *kernel.more(seen))
+    scratch, persistent = kernel.scratch(seen, build), kernel.persistent(seen, build)
     return replace(
-        reference, structure=cmsis_structure(op.kind), persistent=persistent, scratch=reference.scratch if scratch is None else scratch
+        reference,
+        structure=cmsis_structure(op.kind, build),
+        persistent=reference.persistent if persistent is None else persistent,
+        scratch=reference.scratch if scratch is None else scratch,
     )

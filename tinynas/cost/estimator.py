@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from tinynas.cost.flash import file_bytes
+from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.latency import latency_ms
-from tinynas.cost.memory import Spans, file_head_bytes, lifetimes, live_bytes, nested_frames, offline_work
+from tinynas.cost.memory import Spans, file_head_bytes, file_heads, lifetimes, live_bytes, nested_frames, offline_work
 from tinynas.cost.quantities import values_of
-from tinynas.cost.runtimes import RUNTIMES, Runtime, flash_bytes, runtime_named, static_bytes
+from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named, static_bytes
 from tinynas.cost.setup import setup_bytes
 from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
@@ -48,11 +50,12 @@ class Cost:
     flash_bytes: int
     """Flash of the model: the .tflite file, or weights and biases for code generators."""
     sram_bytes: int
-    """The arena to set aside on a 32-bit microcontroller: head_bytes + tail_bytes, or what TFLM needs to start where that is more."""
+    """The arena to set aside on a 32-bit microcontroller: head_bytes + tail_bytes, or what TFLM needs to start where that is more, on
+    full 16 bytes, since an arena begins and ends on them. Enough for each version in :attr:`by_version`."""
     head_bytes: int
-    """Activations and operator scratch, planned."""
+    """Activations and operator scratch, planned; in the version that needs most."""
     tail_bytes: int
-    """The runtime's persistent structures (0 for code generators)."""
+    """The runtime's persistent structures (0 for code generators); in the version that needs most."""
     latency_ms: float | None
     peak_op: str
     peak_index: int
@@ -65,18 +68,24 @@ class Cost:
     the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
     setup_bytes: int = 0
     """The arena that TFLM needs to start (0 for other runtimes): more than inference uses where tensors are many and small."""
+    core: str | None = None
+    """The core it was costed for; None: whichever."""
+    version: str | None = None
+    """The version of TFLM in use that needs most, which :attr:`sram_bytes` and its parts are of; None for other runtimes."""
+    by_version: tuple[tuple[str, int], ...] = ()
+    """(version, arena to set aside) of each version of TFLM that was counted; of cores that ask for different scratch the most."""
     wider_head_bytes: int = 0
     """What ``head_bytes`` is more on a 64-bit host, where scratch that holds pointers is wider."""
 
     @cached_property
     def host_arena_bytes(self) -> int:
         """The same arena on a 64-bit host, as tflite-micro's Python wheel measures it (0 where it does not apply)."""
-        return self.head_bytes + self.wider_head_bytes + tail_bytes(self.work, "host") if RUNTIMES[self.runtime].on_host else 0
+        return self.head_bytes + self.wider_head_bytes + tail_bytes(self.work, "host") if runtime_named(self.runtime).on_host else 0
 
     @cached_property
     def unknown(self) -> tuple[str, ...]:
         """Kinds of operators whose part of ``tail_bytes`` is not known: where there are some, SRAM is *at least* what is said."""
-        return unknown_tails(self.work) if RUNTIMES[self.runtime].tail else ()
+        return unknown_tails(self.work) if runtime_named(self.runtime).tail else ()
 
     @property
     def runs(self) -> bool | None:
@@ -127,6 +136,8 @@ class Cost:
                 "tail_bytes": self.tail_bytes,
                 "setup_bytes": self.setup_bytes or None,
                 "host_bytes": self.host_arena_bytes or None,
+                "version": self.version,
+                "by_version": dict(self.by_version) or None,
             },
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
@@ -155,7 +166,7 @@ def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, cl
 
     Raises UserError for an unknown runtime.
     """
-    chosen = runtime_named(runtime)
+    chosen = runtime_named(runtime, core)
     work = from_graph(graph)
     head, spans = None, lifetimes(work)
     if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs, spans[1]) is None:
@@ -176,33 +187,25 @@ def file_cost(
     clock_mhz: float | None,
 ) -> Cost:
     """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans."""
-    head = file_head_bytes(work, runtime, plan) if runtime.plans else None
-    cost = work_cost(work, runtime, size_bytes, head, core=core, clock_mhz=clock_mhz)
-    host = _on_host(work)
-    if head is None or host is work or not runtime.on_host:
+    heads = file_heads(work, runtime, plan) if runtime.plans else None
+    cost = work_cost(work, runtime, size_bytes, heads, core=core, clock_mhz=clock_mhz)
+    if heads is None or not runtime.on_host or all(p.scratch_of("host") == p.scratch_of("mcu") for p in work.pieces):
         return cost
-    return replace(cost, wider_head_bytes=file_head_bytes(host, runtime, plan) - head)
-
-
-def _on_host(work: Work) -> Work:
-    """``work`` with the scratch that its operators take on a 64-bit host."""
-    scratch = [p.scratch if p.needs is None else p.needs["host"].scratch for p in work.pieces]
-    if all(p.scratch == wider for p, wider in zip(work.pieces, scratch, strict=True)):
-        return work
-    return replace(work, pieces=tuple([replace(p, scratch=wider) for p, wider in zip(work.pieces, scratch, strict=True)]))
+    return replace(cost, wider_head_bytes=file_head_bytes(work, runtime, plan, "host") - cost.head_bytes)
 
 
 def work_cost(
     work: Work,
     runtime: Runtime,
     size_bytes: int,
-    head_bytes: int | None,
+    head_bytes: int | Mapping[Build, int] | None,
     *,
     core: str | None,
     clock_mhz: float | None,
     spans: Spans | None = None,
 ) -> Cost:
-    """The cost of any work; ``size_bytes`` is the size of its .tflite file, ``head_bytes`` that of its memory plan.
+    """The cost of any work; ``size_bytes`` is the size of its .tflite file, ``head_bytes`` that of its memory plan, by build where
+    builds differ.
 
     Without ``head_bytes`` the head is the live bytes: what our plan reaches, or the model of a runtime that has no plans.
     """
@@ -210,28 +213,58 @@ def work_cost(
     live = live_bytes(work, runtime, spans)
     bound = max(live)
     peak = live.index(bound)
-    head = (bound if head_bytes is None else head_bytes) + static_bytes(runtime, work)
+    most = bound if head_bytes is None else head_bytes
+    arena = _arena(work, runtime, most) if runtime.tail else None
     macs = sum([piece.macs for piece in pieces])
     biases = sum([piece.biases for piece in pieces])
     weights_bytes = sum([piece.weights_bytes for piece in pieces])
-    tail = setup = 0
-    if runtime.tail:
-        opened = open_tail_bytes(work, cmsis=runtime.scratch == "cmsis-nn")
-        tail, setup = closed_tail(work, opened), setup_bytes(work, runtime, opened=opened)
+    if arena is None:
+        arena = _Arena(None, (most if isinstance(most, int) else max(most.values())) + static_bytes(runtime, work), 0, 0, ())
     return Cost(
         runtime=runtime.name,
         macs=macs,
         params=sum([piece.weights for piece in pieces]) + biases,
         weights_bytes=weights_bytes,
         flash_bytes=flash_bytes(runtime, size_bytes, weights_bytes, biases),
-        sram_bytes=max(head + tail, setup),
-        head_bytes=head,
-        tail_bytes=tail,
-        latency_ms=None if core is None or work.reasons else latency_ms(work, core, runtime.name, clock_mhz),
+        sram_bytes=arena.bytes if runtime.tail else arena.head_bytes,
+        head_bytes=arena.head_bytes,
+        tail_bytes=arena.tail_bytes,
+        latency_ms=None if core is None or work.reasons else latency_ms(work, core, runtime.plain, clock_mhz),
         peak_op=pieces[peak].name,
         peak_index=peak,
         work=work,
         live=tuple(live),
         exact_plan=runtime.plans,
-        setup_bytes=setup,
+        setup_bytes=arena.setup_bytes,
+        core=core,
+        version=arena.version,
+        by_version=arena.by_version,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Arena:
+    """The arena of the version that needs most."""
+
+    version: str | None
+    head_bytes: int
+    tail_bytes: int
+    setup_bytes: int
+    by_version: tuple[tuple[str, int], ...]
+
+    @property
+    def bytes(self) -> int:
+        """What to set aside: an arena begins and ends on 16 bytes."""
+        return aligned(max(self.head_bytes + self.tail_bytes, self.setup_bytes))
+
+
+def _arena(work: Work, runtime: Runtime, heads: int | Mapping[Build, int]) -> _Arena:
+    """The arena of TFLM's version that needs most, the first of those that need as much."""
+    found: list[_Arena] = []
+    by_version: dict[str, int] = {}
+    for version, build in runtime.builds:
+        opened = open_tail_bytes(work, build)
+        head = heads if isinstance(heads, int) else heads[build]
+        found.append(_Arena(version, head, closed_tail(work, opened, build), setup_bytes(work, build, opened=opened), ()))
+        by_version[version] = max(by_version.get(version, 0), found[-1].bytes)
+    return replace(max(found, key=lambda arena: arena.bytes), by_version=tuple(by_version.items()))

@@ -10,10 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from math import prod
 
-from tinynas.cost.cmsis import cmsis_needs
+from tinynas.cost.builds import file_needs
 from tinynas.cost.flatbuffer import broken
-from tinynas.cost.kernel import Build, Needs
-from tinynas.cost.kernels import caution, needs
+from tinynas.cost.kernels import caution
 from tinynas.cost.refusals import refusals
 from tinynas.cost.schema import FileOp, FileTensor, Subgraph, words
 from tinynas.cost.scopes import Walk, walk
@@ -280,12 +279,6 @@ def _arithmetic(source: FileTensor, weights: FileTensor | None) -> str:
     return f"{source.dtype} with {weights.dtype} weights"
 
 
-def _needs(op: FileOp, tensors: Sequence[FileTensor]) -> dict[Build, Needs] | None:
-    """What TFLM's kernels of ``op`` take; None where the table does not have it."""
-    mcu, host, cmsis = needs(op, tensors, "mcu"), needs(op, tensors, "host"), cmsis_needs(op, tensors)
-    return None if mcu is None or host is None or cmsis is None else {"mcu": mcu, "host": host, "cmsis": cmsis}
-
-
 def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weights) -> Piece:
     kind = _SHORT.get(op.kind, op.title.lower())
     counted = op.kind in _COUNTED
@@ -303,8 +296,6 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weig
         raise broken(f"{op.kind} does not work on images")
     channels_in = source.shape[-1] if source is not None and source.shape else 1
     channels_out = out.shape[-1] if out is not None and out.shape else 1
-    taken = _needs(op, tensors)
-    scratch, cmsis = ((), ()) if taken is None else (taken["mcu"].scratch, taken["cmsis"].scratch)
     matrix = tensors[op.inputs[1]] if counted and len(op.inputs) > 1 and op.inputs[1] >= 0 else None
     return Piece(
         kind,
@@ -319,8 +310,6 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weig
         op.stride,
         channels_in,
         channels_out,
-        scratch,
-        cmsis,
-        _arithmetic(source, matrix) if counted and source is not None else "int8",
-        taken,
+        arithmetic=_arithmetic(source, matrix) if counted and source is not None else "int8",
+        needs=file_needs(op, tensors),
     )

@@ -10,9 +10,30 @@ from tinynas.cost.schema import FileOp, FileTensor
 
 Target = Literal["mcu", "host"]
 """A 32-bit Cortex-M, and the 64-bit machine that runs tflite-micro's Python wheel."""
-Build = Literal["mcu", "host", "cmsis"]
-"""Kernels on a target; ``cmsis`` are CMSIS-NN's on the Cortex-M (:mod:`tinynas.cost.cmsis`)."""
 TARGETS: tuple[Target, ...] = ("mcu", "host")
+Family = Literal["mcu", "host", "arduino", "espressif"]
+"""Whose structures a build has: today's TFLM on a Cortex-M, on the 64-bit machine, TFLM of December 2023 as Arduino's builder compiles
+it (without TF_LITE_STATIC_MEMORY), and today's as Espressif's compilers do (enumerations of 4 bytes)."""
+Build = Literal["mcu", "host", "cmsis", "cmsis-plain", "cmsis-mve", "arduino", "arduino-plain", "arduino-mve", "esp", "esp-nn"]
+"""Kernels with the structures of a family: reference kernels; CMSIS-NN's (:mod:`tinynas.cost.cmsis`) on cores with DSP instructions,
+without them (``plain``) and with vectors (``mve``); Espressif's."""
+FAMILY_OF: Mapping[Build, Family] = {
+    "mcu": "mcu",
+    "host": "host",
+    "cmsis": "mcu",
+    "cmsis-plain": "mcu",
+    "cmsis-mve": "mcu",
+    "arduino": "arduino",
+    "arduino-plain": "arduino",
+    "arduino-mve": "arduino",
+    "esp": "espressif",
+    "esp-nn": "espressif",
+}
+
+
+def target_of(family: Family) -> Target:
+    """Whose word size a family has."""
+    return "host" if family == "host" else "mcu"
 
 
 @dataclass(frozen=True, slots=True)

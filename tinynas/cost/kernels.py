@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from tinynas.cost import kernel_checks as checks
 from tinynas.cost import kernel_sizes as sizes
 from tinynas.cost.custom_kernels import CUSTOM_KERNELS
-from tinynas.cost.kernel import INT_BYTES, Kernel, Needs, Seen, Target, both, parsed, quantized
+from tinynas.cost.kernel import INT_BYTES, Family, Kernel, Needs, Seen, both, parsed, quantized, target_of
 from tinynas.cost.schema import FileOp, FileTensor, words
 
 _QUANTIZED = "int8 int16 float32"
@@ -63,7 +63,7 @@ KERNELS: Mapping[str, Kernel] = {
     "FULLY_CONNECTED": Kernel(
         _CONVOLUTION,
         "i0 i1 o0",
-        parsed((24, 4), (32, 8)),
+        parsed((5, 1), (32, 8)),
         {"mcu": 48, "host": 72},
         sizes.dense_channels,
         sizes.unpacked_weights,
@@ -147,7 +147,7 @@ KERNELS: Mapping[str, Kernel] = {
     "SOFTMAX": Kernel(
         "int8/int8 int8/int16 int16/int16 float32/float32",
         options=_ONE_INT,
-        data={"mcu": 64, "host": 80},
+        data={"mcu": 56, "host": 80},
         more=sizes.softmax_tables,
         check=checks.fixed_grid({("int8", "int8"): (2**-8, -128), ("int8", "int16"): (2**-16, -32768), ("int16", "int16"): (2**-15, 0)}),
     ),
@@ -221,8 +221,43 @@ KERNELS: Mapping[str, Kernel] = {
     "CALL_ONCE": Kernel("", "", _ONE_INT, both(8)),
     "VAR_HANDLE": Kernel("", "", parsed((8, 4), (16, 8)), both(4)),
     "READ_VARIABLE": Kernel("", ""),
-    "ASSIGN_VARIABLE": Kernel("", "", data={"mcu": 4, "host": 4}),
+    # The wheel is built with weight compression, for which it keeps a number.
+    "ASSIGN_VARIABLE": Kernel("", "", data={"mcu": 0, "host": 4}),
 }
+
+
+#: Parsed options that another family has otherwise than the Cortex-M of today.
+_OPTIONS: Mapping[Family, Mapping[str, tuple[int, int]]] = {
+    # Without the type of a quantised bias, and of a strided slice without its offset.
+    "arduino": {"CONV_2D": (24, 4), "FULLY_CONNECTED": (4, 1), "STRIDED_SLICE": (20, 4)},
+    # Enumerations of 4 bytes.
+    "espressif": {
+        **dict.fromkeys(("ADD", "SUB", "CAST"), (8, 4)),
+        **dict.fromkeys(("MUL", "DIV", "ARG_MAX", "ARG_MIN", "L2_NORMALIZATION", "MIRROR_PAD", "SHAPE"), (4, 4)),
+        "FULLY_CONNECTED": (16, 4),
+        "SVDF": (12, 4),
+        "TRANSPOSE_CONV": (20, 4),
+    },
+}
+#: Structures of reference kernels that another family has otherwise.
+_STRUCTURES: Mapping[Family, Mapping[str, int]] = {
+    "arduino": {
+        "FULLY_CONNECTED": 36,
+        "RELU6": 2,
+        **dict.fromkeys(("ABS", "RSQRT"), 20),
+        **dict.fromkeys(("MEAN", "SUM", "REDUCE_MAX", "REDUCE_MIN", "REDUCE_ALL"), 40),
+    },
+}
+
+
+def options_of(name: str, kernel: Kernel, family: Family) -> tuple[int, int]:
+    """(size, alignment) of the parsed options of operator ``name``."""
+    return _OPTIONS.get(family, {}).get(name, kernel.options[target_of(family)])
+
+
+def structure_of(name: str, kernel: Kernel, family: Family) -> int:
+    """Bytes of the structure that the reference kernel of operator ``name`` keeps."""
+    return _STRUCTURES.get(family, {}).get(name, kernel.data[target_of(family)])
 
 
 def kernel_of(op: FileOp) -> Kernel | None:
@@ -230,35 +265,40 @@ def kernel_of(op: FileOp) -> Kernel | None:
     return CUSTOM_KERNELS.get(op.custom_name) if op.kind == "CUSTOM" else KERNELS.get(op.kind)
 
 
-def needs(op: FileOp, tensors: Sequence[FileTensor], target: Target) -> Needs | None:
-    """What the kernel of ``op`` takes on ``target``; None where the table does not have it."""
+def needs(op: FileOp, tensors: Sequence[FileTensor], family: Family) -> Needs | None:
+    """What the reference kernel of ``op`` takes in ``family``; None where the table does not have it."""
     kernel = kernel_of(op)
     if kernel is None:
         return None
-    seen = Seen(op, tensors)
+    seen, target = Seen(op, tensors), target_of(family)
     if op.kind in _TEMPS:
         held = [tensor for name in words(_TEMPS[op.kind]) if (tensor := seen.slot(name)) is not None]
     else:
         held = [*seen.inputs(), *[tensors[t] for t in op.outputs]]
     return Needs(
-        kernel.options[target],
-        kernel.data[target],
+        options_of(op.kind, kernel, family),
+        structure_of(op.kind, kernel, family),
         kernel.more(seen, target),
         kernel.scratch(seen, target),
-        sum([_record(tensor, target) for tensor in held]),
+        sum([_record(tensor, family) for tensor in held]),
     )
 
 
-def _record(tensor: FileTensor, target: Target) -> int:
+def _record(tensor: FileTensor, family: Family) -> int:
     """Bytes of a TfLiteTensor with its TfLiteAffineQuantization and zero points."""
-    size, quantization, alignment = _RECORDS[target]
+    size, quantization, alignment = _RECORDS[family]
     if quantized(tensor):
         size += quantization + INT_BYTES * (1 + tensor.scales)
     return (size + alignment - 1) & -alignment
 
 
 #: Sizes of TfLiteTensor and TfLiteAffineQuantization, and the alignment of both.
-_RECORDS: Mapping[Target, tuple[int, int, int]] = {"mcu": (32, 12, 4), "host": (64, 24, 8)}
+_RECORDS: Mapping[Family, tuple[int, int, int]] = {
+    "mcu": (32, 12, 4),
+    "host": (64, 24, 8),
+    "arduino": (64, 12, 4),
+    "espressif": (40, 12, 4),
+}
 #: What differs from every input and output once, by operator: Prepare functions call others that look at the same tensors again.
 _TEMPS = {
     **dict.fromkeys(("CONV_2D", "DEPTHWISE_CONV_2D"), "o0 i0 i1 i0 i1 i2 o0"),

@@ -66,7 +66,7 @@ MODELS: dict[tuple[str, str], LatencyModel] = {
 
 def latency_model(core: str | None, runtime: str) -> LatencyModel | None:
     """The model of a core and runtime, or None where nothing was published."""
-    return None if core is None else MODELS.get((core, runtime))
+    return None if core is None else MODELS.get((core, runtime.partition("@")[0]))
 
 
 def why_unknown(core: str | None, runtime: str, clock_mhz: float | None) -> str | None:

@@ -14,7 +14,8 @@ from heapq import heappop, heappush
 from itertools import accumulate
 from typing import TypeAlias
 
-from tinynas.cost.runtimes import RUNTIMES, Runtime, scratch_bytes
+from tinynas.cost.kernel import Build
+from tinynas.cost.runtimes import Runtime, most_scratch, runtime_named, widest_scratch
 from tinynas.cost.work import Piece, Work, from_graph
 from tinynas.graph import Graph
 
@@ -131,22 +132,25 @@ def lifetimes(work: Work) -> Spans:
     return first, last
 
 
-def buffers_of(work: Work, runtime: Runtime) -> tuple[list[Buffer], list[int]]:
-    """(buffers, tensor id of each buffer or -1 for scratch), in the order in which TFLM adds them."""
+def buffers_of(work: Work, runtime: Runtime, build: Build | None = None) -> tuple[list[Buffer], list[int]]:
+    """(buffers, tensor id of each buffer or -1 for scratch), in the order in which TFLM adds them.
+
+    Scratch is that of ``build``, or, where it is None, of whichever of the runtime's builds asks an operator for most.
+    """
     first, last = lifetimes(work)
     # Of a file, what nothing touches is planned too.
     planned = [t for t, size in enumerate(work.sizes) if size and (last[t] >= 0 or work.spans is not None)]
     buffers = [Buffer(aligned(work.sizes[t]), first[t], last[t]) for t in planned]
     for index, piece in enumerate(work.pieces):
         begin, end = (index, index) if work.moments is None else work.moments[index]
-        for size in scratch_bytes(runtime, piece):
+        for size in widest_scratch(runtime, piece) if build is None else piece.scratch_of(build):
             buffers.append(Buffer(aligned(size), begin, end))
             planned.append(-1)
     return buffers, planned
 
 
 def live_bytes(work: Work, runtime: Runtime, spans: Spans | None = None) -> list[int]:
-    """Bytes of tensors and scratch alive during each operator, aligned: no plan can need less than the largest.
+    """Bytes of tensors and scratch alive during each operator, aligned: no plan that serves all builds can need less than the largest.
 
     Sizes may be integer arrays, which give arrays. ``spans``: :func:`lifetimes` of ``work``, where they are known already.
     """
@@ -164,10 +168,9 @@ def live_bytes(work: Work, runtime: Runtime, spans: Spans | None = None) -> list
     live.pop()
     if moments is not None:
         live = [live[begin] if begin >= 0 else 0 for begin, _ in moments]
-    if runtime.scratch != "none":
+    if runtime.builds:
         for index, piece in enumerate(work.pieces):
-            for size in scratch_bytes(runtime, piece):
-                live[index] = live[index] + ((size + mask) & ~mask)
+            live[index] = live[index] + most_scratch(runtime, piece)
     if runtime.in_place_depthwise:
         for index, piece in enumerate(work.pieces):
             if piece.kind == "dw" and last[piece.inputs[0]] == (index if moments is None else moments[index][1]):
@@ -178,30 +181,49 @@ def live_bytes(work: Work, runtime: Runtime, spans: Spans | None = None) -> list
 
 def plan_greedy(graph: Graph, runtime: str = "tflm") -> MemoryPlan:
     """TFLM's own plan, as made at run time for a file that carries none."""
-    return greedy_work(from_graph(graph), RUNTIMES[runtime])
+    return greedy_work(from_graph(graph), runtime_named(runtime))
 
 
 def greedy_work(work: Work, runtime: Runtime) -> MemoryPlan:
     """:func:`plan_greedy` for any work."""
-    buffers, tensors = buffers_of(work, runtime)
-    offsets, head = greedy(buffers)
-    return MemoryPlan(_by_tensor(offsets, tensors, len(work.sizes)), head, tuple(range(len(work.pieces))))
+    plans = []
+    for _, build in runtime.builds:
+        buffers, tensors = buffers_of(work, runtime, build)
+        offsets, head = greedy(buffers)
+        plans.append(MemoryPlan(_by_tensor(offsets, tensors, len(work.sizes)), head, tuple(range(len(work.pieces)))))
+    return max(plans, key=lambda plan: plan.head_bytes)
 
 
-def file_head_bytes(work: Work, runtime: Runtime, plan: Sequence[int] | None) -> int:
-    """Head bytes of a file as TFLM plans it: around the offsets of ``plan`` where it carries one."""
-    buffers, tensors = buffers_of(work, runtime)
+def file_head_bytes(work: Work, runtime: Runtime, plan: Sequence[int] | None, build: Build | None = None) -> int:
+    """Head bytes of a file as TFLM plans it: around the offsets of ``plan`` where it carries one. With the kernels of ``build``, or the
+    most of any build of ``runtime``.
+    """
+    if build is None:
+        return max(file_heads(work, runtime, plan).values())
+    buffers, tensors = buffers_of(work, runtime, build)
     if plan is None:
         return greedy(buffers)[1]
     return greedy(buffers, [plan[t] if t >= 0 else -1 for t in tensors])[1]
 
 
-def plan_offline(graph: Graph, runtime: str = "tflm") -> MemoryPlan:
+def file_heads(work: Work, runtime: Runtime, plan: Sequence[int] | None) -> dict[Build, int]:
+    """:func:`file_head_bytes` of each build of ``runtime``."""
+    known: dict[tuple[tuple[int, ...], ...], int] = {}
+    heads: dict[Build, int] = {}
+    for _, build in runtime.builds:
+        scratch = tuple([piece.scratch_of(build) for piece in work.pieces])
+        if scratch not in known:
+            known[scratch] = file_head_bytes(work, runtime, plan, build)
+        heads[build] = known[scratch]
+    return heads
+
+
+def plan_offline(graph: Graph, runtime: str = "tflm", core: str | None = None) -> MemoryPlan:
     """The plan that tinynas writes into its files, for the kernels of ``runtime``; its head is what ``estimate`` promises.
 
-    Scratch is placed by the runtime around the plan, so the plan leaves room for the scratch of ``runtime``.
+    Scratch is placed by the runtime around the plan, so the plan leaves room for the scratch of every build of ``runtime`` in use.
     """
-    return offline_work(from_graph(graph), RUNTIMES[runtime])
+    return offline_work(from_graph(graph), runtime_named(runtime, core))
 
 
 def offline_work(work: Work, runtime: Runtime) -> MemoryPlan:
@@ -401,7 +423,7 @@ def best_order(work: Work, runtime: Runtime, *, limit: int = 5_000) -> tuple[int
         return given  # each waits for the one before: there is no choice
     mask = runtime.alignment - 1
     size = [(s + mask) & ~mask for s in work.sizes]
-    scratch = [sum((s + mask) & ~mask for s in scratch_bytes(runtime, piece)) for piece in pieces]
+    scratch = [most_scratch(runtime, piece) for piece in pieces]
     outputs = set(work.outputs)
     # No order can be below what one operator needs by itself; only what is better than the given order is followed.
     alone = [sum(size[t] for t in {*piece.inputs, *piece.outputs}) + s for piece, s in zip(pieces, scratch, strict=True)]

@@ -2,16 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Literal, assert_never
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from typing import Any, Literal, assert_never
 
-from tinynas.cost.kernel import Build
+from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.work import Piece, Work
 from tinynas.errors import UserError
 from tinynas.graph import Shape
 
 Evidence = Literal["exact", "fitted", "bound"]
+
+
+CoreKind = Literal["plain", "dsp", "mve", "espressif"]
+#: What of a core decides how much scratch kernels ask for.
+_CORE_KINDS: dict[str, CoreKind] = {
+    "cortex-m0plus": "plain",
+    "cortex-m3": "plain",
+    "cortex-m4": "dsp",
+    "cortex-m7": "dsp",
+    "cortex-m33": "dsp",
+    "cortex-m55": "mve",
+    "xtensa-lx6": "espressif",
+    "xtensa-lx7": "espressif",
+}
+_ARM: tuple[CoreKind, ...] = ("plain", "dsp", "mve")
+
+
+@dataclass(frozen=True, slots=True)
+class Version:
+    """A version of TFLM that is in use, as far as the arena depends on it."""
+
+    name: str
+    """As it is pinned: ``tflm-cmsis-nn@arduino``."""
+    title: str
+    builds: Mapping[CoreKind, Build]
+    """Its kernels by what a core can do."""
+    arduino: bool = False
+    """Whether it is the Arduino library's tree."""
+
+
+_NEWEST = "TFLM of October 2026"
+_ARDUINO = "TFLM of December 2023, as in the Arduino library Chirale_TensorFLowLite 2.0.0, built without TF_LITE_STATIC_MEMORY"
+_ESPRESSIF = "esp-tflite-micro 1.3 with ESP-IDF 5.5"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +62,6 @@ class Runtime:
     """Whether its generated code holds the buffers of :func:`work_buffers` for the whole inference."""
     pads_inside: bool
     """Whether its convolutions pad by themselves: a PAD of a file before one is no operator of its own."""
-    scratch: Literal["reference", "cmsis-nn", "none"]
-    """Which operators ask for scratch memory in the head."""
     tail: bool
     """Whether there is a persistent tail (TFLM's arena)."""
     on_host: bool
@@ -45,14 +77,25 @@ class Runtime:
     evidence: dict[str, tuple[Evidence, str]]
     """Per figure (sram, flash): how well it is known, and from what."""
 
+    versions: tuple[Version, ...] = ()
+    """Versions of TFLM in use whose arenas differ; what is promised is enough for each of them. None for other runtimes."""
+    builds: tuple[tuple[str, Build], ...] = ()
+    """(version, build of TFLM's kernels) that count, see :meth:`on`."""
+
     @property
-    def build(self) -> Build:
-        """Which of TFLM's kernels it runs, for the tables of what they take."""
-        return "cmsis" if self.scratch == "cmsis-nn" else "mcu"
+    def plain(self) -> str:
+        """Its name without a version."""
+        return self.name.partition("@")[0]
+
+    def on(self, core: str | None) -> Runtime:
+        """It on ``core``; on all cores that it may run on where that is None, or none that any version is built for."""
+        builds = [(v.name, build) for v in self.versions for kind, build in v.builds.items() if kind == _CORE_KINDS.get(core or "")]
+        everywhere = [(v.name, build) for v in self.versions for build in dict.fromkeys(v.builds.values())]
+        return replace(self, builds=tuple(builds or everywhere))
 
 
 RUNTIMES: dict[str, Runtime] = {
-    runtime.name: runtime
+    runtime.name: runtime.on(None)
     for runtime in (
         Runtime(
             name="tflm",
@@ -61,15 +104,18 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=False,
             work_buffers=False,
             pads_inside=False,
-            scratch="reference",
             tail=True,
             on_host=True,
             plans=True,
             flash="file",
             extra_bytes=0,
             patches=False,
+            versions=(
+                Version("2026-10", _NEWEST, dict.fromkeys(_ARM, "mcu")),
+                Version("esp32", _ESPRESSIF, {"espressif": "esp"}),
+            ),
             evidence={
-                "sram": ("exact", "head and 64-bit tail equal tflite-micro's byte for byte; 32-bit tail from TFLM's structures"),
+                "sram": ("exact", "equals what TFLM's allocator uses on emulated Cortex-M and, in 64 bit, in tflite-micro, byte for byte"),
                 "flash": ("exact", "size of the file that tinynas writes; the runtime's code is a reserve of the budget"),
             },
         ),
@@ -80,18 +126,40 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=False,
             work_buffers=False,
             pads_inside=False,
-            scratch="cmsis-nn",
             tail=True,
             on_host=False,
             plans=True,
             flash="file",
             extra_bytes=0,
             patches=False,
+            versions=(
+                Version("2026-10", _NEWEST, {"plain": "cmsis-plain", "dsp": "cmsis", "mve": "cmsis-mve"}),
+                Version("arduino", _ARDUINO, {"plain": "arduino-plain", "dsp": "arduino", "mve": "arduino-mve"}, arduino=True),
+            ),
             evidence={
                 "sram": (
-                    "fitted",
-                    "scratch as measured on an emulated Cortex-M4 (heads of 32 of 32 networks); tail from TFLM's structures",
+                    "exact",
+                    "the most of the versions in use; each equals what TFLM's allocator uses on emulated Cortex-M byte for byte",
                 ),
+                "flash": ("exact", "size of the file that tinynas writes; the runtime's code is a reserve of the budget"),
+            },
+        ),
+        Runtime(
+            name="tflm-esp-nn",
+            title="TensorFlow Lite for Microcontrollers, esp-nn kernels",
+            alignment=16,
+            in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=False,
+            tail=True,
+            on_host=False,
+            plans=True,
+            flash="file",
+            extra_bytes=0,
+            patches=False,
+            versions=(Version("esp32", _ESPRESSIF, {"espressif": "esp-nn"}),),
+            evidence={
+                "sram": ("exact", "equals 4 published measurements on an ESP32 byte for byte"),
                 "flash": ("exact", "size of the file that tinynas writes; the runtime's code is a reserve of the budget"),
             },
         ),
@@ -102,7 +170,6 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=True,
             work_buffers=True,
             pads_inside=True,
-            scratch="none",
             tail=False,
             on_host=False,
             plans=False,
@@ -121,7 +188,6 @@ RUNTIMES: dict[str, Runtime] = {
             in_place_depthwise=False,
             work_buffers=False,
             pads_inside=False,
-            scratch="none",
             tail=False,
             on_host=False,
             plans=False,
@@ -137,16 +203,22 @@ RUNTIMES: dict[str, Runtime] = {
 }
 
 
-def scratch_bytes(runtime: Runtime, piece: Piece) -> tuple[int, ...]:
-    """Bytes of each scratch buffer the kernel of ``piece`` asks for (live during that operator only)."""
-    match runtime.scratch:
-        case "reference":
-            return piece.scratch
-        case "cmsis-nn":
-            return piece.cmsis_scratch
-        case "none":
-            return ()
-    assert_never(runtime.scratch)
+def most_scratch(runtime: Runtime, piece: Piece) -> Any:
+    """Aligned bytes of all scratch of ``piece`` in the build of ``runtime`` that asks for most; arrays give arrays."""
+    most: Any = 0
+    for sizes in _scratches(runtime, piece):
+        total = sum([aligned(size) for size in sizes])
+        most = most + (total - most) * (total > most)
+    return most
+
+
+def widest_scratch(runtime: Runtime, piece: Piece) -> tuple[int, ...]:
+    """Bytes of each scratch buffer of ``piece`` in the build of ``runtime`` that asks for most."""
+    return max(_scratches(runtime, piece), key=lambda sizes: sum([aligned(size) for size in sizes]), default=())
+
+
+def _scratches(runtime: Runtime, piece: Piece) -> list[tuple[int, ...]]:
+    return [piece.scratch_of(build) for _, build in runtime.builds]
 
 
 def static_bytes(runtime: Runtime, work: Work) -> int:
@@ -192,9 +264,31 @@ def runtime_names() -> str:
     return f"{', '.join(names)} or {last}" if names else last
 
 
-def runtime_named(name: str) -> Runtime:
-    """The runtime called ``name``. Raises UserError with the known names."""
-    try:
-        return RUNTIMES[name]
-    except KeyError:
-        raise UserError(f"unknown runtime {name!r}", f"known: {', '.join(RUNTIMES)}") from None
+@lru_cache(maxsize=256)
+def runtime_named(name: str, core: str | None = None) -> Runtime:
+    """The runtime called ``name``, which may pin a version (``tflm-cmsis-nn@arduino``), on ``core``.
+
+    Raises UserError with the known names.
+    """
+    plain, pinned, version = name.partition("@")
+    runtime = RUNTIMES.get(plain)
+    if runtime is None:
+        raise UserError(f"unknown runtime {name!r}", f"known: {', '.join(RUNTIMES)}")
+    if pinned:
+        chosen = tuple([v for v in runtime.versions if v.name == version])
+        if not chosen:
+            known = ", ".join(f"{plain}@{v.name}" for v in runtime.versions)
+            raise UserError(f"unknown version {version!r} of {plain}", f"known: {known}" if known else f"{plain} has no versions")
+        runtime = replace(runtime, name=name, versions=chosen)
+    return runtime.on(core)
+
+
+def pinned_names() -> list[str]:
+    """Names of all runtimes, and of those that pin a version."""
+    return [name for r in RUNTIMES.values() for name in (r.name, *(f"{r.name}@{v.name}" for v in r.versions))]
+
+
+def runtime_of_tree(kernels: Literal["reference", "cmsis-nn"], *, arduino: bool) -> str:
+    """The runtime, with its version, that promises for a tree of TFLM's sources: today's, or the Arduino library's."""
+    plain = "tflm" if kernels == "reference" else "tflm-cmsis-nn"
+    return f"{plain}@{next(v.name for v in RUNTIMES[plain].versions if v.arduino == arduino)}"

@@ -6,21 +6,20 @@ per-channel multipliers (16-byte aligned), handles of scratch buffers, and full 
 
 ``host`` is the 64-bit Python wheel tflite-micro 0.dev20261023 (recording allocator, weight compression built
 in): its structure sizes were solved from the wheel's own allocation report over 22 public models and are exact
-on all of them. ``mcu`` is a 32-bit Cortex-M build (plain allocator, no compression, short enums as in
-arm-none-eabi): sizes follow from TFLM's public headers; where the newest headers and older ones differ the
-larger size is taken. Against 27 networks measured on an emulated Cortex-M4 the older fit
-502 + 160 * (conv + dw) + 112 * add + 8 * channels is met within 48 bytes, never below.
+on all of them. The 32-bit families (:data:`tinynas.cost.kernel.Family`) have the plain allocator and no compression; their sizes are
+those that arm-none-eabi-g++ gives the structures of TFLM's headers, with the flags of each, and what TFLM's own allocator uses on
+emulated cores equals them to the byte (benchmarks/tflm_arena32.py).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from tinynas.cost.cmsis import cmsis_structure
-from tinynas.cost.kernel import TARGETS, Build, Target, aligned
+from tinynas.cost.builds import BUILDS, build_structure
+from tinynas.cost.kernel import FAMILY_OF, Build, Family, aligned
 from tinynas.cost.kernel_sizes import CHANNEL_ARRAYS, CHANNEL_BYTES
-from tinynas.cost.kernels import KERNELS
+from tinynas.cost.kernels import KERNELS, options_of
 from tinynas.cost.work import Piece, Work
 
 
@@ -45,7 +44,18 @@ class Layout:
     """TfLiteAffineQuantization of an input or output; its zero points follow, 4 bytes each and a length."""
 
 
-LAYOUTS: dict[Target, Layout] = {
+_MCU = Layout(
+    fixed=132,
+    subgraph=8,
+    opening=8,
+    resources=(12, 20),
+    eval_tensor=12,
+    node=32,
+    pointer=4,
+    tensor=32,
+    quantization=12,
+)
+LAYOUTS: dict[Family, Layout] = {
     "host": Layout(
         fixed=488,
         subgraph=24,
@@ -57,17 +67,11 @@ LAYOUTS: dict[Target, Layout] = {
         tensor=64,
         quantization=24,
     ),
-    "mcu": Layout(
-        fixed=132,
-        subgraph=8,
-        opening=8,
-        resources=(12, 20),
-        eval_tensor=12,
-        node=32,
-        pointer=4,
-        tensor=32,
-        quantization=12,
-    ),
+    "mcu": _MCU,
+    # Without TF_LITE_STATIC_MEMORY tensors and nodes have more fields.
+    "arduino": replace(_MCU, node=44, tensor=64),
+    # Enumerations of 4 bytes.
+    "espressif": replace(_MCU, tensor=40),
 }
 
 #: Operators of a Graph, always int8: their row of the table of kernels.
@@ -83,39 +87,34 @@ GRAPH_KERNELS: dict[str, str] = {
 }
 #: Kinds of a Graph whose kernels also keep a multiplier and a shift for each output channel (dense layers have one scale there).
 CHANNELED = ("conv", "dw")
-_OPTIONS = {target: {kind: KERNELS[name].options[target] for kind, name in GRAPH_KERNELS.items()} for target in TARGETS}
-_STRUCTURES: dict[Build, dict[str, int]] = {
-    "mcu": {kind: KERNELS[name].data["mcu"] for kind, name in GRAPH_KERNELS.items()},
-    "host": {kind: KERNELS[name].data["host"] for kind, name in GRAPH_KERNELS.items()},
-    "cmsis": {kind: cmsis_structure(name) for kind, name in GRAPH_KERNELS.items()},
-}
+_OPTIONS = {family: {kind: options_of(name, KERNELS[name], family) for kind, name in GRAPH_KERNELS.items()} for family in LAYOUTS}
+_STRUCTURES = {build: {kind: build_structure(name, build) for kind, name in GRAPH_KERNELS.items()} for build in BUILDS}
 _ALIGNED = {build: {kind: aligned(size) for kind, size in sizes.items()} for build, sizes in _STRUCTURES.items()}
 
 
-def tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> int:
-    """Tail bytes of ``work`` on a 32-bit Cortex-M (``mcu``) or in the 64-bit Python wheel (``host``).
+def tail_bytes(work: Work, build: Build = "mcu") -> int:
+    """Tail bytes of ``work`` with the kernels of ``build``: of the 64-bit Python wheel (``host``), or on a microcontroller.
 
     At least so many where :func:`unknown_tails` names operators: those count for their node alone.
     """
-    return closed_tail(work, open_tail_bytes(work, target, cmsis=cmsis), target)
+    return closed_tail(work, open_tail_bytes(work, build), build)
 
 
-def open_tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) -> int:
+def open_tail_bytes(work: Work, build: Build = "mcu") -> int:
     """Bytes of the tail before the tensors of inputs and outputs: so large is it while TFLM plans memory."""
     pieces = work.pieces
-    build: Build = "cmsis" if cmsis else target
     kinds = [piece.kind for piece in pieces if piece.needs is None]
     data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED and piece.needs is None])
     data += sum([kernel_data(kind, build) * kinds.count(kind) for kind in set(kinds)])
     if len(kinds) < len(pieces):
         data += sum([piece.needs[build].persistent_bytes for piece in pieces if piece.needs is not None])
-    handles = sum([len(piece.cmsis_scratch if cmsis else piece.scratch) for piece in pieces])
+    handles = sum([len(piece.scratch_of(build)) for piece in pieces])
     data += sum([aligned(size) for size in work.resources])
     return assemble(
-        LAYOUTS[target],
+        LAYOUTS[FAMILY_OF[build]],
         len(pieces),
         work.tensor_count,
-        _options_of(pieces, target, build),
+        _options_of(pieces, build),
         data,
         handles,
         first=_first(pieces, build),
@@ -125,18 +124,18 @@ def open_tail_bytes(work: Work, target: Target = "mcu", *, cmsis: bool = False) 
     )
 
 
-def closed_tail(work: Work, opened: int, target: Target = "mcu") -> int:
+def closed_tail(work: Work, opened: int, build: Build = "mcu") -> int:
     """The whole tail from that without the tensors of inputs and outputs."""
-    return with_ends(LAYOUTS[target], opened, work.input_scales, work.output_scales)
+    return with_ends(LAYOUTS[FAMILY_OF[build]], opened, work.input_scales, work.output_scales)
 
 
-def tail_before_kernels(work: Work, target: Target, build: Build) -> int:
+def tail_before_kernels(work: Work, build: Build) -> int:
     """Bytes of the tail before the first kernel asks for anything."""
     return assemble(
-        LAYOUTS[target],
+        LAYOUTS[FAMILY_OF[build]],
         len(work.pieces),
         work.tensor_count,
-        _options_of(work.pieces, target, build),
+        _options_of(work.pieces, build),
         0,
         0,
         first=0,
@@ -145,8 +144,8 @@ def tail_before_kernels(work: Work, target: Target, build: Build) -> int:
     )
 
 
-def _options_of(pieces: Sequence[Piece], target: Target, build: Build) -> int:
-    table = _OPTIONS[target]
+def _options_of(pieces: Sequence[Piece], build: Build) -> int:
+    table = _OPTIONS[FAMILY_OF[build]]
     return options_bytes([table.get(piece.kind, (0, 1)) if piece.needs is None else piece.needs[build].options for piece in pieces])
 
 
@@ -169,9 +168,9 @@ def unknown_tails(work: Work) -> tuple[str, ...]:
     return tuple(sorted({piece.kind for piece in work.pieces if piece.needs is None and piece.kind not in GRAPH_KERNELS}))
 
 
-def graph_options(kind: str, target: Target) -> tuple[int, int]:
+def graph_options(kind: str, build: Build) -> tuple[int, int]:
     """Size and alignment of the parsed options of a Graph's operator; none where unknown_tails names it."""
-    return _OPTIONS[target].get(kind, (0, 1))
+    return _OPTIONS[FAMILY_OF[build]].get(kind, (0, 1))
 
 
 def options_bytes(options: Sequence[tuple[int, int]], start: int = 0) -> int:

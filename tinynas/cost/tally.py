@@ -18,7 +18,7 @@ import numpy as np
 from tinynas.cost.flash import OptionKey, Terms, activation_terms, op_terms, paired_outputs, shape_bytes
 from tinynas.cost.latency import macs_by_kind
 from tinynas.cost.memory import live_bytes, nested_frames, plan_segment, segments
-from tinynas.cost.runtimes import Runtime, scratch_bytes, work_buffers
+from tinynas.cost.runtimes import Runtime, work_buffers
 from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_data, options_bytes
 from tinynas.cost.work import Work, pieces_of, tensor_bytes
 from tinynas.graph import Builder
@@ -48,18 +48,16 @@ class Sums(NamedTuple):
     operators: Any
     convolutions: Any
     """Operators of the first kind in a file's list of codes."""
-    data: Any
-    """Kernel data in the tail."""
-    handles: Any
-    """Of scratch buffers."""
 
 
 @dataclass(frozen=True)
 class Tally:
-    """What operators add; ``options[s]`` are the bytes of parsed options that start ``s`` bytes behind an alignment."""
+    """What operators add; ``options[b][s]`` are the bytes of parsed options that start ``s`` bytes behind an alignment in build ``b``."""
 
     sums: Sums
-    options: tuple[Any, ...]
+    kept: tuple[tuple[Any, Any], ...]
+    """For each build of the runtime, sums: kernel data in the tail, and handles of scratch buffers."""
+    options: tuple[tuple[Any, ...], ...]
     head: Any
     """Bytes of activations and scratch that a plan needs while these operators run."""
     work_buffer: Any
@@ -102,13 +100,17 @@ def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = 
         tensors=terms.tensors,
         operators=len(ops),
         convolutions=sum(op.kind == "conv" for op in ops),
-        data=sum(kernel_data(p.kind, runtime.build) + (channel_data(p.out_channels) if p.kind in CHANNELED else 0) for p in pieces),
-        handles=sum(len(scratch_bytes(runtime, piece)) for piece in pieces),
+    )
+    channels = sum(channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED)
+    kept = tuple(
+        (channels + sum(kernel_data(piece.kind, build) for piece in pieces), sum(len(piece.scratch_of(build)) for piece in pieces))
+        for _, build in runtime.builds
     )
     head, options = _planned(work, runtime)
     buffers = [work_buffers(piece, work.shapes) for piece in pieces] if runtime.work_buffers else [(0, 0)]
     return Tally(
         sums,
+        kept,
         options,
         head,
         _largest([buffer for buffer, _ in buffers]),
@@ -126,24 +128,28 @@ def _largest(values: Sequence[Any]) -> Any:
     return found
 
 
-def _planned(work: Work, runtime: Runtime) -> tuple[Any, tuple[Any, ...]]:
-    """(head, bytes of options by their start) in the order of the plan.
+def _planned(work: Work, runtime: Runtime) -> tuple[Any, tuple[tuple[Any, ...], ...]]:
+    """(head, bytes of options by build and start) in the order of the plan.
 
     Where shortcuts nest, the order is as given and the plan reaches the live bytes; else each network has a plan of its own.
     """
     if not runtime.plans or nested_frames(work.pieces, work.inputs, work.outputs) is not None:
-        return _largest(live_bytes(work, runtime)), _options([piece.kind for piece in work.pieces])
+        return _largest(live_bytes(work, runtime)), _options([piece.kind for piece in work.pieces], runtime)
     heads, options = [], []
     for row in range(max(np.size(size) for size in work.sizes)):
         planned = [plan_segment(part, runtime) for part in segments(_row(work, row))]
         heads.append(max(part.head_bytes for part in planned))
-        options.append(_options([piece.kind for part in planned for piece in part.work.pieces]))
-    return np.array(heads), tuple(np.array(options).T)
+        options.append(_options([piece.kind for part in planned for piece in part.work.pieces], runtime))
+    # (rows, builds, starts) -> by build and start, a number a row.
+    return np.array(heads), tuple(tuple(starts.T) for starts in np.array(options).swapaxes(0, 1))
 
 
-def _options(kinds: Sequence[str]) -> tuple[int, ...]:
-    options = [graph_options(kind, "mcu") for kind in kinds]
-    return tuple(options_bytes(options, start) for start in range(STARTS))
+def _options(kinds: Sequence[str], runtime: Runtime) -> tuple[tuple[int, ...], ...]:
+    found = []
+    for _, build in runtime.builds:
+        options = [graph_options(kind, build) for kind in kinds]
+        found.append(tuple(options_bytes(options, start) for start in range(STARTS)))
+    return tuple(found)
 
 
 def _row(work: Work, row: int) -> Work:
@@ -155,8 +161,7 @@ def _row(work: Work, row: int) -> Work:
     pieces = tuple(
         replace(
             piece,
-            scratch=tuple(map(one, piece.scratch)),
-            cmsis_scratch=tuple(map(one, piece.cmsis_scratch)),
+            scratch={build: tuple(map(one, sizes)) for build, sizes in piece.scratch.items()},
         )
         for piece in work.pieces
     )

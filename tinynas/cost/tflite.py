@@ -51,7 +51,7 @@ class ModelFile:
 
         Raises ModelFileError where the file is not sound, UserError for an unknown runtime.
         """
-        chosen, work = runtime_named(runtime), to_work(self)
+        chosen, work = runtime_named(runtime, core), to_work(self)
         if chosen.pads_inside:
             work = without_pads(work)
         if not chosen.plans:

@@ -10,14 +10,13 @@ counted). A convolution costs output height * output width * output channels * k
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from math import prod
 from typing import assert_never
 
-from tinynas.cost.cmsis import conv_scratch, depthwise_scratch, pool_scratch
+from tinynas.cost.builds import ScratchByBuild, conv_scratches, dense_scratches, depthwise_scratches, mean_scratches, pool_scratches
 from tinynas.cost.kernel import Build, Needs
-from tinynas.cost.kernel_sizes import mean_scratch
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Op, Pool2D, Shape, Tensor
 
 DTYPE_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8, "float64": 8}
@@ -40,15 +39,17 @@ class Piece:
     stride: tuple[int, int] = (1, 1)
     in_channels: int = 0
     out_channels: int = 0
-    scratch: tuple[int, ...] = ()
-    """Bytes of each scratch buffer that TFLM's reference kernel asks for, live during this operator only."""
-    cmsis_scratch: tuple[int, ...] = ()
-    """The same for the CMSIS-NN kernels on a core with DSP instructions."""
+    scratch: ScratchByBuild = field(default_factory=dict, hash=False)
+    """Bytes of each scratch buffer that TFLM's kernel asks for, of a Graph's operator; see :meth:`scratch_of`."""
     arithmetic: str = "int8"
     """Element type of what is multiplied, where it has MACs; such as ``float32``, or ``int16 with int8 weights``."""
     needs: Mapping[Build, Needs] | None = None
     """What TFLM's kernel of a file's operator takes in the arena; None for the operators of a Graph, which are int8, and for those
     that the table of kernels does not have."""
+
+    def scratch_of(self, build: Build) -> tuple[int, ...]:
+        """Bytes of each scratch buffer that the kernel of ``build`` asks for, live during this operator only."""
+        return self.scratch.get(build, ()) if self.needs is None else self.needs[build].scratch
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +102,7 @@ def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: tuple[i
         stride,
         in_channels,
         out,
-        (),
-        conv_scratch(area, in_channels),
+        conv_scratches(kernel, stride, in_channels),
     )
 
 
@@ -121,19 +121,29 @@ def _depthwise(name: str, x: int, y: int, channels: int, kernel: tuple[int, int]
         stride,
         channels,
         channels,
-        (),
-        depthwise_scratch(*kernel, channels),
+        depthwise_scratches(kernel, channels),
     )
 
 
 def _dense(name: str, x: int, y: int, inputs: int, outputs: int) -> Piece:
     weights = inputs * outputs
-    return Piece("fc", name, (x,), (y,), weights, weights, outputs, weights + 4 * outputs, in_channels=inputs, out_channels=outputs)
+    return Piece(
+        "fc",
+        name,
+        (x,),
+        (y,),
+        weights,
+        weights,
+        outputs,
+        weights + 4 * outputs,
+        in_channels=inputs,
+        out_channels=outputs,
+        scratch=dense_scratches(outputs),
+    )
 
 
 def _mean(name: str, x: int, y: int, channels: int) -> Piece:
-    scratch = mean_scratch(4, 2, channels)
-    return Piece("mean", name, (x,), (y,), in_channels=channels, out_channels=channels, scratch=scratch, cmsis_scratch=scratch)
+    return Piece("mean", name, (x,), (y,), in_channels=channels, out_channels=channels, scratch=mean_scratches(channels))
 
 
 def _elementwise(kind: Kind, name: str, x: int, other: int, y: int, channels: int) -> Piece:
@@ -201,7 +211,7 @@ def pieces_of(ops: Sequence[Op], tensors: Sequence[Tensor], *, looked_up: bool =
                         stride=op.stride,
                         in_channels=channels,
                         out_channels=channels,
-                        cmsis_scratch=pool_scratch(op.kind, channels),
+                        scratch=pool_scratches(op.kind, channels),
                     )
                 )
             case _:

@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from tinynas import metrics
 from tinynas.cost import RUNTIMES, estimate
+from tinynas.cost.estimator import file_cost
 from tinynas.cost.flash import END_FORMS, ENDS, OP_FORMS, Io
 from tinynas.cost.memory import MemoryPlan, file_head_bytes
-from tinynas.cost.runtimes import runtime_named, static_bytes
-from tinynas.cost.setup import setup_bytes
+from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.tail import tail_bytes
 from tinynas.cost.work import Work, from_graph
 from tinynas.data import Split
@@ -36,6 +36,8 @@ class Promise:
     io: Io = "int8"
     runtime: str = "tflm"
     """Whose SRAM is promised and limited."""
+    core: str | None = None
+    """The core on which it is; None: whichever."""
     file_bytes: int | None = None
     sram_bytes: int | None = None
     """SRAM on :attr:`runtime`."""
@@ -107,17 +109,15 @@ def host_arena_bytes(graph: Graph, plan: MemoryPlan | None) -> int:
     Whichever runtime the plan was made for: these kernels have scratch of their own, which TFLM places around the plan.
     """
     work = _in_order(from_graph(graph), plan)
-    return file_head_bytes(work, RUNTIMES["tflm"], None if plan is None else plan.offsets) + tail_bytes(work, "host")
+    return file_head_bytes(work, RUNTIMES["tflm"], None if plan is None else plan.offsets, "host") + tail_bytes(work, "host")
 
 
-def sram_bytes(graph: Graph, runtime: str, plan: MemoryPlan | None) -> int:
+def sram_bytes(graph: Graph, runtime: str, plan: MemoryPlan | None, core: str | None = None) -> int:
     """SRAM of an int8 file of ``graph`` on ``runtime``: what ``estimate`` promises, unless it takes plans and the file has none."""
-    chosen = runtime_named(runtime)
+    chosen = runtime_named(runtime, core)
     if plan is not None or not chosen.plans:
-        return estimate(graph, runtime).sram_bytes
-    work = from_graph(graph)
-    tail = tail_bytes(work, cmsis=chosen.scratch == "cmsis-nn") if chosen.tail else 0
-    return max(file_head_bytes(work, chosen, None) + static_bytes(chosen, work) + tail, setup_bytes(work, chosen))
+        return estimate(graph, runtime, core=core).sram_bytes
+    return file_cost(from_graph(graph), chosen, 0, None, core=None, clock_mhz=None).sram_bytes
 
 
 def _in_order(work: Work, plan: MemoryPlan | None) -> Work:
@@ -164,7 +164,7 @@ def check(
     on_host = promise.host_arena_bytes
     if on_host is not None and total > on_host:
         problems.append(f"the arena is {total:,} B where {on_host:,} B were promised")
-    sram = inspected.file.estimate(promise.runtime).sram_bytes
+    sram = inspected.file.estimate(promise.runtime, core=promise.core).sram_bytes
     if promise.sram_bytes is not None and sram > promise.sram_bytes:
         problems.append(f"{promise.runtime} needs {sram:,} B of SRAM for the file where {promise.sram_bytes:,} B were promised")
     if promise.arena_limit is not None and sram > promise.arena_limit:

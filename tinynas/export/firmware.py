@@ -24,6 +24,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas import __version__
+from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError, UserError, counted
 from tinynas.export.facts import ModelFacts, input_table, read_facts
@@ -85,9 +86,11 @@ class ArenaFigures:
     mcu_bytes: int | None = None
     """The whole arena on a 32-bit target with reference kernels, by the cost model; None where unknown."""
     mcu_cmsis_bytes: int | None = None
-    """The same with CMSIS-NN kernels (Cortex-M with the DSP extension)."""
+    """The same with CMSIS-NN kernels."""
     runtime: str | None = None
     """The runtime the model was made for, whose figure is reserved; None: enough for either of the two."""
+    own_bytes: int | None = None
+    """The whole arena with the kernels of :attr:`runtime` on the core the model was made for, where that is one of TFLM's."""
 
     @property
     def host_bytes(self) -> int:
@@ -106,14 +109,9 @@ class ArenaFigures:
         Where that is none of TFLM's, they work with reference and CMSIS-NN kernels. Where the cost model does not know the model,
         the host's figure, which is always enough for reference kernels.
         """
-        figures = self._figures
-        wanted = (figures[self.runtime],) if self.runtime in figures else tuple(figures.values())
+        wanted = (self.own_bytes,) if self.own_bytes is not None else (self.mcu_bytes, self.mcu_cmsis_bytes)
         known = [bytes_ for bytes_ in wanted if bytes_ is not None]
         return _aligned(max(known) + ARENA_MARGIN) if known else self.host_arena
-
-    @property
-    def _figures(self) -> dict[str, int | None]:
-        return {"tflm": self.mcu_bytes, "tflm-cmsis-nn": self.mcu_cmsis_bytes}
 
     def explained(self) -> list[str]:
         """Lines for people: where the figures come from."""
@@ -121,15 +119,15 @@ class ArenaFigures:
         return [
             f"64-bit host, measured, reference kernels: {self.host_bytes} ({self.head_bytes} activations and scratch,",
             f"{self.host_tail_bytes} persistent). 32-bit targets, by the cost model: {reference} with reference kernels,",
-            f"{cmsis} with CMSIS-NN (Cortex-M with the DSP extension). Pointers half as long make the difference.",
+            f"{cmsis} with CMSIS-NN, in whichever version in use needs most. Pointers half as long make the difference.",
             f"Reserved on 32-bit targets is what {self._reserved()} need.",
             f"{ARENA_MARGIN} bytes of margin for other versions of the interpreter are added, rounded up to 16.",
             "Setup says so where it is too little; ArenaUsedBytes tells what is really used.",
         ]
 
     def _reserved(self) -> str:
-        named = {"tflm": "the reference kernels", "tflm-cmsis-nn": "the CMSIS-NN kernels"}
-        return "either of them may" if self.runtime is None else named.get(self.runtime, "either of them may")
+        named = {"tflm": "the reference kernels", "tflm-cmsis-nn": "the CMSIS-NN kernels", "tflm-esp-nn": "the esp-nn kernels"}
+        return "either of them may" if self.runtime is None else named.get(runtime_named(self.runtime).plain, "either of them may")
 
 
 def _aligned(size: int) -> int:
@@ -199,7 +197,7 @@ def write_firmware(
 
 def write_format(made: Made, folder: Path) -> Path:
     """The format ``c``: the firmware folder, with two of the images for its self-test and the arena of the runtime."""
-    arena = measured_arena(made.model, made.runtime)
+    arena = measured_arena(made.model, made.runtime, made.core)
     images = pick_images(made.images, made.truth)
     write_firmware(
         folder / "c", made.model, labels=made.labels, images=images, arena=arena, rotation=made.input_rotation, source=made.input
@@ -219,17 +217,19 @@ def pick_images(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) ->
     return np.ascontiguousarray(np.stack([images[0], second]))
 
 
-def measured_arena(model: bytes, runtime: str | None = None) -> ArenaFigures:
-    """Arena figures of ``model``, made for ``runtime``: measured by TFLM on this machine, and by the cost model for 32-bit targets."""
+def measured_arena(model: bytes, runtime: str | None = None, core: str | None = None) -> ArenaFigures:
+    """Arena figures of ``model``, made for ``runtime`` on ``core``: measured by TFLM on this machine, and by the cost model for 32-bit
+    targets."""
     head, tail = measure_arena(model)
     try:
         parsed = parse_model(model)
-        costs = [parsed.estimate(name) for name in ("tflm", "tflm-cmsis-nn")]
+        chosen = [] if runtime is None or not runtime_named(runtime).tail else [(runtime, core)]
+        costs = [parsed.estimate(name, core=on) for name, on in [("tflm", None), ("tflm-cmsis-nn", None), *chosen]]
     except ModelFileError:  # an operator that the cost model does not know
         return ArenaFigures(head, tail, runtime=runtime)
     # A figure that is only known to be at least so much is no size to reserve.
-    mcu, cmsis = (None if cost.unknown else cost.sram_bytes for cost in costs)
-    return ArenaFigures(head, tail, mcu, cmsis, runtime)
+    mcu, cmsis, *own = (None if cost.unknown else cost.sram_bytes for cost in costs)
+    return ArenaFigures(head, tail, mcu, cmsis, runtime, own[0] if own else None)
 
 
 def _check_inputs(facts: ModelFacts, source: Input, labels: Sequence[str], images: npt.NDArray[np.uint8], rotation: int) -> None:

@@ -34,6 +34,8 @@ class Made:
     truth: NDArray[np.int64]
     """Their classes (N,)."""
     input_rotation: int = 0
+    core: str | None = None
+    """The core that it is made for; None: whichever the runtime runs on."""
     qgraph: QuantizedGraph | None = None
     """What the model was written from, where tinynas quantised it to int8 input and output."""
 

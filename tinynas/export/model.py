@@ -41,6 +41,8 @@ class ExportOptions(Config):
     """Who writes it; see :data:`EXPORTERS`."""
     runtime: str = "tflm"
     """Inference runtime that the file is for, see :data:`tinynas.cost.RUNTIMES`: whose memory is planned, promised and checked."""
+    core: str | None = None
+    """The core that it is for, of :data:`tinynas.budget.Core`; None: whichever the runtime runs on."""
     io: Io = "int8"
     """Type of input and output."""
     flavour: Flavour = "full"
@@ -96,7 +98,7 @@ def _write_ours(source: Source) -> Exported:
     qgraph = source.qgraph or quantize(source.floats, source.calibration, source.options.quantization)
     quantized = time.perf_counter()
     planned = source.options.plan and source.options.io == "int8"
-    plan, notes = file_plan(qgraph.graph, source.options.runtime) if planned else (None, {})
+    plan, notes = file_plan(qgraph.graph, source.options.runtime, source.options.core) if planned else (None, {})
     model = serialize(qgraph, source.meta, plan)
     seconds = {"quantize": quantized - started, "write": time.perf_counter() - quantized}
     meta = source.meta
@@ -104,14 +106,14 @@ def _write_ours(source: Source) -> Exported:
     return Exported(model, qgraph, estimated, seconds, plan=plan, notes=notes)
 
 
-def file_plan(graph: Graph, runtime: str) -> tuple[MemoryPlan | None, dict[str, str]]:
+def file_plan(graph: Graph, runtime: str, core: str | None = None) -> tuple[MemoryPlan | None, dict[str, str]]:
     """(the memory plan of an int8 file of ``graph`` for ``runtime``, what is to be said of it).
 
     A runtime that plans by itself reads no plan of a file. Its file carries TFLM's all the same, for the self-test and the C++
     sources run there; but not where that plan wants another order of operators than the graph's, which is the one costed.
     """
     if runtime_named(runtime).plans:
-        return plan_offline(graph, runtime), {}
+        return plan_offline(graph, runtime, core), {}
     plan = plan_offline(graph, "tflm")
     if plan.order != tuple(range(len(graph.ops))):
         return None, {"plan": f"none: {runtime} plans memory by itself, in the graph's order of operators"}
@@ -194,8 +196,8 @@ def export_model(
     images = calibration if evaluation is None else evaluation.inputs
     truth = np.arange(len(images)) if evaluation is None else evaluation.labels
     runtime = runtime_named(options.runtime)
-    qgraph = exported.qgraph if options.io == "int8" else None
-    made = Made(exported.model, graph.input, options.runtime, tuple(labels), images, truth, input_rotation, qgraph)
+    written = exported.qgraph if options.io == "int8" else None
+    made = Made(exported.model, graph.input, options.runtime, tuple(labels), images, truth, input_rotation, options.core, written)
     files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
     document = {
         **report.to_json(),
@@ -239,8 +241,9 @@ def promise_of(
         graph,
         options.io,
         options.runtime,
+        options.core,
         exported.estimated_bytes,
-        sram_bytes(graph, options.runtime, exported.plan) if memory else None,
+        sram_bytes(graph, options.runtime, exported.plan, options.core) if memory else None,
         host_arena_bytes(graph, exported.plan) if memory else None,
         arena_limit,
         exported.extras,

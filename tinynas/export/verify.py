@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from tinynas.cost.runtimes import runtime_of_tree
 from tinynas.cost.tflite import ModelFile, parse_model
 from tinynas.errors import ModelFileError
 from tinynas.export.facts import input_table
@@ -18,8 +19,6 @@ from tinynas.target.flash import link_operators
 from tinynas.target.library import Kernels, Tree, build_library, compiler_version
 from tinynas.target.probe import Job, build_probe, emulator_version, operators, run_probe, smallest_arena
 
-#: The runtime of :data:`tinynas.cost.RUNTIMES` that promises for each kind of kernels.
-RUNTIME_OF: dict[Kernels, str] = {"reference": "tflm", "cmsis-nn": "tflm-cmsis-nn"}
 #: Inputs on which outputs are compared, drawn by seed 0.
 COMPARED = 4
 
@@ -90,11 +89,11 @@ def verify_model(
     Raises UserError where the tool chain, the emulator or the tree is wanting, ModelFileError for a broken file.
     """
     file = parse_model(model, name)
-    promised = file.estimate(RUNTIME_OF[kernels])
+    promised = file.estimate(runtime_of_tree(kernels, arduino=tree.arduino), core=core.name)
     elf = build_probe(tree, core, kernels, cache, jobs=jobs, on_step=on_step)
     library = build_library(tree, core, kernels, cache)
     inputs, wanted, why = _reference(model)
-    variables = sum(op.kind == "VAR_HANDLE" for op in file.ops)
+    variables = len(promised.work.resources)
     (ran,) = run_probe(elf, core, [Job(model, inputs, variables, count=True)], seconds=300)
     refused = " ".join([f"{ran.refused}:", *ran.log[:2]]) if ran.refused else ""
     needed = None if ran.arena_bytes is None or refused else smallest_arena(elf, core, model, ran.arena_bytes, variables=variables)

@@ -210,7 +210,7 @@ class MemoryInfo:
 
 def memory_info(graph: Graph, cost: Cost, budget: Budget | None = None) -> MemoryInfo:
     """Live tensors by operator, where the plan puts them, and the limit."""
-    plan = plan_offline(graph, cost.runtime)
+    plan = plan_offline(graph, cost.runtime, cost.core)
     lifetimes = graph.lifetimes
     fits = plan.head_bytes == cost.head_bytes and plan.order == tuple(range(len(graph.ops)))
     boxes = [

@@ -164,9 +164,9 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
                 row += [amount(key, limit), percent(value / limit, 0), Bar(value / limit)]
         table.add_row(*row)
         if key == "sram_bytes":
-            to_start = cost.sram_bytes - cost.head_bytes - cost.tail_bytes
+            to_start = cost.setup_bytes - cost.head_bytes - cost.tail_bytes
             parts = [("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes), ("more, to start", to_start)]
-            for part, part_bytes in parts if to_start else parts[:-1]:
+            for part, part_bytes in parts if to_start > 0 else parts[:-1]:
                 table.add_row(Text(f"  {part}", "dim"), Text(size(part_bytes), "dim"), *[""] * (len(columns) - 2))
     runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})", "dim")
     head = [Text(printable(name), "bold")] if name else []

@@ -61,7 +61,7 @@ class Counter:
         self.names = [name for name in ("flash_bytes", "macs") if name in limits]
         self.limits = [limits[name] for name in self.names]
         self.full: _Left = tuple(CELLS for _ in self.names)
-        self.tables = tables_of(self.space, feasible.classes, feasible.budget.runtime)
+        self.tables = tables_of(self.space, feasible.classes, feasible.budget.runtime, feasible.budget.core)
         self._stem = _Costs(self, self.tables.stem)
         self._first = [_Costs(self, stage.first) for stage in self.tables.stages]
         self._others = [[_Costs(self, other) for other in stage.others] for stage in self.tables.stages]
