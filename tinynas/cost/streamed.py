@@ -11,14 +11,16 @@ The input is a whole frame in the work area (``kept``), or its rows are given on
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from itertools import pairwise
-from typing import Literal, TypeAlias, assert_never, get_args
+from typing import Any, Literal, NamedTuple, TypeAlias, assert_never, get_args
+
+import numpy as np
 
 from tinynas.cost.memory import Buffer, greedy
-from tinynas.graph import WINDOWED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D, Tensor
 
 Frame = Literal["kept", "rows"]
 FRAMES: tuple[Frame, ...] = get_args(Frame)
@@ -28,7 +30,7 @@ Span: TypeAlias = tuple[int, int]
 """First and last row of an input that a step reads."""
 
 
-def _aligned(size: int) -> int:
+def _aligned(size: Any) -> Any:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
@@ -38,10 +40,14 @@ def rows_of(graph: Graph, tensor: int) -> int:
     return int(shape[0]) if len(shape) == 3 else 1
 
 
+def row_of_shape(shape: Sequence[Any]) -> Any:
+    """Bytes of one row of a tensor of ``shape``, which may be arrays."""
+    return shape[1] * shape[2] if len(shape) == 3 else shape[0]
+
+
 def row_bytes(graph: Graph, tensor: int) -> int:
     """Bytes of one of its rows."""
-    shape = graph.shape(tensor)
-    return int(shape[1] * shape[2]) if len(shape) == 3 else int(shape[0])
+    return int(row_of_shape(graph.shape(tensor)))
 
 
 def gathers(op: Op) -> bool:
@@ -58,29 +64,47 @@ def steps_of(graph: Graph, op: Op) -> tuple[int, int]:
     return rows_of(graph, op.output) * each, each
 
 
-def reads(graph: Graph, op: Op, step: int) -> tuple[Span, ...]:
-    """Rows of each input that step ``step`` of ``op`` reads."""
-    if isinstance(op, WINDOWED) and not gathers(op):
-        first = step * op.stride[0] - op.padding.top
-        return ((max(first, 0), min(first + op.kernel[0], rows_of(graph, op.inputs[0])) - 1),)
+def window_of(op: Op) -> tuple[int, int, Any]:
+    """(rows that a step reads, rows by which they move on from step to step, rows above the map in the first step)."""
     match op:
-        case Add() | Mul():
-            return tuple((step, step) if rows_of(graph, tensor) > 1 else (0, 0) for tensor in op.inputs)
-        case Mean() | Pool2D() | Conv2D() | DepthwiseConv2D() | FullyConnected():
-            return ((step, step),)
+        case Pool2D() if gathers(op):
+            return 1, 1, 0
+        case Conv2D() | DepthwiseConv2D() | Pool2D():
+            return op.kernel[0], op.stride[0], op.padding.top
+        case Add() | Mul() | Mean() | FullyConnected():
+            return 1, 1, 0
     assert_never(op)
 
 
-def scratch_of(graph: Graph, op: Op) -> int:
-    """Bytes that a step of ``op`` needs beside its rows: two patches of a convolution, a row of four channels of a depthwise one."""
+def reads(graph: Graph, op: Op, step: int) -> tuple[Span, ...]:
+    """Rows of each input that step ``step`` of ``op`` reads; a vector beside a map is read in each step."""
+    window, advance, above = window_of(op)
+    first = step * advance - above
+    heights = [rows_of(graph, tensor) for tensor in op.inputs]
+    return tuple((min(max(first, 0), height - 1), min(first + window, height) - 1) for height in heights)
+
+
+def scratch_of_shape(op: Op, out: Sequence[Any]) -> Any:
+    """Bytes that a step of ``op`` needs beside its rows, for an output of shape ``out``: two patches of a convolution, a row of four
+    channels of a depthwise one."""
     if isinstance(op, Conv2D) and op.kernel != (1, 1):
         return 2 * op.kernel[0] * op.kernel[1] * op.in_channels
-    return 4 * graph.shape(op.output)[1] if isinstance(op, DepthwiseConv2D) else 0
+    return 4 * out[1] if isinstance(op, DepthwiseConv2D) else 0
+
+
+def state_of_shape(op: Op, out: Sequence[Any]) -> Any:
+    """Bytes that ``op`` keeps between its steps: the sums of a mean."""
+    return 4 * out[0] if isinstance(op, Mean) else 0
+
+
+def scratch_of(graph: Graph, op: Op) -> int:
+    """:func:`scratch_of_shape` of an operator of ``graph``."""
+    return int(scratch_of_shape(op, graph.shape(op.output)))
 
 
 def state_of(graph: Graph, op: Op) -> int:
-    """Bytes that ``op`` keeps between its steps: the sums of a mean."""
-    return 4 * graph.shape(op.output)[0] if isinstance(op, Mean) else 0
+    """:func:`state_of_shape` of an operator of ``graph``."""
+    return int(state_of_shape(op, graph.shape(op.output)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +151,7 @@ class StreamPlan:
     @cached_property
     def work_bytes(self) -> int:
         """All memory that the compiled network uses beside the stack: buffers, counters, the number of the segment."""
-        return _aligned(self.area_bytes + self.counters * self.counter_bytes + 1)
+        return int(_aligned(self.area_bytes + self.counters * self.counter_bytes + 1))
 
     def segment_of(self, op: int) -> int:
         """The segment that holds operator ``op``."""
@@ -139,105 +163,230 @@ def work_area_bytes(graph: Graph, *, frame: Frame = "kept") -> int:
     return plan_streamed(graph, frame=frame).work_bytes
 
 
-@dataclass(frozen=True, slots=True)
-class _Inner:
-    """A tensor inside a segment."""
+# what is kept of each tensor -------------------------------------------------------------------------------
+
+
+class _Shape(NamedTuple):
+    """What decides how many rows an operator keeps, without widths and channels."""
+
+    window: int
+    advance: int
+    above: int
+    steps: int
+    each: int
+    grows: bool
+    depthwise: bool
+    inputs: tuple[int, ...]
+    """0 is what the run of operators reads, i + 1 what its operator i writes."""
+    heights: tuple[int, ...]
+    """Rows of each input."""
+
+
+class Kept(NamedTuple):
+    """What is kept of a tensor inside a segment."""
 
     ring: int
     """Rows that are alive at once."""
-    first: int
-    """Operator that writes it; -1 for the frame."""
-    last: int
-    """Last operator that reads it."""
     lasting: bool
     """Whether rows are kept from one round to the next; others live from the step that writes them to the one that reads them."""
+    last: int
+    """The last operator of the run that reads it; -1: none does."""
+    over: bool
+    """Whether it is written over the oldest row of what its operator reads."""
+
+
+def _rows_read(shape: _Shape, step: int) -> tuple[Span, ...]:
+    first = step * shape.advance - shape.above
+    return tuple((min(max(first, 0), height - 1), min(first + shape.window, height) - 1) for height in shape.heights)
+
+
+@lru_cache(maxsize=100_000)
+def _rehearsed(shapes: tuple[_Shape, ...], height: int, grows: bool) -> tuple[Kept, ...]:
+    """What is kept of the source of ``height`` rows (which grow, where its operator gathers), and of what each operator writes, found by
+    taking every step as the driver does."""
+    spans = [[_rows_read(shape, step) for step in range(shape.steps)] for shape in shapes]
+    readers: list[list[tuple[int, int]]] = [[] for _ in range(len(shapes) + 1)]
+    for i, shape in enumerate(shapes):
+        for number, tensor in enumerate(shape.inputs):
+            readers[tensor].append((i, number))
+    at, there, ring = [0] * len(shapes), [0] * len(readers), [0] * len(readers)
+
+    def begun(tensor: int) -> None:
+        kept = [spans[i][at[i]][number][0] for i, number in readers[tensor] if at[i] < shapes[i].steps]
+        ring[tensor] = max(ring[tensor], there[tensor] - min([there[tensor], *kept]) + 1)
+
+    while True:
+        for i in reversed(range(len(shapes))):
+            shape = shapes[i]
+            if at[i] < shape.steps and all(there[t] > span[1] for t, span in zip(shape.inputs, spans[i][at[i]], strict=True)):
+                break
+        else:
+            if there[0] == height:
+                break
+            begun(0)
+            there[0] += 1
+            continue
+        if at[i] % shape.each == (0 if shape.grows else shape.each - 1):
+            begun(i + 1)
+        at[i] += 1
+        there[i + 1] += at[i] % shape.each == 0
+    found: list[Kept] = []
+    for tensor, users in enumerate(readers):
+        again = any(now[number][0] <= before[number][1] for i, number in users for before, now in pairwise(spans[i]))
+        lasting = again or (shapes[tensor - 1].grows if tensor else grows) or ring[tensor] > 1
+        found.append(Kept(max(ring[tensor], 1), lasting, max((i for i, _ in users), default=-1), False))
+    for i, shape in enumerate(shapes):
+        if shape.depthwise and _overwrites(shape, found[shape.inputs[0]], found[i + 1], i, len(readers[shape.inputs[0]])):
+            found[i + 1] = found[i + 1]._replace(over=True)
+    return tuple(found)
+
+
+def _overwrites(shape: _Shape, source: Kept, target: Kept, index: int, readers: int) -> bool:
+    """Whether a depthwise convolution can write over the oldest row that it reads: nobody else reads it, and a ring holds its window."""
+    if readers != 1 or not source.lasting or target.lasting or target.last != index + 1:
+        return False
+    firsts = (step * shape.advance - shape.above for step in range(shape.steps))
+    return all(min(first + shape.window, shape.heights[0]) - first <= source.ring for first in firsts)
+
+
+def _one(value: Any, index: int) -> int:
+    return int(value[index]) if np.ndim(value) else int(value)
+
+
+def _height(shape: Sequence[Any], index: int) -> int:
+    return _one(shape[0], index) if len(shape) == 3 else 1
+
+
+def _shapes(ops: Sequence[Op], tensors: Sequence[Tensor], source: int, index: int) -> tuple[_Shape, ...]:
+    """The shapes of a run of operators that reads ``source``; of arrays number ``index``."""
+    position = {source: 0, **{op.output: i + 1 for i, op in enumerate(ops)}}
+    shapes = []
+    for op in ops:
+        window, advance, above = window_of(op)
+        heights = tuple(_height(tensors[t].shape, index) for t in op.inputs)
+        out = heights[0] if isinstance(op, Mean) else _height(tensors[op.output].shape, index)
+        each = heights[0] if isinstance(op, Mean) else op.kernel[0] if isinstance(op, Pool2D) and gathers(op) else 1
+        steps = out if isinstance(op, Mean) else out * each
+        depthwise = isinstance(op, DepthwiseConv2D)
+        inputs = tuple(position[t] for t in op.inputs)
+        shapes.append(_Shape(window, advance, _one(above, index), steps, each, gathers(op), depthwise, inputs, heights))
+    return tuple(shapes)
+
+
+class Line(NamedTuple):
+    """What an operator, and the tensor that the one before it wrote, add to a segment. Bytes; integers or arrays."""
+
+    whole: Any
+    """The tensor, where the segment begins here or ends before."""
+    stays: Any
+    """What of it stays inside a segment; 0 where its rows pass."""
+    passing: Any
+    """A row of it; 0 where it stays."""
+    over: Any
+    """1 where the operator writes over what it reads, if that is inside the segment."""
+    scratch: Any
+    state: Any
+    held: Any
+    """A row of the run's source that a later operator of the run reads once more."""
+    back: int
+    """Operators between the run's first and this one."""
+    cut: bool
+    """Whether a segment may begin here."""
+
+
+def lines_of(ops: Sequence[Op], tensors: Sequence[Tensor], source: int, *, grows: bool = False) -> list[Line]:
+    """The lines of a run of operators that reads ``source`` alone, and whose last output alone is read behind it; sizes may be arrays.
+
+    ``grows``: whether the operator that writes ``source`` gathers its rows.
+    """
+    height = tensors[source].shape[0] if len(tensors[source].shape) == 3 else 1
+    distinct, where, inverse = np.unique(height, return_index=True, return_inverse=True)
+    kept = [_rehearsed(_shapes(ops, tensors, source, int(at)), int(h), grows) for h, at in zip(distinct, where, strict=True)]
+    position = {source: 0, **{op.output: i + 1 for i, op in enumerate(ops)}}
+
+    def each(choose: Callable[[tuple[Kept, ...]], int]) -> Any:
+        values = np.array([choose(one) for one in kept], dtype=np.int64)
+        return values[inverse] if np.ndim(height) else int(values[0])
+
+    lines = []
+    for i, op in enumerate(ops):
+        tensor = tensors[source] if i == 0 else tensors[ops[i - 1].output]
+        row = row_of_shape(tensor.shape)
+        lasting, ring = each(lambda k, i=i: k[i].lasting), each(lambda k, i=i: k[i].ring)  # type: ignore[misc]
+        over = each(lambda k, i=i: k[i + 1].over)  # type: ignore[misc]
+        long = each(lambda k, i=i: k[0].last >= i and not k[0].lasting) if i else 0  # type: ignore[misc]
+        alive = sum(first <= i <= last for first, last in _spans(ops, position, len(ops))) if i else 1
+        lines.append(
+            Line(
+                whole=_aligned(tensor.elements),
+                stays=_aligned(ring * row) * lasting,
+                passing=_aligned(row) * (1 - lasting),
+                over=over,
+                scratch=_aligned(scratch_of_shape(op, tensors[op.output].shape)),
+                state=state_of_shape(op, tensors[op.output].shape),
+                held=_aligned(row_of_shape(tensors[source].shape)) * long if i else 0,
+                back=i,
+                cut=alive == 1,
+            )
+        )
+    return lines
+
+
+def _spans(ops: Sequence[Op], position: dict[int, int], count: int) -> list[Span]:
+    """(first operator that may read it, last that does) of each tensor of a run."""
+    last = [-1] * (count + 1)
+    for i, op in enumerate(ops):
+        for tensor in op.inputs:
+            last[position[tensor]] = i
+    return [(tensor, last[tensor]) for tensor in range(count)]
+
+
+def endings(lines: Sequence[Line], begin: int, *, inside: bool, larger: Callable[[Any, Any], Any]) -> Iterator[tuple[int, Any]]:
+    """(operator behind the last, bytes) of every segment that begins at operator ``begin``; the line behind the last operator is the
+    output's. ``inside``: what the segment reads comes row by row and lies inside it (the frame, of which only rows are kept)."""
+    first = lines[begin]
+    fixed = first.stays if inside else first.whole
+    passing = first.passing if inside else 0
+    most: Any = 0
+    for i in range(begin, len(lines) - 1):
+        line, behind = lines[i], lines[i + 1]
+        fixed = fixed + line.state
+        own = passing + line.scratch + (line.held if inside or i - line.back > begin else 0)
+        yield i + 1, fixed + behind.whole + larger(most, own)
+        passing = behind.passing * (1 - line.over) if inside or i > begin else behind.passing
+        most = larger(most, own + passing)
+        fixed = fixed + behind.stays
 
 
 class _Planner:
     def __init__(self, graph: Graph, frame: Frame) -> None:
         self.graph, self.frame = graph, frame
-        spans = graph.lifetimes
-        count = len(graph.ops)
+        ops, tensors, spans = graph.ops, graph.tensors, graph.lifetimes
+        count = len(ops)
         alone = [i + 1 for i in range(count - 1) if sum(first <= i < last for first, last in spans) == 1]
         #: Where segments may begin and end: where the tensor just written is alone.
-        self.cuts = [0, *[cut for cut in alone if spans[graph.ops[cut - 1].output][1] >= cut], count]
-        self.inner: dict[int, _Inner] = {}
-        for begin, end in pairwise(self.cuts):
-            self._rings(begin, end)
-
-    def _rings(self, begin: int, end: int) -> None:
-        """Run the operators between two cuts as the compiled network does, and note what is alive."""
-        graph, ops = self.graph, self.graph.ops[begin:end]
-        source = graph.inputs[0] if begin == 0 else graph.ops[begin - 1].output
-        written = {op.output: i for i, op in enumerate(ops)}
-        readers: dict[int, list[int]] = {tensor: [] for tensor in (source, *written)}
-        for i, op in enumerate(ops):
-            for tensor in op.inputs:
-                readers[tensor].append(i)
-        steps = [steps_of(graph, op) for op in ops]
-        at, there = [0] * len(ops), dict.fromkeys(readers, 0)
-        ring, lasting = dict.fromkeys(readers, 0), dict.fromkeys(readers, False)
-
-        def begun(tensor: int) -> None:
-            kept = [
-                min(span[0] for t, span in zip(ops[i].inputs, reads(graph, ops[i], at[i]), strict=True) if t == tensor)
-                for i in readers[tensor]
-                if at[i] < steps[i][0]
-            ]
-            ring[tensor] = max(ring[tensor], there[tensor] - min([there[tensor], *kept]) + 1)
-
-        def ready(i: int) -> bool:
-            op = ops[i]
-            spans = zip(op.inputs, reads(graph, op, at[i]), strict=True)
-            return all(there[tensor] > span[1] for tensor, span in spans)
-
-        while True:
-            i = next((i for i in reversed(range(len(ops))) if at[i] < steps[i][0] and ready(i)), -1)
-            if i < 0:
-                if there[source] == rows_of(graph, source):
-                    break
-                begun(source)
-                there[source] += 1
-                continue
-            total, each = steps[i]
-            if at[i] % each == (0 if gathers(ops[i]) else each - 1):
-                begun(ops[i].output)
-            at[i] += 1
-            if at[i] % each == 0:
-                there[ops[i].output] += 1
-        for tensor, users in readers.items():
-            for i in users:
-                total, _ = steps[i]
-                number = ops[i].inputs.index(tensor)
-                spans = [reads(graph, ops[i], step)[number] for step in range(total)]
-                lasting[tensor] |= len(spans) > 1 and any(now[0] <= before[1] for before, now in pairwise(spans))
-        for tensor in readers:
-            producer = begin + written[tensor] if tensor in written else begin - 1
-            grows = producer >= begin and gathers(graph.ops[producer])
-            known = self.inner.get(tensor)
-            if tensor in written and not readers[tensor]:
-                self.inner[tensor] = _Inner(1, producer, end - 1, grows)  # what its reader behind the cut adds, comes with that
-                continue
-            last = max(begin + i for i in readers[tensor])
-            kept = ring[tensor] > 1 or lasting[tensor] or grows or (known is not None and known.lasting)
-            self.inner[tensor] = _Inner(max(ring[tensor], 1), producer, last, kept)
+        self.cuts = [0, *[cut for cut in alone if spans[ops[cut - 1].output][1] >= cut], count]
+        self.writer = {op.output: i for i, op in enumerate(ops)}
+        self.kept: dict[int, Kept] = {}
+        self.lines: list[Line] = []
+        # Runs do not end behind a depthwise convolution: whether it overwrites what it reads depends on who reads its rows.
+        ends = [cut for cut in self.cuts[1:-1] if not isinstance(ops[cut - 1], DepthwiseConv2D)] + [count]
+        begin, source, grows = 0, graph.inputs[0], False
+        for end in ends:
+            run = ops[begin:end]
+            found = _rehearsed(_shapes(run, tensors, source, 0), rows_of(graph, source), grows)
+            for tensor, kept in zip((source, *(op.output for op in run)), found, strict=True):
+                self.kept[tensor] = kept._replace(last=kept.last + begin)
+            if end < count:
+                del self.kept[run[-1].output]  # the next run knows more
+            self.lines += lines_of(run, tensors, source, grows=grows)
+            begin, source, grows = end, run[-1].output, gathers(run[-1])
+        self.lines.append(output_line(tensors[graph.logits]))
 
     def overwrites(self, index: int, inside: Sequence[int]) -> bool:
-        """Whether the depthwise convolution ``index`` writes over the oldest row that it reads; ``inside``: its segment's inner tensors."""
-        graph, op = self.graph, self.graph.ops[index]
-        if not isinstance(op, DepthwiseConv2D) or op.inputs[0] not in inside or op.output not in inside:
-            return False
-        source, target = self.inner[op.inputs[0]], self.inner[op.output]
-        if not source.lasting or target.lasting or target.last != index + 1 or source.last != index:
-            return False
-        if sum(op.inputs[0] in other.inputs for other in graph.ops) > 1:
-            return False
-        height = rows_of(graph, op.inputs[0])
-        for step in range(rows_of(graph, op.output)):
-            first = step * op.stride[0] - op.padding.top
-            if min(first + op.kernel[0], height) - first > source.ring:
-                return False
-        return True
+        """Whether operator ``index`` writes over the oldest row that it reads; ``inside``: its segment's inner tensors."""
+        op = self.graph.ops[index]
+        return op.output in inside and op.inputs[0] in inside and self.kept[op.output].over
 
     def parts(self, begin: int, end: int) -> tuple[list[int], list[tuple[int, int]], list[tuple[int, Buffer]]]:
         """(whole tensors, (id, bytes) of what stays, (id, buffer) of what is there for a moment) of a segment.
@@ -255,14 +404,14 @@ class _Planner:
         stays: list[tuple[int, int]] = []
         passing: list[tuple[int, Buffer]] = []
         for tensor in inside:
-            known = self.inner[tensor]
-            size = _aligned(known.ring * row_bytes(graph, tensor))
-            if known.first >= begin and self.overwrites(known.first, inside):
+            kept, writer = self.kept[tensor], -1 if tensor == graph.inputs[0] else self.writer[tensor]
+            size = _aligned(kept.ring * row_bytes(graph, tensor))
+            if writer >= begin and self.overwrites(writer, inside):
                 continue
-            if known.lasting:
+            if kept.lasting:
                 stays.append((tensor, size))
             else:
-                passing.append((tensor, Buffer(size, known.first, known.last)))
+                passing.append((tensor, Buffer(size, writer, kept.last)))
         for index in range(begin, end):
             if state := state_of(graph, ops[index]):
                 stays.append((-1 - index, state))
@@ -271,25 +420,29 @@ class _Planner:
         return whole, stays, passing
 
     def whole_bytes(self, tensor: int) -> int:
-        return _aligned(self.graph.tensors[tensor].elements)
+        return int(_aligned(self.graph.tensors[tensor].elements))
 
     def least(self, begin: int, end: int) -> int:
         """Bytes of a segment."""
-        whole, stays, passing = self.parts(begin, end)
-        return sum(map(self.whole_bytes, whole)) + sum(size for _, size in stays) + _alive([buffer for _, buffer in passing])
+        inside = begin == 0 and self.frame == "rows"
+        return int(next(size for behind, size in endings(self.lines, begin, inside=inside, larger=max) if behind == end))
 
     def segments(self) -> list[tuple[int, int]]:
         """The cuts of the least bytes; of equals the fewest."""
-        cuts = self.cuts
         best: dict[int, tuple[int, int, int]] = {0: (0, 0, 0)}  # bytes, segments, where the last one begins
-        for j, end in enumerate(cuts[1:], 1):
-            best[end] = min((max(best[begin][0], self.least(begin, end)), best[begin][1] + 1, begin) for begin in cuts[:j])
-        found, end = [], cuts[-1]
+        cuts = set(self.cuts)
+        for begin in self.cuts[:-1]:
+            bytes_, count, _ = best[begin]
+            for end, size in endings(self.lines, begin, inside=begin == 0 and self.frame == "rows", larger=max):
+                if end in cuts:
+                    found = (max(bytes_, size), count + 1, begin)
+                    best[end] = min(best.get(end, found), found)
+        result, end = [], self.cuts[-1]
         while end:
             begin = best[end][2]
-            found.append((begin, end))
+            result.append((begin, end))
             end = begin
-        return found[::-1]
+        return result[::-1]
 
     def plan(self) -> StreamPlan:
         graph = self.graph
@@ -328,13 +481,18 @@ class _Planner:
             if tensor in whole:
                 places[tensor] = Place(where[tensor], rows_of(graph, tensor), pitch)
             elif tensor in where:
-                places[tensor] = Place(where[tensor], self.inner[tensor].ring, pitch)
+                places[tensor] = Place(where[tensor], self.kept[tensor].ring, pitch)
             else:  # written over the oldest row of what its operator reads
-                op = graph.ops[self.inner[tensor].first]
+                op = graph.ops[self.writer[tensor]]
                 assert isinstance(op, DepthwiseConv2D)
                 source = places[op.inputs[0]]
                 places[tensor] = Place(source.offset, source.rows, source.pitch, op.stride[0], -op.padding.top % source.rows)
         return tuple(places[tensor] for tensor in range(len(graph.tensors)))
+
+
+def output_line(output: Tensor) -> Line:
+    """The line behind a network's last operator: its output, which is kept whole."""
+    return Line(_aligned(output.elements), 0, 0, 0, 0, 0, 0, 0, True)
 
 
 def _alive(buffers: Sequence[Buffer]) -> int:

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas import __version__
-from tinynas.cost.streamed import Frame, StreamPlan, gathers, plan_streamed, row_bytes, rows_of, steps_of
+from tinynas.cost.streamed import Frame, StreamPlan, gathers, plan_streamed, row_bytes, rows_of, steps_of, window_of
 from tinynas.errors import InternalError, UserError
 from tinynas.export.formats import Made
 from tinynas.files import write_atomic
@@ -228,23 +228,11 @@ def _words(qgraph: QuantizedGraph, plan: StreamPlan, name: str) -> dict[str, str
         "counter_type": f"uint{8 * plan.counter_bytes}_t",
         "index_type": f"uint{8 * _index_bytes(plan)}_t",
         "longest": str((plan.counters - 1) // 2),
-        "most_rows": str(max(_window(op)[0] for op in graph.ops)),
+        "most_rows": str(max(window_of(op)[0] for op in graph.ops)),
         "result": str(plan.places[graph.logits].offset),
         "input": str(source),
         "frame": str(plan.places[source].offset),
     }
-
-
-def _window(op: Op) -> tuple[int, int, int]:
-    """(rows that a step reads, rows by which they move on, rows above the map in the first step)."""
-    match op:
-        case Pool2D() if gathers(op):
-            return 1, 1, 0
-        case Conv2D() | DepthwiseConv2D() | Pool2D():
-            return op.kernel[0], op.stride[0], op.padding.top
-        case Add() | Mul() | Mean() | FullyConnected():
-            return 1, 1, 0
-    assert_never(op)
 
 
 def _tables(qgraph: QuantizedGraph, plan: StreamPlan, kinds: Sequence[str], constants: Sequence[_Constants]) -> str:
@@ -291,7 +279,7 @@ def _operator(qgraph: QuantizedGraph, plan: StreamPlan, index: int, kind: str, c
         *kernel,
         *stride,
         *padding,
-        *_window(op),
+        *window_of(op),
         zeros[0],
         zeros[1] if two else 0,
         qgraph.tensors[op.output].zero_point,
