@@ -18,7 +18,16 @@ from tinynas.errors import UserError
 from tinynas.graph import lower
 from tinynas.space import Space
 
-CORES = {"tflm": "cortex-m7", "tflm-cmsis-nn": "cortex-m4", "tinyengine": "cortex-m7", "stedgeai": "cortex-m33"}
+CORES = {
+    "tflm": "cortex-m7",
+    "tflm-cmsis-nn": "cortex-m4",
+    "tflm-esp-nn": "xtensa-lx6",
+    "tinyengine": "cortex-m7",
+    "stedgeai": "cortex-m33",
+    "compiled": "cortex-m4",
+    "compiled-rows": "cortex-m0plus",
+}
+
 
 
 def batch_and_single(

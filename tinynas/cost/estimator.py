@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from tinynas.cost.compiled import compiled_cost
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.latency import latency_ms
@@ -16,6 +17,7 @@ from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named, static_by
 from tinynas.cost.setup import setup_bytes
 from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
+from tinynas.errors import UserError
 from tinynas.graph import Graph, Shape
 
 
@@ -62,7 +64,7 @@ class Cost:
     work: Work = field(repr=False)
     """The operators that were costed."""
     live: tuple[int, ...] = field(repr=False)
-    """Bytes of activations and scratch alive during each operator."""
+    """Bytes of activations and scratch alive during each operator; of compiled code, in its segment."""
     exact_plan: bool = True
     """Whether ``head_bytes`` is what a memory plan takes that is known to the byte: ours, the file's or TFLM's own. Else it is what
     the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
@@ -168,6 +170,9 @@ def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, cl
     """
     chosen = runtime_named(runtime, core)
     work = from_graph(graph)
+    if chosen.frame is not None:
+        compiled = compiled_cost(graph, chosen.frame, core)
+        return work_cost(work, chosen, compiled.flash_bytes, compiled.work_bytes, core=core, clock_mhz=clock_mhz, live=compiled.live)
     head, spans = None, lifetimes(work)
     if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs, spans[1]) is None:
         plan = offline_work(work, chosen)
@@ -186,7 +191,12 @@ def file_cost(
     core: str | None,
     clock_mhz: float | None,
 ) -> Cost:
-    """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans."""
+    """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans.
+
+    Raises UserError for compiled code, which is not made of files.
+    """
+    if runtime.frame is not None:
+        raise UserError(f"{runtime.name} is for networks: a .tflite is not compiled", "give the network that the file was made from")
     heads = file_heads(work, runtime, plan) if runtime.plans else None
     cost = work_cost(work, runtime, size_bytes, heads, core=core, clock_mhz=clock_mhz)
     if heads is None or not runtime.on_host or all(p.scratch_of("host") == p.scratch_of("mcu") for p in work.pieces):
@@ -203,6 +213,7 @@ def work_cost(
     core: str | None,
     clock_mhz: float | None,
     spans: Spans | None = None,
+    live: Sequence[int] | None = None,
 ) -> Cost:
     """The cost of any work; ``size_bytes`` is the size of its .tflite file, ``head_bytes`` that of its memory plan, by build where
     builds differ.
@@ -210,7 +221,7 @@ def work_cost(
     Without ``head_bytes`` the head is the live bytes: what our plan reaches, or the model of a runtime that has no plans.
     """
     pieces = work.pieces
-    live = live_bytes(work, runtime, spans)
+    live = live_bytes(work, runtime, spans) if live is None else live
     bound = max(live)
     peak = live.index(bound)
     most = bound if head_bytes is None else head_bytes

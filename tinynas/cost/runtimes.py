@@ -27,6 +27,13 @@ _CORE_KINDS: dict[str, CoreKind] = {
     "xtensa-lx6": "espressif",
     "xtensa-lx7": "espressif",
 }
+
+
+def core_kind(core: str | None) -> CoreKind | None:
+    """The kind of ``core``; None where it is not known, or no core is named."""
+    return _CORE_KINDS.get(core or "")
+
+
 _ARM: tuple[CoreKind, ...] = ("plain", "dsp", "mve")
 
 
@@ -68,8 +75,8 @@ class Runtime:
     """Whether tflite-micro's Python wheel runs these kernels, so that a host's arena can be held against the estimate."""
     plans: bool
     """Whether it takes a memory plan from the file, and its own planner is known."""
-    flash: Literal["file", "weights", "weights and scales"]
-    """What lies in flash: the .tflite file, or weights and biases (and a scale a channel) in generated code."""
+    flash: Literal["file", "weights", "weights and scales", "program"]
+    """What lies in flash: the .tflite file, or weights and biases (and a scale a channel) in generated code, or all of the code too."""
     extra_bytes: int
     """SRAM beside activations that does not depend on the network."""
     patches: bool
@@ -81,6 +88,10 @@ class Runtime:
     """Versions of TFLM in use whose arenas differ; what is promised is enough for each of them. None for other runtimes."""
     builds: tuple[tuple[str, Build], ...] = ()
     """(version, build of TFLM's kernels) that count, see :meth:`on`."""
+    frame: Literal["kept", "rows"] | None = None
+    """How compiled code takes its frames: whole, in the work area, or row by row (see tinynas.cost.streamed); None for others."""
+    core: str | None = None
+    """The core that compiled code is for."""
 
     @property
     def plain(self) -> str:
@@ -91,7 +102,7 @@ class Runtime:
         """It on ``core``; on all cores that it may run on where that is None, or none that any version is built for."""
         builds = [(v.name, build) for v in self.versions for kind, build in v.builds.items() if kind == _CORE_KINDS.get(core or "")]
         everywhere = [(v.name, build) for v in self.versions for build in dict.fromkeys(v.builds.values())]
-        return replace(self, builds=tuple(builds or everywhere))
+        return replace(self, builds=tuple(builds or everywhere), core=core if self.frame else None)
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -199,6 +210,44 @@ RUNTIMES: dict[str, Runtime] = {
                 "flash": ("exact", "weights and biases; within 0.07 KiB of ST's published figure on 77 of 78 zoo models"),
             },
         ),
+        Runtime(
+            name="compiled",
+            title="tinynas's own C, without an interpreter; frames lie in its memory",
+            alignment=4,
+            in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=True,
+            tail=False,
+            on_host=False,
+            plans=False,
+            flash="program",
+            extra_bytes=0,
+            patches=False,
+            frame="kept",
+            evidence={
+                "sram": ("exact", "the work area that generated code declares, with the frame in it; its stack is about 0.4 kB more"),
+                "flash": ("fitted", "constants to the byte; code as linked for Cortex-M0+, M4 and M55, kernel by kernel, within 100 B"),
+            },
+        ),
+        Runtime(
+            name="compiled-rows",
+            title="tinynas's own C, without an interpreter; frames come row by row",
+            alignment=4,
+            in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=True,
+            tail=False,
+            on_host=False,
+            plans=False,
+            flash="program",
+            extra_bytes=0,
+            patches=False,
+            frame="rows",
+            evidence={
+                "sram": ("exact", "the work area that generated code declares, with no frame in it; its stack is about 0.4 kB more"),
+                "flash": ("fitted", "constants to the byte; code as linked for Cortex-M0+, M4 and M55, kernel by kernel, within 100 B"),
+            },
+        ),
     )
 }
 
@@ -247,7 +296,7 @@ def work_buffers(piece: Piece, shapes: Sequence[Shape]) -> tuple[int, int]:
 
 
 def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels: int) -> int:
-    """Flash of a model: its file's ``size_bytes``, or what generated code holds of it; arrays give arrays."""
+    """Flash of a model: the ``size_bytes`` of its file or program, or what generated code holds of it; arrays give arrays."""
     match runtime.flash:
         case "file":
             return size_bytes
@@ -255,6 +304,8 @@ def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels:
             return weights_bytes
         case "weights and scales":
             return weights_bytes + 4 * channels
+        case "program":
+            return size_bytes
     assert_never(runtime.flash)
 
 

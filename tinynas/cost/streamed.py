@@ -137,6 +137,9 @@ class StreamPlan:
     area_bytes: int
     """Bytes of the buffers together."""
 
+    segment_bytes: tuple[int, ...]
+    """Bytes of the buffers of each segment."""
+
     @property
     def counter_bytes(self) -> int:
         """Bytes of a counter of rows: 1 where no operator takes more than 255 steps."""
@@ -230,13 +233,15 @@ def _rehearsed(shapes: tuple[_Shape, ...], height: int, grows: bool) -> tuple[Ke
             begun(i + 1)
         at[i] += 1
         there[i + 1] += at[i] % shape.each == 0
+    # Where an operator does not read what the one before it wrote, others may run between a row's writer and its reader.
+    chain = all(i in shape.inputs for i, shape in enumerate(shapes))
     found: list[Kept] = []
     for tensor, users in enumerate(readers):
         again = any(now[number][0] <= before[number][1] for i, number in users for before, now in pairwise(spans[i]))
-        lasting = again or (shapes[tensor - 1].grows if tensor else grows) or ring[tensor] > 1
+        lasting = again or (shapes[tensor - 1].grows if tensor else grows) or ring[tensor] > 1 or not chain
         found.append(Kept(max(ring[tensor], 1), lasting, max((i for i, _ in users), default=-1), False))
     for i, shape in enumerate(shapes):
-        if shape.depthwise and _overwrites(shape, found[shape.inputs[0]], found[i + 1], i, len(readers[shape.inputs[0]])):
+        if chain and shape.depthwise and _overwrites(shape, found[shape.inputs[0]], found[i + 1], i, len(readers[shape.inputs[0]])):
             found[i + 1] = found[i + 1]._replace(over=True)
     return tuple(found)
 
@@ -288,10 +293,10 @@ class Line(NamedTuple):
     state: Any
     held: Any
     """A row of the run's source that a later operator of the run reads once more."""
-    back: int
+    back: Any
     """Operators between the run's first and this one."""
-    cut: bool
-    """Whether a segment may begin here."""
+    cut: Any
+    """1 where a segment may begin here."""
 
 
 def lines_of(ops: Sequence[Op], tensors: Sequence[Tensor], source: int, *, grows: bool = False) -> list[Line]:
@@ -315,6 +320,10 @@ def lines_of(ops: Sequence[Op], tensors: Sequence[Tensor], source: int, *, grows
         lasting, ring = each(lambda k, i=i: k[i].lasting), each(lambda k, i=i: k[i].ring)  # type: ignore[misc]
         over = each(lambda k, i=i: k[i + 1].over)  # type: ignore[misc]
         long = each(lambda k, i=i: k[0].last >= i and not k[0].lasting) if i else 0  # type: ignore[misc]
+        beside: Any = 0
+        for j in range(1, i):
+            still = each(lambda k, i=i, j=j: k[j].last >= i and not k[j].lasting)  # type: ignore[misc]
+            beside = beside + _aligned(row_of_shape(tensors[ops[j - 1].output].shape)) * still
         alive = sum(first <= i <= last for first, last in _spans(ops, position, len(ops))) if i else 1
         lines.append(
             Line(
@@ -322,11 +331,11 @@ def lines_of(ops: Sequence[Op], tensors: Sequence[Tensor], source: int, *, grows
                 stays=_aligned(ring * row) * lasting,
                 passing=_aligned(row) * (1 - lasting),
                 over=over,
-                scratch=_aligned(scratch_of_shape(op, tensors[op.output].shape)),
+                scratch=_aligned(scratch_of_shape(op, tensors[op.output].shape)) + beside,
                 state=state_of_shape(op, tensors[op.output].shape),
                 held=_aligned(row_of_shape(tensors[source].shape)) * long if i else 0,
                 back=i,
-                cut=alive == 1,
+                cut=int(alive == 1),
             )
         )
     return lines
@@ -351,7 +360,7 @@ def endings(lines: Sequence[Line], begin: int, *, inside: bool, larger: Callable
     for i in range(begin, len(lines) - 1):
         line, behind = lines[i], lines[i + 1]
         fixed = fixed + line.state
-        own = passing + line.scratch + (line.held if inside or i - line.back > begin else 0)
+        own = passing + line.scratch + line.held * (inside or i - line.back > begin)
         yield i + 1, fixed + behind.whole + larger(most, own)
         passing = behind.passing * (1 - line.over) if inside or i > begin else behind.passing
         most = larger(most, own + passing)
@@ -452,7 +461,8 @@ class _Planner:
             whole, stays, passing = self.parts(begin, end)
             offsets, size = _pack([buffer for _, buffer in passing])
             packed.append((whole, stays, passing, offsets, size))
-        area = max(sum(map(self.whole_bytes, whole)) + sum(s for _, s in stays) + size for whole, stays, _, _, size in packed)
+        sizes = tuple(sum(map(self.whole_bytes, whole)) + sum(s for _, s in stays) + size for whole, stays, _, _, size in packed)
+        area = max(sizes)
         where: dict[int, int] = {}
         bottom = True  # whole tensors alternate between the two ends
         if self.frame == "kept":
@@ -467,7 +477,7 @@ class _Planner:
                 where[key], at = at, at + size
             for (key, _), offset in zip(passing, offsets, strict=True):
                 where[key] = at + offset
-        return StreamPlan(graph, self.frame, tuple(segments), self._places(segments, where), self._scratch(where), area)
+        return StreamPlan(graph, self.frame, tuple(segments), self._places(segments, where), self._scratch(where), area, sizes)
 
     def _scratch(self, where: dict[int, int]) -> tuple[int, ...]:
         return tuple(where.get(-1 - index, 0) for index in range(len(self.graph.ops)))
@@ -492,7 +502,7 @@ class _Planner:
 
 def output_line(output: Tensor) -> Line:
     """The line behind a network's last operator: its output, which is kept whole."""
-    return Line(_aligned(output.elements), 0, 0, 0, 0, 0, 0, 0, True)
+    return Line(_aligned(output.elements), 0, 0, 0, 0, 0, 0, 0, 1)
 
 
 def _alive(buffers: Sequence[Buffer]) -> int:

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas import __version__
-from tinynas.cost.streamed import Frame, StreamPlan, gathers, plan_streamed, row_bytes, rows_of, steps_of, window_of
+from tinynas.cost.compiled import BLOCK, WIDE_INDEX, constant_bytes, kernel_of
+from tinynas.cost.streamed import Frame, StreamPlan, plan_streamed, row_bytes, rows_of, steps_of, window_of
 from tinynas.errors import InternalError, UserError
 from tinynas.export.formats import Made
 from tinynas.files import write_atomic
@@ -26,8 +27,6 @@ from tinynas.quantize.fake import ADD_SHIFT, activation_range
 from tinynas.quantize.grid import QuantizedGraph
 from tinynas.quantize.integer import fixed_point
 
-#: Channels of a block of a depthwise convolution's weights.
-BLOCK = 4
 #: Kind of kernel -> (template of its code, how a step calls it).
 _KERNELS: dict[str, tuple[str, str]] = {
     "dense": ("dense", "dense(o, o->in_c, rows[0], (uint32_t)o->in_c * o->stride_w, o->out_w, y);"),
@@ -83,7 +82,7 @@ def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Fra
         raise UserError(f"weights of {qgraph.bits} bits cannot be compiled", "use 8 bits or fewer")
     graph = qgraph.graph
     plan = plan_streamed(graph, frame=frame)
-    kinds = [_kind(op) for op in graph.ops]
+    kinds = [kernel_of(op) for op in graph.ops]
     constants = [_constants(qgraph, op) for op in graph.ops]
     wide = any(one.wide for one in constants)
     words = _words(qgraph, plan, name)
@@ -106,7 +105,7 @@ def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Fra
     code = _fill(_template("types.c"), words) + "\n" + enum + tables + _fill(body, words)
     header = _fill(_template("model.h"), {**words, "api": _fill(_template(f"{frame}.h"), words)})
     files = {f"{name}.h": header.encode(), f"{name}.c": code.encode()}
-    return CompiledModel(name, files, plan, _constant_bytes(plan, constants))
+    return CompiledModel(name, files, plan, constant_bytes(plan))
 
 
 def write_format(made: Made, folder: Path) -> Path:
@@ -122,19 +121,6 @@ def write_format(made: Made, folder: Path) -> Path:
 
 
 # constants -----------------------------------------------------------------------------------------------
-
-
-def _kind(op: Op) -> str:
-    match op:
-        case Conv2D():
-            return "dense" if op.kernel == (1, 1) else "conv"
-        case FullyConnected():
-            return "dense"
-        case Pool2D():
-            return "max_gather" if gathers(op) else op.kind
-        case DepthwiseConv2D() | Add() | Mul() | Mean():
-            return op.kind
-    assert_never(op)
 
 
 def _constants(qgraph: QuantizedGraph, op: Op) -> _Constants:
@@ -193,18 +179,11 @@ def _weighted(qgraph: QuantizedGraph, op: Conv2D | DepthwiseConv2D | FullyConnec
     return _Constants(stored, numbers, shifts, bool(reach.max() >= 1 << 30) or min(shifts) < 0)
 
 
-def _constant_bytes(plan: StreamPlan, constants: Sequence[_Constants]) -> int:
-    index = _index_bytes(plan)
-    operator = -(-((6 if index == 1 else 12) + 14 + 8 * 2) // 4) * 4 + 4 * 4
-    tables = 12 * len(plan.places) + operator * len(plan.graph.ops) + 2 * index * len(plan.segments)
-    return tables + sum(one.weights.size + 4 * len(one.numbers) + len(one.shifts) for one in constants)
-
-
 # text ----------------------------------------------------------------------------------------------------
 
 
 def _index_bytes(plan: StreamPlan) -> int:
-    return 1 if len(plan.places) < 255 else 2
+    return 1 if len(plan.places) < WIDE_INDEX else 2
 
 
 def _words(qgraph: QuantizedGraph, plan: StreamPlan, name: str) -> dict[str, str]:
