@@ -19,7 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.arch import pair
-from tinynas.cost.compiled import COLUMNS, columns_of, least_of, many_compiled
+from tinynas.cost.compiled_batch import COLUMNS, columns_of, least_of, many_compiled
 from tinynas.cost.flash import (
     BIAS_SHAPE_BYTES,
     CODE_BYTES,

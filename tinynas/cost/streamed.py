@@ -17,9 +17,8 @@ from functools import cached_property, lru_cache
 from itertools import pairwise
 from typing import Any, Literal, NamedTuple, TypeAlias, assert_never, get_args
 
-import numpy as np
-
 from tinynas.cost.memory import Buffer, greedy
+from tinynas.errors import InternalError
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D, Tensor
 
 Frame = Literal["kept", "rows"]
@@ -239,7 +238,9 @@ def _rehearsed(shapes: tuple[_Shape, ...], height: int, grows: bool) -> tuple[Ke
     for tensor, users in enumerate(readers):
         again = any(now[number][0] <= before[number][1] for i, number in users for before, now in pairwise(spans[i]))
         lasting = again or (shapes[tensor - 1].grows if tensor else grows) or ring[tensor] > 1 or not chain
-        found.append(Kept(max(ring[tensor], 1), lasting, max((i for i, _ in users), default=-1), False))
+        last = max((i for i, _ in users), default=-1)
+        # What is read beyond the next operator stays too, so that those that pass form a chain, which packs into the least bytes.
+        found.append(Kept(max(ring[tensor], 1), lasting or last > tensor, last, False))
     for i, shape in enumerate(shapes):
         if chain and shape.depthwise and _overwrites(shape, found[shape.inputs[0]], found[i + 1], i, len(readers[shape.inputs[0]])):
             found[i + 1] = found[i + 1]._replace(over=True)
@@ -255,7 +256,7 @@ def _overwrites(shape: _Shape, source: Kept, target: Kept, index: int, readers: 
 
 
 def _one(value: Any, index: int) -> int:
-    return int(value[index]) if np.ndim(value) else int(value)
+    return int(value[index]) if hasattr(value, "shape") and value.shape else int(value)
 
 
 def _height(shape: Sequence[Any], index: int) -> int:
@@ -291,27 +292,62 @@ class Line(NamedTuple):
     """1 where the operator writes over what it reads, if that is inside the segment."""
     scratch: Any
     state: Any
-    held: Any
-    """A row of the run's source that a later operator of the run reads once more."""
-    back: Any
-    """Operators between the run's first and this one."""
     cut: Any
     """1 where a segment may begin here."""
 
 
-def lines_of(ops: Sequence[Op], tensors: Sequence[Tensor], source: int, *, grows: bool = False) -> list[Line]:
-    """The lines of a run of operators that reads ``source`` alone, and whose last output alone is read behind it; sizes may be arrays.
+class Run(NamedTuple):
+    """Operators between two places where one tensor alone is alive."""
 
-    ``grows``: whether the operator that writes ``source`` gathers its rows.
-    """
-    height = tensors[source].shape[0] if len(tensors[source].shape) == 3 else 1
-    distinct, where, inverse = np.unique(height, return_index=True, return_inverse=True)
-    kept = [_rehearsed(_shapes(ops, tensors, source, int(at)), int(h), grows) for h, at in zip(distinct, where, strict=True)]
+    begin: int
+    end: int
+    source: int
+    """The tensor that they read."""
+    grows: bool
+    """Whether the operator that writes it gathers its rows."""
+
+
+def cuts_of(ops: Sequence[Op], source: int) -> list[int]:
+    """Where segments may begin and end: where the tensor just written is alone; with both ends."""
     position = {source: 0, **{op.output: i + 1 for i, op in enumerate(ops)}}
+    spans = _spans(ops, position, len(ops))
+    return [0, *[i for i in range(1, len(ops)) if [t for t, (first, last) in enumerate(spans) if first <= i <= last] == [i]], len(ops)]
 
-    def each(choose: Callable[[tuple[Kept, ...]], int]) -> Any:
-        values = np.array([choose(one) for one in kept], dtype=np.int64)
-        return values[inverse] if np.ndim(height) else int(values[0])
+
+def runs_of(ops: Sequence[Op], source: int) -> list[Run]:
+    """``ops``, which read ``source`` alone, in runs. None ends behind a depthwise convolution: whether it may overwrite what it reads
+    depends on who reads its rows."""
+    cuts = cuts_of(ops, source)
+    runs = []
+    begin, grows = 0, False
+    for end in [cut for cut in cuts[1:-1] if not isinstance(ops[cut - 1], DepthwiseConv2D)] + cuts[-1:]:
+        runs.append(Run(begin, end, source, grows))
+        begin, source, grows = end, ops[end - 1].output, gathers(ops[end - 1])
+    return runs
+
+
+def lines_of(ops: Sequence[Op], tensors: Sequence[Tensor], source: int) -> list[Line]:
+    """The lines of operators that read ``source`` alone, and whose last output alone is read behind them; sizes may be arrays."""
+    return [line for run in runs_of(ops, source) for line in _run_lines(ops[run.begin : run.end], tensors, run.source, run.grows)]
+
+
+def _run_lines(ops: Sequence[Op], tensors: Sequence[Tensor], source: int, grows: bool) -> list[Line]:
+    height: Any = tensors[source].shape[0] if len(tensors[source].shape) == 3 else 1
+    position = {source: 0, **{op.output: i + 1 for i, op in enumerate(ops)}}
+    if hasattr(height, "shape"):
+        import numpy as np
+
+        distinct, where, inverse = np.unique(height, return_index=True, return_inverse=True)
+        kept = [_rehearsed(_shapes(ops, tensors, source, int(at)), int(h), grows) for h, at in zip(distinct, where, strict=True)]
+
+        def each(choose: Callable[[tuple[Kept, ...]], int]) -> Any:
+            return np.array([choose(one) for one in kept], dtype=np.int64)[inverse]
+
+    else:
+        alone = _rehearsed(_shapes(ops, tensors, source, 0), int(height), grows)
+
+        def each(choose: Callable[[tuple[Kept, ...]], int]) -> Any:
+            return int(choose(alone))
 
     lines = []
     for i, op in enumerate(ops):
@@ -319,23 +355,16 @@ def lines_of(ops: Sequence[Op], tensors: Sequence[Tensor], source: int, *, grows
         row = row_of_shape(tensor.shape)
         lasting, ring = each(lambda k, i=i: k[i].lasting), each(lambda k, i=i: k[i].ring)  # type: ignore[misc]
         over = each(lambda k, i=i: k[i + 1].over)  # type: ignore[misc]
-        long = each(lambda k, i=i: k[0].last >= i and not k[0].lasting) if i else 0  # type: ignore[misc]
-        beside: Any = 0
-        for j in range(1, i):
-            still = each(lambda k, i=i, j=j: k[j].last >= i and not k[j].lasting)  # type: ignore[misc]
-            beside = beside + _aligned(row_of_shape(tensors[ops[j - 1].output].shape)) * still
-        alive = sum(first <= i <= last for first, last in _spans(ops, position, len(ops))) if i else 1
+        alive = [tensor for tensor, (first, last) in enumerate(_spans(ops, position, len(ops))) if first <= i <= last]
         lines.append(
             Line(
                 whole=_aligned(tensor.elements),
                 stays=_aligned(ring * row) * lasting,
                 passing=_aligned(row) * (1 - lasting),
                 over=over,
-                scratch=_aligned(scratch_of_shape(op, tensors[op.output].shape)) + beside,
+                scratch=_aligned(scratch_of_shape(op, tensors[op.output].shape)),
                 state=state_of_shape(op, tensors[op.output].shape),
-                held=_aligned(row_of_shape(tensors[source].shape)) * long if i else 0,
-                back=i,
-                cut=int(alive == 1),
+                cut=int(alive == [i]),
             )
         )
     return lines
@@ -360,7 +389,7 @@ def endings(lines: Sequence[Line], begin: int, *, inside: bool, larger: Callable
     for i in range(begin, len(lines) - 1):
         line, behind = lines[i], lines[i + 1]
         fixed = fixed + line.state
-        own = passing + line.scratch + line.held * (inside or i - line.back > begin)
+        own = passing + line.scratch
         yield i + 1, fixed + behind.whole + larger(most, own)
         passing = behind.passing * (1 - line.over) if inside or i > begin else behind.passing
         most = larger(most, own + passing)
@@ -370,27 +399,15 @@ def endings(lines: Sequence[Line], begin: int, *, inside: bool, larger: Callable
 class _Planner:
     def __init__(self, graph: Graph, frame: Frame) -> None:
         self.graph, self.frame = graph, frame
-        ops, tensors, spans = graph.ops, graph.tensors, graph.lifetimes
-        count = len(ops)
-        alone = [i + 1 for i in range(count - 1) if sum(first <= i < last for first, last in spans) == 1]
-        #: Where segments may begin and end: where the tensor just written is alone.
-        self.cuts = [0, *[cut for cut in alone if spans[ops[cut - 1].output][1] >= cut], count]
+        ops, tensors, first = graph.ops, graph.tensors, graph.inputs[0]
+        self.cuts = cuts_of(ops, first)
         self.writer = {op.output: i for i, op in enumerate(ops)}
         self.kept: dict[int, Kept] = {}
-        self.lines: list[Line] = []
-        # Runs do not end behind a depthwise convolution: whether it overwrites what it reads depends on who reads its rows.
-        ends = [cut for cut in self.cuts[1:-1] if not isinstance(ops[cut - 1], DepthwiseConv2D)] + [count]
-        begin, source, grows = 0, graph.inputs[0], False
-        for end in ends:
-            run = ops[begin:end]
-            found = _rehearsed(_shapes(run, tensors, source, 0), rows_of(graph, source), grows)
-            for tensor, kept in zip((source, *(op.output for op in run)), found, strict=True):
-                self.kept[tensor] = kept._replace(last=kept.last + begin)
-            if end < count:
-                del self.kept[run[-1].output]  # the next run knows more
-            self.lines += lines_of(run, tensors, source, grows=grows)
-            begin, source, grows = end, run[-1].output, gathers(run[-1])
-        self.lines.append(output_line(tensors[graph.logits]))
+        for begin, end, source, grows in runs_of(ops, first):
+            found = _rehearsed(_shapes(ops[begin:end], tensors, source, 0), rows_of(graph, source), grows)
+            for tensor, kept in zip((source, *(op.output for op in ops[begin:end])), found, strict=True):
+                self.kept[tensor] = kept._replace(last=kept.last + begin)  # of the tensor between two runs the second one knows more
+        self.lines = [*lines_of(ops, tensors, first), output_line(tensors[graph.logits])]
 
     def overwrites(self, index: int, inside: Sequence[int]) -> bool:
         """Whether operator ``index`` writes over the oldest row that it reads; ``inside``: its segment's inner tensors."""
@@ -502,7 +519,7 @@ class _Planner:
 
 def output_line(output: Tensor) -> Line:
     """The line behind a network's last operator: its output, which is kept whole."""
-    return Line(_aligned(output.elements), 0, 0, 0, 0, 0, 0, 0, 1)
+    return Line(_aligned(output.elements), 0, 0, 0, 0, 0, 1)
 
 
 def _alive(buffers: Sequence[Buffer]) -> int:
@@ -512,22 +529,17 @@ def _alive(buffers: Sequence[Buffer]) -> int:
 
 
 def _pack(buffers: Sequence[Buffer]) -> tuple[list[int], int]:
-    """(offsets, bytes) of buffers: a chain from both ends by turns, which reaches the least; other shapes by size."""
+    """(offsets, bytes) of what passes: rows lie at both ends by turns, scratch between them, so no more is needed than is alive at once."""
     bound = _alive(buffers)
     offsets: list[int] = [-1] * len(buffers)
     bottom = True
     for i in sorted((i for i, b in enumerate(buffers) if b.last > b.first), key=lambda i: buffers[i].first):
         offsets[i] = 0 if bottom else bound - buffers[i].size
         bottom = not bottom
-    chain = [i for i, offset in enumerate(offsets) if offset >= 0]
-    for n, i in enumerate(chain):
-        for j in chain[:n]:
-            one, other = buffers[i], buffers[j]
-            apart = offsets[i] + one.size <= offsets[j] or offsets[j] + other.size <= offsets[i]
-            if not apart and one.first <= other.last and other.first <= one.last:
-                return greedy(buffers)
     placed, size = greedy(buffers, offsets)
-    return (placed, size) if size <= bound else greedy(buffers)
+    if size > bound:
+        raise InternalError(f"rows that pass need {size} B where {bound} are alive")
+    return placed, size
 
 
 def plan_streamed(graph: Graph, *, frame: Frame = "kept") -> StreamPlan:
