@@ -20,6 +20,7 @@ import re
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -40,19 +41,17 @@ DATA = Path(os.environ.get("TINYNAS_TEST_DATA", ROOT.parent / "shared" / "data")
 TINYENGINE_KB = {"mcunet-vww0": 59, "mcunet-vww1": 92, "mcunet-in2": 215, "mcunet-in4": 416}
 TINYENGINE_BYTES = {"mcunet-vww0": 60_800, "mcunet-vww1": 93_992}
 TINYENGINE_MODEL_BYTES = {"mcunet-vww0": 399_656, "mcunet-vww1": 469_432}
-#: ST's model zoo (STM32Cube.AI 8.1): activation RAM and weights flash in KiB. The last two: TinyEngine README, X-CUBE-AI 7.3, RAM only.
-ST_KIB: dict[str, tuple[float, float | None]] = {
-    "st-modelzoo-v2__mobilenet_v1_0.25_96_tfs_int8": (50.2, 214.69),
-    "st-modelzoo-v2__flowers_mobilenet_v2_0.35_128_tfs_int8": (225.17, 406.86),
-    "st-modelzoo-v2__person_mobilenet_v2_0.35_128_tfs_int8": (225.17, 401.85),
-    "st-modelzoo-v2__fdmobilenet_0.25_128_tfs_int8": (51.18, 128.32),
-    "st-modelzoo-v2__resnet_v1_8_32_tfs_int8": (45.41, 76.9),
-    "st-modelzoo-v2__st_mnist_v1_28_tfs_int8": (14.12, 10.08),
-    "st-modelzoo-v2__st_efficientnet_lc_v1_128_tfs_int8": (129.17, 505.41),
-    "st-modelzoo-v2__miniresnet_1stacks_64x50_tl_int8": (59.89, 123.6),
-    "st-modelzoo-v2__yamnet_256_64x96_tl_int8": (109.57, 135.91),
-    "wake-vision-zoo__wv_quality_mcunet-5fps_vww": (113.0, None),
-    "greenwaves-mcunet__mcunet-512kb-2mb_imagenet": (342.0, None),
+#: ST's model zoo (STM32Cube.AI 8.1): weights flash in KiB. Its RAM: benchmarks/stedgeai.py.
+ST_KIB: dict[str, float] = {
+    "st-modelzoo-v2__mobilenet_v1_0.25_96_tfs_int8": 214.69,
+    "st-modelzoo-v2__flowers_mobilenet_v2_0.35_128_tfs_int8": 406.86,
+    "st-modelzoo-v2__person_mobilenet_v2_0.35_128_tfs_int8": 401.85,
+    "st-modelzoo-v2__fdmobilenet_0.25_128_tfs_int8": 128.32,
+    "st-modelzoo-v2__resnet_v1_8_32_tfs_int8": 76.9,
+    "st-modelzoo-v2__st_mnist_v1_28_tfs_int8": 10.08,
+    "st-modelzoo-v2__st_efficientnet_lc_v1_128_tfs_int8": 505.41,
+    "st-modelzoo-v2__miniresnet_1stacks_64x50_tl_int8": 123.6,
+    "st-modelzoo-v2__yamnet_256_64x96_tl_int8": 135.91,
 }
 
 
@@ -85,7 +84,7 @@ def max_in_out(work: Work) -> int:
 
 def live(work: Work) -> int:
     """The formula of uNAS: the largest sum of tensors alive, no alignment, no scratch."""
-    bare = RUNTIMES["stedgeai"]  # no scratch, no alignment
+    bare = replace(RUNTIMES["stedgeai"], shares=False)  # no alignment
     return max(live_bytes(work, bare))
 
 
@@ -159,8 +158,7 @@ def model_rows() -> list[dict[str, Any]]:
             except Exception as error:  # tflite-micro cannot run every file: the row says so
                 head, tail = 0, 0
                 print(f"{path.stem}: not run by tflite-micro: {str(error)[:80]}", file=sys.stderr)
-            ram, flash = ST_KIB.get(path.stem, (None, None))
-            st = model.estimate("stedgeai")
+            flash = ST_KIB.get(path.stem)
             rows.append(
                 {
                     "model": path.stem,
@@ -174,8 +172,6 @@ def model_rows() -> list[dict[str, Any]]:
                     "arena_measured": head + tail,
                     "formula_max_in_out": max_in_out(work),
                     "formula_live": live(work),
-                    "stedgeai_sram_bound": st.sram_bytes if ram else None,
-                    "stedgeai_sram_published": None if ram is None else round(ram * 1024),
                     "stedgeai_flash_estimated": model.constant_bytes if flash else None,
                     "stedgeai_flash_published": None if flash is None else round(flash * 1024),
                 }
@@ -262,7 +258,6 @@ def summary(networks: list[dict[str, Any]], models: list[dict[str, Any]], tinyen
             [(round(r["sram_estimated"] / 1024), r["sram_published_kb"]) for r in tinyengine],
         ),
         ("published", "tinyengine", "MODEL_SIZE bytes", "tinynas", pairs(tinyengine, "model_estimated", "model_published_bytes")),
-        ("published", "stedgeai", "SRAM (an upper bound)", "tinynas", pairs(models, "stedgeai_sram_bound", "stedgeai_sram_published")),
         ("published", "stedgeai", "weights flash", "tinynas", pairs(models, "stedgeai_flash_estimated", "stedgeai_flash_published")),
     ]
     return [{"set": s, "runtime": r, "quantity": q, "method": m, **errors(p)} for s, r, q, m, p in table if p]
@@ -329,7 +324,6 @@ def markdown(document: dict[str, Any]) -> str:
         "- The arena measured here is the 64-bit one of the Python wheel. The 32-bit tail that `sram_bytes` uses follows from the same",
         "  structures with 32-bit sizes; it has not been measured on a board by this script.",
         "- The CMSIS-NN scratch is not in this table: the wheel has reference kernels only.",
-        "- For stedgeai the SRAM figure is an upper bound, so its error says how loose it is, not how wrong.",
         "- ST's published models and TinyEngine's README are one version of each tool; newer ones may need less.",
     ]
     return "\n".join(lines) + "\n"

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from thin_tflm import Emulated
+
     from tinynas.api import PreparedSearch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
@@ -33,6 +35,17 @@ def test_data() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     # The user's cache is neither read nor filled by tests.
     os.environ["TINYNAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session")
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
+    """TFLM on an emulated Cortex-M4; a test is skipped, with the reason, where its tools or sources are not there."""
+    from thin_tflm import emulator_of
+
+    worker = "PYTEST_XDIST_WORKER" in os.environ  # the other worker goes on with other tests on the other core
+    base = tmp_path_factory.getbasetemp()
+    kept = os.environ.get("TINYNAS_TARGET_CACHE", (base.parent if worker else base) / "target")
+    return emulator_of(tmp_path_factory.mktemp("trees"), Path(kept), 1 if worker else None)
 
 
 @pytest.fixture(scope="session")

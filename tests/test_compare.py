@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
+from one_op import options
+from tflite_files import Graph, file
 
 from tinynas import api
 from tinynas.boards import boards
@@ -15,17 +18,19 @@ from tinynas.compare import all_boards, board_budget, by_board, compare
 from tinynas.config import shipped
 from tinynas.errors import UserError
 from tinynas.init import budget_text
+from tinynas.report.figures import compare_info, draw
+from tinynas.report.words import amount, short_names
 
 
 def test_every_board_has_the_budget_that_init_writes(tmp_path: Path) -> None:
     assert len(all_boards()) == len(boards()) >= 40
     for board in boards():
-        file = tmp_path / "budget.yaml"
-        file.write_text(budget_text(board))
+        path = tmp_path / "budget.yaml"
+        path.write_text(budget_text(board))
         if board.name not in shipped("budgets"):  # a shipped budget of that name is the better known one
-            assert board_budget(board.name) == load_budget(file)
+            assert board_budget(board.name) == load_budget(path)
     assert board_budget("stm32f746") == load_budget("stm32f746")
-    assert board_budget(str(file)) == load_budget(file)
+    assert board_budget(str(path)) == load_budget(path)
 
 
 def test_rows_are_worst_first_and_name_the_limit() -> None:
@@ -78,3 +83,58 @@ def test_check_tells_a_script_whether_it_fits(net: str, code: int, tmp_path: Pat
     capsys.readouterr()
     assert run(["estimate", net, "--check"]) == 2
     assert "add --budget" in capsys.readouterr().err
+
+
+def test_the_picture_has_the_numbers_of_the_table(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    boards_ = "nucleo-l010rb,stm32f746,pico"
+    page = tmp_path / "compare.html"
+    assert run(["compare", "mcunet-vww1", "mcunet-tiny2", "--boards", boards_, "--draw", str(page), "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    info = compare_info(rows, ["mcunet-vww1", "mcunet-tiny2"])
+    assert info.nets == ("mcunet-vww1", "mcunet-tiny2") and info.boards == ("nucleo-l010rb", "pico", "stm32f746")
+    assert info.fitting == 2
+    worst = info.cells[0][0]
+    assert worst.share == pytest.approx(1 + rows[0]["excess"]["sram_bytes"]) and not worst.fits
+    assert worst.text == f"no, SRAM {100 * worst.share:.0f} %" and info.cells[2][1].text.startswith("fits, ")
+    used, limit = rows[0]["sram_bytes"], rows[0]["limits"]["sram_bytes"]
+    assert limit == 15 * 1024
+    assert f"SRAM {used / 1024:.1f} KiB of 15.0 KiB" in worst.lines and any(line.startswith("latency ") for line in info.cells[2][0].lines)
+    heat = draw(info)["data"][0]
+    assert heat["z"][0][0] == 2.0 and heat["z"][2][1] == info.cells[2][1].share < 1 < heat["z"][0][1] < 2
+    text = page.read_text()
+    assert text.count('class="plotly-graph-div"') == 2 and "prefers-color-scheme:dark" in text and 'src="http' not in text
+    assert run(["compare", "mcunet-vww1", "--boards", "pico", "--draw", str(tmp_path / "x.png")]) == 2
+    assert "name it .html" in capsys.readouterr().err and not (tmp_path / "x.png").exists()
+    assert run(["compare", "mcunet-vww1", "--boards", "pico", "--draw", str(page)]) == 0
+    assert f"picture: {page}" in capsys.readouterr().out.replace("\n", "")
+
+
+def test_one_network_has_its_arena_flash_and_time(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["compare", "mcunet-tiny2", "--boards", "stm32f746"]) == 0
+    head, row = capsys.readouterr().out.splitlines()[:2]
+    assert head.split() == ["board", "SRAM", "flash", "latency", "limit", "that", "decides"]
+    cost = api.estimate("mcunet-tiny2", "stm32f746")
+    assert f"{cost.sram_bytes / 1024:.1f} KiB" in row and amount("latency_ms", cost.latency_ms) in row and "fits SRAM" in row
+
+
+def test_a_network_that_a_runtime_refuses_comes_first_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = tmp_path / "refused.tflite"
+    graph = Graph()
+    tensors = [graph.tensor([1, 64]) for _ in range(3)]
+    for source, target in pairwise(tensors):
+        graph.op("RESHAPE", [source], [target], options("ReshapeOptions", newShape=[1, 64]))
+    refused.write_bytes(file(graph.ends(tensors[:1], tensors[2:]), plan=[0, 64]))
+    assert run(["compare", "mcunet-vww1", str(refused), "--boards", "nucleo-l010rb,pico", "--json"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["runs"] for row in rows] == [False, False, True, True] and not rows[0]["fits"]
+    assert rows[0]["reasons"] == ["a memory plan (OfflineMemoryAllocation) of 2 tensors where there are 3"]
+    cells = {cell.text for row in compare_info(rows, ["mcunet-vww1", str(refused)]).cells for cell in row if cell.share is None}
+    assert cells == {"does not run"}
+    assert run(["compare", "mcunet-vww1", str(refused), "--boards", "nucleo-l010rb,pico"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("no does not run") == 2 and out.count("where there are 3") == 1 and "refused.tflite" in out
+
+
+def test_heads_are_short_where_they_stay_apart() -> None:
+    assert short_names(["a/b.tflite", "c"]) == ["b.tflite", "c"]
+    assert short_names(["a/b.tflite", "c/b.tflite"]) == ["a/b.tflite", "c/b.tflite"]

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable, load_arch
 from tinynas.cost import RUNTIMES, Cost, estimate
+from tinynas.cost.kernel import aligned
 from tinynas.cost.tail import tail_bytes
 from tinynas.cost.work import from_graph
 from tinynas.errors import UserError
@@ -128,8 +129,9 @@ def test_json_has_the_promised_keys() -> None:
         document
     )
     parts = document["sram"]
-    assert set(parts) == {"head_bytes", "tail_bytes", "setup_bytes", "host_bytes"}
-    assert document["sram_bytes"] == max(parts["head_bytes"] + parts["tail_bytes"], parts["setup_bytes"])
+    assert set(parts) == {"head_bytes", "tail_bytes", "setup_bytes", "host_bytes", "version", "by_version"}
+    assert document["sram_bytes"] == aligned(max(parts["head_bytes"] + parts["tail_bytes"], parts["setup_bytes"]))
+    assert document["sram_bytes"] == parts["by_version"][parts["version"]] == max(parts["by_version"].values())
     assert parts["host_bytes"] > parts["head_bytes"] + parts["tail_bytes"]
     assert (document["runs"], document["reasons"], document["notes"], document["uncounted"]) == (True, [], [], [])
     assert document["peak"] == {"op": "s0.b0.dw", "index": 2}
@@ -209,8 +211,11 @@ def test_totals_are_sums_of_rows_and_the_peak_is_their_maximum(arch: Arch) -> No
         assert live[cost.peak_index] == max(live) <= cost.head_bytes
         assert cost.layers[cost.peak_index].name == cost.peak_op
         assert cost.weights_bytes <= cost.flash_bytes or runtime == "stedgeai"
-        assert cost.sram_bytes == max(cost.head_bytes + cost.tail_bytes, cost.setup_bytes)
+        used = max(cost.head_bytes + cost.tail_bytes, cost.setup_bytes)
+        assert cost.sram_bytes == (aligned(used) if runtime.startswith("tflm") else used)
         assert (cost.setup_bytes > 0) == runtime.startswith("tflm")
+        assert cost.sram_bytes == max([size for _, size in cost.by_version], default=used)
+        assert [name for name, _ in cost.by_version] == [version.name for version in RUNTIMES[runtime].versions]
 
 
 @settings(max_examples=40, deadline=None)

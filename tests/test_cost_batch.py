@@ -29,7 +29,6 @@ CORES = {
 }
 
 
-
 def batch_and_single(
     space: Space, classes: int, runtime: str, genotypes: list[tuple[int, ...]]
 ) -> tuple[list[dict[str, float | None]], list[dict[str, float | None]]]:
@@ -107,6 +106,7 @@ def test_inactive_genes_do_not_matter() -> None:
     a, b = batch.estimate(np.array(loose)), batch.estimate(np.array([space.canonical(genotype) for genotype in loose]))
     assert (a.macs == b.macs).all()
     assert (a.flash_bytes == b.flash_bytes).all()
+    assert (a.program_bytes == b.program_bytes).all()
     assert (a.sram_bytes == b.sram_bytes).all()
 
 

@@ -18,6 +18,7 @@ from tinynas.graph import lower
 
 def budget(**limits: object) -> Budget:
     content = {"name": "test", "sram": n_bytes(10**8), "flash": n_bytes(10**8), **limits}
+    content.setdefault("reserves", {"flash": {"runtime": n_bytes(0)}})  # the limit is the file's alone
     return Budget.model_validate({key: n_bytes(value) if key in {"sram", "flash"} else value for key, value in content.items()})
 
 
@@ -38,6 +39,20 @@ def test_each_limit_names_its_operator() -> None:
     assert by_limit["macs"].op == max(rows, key=lambda row: row.macs).name
     assert by_limit["flash_bytes"].op == max(rows, key=lambda row: row.weights_bytes).name
     assert all(binding.over > 0 for binding in explanation.limits)
+
+
+def test_flash_that_the_code_does_not_leave_is_explained() -> None:
+    arch = load_arch("mcunet-vww0")
+    cost = estimate(lower(arch), core="cortex-m4")
+    assert cost.program_bytes is not None and cost.code_bytes is not None
+    limits = budget(flash=int(cost.program_bytes * 0.9), core="cortex-m4", reserves={})
+    explanation = explain(arch, limits)
+    assert not explanation.fits and explanation.binding.limit == "program_bytes"
+    assert explanation.text().splitlines()[1].startswith("  program flash: ")
+    # The share of an operator is that of all the flash, the code's included.
+    rows = cost.layers
+    assert explanation.binding.share == pytest.approx(max(row.weights_bytes for row in rows) / cost.program_bytes)
+    assert explanation.changes and all(limits.fits(change.cost) for change in explanation.changes)
 
 
 @pytest.mark.parametrize("limit", ["sram", "flash", "macs"])
@@ -106,7 +121,10 @@ def test_json_is_json() -> None:
 def test_no_limit_no_explanation() -> None:
     class Nothing:
         limits = types.MappingProxyType[str, float]({})
-        runtime, core, clock_mhz = "tflm", None, None
+        runtime, core, timed_mhz = "tflm", None, None
+
+        def why_unknown(self, name: str) -> str | None:
+            return None
 
     with pytest.raises(UserError, match="no limit"):
         explain(Arch.model_validate({"height": 8, "width": 8, "classes": 2, "stem": {"out": 4}}), Nothing())

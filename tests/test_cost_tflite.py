@@ -21,6 +21,9 @@ from tinynas.cost.tflite import parse_model, read_model
 from tinynas.errors import ModelFileError, TinynasError
 from tinynas.graph import lower
 
+#: Runtimes of .tflite files; compiled code is made of networks.
+OF_FILES = sorted(name for name, runtime in RUNTIMES.items() if runtime.frame is None)
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -84,16 +87,30 @@ def test_streaming_networks_keep_their_state(name: str, head: int, tail: int, te
     assert (cost.head_bytes, cost.host_arena_bytes, cost.runs) == (head, head + tail, True)
     document = json.loads(path.with_suffix(".json").read_text())
     if (set_aside := document["micro"].get("tensor_arena_size")) is not None:  # by their firmware, on another 32-bit core
-        assert 0.6 * set_aside < cost.sram_bytes < set_aside
+        assert 0.55 * set_aside < cost.sram_bytes < set_aside
 
 
-def test_st_published_flash_and_bound(test_data: Path) -> None:
-    bench = benchmark("cost_accuracy")
-    for name, (ram, flash) in bench.ST_KIB.items():
-        model = read_model(test_data / "models" / f"{name}.tflite")
-        assert model.estimate("stedgeai").sram_bytes >= ram * 1024, name
-        if flash is not None:
-            assert model.constant_bytes == pytest.approx(flash * 1024, abs=80), name
+def test_st_published_flash(test_data: Path) -> None:
+    for name, flash in benchmark("cost_accuracy").ST_KIB.items():
+        assert read_model(test_data / "models" / f"{name}.tflite").constant_bytes == pytest.approx(flash * 1024, abs=80), name
+
+
+def test_st_published_ram(test_data: Path) -> None:
+    errors = []
+    for name, (_, published) in benchmark("stedgeai").PUBLISHED.items():
+        errors.append(read_model(test_data / "models" / f"{name}.tflite").estimate("stedgeai").sram_bytes / published - 1)
+    # As the evidence says.
+    assert min(errors) > -0.155 and max(errors) < 0.065
+    assert sum(map(abs, errors)) / len(errors) == pytest.approx(0.037, abs=0.0005)
+
+
+def test_the_rules_for_st_are_those_that_fit_best(test_data: Path) -> None:
+    document = benchmark("stedgeai").fit()
+    assert document["chosen"] == {"conv": 1, "dw": 0, "dw strided": 1}
+    assert all(
+        abs(row["held_out_error"]) < 0.16 < row["nothing_shared_error"] or row["nothing_shared_error"] < 0.02
+        for row in document["networks"]
+    )
 
 
 def test_tinyengine_pads_inside_its_convolutions(test_data: Path) -> None:
@@ -199,6 +216,6 @@ def test_corrupted_bytes_never_crash(seed: int) -> None:
                 at &= ~3
                 changed[at : at + 4] = struct.pack("<I", generator.choice([0, 1, 2**31, 2**32 - 1, generator.randrange(2**32), len(data)]))
         try:
-            parse_model(bytes(changed)).estimate(generator.choice(sorted(RUNTIMES)))
+            parse_model(bytes(changed)).estimate(generator.choice(OF_FILES))
         except ModelFileError as error:
             assert error.message

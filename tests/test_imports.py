@@ -15,7 +15,7 @@ PACKAGE = Path(__file__).parent.parent / "tinynas"
 LINES = [
     {"errors", "metrics", "inputs", "pareto"},
     {"files", "config", "foreign"},
-    {"arch", "recipe", "target"},
+    {"arch", "recipe", "regions", "target"},
     {"space", "graph"},
     {"cost", "data", "model"},
     {"budget", "records", "quantize"},

@@ -11,7 +11,6 @@ from op_files import KINDS, REFUSED, TYPES, VARIANTS, op_file
 from tflm_many import Ran, run_many
 
 from tinynas.cost.kernels import KERNELS, caution, refusal
-from tinynas.cost.runtimes import RUNTIMES
 from tinynas.cost.setup import setup_bytes
 from tinynas.cost.tflite import ModelFile, parse_model
 
@@ -88,7 +87,7 @@ def test_what_setting_up_takes() -> None:
     for (name, file), ran in zip(made.items(), run_many(list(made.values()), smallest=True, arena_bytes=1 << 15), strict=True):
         assert not ran.error, name
         used, work = ran.head + ran.tail, parse_model(file).estimate().work
-        needed = max(used, setup_bytes(work, RUNTIMES["tflm"], "host"))
+        needed = max(used, setup_bytes(work, "host"))
         assert 0 <= needed - ran.smallest <= 16, (name, used, needed, ran.smallest)
         bound += needed > used
     assert bound > 15

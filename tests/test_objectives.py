@@ -13,6 +13,7 @@ COSTS: dict[str, float | None] = {
     "params": 50_000,
     "weights_bytes": 52_000,
     "flash_bytes": 55_392,
+    "program_bytes": 130_000,
     "sram_bytes": 61_968,
     "latency_ms": None,
 }

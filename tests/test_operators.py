@@ -11,12 +11,13 @@ import pytest
 import torch
 
 from tinynas.cost import RUNTIMES, estimate
+from tinynas.cost.builds import BUILDS
 from tinynas.cost.flash import OP_FORMS, file_bytes, op_terms
 from tinynas.cost.latency import KINDS as LATENCY_KINDS
 from tinynas.cost.latency import kind_of, macs_by_kind
 from tinynas.cost.patches import _back
 from tinynas.cost.runtimes import runtime_named
-from tinynas.cost.tail import LAYOUTS, graph_options, kernel_data, unknown_tails
+from tinynas.cost.tail import graph_options, kernel_data, unknown_tails
 from tinynas.cost.tally import tally
 from tinynas.cost.tflite import parse_model
 from tinynas.cost.work import from_graph
@@ -90,10 +91,10 @@ def test_the_graph_holds_every_operator_and_every_kind() -> None:
 def test_every_kind_is_in_every_table(kind: Kind) -> None:
     assert RESOLVER_METHODS[OP_FORMS[kind].builtin].startswith("Add")
     assert KINDS[kind]
-    for target in LAYOUTS:
-        size, alignment = graph_options(kind, target)
+    for build in BUILDS:
+        size, alignment = graph_options(kind, build)
         assert size > 0 and alignment > 0
-        assert kernel_data(kind, target) > 0
+        assert kernel_data(kind, build) > 0
 
 
 def test_no_table_of_ours_has_a_kind_that_no_operator_has() -> None:
@@ -112,7 +113,7 @@ def test_every_operator_is_known_to(op: Op) -> None:
         assert kind_of(piece.kind, piece.kernel) in LATENCY_KINDS
     terms = op_terms(op, GRAPH.shape(op.inputs[0]), GRAPH.shape(op.output), op.name, full=True, shares_shape=False)
     assert terms.terms.front > 0
-    assert all(kernel_data(piece.kind, target) > 0 for target in LAYOUTS)
+    assert all(kernel_data(piece.kind, build) > 0 for build in BUILDS)
     assert isinstance(_carries(op), bool)
     if len(GRAPH.shape(op.inputs[0])) == 3 and len(GRAPH.shape(op.output)) == 3:
         least, most = _back(op, (0, 1), GRAPH.shape(op.inputs[0])[0], 0)

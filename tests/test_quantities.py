@@ -80,8 +80,15 @@ def test_figures_for_people() -> None:
     assert macs.scaled(math.e) == pytest.approx(1.0)
     assert SHARE.scaled(0.25) == 0.25
     assert [q.name for q in shown({}, "narrow")] == ["macs", "flash_bytes", "sram_bytes", "latency_ms"]
-    assert [q.name for q in shown({}, "narrow", "wide")] == ["macs", "params", "flash_bytes", "sram_bytes", "latency_ms"]
-    assert list(shown({"macs": 3}).values()) == [3, None, None, None, None, None]
+    assert [q.name for q in shown({}, "narrow", "wide")] == [
+        "macs",
+        "params",
+        "flash_bytes",
+        "program_bytes",
+        "sram_bytes",
+        "latency_ms",
+    ]
+    assert list(shown({"macs": 3}).values()) == [3, None, None, None, None, None, None]
 
 
 # limits ------------------------------------------------------------------------------------------------
@@ -91,10 +98,10 @@ def test_other_quantities_are_limited_by_name(tmp_path: Path) -> None:
     text = "name: x\nsram: 64 KiB\nflash: 1 MiB\nat_most: {weights_bytes: 20 KiB, params: 9000}\n"
     (tmp_path / "b.yaml").write_text(text)
     limited = load_budget(tmp_path / "b.yaml")
-    assert limited.limits == {"sram_bytes": 65536, "flash_bytes": 2**20, "weights_bytes": 20480, "params": 9000}
-    over = limited.excess({"sram_bytes": 1, "flash_bytes": 1, "weights_bytes": 30720, "params": 9000})
+    assert limited.limits == {"sram_bytes": 65536, "program_bytes": 2**20, "weights_bytes": 20480, "params": 9000}
+    over = limited.excess({"sram_bytes": 1, "program_bytes": 1, "weights_bytes": 30720, "params": 9000})
     assert (over["weights_bytes"], over["params"]) == (0.5, 0.0)
-    assert limited.excess({"sram_bytes": 1, "flash_bytes": 1, "weights_bytes": 1})["params"] == UNKNOWN
+    assert limited.excess({"sram_bytes": 1, "program_bytes": 1, "weights_bytes": 1})["params"] == UNKNOWN
     assert "at_most:\n  weights_bytes: 20 KiB\n  params: 9000" in limited.to_yaml()
     (tmp_path / "again.yaml").write_text(limited.to_yaml())
     assert load_budget(tmp_path / "again.yaml") == limited
@@ -290,7 +297,7 @@ def test_a_row_is_a_runtime(new_runtime: str, tmp_path: Path) -> None:
     mine = load_budget(tmp_path / "b.yaml")
     cost = estimate(lower(ARCH), mine.runtime)
     assert cost.runtime == "mine"
-    assert cost.sram_bytes == estimate(lower(ARCH), "stedgeai").sram_bytes - 5 * 1024 + 3000
+    assert cost.sram_bytes == estimate(lower(ARCH), "stedgeai").sram_bytes + 3000
     assert json_schema("budget")["properties"]["runtime"]["enum"][-1] == "mine"
     assert "tinyengine, stedgeai or mine." in budget_text(find_board("pico-2"))
 

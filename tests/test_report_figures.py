@@ -256,6 +256,19 @@ def test_promises_put_estimated_beside_measured() -> None:
 
 
 ROWS = [{"resolution": 48, "width_mult": 0.5, "share": 0.4, "mean_macs": 2e6, "macs_quantiles": [1e6, 2e6, 3e6], "chosen": True}]
+COMPARED = {
+    "net": "a",
+    "board": "pico",
+    "fits": False,
+    "runs": True,
+    "reasons": [],
+    "sram_bytes": 2048,
+    "flash_bytes": 1024,
+    "latency_ms": None,
+    "limits": {"sram_bytes": 1024, "flash_bytes": 2048},
+    "binding": "sram_bytes",
+    "excess": {"sram_bytes": 1.0, "flash_bytes": -0.5},
+}
 INFOS = {
     "pareto": lambda: figures.pareto_info([trial(0, 0.6, 10**6), trial(1, 0.7, 2 * 10**6)], BUDGET, picked={"net0"}),
     "pareto of nothing": lambda: figures.pareto_info([], BUDGET),
@@ -268,6 +281,7 @@ INFOS = {
     "training": lambda: figures.training_info("epoch,loss,train_accuracy,val_accuracy\n1,0.7,0.5,0.55\n"),
     "confusion": lambda: figures.confusion_info([[3, 1], [0, 4]], ["a", "b"], "float"),
     "promises": lambda: figures.promises_info({"flash_bytes": {"estimated": 1, "measured": 1}}),
+    "compare": lambda: figures.compare_info([COMPARED, {**COMPARED, "net": "<b>", "runs": False, "reasons": ["no"]}], ["a", "<b>"]),
     "spaces": lambda: figures.spaces_info([*ROWS, {**ROWS[0], "chosen": False}, {**ROWS[0], "macs_quantiles": []}]),
 }
 
@@ -301,6 +315,8 @@ def test_text_and_marks_stand_out_from_the_ground(mode: theme.Mode) -> None:
         for name in ("ink", "muted", "limit", "picked", "good", "front"):
             assert _contrast(palette[name], palette[ground]) >= 4.5, f"{name} on {ground}"
         assert _contrast(palette["baseline"], palette[ground]) >= 3.0
+    for cell in ("low", "full", "over", "beyond"):
+        assert _contrast(palette["ink"], palette[cell]) >= 4.5, f"ink on {cell}"
     assert set(theme.PALETTES["light"]) == set(theme.PALETTES["dark"])
 
 

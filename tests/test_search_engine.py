@@ -223,7 +223,8 @@ def test_a_genotype_that_names_a_known_network_is_proposed_once(prepared: Callab
 
 
 def test_without_a_space_the_budget_decides_and_the_plan_says_so(stripes: str, tmp_path: Path) -> None:
-    limits = Budget.model_validate({"name": "small file", "flash": "41772 B", "sram": "31300 B", "macs": 2_086_995})
+    file_alone = {"flash": {"runtime": "0 B"}}
+    limits = Budget.model_validate({"name": "small file", "flash": "41772 B", "sram": "31300 B", "macs": 2_086_995, "reserves": file_alone})
     one = prepare_search(limits, data=stripes, out=tmp_path / "run", trials=2, workers=1, overrides=["pool=50"])
     assert one.space.name == "micro"
     said: list[str] = []

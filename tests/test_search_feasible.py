@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+from typing import Any
 
 import numpy as np
 import pytest
@@ -41,8 +42,9 @@ SMALL = Space.model_validate(
 )
 
 
-def budget(flash: int = 10**6, sram: int = 10**6, **more: int) -> Budget:
-    return Budget.model_validate({"name": "test", "flash": n_bytes(flash), "sram": n_bytes(sram), **more})
+def budget(flash: int = 10**6, sram: int = 10**6, **more: Any) -> Budget:
+    file_alone = {"flash": {"runtime": n_bytes(0)}}  # the limit is the file's, not the code's too
+    return Budget.model_validate({"name": "test", "flash": n_bytes(flash), "sram": n_bytes(sram), "reserves": file_alone, **more})
 
 
 def every_genotype(space: Space) -> np.ndarray:
@@ -143,6 +145,26 @@ def test_counts_bound_the_truth_where_blocks_share_bytes_of_the_file(space: Spac
     limit = int(np.quantile(flash, quantile, method="higher"))
     counted = sum(start[0] for start in Counter(Feasible(cut, 2, budget(flash=limit))).starts())
     assert 0 < (flash <= limit).sum() <= counted
+
+
+def test_flash_that_the_code_takes_is_counted_as_taken() -> None:
+    """A limit on model and code counts as many networks as what the code of every network leaves for the file."""
+    everything = every_genotype(SMALL)
+    program = Feasible(SMALL, 2, budget()).costs(everything)["program_bytes"]
+    limit = int(np.quantile(program, 0.3, method="higher"))
+    feasible = Feasible(SMALL, 2, budget(flash=limit, reserves={}))
+    assert list(feasible.budget.limits) == ["sram_bytes", "program_bytes"]
+    fitting = {as_genotype(g) for g in everything[program <= limit]}
+    counter = Counter(feasible)
+    code = counter.tables.base_code_bytes(None)
+    assert 30_000 < code <= (program - Feasible(SMALL, 2, budget()).costs(everything)["flash_bytes"]).min()
+    counted = sum(start[0] for start in counter.starts())
+    assert len(fitting) <= counted == sum(start[0] for start in Counter(Feasible(SMALL, 2, budget(flash=limit - code))).starts())
+    pool = count_feasible(feasible, np.random.default_rng(0), 500)
+    assert pool is not None and {as_genotype(g) for g in pool.genotypes} <= fitting and len(pool) == 500
+    repaired = feasible.repair(everything[int(program.argmax())])
+    assert repaired is not None and as_genotype(repaired) in fitting
+    assert not Counter(Feasible(SMALL, 2, budget(flash=int(program.min()) // 2, reserves={}))).starts()
 
 
 def test_a_loose_budget_counts_every_network() -> None:

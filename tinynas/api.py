@@ -22,7 +22,7 @@ from tinynas.config import Config, build, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
 from tinynas.errors import RunError, TinynasError, UserError, shell_line
-from tinynas.files import cores
+from tinynas.files import cores, disk_error
 from tinynas.foreign import refuse_models, require_tflite, what_is
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives as known_objectives
@@ -76,7 +76,7 @@ def estimate(net: str | Arch | Graph, budget: str | Budget | None = None, runtim
     """
     limits = load_budget(budget) if isinstance(budget, str) else budget
     chosen = runtime or (limits.runtime if limits else "tflm")
-    core, clock_mhz = (limits.core, limits.clock_mhz) if limits else (None, None)
+    core, clock_mhz = (limits.core, limits.timed_mhz) if limits else (None, None)
     if isinstance(net, str) and names_tflite(net):
         from tinynas.cost.tflite import read_model
 
@@ -100,37 +100,85 @@ def verify(
     *,
     target: str = "cortex-m4",
     tflm: str | None = None,
-    kernels: str = "cmsis-nn",
+    kernels: str | None = None,
     jobs: int | None = None,
     on_step: Callable[[str, int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Verified:
-    """Run a .tflite, or the exported network of a run (``RUN``, ``RUN:ID``), on an emulated core, with TFLM from the tree ``tflm``.
+    """Run a .tflite, or the exported network of a run (``RUN``, ``RUN:ID``), and its firmware folder on an emulated core.
 
-    The tree is built into the cache the first time, for each core and kind of kernels. Raises UserError where the tool chain, the
-    emulator or the tree is wanting, and what reading the model raises.
+    TFLM comes from the tree ``tflm`` (default: ``$TFLM_DIR``), built into the cache the first time, for each core and kind of
+    ``kernels`` (default: those of the run's budget, ``cmsis-nn`` for a file); ``on_note`` hears how long that will take. Of a run the
+    very folder that was exported is built, of a file one is made. Raises UserError where the tool chain, the emulator or the tree is
+    wanting, and what reading the model raises.
     """
+    if names_tflite(net):
+        path, folder = Path(net), None
+        kernels = kernels or "cmsis-nn"
+    else:
+        run, net_id = _of_run(net)
+        path = _exported(run, net_id)
+        folder = _firmware_folder(run, net_id)
+        kernels = _run_kernels(run, kernels, on_note)
+    checks = _prepare_checks(target, tflm, kernels)
+    return checks(path, folder, jobs=jobs, on_step=on_step, on_note=on_note)
+
+
+def _prepare_checks(target: str, tflm: str | None, kernels: str) -> Callable[..., Verified]:
+    """What verifies a model file and its firmware folder; whatever it will need is there, or UserError is raised."""
     from tinynas.data.cache import cache_dir
-    from tinynas.export.verify import verify_model
+    from tinynas.export.verify import check_tools, verify_model
     from tinynas.target.cores import core_named
     from tinynas.target.library import Tree, kernels_named
 
-    core, kind = core_named(target), kernels_named(kernels)
-    path = Path(net) if names_tflite(net) else _exported(net)
-    tree = Tree.find(tflm)
-    return verify_model(path.read_bytes(), path.stem, core, tree, kind, cache_dir(), jobs=jobs, on_step=on_step)
+    core, kind, tree = core_named(target), kernels_named(kernels), Tree.find(tflm)
+    check_tools(core, tree, kind, cache_dir())
+
+    def verify_file(path: Path, folder: Path | None, **options: Any) -> Verified:
+        return verify_model(_read_model(path), path.stem, core, tree, kind, cache_dir(), folder=folder, **options)
+
+    return verify_file
 
 
-def _exported(net: str) -> Path:
+def _read_model(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise disk_error(path, error, "read") from None
+
+
+def _kernels_for(budget: Budget) -> str:
+    """Kernels that the budget's runtime runs; CMSIS-NN where it is none of TFLM's."""
+    return "reference" if budget.runtime.partition("@")[0] == "tflm" else "cmsis-nn"
+
+
+def _run_kernels(run: Run, kernels: str | None, on_note: Callable[[str], None] | None) -> str:
+    """``kernels``, by default those of the run's budget; others are noted: the firmware's arena is for those of the budget."""
+    made_for = _kernels_for(run.budget)
+    if kernels is not None and kernels != made_for and on_note is not None:
+        on_note(f"the run's budget is for {run.budget.runtime}: the firmware's arena may be too small for {kernels} kernels")
+    return kernels or made_for
+
+
+def _of_run(net: str) -> tuple[Run, str]:
     name, colon, net_id = net.rpartition(":")
-    opened = Run.open(name if colon and not Path(net).exists() else net)
-    resolved = opened.resolve_id(net_id if colon and not Path(net).exists() else "best")
-    path = opened.net_dir(resolved) / "model_int8.tflite"
+    named = bool(colon) and not Path(net).exists()
+    opened = Run.open(name if named else net)
+    return opened, opened.resolve_id(net_id if named else "best")
+
+
+def _exported(run: Run, net_id: str) -> Path:
+    from tinynas.export.formats import MODEL_FILE
+
+    path = run.net_dir(net_id) / MODEL_FILE
     if not path.is_file():
-        raise RunError(
-            f"{opened.path}: {resolved} has no model_int8.tflite: it was not promoted",
-            shell_line("tinynas", "promote", opened.path, resolved),
-        )
+        raise RunError(f"{run.path}: {net_id} has no {MODEL_FILE}: it was not promoted", shell_line("tinynas", "promote", run.path, net_id))
     return path
+
+
+def _firmware_folder(run: Run, net_id: str) -> Path | None:
+    folder = run.net_dir(net_id) / "c"
+    return folder if folder.is_dir() else None
 
 
 # searching ------------------------------------------------------------------------------------------
@@ -525,9 +573,13 @@ def promote(
     qat: bool = False,
     threads: int | None = None,
     formats: Sequence[str] | None = None,
+    verify: str | None = None,
+    tflm: str | None = None,
+    kernels: str | None = None,
     overrides: Sequence[str] = (),
     on_event: Callable[[PromoteEvent], None] | None = None,
     on_note: Callable[[str], None] | None = None,
+    on_step: Callable[[str, int, int], None] | None = None,
 ) -> list[ExportRow]:
     """Train networks of ``run`` in full, read the test images once, export and check the int8 files.
 
@@ -536,9 +588,11 @@ def promote(
     place has changed since the search, ``on_note`` is told so, and the card says it. ``overrides`` are settings of
     :class:`tinynas.train.Recipe` (``recipe.lr=0.005``), or data options (``data.val_share=0.1``). ``formats``: of
     :data:`tinynas.export.formats.FORMATS`, by default all that can hold a network. The files are planned and checked for the runtime
-    of the run's budget. Raises UserError subclasses with the remedy.
+    of the run's budget. ``verify`` names an emulated core on which the exported files are verified at the end, with ``tflm`` and
+    ``kernels`` as in :func:`verify`; what was found goes into the records and onto the card, and ``on_step`` hears of a first build.
+    Raises UserError subclasses with the remedy; where verifying will lack something, before anything is trained.
     """
-    from tinynas.export.deliver import export_promoted
+    from tinynas.export.deliver import add_verified, export_promoted
     from tinynas.export.formats import check_formats
     from tinynas.promote import promote as train_in_full
     from tinynas.recipe import Recipe
@@ -557,13 +611,25 @@ def promote(
     if formats is not None:  # before hours of training
         for net_id in net_ids:
             check_formats(formats, opened.arch(net_id).input)
+    if verify is not None and formats is not None and "tflite" not in formats:
+        raise UserError("--verify: runs the .tflite, and --format does not name it", "add tflite to --format")
+    checks = None if verify is None else _prepare_checks(verify, tflm, _run_kernels(opened, kernels, on_note))
     options = _export_options(runtime=opened.budget.runtime, core=opened.budget.core)
     rows = []
     for net_id in net_ids:
         (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipe, seed=seed, on_event=on_event)
         if rank() == 0:
             rows.append(export_promoted(opened, net_id, opened.net_dir(net_id), images, promoted, options, formats))
-    return rows
+    if checks is None:
+        return rows
+    try:
+        found = [checks(_exported(opened, row.id), _firmware_folder(opened, row.id), on_step=on_step, on_note=on_note) for row in rows]
+    except UserError as error:
+        again = shell_line("tinynas", "verify", f"{opened.path}:{rows[0].id}", "--target", verify)
+        kept = f"nothing is lost: what was trained and exported is in {opened.path}; to verify it: {again}"
+        error.hint = kept if error.hint is None else f"{error.hint}\n  -> {kept}"
+        raise
+    return [add_verified(opened, row, verified.to_json(), images) for row, verified in zip(rows, found, strict=True)]
 
 
 def _id_or_reference(run: Run, text: str, classes: int) -> str:

@@ -1,7 +1,8 @@
 """The board table: microcontroller boards with their memory and where each figure comes from.
 
 ``boards.csv`` holds facts only. SRAM is what one program can use contiguously, flash what is left for program and
-model. What a network may use of it is a budget's business: ``tinynas init --board NAME`` writes one.
+model. ``board_regions.csv`` has the memories of boards with several, and what a program usually puts there. What a network
+may use of it is a budget's business: ``tinynas init --board NAME`` writes one.
 """
 
 from __future__ import annotations
@@ -15,6 +16,20 @@ from typing import Any
 
 from tinynas.config import parse_size
 from tinynas.errors import UserError
+from tinynas.regions import USES, Use
+
+
+@dataclass(frozen=True)
+class BoardRegion:
+    """One of several memories of a board."""
+
+    name: str
+    size_bytes: int
+    slow: bool
+    """Behind a bus that is many times slower than the core."""
+    use: tuple[Use, ...]
+    """What a program usually puts there."""
+    source: str
 
 
 @dataclass(frozen=True)
@@ -34,6 +49,8 @@ class Board:
     """Flash for program and model."""
     note: str
     source: str
+    regions: tuple[BoardRegion, ...] = ()
+    """The memories of a board with several; none: all lies in one of ``sram_bytes``."""
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict."""
@@ -43,7 +60,11 @@ class Board:
 @cache
 def boards() -> tuple[Board, ...]:
     """All boards of the table, in its order."""
-    text = (resources.files("tinynas") / "boards.csv").read_text(encoding="utf-8")
+    regions: dict[str, list[BoardRegion]] = {}
+    for row in _rows("board_regions.csv"):
+        uses = [use for use in USES if use in row["use"].split()]
+        found = BoardRegion(row["region"], parse_size(row["size"]), row["slow"] == "slow", tuple(uses), row["source"])
+        regions.setdefault(row["board"], []).append(found)
     return tuple(
         Board(
             name=row["name"],
@@ -55,9 +76,14 @@ def boards() -> tuple[Board, ...]:
             flash_bytes=parse_size(row["flash"]),
             note=row["note"],
             source=row["source"],
+            regions=tuple(regions.get(row["name"], ())),
         )
-        for row in csv.DictReader(text.splitlines())
+        for row in _rows("boards.csv")
     )
+
+
+def _rows(name: str) -> csv.DictReader[str]:
+    return csv.DictReader((resources.files("tinynas") / name).read_text(encoding="utf-8").splitlines())
 
 
 def find_board(name: str) -> Board:

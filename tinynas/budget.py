@@ -20,6 +20,7 @@ from tinynas.config import Bytes, Config, format_size, is_bytes, load, n_bytes, 
 from tinynas.cost import Cost
 from tinynas.cost.quantities import QUANTITIES, Quantity
 from tinynas.cost.runtimes import pinned_names
+from tinynas.regions import Placed, Region, Sram, arena_of, overfull, placed, regions_of
 
 Core = Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "xtensa-lx6", "xtensa-lx7"]
 
@@ -97,8 +98,8 @@ class FlashReserves(Config):
 
     application: Bytes = _ZERO
     """Code and constants of the application, drivers, bootloader."""
-    runtime: Bytes = _ZERO
-    """Code of the inference runtime and its kernels."""
+    runtime: Bytes | None = None
+    """Code of the inference runtime and its kernels, where you have measured it; left out, it is what the network's operators take."""
 
 
 class Reserves(Config):
@@ -125,8 +126,8 @@ class Budget(Config):
     """Core clock in MHz; latency needs it."""
     runtime: RuntimeName = "tflm"
     """Inference runtime; decides what SRAM and flash mean."""
-    sram: Bytes
-    """SRAM that one program can use contiguously."""
+    sram: Sram
+    """SRAM that one program can use contiguously; or a list of the board's memories, each with a name, a size and what lies in it."""
     flash: Bytes
     """Flash for program and model."""
     reserves: Reserves = Reserves()
@@ -142,14 +143,13 @@ class Budget(Config):
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Self:
-        for kind, capacity, kept in (
-            ("SRAM", self.sram, self._kept(self.reserves.sram)),
-            ("flash", self.flash, self._kept(self.reserves.flash)),
-        ):
+        for kind, capacity in (("SRAM", self.arena.size), ("flash", self.flash)):
             if capacity <= 0:
                 raise ValueError(f"{kind} must be more than 0 B")
-            if kept >= capacity:
-                raise ValueError(f"the reserves take {format_size(kept)} of {format_size(capacity)} {kind}: nothing is left for a network")
+        if (why := overfull(self.regions, dict(self.reserves.sram))) is not None:
+            raise ValueError(why)
+        if (kept := self._kept(self.reserves.flash)) >= self.flash:
+            raise ValueError(f"the reserves take {format_size(kept)} of {format_size(self.flash)} flash: nothing is left for a network")
         for name in self.limits:
             if (why := self.why_unknown(name)) is not None:
                 raise ValueError(f"a {name} limit cannot be checked: {why}")
@@ -157,17 +157,48 @@ class Budget(Config):
 
     def why_unknown(self, name: str) -> str | None:
         """Why no network's quantity ``name`` is known on this board with this runtime; None where all are."""
+        if QUANTITIES[name].unit == "ms" and self.arena.slow:
+            return f"the arena lies in slow memory ({self.arena.name}), where no time has been measured"
         return QUANTITIES[name].unknown(self.core, self.runtime, self.clock_mhz)
+
+    @cached_property
+    def regions(self) -> tuple[Region, ...]:
+        """The board's memories; of a plain size of SRAM one, in which everything lies."""
+        return regions_of(self.sram)
+
+    @property
+    def arena(self) -> Region:
+        """The region in which the network's arena lies, whole."""
+        return arena_of(self.regions)
+
+    @property
+    def timed_mhz(self) -> float | None:
+        """The clock in MHz for which times are estimated: none where the arena lies in slow memory."""
+        return None if self.arena.slow else self.clock_mhz
+
+    def placed(self, cost: Cost) -> tuple[Placed, ...]:
+        """What lies where with a network of ``cost``: its arena and the reserves, region by region."""
+        return placed(self.regions, dict(self.reserves.sram), cost.sram_bytes)
+
+    def _room(self, memory: str) -> int:
+        """Bytes of ``sram`` (of the arena's region) or ``flash`` that the reserves leave."""
+        if memory == "sram":
+            return self.arena.size - sum(int(kept) for use, kept in self.reserves.sram if use in self.arena.use)
+        return self.flash - self._kept(self.reserves.flash)
 
     @staticmethod
     def _kept(reserves: Config) -> int:
-        return sum(value for _, value in reserves)
+        return sum(value or 0 for _, value in reserves)
 
     @cached_property
     def limits(self) -> dict[str, float]:
-        """Limit by name of the quantity, reserves taken off; only limits that are set: memories first."""
+        """Limit by name of the quantity, reserves taken off; only limits that are set: memories first.
+
+        Flash limits the model and the code that runs it, or the model alone where a reserve is there for the code.
+        """
         names = {quantity.field: name for name, quantity in QUANTITIES.items() if quantity.field is not None}
-        limits: dict[str, float] = {names[memory]: getattr(self, memory) - self._kept(kept) for memory, kept in self.reserves}
+        names["flash"] = "program_bytes" if self.reserves.flash.runtime is None else "flash_bytes"
+        limits: dict[str, float] = {names[memory]: self._room(memory) for memory, _ in self.reserves}
         for field, name in names.items():
             if name not in limits and (limit := getattr(self, field)) is not None:
                 limits[name] = limit
@@ -181,6 +212,16 @@ class Budget(Config):
             value = values.get(name)
             result[name] = UNKNOWN if value is None else (value - limit) / limit
         return result
+
+    def told(self, cost: Cost) -> dict[str, Any]:
+        """``fits``, ``limits`` and ``excess`` of ``cost`` as documents have them: the model's file has a limit there in any case.
+
+        Where flash is for the model and its code, ``flash_bytes`` is limited by what the code leaves.
+        """
+        limits, excess = dict(self.limits), self.excess(cost)
+        if "program_bytes" in limits and cost.code_bytes is not None:
+            limits["flash_bytes"], excess["flash_bytes"] = limits["program_bytes"] - cost.code_bytes, excess["program_bytes"]
+        return {"fits": self.fits(cost), "limits": limits, "excess": excess}
 
     def fits(self, cost: Cost | Mapping[str, float | None]) -> bool:
         """True where no limit is exceeded; what the runtime does not run never fits."""
@@ -201,9 +242,12 @@ def _sizes_to_text(document: dict[str, object], model: Config) -> None:
         child = getattr(model, key)
         if isinstance(child, Config) and isinstance(value, dict):
             _sizes_to_text(value, child)
+        elif key == "sram" and isinstance(child, tuple) and isinstance(value, list):
+            for region, part in zip(value, child, strict=True):
+                _sizes_to_text(region, part)
         elif key == "at_most":
             document[key] = {name: yaml_size(int(limit)) if QUANTITIES[name].unit == "B" else limit for name, limit in child.items()}
-        elif key in {"sram", "flash"} or isinstance(model, (SramReserves, FlashReserves)):
+        elif key in {"sram", "flash", "size"} or isinstance(model, (SramReserves, FlashReserves)):
             document[key] = yaml_size(int(child))
 
 

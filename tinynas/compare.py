@@ -47,10 +47,10 @@ class Fit:
             "net": self.net,
             "board": self.board,
             "runtime": self.cost.runtime,
-            "fits": self.fits,
+            "runs": self.cost.runs,
+            "reasons": list(self.cost.reasons),
             **self.cost.values(),
-            "limits": self.budget.limits,
-            "excess": self.excess,
+            **self.budget.told(self.cost),
             "binding": self.binding,
         }
 
@@ -72,7 +72,7 @@ def all_boards() -> tuple[str, ...]:
 
 
 def compare(nets: Sequence[str], boards: Sequence[str], estimate: Callable[[str, Budget], Cost]) -> list[Fit]:
-    """Every network on every board, worst first: by how far the binding limit is exceeded.
+    """Every network on every board, worst first: what does not run, then by how far the binding limit is exceeded.
 
     ``estimate`` gives the cost of a network under a budget. Raises UserError where one is named twice or none is named.
     """
@@ -83,7 +83,7 @@ def compare(nets: Sequence[str], boards: Sequence[str], estimate: Callable[[str,
             raise UserError(f"the {what} {twice[0]} is given twice", "name each once")
     budgets = {name: board_budget(name) for name in boards}
     fits = [Fit(net, board, budget, estimate(net, budget)) for net in nets for board, budget in budgets.items()]
-    return sorted(fits, key=lambda fit: -fit.excess[fit.binding])
+    return sorted(fits, key=lambda fit: (fit.cost.runs is not False, -fit.excess[fit.binding]))
 
 
 def by_board(fits: Sequence[Fit]) -> Mapping[str, Sequence[Fit]]:

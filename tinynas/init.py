@@ -12,7 +12,7 @@ from tinynas.arch import Arch
 from tinynas.boards import Board, find_board
 from tinynas.budget import Budget
 from tinynas.config import Config, format_size, yaml_size
-from tinynas.cost.runtimes import runtime_names
+from tinynas.cost.runtimes import runtime_for, runtime_names
 from tinynas.errors import UserError
 from tinynas.files import write_atomic
 from tinynas.recipe import Recipe
@@ -39,6 +39,14 @@ def json_schema(what: Kind) -> dict[str, Any]:
     return schema
 
 
+#: What the text of a size is like.
+_SIZE = {
+    "type": "string",
+    "pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(B|KiB|MiB)|0)\s*$",
+    "examples": ["320 KiB", "1 MiB"],
+}
+
+
 class _Generator(GenerateJsonSchema):
     """Sizes have a default that is an int marked as bytes: JSON Schema takes it as the text a user writes."""
 
@@ -59,8 +67,13 @@ def _sizes_are_text(schema: dict[str, Any]) -> None:
     # A size needs a unit; the schema says so, and its defaults are written the way a user writes them.
     for name, node in _objects(schema).items():
         for key, field in node.get("properties", {}).items():
-            if field.get("type") == "string" and (key in {"sram", "flash"} or name.endswith("Reserves")):
-                field |= {"pattern": r"^\s*([0-9]+(\.[0-9]+)?\s*(B|KiB|MiB)|0)\s*$", "examples": ["320 KiB", "1 MiB"]}
+            if name == "FlashReserves" and "anyOf" in field:  # a size, or left out
+                field["type"] = "string"
+                del field["anyOf"], field["default"]
+            if key == "sram" and "oneOf" in field:  # a size, or regions
+                field["anyOf"] = [_SIZE if form.get("type") == "string" else {**form, "minItems": 1} for form in field.pop("oneOf")]
+            elif field.get("type") == "string" and (key in {"flash", "size"} or name.endswith("Reserves")):
+                field |= _SIZE
             elif isinstance(field.get("default"), dict):
                 del field["default"]  # nested reserves: their own fields have defaults
 
@@ -105,7 +118,6 @@ def _kept(board: Board) -> dict[str, int]:
         "stack": (8 * 1024, board.sram_bytes // 16),
         "runtime": (4 * 1024, board.sram_bytes // 16),
         "flash_application": (64 * 1024, board.flash_bytes // 8),
-        "flash_runtime": (102 * 1024, board.flash_bytes // 3),
     }
     return {name: min(wish, most) // 256 * 256 for name, (wish, most) in wishes.items()}
 
@@ -114,6 +126,8 @@ def budget_text(board: Board) -> str:
     """A commented budget YAML for ``board``."""
     kept = _kept(board)
     note = f"# About this board: {board.note}.\n" if board.note else ""
+    regions = "".join(f'  - "{region.name}: {region.source}"\n' for region in board.regions)
+    where = ", each in the region that names it" if board.regions else ""
     return f"""\
 # yaml-language-server: $schema={SCHEMA_DIR}/budget.json
 # What a network may use on one board: capacity (facts) less reserves (your choices).
@@ -125,12 +139,12 @@ core: {board.core}
 clock_mhz: {board.clock_mhz:g}
 
 # What runs the network decides what SRAM and flash mean: {runtime_names()}.
-runtime: tflm
+runtime: {runtime_for(board.core)}
 
-{note}sram: {yaml_size(board.sram_bytes)}
+{note}sram: {_sram(board)}
 flash: {yaml_size(board.flash_bytes)}
 
-# Kept back from the network. Measure your own firmware (arm-none-eabi-size) and put its figures here.
+# Kept back from the network{where}. Measure your own firmware (arm-none-eabi-size) and put its figures here.
 reserves:
   sram:
     application: {yaml_size(kept["application"])}    # globals, heap, drivers
@@ -139,7 +153,8 @@ reserves:
     runtime: {yaml_size(kept["runtime"])}    # static memory of the runtime outside the arena
   flash:
     application: {yaml_size(kept["flash_application"])}    # code, drivers, bootloader
-    runtime: {yaml_size(kept["flash_runtime"])}    # the runtime's code with its kernels
+    # The code of the runtime and of the kernels that a network needs counts as part of the network. Where you have measured it:
+    # runtime: 100 KiB    # then this is kept back instead
 
 # Limits of your own, if you have some:
 # macs: 5000000       # multiply-accumulates of one inference
@@ -147,8 +162,19 @@ reserves:
 
 sources:
   - "sram, flash, clock: {board.source}"
-  - "reserves: starting values; change them"
+{regions}  - "reserves: starting values; change them"
 """
+
+
+def _sram(board: Board) -> str:
+    """What stands behind ``sram:``: a size, or the regions in lines of their own."""
+    if not board.regions:
+        return yaml_size(board.sram_bytes)
+    lines = ["   # the board's memories and what lies in each. The arena lies in one of them, whole."]
+    for region in board.regions:
+        slow = ", slow: true" if region.slow else ""
+        lines.append(f"  - {{name: {region.name}, size: {yaml_size(region.size_bytes)}{slow}, use: [{', '.join(region.use)}]}}")
+    return "\n".join(lines)
 
 
 def space_text(board: Board) -> str:

@@ -196,6 +196,28 @@ class Promoted(JsonRecord):
 _Figures = document(
     "figures", estimated=float | None, measured=float | None, microcontroller_estimated=float | None, head=float | None, tail=float | None
 )
+_Count = Annotated[int, Field(ge=0)]
+_Verified = document(
+    "verified",
+    *("target", "kernels", "tree", "compiler", "emulator", "promised_arena_bytes", "needed_arena_bytes", "used_arena_bytes"),
+    *("equal_outputs", "compared_outputs", "model_bytes", "code_bytes", "instructions", "problems", "good"),
+    **dict.fromkeys(["target", "kernels", "tree", "compiler", "emulator", "not_compared", "refused", "no_firmware"], str),
+    **dict.fromkeys(["used_arena_bytes", "needed_arena_bytes"], _Count | None),
+    **dict.fromkeys(
+        ["promised_arena_bytes", "promised_flash_bytes", "model_bytes", "code_bytes", "equal_outputs", "compared_outputs"], _Count
+    ),
+    instructions=rows(document("row", "op", "instructions", op=str, instructions=_Count)),
+    firmware=document(
+        "firmware",
+        *("digest", "images", "equal_images", "program_bytes", "failed"),
+        **dict.fromkeys(["digest", "failed"], str),
+        **dict.fromkeys(["images", "equal_images", "program_bytes"], _Count),
+        **dict.fromkeys(["arena_bytes", "used_arena_bytes"], _Count | None),
+    )
+    | None,
+    problems=list[str],
+    good=bool,
+)
 _Report = document(
     "report",
     accuracy=document("accuracy", float=Share | None, int8=Share | None, split=str | None) | None,
@@ -211,6 +233,7 @@ _Report = document(
     files=dict[str, str],
     kernels=str | None,
     runtime=str | None,
+    verified=_Verified | None,
 )
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tinynas.cli.app import app
-from tinynas.cli.common import JsonOption, console, counting_progress, emit, say, session
-from tinynas.errors import shell_line
+from tinynas.cli.common import JsonOption, KernelsOption, TflmOption, console, counting_progress, emit, note, say, session
+from tinynas.errors import UserError, shell_line
 
 
 @app.command()
@@ -17,19 +18,17 @@ def verify(
     target: Annotated[
         str, typer.Option("--target", "-t", metavar="CORE", help="cortex-m0plus, -m3, -m4, -m7, -m33 or -m55.")
     ] = "cortex-m4",
-    tflm: Annotated[
-        str | None, typer.Option("--tflm", metavar="DIR", help="A tree of TFLM's sources, or the Arduino library's. Default: $TFLM_DIR.")
-    ] = None,
-    kernels: Annotated[str, typer.Option("--kernels", metavar="K", help="cmsis-nn or reference.")] = "cmsis-nn",
+    tflm: TflmOption = None,
+    kernels: KernelsOption = None,
     jobs: Annotated[int | None, typer.Option("--jobs", "-j", min=1, help="Compilers at once. Default: one per core.")] = None,
     json_: JsonOption = False,
 ) -> None:
-    """Run a model on an emulated core: what was promised beside what it used, outputs bit for bit, instructions by operator."""
+    """Run a model and its firmware on an emulated core: what was promised beside what it used, outputs bit for bit, instructions."""
     from tinynas import api
 
     session.continue_command = shell_line("tinynas", *session.arguments)
     with counting_progress() as progress:
-        verified = api.verify(net, target=target, tflm=tflm, kernels=kernels, jobs=jobs, on_step=progress)
+        verified = api.verify(net, target=target, tflm=tflm, kernels=kernels, jobs=jobs, on_step=progress, on_note=note)
     if json_:
         emit(verified.to_json())
     else:
@@ -50,21 +49,31 @@ def compare(
         ),
     ] = None,
     fits: Annotated[bool, typer.Option("--fits", help="Only boards on which every network fits.")] = False,
+    draw: Annotated[Path | None, typer.Option("--draw", metavar="FILE.html", help="Also draw networks and boards as a picture.")] = None,
     json_: JsonOption = False,
 ) -> None:
     """Say on which boards networks fit, and which limit decides; the worst first."""
     from tinynas import api
     from tinynas.compare import by_board
 
+    if draw is not None and draw.suffix.lower() not in {".html", ".htm"}:
+        raise UserError(f"{draw}: pictures are written as HTML, not as {draw.suffix or 'a file without an ending'}", "name it .html")
     found = api.compare(nets, None if boards is None else boards.split(","))
     if fits:
         good = {board for board, row in by_board(found).items() if all(fit.fits for fit in row)}
         found = [fit for fit in found if fit.board in good]
+    rows = [fit.to_json() for fit in found]
+    if draw is not None and rows:
+        from tinynas.report import write_compare_picture
+
+        write_compare_picture(rows, nets, draw)
     if json_:
-        return emit([fit.to_json() for fit in found])
+        return emit(rows)
     from tinynas.report.terminal import compared_table
 
     if not found:
         return say("no board of these has room for them")
     console().print(compared_table({board: [fit.to_json() for fit in row] for board, row in by_board(found).items()}, nets))
-    return say("a cell says fits or not, and the limit that decides with the share of it that is used", "dim")
+    if len(nets) > 1:
+        say("a cell says fits or not, and the limit that decides with the share of it that is used", "dim")
+    return say(f"picture: {draw}") if draw is not None else None

@@ -29,6 +29,12 @@ DataOption = Annotated[
 ]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override one setting; may be given several times.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]
+TflmOption = Annotated[
+    str | None, typer.Option("--tflm", metavar="DIR", help="A tree of TFLM's sources, or the Arduino library's. Default: $TFLM_DIR.")
+]
+KernelsOption = Annotated[
+    str | None, typer.Option("--kernels", metavar="K", help="cmsis-nn or reference. Default: the run's; cmsis-nn for a file.")
+]
 
 
 @dataclass
@@ -64,6 +70,11 @@ def say(line: object, style: str | None = None) -> None:
     from rich.text import Text
 
     console().print(Text(printable(line), style or ""), soft_wrap=True)
+
+
+def note(line: str) -> None:
+    """Print what a user should know while work goes on; with ``--json`` on stderr."""
+    console().print(printable(line), style="yellow", markup=False, soft_wrap=True)
 
 
 def emit(document: Any) -> None:

@@ -12,12 +12,15 @@ from tinynas.cli.common import (
     BudgetOption,
     DataOption,
     JsonOption,
+    KernelsOption,
     SeedOption,
     SetOption,
+    TflmOption,
     check_interrupted,
     console,
     emit,
     next_step,
+    note,
     say,
     session,
 )
@@ -62,9 +65,8 @@ def estimate(
     cost = api.estimate(net, limits, runtime)
     document: dict[str, Any] = {"name": net, **cost.to_json()}
     if limits is not None:
-        excess = limits.excess(cost)
-        document["fits"], document["excess"] = limits.fits(cost), excess
-        document["budget"], document["limits"] = limits.name, limits.limits
+        document |= {"budget": limits.name, **limits.told(cost)}
+        document["regions"] = [placed.to_json() for placed in limits.placed(cost)]
     else:
         document["fits"], document["excess"] = None, {}
     explanation = None
@@ -77,10 +79,12 @@ def estimate(
     if json_:
         emit(document)
     else:
-        from tinynas.report.terminal import cost_table, layers_table
+        from tinynas.report.terminal import cost_table, layers_table, regions_table
 
         out = console()
         out.print(cost_table(cost, limits, name=net))
+        if limits is not None and len(limits.regions) > 1:
+            out.print(regions_table(limits.placed(cost)))
         if layers:
             out.print(layers_table(cost))
         if explanation is not None:
@@ -107,12 +111,19 @@ def promote(
         ),
     ] = 1,
     format_: FormatOption = None,
+    verify: Annotated[
+        str | None,
+        typer.Option("--verify", metavar="CORE", help="Verify the exported files on an emulated core, as tinynas verify --target does."),
+    ] = None,
+    tflm: TflmOption = None,
+    kernels: KernelsOption = None,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Train networks of a run in full, measure them once on the test images, and export the int8 file."""
     from tinynas import api
     from tinynas.report.terminal import promote_progress, promoted_table
+    from tinynas.report.words import verified_words
     from tinynas.runs import Run
 
     out = console()
@@ -127,9 +138,13 @@ def promote(
             qat=qat,
             threads=threads,
             formats=_formats(format_),
+            verify=verify,
+            tflm=tflm,
+            kernels=kernels,
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
-            on_note=lambda note: out.print(note, style="yellow", markup=False, soft_wrap=True),
+            on_note=note,
+            on_step=lambda what, done, total: progress({"step": what, "done": done, "of": total}),
         )
     if process_number() != 0:
         return None
@@ -143,6 +158,8 @@ def promote(
     out.print(promoted_table(documents))
     for row in rows:
         say(f"files of {row.id}: {row.folder}")
+        if verified := row.report.get("verified"):
+            say(f"verified: {verified_words(verified)}")
         for problem in row.problems:
             say(f"NOT GOOD: {problem}", "bold red")
     say(f"picture: {page}")

@@ -29,7 +29,7 @@ def budgets(json_: JsonOption = False) -> None:
                 "core": budget.core,
                 "clock_mhz": budget.clock_mhz,
                 "runtime": budget.runtime,
-                "sram_bytes": budget.sram,
+                "sram_bytes": budget.arena.size,
                 "flash_bytes": budget.flash,
                 "limits": budget.limits,
                 "file": str(path),
@@ -40,7 +40,7 @@ def budgets(json_: JsonOption = False) -> None:
     from tinynas.report.terminal import budgets_table
 
     console().print(budgets_table(rows))
-    say("left: for the network, after the reserves stated in each file", "dim")
+    say("left: for the network, after the reserves stated in each file; flash is for the model and the runtime's code", "dim")
     return next_step("tinynas", "search", "--budget", "stm32f746")
 
 

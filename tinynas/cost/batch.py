@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.arch import pair
+from tinynas.cost.code_flash import code_of
 from tinynas.cost.compiled_batch import COLUMNS, columns_of, least_of, many_compiled
 from tinynas.cost.flash import (
     BIAS_SHAPE_BYTES,
@@ -36,7 +37,7 @@ from tinynas.cost.kernel import FAMILY_OF, aligned
 from tinynas.cost.latency import latency_model
 from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
-from tinynas.cost.setup import planning_bytes
+from tinynas.cost.setup import RECORDS, planning_bytes, preparing_bytes
 from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
@@ -57,6 +58,8 @@ MAX_ROWS = 4_000_000
 _LARGE = [name for name in Sums._fields if name not in ("tensors", "operators", "convolutions")]
 _SMALL = ("tensors", "operators", "convolutions")
 _PACKED = len(_LARGE)
+_ARRAYS = _LARGE.index("arrays")
+_REQUEST = RECORDS["mcu"].request
 #: First of the columns of kernel data and handles, one for each build of TFLM's kernels; then come their options.
 _KEPT = _PACKED + 1
 #: Bits of a number that shares a column; no network has so many tensors, and no block so many bytes of parsed options.
@@ -79,6 +82,13 @@ class BatchCost:
     tail_bytes: Ints
     latency_ms: Floats
     """NaN where there is no evidence for a latency."""
+    code_bytes: Ints | Floats
+    """NaN where it is not known."""
+
+    @property
+    def program_bytes(self) -> Ints | Floats:
+        """Flash of the models and of the code that runs them; NaN where that is not known."""
+        return self.flash_bytes + self.code_bytes
 
     def __len__(self) -> int:
         return len(self.macs)
@@ -144,10 +154,12 @@ class Table:
             for column, name in enumerate(_LARGE):
                 rows[at, column] = getattr(part.sums, name)
             rows[at, _PACKED] = _packed([getattr(part.sums, name) for name in _SMALL])
-            for column, (data, handles) in zip(layout.kept, part.kept, strict=True):
-                rows[at, column] = (data << _BITS_EACH) + handles
+            for column, (structures, handles) in zip(layout.kept, part.kept, strict=True):
+                rows[at, column] = (structures << _BITS_EACH) + handles
             for column, options in zip(layout.options, part.options, strict=True):
                 rows[at, column] = _packed(options)
+            for column, prepared in zip(layout.prepared, part.prepared, strict=True):
+                rows[at, column] = prepared
             rows[at, layout.head] = part.head
             if layout.buffers:
                 rows[at, layout.head + 1], rows[at, layout.head + 2] = part.work_buffer, part.int16_kernel
@@ -187,7 +199,8 @@ class _Layout:
         self.kept = range(_KEPT, _KEPT + builds)
         self.options = range(_KEPT + builds, _KEPT + 2 * builds)
         self.summed = slice(0, _KEPT + builds)
-        self.head = self.options.stop
+        self.prepared = range(_KEPT + 2 * builds, _KEPT + 3 * builds)
+        self.head = self.prepared.stop
         self.maximised = slice(self.head, self.head + (3 if self.buffers else 1))
         self.bits = slice(self.maximised.stop, None)
         self.keys: list[OptionKey] = sorted({key for part in tallies for key in part.keys}, key=str)
@@ -228,15 +241,30 @@ class _Layout:
         """Bits of the options tables that every one of ``rows`` (N, columns) needs."""
         return int(np.bitwise_and.reduce(rows[:, self.bits.start])) & ((1 << len(self.keys)) - 1)
 
+    def masks(self, columns: Ints) -> tuple[Ints, Ints]:
+        """Which sets of options tables there are, as bits, and which of these sets each network of ``columns`` (columns, N) has."""
+        return np.unique(columns[self.bits.start] & ((1 << len(self.keys)) - 1), return_inverse=True)
+
+    def keys_in(self, mask: int) -> frozenset[OptionKey]:
+        """The options tables whose bits are set."""
+        return frozenset(key for bit, key in enumerate(self.keys) if mask >> bit & 1)
+
+    def code_bytes(self, mask: int, runtime: str, core: str | None) -> int | None:
+        """Flash of the code for the operators of these options tables: :func:`tinynas.cost.code_flash.code_of`."""
+        code = code_of((str(key[0]) for key in self.keys_in(mask)), runtime, core)
+        return None if code is None else code.total_bytes
+
     def structure(self, mask: int) -> Terms:
         """What depends only on which options tables there are."""
         if mask not in self._structures:
-            keys = frozenset(key for bit, key in enumerate(self.keys) if mask >> bit & 1)
-            self._structures[mask] = structure_terms(keys, io="int8", flavour="full", plan=True)
+            self._structures[mask] = structure_terms(self.keys_in(mask), io="int8", flavour="full", plan=True)
         return self._structures[mask]
 
-    def file_bytes(self, columns: Ints, sums: Sums, classes: int, formula: str) -> Ints:
-        """:func:`tinynas.cost.flash.file_bytes`, with a memory plan, from the merged columns (columns, N) of whole networks."""
+    def file_bytes(self, columns: Ints, sums: Sums, classes: int, formula: str, masks: Ints, inverse: Ints) -> Ints:
+        """:func:`tinynas.cost.flash.file_bytes`, with a memory plan, from the merged columns (columns, N) of whole networks.
+
+        ``masks`` and ``inverse`` are those of :meth:`masks`.
+        """
         front, grids = sums.front - CODE_BYTES * sums.convolutions, sums.grids
         for word in range(self.words):
             bits = columns[self.bits.start + word]
@@ -250,7 +278,6 @@ class _Layout:
             front = front + BIAS_SHAPE_BYTES * occurs * (1 - self._convolved(columns, int(width)))
         single = zero_point_terms(1, 1)  # of fully connected layers, one of which every network has
         alone = 1 - self._convolved(columns, 1)
-        masks, inverse = np.unique(columns[self.bits.start] & ((1 << len(self.keys)) - 1), return_inverse=True)
         shared = Terms(
             *np.array([self.structure(int(mask)) for mask in masks], dtype=np.int64).reshape(-1, len(Terms._fields)).T[:, inverse]
         )
@@ -481,11 +508,19 @@ class Tables:
         own = Terms(sums.front - CODE_BYTES * sums.convolutions, sums.grids, 0, sums.constants + 4 * sums.tensors, 0, sums.spare, 0)
         return np.asarray(flash_bytes(self.runtime, additive_bytes(own), sums.weights_bytes, sums.biases))
 
+    def _common(self) -> int:
+        """Bits of the options tables that every network needs."""
+        return self.layout.keys_of(self.stem.rows[:-1]) | self.layout.keys_of(self.last.rows[:-1])
+
+    def base_code_bytes(self, core: str | None) -> int:
+        """Flash of the code that every network needs; 0 where that is not known."""
+        return self.layout.code_bytes(self._common(), self.runtime.name, core) or 0
+
     def base_bytes(self) -> int:
         """Bytes that the file of every network has beside what its blocks bring: header, metadata, the tables that all need."""
         if self.runtime.flash != "file":
             return 0
-        mask = self.layout.keys_of(self.stem.rows[:-1]) | self.layout.keys_of(self.last.rows[:-1])
+        mask = self._common()
         contents = with_contents(self.layout.structure(mask), (12, metadata_reserve(self.classes, self.formula)))
         return additive_bytes(contents)
 
@@ -517,7 +552,7 @@ class BatchEstimator:
         self.classes = classes
         self.tables = tables_of(space, classes, runtime, core)
         self.runtime = self.tables.runtime
-        self.clock_mhz = clock_mhz
+        self.core, self.clock_mhz = core, clock_mhz
         self.latency = None if clock_mhz is None else latency_model(core, self.runtime.plain)
         self._genes = len(space.genes)
         self._choices = np.array([len(gene.choices) for gene in space.genes], dtype=np.int64)
@@ -573,30 +608,33 @@ class BatchEstimator:
         tail, sram = np.zeros_like(head), head
         for number, (_, build) in enumerate(runtime.builds):
             family, kept = FAMILY_OF[build], columns[layout.kept[number]]
-            data, handles = kept >> _BITS_EACH, kept & _MASK
-            opened = assemble(
-                LAYOUTS[family],
-                sums.operators,
-                sums.tensors,
-                merged.options[number],  # type: ignore[arg-type]
-                data,  # type: ignore[arg-type]
-                handles,  # type: ignore[arg-type]
-                first=kernel_structure("conv", build),  # of the stem
-            )
+            structures, handles = kept >> _BITS_EACH, kept & _MASK
+            options: Any = merged.options[number]
+            taken = LAYOUTS[family], sums.operators, sums.tensors, options
+            first = kernel_structure("conv", build)  # of the stem
+            opened = assemble(*taken, structures + sums.arrays, handles, first=first)
             # Every operator writes one tensor, and there is the input.
-            setup = planning_bytes(family, sums.tensors, handles, sums.operators + 1 + handles, opened)  # type: ignore[arg-type]
+            setup = planning_bytes(family, sums.tensors, handles, sums.operators + 1 + handles, opened)
             own = with_ends(LAYOUTS[family], opened)
-            needed = aligned(np.maximum(head + own, setup))  # type: ignore[arg-type]
+            prepared = preparing_bytes(family, assemble(*taken, structures, 0, first=first), columns[layout.prepared[number]])
+            needed = aligned(np.maximum(np.maximum(head + own, setup), prepared))
             tail = np.where(needed > sram, own, tail)
             sram = np.maximum(sram, needed)
         if self.latency is None or self.clock_mhz is None:
             latency = np.full(len(head), np.nan)
         else:
             latency = self.latency.ms((sums.dense, sums.pointwise, sums.depthwise, sums.connected), self.clock_mhz)  # type: ignore[assignment]
-        size_bytes: Any = layout.file_bytes(columns, sums, self.classes, self.tables.formula) if runtime.flash == "file" else 0
+        masks, inverse = layout.masks(columns)
+        size_bytes: Any = (
+            layout.file_bytes(columns, sums, self.classes, self.tables.formula, masks, inverse) if runtime.flash == "file" else 0
+        )
+        codes = [layout.code_bytes(int(mask), runtime.name, self.core) for mask in masks]
+        code_bytes: Ints | Floats = np.array([math.nan if code is None else code for code in codes], dtype=np.float64)
+        if None not in codes:
+            code_bytes = code_bytes.astype(np.int64)
         if runtime.frame is not None and merged.heights is not None:
             outputs = -(-self.classes // 4) * 4
-            head, size_bytes = many_compiled(merged.operators, outputs, merged.heights, runtime.frame, runtime.core)
+            head, size_bytes = many_compiled(merged.operators, outputs, merged.heights, runtime.frame)
             sram = head
         return BatchCost(
             macs=sums.dense + sums.pointwise + sums.depthwise + sums.connected,
@@ -607,6 +645,7 @@ class BatchEstimator:
             head_bytes=head,
             tail_bytes=tail,
             latency_ms=latency,
+            code_bytes=code_bytes[inverse],
         )
 
 
@@ -633,6 +672,9 @@ class _Merged:
         for options, column in zip(self.options, self.layout.options, strict=True):
             options += (rows[:, column] >> ((options & (STARTS - 1)) * _BITS_EACH)) & _MASK
         total, summed, most, bits = self.total, self.layout.summed, self.layout.maximised, self.layout.bits
+        for kept, column in zip(self.layout.kept, self.layout.prepared, strict=True):
+            before = total[:, _ARRAYS] + _REQUEST * (total[:, kept] & _MASK)
+            np.maximum(total[:, column], before + rows[:, column], out=total[:, column])
         total[:, summed] += rows[:, summed]
         np.maximum(total[:, most], rows[:, most], out=total[:, most])
         np.bitwise_or(total[:, bits], rows[:, bits], out=total[:, bits])
@@ -667,4 +709,5 @@ def _fields(cost: BatchCost) -> list[npt.NDArray[Any]]:
         cost.head_bytes,
         cost.tail_bytes,
         cost.latency_ms,
+        cost.code_bytes,
     ]

@@ -1,4 +1,4 @@
-"""Costs of the compiled network: its work area, and flash by constants and kernels.
+"""Costs of the compiled network: its work area, and flash of its constants, and of its code.
 
 The code of a kernel is in flash once, however many operators use it; constants and table rows add up.
 """
@@ -6,7 +6,6 @@ The code of a kernel is in flash once, however many operators use it; constants 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from functools import lru_cache
 from typing import Any, NamedTuple, assert_never
 
 from tinynas.cost.runtimes import CoreKind, core_kind
@@ -20,14 +19,12 @@ WIDE_INDEX = 255
 #: Bytes of a row of the table of tensors, and of that of operators with indices of one and of two bytes.
 PLACE_BYTES, OPERATOR_BYTES = 12, (52, 60)
 
-#: Kernels of generated code, in the order of bits.
-KERNELS = ("dense", "conv", "dw", "add", "mul", "max_pool", "max_gather", "avg_pool", "mean")
-#: Kind of core -> bytes of the code of each kernel, as arm-none-eabi-gcc 12.2 -O2 links it, C library's copies included; of all kernels
-#: together up to 90 B less. A classifier has products and a mean whatever else it has: they are in "driver".
+#: Kind of core -> bytes of code that each operator brings, as arm-none-eabi-gcc 12.2 -O2 links it, C library's copies included; of all
+#: operators together up to 90 B less. A classifier has products and a mean whatever else it has: they are in "".
 CODE_BYTES: dict[CoreKind, dict[str, int]] = {
-    "plain": {"driver": 2940, "conv": 344, "dw": 1308, "add": 345, "mul": 279, "max_pool": 322, "max_gather": 184, "avg_pool": 302},
-    "dsp": {"driver": 1734, "conv": 384, "dw": 1152, "add": 321, "mul": 323, "max_pool": 190, "max_gather": 64, "avg_pool": 254},
-    "mve": {"driver": 1962, "conv": 272, "dw": 960, "add": 297, "mul": 299, "max_pool": 206, "max_gather": 80, "avg_pool": 222},
+    "plain": {"": 2940, "conv2d": 344, "depthwiseconv2d": 1308, "add": 345, "mul": 279, "maxpool2d": 506, "averagepool2d": 302},
+    "dsp": {"": 1734, "conv2d": 384, "depthwiseconv2d": 1152, "add": 321, "mul": 323, "maxpool2d": 254, "averagepool2d": 254},
+    "mve": {"": 1962, "conv2d": 272, "depthwiseconv2d": 960, "add": 297, "mul": 299, "maxpool2d": 286, "averagepool2d": 222},
 }
 
 
@@ -72,18 +69,14 @@ def table_bytes(operators: Any, segments: Any) -> Any:
     return PLACE_BYTES * (operators + 1) + row * operators + 2 * (1 + wide) * segments
 
 
-def code_bytes(kernels: Iterable[str], core: str | None = None) -> int:
-    """Bytes of the code of a network with ``kernels`` on ``core``; the most of all cores where that is None, or none that was measured."""
-    table = code_table(core)
-    return table["driver"] + sum(table.get(kernel, 0) for kernel in set(kernels))
-
-
-@lru_cache(maxsize=64)
-def code_table(core: str | None) -> dict[str, int]:
-    """Bytes of code by kernel on ``core``."""
+def code_bytes(operators: Iterable[str], core: str | None) -> tuple[int, bool]:
+    """(bytes of the code of a network with ``operators``, as :data:`CODE_BYTES` spells them, on ``core``; whether cores of its kind were
+    measured: else they are the most of those that were). Whether all convolutions are 1x1, and how windows of maxima lie, is not looked at: all kernels of a kind count."""
     kind = core_kind(core)
-    kinds = [kind] if kind in CODE_BYTES else list(CODE_BYTES)
-    return {name: max(CODE_BYTES[k][name] for k in kinds) for name in CODE_BYTES["plain"]}
+    known = kind is not None and kind in CODE_BYTES
+    tables = [CODE_BYTES[kind]] if known and kind is not None else list(CODE_BYTES.values())
+    present = sorted(set(operators))
+    return max(table[""] + sum(table.get(name, 0) for name in present) for table in tables), known
 
 
 def constant_bytes(plan: StreamPlan) -> int:
@@ -98,16 +91,15 @@ class Compiled(NamedTuple):
     work_bytes: int
     """SRAM beside the stack."""
     flash_bytes: int
-    """Constants and code."""
+    """Constants."""
     live: tuple[int, ...]
     """By operator: bytes of the segment in which it runs, counters included."""
 
 
-def compiled_cost(graph: Graph, frame: Frame, core: str | None = None) -> Compiled:
-    """What ``graph`` takes when it is compiled, for ``core`` where that is given."""
+def compiled_cost(graph: Graph, frame: Frame) -> Compiled:
+    """What ``graph`` takes when it is compiled."""
     plan = plan_streamed(graph, frame=frame)
     live = [0] * len(graph.ops)
     for (begin, end), size in zip(plan.segments, plan.segment_bytes, strict=True):
         live[begin:end] = [size + plan.work_bytes - plan.area_bytes] * (end - begin)
-    flash = constant_bytes(plan) + code_bytes((kernel_of(op) for op in graph.ops), core)
-    return Compiled(plan.work_bytes, flash, tuple(live))
+    return Compiled(plan.work_bytes, constant_bytes(plan), tuple(live))

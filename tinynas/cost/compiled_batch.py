@@ -8,14 +8,14 @@ from typing import TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from tinynas.cost.compiled import KERNELS, code_table, constants_of, kernel_of, table_bytes
+from tinynas.cost.compiled import constants_of, table_bytes
 from tinynas.cost.streamed import Frame, Line, endings, lines_of
 from tinynas.graph import Builder
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-#: Columns of an operator: its line, constants, kernel as a bit, and 1.
-COLUMNS = (*Line._fields, "constants", "kernel", "there")
+#: Columns of an operator: its line, constants, and 1.
+COLUMNS = (*Line._fields, "constants", "there")
 
 
 def columns_of(build: Builder, count: int) -> Ints:
@@ -23,7 +23,7 @@ def columns_of(build: Builder, count: int) -> Ints:
     lines = lines_of(build.ops, build.tensors, 0)
     found = np.zeros((len(build.ops), len(COLUMNS), count), dtype=np.int64)
     for row, line, op in zip(found, lines, build.ops, strict=True):
-        for column, value in enumerate((*line, constants_of(op), 1 << KERNELS.index(kernel_of(op)), 1)):
+        for column, value in enumerate((*line, constants_of(op), 1)):
             row[column] = value
     return found
 
@@ -35,7 +35,7 @@ def least_of(columns: Ints) -> Ints:
     return np.asarray((rows + named["scratch"] + named["state"]).max(axis=0))
 
 
-def many_compiled(blocks: Sequence[Ints], outputs_bytes: int, heights: Ints, frame: Frame, core: str | None) -> tuple[Ints, Ints]:
+def many_compiled(blocks: Sequence[Ints], outputs_bytes: int, heights: Ints, frame: Frame) -> tuple[Ints, Ints]:
     """(work bytes, flash bytes) of N networks, each put together of ``blocks`` (N, operators, columns) in order; ``outputs_bytes`` on
     full words; ``heights`` (N,) of their inputs."""
     table = np.concatenate(blocks, axis=1)
@@ -46,18 +46,14 @@ def many_compiled(blocks: Sequence[Ints], outputs_bytes: int, heights: Ints, fra
     most = int(count.max(initial=0))
     table = np.concatenate([table[:, :most], np.zeros((len(table), 1, len(COLUMNS)), dtype=np.int64)], axis=1)
     fields = dict(zip(COLUMNS, np.ascontiguousarray(table.transpose(2, 1, 0)), strict=True))  # (positions, N) each
-    constants, kernels = fields["constants"].sum(axis=0), np.bitwise_or.reduce(fields["kernel"], axis=0)
+    constants = fields["constants"].sum(axis=0)
     fields["whole"][count, networks] = outputs_bytes
     fields["cut"][count, networks] = 1
     lines = [Line(*[fields[name][i] for name in Line._fields]) for i in range(most + 1)]
     area, segments, longest = _best_cuts(lines, count, frame)
     wide = 1 + (heights > 255)
     work = -(-(area + (2 * longest + 1) * wide + 1) // 4) * 4
-    bytes_of = code_table(core)
-    code = np.full(len(table), bytes_of["driver"])
-    for bit, kernel in enumerate(KERNELS):
-        code = code + bytes_of.get(kernel, 0) * (kernels >> bit & 1)
-    return np.asarray(work), np.asarray(constants + table_bytes(count, segments) + code)
+    return np.asarray(work), np.asarray(constants + table_bytes(count, segments))
 
 
 def _best_cuts(lines: Sequence[Line], count: Ints, frame: Frame) -> tuple[Ints, Ints, Ints]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
+from tinynas.cost.code_flash import Code, code_of
 from tinynas.cost.compiled import compiled_cost
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.kernel import Build, aligned
@@ -69,7 +70,8 @@ class Cost:
     """Whether ``head_bytes`` is what a memory plan takes that is known to the byte: ours, the file's or TFLM's own. Else it is what
     the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
     setup_bytes: int = 0
-    """The arena that TFLM needs to start (0 for other runtimes): more than inference uses where tensors are many and small."""
+    """The arena that TFLM needs to start (0 for other runtimes): more than inference uses where tensors are many and small. At least so
+    much, where it is less than that."""
     core: str | None = None
     """The core it was costed for; None: whichever."""
     version: str | None = None
@@ -78,6 +80,18 @@ class Cost:
     """(version, arena to set aside) of each version of TFLM that was counted; of cores that ask for different scratch the most."""
     wider_head_bytes: int = 0
     """What ``head_bytes`` is more on a 64-bit host, where scratch that holds pointers is wider."""
+    code: Code | None = None
+    """Flash of the code that runs it; None where that is not known."""
+
+    @property
+    def code_bytes(self) -> int | None:
+        """Flash of the runtime with the kernels of its operators, of the C library and of the firmware folder; None where not known."""
+        return None if self.code is None else self.code.total_bytes
+
+    @property
+    def program_bytes(self) -> int | None:
+        """Flash of the model and of the code that runs it; None where that is not known."""
+        return None if self.code is None else self.flash_bytes + self.code.total_bytes
 
     @cached_property
     def host_arena_bytes(self) -> int:
@@ -125,6 +139,11 @@ class Cost:
         """The figures that limits and objectives are about: :data:`tinynas.cost.quantities.QUANTITIES`."""
         return values_of(self)
 
+    def evidence(self) -> dict[str, list[str]]:
+        """By figure (sram, flash, program): how well it is known, and from what."""
+        known = {figure: list(found) for figure, found in runtime_named(self.runtime).evidence.items() if figure != "code"}
+        return known if self.code is None else {**known, "program": [self.code.evidence, f"model and code, {self.code.note}"]}
+
     def to_json(self) -> dict[str, Any]:
         """The document of ``tinynas estimate --json`` but for name, fits and excess."""
         return {
@@ -141,10 +160,15 @@ class Cost:
                 "version": self.version,
                 "by_version": dict(self.by_version) or None,
             },
+            "program": {
+                "model_bytes": self.flash_bytes,
+                "runtime_bytes": None if self.code is None else self.code.runtime_bytes,
+                "firmware_bytes": None if self.code is None else self.code.firmware_bytes,
+            },
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
             "uncounted": list(self.work.uncounted),
-            "evidence": {figure: list(known) for figure, known in runtime_named(self.runtime).evidence.items()},
+            "evidence": self.evidence(),
             "peak": {"op": self.peak_op, "index": self.peak_index},
             "layers": [
                 {
@@ -171,7 +195,7 @@ def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, cl
     chosen = runtime_named(runtime, core)
     work = from_graph(graph)
     if chosen.frame is not None:
-        compiled = compiled_cost(graph, chosen.frame, core)
+        compiled = compiled_cost(graph, chosen.frame)
         return work_cost(work, chosen, compiled.flash_bytes, compiled.work_bytes, core=core, clock_mhz=clock_mhz, live=compiled.live)
     head, spans = None, lifetimes(work)
     if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs, spans[1]) is None:
@@ -245,11 +269,12 @@ def work_cost(
         peak_index=peak,
         work=work,
         live=tuple(live),
-        exact_plan=runtime.plans,
+        exact_plan=runtime.plans or runtime.frame is not None,
         setup_bytes=arena.setup_bytes,
         core=core,
         version=arena.version,
         by_version=arena.by_version,
+        code=code_of((piece.kind for piece in pieces), runtime.name, core),
     )
 
 
@@ -276,6 +301,6 @@ def _arena(work: Work, runtime: Runtime, heads: int | Mapping[Build, int]) -> _A
     for version, build in runtime.builds:
         opened = open_tail_bytes(work, build)
         head = heads if isinstance(heads, int) else heads[build]
-        found.append(_Arena(version, head, closed_tail(work, opened, build), setup_bytes(work, build, opened=opened), ()))
+        found.append(_Arena(version, head, closed_tail(work, opened, build), setup_bytes(work, build, opened=opened, head=head), ()))
         by_version[version] = max(by_version.get(version, 0), found[-1].bytes)
     return replace(max(found, key=lambda arena: arena.bytes), by_version=tuple(by_version.items()))

@@ -1,6 +1,6 @@
 """Why a network does not fit, and the nearest single change that makes it fit: found by trying, not by rule.
 
-The budget is whatever has ``limits``, ``runtime``, ``core`` and ``clock_mhz``: this module lies below
+The budget is whatever has ``limits``, ``runtime``, ``core`` and ``timed_mhz``: this module lies below
 :mod:`tinynas.budget`.
 """
 
@@ -38,8 +38,11 @@ class Limits(Protocol):
         """Name of the core, or None."""
 
     @property
-    def clock_mhz(self) -> float | None:
-        """Clock in MHz, or None."""
+    def timed_mhz(self) -> float | None:
+        """Clock in MHz for which times are estimated, or None."""
+
+    def why_unknown(self, name: str) -> str | None:
+        """Why no network's quantity ``name`` is known there, or None."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,7 +203,7 @@ def _patched(arch: Arch, cost: Cost, budget: Limits) -> Change | None:
 
 
 def _estimate(arch: Arch, budget: Limits) -> Cost:
-    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz)
+    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz)
 
 
 def _excess(cost: Cost, budget: Limits) -> list[float]:
@@ -213,7 +216,7 @@ def _bindings(cost: Cost, budget: Limits) -> Iterator[Binding]:
     for name, limit in budget.limits.items():
         value = values[name]
         if value is None:
-            title, why = QUANTITIES[name].title, QUANTITIES[name].unknown(budget.core, budget.runtime, budget.clock_mhz)
+            title, why = QUANTITIES[name].title, budget.why_unknown(name)
             raise UserError(f"the limit of {title} cannot be explained: {why or 'it is not known of this network'}", "leave it out")
         part = _part(name, budget)
         if part is None:
@@ -226,9 +229,9 @@ def _bindings(cost: Cost, budget: Limits) -> Iterator[Binding]:
 def _part(name: str, budget: Limits) -> Callable[[OpCost], float] | None:
     """What an operator contributes to the quantity ``name``; None where that is not known."""
     model = latency_model(budget.core, budget.runtime)
-    if name != "latency_ms" or model is None or budget.clock_mhz is None:
+    if name != "latency_ms" or model is None or budget.timed_mhz is None:
         return QUANTITIES[name].part
-    clock, times = budget.clock_mhz, dict(zip(KINDS, model.cycles, strict=True))
+    clock, times = budget.timed_mhz, dict(zip(KINDS, model.cycles, strict=True))
     return lambda row: row.macs * times[kind_of(row.kind, row.kernel)] / (1000.0 * clock) if row.macs else 0.0
 
 

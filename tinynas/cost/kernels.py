@@ -286,14 +286,14 @@ def needs(op: FileOp, tensors: Sequence[FileTensor], family: Family) -> Needs | 
 
 def _record(tensor: FileTensor, family: Family) -> int:
     """Bytes of a TfLiteTensor with its TfLiteAffineQuantization and zero points."""
-    size, quantization, alignment = _RECORDS[family]
+    size, quantization, alignment = RECORD_BYTES[family]
     if quantized(tensor):
         size += quantization + INT_BYTES * (1 + tensor.scales)
     return (size + alignment - 1) & -alignment
 
 
 #: Sizes of TfLiteTensor and TfLiteAffineQuantization, and the alignment of both.
-_RECORDS: Mapping[Family, tuple[int, int, int]] = {
+RECORD_BYTES: Mapping[Family, tuple[int, int, int]] = {
     "mcu": (32, 12, 4),
     "host": (64, 24, 8),
     "arduino": (64, 12, 4),

@@ -16,6 +16,7 @@ from typing import TypeAlias
 
 from tinynas.cost.kernel import Build
 from tinynas.cost.runtimes import Runtime, most_scratch, runtime_named, widest_scratch
+from tinynas.cost.stedgeai import halves_shared, scratch_bytes
 from tinynas.cost.work import Piece, Work, from_graph
 from tinynas.graph import Graph
 
@@ -176,7 +177,30 @@ def live_bytes(work: Work, runtime: Runtime, spans: Spans | None = None) -> list
             if piece.kind == "dw" and last[piece.inputs[0]] == (index if moments is None else moments[index][1]):
                 read, written = work.sizes[piece.inputs[0]], work.sizes[piece.outputs[0]]
                 live[index] = live[index] - read + (read - written) * (read > written)  # the smaller of the two
+    if runtime.shares:
+        for index, piece in enumerate(work.pieces):
+            live[index] = live[index] + sum(scratch_bytes(piece))
+        for index, smaller in shareable(work, last).items():
+            live[index] = live[index] - halves_shared(work.pieces[index]) * smaller // 2
     return live
+
+
+def shareable(work: Work, last: Sequence[int]) -> dict[int, int]:
+    """Bytes that an operator's output could share with the largest of its inputs that nothing reads later: those of the smaller.
+
+    By operator; ``last`` is the last use of each tensor as :func:`lifetimes` gives it. Sizes may be integer arrays.
+    """
+    found = {}
+    for index, piece in enumerate(work.pieces):
+        end = index if work.moments is None else work.moments[index][1]
+        dying = [work.sizes[tensor] for tensor in piece.inputs if last[tensor] == end]
+        if dying and piece.outputs:
+            read = dying[0]
+            for other in dying[1:]:
+                read = read + (other - read) * (other > read)
+            written = work.sizes[piece.outputs[0]]
+            found[index] = read + (written - read) * (written < read)
+    return found
 
 
 def plan_greedy(graph: Graph, runtime: str = "tflm") -> MemoryPlan:

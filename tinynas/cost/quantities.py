@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from tinynas.config import format_size
 from tinynas.cost.latency import why_unknown
+from tinynas.cost.runtimes import why_no_code
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +81,17 @@ QUANTITIES: dict[str, Quantity] = {
             field="flash",
             part=lambda op: op.weights_bytes,
             phrase="of flash",
+        ),
+        Quantity(
+            "program_bytes",
+            "program flash",
+            "B",
+            lambda c: c.program_bytes,
+            objective="program",
+            field="flash",
+            part=lambda op: op.weights_bytes,
+            place="wide",
+            unknown=lambda core, runtime, clock_mhz: why_no_code(runtime),
         ),
         Quantity(
             "sram_bytes",

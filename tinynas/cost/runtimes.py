@@ -75,15 +75,19 @@ class Runtime:
     """Whether tflite-micro's Python wheel runs these kernels, so that a host's arena can be held against the estimate."""
     plans: bool
     """Whether it takes a memory plan from the file, and its own planner is known."""
-    flash: Literal["file", "weights", "weights and scales", "program"]
-    """What lies in flash: the .tflite file, or weights and biases (and a scale a channel) in generated code, or all of the code too."""
+    flash: Literal["file", "weights", "weights and scales", "constants"]
+    """What lies in flash: the .tflite file, or weights and biases (and a scale a channel) in generated code, or all its constants."""
     extra_bytes: int
     """SRAM beside activations that does not depend on the network."""
     patches: bool
     """Whether patch-based inference is supported."""
+    code: int | Literal["linked", "compiled"] | None
+    """Flash of its own code: bytes that do not depend on the network, those of the table of linked code
+    (:mod:`tinynas.cost.code_flash`) or of compiled networks, or None where that is not known."""
     evidence: dict[str, tuple[Evidence, str]]
-    """Per figure (sram, flash): how well it is known, and from what."""
-
+    """Per figure (sram, flash; code where it is a number): how well it is known, and from what."""
+    shares: bool = False
+    """Whether outputs lie over inputs, and kernels ask for scratch, as :mod:`tinynas.cost.stedgeai` says."""
     versions: tuple[Version, ...] = ()
     """Versions of TFLM in use whose arenas differ; what is promised is enough for each of them. None for other runtimes."""
     builds: tuple[tuple[str, Build], ...] = ()
@@ -121,13 +125,14 @@ RUNTIMES: dict[str, Runtime] = {
             flash="file",
             extra_bytes=0,
             patches=False,
+            code="linked",
             versions=(
                 Version("2026-10", _NEWEST, dict.fromkeys(_ARM, "mcu")),
                 Version("esp32", _ESPRESSIF, {"espressif": "esp"}),
             ),
             evidence={
                 "sram": ("exact", "equals what TFLM's allocator uses on emulated Cortex-M and, in 64 bit, in tflite-micro, byte for byte"),
-                "flash": ("exact", "size of the file that tinynas writes; the runtime's code is a reserve of the budget"),
+                "flash": ("exact", "size of the file that tinynas writes"),
             },
         ),
         Runtime(
@@ -143,6 +148,7 @@ RUNTIMES: dict[str, Runtime] = {
             flash="file",
             extra_bytes=0,
             patches=False,
+            code="linked",
             versions=(
                 Version("2026-10", _NEWEST, {"plain": "cmsis-plain", "dsp": "cmsis", "mve": "cmsis-mve"}),
                 Version("arduino", _ARDUINO, {"plain": "arduino-plain", "dsp": "arduino", "mve": "arduino-mve"}, arduino=True),
@@ -152,7 +158,7 @@ RUNTIMES: dict[str, Runtime] = {
                     "exact",
                     "the most of the versions in use; each equals what TFLM's allocator uses on emulated Cortex-M byte for byte",
                 ),
-                "flash": ("exact", "size of the file that tinynas writes; the runtime's code is a reserve of the budget"),
+                "flash": ("exact", "size of the file that tinynas writes"),
             },
         ),
         Runtime(
@@ -168,10 +174,11 @@ RUNTIMES: dict[str, Runtime] = {
             flash="file",
             extra_bytes=0,
             patches=False,
+            code="linked",
             versions=(Version("esp32", _ESPRESSIF, {"espressif": "esp-nn"}),),
             evidence={
                 "sram": ("exact", "equals 4 published measurements on an ESP32 byte for byte"),
-                "flash": ("exact", "size of the file that tinynas writes; the runtime's code is a reserve of the budget"),
+                "flash": ("exact", "size of the file that tinynas writes"),
             },
         ),
         Runtime(
@@ -187,9 +194,11 @@ RUNTIMES: dict[str, Runtime] = {
             flash="weights and scales",
             extra_bytes=0,
             patches=True,
+            code=64_000,
             evidence={
                 "sram": ("fitted", "equals 2 published PEAK_MEM figures to the byte and 5 of 5 rows of its README to the kB"),
-                "flash": ("fitted", "equals 2 published MODEL_SIZE figures to the byte; about 64 kB of code come on top"),
+                "flash": ("fitted", "equals 2 published MODEL_SIZE figures to the byte"),
+                "code": ("bound", "about 64 kB by its authors' word, whatever the network; not measured"),
             },
         ),
         Runtime(
@@ -203,12 +212,19 @@ RUNTIMES: dict[str, Runtime] = {
             on_host=False,
             plans=False,
             flash="weights",
-            extra_bytes=5 * 1024,
+            extra_bytes=0,
             patches=False,
+            code=38 * 1024,
             evidence={
-                "sram": ("bound", "activations alive + 5 KiB; 11 published networks take 0.51 to 1.00 of it"),
+                "sram": (
+                    "fitted",
+                    "activations of 12 published networks (STM32Cube.AI 8.1, ST Edge AI Core 4.0) lie within -16 and +7 %, mean 3.7 %, "
+                    "left out too; 9.1 takes up to 38 % more; the runtime's own 0.3 to 30 KiB are a reserve of the budget",
+                ),
                 "flash": ("exact", "weights and biases; within 0.07 KiB of ST's published figure on 77 of 78 zoo models"),
+                "code": ("bound", "the largest library of 4 networks that ST's tool reports; they take 7, 28, 36 and 38 KiB"),
             },
+            shares=True,
         ),
         Runtime(
             name="compiled",
@@ -220,13 +236,14 @@ RUNTIMES: dict[str, Runtime] = {
             tail=False,
             on_host=False,
             plans=False,
-            flash="program",
+            flash="constants",
+            code="compiled",
             extra_bytes=0,
             patches=False,
             frame="kept",
             evidence={
                 "sram": ("exact", "the work area that generated code declares, with the frame in it; its stack is about 0.4 kB more"),
-                "flash": ("fitted", "constants to the byte; code as linked for Cortex-M0+, M4 and M55, kernel by kernel, within 100 B"),
+                "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
             },
         ),
         Runtime(
@@ -239,13 +256,14 @@ RUNTIMES: dict[str, Runtime] = {
             tail=False,
             on_host=False,
             plans=False,
-            flash="program",
+            flash="constants",
+            code="compiled",
             extra_bytes=0,
             patches=False,
             frame="rows",
             evidence={
                 "sram": ("exact", "the work area that generated code declares, with no frame in it; its stack is about 0.4 kB more"),
-                "flash": ("fitted", "constants to the byte; code as linked for Cortex-M0+, M4 and M55, kernel by kernel, within 100 B"),
+                "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
             },
         ),
     )
@@ -255,19 +273,19 @@ RUNTIMES: dict[str, Runtime] = {
 def most_scratch(runtime: Runtime, piece: Piece) -> Any:
     """Aligned bytes of all scratch of ``piece`` in the build of ``runtime`` that asks for most; arrays give arrays."""
     most: Any = 0
-    for sizes in _scratches(runtime, piece):
-        total = sum([aligned(size) for size in sizes])
-        most = most + (total - most) * (total > most)
+    given = piece.scratch if piece.needs is None else None
+    for _, build in runtime.builds:
+        sizes = piece.scratch_of(build) if given is None else given.get(build)
+        if sizes:
+            total = sum([aligned(size) for size in sizes])
+            most = most + (total - most) * (total > most)
     return most
 
 
 def widest_scratch(runtime: Runtime, piece: Piece) -> tuple[int, ...]:
     """Bytes of each scratch buffer of ``piece`` in the build of ``runtime`` that asks for most."""
-    return max(_scratches(runtime, piece), key=lambda sizes: sum([aligned(size) for size in sizes]), default=())
-
-
-def _scratches(runtime: Runtime, piece: Piece) -> list[tuple[int, ...]]:
-    return [piece.scratch_of(build) for _, build in runtime.builds]
+    asked = [piece.scratch_of(build) for _, build in runtime.builds]
+    return max(asked, key=lambda sizes: sum([aligned(size) for size in sizes]), default=())
 
 
 def static_bytes(runtime: Runtime, work: Work) -> int:
@@ -296,7 +314,7 @@ def work_buffers(piece: Piece, shapes: Sequence[Shape]) -> tuple[int, int]:
 
 
 def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels: int) -> int:
-    """Flash of a model: the ``size_bytes`` of its file or program, or what generated code holds of it; arrays give arrays."""
+    """Flash of a model: the ``size_bytes`` of its file or of its constants, or what generated code holds of it; arrays give arrays."""
     match runtime.flash:
         case "file":
             return size_bytes
@@ -304,9 +322,16 @@ def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels:
             return weights_bytes
         case "weights and scales":
             return weights_bytes + 4 * channels
-        case "program":
+        case "constants":
             return size_bytes
     assert_never(runtime.flash)
+
+
+def why_no_code(runtime: str) -> str | None:
+    """Why the flash of the code of ``runtime`` is not known for any network; None where it is known."""
+    if runtime_named(runtime).code is not None:
+        return None
+    return f"the flash of the code of {runtime} is not known: give reserves.flash.runtime"
 
 
 def runtime_names() -> str:
@@ -337,6 +362,11 @@ def runtime_named(name: str, core: str | None = None) -> Runtime:
 def pinned_names() -> list[str]:
     """Names of all runtimes, and of those that pin a version."""
     return [name for r in RUNTIMES.values() for name in (r.name, *(f"{r.name}@{v.name}" for v in r.versions))]
+
+
+def runtime_for(core: str) -> str:
+    """The runtime that people flash on ``core``: TFLM with the kernels of the maker of the core."""
+    return "tflm-esp-nn" if _CORE_KINDS[core] == "espressif" else "tflm-cmsis-nn"
 
 
 def runtime_of_tree(kernels: Literal["reference", "cmsis-nn"], *, arduino: bool) -> str:

@@ -19,8 +19,9 @@ from tinynas.cost.flash import OptionKey, Terms, activation_terms, op_terms, pai
 from tinynas.cost.latency import macs_by_kind
 from tinynas.cost.memory import live_bytes, nested_frames, plan_segment, segments
 from tinynas.cost.runtimes import Runtime, work_buffers
+from tinynas.cost.setup import most_prepared
 from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_data, options_bytes
-from tinynas.cost.work import Work, pieces_of, tensor_bytes
+from tinynas.cost.work import Piece, Work, pieces_of, tensor_bytes
 from tinynas.graph import Builder
 
 #: Places, modulo their largest alignment on a 32-bit microcontroller, at which parsed options can start.
@@ -48,6 +49,8 @@ class Sums(NamedTuple):
     operators: Any
     convolutions: Any
     """Operators of the first kind in a file's list of codes."""
+    arrays: Any
+    """Multipliers and shifts of channels in the tail."""
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,10 @@ class Tally:
 
     sums: Sums
     kept: tuple[tuple[Any, Any], ...]
-    """For each build of the runtime, sums: kernel data in the tail, and handles of scratch buffers."""
+    """For each build of the runtime, sums: structures of kernels in the tail, and scratch buffers."""
     options: tuple[tuple[Any, ...], ...]
+    prepared: tuple[Any, ...]
+    """:func:`tinynas.cost.setup.most_prepared`, by build."""
     head: Any
     """Bytes of activations and scratch that a plan needs while these operators run."""
     work_buffer: Any
@@ -100,18 +105,19 @@ def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = 
         tensors=terms.tensors,
         operators=len(ops),
         convolutions=sum(op.kind == "conv" for op in ops),
+        arrays=sum(channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED),
     )
-    channels = sum(channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED)
     kept = tuple(
-        (channels + sum(kernel_data(piece.kind, build) for piece in pieces), sum(len(piece.scratch_of(build)) for piece in pieces))
+        (sum(kernel_data(piece.kind, build) for piece in pieces), sum(len(piece.scratch_of(build)) for piece in pieces))
         for _, build in runtime.builds
     )
-    head, options = _planned(work, runtime)
+    head, options, prepared = _planned(work, runtime)
     buffers = [work_buffers(piece, work.shapes) for piece in pieces] if runtime.work_buffers else [(0, 0)]
     return Tally(
         sums,
         kept,
         options,
+        prepared,
         head,
         _largest([buffer for buffer, _ in buffers]),
         _largest([kernel for _, kernel in buffers]),
@@ -128,26 +134,33 @@ def _largest(values: Sequence[Any]) -> Any:
     return found
 
 
-def _planned(work: Work, runtime: Runtime) -> tuple[Any, tuple[tuple[Any, ...], ...]]:
-    """(head, bytes of options by build and start) in the order of the plan.
+def _planned(work: Work, runtime: Runtime) -> tuple[Any, tuple[tuple[Any, ...], ...], tuple[Any, ...]]:
+    """(head, bytes of options by build and start, most that an operator prepares in by build) in the order of the plan.
 
     Where shortcuts nest, the order is as given and the plan reaches the live bytes; else each network has a plan of its own.
     """
     if not runtime.plans or nested_frames(work.pieces, work.inputs, work.outputs) is not None:
-        return _largest(live_bytes(work, runtime)), _options([piece.kind for piece in work.pieces], runtime)
-    heads, options = [], []
+        return _largest(live_bytes(work, runtime)), _options(work.pieces, runtime), _prepared(work.pieces, runtime)
+    heads, options, prepared = [], [], []
     for row in range(max(np.size(size) for size in work.sizes)):
         planned = [plan_segment(part, runtime) for part in segments(_row(work, row))]
         heads.append(max(part.head_bytes for part in planned))
-        options.append(_options([piece.kind for part in planned for piece in part.work.pieces], runtime))
+        pieces = [piece for part in planned for piece in part.work.pieces]
+        options.append(_options(pieces, runtime))
+        prepared.append(_prepared(pieces, runtime))
     # (rows, builds, starts) -> by build and start, a number a row.
-    return np.array(heads), tuple(tuple(starts.T) for starts in np.array(options).swapaxes(0, 1))
+    starts = tuple(tuple(each.T) for each in np.array(options).swapaxes(0, 1))
+    return np.array(heads), starts, tuple(np.array(prepared).T)
 
 
-def _options(kinds: Sequence[str], runtime: Runtime) -> tuple[tuple[int, ...], ...]:
+def _prepared(pieces: Sequence[Piece], runtime: Runtime) -> tuple[Any, ...]:
+    return tuple(most_prepared(pieces, build) for _, build in runtime.builds)
+
+
+def _options(pieces: Sequence[Piece], runtime: Runtime) -> tuple[tuple[int, ...], ...]:
     found = []
     for _, build in runtime.builds:
-        options = [graph_options(kind, build) for kind in kinds]
+        options = [graph_options(piece.kind, build) for piece in pieces]
         found.append(tuple(options_bytes(options, start) for start in range(STARTS)))
     return tuple(found)
 

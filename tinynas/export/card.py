@@ -66,6 +66,7 @@ def model_card(
         _recipe(promoted),
         _results(promoted, report, labels),
         _costs(costs, report, budget),
+        _verified(report),
         _limits(arch, promoted, report, data, costs),
         _licence(licences),
         _run(arch, labels, artifact, input_rotation, firmware),
@@ -85,7 +86,7 @@ def run_card(
     net_id = run.resolve_id(net_id)
     arch, budget, env = run.arch(net_id), run.budget, run.env
     graph = lower(arch)
-    costs = {name: estimate(graph, name, core=budget.core, clock_mhz=budget.clock_mhz).to_json() for name in RUNTIMES}
+    costs = {name: estimate(graph, name, core=budget.core, clock_mhz=budget.timed_mhz).to_json() for name in RUNTIMES}
     return model_card(
         arch,
         labels=[str(label) for label in env.get("labels", ())],
@@ -235,8 +236,10 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
     mcu = pairs[1][1].get("microcontroller_estimated")
     checked = pairs[1][1].get("runtime")
     where = f"SRAM on the microcontroller, `{_text(checked)}`" if checked else "TFLM arena, 32-bit microcontroller"
-    both.append((where, _size(mcu), "not measured"))
-    text += "\n\nThe exported file:\n\n" + _table(("What", "Estimated", "Measured on the host"), both)
+    verified = _mapping(report.get("verified"))
+    needed = verified.get("needed_arena_bytes")
+    both.append((where, _size(mcu), "not measured" if needed is None else f"{_size(needed)}, on an emulated {_text(verified['target'])}"))
+    text += "\n\nThe exported file:\n\n" + _table(("What", "Estimated", "Measured"), both)
     if budget:
         limits = _mapping(budget.get("limits"))
         most = ", ".join(f"{_text(key)} {_amount(QUANTITIES[key], value)}" for key, value in limits.items())
@@ -248,9 +251,34 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
     return text
 
 
+def _verified(report: Mapping[str, Any]) -> str:
+    found = _mapping(report.get("verified"))
+    if not found:
+        return ""
+    rows = [
+        ("Arena promised", _size(found["promised_arena_bytes"])),
+        ("Arena to start, in steps of 16 B", _size(found["needed_arena_bytes"])),
+        ("Arena in use", _size(found["used_arena_bytes"])),
+        ("Code of TFLM and its kernels", _size(found["code_bytes"])),
+    ]
+    if firmware := _mapping(found.get("firmware")):
+        rows.append(("All that is linked, with the model", _size(firmware["program_bytes"])))
+        equal = f"{firmware['equal_images']} of {counted(firmware['images'], 'image')} equal bit for bit"
+        rows.append(("Self-test of `c/`" if found.get("folder") else "Self-test", f"{'FAIL' if firmware['failed'] else 'PASS'}, {equal}"))
+    if found["compared_outputs"]:
+        equal = f"{found['equal_outputs']} of {found['compared_outputs']} equal bit for bit"
+        rows.append(("Outputs beside tflite-micro's on a computer", equal))
+    if found["instructions"]:
+        rows.append(("Executed instructions, one inference", _count(sum(row["instructions"] for row in found["instructions"]))))
+    rows += [("Tree", f"`{_text(found['tree'])}`"), ("Compiler", _text(found["compiler"])), ("Emulator", _text(found["emulator"]))]
+    text = f"## On an emulated {_text(found['target'])}\n\nWith TFLM's {_text(found['kernels'])} kernels:\n\n" + _table(("What", ""), rows)
+    text += "".join(f"\n\n**Not as promised:** {_text(problem)}." for problem in found["problems"])
+    return text + "\n\nInstructions are exact and are not time: an emulator has no wait states, caches or pipeline."
+
+
 def _known(cost: Mapping[str, Any], quantity: Quantity) -> str:
-    """How well a quantity is known; evidence is named as the budget's field is."""
-    known = _mapping(cost.get("evidence")).get(quantity.field or quantity.name)
+    """How well a quantity is known; evidence is named as the quantity is, without its unit."""
+    known = _mapping(cost.get("evidence")).get(quantity.name.removesuffix("_bytes"))
     if known is None:
         return ""
     return ", at least" if quantity.name == "sram_bytes" and cost.get("at_least") else f", {_text(known[0])}"

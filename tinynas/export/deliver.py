@@ -12,10 +12,11 @@ import numpy as np
 
 from tinynas.arch import Arch
 from tinynas.data import DataSet
-from tinynas.errors import RunError
+from tinynas.errors import InternalError, RunError
 from tinynas.export.card import data_facts, write_card
 from tinynas.export.formats import fitting
 from tinynas.export.model import ExportOptions, export_model
+from tinynas.export.verify import still_verified
 from tinynas.files import write_atomic
 from tinynas.graph import lower
 from tinynas.model import Network
@@ -45,7 +46,8 @@ class ExportRow:
     @property
     def problems(self) -> list[str]:
         """What keeps the file from being good; empty for a good one."""
-        return list(self.report.get("problems", ()))
+        verified = self.report.get("verified") or {}
+        return [*self.report.get("problems", ()), *verified.get("problems", ())]
 
     def to_json(self) -> dict[str, Any]:
         """Plain data, with the keys of ``promote --json``."""
@@ -61,6 +63,7 @@ class ExportRow:
             "plan": self.report.get("plan"),
             "kernels": self.report.get("kernels"),
             "problems": self.problems,
+            "verified": self.report.get("verified"),
             "training": self.promoted,
             "files": self.files,
         }
@@ -81,6 +84,7 @@ def export_promoted(
         trained = load_trained(graph, weights)
     except RunError as error:
         raise run.damaged(weights, error.message.removeprefix(f"{weights}: ")) from None
+    before = _exported_before(run, net_id)
     artifact = export_model(
         trained if isinstance(trained, Network) else trained.floats(),
         calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).inputs,
@@ -92,15 +96,37 @@ def export_promoted(
         options=options,
         qgraph=None if isinstance(trained, Network) else finish_qat(trained),
         arena_limit=int(run.budget.limits["sram_bytes"]),
+        arena_section=run.budget.arena.section,
         net_id=net_id,
     )
     files = _paths(folder, artifact)
     if folder == run.net_dir(net_id):
+        known = before is not None and before.sha256 == artifact.sha256
+        if before is not None and known and (verified := still_verified(before.report, folder / "c")) is not None:
+            artifact = replace(artifact, report={**artifact.report, "verified": verified})
         run.write_artifact(artifact)
         files["card"] = str(write_card(run, net_id, data=data_facts(images)))
     else:
         _write_record(folder, artifact)
     return ExportRow(net_id, folder, files, artifact.report, promoted.to_json())
+
+
+def _exported_before(run: Run, net_id: str) -> Artifact | None:
+    try:
+        return run.artifact(net_id)
+    except RunError:  # a damaged record is written anew
+        return None
+
+
+def add_verified(run: Run, row: ExportRow, verified: dict[str, Any], images: DataSet) -> ExportRow:
+    """Put what verifying a network of ``run`` found (:meth:`tinynas.export.verify.Verified.to_json`) into its record and onto its card."""
+    artifact = run.artifact(row.id)
+    if artifact is None:
+        raise InternalError(f"{row.id} was verified and has no record")
+    artifact = replace(artifact, report={**artifact.report, "verified": verified})
+    run.write_artifact(artifact)
+    write_card(run, row.id, data=data_facts(images))
+    return replace(row, report=artifact.report)
 
 
 def export_untrained(arch: Arch, folder: Path, options: ExportOptions, formats: Sequence[str] | None = None) -> ExportRow:

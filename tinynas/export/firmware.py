@@ -10,11 +10,9 @@ The templates lie in ``templates/firmware``; ``@word@`` in them is replaced, not
 from __future__ import annotations
 
 import hashlib
-import io
 import re
-import zipfile
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
@@ -29,15 +27,28 @@ from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError, UserError, counted
 from tinynas.export.facts import ModelFacts, input_table, read_facts
 from tinynas.export.formats import Made, check_formats
+from tinynas.export.manifests import UNNAMED, PackageOptions, arduino_zip, manifest_words, plain
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import measure_arena, run_tflm
 from tinynas.files import write_atomic
 from tinynas.inputs import Input
+from tinynas.target.cores import CORES
+from tinynas.target.emulator import emulator_command
+from tinynas.target.probe import linker_script, startup_code
 
 #: Bytes added to the arena: TFLM's persistent structures grow by a few dozen to a few hundred bytes now and then
 #: between versions, and an arena that a linker places unaligned loses up to 15.
 ARENA_MARGIN = 512
 SELF_TEST_IMAGES = 2
+#: How the last line of the self-test ends, behind the namespace: on every board, in its log and for those who wait for it.
+SELF_TEST_PASS = "self-test: PASS"
+SELF_TEST_FAIL = "self-test: FAIL"
+
+# What Zephyr, the interpreter and a C++ library want beside the arena and the model, roughly: twister passes smaller boards over.
+_ZEPHYR_RAM_KIB, _ZEPHYR_FLASH_KIB = 32, 256
+
+#: The core of the folder's ``qemu/``.
+_EMULATED = CORES["cortex-m4"]
 
 #: .tflite operator -> method of TFLM's MicroMutableOpResolver.
 RESOLVER_METHODS: dict[str, str] = {
@@ -91,6 +102,8 @@ class ArenaFigures:
     """The runtime the model was made for, whose figure is reserved; None: enough for either of the two."""
     own_bytes: int | None = None
     """The whole arena with the kernels of :attr:`runtime` on the core the model was made for, where that is one of TFLM's."""
+    section: str | None = None
+    """Linker section of the arena on the target, as the budget's region has it; None: the linker's own."""
 
     @property
     def host_bytes(self) -> int:
@@ -109,8 +122,9 @@ class ArenaFigures:
         Where that is none of TFLM's, they work with reference and CMSIS-NN kernels. Where the cost model does not know the model,
         the host's figure, which is always enough for reference kernels.
         """
-        wanted = (self.own_bytes,) if self.own_bytes is not None else (self.mcu_bytes, self.mcu_cmsis_bytes)
-        known = [bytes_ for bytes_ in wanted if bytes_ is not None]
+        figures = {"tflm": self.mcu_bytes, "tflm-cmsis-nn": self.mcu_cmsis_bytes}
+        wanted = (figures[self.runtime],) if self.runtime in figures else tuple(figures.values())
+        known = [bytes_ for bytes_ in (wanted if self.own_bytes is None else (self.own_bytes,)) if bytes_ is not None]
         return _aligned(max(known) + ARENA_MARGIN) if known else self.host_arena
 
     def explained(self) -> list[str]:
@@ -130,6 +144,14 @@ class ArenaFigures:
         return "either of them may" if self.runtime is None else named.get(runtime_named(self.runtime).plain, "either of them may")
 
 
+def _section(guard: str, section: str | None) -> str:
+    """What the settings say of the arena's linker section; a host has no such memory."""
+    if section is None:
+        return "// None is set: it lies where other variables do."
+    condition = f"#if UINTPTR_MAX <= 0xFFFFFFFFu && !defined({guard}_ARENA_SECTION)"
+    return f'{condition}\n#define {guard}_ARENA_SECTION "{section}"\n#endif'
+
+
 def _aligned(size: int) -> int:
     return (size + 15) // 16 * 16
 
@@ -141,16 +163,18 @@ def build_firmware(
     images: npt.NDArray[np.uint8],
     arena: ArenaFigures,
     expected: npt.NDArray[Any] | None = None,
-    name: str = "tinynas_model",
+    name: str = UNNAMED,
     rotation: int | None = None,
     source: Input | None = None,
+    package: PackageOptions | None = None,
 ) -> dict[str, bytes]:
     """Relative path -> content of every file of the folder.
 
     ``labels`` where None are those of the file's metadata.
     ``images`` are two upright uint8 (2, H, W, C) images of the input's size for the self-test; ``expected`` their
     outputs (2, classes) in the file's type, by TFLM's kernels (computed here where None). ``rotation`` (0 or 180) and ``source``
-    override what the file says of its input. ``name`` becomes the C++ namespace and the library's name.
+    override what the file says of its input. ``name`` becomes the C++ namespace and the library's name, unless ``package`` names it
+    otherwise; ``package`` is what the manifests say.
     Raises ModelFileError for a file the firmware cannot hold and UserError for labels or images that do not fit it.
     """
     facts = read_facts(model)
@@ -163,11 +187,12 @@ def build_firmware(
         expected = run_tflm(model, shown, table=input_table(facts, source)).outputs
     if expected.shape != (len(images), facts.classes) or expected.dtype != np.dtype(facts.output_dtype):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}, the model gives {facts.output_dtype}")
-    words = _words(model, facts, source, labels, images, expected, arena, name, rotation)
-    files = {path: _fill(path, text, words) for path, text in _templates().items()}
+    words = _words(model, facts, source, labels, images, expected, arena, name, rotation, package or PackageOptions())
+    files = {path: _fill(path, text, words) for path, text in (_templates() | _emulated_board()).items()}
     arduino = {path.removeprefix("arduino/"): files.pop(path) for path in list(files) if path.startswith("arduino/")}
     library = words["arduino_name"]
-    files[f"{library}.zip"] = _arduino_zip(library, files, arduino)
+    files[f"{library}.h"] = arduino.pop("library.h")
+    files[f"{library}.zip"] = arduino_zip(library, files, arduino)
     return dict(sorted(files.items()))
 
 
@@ -179,9 +204,10 @@ def write_firmware(
     images: npt.NDArray[np.uint8],
     arena: ArenaFigures | None = None,
     expected: npt.NDArray[Any] | None = None,
-    name: str = "tinynas_model",
+    name: str = UNNAMED,
     rotation: int | None = None,
     source: Input | None = None,
+    package: PackageOptions | None = None,
 ) -> list[Path]:
     """Write the folder (see :func:`build_firmware`) and return its files. ``arena`` is measured where None.
 
@@ -189,7 +215,9 @@ def write_firmware(
     """
     if arena is None:
         arena = measured_arena(model)
-    files = build_firmware(model, labels=labels, images=images, arena=arena, expected=expected, name=name, rotation=rotation, source=source)
+    files = build_firmware(
+        model, labels=labels, images=images, arena=arena, expected=expected, name=name, rotation=rotation, source=source, package=package
+    )
     for path, content in files.items():
         write_atomic(folder / path, content)
     return [folder / path for path in files]
@@ -197,10 +225,18 @@ def write_firmware(
 
 def write_format(made: Made, folder: Path) -> Path:
     """The format ``c``: the firmware folder, with two of the images for its self-test and the arena of the runtime."""
-    arena = measured_arena(made.model, made.runtime, made.core)
+    arena = replace(measured_arena(made.model, made.runtime, made.core), section=made.arena_section)
     images = pick_images(made.images, made.truth)
     write_firmware(
-        folder / "c", made.model, labels=made.labels, images=images, arena=arena, rotation=made.input_rotation, source=made.input
+        folder / "c",
+        made.model,
+        labels=made.labels,
+        images=images,
+        arena=arena,
+        name=made.name,
+        rotation=made.input_rotation,
+        source=made.input,
+        package=made.package,
     )
     return folder / "c"
 
@@ -253,14 +289,6 @@ def _check_inputs(facts: ModelFacts, source: Input, labels: Sequence[str], image
         raise UserError(f"an input rotation of {rotation} degrees is not possible", "it is 0, or 180 for imported weights")
 
 
-def identifier(name: str) -> str:
-    """``name`` as a C++ namespace: lower case letters, digits and underscores; ``model`` in it keeps it off reserved words."""
-    word = re.sub(r"_+", "_", re.sub(r"[^0-9A-Za-z]", "_", name)).strip("_").lower()
-    if not word or word[0].isdigit():
-        return f"model_{word}".rstrip("_")
-    return word if word.endswith("_model") or word.startswith("model_") else f"{word}_model"
-
-
 # words for the templates ---------------------------------------------------------------------------------
 
 
@@ -274,11 +302,13 @@ def _words(
     arena: ArenaFigures,
     name: str,
     rotation: int,
+    package: PackageOptions,
 ) -> dict[str, str]:
     height, width, channels = facts.input_shape
     kinds = tuple(dict.fromkeys(facts.operators))
-    namespace = identifier(name)
-    library = "".join(part.capitalize() for part in namespace.split("_"))
+    sha256 = hashlib.sha256(model).hexdigest()
+    what = f"image classifier, {height}x{width}x{channels}, {counted(facts.classes, 'class', 'classes')}"
+    manifest = manifest_words(package.name or name, package, sha256, what)
     function, table = _pixel_code(facts, source)
     banner = f"Generated by tinynas {__version__}; licensed under Apache-2.0 apart from the model. Do not edit: export again."
     return {
@@ -286,15 +316,12 @@ def _words(
         "hash_banner": banner,
         "star_banner": banner,
         "version": __version__,
-        "title": _plain(name),
-        "sentence": f"{_plain(name)}: image classifier, {height}x{width}x{channels}, {counted(facts.classes, 'class', 'classes')}",
-        "ns": namespace,
-        "GUARD": namespace.upper(),
-        "KCONFIG": f"TINYNAS_{namespace.upper()}",
-        "arduino_name": library,
+        **manifest,
+        "self_test_pass": f"{manifest['ns']} {SELF_TEST_PASS}",
+        "self_test_fail": f"{manifest['ns']} {SELF_TEST_FAIL}",
         "model_bytes": str(len(model)),
         "model_bytes_words": f"{len(model):,} B",
-        "model_sha256": hashlib.sha256(model).hexdigest(),
+        "model_sha256": sha256,
         "model_array": _bytes_array(model),
         "input_height": str(height),
         "input_width": str(width),
@@ -317,17 +344,22 @@ def _words(
         "output_scale": _float(facts.output_scale),
         "output_zero_point": str(facts.output_zero_point),
         "labels": "\n".join(f"    {_c_string(label)}," for label in labels),
-        "labels_words": ", ".join(_plain(label) for label in labels[:10]) + (", ..." if len(labels) > 10 else ""),
+        "labels_words": ", ".join(plain(label) for label in labels[:10]) + (", ..." if len(labels) > 10 else ""),
         "arena_host": str(arena.host_arena),
         "arena_mcu": str(arena.mcu_arena),
         "arena_note": "\n".join(f"// {line}" for line in arena.explained()),
+        "arena_section": _section(manifest["GUARD"], arena.section),
         "arena_words": " ".join(arena.explained()),
         "operator_kinds": str(len(kinds)),
         "operators_words": ", ".join(f"{kind} x {facts.operators.count(kind)}" for kind in kinds),
+        "min_ram_kib": str(-(-arena.mcu_arena // 1024) + _ZEPHYR_RAM_KIB),
+        "min_flash_kib": str(-(-len(model) // 1024) + _ZEPHYR_FLASH_KIB),
         "add_operators": " &&\n".join(
             f"  {'return' if i == 0 else '      '} resolver.{RESOLVER_METHODS[kind]}() == kTfLiteOk" for i, kind in enumerate(kinds)
         )
         + ";",
+        "emulated_flags": " ".join(_EMULATED.flags),
+        "emulator": ";".join(emulator_command(_EMULATED)),
         "self_test_images": str(len(images)),
         "self_test_bytes": str(images.size + expected.nbytes),
         "self_test_format": "PixelFormat::kRgb888" if channels == 3 else "PixelFormat::kGray8",
@@ -376,17 +408,18 @@ def _c_string(text: str) -> str:
     return f'"{escaped}"'
 
 
-def _plain(text: str) -> str:
-    """``text`` for comments, manifests and tables: one line, nothing that ends a string or a cell."""
-    return re.sub(r"[^\w .,:;()+-]", "_", text, flags=re.ASCII) or "_"
-
-
 # files ---------------------------------------------------------------------------------------------------
 
 
 def _templates() -> dict[str, str]:
     root = resources.files("tinynas.export") / "templates" / "firmware"
     return dict(sorted(_walk(root, "")))
+
+
+def _emulated_board() -> dict[str, str]:
+    # Start-up code and memory map are those that tinynas itself runs programs with on the emulated core.
+    startup, script = startup_code(), linker_script(_EMULATED)
+    return {"qemu/startup.cc": f"// @banner@\n{startup}", "qemu/mps2_an386.ld": f"/* @star_banner@ */\n{script}"}
 
 
 def _walk(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
@@ -410,22 +443,3 @@ def _fill(path: str, text: str, words: Mapping[str, str]) -> bytes:
         return words[match[1]]
 
     return _WORD.sub(word, text).encode()
-
-
-def _arduino_zip(library: str, files: Mapping[str, bytes], arduino: Mapping[str, bytes]) -> bytes:
-    # Arduino compiles .cpp, not .cc, and wants the sources under src/. Stored, not deflated: equal bytes everywhere.
-    content = {f"{library}/library.properties": files["library.properties"], f"{library}/src/{library}.h": arduino["library.h"]}
-    for path, data in files.items():
-        stem, _, suffix = path.rpartition(".")
-        if "/" not in path and suffix in {"h", "cc"} and not stem.endswith("_main"):
-            content[f"{library}/src/{stem}.{'cpp' if suffix == 'cc' else suffix}"] = data
-    for sketch in ("classify", "self_test"):
-        content[f"{library}/examples/{sketch}/{sketch}.ino"] = arduino[f"{sketch}.ino"]
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_STORED) as archive:
-        for path in sorted(content):
-            entry = zipfile.ZipInfo(path, date_time=(1980, 1, 1, 0, 0, 0))
-            entry.external_attr = 0o644 << 16
-            entry.create_system = 3
-            archive.writestr(entry, content[path])
-    return buffer.getvalue()

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
 from tinynas.errors import UserError
+from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.inputs import Input, InputKind
 
 if TYPE_CHECKING:
@@ -36,6 +37,12 @@ class Made:
     input_rotation: int = 0
     core: str | None = None
     """The core that it is made for; None: whichever the runtime runs on."""
+    name: str = UNNAMED
+    """The network's."""
+    package: PackageOptions = field(default_factory=PackageOptions)
+    """What manifests say."""
+    arena_section: str | None = None
+    """Linker section in which a board's arena lies; None: the linker's own."""
     qgraph: QuantizedGraph | None = None
     """What the model was written from, where tinynas quantised it to int8 input and output."""
 

@@ -20,6 +20,7 @@ from tinynas.data import Split
 from tinynas.errors import UserError
 from tinynas.export.check import Promise, check, host_arena_bytes, sram_bytes
 from tinynas.export.formats import FORMATS, Made, check_formats
+from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.export.rotate import rotate_images
 from tinynas.export.tflite import ModelMeta, serialize
 from tinynas.graph import Graph
@@ -53,6 +54,8 @@ class ExportOptions(Config):
     """How the weights and activations are put on integer grids."""
     workers: int = 1
     """Processes that run the evaluation images."""
+    package: PackageOptions = PackageOptions()
+    """Name, version, license and page in the manifests of the folder ``c/``."""
 
 
 @dataclass(frozen=True)
@@ -172,13 +175,15 @@ def export_model(
     qgraph: QuantizedGraph | None = None,
     input_rotation: int = 0,
     arena_limit: int | None = None,
+    arena_section: str | None = None,
     net_id: str | None = None,
 ) -> Artifact:
     """Write ``formats`` (see :data:`tinynas.export.formats.FORMATS`) into ``out`` and say what they are; the report holds every
     promised figure beside the measured one.
 
     ``calibration``: uint8 training images (N, H, W, C). ``evaluation``: the split its int8 accuracy is measured on,
-    ``split_name`` its name in the report. ``arena_limit``: SRAM that the network may take on the options' runtime.
+    ``split_name`` its name in the report. ``arena_limit``: SRAM that the network may take on the options' runtime,
+    ``arena_section`` the linker section where it lies on the board.
     ``qgraph``: grids of quantisation-aware training. ``input_rotation``: 180 where the weights were turned on import;
     calibration images are upright and are turned here. ``report["problems"]`` lists what keeps the file from being good.
     Raises UserError for formats that are unknown or cannot hold the network, before anything is written.
@@ -196,8 +201,21 @@ def export_model(
     images = calibration if evaluation is None else evaluation.inputs
     truth = np.arange(len(images)) if evaluation is None else evaluation.labels
     runtime = runtime_named(options.runtime)
-    written = exported.qgraph if options.io == "int8" else None
-    made = Made(exported.model, graph.input, options.runtime, tuple(labels), images, truth, input_rotation, options.core, written)
+    name = UNNAMED if graph.arch is None else graph.arch.name or graph.arch.id
+    made = Made(
+        exported.model,
+        graph.input,
+        options.runtime,
+        tuple(labels),
+        images,
+        truth,
+        input_rotation,
+        core=options.core,
+        name=name,
+        package=options.package,
+        arena_section=arena_section,
+        qgraph=exported.qgraph if options.io == "int8" else None,
+    )
     files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
     document = {
         **report.to_json(),

@@ -1,8 +1,9 @@
-"""Verify: a model file on an emulated core beside what was promised of it: arena, flash, outputs bit for bit, instructions."""
+"""Verify: a model and its firmware folder on an emulated core beside what was promised: arena, flash, outputs bit for bit, instructions."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +12,17 @@ import numpy as np
 
 from tinynas.cost.runtimes import runtime_of_tree
 from tinynas.cost.tflite import ModelFile, parse_model
-from tinynas.errors import ModelFileError
-from tinynas.export.facts import input_table
+from tinynas.errors import DiskError, ModelFileError, UserError, counted
+from tinynas.export.emulated import SelfTested, folder_digest, folder_model, self_test
+from tinynas.export.facts import input_table, read_facts
+from tinynas.export.firmware import measured_arena, write_firmware
 from tinynas.export.sandbox import inspect, run_tflm
+from tinynas.files import cores
 from tinynas.target.cores import Core
+from tinynas.target.emulator import emulator_version
 from tinynas.target.flash import link_operators
-from tinynas.target.library import Kernels, Tree, build_library, compiler_version
-from tinynas.target.probe import Job, build_probe, emulator_version, operators, run_probe, smallest_arena
+from tinynas.target.library import Kernels, Library, Tree, build_library, compiler_version
+from tinynas.target.probe import Job, build_probe, operators, run_probe, smallest_arena
 
 #: Inputs on which outputs are compared, drawn by seed 0.
 COMPARED = 4
@@ -43,6 +48,8 @@ class Verified:
     """Outputs of inputs that were compared with tflite-micro on this computer; 0 where it cannot be."""
     not_compared: str
     """Why no outputs were compared; empty where they were."""
+    promised_flash_bytes: int
+    """Of the model file."""
     model_bytes: int
     code_bytes: int
     """Linked code and constants of the interpreter, the kernels of the model's operators and the C library, without the model."""
@@ -50,27 +57,50 @@ class Verified:
     """(operator, executed instructions) of one inference."""
     refused: str
     """Why it does not run there; empty where it does."""
+    firmware: SelfTested | None = None
+    """What the firmware folder did there; None where there is none."""
+    folder: str = ""
+    """The firmware folder that was built; empty where one was made for this and thrown away."""
+    no_firmware: str = ""
+    """Why no firmware folder was built; empty where one was."""
+
+    @property
+    def problems(self) -> list[str]:
+        """What was promised and does not hold; empty where all does."""
+        if self.refused:
+            return [f"does not run on the emulated {self.target}: {self.refused}"]
+        found = []
+        needed, promised = self.needed_arena_bytes, self.promised_arena_bytes
+        if needed is None or needed > _rounded(promised):
+            found.append(f"{promised:,} B of arena were promised, and it needs {'more' if needed is None else f'{needed:,} B'} to start")
+        if self.equal_outputs != self.compared_outputs:
+            differ = self.compared_outputs - self.equal_outputs
+            found.append(f"{differ} of {counted(self.compared_outputs, 'output')} differ from tflite-micro's on this computer")
+        if self.firmware is not None and self.firmware.failed:
+            found.append(f"the firmware's self-test fails: {self.firmware.failed}")
+        return found
 
     @property
     def good(self) -> bool:
-        """Whether it runs, in the arena that was promised, with equal outputs."""
-        needed = self.needed_arena_bytes
-        return (
-            not self.refused
-            and needed is not None
-            and needed <= _rounded(self.promised_arena_bytes)
-            and self.equal_outputs == self.compared_outputs
-        )
+        """Whether it runs, in the arena that was promised, with equal outputs, and its firmware passes its self-test."""
+        return not self.problems
 
     def to_json(self) -> dict[str, Any]:
-        """The document of ``tinynas verify --json``."""
+        """The document of ``tinynas verify --json``, and ``verified`` of an export's report."""
         document = asdict(self)
         document["instructions"] = [{"op": name, "instructions": count} for name, count in self.instructions]
-        return {**document, "good": self.good}
+        return {**document, "problems": self.problems, "good": self.good}
 
 
 def _rounded(size: int) -> int:
     return -(-size // 16) * 16  # an arena begins and ends on 16 bytes, as the firmware folder sets it aside
+
+
+def check_tools(core: Core, tree: Tree, kernels: Kernels, cache: Path) -> Library:
+    """The library that a check on ``core`` needs, built or not. Raises UserError where the tool chain, the emulator, or the kernels
+    of the tree are wanting: before anything that takes long."""
+    emulator_version()
+    return Library.of(tree, core, kernels, cache)
 
 
 def verify_model(
@@ -81,23 +111,35 @@ def verify_model(
     kernels: Kernels,
     cache: Path,
     *,
+    folder: Path | None = None,
     jobs: int | None = None,
     on_step: Callable[[str, int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> Verified:
-    """Run ``model`` on ``core`` with the kernels of ``tree``, built into ``cache`` the first time.
+    """Run ``model`` and its firmware on ``core`` with the kernels of ``tree``, built into ``cache`` the first time.
 
-    Raises UserError where the tool chain, the emulator or the tree is wanting, ModelFileError for a broken file.
+    ``folder`` is the firmware folder that was delivered with the model; where None one is made for this. ``on_note`` hears how long
+    a first build will take. Raises UserError where the tool chain, the emulator or the tree is wanting, ModelFileError for a broken
+    file or a folder that holds another model, DiskError where the cache is full or cannot be written.
     """
     file = parse_model(model, name)
-    promised = file.estimate(runtime_of_tree(kernels, arduino=tree.arduino), core=core.name)
-    elf = build_probe(tree, core, kernels, cache, jobs=jobs, on_step=on_step)
-    library = build_library(tree, core, kernels, cache)
-    inputs, wanted, why = _reference(model)
+    if folder is not None and folder_model(folder) != model:
+        raise ModelFileError(f"{folder}: holds another model than {name}", "export the network again")
+    wanted = check_tools(core, tree, kernels, cache)
+    if not wanted.file.is_file() and on_note is not None:
+        on_note(_first_time(wanted, jobs or cores()))
+    runtime = runtime_of_tree(kernels, arduino=tree.arduino)
+    promised = file.estimate(runtime, core=core.name)
+    library = build_library(tree, core, kernels, cache, jobs=jobs, on_step=on_step)
+    elf = build_probe(tree, core, kernels, cache)
+    inputs, outputs, why = _reference(model)
     variables = len(promised.work.resources)
+    methods = resolver_methods(file, tree, library)
     (ran,) = run_probe(elf, core, [Job(model, inputs, variables, count=True)], seconds=300)
-    refused = " ".join([f"{ran.refused}:", *ran.log[:2]]) if ran.refused else ""
-    needed = None if ran.arena_bytes is None or refused else smallest_arena(elf, core, model, ran.arena_bytes, variables=variables)
-    equal = sum(got == (want,) for got, want in zip(ran.outputs, wanted, strict=False))
+    refused = ": ".join([ran.refused, " | ".join(ran.log[:2])] if ran.log else [ran.refused]) if ran.refused else ""
+    whole = None if ran.arena_bytes is None or refused else ran.arena_bytes // 16 * 16  # sizes are looked through as they are set aside
+    needed = None if whole is None else smallest_arena(elf, core, model, whole, variables=variables)
+    firmware, no_firmware = (None, "the model does not run there") if refused else _firmware(model, folder, runtime, core, tree, library)
     return Verified(
         name=name,
         target=core.name,
@@ -108,14 +150,54 @@ def verify_model(
         promised_arena_bytes=promised.sram_bytes,
         used_arena_bytes=ran.arena_bytes,
         needed_arena_bytes=needed,
-        equal_outputs=equal,
-        compared_outputs=0 if refused else len(wanted),
+        equal_outputs=sum(got == (want,) for got, want in zip(ran.outputs, outputs, strict=False)),
+        compared_outputs=0 if refused else len(outputs),
         not_compared=why,
+        promised_flash_bytes=promised.flash_bytes,
         model_bytes=len(model),
-        code_bytes=link_operators(tree, core, library, resolver_methods(file, tree, library)).flash_bytes,
+        code_bytes=link_operators(tree, core, library, methods).flash_bytes,
         instructions=ran.instructions,
         refused=refused,
+        firmware=firmware,
+        folder="" if folder is None else str(folder),
+        no_firmware=no_firmware,
     )
+
+
+def _first_time(library: Library, jobs: int) -> str:
+    about = counted(max(1, round(library.minutes(jobs))), "minute")
+    return (
+        f"TFLM is built for {library.core.name} with its {library.kernels} kernels: {counted(len(library.left), 'source')}, about {about} "
+        f"with {counted(jobs, 'compiler')} at once. It is kept: the next check takes seconds. Ctrl-C loses nothing that is built."
+    )
+
+
+def _firmware(model: bytes, folder: Path | None, runtime: str, core: Core, tree: Tree, library: Path) -> tuple[SelfTested | None, str]:
+    """What the folder's self-test did, or why there is no folder."""
+    if folder is not None:
+        return self_test(folder, core, tree, library), ""
+    with tempfile.TemporaryDirectory() as scratch:
+        try:
+            facts = read_facts(model)
+            labels = facts.labels if len(facts.labels) == facts.classes else [f"class {index}" for index in range(facts.classes)]
+            images = np.random.default_rng(0).integers(0, 256, (2, *facts.input_shape), dtype=np.uint8)
+            arena = measured_arena(model, runtime.partition("@")[0], core.name)  # for every version in use, as an export
+            write_firmware(Path(scratch), model, labels=labels, images=images, arena=arena)
+        except DiskError:
+            raise
+        except UserError as error:
+            return None, error.message
+        return self_test(Path(scratch), core, tree, library), ""
+
+
+def still_verified(report: Mapping[str, Any], folder: Path) -> dict[str, Any] | None:
+    """``verified`` of an earlier export's ``report`` where it is of the firmware that lies in ``folder`` now (or of none, where none
+    lies there); else None. That the model is the same is for the caller to know."""
+    found = report.get("verified")
+    if not found:
+        return None
+    then = found["firmware"]["digest"] if found.get("folder") else None
+    return dict(found) if then == (folder_digest(folder) if folder.is_dir() else None) else None
 
 
 def resolver_methods(file: ModelFile, tree: Tree, library: Path) -> list[str]:

@@ -10,10 +10,11 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
+from tinynas.errors import counted
 from tinynas.files import write_atomic
 from tinynas.runs import Run
 
-__all__ = ["watch_report", "write_report", "write_space_picture"]
+__all__ = ["watch_report", "write_compare_picture", "write_report", "write_space_picture"]
 
 
 def write_report(run: Run, *, running: bool | None = None) -> Path:
@@ -57,5 +58,35 @@ def write_space_picture(table: _Rows, path: Path) -> Path:
     figure = plot(spaces_info(table.to_json()))
     figure.update_layout(template={"layout": {"paper_bgcolor": "white"}}, height=560)
     page: str = figure.to_html(include_plotlyjs=True, full_html=True)
+    write_atomic(path, page)
+    return path
+
+
+def write_compare_picture(rows: Sequence[Mapping[str, Any]], nets: Sequence[str], path: Path) -> Path:
+    """Write the rows of ``tinynas compare NET... --json`` as a picture: one HTML file, light or dark as the reader's system is."""
+    from plotly.offline import get_plotlyjs
+
+    from tinynas.report.figures import compare_info, plot
+    from tinynas.report.theme import FONT, PALETTES, Mode
+
+    info = compare_info(rows, nets)
+    modes: tuple[Mode, ...] = ("light", "dark")
+    divs = {
+        mode: plot(info, mode=mode).to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False}) for mode in modes
+    }
+    head = (
+        f"{counted(len(info.nets), 'network')} on {counted(len(info.boards), 'board')}: the limit that decides, and the share of it "
+        f"that is used; worst first. On {counted(info.fitting, 'board')} every network fits."
+    )
+    light, dark = PALETTES["light"], PALETTES["dark"]
+    style = (
+        f"body{{margin:16px;font-family:{FONT};color:{light['ink']};background:{light['paper']}}}.dark{{display:none}}"
+        f"@media(prefers-color-scheme:dark){{body{{color:{dark['ink']};background:{dark['paper']}}}.dark{{display:block}}.light{{display:none}}}}"
+    )
+    parts = "".join(f'<div class="{mode}">{div}</div>' for mode, div in divs.items())
+    page = (
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>tinynas compare</title><style>{style}</style>'
+        f"<script>{get_plotlyjs()}</script></head><body><p>{head}</p>{parts}</body></html>"
+    )
     write_atomic(path, page)
     return path

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, TypeAlias
 
+from tinynas.report.board_figures import CompareInfo, compare_info, draw_compare
 from tinynas.report.net_figures import (
     ConfusionInfo,
     LayersInfo,
@@ -51,11 +52,22 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 Info: TypeAlias = (
-    ParetoInfo | ProgressInfo | LimitsInfo | StripInfo | MemoryInfo | LayersInfo | TrainingInfo | ConfusionInfo | PromisesInfo | SpacesInfo
+    ParetoInfo
+    | ProgressInfo
+    | LimitsInfo
+    | StripInfo
+    | MemoryInfo
+    | LayersInfo
+    | TrainingInfo
+    | ConfusionInfo
+    | PromisesInfo
+    | SpacesInfo
+    | CompareInfo
 )
 
 __all__ = [
     "Info",
+    "compare_info",
     "confusion_info",
     "draw",
     "layers_info",
@@ -94,6 +106,8 @@ def draw(info: Info) -> Drawing:
             return draw_promises(info)
         case SpacesInfo():
             return draw_spaces(info)
+        case CompareInfo():
+            return draw_compare(info)
 
 
 def plot(info: Info, *, mode: Mode = "light") -> Figure:

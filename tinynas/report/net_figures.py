@@ -680,7 +680,7 @@ class PromisesInfo:
 
 
 def promises_info(report: Mapping[str, Any]) -> PromisesInfo:
-    """Rows from an export report: flash, arena (estimated and measured), accuracy (float and int8), agreement."""
+    """Rows from an export report: flash, arena (here and on an emulated core), accuracy (float and int8), agreement."""
     rows = []
     for key, what in (("flash_bytes", "flash: the .tflite file"), ("arena_bytes", "SRAM: the arena on this computer (64 bit)")):
         pair = report.get(key)
@@ -689,6 +689,12 @@ def promises_info(report: Mapping[str, Any]) -> PromisesInfo:
             target = _number(pair.get("microcontroller_estimated"))
             if target is not None:
                 rows.append(Promise("SRAM: the arena on the microcontroller (32 bit)", target, None, "B"))
+    verified = report.get("verified")
+    if isinstance(verified, Mapping):
+        what = f"arena to start on an emulated {verified.get('target')}, {verified.get('kernels')} kernels"
+        rows.append(
+            Promise(f"SRAM: {what}", _number(verified.get("promised_arena_bytes")), _number(verified.get("needed_arena_bytes")), "B")
+        )
     accuracy = report.get("accuracy")
     if isinstance(accuracy, Mapping):
         where = f" on {accuracy['split']}" if accuracy.get("split") else ""

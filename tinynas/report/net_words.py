@@ -13,7 +13,7 @@ from tinynas.report import figures
 from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, PromisesInfo, StripInfo, TrainingInfo
 from tinynas.report.run_words import table
 from tinynas.report.source import Source
-from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, text, title
+from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, text, title, verified_words
 
 
 def blank() -> dict[str, str]:
@@ -57,6 +57,7 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
             "training-words": _training_words(training, promoted),
             "promises-words": _promises_words(promises, artifact),
             "promises": _promises_table(promises),
+            "verified": _verified(artifact),
             "float-words": _confusion_words(confusion_float),
             "int8-words": _confusion_words(confusion_int8),
         },
@@ -217,6 +218,27 @@ def _promises_table(info: PromisesInfo) -> str:
             cells = [percent(row.estimated, 2), percent(row.measured, 2), "–" if gap is None else points(gap, 2)]
         lines.append(f'<tr><td class="text">{text(row.what)}</td>' + "".join(f"<td>{cell}</td>" for cell in cells) + "</tr>")
     return table(["", "estimated", "measured", "difference"], lines)
+
+
+def _verified(artifact: Artifact | None) -> str:
+    """What an emulated core did with the exported file: a sentence, what was wrong, and instructions by operator; empty where none did."""
+    found = artifact.report.get("verified") if artifact is not None else None
+    if not found:
+        return ""
+    said = f'<p class="words"><strong>Verified</strong> on an {text(verified_words(found))}.</p>'
+    said += "".join(f'<p class="words"><strong>Not as promised:</strong> {text(problem)}.</p>' for problem in found["problems"])
+    said += f'<p class="words">TFLM from <code>{text(found["tree"])}</code>; {text(found["compiler"])}; {text(found["emulator"])}.</p>'
+    rows = found["instructions"]
+    if not rows:
+        return said
+    most, total = max(row["instructions"] for row in rows), sum(row["instructions"] for row in rows)
+    lines = []
+    for row in rows:
+        bar = f'<span class="gauge"><i style="width:{100 * row["instructions"] / max(most, 1):.1f}%"></i></span>'
+        cells = f"<td>{row['instructions']:,}{bar}</td><td>{percent(row['instructions'] / max(total, 1))}</td>"
+        lines.append(f'<tr><td class="text">{text(row["op"])}</td>{cells}</tr>')
+    shown = table(["operator", "instructions", "share"], lines)
+    return f"{said}<details><summary>Executed instructions by operator</summary>{shown}</details>"
 
 
 def _bytes(value: float | None) -> str:

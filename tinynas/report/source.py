@@ -171,7 +171,7 @@ class Source:
     def network(self, net_id: str) -> tuple[Arch, Graph, Cost]:
         """Architecture, graph and cost of a network."""
         arch = self.arch(net_id)
-        return arch, *_network(arch, self.budget.runtime, self.budget.core, self.budget.clock_mhz)
+        return arch, *_network(arch, self.budget.runtime, self.budget.core, self.budget.timed_mhz)
 
     def progress(self) -> ProgressInfo:
         """The search beside the baseline, in the search's own box."""

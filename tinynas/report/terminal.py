@@ -28,8 +28,9 @@ from tinynas.cost.latency import latency_model, why_untimed
 from tinynas.cost.quantities import shown
 from tinynas.errors import counted, printable
 from tinynas.records import expected_accuracy
+from tinynas.regions import Placed
 from tinynas.report.small_plot import FrontPlot
-from tinynas.report.words import amount, count, duration, percent, shape, size, title
+from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, title
 
 #: Seconds between two plain progress lines where the output is no terminal.
 PLAIN_EVERY = 15.0
@@ -166,8 +167,10 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
         if key == "sram_bytes":
             to_start = cost.setup_bytes - cost.head_bytes - cost.tail_bytes
             parts = [("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes), ("more, to start", to_start)]
-            for part, part_bytes in parts if to_start > 0 else parts[:-1]:
-                table.add_row(Text(f"  {part}", "dim"), Text(size(part_bytes), "dim"), *[""] * (len(columns) - 2))
+            _add_parts(table, parts if to_start > 0 else parts[:-1], len(columns))
+        if key == "program_bytes" and cost.code is not None:
+            code = [("runtime", cost.code.runtime_bytes), ("firmware", cost.code.firmware_bytes)]
+            _add_parts(table, [("model", cost.flash_bytes), *(part for part in code if part[1])], len(columns))
     runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})", "dim")
     head = [Text(printable(name), "bold")] if name else []
     notes = [Text(f"note: {note}") for note in _notes(cost, budget)]
@@ -175,6 +178,11 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
     if cost.runs is False:
         return Group(*body, *_refused(cost))
     return Group(*body) if budget is None else Group(*body, _verdict(cost, budget))
+
+
+def _add_parts(table: _Rows, parts: Sequence[tuple[str, int]], columns: int) -> None:
+    for part, part_bytes in parts:
+        table.add_row(Text(f"  {part}", "dim"), Text(size(part_bytes), "dim"), *[""] * (columns - 2))
 
 
 #: Reasons against a model that are shown; all are in the JSON.
@@ -196,7 +204,20 @@ def _notes(cost: Cost, budget: Budget | None) -> list[str]:
     timed = budget is not None and latency_model(budget.core, cost.runtime) is not None and cost.runs is not False
     if timed and cost.latency_ms is None and (why := why_untimed(cost.work)) is not None:
         notes.append(f"no latency: {why}")
+    if budget is not None and budget.arena.slow:
+        notes.append(f"no latency: {budget.why_unknown('latency_ms')}")
     return notes
+
+
+def regions_table(placed: Sequence[Placed]) -> RenderableType:
+    """What lies in each memory of a board, and how full it is."""
+    table = _table("region", "size", "used", "", "what lies there", right=("size", "used"))
+    for one in placed:
+        region, share = one.region, one.used / one.region.size
+        uses = ", ".join(f"{use.replace('_', ' ')} {size(size_bytes)}" for use, size_bytes in one.bytes_of.items())
+        name = printable(region.name) + (" (slow)" if region.slow else "")
+        table.add_row(Text(name, "bold"), size(region.size), percent(share, 0), Bar(share), uses or "nothing")
+    return table
 
 
 def known_lines(cost: Cost) -> list[str]:
@@ -302,7 +323,8 @@ def budgets_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     table = _table("budget", "board", "core", "MHz", "SRAM left", "flash left", right=("MHz", "SRAM left", "flash left"))
     for row in rows:
         clock = "" if row["clock_mhz"] is None else f"{row['clock_mhz']:g}"
-        left = [size(row["limits"][key]) for key in ("sram_bytes", "flash_bytes")]
+        limits = row["limits"]
+        left = [size(limits["sram_bytes"]), size(limits["flash_bytes"] if "flash_bytes" in limits else limits["program_bytes"])]
         table.add_row(Text(printable(row["name"]), "bold"), row["board"] or "", row["core"] or "", clock, *left)
     return table
 
@@ -342,15 +364,19 @@ def boards_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def verified_table(document: Mapping[str, Any]) -> Group:
     """What an emulated core did with a model, beside what was promised: the document of ``tinynas verify --json``."""
+    firmware = document.get("firmware")
     table = _table("", "promised", "measured", right=("promised", "measured"))
-    promised = document["promised_arena_bytes"]
-    used, needed = document["used_arena_bytes"], document["needed_arena_bytes"]
-    table.add_row("arena in use", "", "–" if used is None else f"{used:,} B")
-    table.add_row("arena to start", f"{promised:,} B", "–" if needed is None else f"{needed:,} B")
-    table.add_row("flash: model", "", f"{document['model_bytes']:,} B")
-    table.add_row("flash: TFLM and kernels", "", f"{document['code_bytes']:,} B")
+    table.add_row("arena in use", "", _bytes(document["used_arena_bytes"]))
+    table.add_row("arena to start", _bytes(document["promised_arena_bytes"]), _bytes(document["needed_arena_bytes"]))
+    if firmware:
+        table.add_row("arena in the firmware", _bytes(firmware["arena_bytes"]), _bytes(firmware["used_arena_bytes"]))
+    table.add_row("flash: model", _bytes(document["promised_flash_bytes"]), _bytes(document["model_bytes"]))
+    table.add_row("flash: TFLM and kernels", "", _bytes(document["code_bytes"]))
+    if firmware:
+        table.add_row("flash: all that is linked", "", _bytes(firmware["program_bytes"]))
     where = f"{document['kernels']} kernels of {document['tree']} on an emulated {document['target']}"
-    lines: list[Any] = [Text(document["name"], "bold"), table, Text(where, "dim")]
+    lines: list[Any] = [Text(printable(document["name"]), "bold"), table, Text(printable(where), "dim")]
+    lines.append(Text(f"{document['compiler']}; {document['emulator']}", "dim"))
     if document["compared_outputs"]:
         equal = document["equal_outputs"] == document["compared_outputs"]
         outputs = counted(document["compared_outputs"], "output")
@@ -358,13 +384,23 @@ def verified_table(document: Mapping[str, Any]) -> Group:
         lines.append(Text(said, "" if equal else "bold red"))
     elif not document["refused"]:
         lines.append(Text(f"outputs were not compared: {document['not_compared']}", "dim"))
+    if firmware:
+        folder = document["folder"] or "made for this"
+        passed = f"passes its self-test: {firmware['equal_images']} of {counted(firmware['images'], 'image')} equal bit for bit"
+        said = f"the firmware folder ({folder}) {'FAILS its self-test' if firmware['failed'] else passed}"
+        lines.append(Text(printable(said), "bold red" if firmware["failed"] else ""))
+    elif not document["refused"]:
+        lines.append(Text(printable(f"no firmware was built, the file alone was run: {document['no_firmware']}"), "yellow"))
     if document["instructions"]:
         lines.append(_instructions(document["instructions"]))
-    if document["refused"]:
-        lines.append(Text(f"does not run there: {document['refused']}", "bold red"))
-    else:
-        lines.append(Text("as promised" if document["good"] else "NOT as promised", "green" if document["good"] else "bold red"))
+    lines += [Text(f"NOT as promised: {printable(problem)}", "bold red") for problem in document["problems"]] or [
+        Text("as promised", "green")
+    ]
     return Group(*lines)
+
+
+def _bytes(value: int | None) -> str:
+    return "–" if value is None else f"{value:,} B"
 
 
 def _instructions(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
@@ -378,16 +414,44 @@ def _instructions(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
-def compared_table(rows: Mapping[str, Sequence[Mapping[str, Any]]], nets: Sequence[str]) -> RenderableType:
-    """Boards down, networks across: the limit that decides, and the share of it that is used."""
-    table = _table("board", *nets, right=nets)
-    for board, fits in rows.items():
-        cells = {fit["net"]: fit for fit in fits}
-        table.add_row(board, *(_fit_cell(cells[net]) for net in nets))
-    return table
+def compared_table(rows: Mapping[str, Sequence[Mapping[str, Any]]], nets: Sequence[str]) -> Group:
+    """Boards down: one network with its arena, flash and time, several with the limit that decides and the share of it that is used.
+
+    Below, why networks do not run: once for each reason.
+    """
+    if len(nets) == 1:
+        figures = ("sram_bytes", "flash_bytes", "latency_ms")
+        heads = [title(name) for name in figures]
+        table = _table("board", *heads, "limit that decides", right=heads)
+        for board, fits in rows.items():
+            (fit,) = fits
+            table.add_row(Text(board, "bold"), *(amount(name, fit[name]) for name in figures), _fit_cell(fit))
+    else:
+        heads = [printable(net) for net in short_names(nets)]
+        table = _table("board", *heads, right=heads)
+        for board, fits in rows.items():
+            cells = {fit["net"]: fit for fit in fits}
+            table.add_row(board, *(_fit_cell(cells[net]) for net in nets))
+    return Group(table, *_not_run([fit for fits in rows.values() for fit in fits]))
+
+
+def _not_run(rows: Sequence[Mapping[str, Any]]) -> list[Text]:
+    reasons: dict[tuple[str, str], tuple[str, ...]] = {}
+    for row in rows:
+        if row["runs"] is False:
+            reasons[row["net"], row["runtime"]] = tuple(row["reasons"])
+    lines = []
+    for (net, runtime), why in reasons.items():
+        for reason in why[:_REASONS]:
+            lines.append(Text.assemble((f"{printable(net)} does not run on {runtime}: ", "bold red"), printable(reason)))
+        if len(why) > _REASONS:
+            lines.append(Text(f"and {counted(len(why) - _REASONS, 'reason')} more (--json)", "dim"))
+    return lines
 
 
 def _fit_cell(fit: Mapping[str, Any]) -> Text:
+    if fit["runs"] is False:
+        return Text("no   does not run", "red")
     over = fit["excess"][fit["binding"]]
     used = "not known" if over >= UNKNOWN else percent(1 + over, 0)
     return Text(f"{'fits' if fit['fits'] else 'no  '} {title(fit['binding'])} {used}", "green" if fit["fits"] else "red")
@@ -565,7 +629,10 @@ class _SearchProgress(_Progress):
 
 class _PromoteProgress(_Progress):
     def draw(self, event: Any) -> Group:
-        """The bar of the network in training, and what it has reached."""
+        """The bar of the network in training, and what it has reached; or of a step behind it."""
+        if (step := _get(event, "step")) is not None:
+            done, of = event["done"], event["of"]
+            return Group(_bar_line(self.console, step, done / of, f"{done} of {of}"))
         epoch, epochs = _get(event, "epoch", default=0), _get(event, "epochs", default=0)
         done = epoch / epochs if epochs else 0.0
         bar = _bar_line(self.console, self._who(event), done, f"epoch {epoch} of {epochs}{self._left(event)}")
@@ -573,6 +640,8 @@ class _PromoteProgress(_Progress):
 
     def line(self, event: Any) -> str:
         """One plain line."""
+        if (step := _get(event, "step")) is not None:
+            return f"{step}: {event['done']} of {event['of']}"
         epoch, epochs = _get(event, "epoch", default=0), _get(event, "epochs", default=0)
         return ", ".join([f"{self._who(event)}: epoch {epoch} of {epochs}{self._left(event)}", *self._facts(event)])
 
@@ -617,7 +686,7 @@ def promote_progress(console: Console, *, every: float = PLAIN_EVERY) -> Iterato
     """A callable for ``promote``'s ``on_event``; see :func:`search_progress`.
 
     Events may have any of: id, index, total, epoch, epochs, loss, val_accuracy, best_val_accuracy,
-    seconds_per_epoch, images_per_second, message.
+    seconds_per_epoch, images_per_second, message; or, of what comes behind the training, step, done and of.
     """
     with _PromoteProgress(console, every).running() as progress:
         yield progress

@@ -32,6 +32,9 @@ PALETTES: dict[Mode, dict[str, str]] = {
         "k9": "#d55e00",
         "low": "#f4f6f8",
         "high": "#0072b2",
+        "full": "#6fbcea",
+        "over": "#f9dcc9",
+        "beyond": "#ee9a63",
         "wash": "rgba(0,114,178,0.10)",
     },
     "dark": {
@@ -54,6 +57,9 @@ PALETTES: dict[Mode, dict[str, str]] = {
         "k9": "#f0783c",
         "low": "#1d242b",
         "high": "#2a76ab",
+        "full": "#1f5f8c",
+        "over": "#4d2c1b",
+        "beyond": "#a14a1e",
         "wash": "rgba(86,180,233,0.14)",
     },
 }

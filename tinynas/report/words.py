@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
-from typing import assert_never
+from collections.abc import Mapping, Sequence
+from typing import Any, assert_never
 
 from tinynas.arch import Arch, Axes, ConvLayer, MBConv, Pool, Separable, pair
 from tinynas.config import format_size
@@ -46,6 +46,12 @@ def title(name: str) -> str:
     return QUANTITIES[name].title
 
 
+def short_names(nets: Sequence[str]) -> list[str]:
+    """``nets`` as a table's heads have them: of paths the last part, where that is another for each."""
+    last = [net.replace("\\", "/").rstrip("/").rpartition("/")[2] for net in nets]
+    return last if len(set(last)) == len(last) else list(nets)
+
+
 def duration(seconds: float) -> str:
     """``4m12s``; tenths below ten seconds."""
     if seconds < 9.95:
@@ -74,6 +80,23 @@ def roughly(seconds: float) -> str:
     if hours < 48:
         return f"about {hours:.1f} h" if hours < 9.95 else f"about {hours:.0f} h"
     return f"about {hours / 24:.0f} days"
+
+
+def verified_words(document: Mapping[str, Any]) -> str:
+    """What verifying a network found (the document of ``tinynas verify --json``), in a sentence."""
+    where = f"emulated {document['target']}, {document['kernels']} kernels"
+    if document["refused"]:
+        return f"{where}: does not run"
+    needed = document["needed_arena_bytes"]
+    needs = "more than was promised" if needed is None else f"{needed:,} B"
+    parts = [f"{needs} of arena to start, {document['promised_arena_bytes']:,} promised"]
+    if document["compared_outputs"]:
+        parts.append(f"{document['equal_outputs']} of {counted(document['compared_outputs'], 'output')} equal bit for bit")
+    if firmware := document.get("firmware"):
+        parts.append(f"the firmware {'FAILS' if firmware['failed'] else 'passes'} its self-test")
+    parts.append(f"{document['code_bytes']:,} B of TFLM's code")
+    parts.append(f"{sum(row['instructions'] for row in document['instructions']):,} instructions")
+    return f"{where}: {', '.join(parts)}"
 
 
 def shape(sizes: Sequence[int]) -> str:

@@ -57,11 +57,13 @@ class Counter:
         limits = dict(feasible.budget.limits)
         if feasible.max_macs is not None:
             limits["macs"] = min(limits.get("macs", float("inf")), feasible.max_macs)
+        self.tables = tables_of(self.space, feasible.classes, feasible.budget.runtime, feasible.budget.core)
+        if "program_bytes" in limits:  # what the code that every network needs leaves to the file
+            limits["flash_bytes"] = max(1.0, limits["program_bytes"] - self.tables.base_code_bytes(feasible.budget.core))
         self.sram = limits.get("sram_bytes", float("inf"))
         self.names = [name for name in ("flash_bytes", "macs") if name in limits]
         self.limits = [limits[name] for name in self.names]
         self.full: _Left = tuple(CELLS for _ in self.names)
-        self.tables = tables_of(self.space, feasible.classes, feasible.budget.runtime, feasible.budget.core)
         self._stem = _Costs(self, self.tables.stem)
         self._first = [_Costs(self, stage.first) for stage in self.tables.stages]
         self._others = [[_Costs(self, other) for other in stage.others] for stage in self.tables.stages]

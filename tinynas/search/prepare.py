@@ -286,8 +286,13 @@ def _load_pool(run: Run, space: Space) -> Pool:
             if not isinstance(file, np.lib.npyio.NpzFile):
                 raise ValueError("it holds one array, not a pool")
             drawn, share, counted = map(float, file["facts"])
-            costs = {name: file[f"cost_{name}"].astype(np.float64) for name in COSTS}
             genotypes = file["genotypes"].astype(np.int64)
+            unknown = np.full(len(genotypes), np.nan)
+            # Runs of version 0.3 have no column for the flash of model and code.
+            costs = {
+                name: unknown if name == "program_bytes" and f"cost_{name}" not in file else file[f"cost_{name}"].astype(np.float64)
+                for name in COSTS
+            }
     except FileNotFoundError:
         raise run.damaged(path, MISSING) from None
     except (OSError, ValueError, LookupError, TypeError, EOFError, OverflowError, SyntaxError, zipfile.BadZipFile, zlib.error) as error:

@@ -334,7 +334,7 @@ class Worker:
         if genotype not in self._costs:
             budget = self.session.budget
             arch = self.session.space.decode(genotype, self.session.classes)
-            self._costs[genotype] = arch, estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz)
+            self._costs[genotype] = arch, estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz)
         return self._costs[genotype]
 
     def _learn_speed(self, record: Trial, outcome: Outcome) -> None:

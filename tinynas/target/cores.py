@@ -78,7 +78,8 @@ CORES: dict[str, Core] = {
         Core(
             "cortex-m55",
             "Cortex-M55",
-            ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard"),
+            # GCC 12 writes vcvtne for a conditional conversion, which assemblers of this core read as another instruction.
+            ("-mcpu=cortex-m55", "-mthumb", "-mfloat-abi=hard", "-fno-if-conversion2"),
             "mps3-an547",
             (0x1000_0000, 512 * 1024),
             (0x3100_0000, 4 * _MIB),

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import re
 import struct
-import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -17,11 +16,10 @@ from pathlib import Path
 
 from tinynas.errors import InternalError, UserError
 from tinynas.target.cores import Core
-from tinynas.target.library import PACKAGES, Kernels, Tree, build_library, call, compile_source
+from tinynas.target.emulator import ICOUNT_SHIFT, Ended, emulate
+from tinynas.target.library import Kernels, Tree, build_library, call, compile_source
 
 _SOURCES = Path(__file__).with_name("sources")
-#: An emulated instruction takes 2^6 = 64 ns of the machine's time, more than a tick of its clock, so that each instruction shows.
-ICOUNT_SHIFT = 6
 _ENTRY = struct.Struct("<8I")
 
 
@@ -37,6 +35,8 @@ class Job:
     """Bytes of arena that it gets; None: all that there is."""
     count: bool = False
     """Count the instructions of each operator."""
+    infer: bool = True
+    """Run it; else it is only set up."""
 
 
 @dataclass(frozen=True)
@@ -92,13 +92,7 @@ def build_probe(
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             (folder / "probe_operators.h").write_text(operators_header(names), encoding="utf-8")
-            flags = (
-                *core.flags,
-                f"-DTINYNAS_FLOAT_UNIT={int(core.float_unit)}",
-                f"-DTINYNAS_BLOB={core.heap[0]:#x}u",
-                *tree.defines,
-                "-w",
-            )
+            flags = (*core.flags, f"-DTINYNAS_BLOB={core.heap[0]:#x}u", *tree.defines, "-w")
             objects = []
             for source in sources:
                 objects.append(folder / f"{source.stem}.o")
@@ -122,6 +116,11 @@ def operators_header(names: Sequence[str]) -> str:
     )
 
 
+def startup_code() -> str:
+    """What runs on the emulated board before ``main``, and hands its status to the emulator: C++ for every core."""
+    return (_SOURCES / "startup.cc").read_text(encoding="utf-8")
+
+
 def linker_script(core: Core) -> str:
     """Where code, variables and stack lie on the emulated board."""
     text = (_SOURCES / "memory.ld").read_text(encoding="utf-8")
@@ -140,20 +139,22 @@ def link(core: Core, parts: Sequence[Path], target: Path, *extra: str) -> None:
         call(["arm-none-eabi-g++", *core.flags, *options, *extra, *map(str, parts), "-o", str(target)], "link the program")
 
 
-def emulator_version() -> str:
-    """First line of what qemu says of itself. Raises UserError with the packages where it is missing."""
-    return call(["qemu-system-arm", "--version"], "ask qemu for its version").splitlines()[0]
-
-
 def run_probe(elf: Path, core: Core, jobs: Sequence[Job], *, seconds: float = 60.0) -> list[Answer]:
     """Run ``jobs`` on ``core``, each for at most ``seconds``; what dies is run alone once more and then refused.
 
     Raises UserError where qemu is missing, or where a model and its arena are larger than the emulated memory.
     """
-    answers = _attempt(elf, core, jobs, seconds * len(jobs))
+    ended = _attempt(elf, core, jobs, seconds * len(jobs))
+    answers = _answers(ended.said, len(jobs), core)
     if len(jobs) > 1:
-        answers = [a if a is not None else run_probe(elf, core, [job], seconds=seconds)[0] for a, job in zip(answers, jobs, strict=True)]
-    return [a if a is not None else Answer(None, refused="the program died") for a in answers]
+        return [a if a is not None else run_probe(elf, core, [job], seconds=seconds)[0] for a, job in zip(answers, jobs, strict=True)]
+    why = f"did not finish in {seconds:g} s" if ended.status is None else "the program died"
+    return [a if a is not None else Answer(None, refused=why, log=_last_words(ended.said)) for a in answers]
+
+
+def _last_words(said: str) -> tuple[str, ...]:
+    lines = [line for line in said.splitlines() if line.strip() and not re.match(r"(model|arena|op|output) ", line)]
+    return tuple(lines[-2:])
 
 
 def smallest_arena(elf: Path, core: Core, model: bytes, used: int, *, variables: int = 0, seconds: float = 60.0) -> int:
@@ -178,26 +179,13 @@ def smallest_arena(elf: Path, core: Core, model: bytes, used: int, *, variables:
     return high
 
 
-def _attempt(elf: Path, core: Core, jobs: Sequence[Job], seconds: float) -> list[Answer | None]:
+def _attempt(elf: Path, core: Core, jobs: Sequence[Job], seconds: float) -> Ended:
     blob = _blob(jobs, core)
     with tempfile.NamedTemporaryFile(suffix=".bin") as file:
         file.write(blob)
         file.flush()
-        counting = any(job.count for job in jobs)
-        command = ["qemu-system-arm", "-M", core.machine, "-nographic", "-monitor", "none", "-serial", "none"]
-        command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(elf)]
-        command += ["-device", f"loader,file={file.name},addr={core.heap[0]:#x},force-raw=on"]
-        command += ["-icount", f"shift={ICOUNT_SHIFT},sleep=off"] if counting else []
-        try:
-            done = subprocess.run(
-                command, capture_output=True, text=True, errors="replace", timeout=seconds, stdin=subprocess.DEVNULL, check=False
-            )
-            said = done.stdout + done.stderr
-        except FileNotFoundError:
-            raise UserError("qemu-system-arm is not installed", f"install it; on Debian and Ubuntu: apt install {PACKAGES}") from None
-        except subprocess.TimeoutExpired as late:
-            said = (late.stdout or b"").decode("utf-8", "replace")
-    return _answers(said, len(jobs), core)
+        blob_at = ("-device", f"loader,file={file.name},addr={core.heap[0]:#x},force-raw=on")
+        return emulate(elf, core, seconds=seconds, counting=any(job.count for job in jobs), extra=blob_at)
 
 
 def instructions(ticks: int, core: Core) -> int:
@@ -215,7 +203,16 @@ def _blob(jobs: Sequence[Job], core: Core) -> bytes:
             body += part + bytes(-len(part) % 16)
         if len({len(one) for one in job.inputs}) > 1:
             raise InternalError("inputs of different sizes")
-        entries.append((places[0], len(job.model), places[1], len(job.inputs[0]) if job.inputs else 0, max(len(job.inputs), 1), job))
+        entries.append(
+            (
+                places[0],
+                len(job.model),
+                places[1],
+                len(job.inputs[0]) if job.inputs else 0,
+                max(len(job.inputs), 1) if job.infer else 0,
+                job,
+            )
+        )
     end = at + len(body)
     arena = (core.heap[1] - end - 64) & ~15
     if arena < 64 * 1024:

@@ -48,7 +48,7 @@ void SysTick_Handler() { tinynas_wraps = tinynas_wraps + 1; }
 void Fault_Handler() { ExitEmulator(70); }
 
 void Reset_Handler() {
-#if TINYNAS_FLOAT_UNIT
+#ifdef __ARM_FP  // the compiler may use the FPU
   *reinterpret_cast<volatile uint32_t*>(0xE000ED88u) |= 0xFu << 20;  // CPACR: full access to the FPU
 #endif
   asm volatile("dsb\n isb");

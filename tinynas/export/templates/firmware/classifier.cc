@@ -13,7 +13,11 @@
 namespace @ns@ {
 namespace {
 
-alignas(16) uint8_t tensor_arena[kTensorArenaBytes];
+alignas(16)
+#ifdef @GUARD@_ARENA_SECTION
+    __attribute__((section(@GUARD@_ARENA_SECTION)))
+#endif
+    uint8_t tensor_arena[kTensorArenaBytes];
 runtime::MicroInterpreter* interpreter = nullptr;
 bool ready = false;
 

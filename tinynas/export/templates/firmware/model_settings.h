@@ -39,6 +39,9 @@ extern const char* const kLabels[kClasses];
 #endif
 #endif
 constexpr int kTensorArenaBytes = @GUARD@_ARENA_BYTES;
+// The linker section of the arena, where a board has several memories: -D@GUARD@_ARENA_SECTION='".bss.fast"'. A section whose name
+// does not begin with .bss may take as much flash, for zeros, unless the linker script says NOLOAD.
+@arena_section@
 
 // MicroInterpreter wants exactly these operators: see model_ops.h.
 constexpr int kOperators = @operator_kinds@;

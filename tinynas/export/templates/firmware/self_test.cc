@@ -15,7 +15,7 @@ bool SelfTest() {
   using namespace tflite;         // NOLINT  MicroPrintf is global in older interpreters
   using namespace tflite::micro;  // NOLINT
   if (!Setup()) {
-    MicroPrintf("@ns@ self-test: FAIL, the model could not be set up");
+    MicroPrintf("@self_test_fail@, the model could not be set up");
     return false;
   }
   MicroPrintf("@ns@ self-test: arena %d of %d bytes in use", ArenaUsedBytes(), kTensorArenaBytes);
@@ -24,7 +24,7 @@ bool SelfTest() {
     const Frame frame = {kSelfTestPixels[image], kInputWidth, kInputHeight, kSelfTestFormat, 0};
     const int found = Classify(frame);
     if (found < 0) {
-      MicroPrintf("@ns@ self-test: FAIL, image %d could not be classified", image);
+      MicroPrintf("@self_test_fail@, image %d could not be classified", image);
       return false;
     }
     float worst = 0;  // float holds every difference of 8-bit outputs, and float outputs as they are
@@ -38,7 +38,7 @@ bool SelfTest() {
                 equal ? "ok" : "FAIL");
     passed = passed && equal;
   }
-  MicroPrintf(passed ? "@ns@ self-test: PASS" : "@ns@ self-test: FAIL");
+  MicroPrintf(passed ? "@self_test_pass@" : "@self_test_fail@");
   return passed;
 }
 

@@ -1,0 +1,60 @@
+"""The 32-bit arena that is promised beside the one that TFLM uses on an emulated Cortex-M4: networks of the package, to the byte."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import fields, replace
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tinynas import api
+from tinynas.cost import tail
+from tinynas.cost.runtimes import runtime_of_tree
+from tinynas.cost.tflite import parse_model
+from tinynas.export.tflite import dummy_file
+from tinynas.graph import lower
+from tinynas.target.library import Kernels
+from tinynas.target.probe import Job, run_probe
+
+if TYPE_CHECKING:
+    from thin_tflm import Emulated
+
+#: Fields of the 32-bit layout that these networks' tails hang on (variables and second subgraphs are in none of them).
+IN_USE = {field.name for field in fields(tail.Layout)} - {"opening", "resources", "subgraph"}
+
+
+def models() -> list[bytes]:
+    """Networks of the zoo and random ones of the tiny space."""
+    space, rng = api.load_space("tiny"), random.Random(1)
+    archs = [api.load_net("mcunet-tiny2"), api.load_net("mcunet-vww0")]
+    archs += [space.decode(space.draw(lambda _name, count: rng.randrange(count)), 2) for _ in range(12)]
+    return [dummy_file(lower(arch)) for arch in archs]
+
+
+@pytest.mark.xdist_group("target")
+@pytest.mark.parametrize(
+    ("tree", "kernels"), [("newest", "cmsis-nn"), ("arduino", "cmsis-nn"), pytest.param("newest", "reference", marks=pytest.mark.slow)]
+)
+def test_what_is_promised_is_what_is_used(emulated: Emulated, tree: str, kernels: Kernels) -> None:
+    thin = emulated(tree, kernels)
+    files = models()
+    runtime = runtime_of_tree(kernels, arduino=thin.tree.arduino)
+    answers = run_probe(thin.probe, thin.core, [Job(file) for file in files])
+    used = [answer.arena_bytes for answer in answers]
+    assert None not in used, [answer.refused for answer in answers]
+    pinned, plain = (
+        [parse_model(file).estimate(name, core="cortex-m4") for file in files] for name in (runtime, runtime.partition("@")[0])
+    )
+    assert [cost.head_bytes + cost.tail_bytes for cost in pinned] == used
+    assert all(cost.sram_bytes >= exact.sram_bytes >= (got or 0) for cost, exact, got in zip(plain, pinned, used, strict=True))
+
+
+def test_a_byte_more_in_the_tail_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the test above compares hangs on each size; what is put down but once shows by the word, to which all is aligned."""
+    runtime, files = runtime_of_tree("cmsis-nn", arduino=False), [parse_model(file) for file in models()]
+    before = [file.estimate(runtime).tail_bytes for file in files]
+    layout = tail.LAYOUTS["mcu"]
+    for name in sorted(IN_USE):
+        monkeypatch.setitem(tail.LAYOUTS, "mcu", replace(layout, **{name: getattr(layout, name) + (4 if name == "fixed" else 1)}))
+        assert before != [file.estimate(runtime).tail_bytes for file in files], name

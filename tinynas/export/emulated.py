@@ -1,0 +1,134 @@
+"""The firmware folder on an emulated core: compiled as it lies there, linked with a library of TFLM, its self-test run."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tinynas.errors import ModelFileError
+from tinynas.export.firmware import SELF_TEST_PASS
+from tinynas.target.cores import Core
+from tinynas.target.emulator import emulate
+from tinynas.target.flash import flash_of
+from tinynas.target.library import Tree, call, compile_source
+from tinynas.target.probe import link, startup_code
+
+#: Seconds that the self-test gets.
+SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class SelfTested:
+    """What the self-test of a firmware folder did on an emulated core."""
+
+    digest: str
+    """Of the folder's files: another folder is not what was tested."""
+    arena_bytes: int | None
+    """Bytes that the folder's settings set aside; None where the self-test did not come to say so."""
+    used_arena_bytes: int | None
+    images: int
+    equal_images: int
+    """Images whose every output byte is the stored one."""
+    program_bytes: int
+    """Flash of a program that sets the model up and classifies one frame: all that is linked, the model included."""
+    failed: str
+    """What it said last where it did not pass; empty where it passed."""
+
+
+def self_test(folder: Path, core: Core, tree: Tree, library: Path, *, seconds: float = SECONDS) -> SelfTested:
+    """Build the firmware ``folder`` for ``core`` with the static ``library`` of ``tree``, and run its self-test.
+
+    Raises UserError where the folder is not whole, or does not compile or link.
+    """
+    sources, namespace = _sources(folder)
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        flags = (*core.flags, *tree.defines, "-ffunction-sections", "-fdata-sections", "-fno-exceptions", "-w", f"-I{folder}")
+        flags = (*flags, *tree.includes)
+        (work / "startup.cc").write_text(startup_code(), encoding="utf-8")
+        (work / "classify.cc").write_text(_classify(namespace), encoding="utf-8")
+        objects = {}
+        for source in (*sources, folder / "self_test_main.cc", work / "startup.cc", work / "classify.cc"):
+            objects[source.stem] = work / f"{source.stem}.o"
+            compile_source(source, objects[source.stem], flags)
+        tests = work / "self_test.elf"
+        mains = {"self_test_main", "classify"}
+        link(core, [*(o for name, o in objects.items() if name not in mains), objects["self_test_main"], library], tests)
+        program = work / "program.elf"
+        parts = [o for name, o in objects.items() if name not in {*mains, "self_test", "self_test_data"}]
+        link(core, [*parts, objects["classify"], library], program, "--specs=nano.specs")
+        size = flash_of(call(["arm-none-eabi-size", "-A", str(program)], "measure the program"))
+        ended = emulate(tests, core, seconds=seconds)
+    return SelfTested(folder_digest(folder), *_said(ended.said), size, _why(ended.status, ended.said, seconds))
+
+
+def folder_model(folder: Path) -> bytes:
+    """The .tflite that a firmware folder holds. Raises UserError where there is none."""
+    text = _read(folder, "model_data.cc")
+    body = re.search(r"=\s*\{([^}]*)\}", text)
+    words = [] if body is None else re.findall(r"0x([0-9a-fA-F]{1,2})\b", body[1])
+    if not words:
+        raise _not_whole(folder, "its model_data.cc holds no model")
+    return bytes(int(word, 16) for word in words)
+
+
+def folder_digest(folder: Path) -> str:
+    """Digest of every file of a firmware folder, by name and content."""
+    total = hashlib.sha256()
+    for file in sorted(path for path in folder.rglob("*") if path.is_file()):
+        total.update(f"{file.relative_to(folder).as_posix()}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
+    return total.hexdigest()
+
+
+def _sources(folder: Path) -> tuple[list[Path], str]:
+    """What the folder's own build compiles, and the namespace of its code."""
+    listed = re.search(r"set\(MODEL_SOURCES ([^)]*)\)", _read(folder, "CMakeLists.txt"))
+    namespace = re.search(r"\b(\w+)::SelfTest\(", _read(folder, "self_test_main.cc"))
+    if listed is None or namespace is None:
+        raise _not_whole(folder, "its CMakeLists.txt or self_test_main.cc is not tinynas's")
+    sources = [folder / name for name in listed[1].split()]
+    for source in sources:
+        _read(folder, source.name)
+    return sources, namespace[1]
+
+
+def _read(folder: Path, name: str) -> str:
+    try:
+        return (folder / name).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise _not_whole(folder, f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def _not_whole(folder: Path, why: str) -> ModelFileError:
+    return ModelFileError(f"{folder}: is not a whole firmware folder: {why}", "export the network again")
+
+
+def _classify(namespace: str) -> str:
+    return f"""#include "classifier.h"
+static const unsigned char pixels[3] = {{0, 0, 0}};
+int main() {{
+  const {namespace}::Frame frame = {{pixels, 1, 1, {namespace}::PixelFormat::kGray8, 0}};
+  return {namespace}::Setup() ? {namespace}::Classify(frame) : -1;
+}}
+"""
+
+
+def _said(text: str) -> tuple[int | None, int | None, int, int]:
+    """(arena bytes set aside, used, images, equal ones) by what the self-test printed."""
+    arena = re.search(r"self-test: arena (\d+) of (\d+) bytes", text)
+    images: list[Any] = re.findall(r"self-test: image \d+ is .*, largest difference (\d+) steps: (\w+)", text)
+    used, reserved = (None, None) if arena is None else (int(arena[1]), int(arena[2]))
+    return reserved, used, len(images), sum(found == ("0", "ok") for found in images)
+
+
+def _why(status: int | None, text: str, seconds: float) -> str:
+    if status is None:
+        return f"it did not finish in {seconds:g} s"
+    if status == 0 and SELF_TEST_PASS in text:
+        return ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    return " | ".join(lines[-2:]) if lines else f"it ended with status {status} and said nothing"

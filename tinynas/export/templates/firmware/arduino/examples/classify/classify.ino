@@ -1,0 +1,28 @@
+// @banner@
+// Replace the gray frame by your camera's. TFLM comes with the library @arduino_tflm@. For another one, include its header before this line.
+#include <@arduino_name@.h>
+
+static uint8_t frame_buffer[160 * 120 * 2];  // RGB565, as most camera modules send it
+
+void setup() {
+  Serial.begin(9600);  // TFLM's log for Arduino sets this rate itself
+  while (!Serial) {
+  }
+  if (!@ns@::Setup()) {
+    Serial.println("the model could not be set up: see the log");
+    for (;;) {
+    }
+  }
+}
+
+void loop() {
+  // Camera.readFrame(frame_buffer);
+  const @ns@::Frame frame = {frame_buffer, 160, 120, @ns@::PixelFormat::kRgb565BigEndian, 0};
+  const int found = @ns@::Classify(frame);
+  if (found >= 0) {
+    Serial.print(@ns@::kLabels[found]);
+    Serial.print(" ");
+    Serial.println(@ns@::Probability(found));
+  }
+  delay(1000);
+}
