@@ -640,7 +640,7 @@ class BatchEstimator:
             macs=sums.dense + sums.pointwise + sums.depthwise + sums.connected,
             params=sums.weights + sums.biases,
             weights_bytes=sums.weights_bytes,
-            flash_bytes=np.asarray(flash_bytes(runtime, size_bytes, sums.weights_bytes, sums.biases)),  # type: ignore[arg-type]
+            flash_bytes=np.asarray(flash_bytes(runtime, size_bytes, sums.weights_bytes, sums.biases)),
             sram_bytes=sram,
             head_bytes=head,
             tail_bytes=tail,

@@ -71,7 +71,8 @@ def table_bytes(operators: Any, segments: Any) -> Any:
 
 def code_bytes(operators: Iterable[str], core: str | None) -> tuple[int, bool]:
     """(bytes of the code of a network with ``operators``, as :data:`CODE_BYTES` spells them, on ``core``; whether cores of its kind were
-    measured: else they are the most of those that were). Whether all convolutions are 1x1, and how windows of maxima lie, is not looked at: all kernels of a kind count."""
+    measured: else they are the most of those that were). Whether all convolutions are 1x1, and how windows of maxima lie, is not
+    looked at: all kernels of a kind count."""
     kind = core_kind(core)
     known = kind is not None and kind in CODE_BYTES
     tables = [CODE_BYTES[kind]] if known and kind is not None else list(CODE_BYTES.values())

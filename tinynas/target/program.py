@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,9 +9,10 @@ from pathlib import Path
 
 from tinynas.errors import UserError
 from tinynas.target.cores import Core
+from tinynas.target.emulator import emulate
 from tinynas.target.flash import flash_of
-from tinynas.target.library import PACKAGES, call, compile_source
-from tinynas.target.probe import _SOURCES, ICOUNT_SHIFT, instructions, link
+from tinynas.target.library import call, compile_source
+from tinynas.target.probe import _SOURCES, instructions, link
 
 #: How compiled networks are compiled.
 LEVEL = "-O2"
@@ -78,19 +78,12 @@ def build_program(core: Core, sources: Mapping[str, str | bytes], folder: Path, 
 
 def run_emulated(program: Program, core: Core, *, seconds: float = 120.0) -> list[list[str]]:
     """What ``program`` prints, as words, line by line; instructions tied to the clock. Raises UserError where it dies."""
-    command = ["qemu-system-arm", "-M", core.machine, "-nographic", "-monitor", "none", "-serial", "none"]
-    command += ["-semihosting-config", "enable=on,target=native", "-kernel", str(program.elf), "-icount", f"shift={ICOUNT_SHIFT},sleep=off"]
-    try:
-        done = subprocess.run(
-            command, capture_output=True, text=True, errors="replace", timeout=seconds, stdin=subprocess.DEVNULL, check=False
-        )
-    except FileNotFoundError:
-        raise UserError("qemu-system-arm is not installed", f"install it; on Debian and Ubuntu: apt install {PACKAGES}") from None
-    except subprocess.TimeoutExpired:
-        raise UserError(f"the program ran longer than {seconds:g} s on the emulated {core.title}") from None
-    lines = [line.split() for line in (done.stdout + done.stderr).splitlines()]
-    if done.returncode != 0 or ["done"] not in lines:
-        raise UserError(f"the program died on the emulated {core.title}: {(done.stdout + done.stderr)[-300:]!r}")
+    ended = emulate(program.elf, core, seconds=seconds, counting=True)
+    if ended.status is None:
+        raise UserError(f"the program ran longer than {seconds:g} s on the emulated {core.title}")
+    lines = [line.split() for line in ended.said.splitlines()]
+    if ended.status != 0 or ["done"] not in lines:
+        raise UserError(f"the program died on the emulated {core.title}: {ended.said[-300:]!r}")
     return lines
 
 
