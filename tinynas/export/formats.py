@@ -61,6 +61,8 @@ class Format:
     """Inputs that it can hold."""
     lacks: str = ""
     """What is missing for the others."""
+    asked: bool = False
+    """Whether it is written only where it is asked for by name."""
 
 
 def _of(module: str) -> Write:
@@ -77,13 +79,13 @@ def _of(module: str) -> Write:
 FORMATS: dict[str, Format] = {
     "tflite": Format("the int8 .tflite", _of("tflite")),
     "c": Format("C++ sources around it", _of("firmware"), frozenset({"rgb", "gray"}), "nothing in it makes features"),
-    "compiled": Format("the network itself as C, without an interpreter", _of("compiled")),
+    "compiled": Format("the network itself as C, without an interpreter", _of("compiled"), asked=True),
 }
 
 
 def fitting(source: Input) -> tuple[str, ...]:
-    """The formats that can hold a network that reads ``source``."""
-    return tuple(name for name, form in FORMATS.items() if source.kind in form.kinds)
+    """The formats that can hold a network that reads ``source``, less those that have to be asked for."""
+    return tuple(name for name, form in FORMATS.items() if source.kind in form.kinds and not form.asked)
 
 
 def check_formats(names: Sequence[str], source: Input | None = None) -> None:
