@@ -13,6 +13,8 @@ from int8_cases import random_graph
 from test_cost_tflite import benchmark
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, load_arch
+from tinynas.cost import estimate
+from tinynas.cost.compiled import constants_of, table_bytes
 from tinynas.cost.streamed import (
     ALIGNMENT,
     FRAMES,
@@ -29,9 +31,11 @@ from tinynas.cost.streamed import (
     steps_of,
     work_area_bytes,
 )
+from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, UserError
-from tinynas.export.compiled import compile_network
+from tinynas.export.compiled import _constants, compile_network, write_format
 from tinynas.export.formats import Made
+from tinynas.export.tflite import dummy_file
 from tinynas.graph import Builder, Graph, Mean, lower
 from tinynas.inputs import Input
 from tinynas.model import normalise
@@ -323,6 +327,39 @@ def test_what_cannot_be_compiled_is_named() -> None:
     assert f"  {bias}, " in code, "the zero point goes into the bias"
 
 
+def test_constants_are_counted_by_hand_and_as_they_are_written() -> None:
+    for seed in range(6):
+        qgraph = random_quantized(random_graph(seed), seed=seed)
+        for op in qgraph.graph.ops:
+            written = _constants(qgraph, op)
+            assert constants_of(op) == written.weights.size + 4 * len(written.numbers) + len(written.shifts), op
+    # 3x3 from 3 to 5 channels: weights, and for each channel bias, multiplier and shift.
+    assert constants_of(lower(Arch(height=8, width=8, classes=2, stem=ConvLayer(out=5))).ops[0]) == 5 * 27 + 5 * 9
+    assert table_bytes(10, 2) == 11 * 12 + 10 * 52 + 2 * 2
+    assert table_bytes(300, 2) == 301 * 12 + 300 * 60 + 2 * 4
+
+
+def test_what_no_core_was_measured_for_is_a_bound() -> None:
+    graph = lower(load_arch("mcunet-tiny2"))
+    sizes = {core: estimate(graph, "compiled", core=core).code for core in ("cortex-m4", "cortex-m0plus", "xtensa-lx7", None)}
+    assert [code.evidence for code in sizes.values() if code] == ["fitted", "fitted", "bound", "bound"]
+    assert sizes["xtensa-lx7"] is not None and sizes["cortex-m0plus"] is not None
+    assert sizes["xtensa-lx7"].runtime_bytes == sizes["cortex-m0plus"].runtime_bytes
+    with pytest.raises(UserError, match=r"a \.tflite is not compiled"):
+        parse_model(dummy_file(graph)).estimate("compiled")
+
+
+def test_a_model_that_is_not_compiled_is_refused_by_name(tmp_path: Path) -> None:
+    graph = lower(Arch(height=8, width=8, classes=2, stem=ConvLayer(out=4)))
+    made = Made(b"", graph.input, "tflm", ("a", "b"), images_of(graph), np.zeros(2, np.int64))
+    with pytest.raises(UserError, match="another exporter"):
+        write_format(made, tmp_path)
+    with pytest.raises(UserError, match="upside down"):
+        write_format(replace(made, qgraph=random_quantized(graph), input_rotation=180), tmp_path)
+    folder = write_format(replace(made, qgraph=random_quantized(graph)), tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["network.c", "network.h"]
+
+
 # The code, on emulated cores
 
 
@@ -339,7 +376,10 @@ def test_a_network_on_emulated_cores(core: str) -> None:
     assert ran.outputs == (outputs_of(qgraph, images)[0].tobytes(),)
     assert model.plan.area_bytes - ALIGNMENT < ran.touched_bytes <= model.plan.area_bytes
     assert model.work_bytes + ran.stack_bytes <= 16 * 1024
-    assert model.constant_bytes < ran.flash_bytes <= 56 * 1024
+    assert ran.flash_bytes <= 56 * 1024
+    cost = estimate(graph, "compiled-rows", core=core)
+    assert (cost.sram_bytes, cost.flash_bytes) == (model.work_bytes, model.constant_bytes) and cost.code is not None
+    assert cost.code.evidence == "fitted" and cost.program_bytes == pytest.approx(ran.flash_bytes, rel=0.01)
     assert ran.stack_bytes <= 512
     assert sum(ran.by_operator) > 0 and len(ran.by_operator) == len(graph.ops)
     if core in ("cortex-m4", "cortex-m7"):
@@ -350,4 +390,4 @@ def test_a_mean_reads_each_row_once() -> None:
     graph = lower(Arch(height=8, width=8, classes=2, stem=ConvLayer(out=4)))
     mean = next(op for op in graph.ops if isinstance(op, Mean))
     assert [reads(graph, mean, step) for step in range(8)] == [((step, step),) for step in range(8)] and steps_of(graph, mean) == (8, 8)
-    assert state_of(graph, mean) == 16 and Made.__dataclass_fields__["qgraph"].default is None
+    assert state_of(graph, mean) == 16
