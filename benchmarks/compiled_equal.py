@@ -297,10 +297,11 @@ def report(document: dict[str, Any]) -> str:
     used = sum(r["work_bytes_promised"] == r["work_bytes_sizeof"] and r["area_bytes_touched"] <= r["area_bytes_promised"] for r in host)
     full = sum(r["area_bytes_promised"] - r["area_bytes_touched"] < 4 for r in host)
     lines += [
-        f"On this computer ({document['compilers']}): outputs of {exact} of {len(host)} networks equal tflite-micro's bit for bit "
+        f"On this computer ({document['compilers']}): outputs of {exact} of {len(host)} runs equal tflite-micro's bit for bit "
         f"({sum(r['outputs'] for r in host):,} outputs);",
         f"{used} use no byte beyond the promised work area, {full} the area to its last word.",
-        "No run stopped on a sanitizer's report, and no file was compiled with a warning.",
+        "No run stopped on a sanitizer's report, and no file was compiled with a warning. Random networks of all spaces, of at most "
+        f"{MOST_MACS:,} MACs and {MOST_WEIGHTS:,} B of weights, take their frames whole or by rows by turns; those of the zoo both ways.",
         "",
         "## Work area",
         "",
