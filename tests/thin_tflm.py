@@ -23,14 +23,15 @@ from tinynas.target.probe import build_probe
 
 #: Name -> folder beside the test data.
 TREES = {"newest": "tflm", "arduino": "tflm_arduino"}
-#: What a linker keeps of a whole tree for the networks of the target tests (see :func:`test_target`): the interpreter by its files' stems.
-_INTERPRETER = {"common", "debug_log", "error_reporter", "flatbuffer_conversions", "flatbuffer_conversions_bridge", "flatbuffer_utils"}
-_INTERPRETER |= {"greedy_memory_planner", "kernel_util", "linear_memory_planner", "memory_helpers", "micro_allocation_info"}
-_INTERPRETER |= {"micro_allocator", "micro_context", "micro_error_reporter", "micro_graph", "micro_interpreter", "micro_interpreter_context"}
-_INTERPRETER |= {"micro_interpreter_graph", "micro_log", "micro_op_resolver", "micro_resource_variable", "micro_string", "micro_time"}
-_INTERPRETER |= {"micro_utils", "non_persistent_arena_buffer_allocator", "op_resolver", "op_resolver_bridge", "portable_tensor_utils"}
-_INTERPRETER |= {"persistent_arena_buffer_allocator", "quantization_util", "schema_utils", "single_arena_buffer_allocator", "system_setup"}
-_INTERPRETER |= {"tensor_ctypes"}
+#: What a linker keeps of a whole tree for the networks of the target tests: the interpreter by its files' stems.
+_INTERPRETER = (
+    "common debug_log error_reporter flatbuffer_conversions flatbuffer_conversions_bridge flatbuffer_utils "
+    "greedy_memory_planner kernel_util linear_memory_planner memory_helpers micro_allocation_info micro_allocator "
+    "micro_context micro_error_reporter micro_graph micro_interpreter micro_interpreter_context micro_interpreter_graph "
+    "micro_log micro_op_resolver micro_resource_variable micro_string micro_time micro_utils "
+    "non_persistent_arena_buffer_allocator op_resolver op_resolver_bridge persistent_arena_buffer_allocator "
+    "portable_tensor_utils quantization_util schema_utils single_arena_buffer_allocator system_setup tensor_ctypes"
+)
 #: Kernels of TFLM by their files' stems, with what they share (``_common``); of CMSIS-NN by how their files' names begin.
 _KERNELS = {"add", "conv", "depthwise_conv", "fully_connected", "reduce"}
 _CMSIS = re.compile(
@@ -89,7 +90,7 @@ def _wanted(file: Path) -> bool:
         return True
     if file.suffix == ".c":
         return _CMSIS.match(file.stem) is not None
-    return file.stem in _INTERPRETER or ("kernels" in file.parts and file.stem.removesuffix("_common") in _KERNELS)
+    return file.stem in _INTERPRETER.split() or ("kernels" in file.parts and file.stem.removesuffix("_common") in _KERNELS)
 
 
 def emulator_of(scratch: Path, kept: Path, jobs: int | None) -> Emulated:
