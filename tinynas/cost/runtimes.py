@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Literal, assert_never
 
 from tinynas.cost.kernel import Build, aligned
@@ -340,7 +339,10 @@ def runtime_names() -> str:
     return f"{', '.join(names)} or {last}" if names else last
 
 
-@lru_cache(maxsize=256)
+#: What :func:`runtime_named` gave, and the row of RUNTIMES that it came from: it is asked for at every estimate.
+_GIVEN: dict[tuple[str, str | None], tuple[Runtime, Runtime]] = {}
+
+
 def runtime_named(name: str, core: str | None = None) -> Runtime:
     """The runtime called ``name``, which may pin a version (``tflm-cmsis-nn@arduino``), on ``core``.
 
@@ -350,13 +352,19 @@ def runtime_named(name: str, core: str | None = None) -> Runtime:
     runtime = RUNTIMES.get(plain)
     if runtime is None:
         raise UserError(f"unknown runtime {name!r}", f"known: {', '.join(RUNTIMES)}")
+    row, given = _GIVEN.get((name, core), (None, runtime))
+    if row is runtime:
+        return given
+    row = runtime
     if pinned:
         chosen = tuple([v for v in runtime.versions if v.name == version])
         if not chosen:
             known = ", ".join(f"{plain}@{v.name}" for v in runtime.versions)
             raise UserError(f"unknown version {version!r} of {plain}", f"known: {known}" if known else f"{plain} has no versions")
         runtime = replace(runtime, name=name, versions=chosen)
-    return runtime.on(core)
+    given = runtime.on(core)
+    _GIVEN[name, core] = row, given
+    return given
 
 
 def pinned_names() -> list[str]:
