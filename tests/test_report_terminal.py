@@ -86,7 +86,7 @@ def test_notes_and_what_is_at_least() -> None:
 def test_what_it_takes_to_start_has_a_row_where_it_is_more() -> None:
     cost = api.estimate("mcunet-tiny2")
     assert "to start" not in shown(terminal.cost_table(cost))
-    more = replace(cost, sram_bytes=cost.head_bytes + cost.tail_bytes + 512)
+    more = replace(cost, setup_bytes=cost.head_bytes + cost.tail_bytes + 512)
     assert row(shown(terminal.cost_table(more)), "more, to start").split()[-2:] == ["512", "B"]
 
 
