@@ -27,6 +27,8 @@ ON = [
     ("tflm-esp-nn", "xtensa-lx7"),
     ("tinyengine", "cortex-m7"),
     ("stedgeai", "cortex-m33"),
+    ("compiled", "cortex-m4"),
+    ("compiled-rows", "cortex-m0plus"),
 ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from itertools import chain
 from typing import Any, Literal, assert_never
 
@@ -28,6 +27,13 @@ _CORE_KINDS: dict[str, CoreKind] = {
     "xtensa-lx6": "lx6",
     "xtensa-lx7": "lx7",
 }
+
+
+def core_kind(core: str | None) -> CoreKind | None:
+    """The kind of ``core``; None where it is not known, or no core is named."""
+    return _CORE_KINDS.get(core or "")
+
+
 _ARM: tuple[CoreKind, ...] = ("plain", "dsp", "mve")
 _XTENSA: tuple[CoreKind, ...] = ("lx6", "lx7")
 
@@ -72,15 +78,15 @@ class Runtime:
     """Whether tflite-micro's Python wheel runs these kernels, so that a host's arena can be held against the estimate."""
     plans: bool
     """Whether it takes a memory plan from the file, and its own planner is known."""
-    flash: Literal["file", "weights", "weights and scales"]
-    """What lies in flash: the .tflite file, or weights and biases (and a scale a channel) in generated code."""
+    flash: Literal["file", "weights", "weights and scales", "constants"]
+    """What lies in flash: the .tflite file, or weights and biases (and a scale a channel) in generated code, or all its constants."""
     extra_bytes: int
     """SRAM beside activations that does not depend on the network."""
     patches: bool
     """Whether patch-based inference is supported."""
-    code: int | Literal["linked"] | None
+    code: int | Literal["linked", "compiled"] | None
     """Flash of its own code: bytes that do not depend on the network, those of the table of linked code
-    (:mod:`tinynas.cost.code_flash`), or None where that is not known."""
+    (:mod:`tinynas.cost.code_flash`) or of compiled networks, or None where that is not known."""
     evidence: dict[str, tuple[Evidence, str]]
     """Per figure (sram, flash; code where it is a number): how well it is known, and from what."""
     shares: bool = False
@@ -89,6 +95,10 @@ class Runtime:
     """Versions of TFLM in use whose arenas differ; what is promised is enough for each of them. None for other runtimes."""
     builds: tuple[tuple[str, Build], ...] = ()
     """(version, build of TFLM's kernels) that count, see :meth:`on`."""
+    frame: Literal["kept", "rows"] | None = None
+    """How compiled code takes its frames: whole, in the work area, or row by row (see tinynas.cost.streamed); None for others."""
+    core: str | None = None
+    """The core that compiled code is for."""
 
     @property
     def plain(self) -> str:
@@ -97,13 +107,14 @@ class Runtime:
 
     def on(self, core: str | None) -> Runtime:
         """It on ``core``; on all cores that it may run on where that is None, or none that any version is built for."""
-        known = _CORE_KINDS.get(core or "")
+        known = core_kind(core)
         builds = [(v.name, build) for v in self.versions for kind, each in v.builds.items() if kind == known for build in each]
         everywhere = [(v.name, build) for v in self.versions for build in dict.fromkeys(chain.from_iterable(v.builds.values()))]
         found = tuple(builds or everywhere)
         counted = [v for v in self.versions if v.name in dict(found)]
         sram = counted[0].evidence if len(counted) == 1 else None
-        return replace(self, builds=found, evidence=self.evidence if sram is None else {**self.evidence, "sram": sram})
+        evidence = self.evidence if sram is None else {**self.evidence, "sram": sram}
+        return replace(self, builds=found, evidence=evidence, core=core if self.frame else None)
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -242,6 +253,46 @@ RUNTIMES: dict[str, Runtime] = {
             },
             shares=True,
         ),
+        Runtime(
+            name="compiled",
+            title="tinynas's own C, without an interpreter; frames lie in its memory",
+            alignment=4,
+            in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=True,
+            tail=False,
+            on_host=False,
+            plans=False,
+            flash="constants",
+            code="compiled",
+            extra_bytes=0,
+            patches=False,
+            frame="kept",
+            evidence={
+                "sram": ("exact", "the work area that generated code declares, with the frame in it; its stack is about 0.4 kB more"),
+                "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
+            },
+        ),
+        Runtime(
+            name="compiled-rows",
+            title="tinynas's own C, without an interpreter; frames come row by row",
+            alignment=4,
+            in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=True,
+            tail=False,
+            on_host=False,
+            plans=False,
+            flash="constants",
+            code="compiled",
+            extra_bytes=0,
+            patches=False,
+            frame="rows",
+            evidence={
+                "sram": ("exact", "the work area that generated code declares, with no frame in it; its stack is about 0.4 kB more"),
+                "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
+            },
+        ),
     )
 }
 
@@ -290,7 +341,7 @@ def work_buffers(piece: Piece, shapes: Sequence[Shape]) -> tuple[int, int]:
 
 
 def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels: int) -> int:
-    """Flash of a model: its file's ``size_bytes``, or what generated code holds of it; arrays give arrays."""
+    """Flash of a model: the ``size_bytes`` of its file or of its constants, or what generated code holds of it; arrays give arrays."""
     match runtime.flash:
         case "file":
             return size_bytes
@@ -298,6 +349,8 @@ def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels:
             return weights_bytes
         case "weights and scales":
             return weights_bytes + 4 * channels
+        case "constants":
+            return size_bytes
     assert_never(runtime.flash)
 
 
@@ -314,7 +367,10 @@ def runtime_names() -> str:
     return f"{', '.join(names)} or {last}" if names else last
 
 
-@lru_cache(maxsize=256)
+#: What :func:`runtime_named` gave, and the row of RUNTIMES that it came from: it is asked for at every estimate.
+_GIVEN: dict[tuple[str, str | None], tuple[Runtime, Runtime]] = {}
+
+
 def runtime_named(name: str, core: str | None = None) -> Runtime:
     """The runtime called ``name``, which may pin a version (``tflm-cmsis-nn@arduino``), on ``core``.
 
@@ -324,13 +380,19 @@ def runtime_named(name: str, core: str | None = None) -> Runtime:
     runtime = RUNTIMES.get(plain)
     if runtime is None:
         raise UserError(f"unknown runtime {name!r}", f"known: {', '.join(RUNTIMES)}")
+    row, given = _GIVEN.get((name, core), (None, runtime))
+    if row is runtime:
+        return given
+    row = runtime
     if pinned:
         chosen = tuple([v for v in runtime.versions if v.name == version])
         if not chosen:
             known = ", ".join(f"{plain}@{v.name}" for v in runtime.versions)
             raise UserError(f"unknown version {version!r} of {plain}", f"known: {known}" if known else f"{plain} has no versions")
         runtime = replace(runtime, name=name, versions=chosen)
-    return runtime.on(core)
+    given = runtime.on(core)
+    _GIVEN[name, core] = row, given
+    return given
 
 
 def pinned_names() -> list[str]:

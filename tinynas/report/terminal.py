@@ -380,9 +380,9 @@ def verified_table(document: Mapping[str, Any]) -> Group:
     if firmware:
         table.add_row("arena in the firmware", _bytes(firmware["arena_bytes"]), _bytes(firmware["used_arena_bytes"]))
     table.add_row("flash: model", _bytes(document["promised_flash_bytes"]), _bytes(document["model_bytes"]))
-    table.add_row("flash: TFLM and kernels", "", _bytes(document["code_bytes"]))
+    table.add_row("flash: TFLM and kernels", _bytes(document.get("promised_code_bytes")), _bytes(document["code_bytes"]))
     if firmware:
-        table.add_row("flash: all that is linked", "", _bytes(firmware["program_bytes"]))
+        table.add_row("flash: all that is linked", _bytes(document.get("promised_program_bytes")), _bytes(firmware["program_bytes"]))
     where = f"{document['kernels']} kernels of {document['tree']} on an emulated {document['target']}"
     lines: list[Any] = [Text(printable(document["name"]), "bold"), table, Text(printable(where), "dim")]
     lines.append(Text(f"{document['compiler']}; {document['emulator']}", "dim"))
@@ -402,6 +402,7 @@ def verified_table(document: Mapping[str, Any]) -> Group:
         lines.append(Text(printable(f"no firmware was built, the file alone was run: {document['no_firmware']}"), "yellow"))
     if document["instructions"]:
         lines.append(_instructions(document["instructions"]))
+    lines += [Text(f"note: {printable(note)}", "yellow") for note in document.get("notes", ())]
     lines += [Text(f"NOT as promised: {printable(problem)}", "bold red") for problem in document["problems"]] or [
         Text("as promised", "green")
     ]
