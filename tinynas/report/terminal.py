@@ -235,7 +235,10 @@ def known_lines(cost: Cost) -> list[str]:
         least = ""
         if figure == "sram" and document["at_least"]:
             known, least = "at least", f"; the runtime's part of {', '.join(document['at_least'])} is not known"
-        lines.append(f"{figure}: {known}, {source}{least}")
+        versions = ""
+        if figure == "sram" and len(cost.by_version) > 1:
+            versions = f"; of {len(cost.by_version)} versions in use {cost.version} asks for most"
+        lines.append(f"{figure}: {known}, {source}{versions}{least}")
     return lines
 
 
