@@ -263,7 +263,7 @@ def work_cost(
         core=core,
         version=arena.version,
         by_version=arena.by_version,
-        code=code_of((piece.kind for piece in pieces), runtime.name, core),
+        code=code_of((piece.kind for piece in pieces), runtime.name, core, (piece.kind for piece in pieces if not piece.int8)),
     )
 
 

@@ -14,7 +14,7 @@ from tinynas.export.firmware import SELF_TEST_PASS
 from tinynas.target.cores import Core
 from tinynas.target.emulator import emulate
 from tinynas.target.flash import flash_of
-from tinynas.target.library import Tree, call, compile_source
+from tinynas.target.library import Tree, call, compile_source, kernel_defines
 from tinynas.target.probe import link, startup_code
 
 #: Seconds that the self-test gets.
@@ -48,7 +48,7 @@ def self_test(folder: Path, core: Core, tree: Tree, library: Path, *, seconds: f
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         flags = (*core.flags, *tree.defines, "-ffunction-sections", "-fdata-sections", "-fno-exceptions", "-w", f"-I{folder}")
-        flags = (*flags, *tree.includes)
+        flags = (*flags, *kernel_defines(library), *tree.includes)
         (work / "startup.cc").write_text(startup_code(), encoding="utf-8")
         (work / "classify.cc").write_text(_classify(namespace), encoding="utf-8")
         objects = {}
