@@ -114,7 +114,7 @@ def test_one_network_has_its_arena_flash_and_time(capsys: pytest.CaptureFixture[
     head, row = capsys.readouterr().out.splitlines()[:2]
     assert head.split() == ["board", "SRAM", "flash", "latency", "limit", "that", "decides"]
     cost = api.estimate("mcunet-tiny2", "stm32f746")
-    assert f"{cost.sram_bytes / 1024:.1f} KiB" in row and amount("latency_ms", cost.latency_ms) in row and "fits SRAM" in row
+    assert f"{cost.sram_bytes / 1024:.1f} KiB" in row and amount("latency_ms", cost.latency_ms) in row and "fits program flash" in row
 
 
 def test_a_network_that_a_runtime_refuses_comes_first_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,11 @@ from tinynas.arch import Arch, ConvLayer, MBConv, Pool
 from tinynas.budget import Budget
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.explain import Binding, explain
+from tinynas.cost.instructions import operator_instructions, tables
 from tinynas.cost.latency import LatencyModel, kind_of, latency_model
 from tinynas.cost.memory import Buffer, greedy
 from tinynas.cost.patches import patch_plans
+from tinynas.cost.work import from_graph
 from tinynas.errors import UserError
 from tinynas.graph import lower
 
@@ -23,10 +25,17 @@ ARCH = Arch(height=16, width=16, classes=2, stem=ConvLayer(out=8, kernel=3), blo
 MACS = {"stem": 256 * 27 * 8, "expand": 256 * 8 * 24, "dw": 256 * 25 * 24, "project": 256 * 24 * 8, "fc": 16}
 
 
-def test_milliseconds_of_each_kind() -> None:
-    model = LatencyModel((1.0, 10.0, 100.0, 1000.0), 0.1, "nobody")
-    assert model.ms((1000, 0, 0, 0), 1.0) == 1.0 and model.ms((0, 1000, 0, 0), 2.0) == 5.0
-    assert model.ms((2000, 300, 40, 5), 0.5) == pytest.approx((2000 + 3000 + 4000 + 5000) / 500)
+def test_cycles_of_each_kind() -> None:
+    cycles = (1.0, 10.0, 100.0, 1000.0, 10000.0, 1.0, 2.0, 3.0, 4.0)
+    model = LatencyModel("cortex-m4 cmsis-nn", cycles, 2.0, 0.1, "nobody")
+    work = from_graph(lower(ARCH))
+    counts = tables()["cortex-m4 cmsis-nn"]
+    of = {piece.name: operator_instructions(counts, piece, work) for piece in work.pieces}
+    stem, expand, dw, project, add, mean, fc = of.values()
+    assert [model.op_cycles(piece, work) for piece in work.pieces] == [
+        stem + 1, 10 * expand + 1, 100 * dw + 1, 10 * project + 1, 10000 * add + 1, 10000 * mean + 2, 1000 * fc + 4,
+    ]  # fmt: skip
+    assert model.ms(3000, 2.0) == 1.5 and model.interval(3.0) == (1.5, 6.0)
     assert [kind_of(*key) for key in (("dw", (1, 1)), ("fc", (1, 1)), ("conv", (1, 1)), ("conv", (1, 3)), ("conv", (3, 3)))] == [
         "depthwise",
         "connected",
@@ -35,11 +44,11 @@ def test_milliseconds_of_each_kind() -> None:
         "dense",
     ]
     assert latency_model("cortex-m7", "nothing") is None and latency_model(None, "tflm") is None
-    found = latency_model("cortex-m7", "tinyengine")
-    assert found is not None
-    wanted = found.ms((MACS["stem"], MACS["expand"] + MACS["project"], MACS["dw"], MACS["fc"]), 216.0)
-    cost = estimate(lower(ARCH), "tinyengine", core="cortex-m7", clock_mhz=216.0)
-    assert cost.latency_ms == pytest.approx(wanted) and cost.macs == sum(MACS.values())
+    cost = estimate(lower(ARCH), "tinyengine", core="cortex-m7", clock_mhz=216.0, timing=model)
+    total = sum(model.op_cycles(piece, work) for piece in work.pieces)
+    assert cost.latency_ms == total / 216e3 and cost.macs == sum(MACS.values())
+    by_name = {op.name: op.latency_ms for op in cost.layers}
+    assert by_name["stem"] == pytest.approx((stem + 1) / 216e3) and len(by_name) == 7
 
 
 def test_memory_and_flash_of_generated_code() -> None:
@@ -132,7 +141,7 @@ def test_the_nearest_change_of_each_kind() -> None:
 
 class _Nothing:
     limits: Mapping[str, float] = MappingProxyType({})
-    runtime, core, timed_mhz = "tflm", None, None
+    runtime, core, timed_mhz, timing = "tflm", None, None, None
 
     def why_unknown(self, name: str) -> str | None:
         return None

@@ -121,7 +121,7 @@ def test_json_is_json() -> None:
 def test_no_limit_no_explanation() -> None:
     class Nothing:
         limits = types.MappingProxyType[str, float]({})
-        runtime, core, timed_mhz = "tflm", None, None
+        runtime, core, timed_mhz, timing = "tflm", None, None, None
 
         def why_unknown(self, name: str) -> str | None:
             return None

@@ -129,7 +129,7 @@ print(explain(load_arch("mcunet-vww1"), budget).binding.limit)
 
 
 def test_the_runtime_is_taken_by_budgets_and_estimates(tmp_path: Path) -> None:
-    begin = "RUNTIMES: dict[str, Runtime] = {\n    runtime.name: runtime\n    for runtime in (\n"
+    begin = "RUNTIMES: dict[str, Runtime] = {\n    runtime.name: runtime.on(None)\n    for runtime in (\n"
     package = copy_with(tmp_path, "tinynas/cost/runtimes.py", {begin: begin + in_table("runtime")})
     (tmp_path / "b.yaml").write_text("name: b\nsram: 1 MiB\nflash: 1 MiB\nruntime: my-runtime\n")
     use = """

@@ -77,14 +77,16 @@ def estimate(net: str | Arch | Graph, budget: str | Budget | None = None, runtim
     limits = load_budget(budget) if isinstance(budget, str) else budget
     chosen = runtime or (limits.runtime if limits else "tflm")
     core, clock_mhz = (limits.core, limits.timed_mhz) if limits else (None, None)
+    # Measurements are of the budget's runtime alone.
+    timing = limits.timing if limits and chosen.partition("@")[0] == limits.runtime.partition("@")[0] else None
     if isinstance(net, str) and names_tflite(net):
         from tinynas.cost.tflite import read_model
 
-        return read_model(Path(net)).estimate(chosen, core=core, clock_mhz=clock_mhz)
+        return read_model(Path(net)).estimate(chosen, core=core, clock_mhz=clock_mhz, timing=timing)
     if isinstance(net, str):
         net = load_net(net)
     graph = lower(net) if isinstance(net, Arch) else net
-    return estimate_graph(graph, chosen, core=core, clock_mhz=clock_mhz)
+    return estimate_graph(graph, chosen, core=core, clock_mhz=clock_mhz, timing=timing)
 
 
 def compare(nets: Sequence[str], boards: Sequence[str] | None = None) -> list[Fit]:

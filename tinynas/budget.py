@@ -18,8 +18,11 @@ from pydantic_core import CoreSchema, PydanticCustomError
 
 from tinynas.config import Bytes, Config, format_size, is_bytes, load, n_bytes, parse_size, resolve, yaml_size
 from tinynas.cost import Cost
+from tinynas.cost.latency import LatencyModel
+from tinynas.cost.measured import Measured, read_measured, refitted
 from tinynas.cost.quantities import QUANTITIES, Quantity
 from tinynas.cost.runtimes import pinned_names
+from tinynas.errors import UserError
 from tinynas.regions import Placed, Region, Sram, arena_of, overfull, placed, regions_of
 
 Core = Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "xtensa-lx6", "xtensa-lx7"]
@@ -136,6 +139,8 @@ class Budget(Config):
     """Limit on multiply-accumulates of one inference."""
     latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Limit on the time of one inference in milliseconds; needs core and clock_mhz."""
+    latency: str | tuple[Measured, ...] = ()
+    """A CSV of your own measurements on this board (``net,ms`` or ``net,ms,op``), beside this file; its rows are kept in copies."""
     at_most: Annotated[dict[str, int | float], BeforeValidator(_known_limits), _LimitNames()] = Field(default={}, validate_default=False)
     """Limits on other quantities by name, sizes with a unit: ``params: 50000``, ``weights_bytes: 100 KiB``."""
     sources: tuple[str, ...] = ()
@@ -150,6 +155,8 @@ class Budget(Config):
             raise ValueError(why)
         if (kept := self._kept(self.reserves.flash)) >= self.flash:
             raise ValueError(f"the reserves take {format_size(kept)} of {format_size(self.flash)} flash: nothing is left for a network")
+        if self.latency and (self.core is None or self.clock_mhz is None):
+            raise ValueError("latency: measurements need core and clock_mhz")
         for name in self.limits:
             if (why := self.why_unknown(name)) is not None:
                 raise ValueError(f"a {name} limit cannot be checked: {why}")
@@ -157,9 +164,23 @@ class Budget(Config):
 
     def why_unknown(self, name: str) -> str | None:
         """Why no network's quantity ``name`` is known on this board with this runtime; None where all are."""
+        if QUANTITIES[name].unit == "ms" and self.latency:
+            return None
         if QUANTITIES[name].unit == "ms" and self.arena.slow:
             return f"the arena lies in slow memory ({self.arena.name}), where no time has been measured"
         return QUANTITIES[name].unknown(self.core, self.runtime, self.clock_mhz)
+
+    @cached_property
+    def timing(self) -> LatencyModel | None:
+        """The latency model of the board's own measurements; None where there are none, and what was published counts.
+
+        Raises UserError where their CSV has not been read (:func:`load_budget` does).
+        """
+        if not self.latency or self.core is None or self.clock_mhz is None:
+            return None
+        if isinstance(self.latency, str):
+            raise UserError(f"the measurements of {self.latency} have not been read", "load the budget by load_budget")
+        return refitted(self.core, self.runtime, self.latency, self.clock_mhz)
 
     @cached_property
     def regions(self) -> tuple[Region, ...]:
@@ -173,8 +194,8 @@ class Budget(Config):
 
     @property
     def timed_mhz(self) -> float | None:
-        """The clock in MHz for which times are estimated: none where the arena lies in slow memory."""
-        return None if self.arena.slow else self.clock_mhz
+        """The clock in MHz for which times are estimated: none where the arena lies in slow memory and nothing was measured there."""
+        return None if self.arena.slow and not self.latency else self.clock_mhz
 
     def placed(self, cost: Cost) -> tuple[Placed, ...]:
         """What lies where with a network of ``cost``: its arena and the reserves, region by region."""
@@ -253,4 +274,9 @@ def _sizes_to_text(document: dict[str, object], model: Config) -> None:
 
 def load_budget(name_or_path: str | Path, overrides: Sequence[str] = ()) -> Budget:
     """The budget in a YAML file or of a shipped name, with ``a.b=c`` overrides. Raises ConfigError with all faults."""
-    return load(resolve(str(name_or_path), "budgets"), Budget, overrides)
+    path = resolve(str(name_or_path), "budgets")
+    budget = load(path, Budget, overrides)
+    if isinstance(budget.latency, str) and budget.core is not None:
+        rows = read_measured(path.parent / budget.latency, budget.core, budget.runtime)
+        budget = budget.model_copy(update={"latency": rows})
+    return budget

@@ -32,8 +32,9 @@ from tinynas.cost.flash import (
     with_contents,
     zero_point_terms,
 )
+from tinynas.cost.instructions import Counts, counts_of
 from tinynas.cost.kernel import FAMILY_OF, aligned
-from tinynas.cost.latency import latency_model
+from tinynas.cost.latency import LatencyModel, latency_model
 from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
 from tinynas.cost.setup import RECORDS, planning_bytes, preparing_bytes
@@ -81,6 +82,8 @@ class BatchCost:
     tail_bytes: Ints
     latency_ms: Floats
     """NaN where there is no evidence for a latency."""
+    instructions: Floats
+    """Executed instructions of an inference; NaN where none were counted."""
     code_bytes: Ints | Floats
     """NaN where it is not known."""
 
@@ -326,8 +329,10 @@ class StageTables:
 class Tables:
     """Every block that a space can hold, tallied for a number of classes and a runtime; see :func:`tables_of`."""
 
-    def __init__(self, space: Space, classes: int, runtime: Runtime) -> None:
-        self.space, self.classes, self.runtime = space, classes, runtime
+    def __init__(
+        self, space: Space, classes: int, runtime: Runtime, counts: Counts | None = None, timing: LatencyModel | None = None
+    ) -> None:
+        self.space, self.classes, self.runtime, self.counts, self.timing = space, classes, runtime, counts, timing
         index = space.gene_index
         self.stem_columns = tuple(index[n] for n in ("resolution", "color", "width_mult", "stem.out", "stem.kernel", "stem.stride"))
         self.head_column = index["head.out"]
@@ -370,7 +375,10 @@ class Tables:
         if len(at):
             build = Builder(tuple(shape))
             output = make(build, 0)
-            table.parts.append((at, tally(build, output, self.runtime, reads_input=reads_input)))
+            table.parts.append((at, self._tallied(build, output, reads_input)))
+
+    def _tallied(self, build: Builder, output: int, reads_input: bool) -> Tally:
+        return tally(build, output, self.runtime, reads_input=reads_input, counts=self.counts, timing=self.timing)
 
     def _stem(self, sizes: Sequence[tuple[int, int]], outs: Ints, strides: Sequence[tuple[int, int]]) -> Table:
         """(resolution, color, width multiplier, out, kernel, stride)."""
@@ -519,9 +527,9 @@ def _after(size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
 
 
 @lru_cache(maxsize=8)
-def tables_of(space: Space, classes: int, runtime: str, core: str | None = None) -> Tables:
+def tables_of(space: Space, classes: int, runtime: str, core: str | None = None, timing: LatencyModel | None = None) -> Tables:
     """The tables of ``space``, made once in a process. Raises UserError for an unknown runtime and a space of too many blocks."""
-    return Tables(space, classes, runtime_named(runtime, core))
+    return Tables(space, classes, runtime_named(runtime, core), counts_of(core, runtime), timing)
 
 
 class BatchEstimator:
@@ -531,13 +539,21 @@ class BatchEstimator:
     genes do not matter. The figures equal ``tinynas.cost.estimate(lower(space.decode(genotype, classes)))``.
     """
 
-    def __init__(self, space: Space, classes: int, runtime: str = "tflm", core: str | None = None, clock_mhz: float | None = None) -> None:
+    def __init__(
+        self,
+        space: Space,
+        classes: int,
+        runtime: str = "tflm",
+        core: str | None = None,
+        clock_mhz: float | None = None,
+        timing: LatencyModel | None = None,
+    ) -> None:
         self.space = space
         self.classes = classes
-        self.tables = tables_of(space, classes, runtime, core)
+        self.latency = None if clock_mhz is None else timing or latency_model(core, runtime)
+        self.tables = tables_of(space, classes, runtime, core, self.latency)
         self.runtime = self.tables.runtime
         self.core, self.clock_mhz = core, clock_mhz
-        self.latency = None if clock_mhz is None else latency_model(core, self.runtime.plain)
         self._genes = len(space.genes)
         self._choices = np.array([len(gene.choices) for gene in space.genes], dtype=np.int64)
 
@@ -604,7 +620,7 @@ class BatchEstimator:
         if self.latency is None or self.clock_mhz is None:
             latency = np.full(len(head), np.nan)
         else:
-            latency = self.latency.ms((sums.dense, sums.pointwise, sums.depthwise, sums.connected), self.clock_mhz)  # type: ignore[assignment]
+            latency = self.latency.ms(sums.cycles, self.clock_mhz)
         masks, inverse = layout.masks(columns)
         size_bytes = layout.file_bytes(columns, sums, self.classes, self.tables.formula, masks, inverse) if runtime.flash == "file" else 0
         codes = [layout.code_bytes(int(mask), runtime.name, self.core) for mask in masks]
@@ -620,6 +636,7 @@ class BatchEstimator:
             head_bytes=head,
             tail_bytes=tail,
             latency_ms=latency,
+            instructions=np.full(len(head), np.nan) if self.tables.counts is None else sums.instructions.astype(np.float64),
             code_bytes=code_bytes[inverse],
         )
 
@@ -665,5 +682,6 @@ def _fields(cost: BatchCost) -> list[npt.NDArray[Any]]:
         cost.head_bytes,
         cost.tail_bytes,
         cost.latency_ms,
+        cost.instructions,
         cost.code_bytes,
     ]

@@ -9,8 +9,9 @@ from typing import Any
 
 from tinynas.cost.code_flash import Code, code_of
 from tinynas.cost.flash import file_bytes
+from tinynas.cost.instructions import counts_of, operator_instructions
 from tinynas.cost.kernel import Build, aligned
-from tinynas.cost.latency import latency_ms
+from tinynas.cost.latency import LatencyModel, instructions, latency_model, latency_ms
 from tinynas.cost.memory import Spans, file_head_bytes, file_heads, lifetimes, live_bytes, nested_frames, offline_work
 from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named, static_bytes
@@ -38,6 +39,10 @@ class OpCost:
     """Bytes of activations and scratch in memory while it runs."""
     kernel: tuple[int, int] = (1, 1)
     """Kernel height and width."""
+    instructions: int | None = None
+    """Executed instructions, where those of the core and runtime were counted."""
+    latency_ms: float | None = None
+    """Its part of the network's latency."""
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,10 @@ class Cost:
     """(version, arena to set aside) of each version of TFLM that was counted; of cores that ask for different scratch the most."""
     wider_head_bytes: int = 0
     """What ``head_bytes`` is more on a 64-bit host, where scratch that holds pointers is wider."""
+    instructions: int | None = None
+    """Executed instructions of an inference; None where those of the core and runtime, or of an operator, were not counted."""
+    timing: LatencyModel | None = field(default=None, repr=False)
+    """What ``latency_ms`` is computed by."""
     code: Code | None = None
     """Flash of the code that runs it; None where that is not known."""
 
@@ -102,6 +111,11 @@ class Cost:
         return unknown_tails(self.work) if runtime_named(self.runtime).tail else ()
 
     @property
+    def latency_interval(self) -> tuple[float, float] | None:
+        """Milliseconds between which nine of ten measurements lie; None where there is no latency."""
+        return None if self.latency_ms is None or self.timing is None else self.timing.interval(self.latency_ms)
+
+    @property
     def runs(self) -> bool | None:
         """Whether the runtime runs it: not where :attr:`reasons` are given; None where that is not known."""
         return None if self.work.reasons is None else not self.work.reasons
@@ -114,7 +128,13 @@ class Cost:
     @cached_property
     def layers(self) -> tuple[OpCost, ...]:
         """One row per operator, in execution order."""
-        shapes = self.work.shapes
+        shapes, pieces = self.work.shapes, self.work.pieces
+        counts = None if self.instructions is None else counts_of(self.core, self.runtime)
+        executed = [None if counts is None else operator_instructions(counts, piece, self.work) for piece in pieces]
+        times: list[float | None] = [None] * len(pieces)
+        if self.timing is not None and self.latency_ms is not None:
+            cycles = [self.timing.op_cycles(piece, self.work) for piece in pieces]
+            times = [self.latency_ms * part / sum(cycles) for part in cycles]
         return tuple(
             [
                 OpCost(
@@ -128,8 +148,10 @@ class Cost:
                     p.weights_bytes,
                     live,
                     p.kernel,
+                    executed[i],
+                    times[i],
                 )
-                for i, (p, live) in enumerate(zip(self.work.pieces, self.live, strict=True))
+                for i, (p, live) in enumerate(zip(pieces, self.live, strict=True))
             ]
         )
 
@@ -147,6 +169,8 @@ class Cost:
         return {
             "runtime": self.runtime,
             **self.values(),
+            "latency": self._latency(),
+            "instructions": self.instructions,
             "runs": self.runs,
             "reasons": list(self.reasons),
             "notes": list(self.work.notes),
@@ -179,14 +203,31 @@ class Cost:
                     "params": op.params,
                     "weights_bytes": op.weights_bytes,
                     "live_bytes": op.live_bytes,
+                    "instructions": op.instructions,
+                    "latency_ms": op.latency_ms,
                 }
                 for op in self.layers
             ],
         }
 
+    def _latency(self) -> dict[str, Any] | None:
+        ends = self.latency_interval
+        if ends is None or self.timing is None:
+            return None
+        low, high = ends
+        return {"low_ms": low, "high_ms": high, "error": self.timing.error, "source": self.timing.source, "own": self.timing.own}
 
-def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, clock_mhz: float | None = None) -> Cost:
-    """The cost of ``graph`` on ``runtime``; latency where ``core`` and ``clock_mhz`` are given and evidence exists.
+
+def estimate(
+    graph: Graph,
+    runtime: str = "tflm",
+    *,
+    core: str | None = None,
+    clock_mhz: float | None = None,
+    timing: LatencyModel | None = None,
+) -> Cost:
+    """The cost of ``graph`` on ``runtime``; latency where ``core`` and ``clock_mhz`` are given and evidence exists, by ``timing`` where
+    there is one of the user's own (:mod:`tinynas.cost.measured`).
 
     Raises UserError for an unknown runtime.
     """
@@ -198,7 +239,8 @@ def estimate(graph: Graph, runtime: str = "tflm", *, core: str | None = None, cl
         work, head = replace(work, pieces=tuple([work.pieces[i] for i in plan.order])), plan.head_bytes
         spans = lifetimes(work)
     # Where shortcuts nest, the plan reaches the live bytes: see tinynas.cost.memory.
-    return work_cost(work, chosen, file_bytes(graph) if chosen.flash == "file" else 0, head, core=core, clock_mhz=clock_mhz, spans=spans)
+    size_bytes = file_bytes(graph) if chosen.flash == "file" else 0
+    return work_cost(work, chosen, size_bytes, head, core=core, clock_mhz=clock_mhz, timing=timing, spans=spans)
 
 
 def file_cost(
@@ -209,10 +251,11 @@ def file_cost(
     *,
     core: str | None,
     clock_mhz: float | None,
+    timing: LatencyModel | None = None,
 ) -> Cost:
     """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans."""
     heads = file_heads(work, runtime, plan) if runtime.plans else None
-    cost = work_cost(work, runtime, size_bytes, heads, core=core, clock_mhz=clock_mhz)
+    cost = work_cost(work, runtime, size_bytes, heads, core=core, clock_mhz=clock_mhz, timing=timing)
     if heads is None or not runtime.on_host or all(p.scratch_of("host") == p.scratch_of("mcu") for p in work.pieces):
         return cost
     return replace(cost, wider_head_bytes=file_head_bytes(work, runtime, plan, "host") - cost.head_bytes)
@@ -226,6 +269,7 @@ def work_cost(
     *,
     core: str | None,
     clock_mhz: float | None,
+    timing: LatencyModel | None = None,
     spans: Spans | None = None,
 ) -> Cost:
     """The cost of any work; ``size_bytes`` is the size of its .tflite file, ``head_bytes`` that of its memory plan, by build where
@@ -234,6 +278,7 @@ def work_cost(
     Without ``head_bytes`` the head is the live bytes: what our plan reaches, or the model of a runtime that has no plans.
     """
     pieces = work.pieces
+    timing = timing or latency_model(core, runtime.name)
     live = live_bytes(work, runtime, spans)
     bound = max(live)
     peak = live.index(bound)
@@ -253,7 +298,7 @@ def work_cost(
         sram_bytes=arena.bytes if runtime.tail else arena.head_bytes,
         head_bytes=arena.head_bytes,
         tail_bytes=arena.tail_bytes,
-        latency_ms=None if core is None or work.reasons else latency_ms(work, core, runtime.plain, clock_mhz),
+        latency_ms=None if work.reasons else latency_ms(work, timing, clock_mhz),
         peak_op=pieces[peak].name,
         peak_index=peak,
         work=work,
@@ -263,6 +308,8 @@ def work_cost(
         core=core,
         version=arena.version,
         by_version=arena.by_version,
+        instructions=None if work.reasons else instructions(work, core, runtime.name),
+        timing=timing,
         code=code_of((piece.kind for piece in pieces), runtime.name, core, (piece.kind for piece in pieces if not piece.int8)),
     )
 

@@ -7,13 +7,12 @@ The budget is whatever has ``limits``, ``runtime``, ``core`` and ``timed_mhz``: 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
-from tinynas.cost.estimator import Cost, OpCost, estimate
-from tinynas.cost.latency import KINDS, kind_of, latency_model
+from tinynas.cost.estimator import Cost, estimate
 from tinynas.cost.patches import patch_plans
 from tinynas.cost.quantities import QUANTITIES, shown
 from tinynas.cost.runtimes import runtime_named
@@ -36,6 +35,10 @@ class Limits(Protocol):
     @property
     def core(self) -> Any:
         """Name of the core, or None."""
+
+    @property
+    def timing(self) -> Any:
+        """The latency model of the user's own measurements, or None."""
 
     @property
     def timed_mhz(self) -> float | None:
@@ -203,7 +206,7 @@ def _patched(arch: Arch, cost: Cost, budget: Limits) -> Change | None:
 
 
 def _estimate(arch: Arch, budget: Limits) -> Cost:
-    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz)
+    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz, timing=budget.timing)
 
 
 def _excess(cost: Cost, budget: Limits) -> list[float]:
@@ -218,21 +221,12 @@ def _bindings(cost: Cost, budget: Limits) -> Iterator[Binding]:
         if value is None:
             title, why = QUANTITIES[name].title, budget.why_unknown(name)
             raise UserError(f"the limit of {title} cannot be explained: {why or 'it is not known of this network'}", "leave it out")
-        part = _part(name, budget)
+        part = QUANTITIES[name].part
         if part is None:
             yield Binding(name, limit, value, None, None, None)
         else:
             op = max(cost.layers, key=part)
             yield Binding(name, limit, value, op.name, op.index, part(op) / value if value else 0.0)
-
-
-def _part(name: str, budget: Limits) -> Callable[[OpCost], float] | None:
-    """What an operator contributes to the quantity ``name``; None where that is not known."""
-    model = latency_model(budget.core, budget.runtime)
-    if name != "latency_ms" or model is None or budget.timed_mhz is None:
-        return QUANTITIES[name].part
-    clock, times = budget.timed_mhz, dict(zip(KINDS, model.cycles, strict=True))
-    return lambda row: row.macs * times[kind_of(row.kind, row.kernel)] / (1000.0 * clock) if row.macs else 0.0
 
 
 def _candidates(arch: Arch) -> Iterator[tuple[str, str, Arch]]:

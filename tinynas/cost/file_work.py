@@ -43,7 +43,7 @@ _WITH_PARAMETERS = frozenset(words("ADD SUB MUL DIV PRELU GATHER EMBEDDING_LOOKU
 #: Operators that only unpack, cast or turn a constant: what they make of weights are weights.
 _UNPACKS = frozenset(words("DEQUANTIZE DENSIFY CAST RESHAPE TRANSPOSE"))
 
-_SHORT = {
+SHORT = {
     "CONV_2D": "conv",
     "DEPTHWISE_CONV_2D": "dw",
     "FULLY_CONNECTED": "fc",
@@ -289,13 +289,15 @@ def int8_alone(op: FileOp, tensors: Sequence[FileTensor]) -> bool:
 
 
 def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weights) -> Piece:
-    kind = _SHORT.get(op.kind, op.title.lower())
+    kind = SHORT.get(op.kind, op.title.lower())
     counted = op.kind in _COUNTED
     present = [t for t in op.inputs if t >= 0]
     if counted and not (present and op.outputs):
         raise broken(f"{op.kind} has no {'output' if present else 'input'}")
     known = counted and _uncounted(op, tensors) is None
     macs, kernel = _COUNTED[op.kind](op, tensors, weights) if known else (0, (1, 1))
+    if kind in {"avg_pool", "max_pool"}:
+        kernel = op.options.i32(4), op.options.i32(3)
     parameters = weights.own(op.inputs) if counted or op.kind in _WITH_PARAMETERS else []
     biases = sum(t.elements for t in parameters if t.dtype in {"int32", "int64"}) if counted else 0
     computed = [t for t in present if not tensors[t].constant]

@@ -1,72 +1,99 @@
-"""Latency: cycles per MAC by operator kind, per (core, runtime), fitted on published measurements.
+"""Latency: cycles from executed instructions, by core and runtime, fitted on published measurements, with an interval.
 
-milliseconds = sum over kinds of (MACs of the kind * cycles per MAC of the kind) / (clock in kHz). Where there is no
-published measurement for a core and runtime the answer is None: never a guess.
+milliseconds = sum over operators of (instructions * cycles an instruction of its kind + cycles a call) / (clock in kHz). Instructions are
+those of :mod:`tinynas.cost.instructions`, of the kernels that stand for the runtime's (a closed runtime is as if it ran CMSIS-NN's, at
+fewer cycles each). benchmarks/latency_fit.py fits the cycles (latency.json) on all published measurements together. Where nothing was
+published for a core and runtime the answer is None, never a guess; the instructions may be known there.
 """
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
 
+from tinynas.cost.instructions import counts_of, operator_instructions, tables, whole
 from tinynas.cost.work import Piece, Work
 from tinynas.errors import InternalError
 
-#: Kinds in the order of :attr:`LatencyModel.cycles`.
+#: Kinds of operators with MACs, in the order of :func:`macs_by_kind`.
 KINDS = ("dense", "pointwise", "depthwise", "connected")
+#: What has cycles of its own for each instruction: the kinds, and all operators without MACs.
+RATES = (*KINDS, "others")
+#: What has cycles of its own for each call: calls of what is not named otherwise, of pools and means, of SOFTMAX, of dense layers.
+CALLS = ("call", "pool", "softmax", "connected call")
+TERMS = (*RATES, *CALLS)
+#: Operators with MACs -> the kind of :data:`KINDS` that they count as; a convolution of 1x1 is pointwise.
+_KIND_OF = {"conv": "dense", "dw": "depthwise", "fc": "connected", "transpose_conv": "dense"}
+_CALL_OF = {"avg_pool": "pool", "max_pool": "pool", "mean": "pool", "softmax": "softmax", "fc": "connected call"}
+#: Operators with MACs of files for which nothing was ever fitted.
+UNTIMED = frozenset(
+    {"batch_matmul", "conv_3d", "conv_3d_transpose", "svdf", "rnn", "lstm"}
+    | {f"{way}_sequence_{cell}" for way in ("unidirectional", "bidirectional") for cell in ("rnn", "lstm")}
+)
 
 
 @dataclass(frozen=True, slots=True)
 class LatencyModel:
-    """Cycles per MAC by kind on one core with one runtime."""
+    """Cycles on one core with one runtime."""
 
-    cycles: tuple[float, float, float, float]
-    """Dense convolutions, 1x1 convolutions, depthwise convolutions, fully connected layers."""
+    counts: str
+    """Table of instructions (:func:`tinynas.cost.instructions.tables`) that the cycles multiply."""
+    cycles: tuple[float, ...]
+    """Cycles an instruction for :data:`RATES`, then cycles a call for :data:`CALLS`."""
+    spread: float
+    """Nine of ten measurements lie within the figure divided by this and multiplied by it."""
     error: float
-    """Leave-one-model-out error: largest |predicted - measured| / measured."""
+    """Mean |predicted - measured| / measured of networks left out of the fit, all measurements of theirs with them."""
     source: str
     """The measurements it is fitted on."""
+    own: int = 0
+    """Measurements of the user's own among them."""
 
-    def ms(self, macs_by_kind: tuple[int, int, int, int], clock_mhz: float) -> float:
-        """Milliseconds for the MACs of each kind at ``clock_mhz``."""
-        a, b, c, d = macs_by_kind
-        w, x, y, z = self.cycles
-        return (a * w + b * x + c * y + d * z) / (1000.0 * clock_mhz)
+    def op_cycles(self, piece: Piece, work: Work) -> Any:
+        """Cycles of an operator of ``work``, whole; None where nothing of its kind was counted. Arrays give arrays."""
+        executed = operator_instructions(tables()[self.counts], piece, work)
+        if executed is None:
+            return None
+        rate, call = terms_of(piece)
+        total = executed * self.cycles[rate] + self.cycles[call]
+        return whole(total)
+
+    def ms(self, cycles: Any, clock_mhz: float) -> Any:
+        """Milliseconds of so many cycles at ``clock_mhz``."""
+        return cycles / (1000.0 * clock_mhz)
+
+    def interval(self, ms: float) -> tuple[float, float]:
+        """Where nine of ten measurements of a network lie for which ``ms`` is expected."""
+        return ms / self.spread, ms * self.spread
 
 
-#: (core, runtime) -> model; fitted by benchmarks/latency_fit.py, errors by model in results/benchmarks/latency_fit.md.
-#: The figures of cortex-m4 with tflm are five times below cortex-m7's for the same kernels by name: the builds that were
-#: published differ that much, so measure before relying on a tflm latency.
-MODELS: dict[tuple[str, str], LatencyModel] = {
-    ("cortex-m33", "stedgeai"): LatencyModel(
-        (1.434, 1.408, 1.609, 1.961), 0.409, "MLPerf Tiny v1.2 and v1.3 STMicroelectronics, NUCLEO-U575ZI-Q"
-    ),
-    ("cortex-m33", "tflm-cmsis-nn"): LatencyModel(
-        (3.251, 3.909, 3.48, 3.069), 0.179, "MLPerf Tiny v1.1 Krai, nRF5340: CMSIS-NN kernels called by microTVM"
-    ),
-    ("cortex-m4", "stedgeai"): LatencyModel(
-        (1.613, 1.586, 1.814, 2.222), 0.401, "MLPerf Tiny v1.2 and v1.3 STMicroelectronics, NUCLEO-L4R5ZI"
-    ),
-    ("cortex-m4", "tflm"): LatencyModel((6.719, 9.114, 7.156, 4.637), 0.746, "MLPerf Tiny v0.5 reference, NUCLEO-L4R5ZI, TFLM 2.3.1"),
-    ("cortex-m4", "tflm-cmsis-nn"): LatencyModel(
-        (3.744, 4.777, 4.243, 3.925), 0.134, "MLPerf Tiny v1.1 Krai, NUCLEO-L4R5ZI: CMSIS-NN kernels called by microTVM"
-    ),
-    ("cortex-m7", "stedgeai"): LatencyModel((0.928, 0.993, 1.077, 1.274), 0.432, "MLPerf Tiny v1.2 STMicroelectronics, NUCLEO-H7A3ZI-Q"),
-    ("cortex-m7", "tflm"): LatencyModel(
-        (46.621, 46.955, 45.499, 46.338), 0.021, "TinyEngine README, STM32H743, cycles at 480 MHz (upper bound)"
-    ),
-    ("cortex-m7", "tflm-cmsis-nn"): LatencyModel(
-        (4.387, 4.061, 4.883, 4.455), 0.097, "TinyEngine README, STM32H743, cycles at 480 MHz (upper bound)"
-    ),
-    ("cortex-m7", "tinyengine"): LatencyModel(
-        (2.134, 1.95, 2.073, 2.041), 0.193, "TinyEngine README, STM32H743, cycles at 480 MHz (upper bound)"
-    ),
-}
+def terms_of(piece: Piece) -> tuple[int, int]:
+    """Numbers of the terms of :data:`TERMS` that an operator's instructions, and its call, count as."""
+    computes = not isinstance(piece.macs, int) or piece.macs > 0
+    rate = RATES.index(kind_of(piece.kind, piece.kernel) if computes else "others")
+    return rate, len(RATES) + CALLS.index(_CALL_OF.get(piece.kind, "call"))
+
+
+@lru_cache(maxsize=1)
+def models() -> dict[tuple[str, str], LatencyModel]:
+    """(core, runtime) -> model; errors and intervals by source and network in results/benchmarks/latency_fit.md."""
+    read = json.loads(resources.files("tinynas.cost").joinpath("latency.json").read_text(encoding="utf-8"))
+    return {
+        (row["core"], row["runtime"]): LatencyModel(
+            row["counts"], tuple([row["cycles"][term] for term in TERMS]), row["spread"], row["error"], row["source"]
+        )
+        for row in read
+    }
 
 
 def latency_model(core: str | None, runtime: str) -> LatencyModel | None:
-    """The model of a core and runtime, or None where nothing was published."""
-    return None if core is None else MODELS.get((core, runtime.partition("@")[0]))
+    """The model of a core and runtime (of any ``@version``), or None where nothing was published."""
+    return None if core is None else models().get((core, runtime.partition("@")[0]))
 
 
 def why_unknown(core: str | None, runtime: str, clock_mhz: float | None) -> str | None:
@@ -75,17 +102,9 @@ def why_unknown(core: str | None, runtime: str, clock_mhz: float | None) -> str 
         return "it needs core and clock_mhz"
     if latency_model(core, runtime) is not None:
         return None
-    known = ", ".join(f"{core} with {runtime}" for core, runtime in sorted(MODELS))
-    return f"no published measurement of {core} with {runtime} (known: {known})"
-
-
-#: Operators with MACs -> the kind of :data:`KINDS` that they count as; a convolution of 1x1 is pointwise.
-_KIND_OF = {"conv": "dense", "dw": "depthwise", "fc": "connected", "transpose_conv": "dense"}
-#: Operators with MACs of files for which nothing was ever fitted.
-UNTIMED = frozenset(
-    {"batch_matmul", "conv_3d", "conv_3d_transpose", "svdf", "rnn", "lstm"}
-    | {f"{way}_sequence_{cell}" for way in ("unidirectional", "bidirectional") for cell in ("rnn", "lstm")}
-)
+    known = ", ".join(f"{core} with {runtime}" for core, runtime in sorted(models()))
+    counted = "; instructions are counted, time is not known" if counts_of(core, runtime) is not None else ""
+    return f"no published measurement of {core} with {runtime} (known: {known}){counted}"
 
 
 def kind_of(kind: str, kernel: tuple[int, int]) -> str:
@@ -121,9 +140,47 @@ def macs_by_kind(pieces: Iterable[Piece]) -> tuple[int, int, int, int]:
     return dense, pointwise, depthwise, connected
 
 
-def latency_ms(work: Work, core: str | None, runtime: str, clock_mhz: float | None) -> float | None:
-    """Milliseconds of one inference, or None where there is no evidence (see :func:`why_untimed`) or no clock."""
-    model = latency_model(core, runtime)
+def features(work: Work, counts: str, kind: str | None = None) -> list[float] | None:
+    """Instructions and calls of ``work`` by :data:`TERMS` (of operators of one ``kind`` alone); None where some were never counted."""
+    found = [0.0] * len(TERMS)
+    for piece in work.pieces:
+        if kind is None or piece.kind == kind:
+            executed = operator_instructions(tables()[counts], piece, work)
+            if executed is None:
+                return None
+            rate, call = terms_of(piece)
+            found[rate] += executed
+            found[call] += 1
+    return found
+
+
+def instructions(work: Work, core: str | None, runtime: str) -> int | None:
+    """Executed instructions of one inference; None where some of its operators, or the kernels of the runtime on the core, were not
+    counted."""
+    counts = counts_of(core, runtime)
+    if counts is None or why_untimed(work) is not None:
+        return None
+    found = [operator_instructions(counts, piece, work) for piece in work.pieces]
+    return None if None in found else sum(found)
+
+
+def why_uncounted(work: Work, model: LatencyModel) -> str | None:
+    """Why ``model`` says nothing about ``work``; None where it does."""
+    if (why := why_untimed(work)) is not None:
+        return why
+    missing = dict.fromkeys(piece.kind for piece in work.pieces if model.op_cycles(piece, work) is None)
+    return f"no instructions were counted of {', '.join(missing)} on these elements" if missing else None
+
+
+def latency_ms(work: Work, model: LatencyModel | None, clock_mhz: float | None) -> float | None:
+    """Milliseconds of one inference, or None where there is no evidence (see :func:`why_uncounted`) or no clock."""
     if model is None or clock_mhz is None or why_untimed(work) is not None:
         return None
-    return model.ms(macs_by_kind(work.pieces), clock_mhz)
+    cycles = [model.op_cycles(piece, work) for piece in work.pieces]
+    found: float | None = None if None in cycles else model.ms(sum(cycles), clock_mhz)
+    return found
+
+
+def spread_of(log_deviation: float) -> float:
+    """The factor between a figure and the ends of its interval of nine in ten, from a standard deviation of its logarithm."""
+    return math.exp(1.645 * log_deviation)

@@ -110,6 +110,7 @@ QUANTITIES: dict[str, Quantity] = {
             "ms",
             lambda c: c.latency_ms,
             objective="latency",
+            part=lambda op: op.latency_ms or 0.0,
             field="latency_ms",
             phrase="an image",
             unknown=why_unknown,

@@ -16,12 +16,14 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from tinynas.cost.flash import OptionKey, Terms, activation_terms, op_terms, paired_outputs, shape_bytes
-from tinynas.cost.latency import macs_by_kind
+from tinynas.cost.instructions import Counts, operator_instructions
+from tinynas.cost.latency import LatencyModel, macs_by_kind
 from tinynas.cost.memory import live_bytes, nested_frames, plan_segment, segments
 from tinynas.cost.runtimes import Runtime, work_buffers
 from tinynas.cost.setup import most_prepared
 from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_data, options_bytes
 from tinynas.cost.work import Piece, Work, pieces_of, tensor_bytes
+from tinynas.errors import InternalError
 from tinynas.graph import Builder
 
 #: Places, modulo their largest alignment on a 32-bit microcontroller, at which parsed options can start.
@@ -49,6 +51,10 @@ class Sums(NamedTuple):
     operators: Any
     convolutions: Any
     """Operators of the first kind in a file's list of codes."""
+    instructions: Any
+    """Executed; 0 where nothing was counted of the core and runtime."""
+    cycles: Any
+    """Of the latency model; 0 where there is none."""
     arrays: Any
     """Multipliers and shifts of channels in the tail."""
 
@@ -75,7 +81,15 @@ class Tally:
     """Outputs of each fully connected layer."""
 
 
-def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = False) -> Tally:
+def tally(
+    build: Builder,
+    output: int,
+    runtime: Runtime,
+    *,
+    reads_input: bool = False,
+    counts: Counts | None = None,
+    timing: LatencyModel | None = None,
+) -> Tally:
     """The tally of the operators of ``build``, which lead from tensor 0 to tensor ``output`` of a network's full, planned file.
 
     ``reads_input``: tensor 0 is the network's input and counts; elsewhere it counts where it is written.
@@ -105,6 +119,8 @@ def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = 
         tensors=terms.tensors,
         operators=len(ops),
         convolutions=sum(op.kind == "conv" for op in ops),
+        instructions=0 if counts is None else _all_known([operator_instructions(counts, piece, work) for piece in pieces]),
+        cycles=0 if timing is None else _all_known([timing.op_cycles(piece, work) for piece in pieces]),
         arrays=sum(channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED),
     )
     kept = tuple(
@@ -125,6 +141,12 @@ def tally(build: Builder, output: int, runtime: Runtime, *, reads_input: bool = 
         tuple(count for file in files for count in file.channels),
         tuple(count for file in files for count in file.dense),
     )
+
+
+def _all_known(values: Sequence[Any]) -> Any:
+    if any(value is None for value in values):
+        raise InternalError("the instructions of an operator of spaces were not counted", "run benchmarks/latency_counts.py")
+    return sum(values)
 
 
 def _largest(values: Sequence[Any]) -> Any:

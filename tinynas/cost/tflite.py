@@ -15,6 +15,7 @@ from pathlib import Path
 from tinynas.cost.estimator import Cost, file_cost
 from tinynas.cost.file_work import file_work, int8_alone, without_pads
 from tinynas.cost.flatbuffer import I8, I32, I64, NO_OPTIONS, U8, U32, U64, Options, Reader, broken
+from tinynas.cost.latency import LatencyModel
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.schema import OPERATORS, TYPES, FileOp, FileTensor, Subgraph
 from tinynas.cost.work import Work
@@ -46,7 +47,14 @@ class ModelFile:
     faults: tuple[str, ...] = ()
     """What of the file TFLM refuses beside its operators."""
 
-    def estimate(self, runtime: str = "tflm", *, core: str | None = None, clock_mhz: float | None = None) -> Cost:
+    def estimate(
+        self,
+        runtime: str = "tflm",
+        *,
+        core: str | None = None,
+        clock_mhz: float | None = None,
+        timing: LatencyModel | None = None,
+    ) -> Cost:
         """The cost of the model as it is in the file: its own operators, its own memory plan if it has one.
 
         Raises ModelFileError where the file is not sound, UserError for an unknown runtime.
@@ -56,7 +64,7 @@ class ModelFile:
             work = without_pads(work)
         if not chosen.plans:
             work = replace(work, reasons=None)  # nobody knows which operators it has
-        return file_cost(work, chosen, self.size_bytes, self.plan, core=core, clock_mhz=clock_mhz)
+        return file_cost(work, chosen, self.size_bytes, self.plan, core=core, clock_mhz=clock_mhz, timing=timing)
 
     @property
     def int8_kinds(self) -> frozenset[str]:

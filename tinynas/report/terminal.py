@@ -24,8 +24,8 @@ from rich.text import Text
 
 from tinynas.budget import UNKNOWN, Budget
 from tinynas.cost import Cost
-from tinynas.cost.latency import latency_model, why_untimed
-from tinynas.cost.quantities import shown
+from tinynas.cost.latency import latency_model, why_uncounted
+from tinynas.cost.quantities import milliseconds, shown
 from tinynas.errors import counted, printable
 from tinynas.records import expected_accuracy
 from tinynas.regions import Placed
@@ -154,7 +154,9 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
             continue
         unsure = (key == "sram_bytes" and cost.unknown) or (key == "macs" and cost.work.uncounted)
         least = "at least " if unsure else ""
-        row: list[Any] = [title(key), least + amount(key, value)]
+        ends = cost.latency_interval if key == "latency_ms" else None
+        between = "" if ends is None else f" ({milliseconds(ends[0]).removesuffix(' ms')} to {milliseconds(ends[1]).removesuffix(' ms')})"
+        row: list[Any] = [title(key), least + amount(key, value) + between]
         if limits:
             limit = limits.get(key)
             if limit is None:
@@ -201,11 +203,15 @@ def _notes(cost: Cost, budget: Budget | None) -> list[str]:
         notes.append(f"the MACs of {', '.join(cost.work.uncounted)} are not known")
     if cost.runs is None:
         notes.append(f"whether {cost.runtime} has all of its operators is not known")
-    timed = budget is not None and latency_model(budget.core, cost.runtime) is not None and cost.runs is not False
-    if timed and cost.latency_ms is None and (why := why_untimed(cost.work)) is not None:
-        notes.append(f"no latency: {why}")
-    if budget is not None and budget.arena.slow:
+    timing = cost.timing or (None if budget is None else latency_model(budget.core, cost.runtime))
+    if budget is not None and budget.arena.slow and not budget.latency:
         notes.append(f"no latency: {budget.why_unknown('latency_ms')}")
+    elif timing is not None and cost.runs is not False and cost.latency_ms is None:
+        why = why_uncounted(cost.work, timing)
+        if why is not None:
+            notes.append(f"no latency: {why}")
+    elif budget is not None and cost.instructions is not None and cost.latency_ms is None and budget.core is not None:
+        notes.append(f"instructions, not time: {count(cost.instructions)} an inference; nothing was measured of {budget.core} with it")
     return notes
 
 

@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tinynas.cost.batch import Table, tables_of
+from tinynas.cost.batch import Table
 from tinynas.search.feasible import Feasible, Pool
 
 #: Steps that the remaining flash (or MACs) are rounded down to.
@@ -57,7 +57,7 @@ class Counter:
         limits = dict(feasible.budget.limits)
         if feasible.max_macs is not None:
             limits["macs"] = min(limits.get("macs", float("inf")), feasible.max_macs)
-        self.tables = tables_of(self.space, feasible.classes, feasible.budget.runtime, feasible.budget.core)
+        self.tables = feasible.tables
         if "program_bytes" in limits:  # what the code that every network needs leaves to the file
             limits["flash_bytes"] = max(1.0, limits["program_bytes"] - self.tables.base_code_bytes(feasible.budget.core))
         self.sram = limits.get("sram_bytes", float("inf"))

@@ -62,7 +62,8 @@ class Feasible:
         self.subspaces = tuple(subspaces)
         self._subspaces = np.array(subspaces, dtype=np.int64).reshape(-1, 2)
         self._choice = [space.gene_index["resolution"], space.gene_index["width_mult"]]
-        self._estimator = BatchEstimator(space, classes, budget.runtime, budget.core, budget.timed_mhz)
+        self._estimator = BatchEstimator(space, classes, budget.runtime, budget.core, budget.timed_mhz, budget.timing)
+        self.tables = self._estimator.tables
         self.sizes = np.array([len(gene.choices) for gene in space.genes])
         self._blocks = np.array([gene.block for gene in space.genes])
         stages = np.array([gene.stage for gene in space.genes])

@@ -334,7 +334,8 @@ class Worker:
         if genotype not in self._costs:
             budget = self.session.budget
             arch = self.session.space.decode(genotype, self.session.classes)
-            self._costs[genotype] = arch, estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz)
+            cost = estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz, timing=budget.timing)
+            self._costs[genotype] = arch, cost
         return self._costs[genotype]
 
     def _learn_speed(self, record: Trial, outcome: Outcome) -> None:

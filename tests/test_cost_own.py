@@ -1,0 +1,123 @@
+"""A user's own measurements: read with their lines, kept in the budget, and what they make of the latency model."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tinynas import api
+from tinynas.api import load_space
+from tinynas.budget import Budget, load_budget
+from tinynas.cost.latency import models
+from tinynas.cost.measured import Measured, refitted
+from tinynas.errors import ConfigError
+
+HEAD = "name: mine\ncore: {core}\nclock_mhz: 64\nruntime: {runtime}\nsram: 256 KiB\nflash: 1 MiB\nlatency: mine.csv\n"
+
+
+def budget(folder: Path, rows: str, core: str = "cortex-m4", runtime: str = "tflm-cmsis-nn") -> Budget:
+    (folder / "mine.csv").write_text("net,ms,op\n" + rows)
+    (folder / "mine.yaml").write_text(HEAD.format(core=core, runtime=runtime))
+    return load_budget(folder / "mine.yaml")
+
+
+def published(net: str) -> float:
+    found = api.estimate(net, Budget(name="b", core="cortex-m4", clock_mhz=64, runtime="tflm-cmsis-nn", sram="1 MiB", flash="1 MiB"))
+    assert found.latency_ms is not None
+    return found.latency_ms
+
+
+def test_one_measurement_moves_the_board(tmp_path: Path) -> None:
+    ms = 1.5 * published("mcunet-vww0")
+    mine = budget(tmp_path, f"mcunet-vww0,{ms},\n")
+    assert mine.timing is not None
+    cost = api.estimate("mcunet-vww0", mine)
+    assert cost.latency_ms == pytest.approx(ms, rel=0.02)
+    other = api.estimate("mobilenetv2-0.35", mine)
+    assert other.latency_ms == pytest.approx(1.5 * published("mobilenetv2-0.35"), rel=0.1)
+    assert mine.timing.spread < models()["cortex-m4", "tflm-cmsis-nn"].spread
+    document = cost.to_json()["latency"]
+    assert document["own"] == 1
+    assert document["low_ms"] < ms < document["high_ms"]
+    assert document["source"].startswith("1 of your own, then MLPerf Tiny v1.1 Krai")
+
+
+def test_operators_tell_kinds_apart_and_narrow_the_interval(tmp_path: Path) -> None:
+    net = "mcunet-vww0"
+    whole = published(net)
+    one = budget(tmp_path, f"{net},{whole},\n").timing
+    rows = budget(tmp_path, f"{net},{whole},\n{net},{whole * 0.6},CONV_2D\n{net},{whole * 0.35},DEPTHWISE_CONV_2D\n")
+    assert one is not None and rows.timing is not None
+    assert rows.timing.spread < one.spread
+    before = models()["cortex-m4", "tflm-cmsis-nn"].cycles
+    assert rows.timing.own == 3
+    assert rows.timing.cycles[2] / before[2] != pytest.approx(rows.timing.cycles[1] / before[1], rel=0.02)
+
+
+def test_by_hand() -> None:
+    # A million instructions of 1x1 convolutions in 10 ms at 100 MHz, of a core and runtime of which nothing was published: 1 cycle each.
+    row = Measured(net="n", ms=10.0, terms=(0.0, 1e6, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0))
+    model = refitted("cortex-m0plus", "tflm-cmsis-nn", [row], 100.0)
+    assert model.cycles[1] == pytest.approx(1.0, rel=1e-3)
+    twice = refitted("cortex-m0plus", "tflm-cmsis-nn", [row.model_copy(update={"ms": 20.0})], 100.0)
+    assert twice.cycles[1] == pytest.approx(2.0, rel=1e-3)
+    # The prior's width is 3, a kind's 0.15: nearly all of ln 2 is the board's.
+    assert math.log(twice.cycles[0]) == pytest.approx(math.log(2) * 9 / (9 + 0.15**2 + 0.03**2), rel=1e-3)
+
+
+def test_a_board_without_published_figures_has_a_time_then(tmp_path: Path) -> None:
+    mine = budget(tmp_path, "mcunet-vww0,900,\n", core="cortex-m0plus")
+    assert mine.why_unknown("latency_ms") is None
+    assert api.estimate("mcunet-vww0", mine).latency_ms == pytest.approx(900, rel=0.02)
+    assert api.estimate("mcunet-vww0", mine, "tinyengine").latency_ms is None
+
+
+def test_a_copy_needs_no_file(tmp_path: Path) -> None:
+    mine = budget(tmp_path, "mcunet-vww0,900,\n")
+    (tmp_path / "copy").mkdir()
+    (tmp_path / "copy" / "budget.yaml").write_text(mine.to_yaml())
+    (tmp_path / "mine.csv").unlink()
+    copy = load_budget(tmp_path / "copy" / "budget.yaml")
+    assert copy == mine
+    assert copy.timing == mine.timing
+    assert isinstance(yaml.safe_load(mine.to_yaml())["latency"], list)
+
+
+def test_the_search_counts_by_them(tmp_path: Path) -> None:
+    from tinynas.graph import lower
+    from tinynas.search.feasible import Feasible
+
+    mine = budget(tmp_path, "mcunet-vww0,900,\n")
+    space = load_space("tiny")
+    genotype = space.draw(lambda _, n: n - 1)
+    found = Feasible(space, 2, mine).costs([genotype])["latency_ms"][0]
+    assert found == pytest.approx(api.estimate(lower(space.decode(genotype, 2)), mine).latency_ms, rel=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("mcunet-vww0,fast,\n", "line 2, ms: must be a number of milliseconds above 0 (got fast)"),
+        ("mcunet-vww0,9,\nmcunet-vww0,-1,\n", "line 3, ms: must be a number of milliseconds above 0 (got -1)"),
+        ("nothing.tflite,9,\n", "line 2, net: "),
+        ("mcunet-vww0,9,LSTM\n", "line 2, op: is no operator of mcunet-vww0"),
+        ("", "holds no measurement"),
+    ],
+)
+def test_faults_are_named_with_their_line(content: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        budget(tmp_path, content)
+    assert said in str(caught.value)
+
+
+def test_a_csv_without_its_columns_and_a_board_without_a_clock(tmp_path: Path) -> None:
+    (tmp_path / "mine.csv").write_text("name,time\nx,1\n")
+    (tmp_path / "mine.yaml").write_text(HEAD.format(core="cortex-m4", runtime="tflm"))
+    with pytest.raises(ConfigError, match="lacks the column net"):
+        load_budget(tmp_path / "mine.yaml")
+    (tmp_path / "mine.yaml").write_text("name: b\nsram: 1 MiB\nflash: 1 MiB\nlatency: mine.csv\n")
+    with pytest.raises(ConfigError, match="measurements need core and clock_mhz"):
+        load_budget(tmp_path / "mine.yaml")

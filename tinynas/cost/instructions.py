@@ -1,0 +1,254 @@
+"""Executed instructions of TFLM's int8 kernels by operator: fixed for each call, and linear in what their loops count.
+
+The table (instructions.json) is fitted by benchmarks/latency_counts.py on operators that ran on emulated cores, where every executed
+instruction is counted. One entry is a core and its kernels: ``cortex-m4 cmsis-nn``, ``cortex-m4 reference``, and with ``@arduino`` those
+of the Arduino library. An instruction is no cycle: that is what :mod:`tinynas.cost.latency` makes of measured times.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from math import prod
+from typing import Any
+
+from tinynas.cost.work import Piece, Work
+from tinynas.graph import Shape
+
+#: Version of a runtime -> version of the kernels' table; without one, the newest.
+_KERNELS = {"tflm": "reference", "tflm-cmsis-nn": "cmsis-nn"}
+#: Operators of two inputs, of which one may be spread over the other.
+SPREADING = frozenset({"add", "sub", "mul", "maximum", "minimum"})
+#: Operators by which files work out shapes, on a few numbers of 4 bytes.
+_OF_SHAPES = frozenset({"shape", "pack", "strided_slice"})
+
+
+@dataclass(frozen=True, eq=False)
+class Counts:
+    """Instructions of one core with one library's kernels."""
+
+    name: str
+    groups: Mapping[str, Mapping[str, float]]
+    """Group of operators -> term -> instructions for each; see :func:`terms`."""
+    error: Mapping[str, tuple[float, float]]
+    """Group -> (mean, largest) relative error on operators that the fit has not seen."""
+    source: str
+
+
+@lru_cache(maxsize=1)
+def tables() -> dict[str, Counts]:
+    """All tables by name."""
+    read = json.loads(resources.files("tinynas.cost").joinpath("instructions.json").read_text(encoding="utf-8"))
+    return {
+        name: Counts(name, made["groups"], {group: (mean, worst) for group, (mean, worst) in made["error"].items()}, made["source"])
+        for name, made in read.items()
+    }
+
+
+def counts_of(core: str | None, runtime: str) -> Counts | None:
+    """The table of a core and runtime (with ``@version``, that version's where it was counted); None where nothing was counted."""
+    plain, _, version = runtime.partition("@")
+    if core is None or plain not in _KERNELS:
+        return None
+    name = f"{core} {_KERNELS[plain]}"
+    return tables().get(f"{name}@{version}") or tables().get(name)
+
+
+# numpy is imported where there are arrays alone: the costs of one network do without.
+def _most(value: Any, other: Any) -> Any:
+    if isinstance(value, int) and isinstance(other, int):
+        return max(value, other)
+    import numpy as np
+
+    return np.maximum(value, other)
+
+
+def _least(value: Any, other: Any) -> Any:
+    return -_most(-value, -other)
+
+
+def _differ(value: Any, other: Any) -> bool:
+    return value != other if isinstance(value, int) and isinstance(other, int) else bool((value != other).any())
+
+
+def whole(value: Any) -> Any:
+    """``value`` to the nearest whole number, halves to even; arrays give arrays."""
+    return round(value) if isinstance(value, float | int) else value.round().astype("int64")
+
+
+def taps(size: Any, out: Any, kernel: int, stride: int) -> Any:
+    """Places of a window along one axis that lie on the map, over all ``out`` places of the window; sizes may be arrays.
+
+    The window's padding is TFLite's: what SAME needs, which is nothing where the window fits (VALID).
+    """
+    before = _most((out - 1) * stride + kernel - size, 0) // 2
+    total: Any = 0
+    for tap in range(kernel):
+        first = _most(-((tap - before) // stride), 0)
+        last = _least((size - 1 + before - tap) // stride, out - 1)
+        total = total + _most(last - first + 1, 0)
+    return total
+
+
+def group_of(kind: str, kernel: tuple[int, int], source: Shape, out: Shape) -> str:
+    """Operators whose instructions one formula counts: a kernel may have several, by the path that it takes."""
+    match kind:
+        case "conv":
+            return "pointwise" if kernel == (1, 1) else "conv"
+        case "dw":
+            if source[-1] is not out[-1] and _differ(source[-1], out[-1]):
+                return "dw multiplied"
+            return "dw 3x3" if kernel == (3, 3) else "dw"
+        case _:
+            return kind
+
+
+def terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: Sequence[Shape], out: Shape) -> dict[str, Any]:
+    """What the instructions of an operator are linear in: how often its loops turn. Shapes are without the batch, or with it; sizes may
+    be integer arrays. ``px`` is output pixels, ``C`` output channels, ``K`` multiplications an output, ``in`` those on the map alone."""
+    source = sources[0]
+    inputs, outputs = prod(source), prod(out)
+    channels = out[-1] if out else 1
+    rows = outputs // channels
+    match kind:
+        case "conv" | "dw":
+            (height, width, deep), (out_height, out_width) = source[-3:], out[-3:-1]
+            down, across = taps(height, out_height, kernel[0], stride[0]), taps(width, out_width, kernel[1], stride[1])
+            batch = rows // (out_height * out_width)
+            area = kernel[0] * kernel[1]
+            on_map = batch * down * across
+            if kind == "dw" and channels is not deep and _differ(channels, deep):
+                fours = 1 - _least(channels // deep % 4, 1)
+                found = {"call": 1, "px": rows, "px D": rows * deep}
+                for name, count in (
+                    ("px C", outputs),
+                    ("in C", on_map * channels),
+                    ("in D", on_map * deep),
+                    ("rows C", batch * down * out_width * channels),
+                    ("px area C", outputs * area),
+                ):
+                    found |= {f"{name} fours": count * fours, f"{name} others": count * (1 - fours)}
+                return found
+            if kind == "dw":
+                return {
+                    "call": 1,
+                    "px": rows,
+                    "px C": outputs,
+                    "px C%4": rows * (channels % 4),
+                    "px C/4": rows * (channels // 4),
+                    "in": on_map,
+                    "in C": on_map * channels,
+                    "in C%4": on_map * (channels % 4),
+                    "rows C/4": batch * down * out_width * (channels // 4),
+                    "px area": rows * area,
+                    "px area C": outputs * area,
+                    "px area C%4": rows * area * (channels % 4),
+                    "px C odd area": outputs * (area % 2),
+                    "C": channels,
+                }
+            columns = area * deep
+            found = {
+                "call": 1,
+                "px": rows,
+                "px C": outputs,
+                "px K": rows * columns,
+                "px K C": outputs * columns,
+                "px C K%4": outputs * (columns % 4),
+                "px K odd C": rows * columns * (channels % 2),
+                "odd px K C": (rows % 2) * columns * channels,
+                "C": channels,
+                "K C": columns * channels,
+            }
+            if kernel == (1, 1):
+                strided, uneven = int(stride != (1, 1)), _least(deep % 4, 1)
+                lines = batch * out_height * strided  # each is a product of matrices by itself
+                return found | {
+                    "px K C strided": outputs * columns * strided,
+                    "px K strided": rows * columns * strided,
+                    "px strided": rows * strided,
+                    "lines": lines,
+                    "lines C": lines * channels,
+                    "lines K C": lines * columns * channels,
+                    "lines odd width K C": lines * (out_width % 2) * columns * channels,
+                    "lines odd width C": lines * (out_width % 2) * channels,
+                    "px C K%16/4": outputs * (columns % 16 // 4),
+                    "px K single": rows * columns * (1 - _least(channels - 1, 1)),
+                    "px single": rows * (1 - _least(channels - 1, 1)),
+                    "px K C uneven": outputs * columns * uneven,
+                    "px K uneven": rows * columns * uneven,
+                    "px uneven": rows * uneven,
+                }
+            return found | {
+                "px area": rows * area,
+                "px area C": outputs * area,
+                "in": on_map,
+                "in C": on_map * channels,
+                "in D": on_map * deep,
+                "in D C": on_map * deep * channels,
+            }
+        case "fc":
+            columns = inputs // rows
+            return {
+                "call": 1,
+                "px": rows,
+                "px C": outputs,
+                "px K C": outputs * columns,
+                "px C K%4": outputs * (columns % 4),
+                "px K odd C": rows * columns * (channels % 2),
+                "C": channels,
+                "K C": columns * channels,
+            }
+        case "max_pool" | "avg_pool":
+            (height, width, _), (out_height, out_width) = source[-3:], out[-3:-1]
+            on_map = taps(height, out_height, kernel[0], stride[0]) * taps(width, out_width, kernel[1], stride[1])
+            return {"call": 1, "px": rows, "px C": outputs, "px C%4": rows * (channels % 4), "in": on_map, "in C": on_map * channels}
+        case "mean" | "sum":
+            return {"call": 1, "n": inputs, "out": outputs, "px": inputs // (source[-1] if source else 1)}
+        case _ if kind in SPREADING:
+            sizes = [prod(shape) for shape in sources]
+            spread = sum([_least(abs(outputs - size), 1) for size in sizes])
+            return {"call": 1, "out": outputs, "out%4": outputs % 4, "out spread": outputs * spread, "px spread": rows * spread}
+        case "concatenation":
+            return {"call": 1, "out": outputs, "out%4": outputs % 4, "pieces": len(sources), "px": rows, "px pieces": rows * len(sources)}
+        case "pad":
+            return {"call": 1, "n": inputs, "out": outputs, "px": rows, "px in": inputs // source[-1], "lines": out[0]}
+        case _:
+            return {"call": 1, "n": inputs, "out": outputs, "px": rows}
+
+
+@lru_cache(maxsize=65536)
+def _known(counts: str, kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: tuple[Shape, ...], out: Shape) -> int | None:
+    """:func:`operator_instructions` of whole numbers, which repeat from network to network."""
+    found: int | None = _count(tables()[counts], kind, kernel, stride, sources, out)
+    return found
+
+
+def _count(counts: Counts, kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: Sequence[Shape], out: Shape) -> Any:
+    group = group_of(kind, kernel, sources[0], out)
+    known = counts.groups.get(group)
+    if known is None:
+        return None
+    found = terms(kind, kernel, stride, sources, out)
+    total = sum([coefficient * found[term] for term, coefficient in known.items()])
+    return whole(total)
+
+
+def operator_instructions(counts: Counts, piece: Piece, work: Work) -> Any:
+    """Executed instructions of an operator of ``work``, whole; None where nothing of its kind or element type was counted. Arrays give
+    arrays."""
+    if not piece.inputs or not piece.outputs:
+        return None
+    sources, out = tuple([work.shapes[tensor] for tensor in piece.inputs]), work.shapes[piece.outputs[0]]
+    if not (isinstance(work.sizes[piece.inputs[0]], int) and isinstance(work.sizes[piece.outputs[0]], int)):
+        return _count(counts, piece.kind, piece.kernel, piece.stride, sources, out)
+    kind, elements = piece.kind, prod(sources[0])
+    if work.sizes[piece.inputs[0]] not in (0, elements) and kind not in _OF_SHAPES:
+        if kind != "quantize" or work.sizes[piece.inputs[0]] != 4 * elements:
+            return None
+        kind = "quantize float"
+    if kind in SPREADING and len(sources) == 1 and piece.weights:
+        sources = (*sources, (piece.weights,))  # a constant
+    return _known(counts.name, kind, piece.kernel, piece.stride, sources, out)
