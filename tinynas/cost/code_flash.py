@@ -17,7 +17,6 @@ from typing import Any
 from tinynas.cost.flash import OP_FORMS
 from tinynas.cost.runtimes import Evidence, runtime_named
 
-
 #: What an operator's name ends in that is computed by a kernel for int8 alone.
 INT8 = "int8"
 

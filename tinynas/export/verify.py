@@ -202,7 +202,8 @@ def still_verified(report: Mapping[str, Any], folder: Path) -> dict[str, Any] | 
 
 
 def resolver_methods(file: ModelFile, tree: Tree, library: Path) -> list[str]:
-    """The resolver's methods for the operators of ``file``, with :data:`INT8` behind as the firmware adds them. Raises ModelFileError where the tree has none for one."""
+    """The resolver's methods for the operators of ``file``, as the firmware adds them: :data:`INT8` stands behind those that are int8 in
+    every use. Raises ModelFileError where the tree has none for one."""
     known = {method.removeprefix("Add").lower(): method for method in operators(tree, library)}
     kinds = sorted({op.kind for op in file.ops})
     missing = [kind for kind in kinds if kind.replace("_", "").lower() not in known]

@@ -55,7 +55,7 @@ def int8_functions(methods: Iterable[str], guard: str) -> str:
         return ""
     names = [f"Register_{kernel.operator}_INT8" for _, kernel in chosen]
     missing = "\n".join(f"template <typename = void>\nMissing {name}();" for name in names)
-    functions = "\n".join(_FUNCTIONS.format(method=method, name=name) for (method, _), name in zip(chosen, names, strict=True))
+    functions = "".join(_FUNCTIONS.format(method=method, name=name) for (method, _), name in zip(chosen, names, strict=True))
     return _NAMESPACE.format(missing=missing, functions=functions, guard=guard)
 
 
@@ -72,9 +72,10 @@ _INCLUDE = """#ifdef __has_include
 #endif
 """
 
-_NAMESPACE = """// Kernels for int8 alone: the general ones bring code for other types along. They are declared where the build defines CMSIS_NN, as that
-// of the library does, and by Arduino's; elsewhere, and where a version has none, the general ones are taken. For a build that defines
-// CMSIS_NN and links other kernels: -D{guard}_GENERAL_KERNELS
+_NAMESPACE = """
+// Kernels for int8 alone: the general ones bring code for other types along. They are declared where the build defines CMSIS_NN,
+// as its library's did, and on Arduino; elsewhere, and where a version has none, the general ones are taken. For a build that
+// defines CMSIS_NN and links other kernels: -D{guard}_GENERAL_KERNELS
 namespace int8_kernels {{
 
 struct Missing {{}};  // no resolver takes it

@@ -19,7 +19,6 @@ namespace runtime {
 using namespace tflite;         // NOLINT
 using namespace tflite::micro;  // NOLINT
 }  // namespace runtime
-
 @int8_functions@
 using OpResolver = runtime::MicroMutableOpResolver<kOperators>;
 
