@@ -281,7 +281,7 @@ def test_estimate_says_how_well_each_figure_is_known() -> None:
     for name, runtime in RUNTIMES.items():
         cost = estimate(lower(ARCH), name)
         document = cost.to_json()
-        assert (document["exact_plan"], document["at_least"]) == (runtime.plans, [])
+        assert (document["exact_plan"], document["at_least"]) == (runtime.plans or runtime.frame is not None, [])
         assert cost.code is not None
         told = {figure: known for figure, known in runtime.evidence.items() if figure != "code"}
         told["program"] = (cost.code.evidence, f"model and code, {cost.code.note}")

@@ -24,6 +24,8 @@ CORES = {
     "tflm-esp-nn": "xtensa-lx6",
     "tinyengine": "cortex-m7",
     "stedgeai": "cortex-m33",
+    "compiled": "cortex-m4",
+    "compiled-rows": "cortex-m0plus",
 }
 
 

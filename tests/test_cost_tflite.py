@@ -21,6 +21,9 @@ from tinynas.cost.tflite import parse_model, read_model
 from tinynas.errors import ModelFileError, TinynasError
 from tinynas.graph import lower
 
+#: Runtimes of .tflite files; compiled code is made of networks.
+OF_FILES = sorted(name for name, runtime in RUNTIMES.items() if runtime.frame is None)
+
 ROOT = Path(__file__).parent.parent
 
 
@@ -213,6 +216,6 @@ def test_corrupted_bytes_never_crash(seed: int) -> None:
                 at &= ~3
                 changed[at : at + 4] = struct.pack("<I", generator.choice([0, 1, 2**31, 2**32 - 1, generator.randrange(2**32), len(data)]))
         try:
-            parse_model(bytes(changed)).estimate(generator.choice(sorted(RUNTIMES)))
+            parse_model(bytes(changed)).estimate(generator.choice(OF_FILES))
         except ModelFileError as error:
             assert error.message

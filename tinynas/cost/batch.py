@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -20,6 +20,7 @@ import numpy.typing as npt
 
 from tinynas.arch import pair
 from tinynas.cost.code_flash import code_of
+from tinynas.cost.compiled_batch import COLUMNS, columns_of, least_of, many_compiled
 from tinynas.cost.flash import (
     BIAS_SHAPE_BYTES,
     CODE_BYTES,
@@ -132,6 +133,10 @@ class Table:
     parts: list[tuple[Ints, Tally]] = field(default_factory=list)
     """(row numbers, their tally), until they are laid out as columns."""
     rows: Ints = field(default_factory=lambda: np.zeros((0, 0), dtype=np.int64))
+    compiled: list[tuple[Ints, Ints]] = field(default_factory=list)
+    """(row numbers, their operators' columns), for compiled code, until they are laid out."""
+    operators: Ints = field(default_factory=lambda: np.zeros((0, 0, 0), dtype=np.int64))
+    """(rows, operators, columns) of tinynas.cost.compiled."""
 
     def __post_init__(self) -> None:
         if self.size > MAX_ROWS:
@@ -168,6 +173,12 @@ class Table:
             for value in part.channels:
                 layout.mark(rows, at, layout.first_channel + np.searchsorted(layout.channels, value))
         self.rows, self.parts = rows, []
+        if self.compiled:
+            most = max(len(columns) for _, columns in self.compiled)
+            self.operators = np.zeros((self.size + 1, most, len(COLUMNS)), dtype=np.int64)
+            for at, columns in self.compiled:
+                self.operators[at, : len(columns)] = columns.transpose(2, 0, 1)
+            self.compiled = []
 
 
 def _packed(values: Sequence[Any]) -> Any:
@@ -375,7 +386,12 @@ class Tables:
         if len(at):
             build = Builder(tuple(shape))
             output = make(build, 0)
-            table.parts.append((at, self._tallied(build, output, reads_input)))
+            part = self._tallied(build, output, reads_input)
+            if self.runtime.frame is not None:
+                columns = columns_of(build, len(at))
+                part = replace(part, head=least_of(columns))
+                table.compiled.append((at, columns))
+            table.parts.append((at, part))
 
     def _tallied(self, build: Builder, output: int, reads_input: bool) -> Tally:
         return tally(build, output, self.runtime, reads_input=reads_input, counts=self.counts, timing=self.timing)
@@ -575,6 +591,9 @@ class BatchEstimator:
         outer = [columns[c] for c in tables.stem_columns]
         side, _, width, stem_out, _, stride = outer
         merged = _Merged(_rows(tables.stem, outer), tables.layout)
+        if self.runtime.frame is not None:
+            merged.heights = np.array([pair(size)[0] for size in self.space.resolution])[side]
+            merged.operators.append(_operators(tables.stem, outer))
         at = tables.map_of_stem[side, stride]
         inside = tables.channels_of_stem[width, stem_out]
         for stage in tables.stages:
@@ -587,12 +606,12 @@ class BatchEstimator:
             for number, (kernel_column, expand_column) in enumerate(stage.blocks):
                 kernel, expand = columns[kernel_column], columns[expand_column]
                 if number == 0:
-                    merged.add(_rows(stage.first, (at, inside, out, step, kernel, expand)))
+                    merged.add_block(stage.first, (at, inside, out, step, kernel, expand))
                     continue
                 table = stage.others[stage.others_of[number]]
-                merged.add(_rows(table, (after, out, kernel, expand), None if number < least else depth > number))
+                merged.add_block(table, (after, out, kernel, expand), None if number < least else depth > number)
             at, inside = after, out
-        merged.add(_rows(tables.last, (at, inside, width, columns[tables.head_column])))
+        merged.add_block(tables.last, (at, inside, width, columns[tables.head_column]))
         return self._costs(merged)
 
     def _costs(self, merged: _Merged) -> BatchCost:
@@ -622,16 +641,22 @@ class BatchEstimator:
         else:
             latency = self.latency.ms(sums.cycles, self.clock_mhz)
         masks, inverse = layout.masks(columns)
-        size_bytes = layout.file_bytes(columns, sums, self.classes, self.tables.formula, masks, inverse) if runtime.flash == "file" else 0
+        size_bytes: Any = (
+            layout.file_bytes(columns, sums, self.classes, self.tables.formula, masks, inverse) if runtime.flash == "file" else 0
+        )
         codes = [layout.code_bytes(int(mask), runtime.name, self.core) for mask in masks]
         code_bytes: Ints | Floats = np.array([math.nan if code is None else code for code in codes], dtype=np.float64)
         if None not in codes:
             code_bytes = code_bytes.astype(np.int64)
+        if runtime.frame is not None and merged.heights is not None:
+            outputs = -(-self.classes // 4) * 4
+            head, size_bytes = many_compiled(merged.operators, outputs, merged.heights, runtime.frame)
+            sram = head
         return BatchCost(
             macs=sums.dense + sums.pointwise + sums.depthwise + sums.connected,
             params=sums.weights + sums.biases,
             weights_bytes=sums.weights_bytes,
-            flash_bytes=np.asarray(flash_bytes(runtime, size_bytes, sums.weights_bytes, sums.biases)),  # type: ignore[arg-type]
+            flash_bytes=np.asarray(flash_bytes(runtime, size_bytes, sums.weights_bytes, sums.biases)),
             sram_bytes=sram,
             head_bytes=head,
             tail_bytes=tail,
@@ -648,6 +673,16 @@ class _Merged:
         self.total, self.layout = rows, layout
         self.options = [rows[:, column] & _MASK for column in layout.options]
         """Bytes of parsed options, by build; the first starts on an alignment."""
+        self.operators: list[Ints] = []
+        """For compiled code: (N, operators, columns) of each block."""
+        self.heights: Ints | None = None
+        """For compiled code: (N,) of the inputs."""
+
+    def add_block(self, table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None = None) -> None:
+        """The next block of each network, from a table; none where ``where`` is False."""
+        self.add(_rows(table, indices, where))
+        if self.heights is not None:
+            self.operators.append(_operators(table, indices, where))
 
     def add(self, rows: Ints) -> None:
         """The next block of each network."""
@@ -664,12 +699,21 @@ class _Merged:
 
 def _rows(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None = None) -> Ints:
     """Rows of ``table`` at ``indices``, the row of zeros where ``where`` is False."""
+    return table.rows.take(_numbers(table, indices, where), axis=0)
+
+
+def _operators(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None = None) -> Ints:
+    """:func:`_rows` of the columns of operators."""
+    return table.operators.take(_numbers(table, indices, where), axis=0)
+
+
+def _numbers(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None) -> Ints:
     at = indices[0]
     for count, index in zip(table.counts[1:], indices[1:], strict=True):
         at = at * count + index
     if where is not None:
         at = np.where(where, at, table.size)
-    return table.rows.take(at, axis=0)
+    return at
 
 
 def _fields(cost: BatchCost) -> list[npt.NDArray[Any]]:

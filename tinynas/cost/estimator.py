@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
 from tinynas.cost.code_flash import Code, code_of
+from tinynas.cost.compiled import compiled_cost
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.instructions import counts_of, operator_instructions
 from tinynas.cost.kernel import Build, aligned
@@ -18,6 +19,7 @@ from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named, static_by
 from tinynas.cost.setup import setup_bytes
 from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
+from tinynas.errors import UserError
 from tinynas.graph import Graph, Shape
 
 
@@ -68,7 +70,7 @@ class Cost:
     work: Work = field(repr=False)
     """The operators that were costed."""
     live: tuple[int, ...] = field(repr=False)
-    """Bytes of activations and scratch alive during each operator."""
+    """Bytes of activations and scratch alive during each operator; of compiled code, in its segment."""
     exact_plan: bool = True
     """Whether ``head_bytes`` is what a memory plan takes that is known to the byte: ours, the file's or TFLM's own. Else it is what
     the runtime's model says, see :data:`tinynas.cost.runtimes.RUNTIMES`."""
@@ -233,6 +235,10 @@ def estimate(
     """
     chosen = runtime_named(runtime, core)
     work = from_graph(graph)
+    if chosen.frame is not None:
+        compiled = compiled_cost(graph, chosen.frame)
+        taken, area = compiled.flash_bytes, compiled.work_bytes
+        return work_cost(work, chosen, taken, area, core=core, clock_mhz=clock_mhz, timing=timing, live=compiled.live)
     head, spans = None, lifetimes(work)
     if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs, spans[1]) is None:
         plan = offline_work(work, chosen)
@@ -253,7 +259,12 @@ def file_cost(
     clock_mhz: float | None,
     timing: LatencyModel | None = None,
 ) -> Cost:
-    """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans."""
+    """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans.
+
+    Raises UserError for compiled code, which is not made of files.
+    """
+    if runtime.frame is not None:
+        raise UserError(f"{runtime.name} is for networks: a .tflite is not compiled", "give the network that the file was made from")
     heads = file_heads(work, runtime, plan) if runtime.plans else None
     cost = work_cost(work, runtime, size_bytes, heads, core=core, clock_mhz=clock_mhz, timing=timing)
     if heads is None or not runtime.on_host or all(p.scratch_of("host") == p.scratch_of("mcu") for p in work.pieces):
@@ -271,6 +282,7 @@ def work_cost(
     clock_mhz: float | None,
     timing: LatencyModel | None = None,
     spans: Spans | None = None,
+    live: Sequence[int] | None = None,
 ) -> Cost:
     """The cost of any work; ``size_bytes`` is the size of its .tflite file, ``head_bytes`` that of its memory plan, by build where
     builds differ.
@@ -279,7 +291,7 @@ def work_cost(
     """
     pieces = work.pieces
     timing = timing or latency_model(core, runtime.name)
-    live = live_bytes(work, runtime, spans)
+    live = live_bytes(work, runtime, spans) if live is None else live
     bound = max(live)
     peak = live.index(bound)
     most = bound if head_bytes is None else head_bytes
@@ -303,7 +315,7 @@ def work_cost(
         peak_index=peak,
         work=work,
         live=tuple(live),
-        exact_plan=runtime.plans,
+        exact_plan=runtime.plans or runtime.frame is not None,
         setup_bytes=arena.setup_bytes,
         core=core,
         version=arena.version,

@@ -27,6 +27,13 @@ _CORE_KINDS: dict[str, CoreKind] = {
     "xtensa-lx6": "espressif",
     "xtensa-lx7": "espressif",
 }
+
+
+def core_kind(core: str | None) -> CoreKind | None:
+    """The kind of ``core``; None where it is not known, or no core is named."""
+    return _CORE_KINDS.get(core or "")
+
+
 _ARM: tuple[CoreKind, ...] = ("plain", "dsp", "mve")
 
 
@@ -68,15 +75,15 @@ class Runtime:
     """Whether tflite-micro's Python wheel runs these kernels, so that a host's arena can be held against the estimate."""
     plans: bool
     """Whether it takes a memory plan from the file, and its own planner is known."""
-    flash: Literal["file", "weights", "weights and scales"]
-    """What lies in flash: the .tflite file, or weights and biases (and a scale a channel) in generated code."""
+    flash: Literal["file", "weights", "weights and scales", "constants"]
+    """What lies in flash: the .tflite file, or weights and biases (and a scale a channel) in generated code, or all its constants."""
     extra_bytes: int
     """SRAM beside activations that does not depend on the network."""
     patches: bool
     """Whether patch-based inference is supported."""
-    code: int | Literal["linked"] | None
+    code: int | Literal["linked", "compiled"] | None
     """Flash of its own code: bytes that do not depend on the network, those of the table of linked code
-    (:mod:`tinynas.cost.code_flash`), or None where that is not known."""
+    (:mod:`tinynas.cost.code_flash`) or of compiled networks, or None where that is not known."""
     evidence: dict[str, tuple[Evidence, str]]
     """Per figure (sram, flash; code where it is a number): how well it is known, and from what."""
     shares: bool = False
@@ -85,6 +92,10 @@ class Runtime:
     """Versions of TFLM in use whose arenas differ; what is promised is enough for each of them. None for other runtimes."""
     builds: tuple[tuple[str, Build], ...] = ()
     """(version, build of TFLM's kernels) that count, see :meth:`on`."""
+    frame: Literal["kept", "rows"] | None = None
+    """How compiled code takes its frames: whole, in the work area, or row by row (see tinynas.cost.streamed); None for others."""
+    core: str | None = None
+    """The core that compiled code is for."""
 
     @property
     def plain(self) -> str:
@@ -95,7 +106,7 @@ class Runtime:
         """It on ``core``; on all cores that it may run on where that is None, or none that any version is built for."""
         builds = [(v.name, build) for v in self.versions for kind, build in v.builds.items() if kind == _CORE_KINDS.get(core or "")]
         everywhere = [(v.name, build) for v in self.versions for build in dict.fromkeys(v.builds.values())]
-        return replace(self, builds=tuple(builds or everywhere))
+        return replace(self, builds=tuple(builds or everywhere), core=core if self.frame else None)
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -215,6 +226,46 @@ RUNTIMES: dict[str, Runtime] = {
             },
             shares=True,
         ),
+        Runtime(
+            name="compiled",
+            title="tinynas's own C, without an interpreter; frames lie in its memory",
+            alignment=4,
+            in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=True,
+            tail=False,
+            on_host=False,
+            plans=False,
+            flash="constants",
+            code="compiled",
+            extra_bytes=0,
+            patches=False,
+            frame="kept",
+            evidence={
+                "sram": ("exact", "the work area that generated code declares, with the frame in it; its stack is about 0.4 kB more"),
+                "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
+            },
+        ),
+        Runtime(
+            name="compiled-rows",
+            title="tinynas's own C, without an interpreter; frames come row by row",
+            alignment=4,
+            in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=True,
+            tail=False,
+            on_host=False,
+            plans=False,
+            flash="constants",
+            code="compiled",
+            extra_bytes=0,
+            patches=False,
+            frame="rows",
+            evidence={
+                "sram": ("exact", "the work area that generated code declares, with no frame in it; its stack is about 0.4 kB more"),
+                "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
+            },
+        ),
     )
 }
 
@@ -263,7 +314,7 @@ def work_buffers(piece: Piece, shapes: Sequence[Shape]) -> tuple[int, int]:
 
 
 def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels: int) -> int:
-    """Flash of a model: its file's ``size_bytes``, or what generated code holds of it; arrays give arrays."""
+    """Flash of a model: the ``size_bytes`` of its file or of its constants, or what generated code holds of it; arrays give arrays."""
     match runtime.flash:
         case "file":
             return size_bytes
@@ -271,6 +322,8 @@ def flash_bytes(runtime: Runtime, size_bytes: int, weights_bytes: int, channels:
             return weights_bytes
         case "weights and scales":
             return weights_bytes + 4 * channels
+        case "constants":
+            return size_bytes
     assert_never(runtime.flash)
 
 

@@ -164,7 +164,10 @@ def check(
     on_host = promise.host_arena_bytes
     if on_host is not None and total > on_host:
         problems.append(f"the arena is {total:,} B where {on_host:,} B were promised")
-    sram = inspected.file.estimate(promise.runtime, core=promise.core).sram_bytes
+    if runtime_named(promise.runtime).frame is not None:  # compiled code is made of the network, and of the same numbers as the file
+        sram = estimate(graph, promise.runtime, core=promise.core).sram_bytes
+    else:
+        sram = inspected.file.estimate(promise.runtime, core=promise.core).sram_bytes
     if promise.sram_bytes is not None and sram > promise.sram_bytes:
         problems.append(f"{promise.runtime} needs {sram:,} B of SRAM for the file where {promise.sram_bytes:,} B were promised")
     if promise.arena_limit is not None and sram > promise.arena_limit:

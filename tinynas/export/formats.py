@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from tinynas.quantize.grid import QuantizedGraph
+
 MODEL_FILE = "model_int8.tflite"
 
 
@@ -41,6 +43,8 @@ class Made:
     """What manifests say."""
     arena_section: str | None = None
     """Linker section in which a board's arena lies; None: the linker's own."""
+    qgraph: QuantizedGraph | None = None
+    """What the model was written from, where tinynas quantised it to int8 input and output."""
 
 
 Write: TypeAlias = Callable[[Made, Path], Path]
@@ -57,6 +61,8 @@ class Format:
     """Inputs that it can hold."""
     lacks: str = ""
     """What is missing for the others."""
+    asked: bool = False
+    """Whether it is written only where it is asked for by name."""
 
 
 def _of(module: str) -> Write:
@@ -73,12 +79,13 @@ def _of(module: str) -> Write:
 FORMATS: dict[str, Format] = {
     "tflite": Format("the int8 .tflite", _of("tflite")),
     "c": Format("C++ sources around it", _of("firmware"), frozenset({"rgb", "gray"}), "nothing in it makes features"),
+    "compiled": Format("the network itself as C, without an interpreter", _of("compiled"), asked=True),
 }
 
 
 def fitting(source: Input) -> tuple[str, ...]:
-    """The formats that can hold a network that reads ``source``."""
-    return tuple(name for name, form in FORMATS.items() if source.kind in form.kinds)
+    """The formats that can hold a network that reads ``source``, less those that have to be asked for."""
+    return tuple(name for name, form in FORMATS.items() if source.kind in form.kinds and not form.asked)
 
 
 def check_formats(names: Sequence[str], source: Input | None = None) -> None:

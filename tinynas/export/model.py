@@ -214,6 +214,7 @@ def export_model(
         name=name,
         package=options.package,
         arena_section=arena_section,
+        qgraph=exported.qgraph if options.io == "int8" else None,
     )
     files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
     document = {

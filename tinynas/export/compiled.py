@@ -1,0 +1,300 @@
+"""A quantised network as C: two files of C99 without heap, recursion or interpreter, for one work area of the promised size.
+
+The network is computed as :mod:`tinynas.cost.streamed` plans it; the arithmetic is TFLM's, bit for bit (:mod:`tinynas.quantize.integer`).
+The zero point of an input goes into the biases, since what lies outside of a map is given as that zero point.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+from pathlib import Path
+from typing import assert_never
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynas import __version__
+from tinynas.cost.compiled import BLOCK, WIDE_INDEX, constant_bytes, kernel_of
+from tinynas.cost.streamed import Frame, StreamPlan, plan_streamed, row_bytes, rows_of, steps_of, window_of
+from tinynas.errors import InternalError, UserError
+from tinynas.export.formats import Made
+from tinynas.files import write_atomic
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Mul, Op, Pool2D
+from tinynas.quantize.fake import ADD_SHIFT, activation_range
+from tinynas.quantize.grid import QuantizedGraph
+from tinynas.quantize.integer import fixed_point
+
+#: Kind of kernel -> (template of its code, how a step calls it).
+_KERNELS: dict[str, tuple[str, str]] = {
+    "dense": ("dense", "dense(o, o->in_c, rows[0], (uint32_t)o->in_c * o->stride_w, o->out_w, y);"),
+    "conv": ("conv", "conv_row(o, rows, scratch, y);"),
+    "dw": ("dw", "dw_row(o, rows, scratch, y);"),
+    "add": ("add", "add_row(o, rows[0], row_of(m, o->input2, at), y);"),
+    "mul": ("mul", "mul_row(o, rows[0], row_of(m, o->input2, at < o->in2_h ? at : o->in2_h - 1u), y);"),
+    "max_pool": ("max_pool", "max_pool_row(o, rows, y);"),
+    "max_gather": ("max_gather", "max_gather_row(o, rows[0], at % o->each == 0, y);"),
+    "avg_pool": ("avg_pool", "avg_pool_row(o, rows, y);"),
+    "mean": ("mean", "mean_row(o, at, rows[0], (int32_t *)(void *)scratch, y);"),
+}
+
+
+_TAKEN: dict[Frame, str] = {"rows": "row by row", "kept": "frame by frame"}
+
+
+@dataclass
+class _Constants:
+    """What an operator reads from flash."""
+
+    weights: NDArray[np.int8] = field(default_factory=lambda: np.zeros(0, np.int8))
+    numbers: list[int] = field(default_factory=list)
+    shifts: list[int] = field(default_factory=list)
+    wide: bool = False
+    """Whether its sums may leave +-2^30, or are shifted left."""
+
+
+@dataclass(frozen=True)
+class CompiledModel:
+    """The two files, and what they take."""
+
+    name: str
+    files: dict[str, bytes]
+    plan: StreamPlan
+    constant_bytes: int
+    """Weights, biases, multipliers, shifts and tables, in flash."""
+
+    @property
+    def work_bytes(self) -> int:
+        """SRAM beside the stack."""
+        return self.plan.work_bytes
+
+
+def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Frame = "rows") -> CompiledModel:
+    """``qgraph`` as ``NAME.h`` and ``NAME.c``. ``name`` becomes the prefix of all names in C.
+
+    Raises UserError for a name that C cannot hold, or a network of several outputs or of weights that are no int8.
+    """
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UserError(f"{name!r} cannot begin names in C", "use small letters, digits and underscores, a letter first")
+    if qgraph.bits > 8:
+        raise UserError(f"weights of {qgraph.bits} bits cannot be compiled", "use 8 bits or fewer")
+    graph = qgraph.graph
+    plan = plan_streamed(graph, frame=frame)
+    kinds = [kernel_of(op) for op in graph.ops]
+    constants = [_constants(qgraph, op) for op in graph.ops]
+    wide = any(one.wide for one in constants)
+    words = _words(qgraph, plan, name)
+    used = [kind for kind in _KERNELS if kind in kinds]
+    words["cases"] = "\n".join(f"    case {kind.upper()}: {_KERNELS[kind][1]} break;" for kind in used)
+    weighted, paired = bool({"dense", "conv", "dw"} & set(used)), bool({"add", "mul"} & set(used))
+    sections = ["rows_of"]
+    sections += ["rescale_wide"] if wide or "mean" in used else []
+    sections += ["rescale_narrow"] if not wide and (weighted or paired) else []
+    sections += ["rescale_add"] if not wide and paired else []
+    sections += ["dot", "output_wide" if wide else "output_narrow"] if weighted else []
+    sections += ["dense"] if {"dense", "conv"} & set(used) else []
+    sections += [_KERNELS[kind][0] for kind in used if kind != "dense"]
+    sections += ["driver", frame]
+    body = "".join(_template(f"{section}.c") for section in sections)
+    if wide:
+        body = re.sub(r"\brescale\(", "rescale_wide(", body)
+    enum = "enum { " + ", ".join(kind.upper() for kind in used) + " };\n"
+    tables = _tables(qgraph, plan, kinds, constants)
+    code = _fill(_template("types.c"), words) + "\n" + enum + tables + _fill(body, words)
+    header = _fill(_template("model.h"), {**words, "api": _fill(_template(f"{frame}.h"), words)})
+    files = {f"{name}.h": header.encode(), f"{name}.c": code.encode()}
+    return CompiledModel(name, files, plan, constant_bytes(plan))
+
+
+def write_format(made: Made, folder: Path) -> Path:
+    """The format ``compiled``: the C files of the network. Raises UserError where the model is not of tinynas's own quantiser."""
+    if made.qgraph is None:
+        raise UserError("--format compiled: the model was quantised by another exporter", "use the exporter tinynas, and --io int8")
+    if made.input_rotation:
+        raise UserError("--format compiled: a network that reads its images upside down is not compiled", "use --format c")
+    target = folder / "compiled"
+    for path, content in compile_network(made.qgraph).files.items():
+        write_atomic(target / path, content)
+    return target
+
+
+# constants -----------------------------------------------------------------------------------------------
+
+
+def _constants(qgraph: QuantizedGraph, op: Op) -> _Constants:
+    target = qgraph.tensors[op.output]
+    source = qgraph.tensors[op.inputs[0]]
+    match op:
+        case Conv2D() | DepthwiseConv2D() | FullyConnected():
+            return _weighted(qgraph, op)
+        case Add():
+            second = qgraph.tensors[op.inputs[1]]
+            twice = 2.0 * max(source.scale, second.scale)
+            pairs = [fixed_point(real) for real in (source.scale / twice, second.scale / twice, twice / ((1 << ADD_SHIFT) * target.scale))]
+            return _Constants(numbers=[m for m, _ in pairs], shifts=[-s for _, s in pairs], wide=any(s > 0 for _, s in pairs))
+        case Mul():
+            m, shift = fixed_point(source.scale * qgraph.tensors[op.inputs[1]].scale / target.scale)
+            return _Constants(numbers=[m], shifts=[-shift], wide=shift > 0)
+        case Mean():
+            height, width, _ = qgraph.graph.shape(op.inputs[0])
+            m, shift = fixed_point(source.scale / target.scale)
+            extra = min((height * width).bit_length() - 1, 32, 31 + shift)
+            return _Constants(numbers=[(m << extra) // (height * width), -height * width * source.zero_point], shifts=[extra - shift])
+        case Pool2D():
+            return _Constants()
+    assert_never(op)
+
+
+def _weighted(qgraph: QuantizedGraph, op: Conv2D | DepthwiseConv2D | FullyConnected) -> _Constants:
+    weights = qgraph.weights[op.name]
+    source, target = qgraph.tensors[op.inputs[0]], qgraph.tensors[op.output]
+    scales = qgraph.weight_scales[op.name]
+    if isinstance(op, DepthwiseConv2D):
+        taps = weights.reshape(-1, op.channels)  # tap, channel
+        channels = -(-op.channels // BLOCK) * BLOCK
+        packed = np.zeros((taps.shape[0], channels), np.int8)
+        packed[:, : op.channels] = taps
+        stored = packed.reshape(-1, channels // BLOCK, BLOCK).transpose(1, 0, 2).reshape(-1)
+        by_channel = taps.T
+    else:
+        by_channel = weights.reshape(len(weights), -1)
+        stored, channels = by_channel.reshape(-1), len(by_channel)
+    count = len(by_channel)
+    if isinstance(op, FullyConnected):
+        # TFLM multiplies input and weight scale in float32 here.
+        real = np.full(count, np.float64(np.float32(source.scale) * scales[0]) / target.scale)
+    else:
+        real = np.float64(source.scale) * scales.astype(np.float64) / np.float64(target.scale)
+    pairs = [fixed_point(float(value)) for value in real]
+    sums = by_channel.astype(np.int64)
+    biases = qgraph.biases[op.name].astype(np.int64) - source.zero_point * sums.sum(1)
+    reach = np.abs(biases) + 128 * np.abs(sums).sum(1)
+    if any(most << max(shift, 0) >= 1 << 31 for most, (_, shift) in zip(reach.tolist(), pairs, strict=True)):
+        raise InternalError(f"{op.name}: sums beyond 32 bits")
+    numbers, shifts = [0] * (2 * channels), [0] * channels
+    for i, (bias, (m, shift)) in enumerate(zip(biases.tolist(), pairs, strict=True)):
+        numbers[2 * i], numbers[2 * i + 1], shifts[i] = bias, m, -shift - 1  # the second rounding takes the last bit
+    return _Constants(stored, numbers, shifts, bool(reach.max() >= 1 << 30) or min(shifts) < 0)
+
+
+# text ----------------------------------------------------------------------------------------------------
+
+
+def _index_bytes(plan: StreamPlan) -> int:
+    return 1 if len(plan.places) < WIDE_INDEX else 2
+
+
+def _words(qgraph: QuantizedGraph, plan: StreamPlan, name: str) -> dict[str, str]:
+    graph = qgraph.graph
+    height, width, channels = graph.input.shape
+    result = qgraph.tensors[graph.logits]
+    source = graph.inputs[0]
+    return {
+        "star_banner": f"Generated by tinynas {__version__}; licensed under Apache-2.0 apart from the model. Do not edit: export again.",
+        "sentence": f"{name}: {height}x{width}x{channels} in, {graph.classes} out, {_TAKEN[plan.frame]}.",
+        "name": name,
+        "UPPER": name.upper(),
+        "height": str(height),
+        "width": str(width),
+        "channels": str(channels),
+        "outputs": str(graph.classes),
+        "output_scale": np.format_float_scientific(np.float32(result.scale), unique=True, trim="0") + "f",
+        "output_zero_point": str(result.zero_point),
+        "work_bytes": str(plan.work_bytes),
+        "area_words": str(plan.area_bytes // 4),
+        "counter_type": f"uint{8 * plan.counter_bytes}_t",
+        "index_type": f"uint{8 * _index_bytes(plan)}_t",
+        "longest": str((plan.counters - 1) // 2),
+        "most_rows": str(max(window_of(op)[0] for op in graph.ops)),
+        "result": str(plan.places[graph.logits].offset),
+        "input": str(source),
+        "frame": str(plan.places[source].offset),
+    }
+
+
+def _tables(qgraph: QuantizedGraph, plan: StreamPlan, kinds: Sequence[str], constants: Sequence[_Constants]) -> str:
+    graph = qgraph.graph
+    text = []
+    for i, one in enumerate(constants):
+        if one.weights.size:
+            text.append(_array(f"static const int8_t weights_{i}", one.weights.tolist()))
+        if one.numbers:
+            text.append(_array(f"static const int32_t numbers_{i}", one.numbers))
+            text.append(_array(f"static const int8_t shifts_{i}", one.shifts))
+    places = [f"  {{{p.offset}u, {p.pitch}u, {p.rows}, {p.step}, {p.shift}}}," for p in plan.places]
+    text.append("static const place_t places[] = {\n" + "\n".join(places) + "\n};\n")
+    operators = [_operator(qgraph, plan, i, kinds[i], constants[i]) for i in range(len(graph.ops))]
+    text.append("static const op_t operators[] = {\n" + "\n".join(operators) + "\n};\n")
+    segments = [f"  {{{begin}, {end - begin}}}," for begin, end in plan.segments]
+    text.append("static const segment_t segments[] = {\n" + "\n".join(segments) + "\n};\n")
+    return "\n" + "\n".join(text)
+
+
+def _operator(qgraph: QuantizedGraph, plan: StreamPlan, index: int, kind: str, constants: _Constants) -> str:
+    graph = qgraph.graph
+    op = graph.ops[index]
+    begin, end = plan.segments[plan.segment_of(index)]
+    writers = {graph.ops[i].output: i - begin for i in range(begin, end)}
+    sources = [str(writers[t]) if t in writers else "OUTSIDE" for t in op.inputs]
+    kernel = op.kernel if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else (1, 1)
+    stride = op.stride if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else (1, 1)
+    padding = (op.padding.top, op.padding.left) if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else (0, 0)
+    if isinstance(op, Mul):
+        kernel = (1, len(graph.shape(op.inputs[1])) - 1)  # wider than 1: a map, of which each pixel has its own factors
+    low, high = activation_range(op.act if not isinstance(op, Pool2D | Mean) else "none", qgraph.tensors[op.output])
+    zeros = [qgraph.tensors[t].zero_point for t in op.inputs]
+    shape, out = graph.shape(op.inputs[0]), graph.shape(op.output)
+    steps, each = steps_of(graph, op)
+    two = len(op.inputs) > 1
+    values = [
+        kind.upper(),
+        op.inputs[0],
+        op.inputs[1] if two else 0,
+        op.output,
+        sources[0],
+        sources[1] if two else "OUTSIDE",
+        *kernel,
+        *stride,
+        *padding,
+        *window_of(op),
+        zeros[0],
+        zeros[1] if two else 0,
+        qgraph.tensors[op.output].zero_point,
+        low,
+        high,
+        rows_of(graph, op.inputs[0]),
+        rows_of(graph, op.inputs[1]) if two else 0,
+        row_bytes(graph, op.inputs[0]) // shape[-1],
+        shape[-1],
+        row_bytes(graph, op.output) // out[-1],
+        out[-1],
+        steps,
+        each,
+        f"{plan.scratch[index]}u",
+        f"weights_{index}" if constants.weights.size else "NULL",
+        f"numbers_{index}" if constants.numbers else "NULL",
+        f"shifts_{index}" if constants.shifts else "NULL",
+    ]
+    return "  {" + ", ".join(map(str, values)) + f"}}, /* {op.name} */"
+
+
+def _array(declaration: str, values: Iterable[int]) -> str:
+    numbers = [str(value) if value > -(1 << 31) else "(-2147483647 - 1)" for value in values]
+    lines: list[str] = []
+    line = " "
+    for number in numbers:
+        if len(line) + len(number) > 136:
+            lines.append(line)
+            line = " "
+        line += f" {number},"
+    return f"{declaration}[] = {{\n" + "\n".join([*lines, line]) + "\n};\n"
+
+
+def _template(name: str) -> str:
+    return (resources.files("tinynas.export") / "templates" / "compiled" / name).read_text(encoding="utf-8")
+
+
+def _fill(text: str, words: dict[str, str]) -> str:
+    return re.sub(r"@([A-Za-z_]+)@", lambda match: words[match[1]], text)

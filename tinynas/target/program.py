@@ -1,0 +1,178 @@
+"""Programs of C for an emulated core: built, measured, run, with instructions counted and the stack painted."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tinynas.errors import UserError
+from tinynas.target.cores import Core
+from tinynas.target.emulator import emulate
+from tinynas.target.flash import flash_of
+from tinynas.target.library import call, compile_source
+from tinynas.target.probe import _SOURCES, instructions, link
+
+#: How compiled networks are compiled.
+LEVEL = "-O2"
+#: Included by programs: ``ticks()``, ``start_clock()``, and ``paint()`` and ``painted()`` for the bytes of stack in between.
+HEADER = r"""
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+extern volatile uint32_t tinynas_wraps;
+static inline uint64_t ticks(void) {
+  for (;;) {
+    const uint32_t wraps = tinynas_wraps, low = *(volatile uint32_t *)0xE000E018u;
+    if (wraps == tinynas_wraps) return ((uint64_t)wraps << 24) + (0xFFFFFFu - low);
+  }
+}
+static inline void start_clock(void) {
+  *(volatile uint32_t *)0xE000E014u = 0xFFFFFFu;
+  *(volatile uint32_t *)0xE000E018u = 0;
+  *(volatile uint32_t *)0xE000E010u = 7;
+  while (*(volatile uint32_t *)0xE000E018u == 0) {
+  }
+}
+#define STACK_BYTES 8192
+static __attribute__((noinline)) uintptr_t paint(void) {
+  const uintptr_t top = (uintptr_t)__builtin_frame_address(0) - 64;
+  for (uintptr_t at = top - STACK_BYTES; at < top; at += 4) *(volatile uint32_t *)at = 0xa5a5a5a5u;
+  return top;
+}
+static __attribute__((noinline)) uint32_t painted(uintptr_t top) {
+  uintptr_t at = top - STACK_BYTES;
+  while (at < top && *(volatile uint32_t *)at == 0xa5a5a5a5u) at += 4;
+  return (uint32_t)(top - at);
+}
+"""
+
+
+@dataclass(frozen=True)
+class Program:
+    """A linked program."""
+
+    elf: Path
+    flash_bytes: int
+    """Code, constants and initialised data of all of it."""
+
+
+def build_program(core: Core, sources: Mapping[str, str | bytes], folder: Path, flags: Sequence[str] = (), *extra: str) -> Program:
+    """Compile and link ``sources`` (file name -> text, headers too) in ``folder`` for ``core``. Raises UserError with the tools' words."""
+    objects = []
+    for name, text in {**sources, "emulated.h": HEADER}.items():
+        (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
+    common = (*core.flags, "-ffunction-sections", "-fdata-sections", f"-I{folder}")
+    for name in sources:
+        if name.endswith(".c"):
+            objects.append(folder / f"{name}.o")
+            command = ["arm-none-eabi-gcc", "-std=c99", LEVEL, *common, *flags, "-c", str(folder / name), "-o", str(objects[-1])]
+            call(command, f"compile {name}")
+    startup = folder / "startup.o"
+    compile_source(_SOURCES / "startup.cc", startup, (*common, f"-DTINYNAS_FLOAT_UNIT={int(core.float_unit)}"))
+    elf = folder / "program.elf"
+    link(core, [*objects, startup], elf, *extra)
+    return Program(elf, flash_of(call(["arm-none-eabi-size", "-A", str(elf)], "measure the program")))
+
+
+def run_emulated(program: Program, core: Core, *, seconds: float = 120.0) -> list[list[str]]:
+    """What ``program`` prints, as words, line by line; instructions tied to the clock. Raises UserError where it dies."""
+    ended = emulate(program.elf, core, seconds=seconds, counting=True)
+    if ended.status is None:
+        raise UserError(f"the program ran longer than {seconds:g} s on the emulated {core.title}")
+    lines = [line.split() for line in ended.said.splitlines()]
+    if ended.status != 0 or ["done"] not in lines:
+        raise UserError(f"the program died on the emulated {core.title}: {ended.said[-300:]!r}")
+    return lines
+
+
+# compiled networks ---------------------------------------------------------------------------------------
+
+_MAIN = r"""
+#include "emulated.h"
+#include "%(name)s.h"
+static const uint8_t frames[%(count)d][%(bytes)d] = {
+%(frames)s
+};
+static %(name)s_t net;
+static uint64_t begun;
+static uint64_t spent[%(operators)d];
+void %(name)s_trace(int op, int ends);
+void %(name)s_trace(int op, int ends) {
+  if (ends) spent[op] += ticks() - begun;
+  else begun = ticks();
+}
+int main(void) {
+  for (int i = 0; i < %(count)d; ++i) {
+    memset(&net, 0xa5, sizeof net);
+    const uintptr_t top = paint();
+    %(name)s_run(&net, frames[i]);
+    printf("stack %%lu\n", (unsigned long)painted(top));
+    uint32_t last = 0;
+    for (uint32_t j = 0; j < sizeof net.area; ++j) if (((const uint8_t *)net.area)[j] != 0xa5) last = j + 1;
+    printf("touched %%lu\noutput ", (unsigned long)last);
+    for (int j = 0; j < %(outputs)d; ++j) printf("%%02x", (unsigned)(uint8_t)%(name)s_result(&net)[j]);
+    printf("\n");
+  }
+  start_clock();
+  const uint64_t from = ticks();
+  %(name)s_run(&net, frames[0]);
+  printf("all %%lu\n", (unsigned long)(ticks() - from));
+#ifdef %(UPPER)s_TRACE
+  for (int i = 0; i < %(operators)d; ++i) printf("op %%d %%lu\n", i, (unsigned long)spent[i]);
+#endif
+  printf("done\n");
+  return 0;
+}
+"""
+
+
+@dataclass(frozen=True)
+class NetworkRun:
+    """What a compiled network did on an emulated core."""
+
+    outputs: tuple[bytes, ...]
+    stack_bytes: int
+    """Most bytes of stack under the call."""
+    touched_bytes: int
+    """Bytes of the area up to the last one that was written."""
+    flash_bytes: int
+    """Code and constants that the network adds to a program."""
+    instructions: int
+    """Executed in one inference."""
+    by_operator: tuple[int, ...]
+    """Of each operator, in the graph's order; the driver's own are not in it."""
+
+
+def run_network(
+    core: Core, name: str, files: Mapping[str, bytes], frames: Sequence[bytes], *, outputs: int, operators: int, flags: Sequence[str] = ()
+) -> NetworkRun:
+    """Run the compiled network ``name`` (its ``files``) on ``core`` with each of ``frames``, and measure it.
+
+    Raises UserError where the tool chain or the emulator is wanting, or the program dies.
+    """
+    rows = ",\n".join("  {" + ",".join(map(str, frame)) + "}" for frame in frames)
+    words = {"name": name, "UPPER": name.upper(), "count": len(frames), "bytes": len(frames[0]), "frames": rows}
+    main = _MAIN % {**words, "outputs": outputs, "operators": operators}
+    small = f'#include "{name}.h"\nextern {name}_t net;\n{name}_t net;\n'
+    small += f"int main(void) {{ {name}_run(&net, (const uint8_t *)&net); return *{name}_result(&net); }}\n"
+    empty = "#include <stdint.h>\nextern uint8_t net[64];\nuint8_t net[64];\nint main(void) { return net[3]; }\n"
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        with_it = build_program(core, {**files, "main.c": small}, folder, flags, "--specs=nano.specs").flash_bytes
+        without = build_program(core, {"main.c": empty}, folder, flags, "--specs=nano.specs").flash_bytes
+        lines = run_emulated(build_program(core, {**files, "main.c": main}, folder, flags), core)
+        traced = run_emulated(build_program(core, {**files, "main.c": main}, folder, (*flags, f"-D{name.upper()}_TRACE")), core)
+    said: dict[str, list[str]] = {}
+    for words_ in lines:
+        said.setdefault(words_[0], []).extend(words_[1:])
+    by_operator = tuple(instructions(int(line[2]), core) for line in traced if line[0] == "op")
+    return NetworkRun(
+        tuple(bytes.fromhex(text) for text in said["output"]),
+        max(map(int, said["stack"])),
+        max(map(int, said["touched"])),
+        with_it - without,
+        instructions(int(said["all"][0]), core),
+        by_operator,
+    )
