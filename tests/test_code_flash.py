@@ -185,6 +185,19 @@ def test_promised_flash_is_the_linkers_within_a_percent() -> None:
         assert linked.flash_bytes <= sum(linked.parts.values()) + linked.program_bytes <= 1.01 * linked.flash_bytes
 
 
+def test_promised_flash_of_the_firmware_folder_is_the_linkers_within_a_percent(tmp_path: Path) -> None:
+    from test_firmware import folder, tiny_model
+
+    from tinynas.export.emulated import self_test
+
+    column, tree, library = linked_column()
+    model = tiny_model()
+    tested = self_test(folder(tmp_path / "c", model), core_named(column.core), tree, library)
+    runtime = column.bytes_of(column.registered(some("conv2d", "depthwiseconv2d", "mean", "fullyconnected"), some()))
+    assert tested.failed == "" and runtime is not None
+    assert abs((runtime + column.firmware_bytes + len(model)) / tested.program_bytes - 1) <= 0.01
+
+
 def test_parts_of_two_operators_are_the_union_of_their_parts() -> None:
     column, tree, library = linked_column()
     core = core_named(column.core)
