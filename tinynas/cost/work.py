@@ -44,6 +44,8 @@ class Piece:
     """Bytes of each scratch buffer that TFLM's kernel asks for, of a Graph's operator; see :meth:`scratch_of`."""
     arithmetic: str = "int8"
     """Element type of what is multiplied, where it has MACs; such as ``float32``, or ``int16 with int8 weights``."""
+    int8: bool = True
+    """Whether a kernel for int8 alone computes it, where there is one."""
     needs: Mapping[Build, Needs] | None = None
     """What TFLM's kernel of a file's operator takes in the arena; None for the operators of a Graph, which are int8, and for those
     that the table of kernels does not have."""
