@@ -17,8 +17,8 @@ the arena. Sizes may be integer arrays, which give arrays; kernels and strides a
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from typing import Any, Literal, get_args
+from dataclasses import replace
+from typing import Any, Literal, NamedTuple, get_args
 
 from tinynas.cost.kernel import Needs, Seen
 from tinynas.cost.kernels import KERNELS, needs, structure_of
@@ -41,8 +41,7 @@ _AT_ONCE = 16
 _TABLES = 2 * 256 * 4 + 16
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(NamedTuple):
     """Where a convolution's kernel goes: over an input of ``height`` by ``width`` pixels of ``channels``, padded first by ``top`` and
     ``left``; ``out_height`` by ``out_width`` pixels come out."""
 
