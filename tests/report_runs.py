@@ -146,6 +146,9 @@ def verified(arena: int, flash: int) -> dict[str, Any]:
         },
         "folder": "c",
         "no_firmware": "",
+        "promised_code_bytes": 113_000,
+        "promised_program_bytes": flash + 114_100,
+        "notes": [],
         "problems": [],
         "good": True,
     }

@@ -244,7 +244,8 @@ def test_branches_are_planned_for_each_runtime(runtime: str) -> None:
     assert model.estimate(runtime).sram_bytes == estimate(graph, runtime).sram_bytes
     if RUNTIMES[runtime].plans:
         assert plan is not None and plan.order[1] == 4 and notes == {}
-        assert (plan.head_bytes == 22 * 256) == (runtime == "tflm")
+        # Tensors alone take so much at the peak; esp-nn's scratch is smaller than what is free elsewhere.
+        assert (plan.head_bytes == 22 * 256) == (runtime != "tflm-cmsis-nn")
     else:  # the order of TFLM's plan is not the one that was costed
         assert plan is None and notes["plan"].startswith(f"none: {runtime} plans")
 

@@ -23,6 +23,7 @@ import numpy as np
 import pytest
 import yaml
 
+from tinynas.budget import load_budget
 from tinynas.cost.kernel import Kernel
 from tinynas.cost.kernels import KERNELS
 from tinynas.errors import ModelFileError, UserError
@@ -446,6 +447,26 @@ def test_self_test_and_example_run_on_the_host(tmp_path: Path, shape: tuple[int,
     logits = 0.0371 * (outputs.astype(float) + 5)
     share = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     assert text.startswith(f"class {outputs.argmax()} ({int(100 * share.max() + 0.5)} %), arena "), text
+
+
+@needs_wheel
+def test_the_time_that_the_example_prints_is_read_by_a_budget(tmp_path: Path) -> None:
+    model = tiny_model()
+    c = folder(tmp_path / "c", model)
+    status, text = on_host(c, "example_main.cc")
+    assert status == 0 and re.fullmatch(r"class .*\nnet,ms\nmodel_int8\.tflite,\d+\.\d{3}\n", text), text
+    (tmp_path / "model_int8.tflite").write_bytes(model)  # the CSV lies beside it
+    (tmp_path / "mine.csv").write_text(text[text.index("net,ms") :])
+    (tmp_path / "mine.yaml").write_text(
+        "name: mine\nruntime: tflm-cmsis-nn\nsram: 64 KiB\nflash: 256 KiB\ncore: cortex-m4\nclock_mhz: 64\nlatency: mine.csv\n"
+    )
+    budget = load_budget(tmp_path / "mine.yaml")
+    (row,) = budget.latency
+    assert not isinstance(row, str) and row.net == "model_int8.tflite" and row.ms == float(text.strip().rpartition(",")[2]) > 0
+    assert budget.timing is not None and budget.timing.own == 1
+    # A platform without a clock prints no time.
+    status, text = on_host(c, "example_main.cc", defines=("-DWHEEL_NO_CLOCK",))
+    assert status == 0 and "ms" not in text and text.startswith("class "), text
 
 
 @needs_wheel

@@ -480,15 +480,18 @@ ARDUINO_H = """
 #pragma once
 #include <stdint.h>
 #include <stdio.h>
+#include <time.h>
 struct SerialShim {
   void begin(unsigned long) {}
   explicit operator bool() const { return true; }
   void print(const char* text) { fputs(text, stdout); }
   void println(const char* text) { puts(text); }
   void println(double value) { printf("%d %%\\n", static_cast<int>(100 * value)); }
+  void println(double value, int digits) { printf("%.*f\\n", digits, value); }
 };
 extern SerialShim Serial;
 inline void delay(unsigned long) {}
+inline unsigned long micros() { return static_cast<unsigned long>(clock() * (1000000.0 / CLOCKS_PER_SEC)); }
 void setup();
 void loop();
 """
@@ -516,7 +519,8 @@ def test_sketches_run_with_the_library_that_depends_names_and_with_another(tmp_p
     text = on_host(tmp_path, entry, [*sources, library / "examples/self_test/self_test.ino"], *flags)
     assert text.splitlines().count(f"demo_model {SELF_TEST_PASS}") == 2, text  # the log's, and the serial monitor's
     text = on_host(tmp_path, entry, [*sources, library / "examples/classify/classify.ino"], *flags)
-    assert re.match(r"class \d \d+ %\n", text), text
+    times, ms, said = text.splitlines()
+    assert times == "net,ms" and re.fullmatch(r"model_int8.tflite,\d+\.\d{3}", ms) and re.fullmatch(r"class \d \d+ %", said), text
 
 
 @needs_arm

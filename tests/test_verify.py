@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -52,6 +53,8 @@ GOOD = Verified(
     refused="",
     firmware=SelfTested("d1", arena_bytes=1520, used_arena_bytes=990, images=2, equal_images=2, program_bytes=66_000, failed=""),
     folder="net/c",
+    promised_code_bytes=60_000,
+    promised_program_bytes=65_400,
 )
 FAILED = replace(GOOD.firmware, equal_images=1, failed="m self-test: FAIL") if GOOD.firmware else None
 
@@ -73,6 +76,19 @@ def test_good_is_what_starts_in_the_promise_with_equal_outputs() -> None:
     ]
 
 
+def test_flash_over_one_percent_above_the_promise_is_said_and_breaks_nothing() -> None:
+    """66,000 B of program: 65,347 and 1 % are 66,000.47, 65,346 and 1 % are 65,999.46."""
+    assert replace(GOOD, promised_program_bytes=65_347).notes == []
+    assert replace(GOOD, promised_program_bytes=None, promised_code_bytes=None).notes == []
+    off = replace(GOOD, promised_program_bytes=65_346, promised_code_bytes=50_000)
+    assert off.good and off.notes == [
+        "60,000 B of code of TFLM and its kernels are linked, 20.0 % more than the 50,000 B promised",
+        "66,000 B of flash in all are linked, 1.0 % more than the 65,346 B promised",
+    ]
+    assert replace(off, firmware=None).notes == off.notes[:1]
+    assert off.to_json()["notes"] == off.notes and wrong(_VERIFIED, json.loads(json.dumps(off.to_json()))) is None
+
+
 def test_the_table_says_it_all() -> None:
     console = Console(width=100, record=True)
     with console.capture() as capture:
@@ -81,7 +97,8 @@ def test_the_table_says_it_all() -> None:
         console.print(verified_table(replace(GOOD, refused="prepare: CONV_2D", instructions=(), compared_outputs=0).to_json()))
         console.print(verified_table(replace(GOOD, firmware=FAILED).to_json()))
         console.print(verified_table(replace(GOOD, firmware=None, no_firmware="reads features").to_json()))
-    good, bad, refused, failed, alone = capture.get().split("\nnet\n" if capture.get().startswith("\n") else "net\n")[1:]
+        console.print(verified_table(replace(GOOD, promised_program_bytes=60_000).to_json()))
+    good, bad, refused, failed, alone, larger = capture.get().split("\nnet\n" if capture.get().startswith("\n") else "net\n")[1:]
     assert "1,000 B" in good and "1,008 B" in good and "990 B" in good and "60,000 B" in good
     assert "4 of 4 outputs equal" in good and "75 %" in good and "4,000" in good and "as promised" in good
     assert "3 of 4 outputs equal" in bad and "NOT as promised" in bad
@@ -89,6 +106,8 @@ def test_the_table_says_it_all() -> None:
     assert "(net/c) passes its self-test: 2 of 2 images equal" in good and "1,520 B" in good and "66,000 B" in good
     assert "(net/c) FAILS its self-test" in failed and "NOT as promised: the firmware's self-test fails: m self-test: FAIL" in failed
     assert "no firmware was built, the file alone was run: reads features" in alone and "self-test" not in alone
+    assert re.search(r"all that is linked\W+65,400 B\W+66,000 B", good) and "note:" not in good
+    assert "note: 66,000 B of flash in all are linked, 10.0 % more than the 60,000 B promised" in larger and "as promised" in larger
 
 
 def test_operators_are_found_by_their_names(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -169,8 +188,10 @@ def test_a_network_and_its_firmware_on_an_emulated_cortex_m4(
     assert firmware["failed"] == "" and firmware["images"] == firmware["equal_images"] == 2
     assert firmware["used_arena_bytes"] == found["used_arena_bytes"] <= found["promised_arena_bytes"] < firmware["arena_bytes"]
     assert found["model_bytes"] == found["promised_flash_bytes"] == model.stat().st_size
-    # The firmware's own code is little: quantizer, classifier, resolver.
+    # Flash as it was promised, within 1 % either way. The firmware's own code is little: quantizer, classifier, resolver.
     assert 0 < firmware["program_bytes"] - found["model_bytes"] - found["code_bytes"] < 6_000
+    assert found["notes"] == [] and found["promised_code_bytes"] == pytest.approx(found["code_bytes"], rel=0.01)
+    assert found["promised_program_bytes"] == pytest.approx(firmware["program_bytes"], rel=0.01)
     ops = [row["op"] for row in found["instructions"]]
     assert ops == [op.kind for op in parse_model(model.read_bytes()).ops]
     assert sum(row["instructions"] for row in found["instructions"]) > 100_000
@@ -247,7 +268,7 @@ def promote(run_: Run, *more: str) -> int:
 
 
 def test_promote_verifies_and_says_so_everywhere(searched: Run, found: list[Verified], capsys: pytest.CaptureFixture[str]) -> None:
-    found += [GOOD, replace(GOOD, needed_arena_bytes=2000)]
+    found += [replace(GOOD, promised_program_bytes=60_000), replace(GOOD, needed_arena_bytes=2000)]
     assert promote(searched, "--verify", "cortex-m7", "--kernels", "reference") == 0
     said = capsys.readouterr().out
     assert "the run's budget is for tflm-cmsis-nn: the firmware's arena may be too small for reference kernels" in said
@@ -257,9 +278,11 @@ def test_promote_verifies_and_says_so_everywhere(searched: Run, found: list[Veri
     assert record is not None and record.report["verified"]["good"] and record.report["verified"]["target"] == "cortex-m7"
     card = (searched.net_dir(net_id) / "MODEL_CARD.md").read_text()
     assert "## On an emulated cortex-m7" in card and "PASS, 2 of 2 images equal bit for bit" in card and "| 4,000 |" in card
-    assert "1,008 B" in card and "not measured" not in card
+    assert "1,008 B" in card and "| not measured |" not in card
+    note = "66,000 B of flash in all are linked, 10.0 % more than the 60,000 B promised"
+    assert "66,000 B (64.5 KiB), 60,000 B (58.6 KiB) promised" in card and note in card and note in said
     page = searched.report_file.read_text()
-    assert "Executed instructions by operator" in page and "emulated cortex-m7" in page
+    assert "Executed instructions by operator" in page and "emulated cortex-m7" in page and note in page
     # Again without: nothing is trained, the file and its firmware are the same, and what was found stays.
     assert promote(searched, "--json") == 0
     (row,) = json.loads(capsys.readouterr().out)["promoted"]

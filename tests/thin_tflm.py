@@ -7,6 +7,7 @@ is kept for the session, or in ``TINYNAS_TARGET_CACHE``; where that holds a whol
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -22,11 +23,21 @@ from tinynas.target.probe import build_probe
 
 #: Name -> folder beside the test data.
 TREES = {"newest": "tflm", "arduino": "tflm_arduino"}
-#: Kernels by their files' stems, with what they share (``_common``).
-_KERNELS = {"activations", "add", "conv", "depthwise_conv", "dequantize", "fully_connected", "pad", "pooling", "quantize", "reduce"}
-_KERNELS |= {"reshape", "softmax", "kernel_util", "micro_tensor_utils", "decompress"}
-#: Folders of CMSIS-NN that none of these calls.
-_NO_PART = {"LSTMFunctions", "SVDFunctions", "ConcatenationFunctions", "ReshapeFunctions", "Bindings"}
+#: What a linker keeps of a whole tree for the networks of the target tests: the interpreter by its files' stems.
+_INTERPRETER = (
+    "common debug_log error_reporter flatbuffer_conversions flatbuffer_conversions_bridge flatbuffer_utils "
+    "greedy_memory_planner kernel_util linear_memory_planner memory_helpers micro_allocation_info micro_allocator "
+    "micro_context micro_error_reporter micro_graph micro_interpreter micro_interpreter_context micro_interpreter_graph "
+    "micro_log micro_op_resolver micro_resource_variable micro_string micro_time micro_utils "
+    "non_persistent_arena_buffer_allocator op_resolver op_resolver_bridge persistent_arena_buffer_allocator "
+    "portable_tensor_utils quantization_util schema_utils single_arena_buffer_allocator system_setup tensor_ctypes"
+)
+#: Kernels of TFLM by their files' stems, with what they share (``_common``); of CMSIS-NN by how their files' names begin.
+_KERNELS = {"add", "conv", "depthwise_conv", "fully_connected", "reduce"}
+_CMSIS = re.compile(
+    r"arm_(convolve|depthwise_conv|fully_connected|elementwise_add|nn_mat_mult|nn_mat_mul_kernel|nn_vec_mat_mult_t|q7_to_q15|"
+    r"s8_to_s16_unordered|vector_sum)_"
+)
 
 
 @dataclass(frozen=True)
@@ -77,11 +88,9 @@ def thin_tree(source: Path, target: Path) -> Tree:
 def _wanted(file: Path) -> bool:
     if file.suffix not in {".cc", ".cpp", ".c"}:
         return True
-    if "cmsis_nn" in file.parts and "Source" in file.parts:
-        return not _NO_PART.intersection(file.parts)
-    if "kernels" in file.parts and "micro" in file.parts:
-        return file.stem.removesuffix("_common") in _KERNELS
-    return True
+    if file.suffix == ".c":
+        return _CMSIS.match(file.stem) is not None
+    return file.stem in _INTERPRETER.split() or ("kernels" in file.parts and file.stem.removesuffix("_common") in _KERNELS)
 
 
 def emulator_of(scratch: Path, kept: Path, jobs: int | None) -> Emulated:

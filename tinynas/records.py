@@ -202,7 +202,7 @@ _Verified = document(
     *("target", "kernels", "tree", "compiler", "emulator", "promised_arena_bytes", "needed_arena_bytes", "used_arena_bytes"),
     *("equal_outputs", "compared_outputs", "model_bytes", "code_bytes", "instructions", "problems", "good"),
     **dict.fromkeys(["target", "kernels", "tree", "compiler", "emulator", "not_compared", "refused", "no_firmware"], str),
-    **dict.fromkeys(["used_arena_bytes", "needed_arena_bytes"], _Count | None),
+    **dict.fromkeys(["used_arena_bytes", "needed_arena_bytes", "promised_code_bytes", "promised_program_bytes"], _Count | None),
     **dict.fromkeys(
         ["promised_arena_bytes", "promised_flash_bytes", "model_bytes", "code_bytes", "equal_outputs", "compared_outputs"], _Count
     ),
@@ -215,6 +215,7 @@ _Verified = document(
         **dict.fromkeys(["arena_bytes", "used_arena_bytes"], _Count | None),
     )
     | None,
+    notes=list[str],
     problems=list[str],
     good=bool,
 )

@@ -160,6 +160,8 @@ def promote(
         say(f"files of {row.id}: {row.folder}")
         if verified := row.report.get("verified"):
             say(f"verified: {verified_words(verified)}")
+            for off in verified.get("notes", ()):
+                say(f"note: {off}", "yellow")
         for problem in row.problems:
             say(f"NOT GOOD: {problem}", "bold red")
     say(f"picture: {page}")

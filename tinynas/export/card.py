@@ -262,10 +262,10 @@ def _verified(report: Mapping[str, Any]) -> str:
         ("Arena promised", _size(found["promised_arena_bytes"])),
         ("Arena to start, in steps of 16 B", _size(found["needed_arena_bytes"])),
         ("Arena in use", _size(found["used_arena_bytes"])),
-        ("Code of TFLM and its kernels", _size(found["code_bytes"])),
+        ("Code of TFLM and its kernels", _beside(found["code_bytes"], found.get("promised_code_bytes"))),
     ]
     if firmware := _mapping(found.get("firmware")):
-        rows.append(("All that is linked, with the model", _size(firmware["program_bytes"])))
+        rows.append(("All that is linked, with the model", _beside(firmware["program_bytes"], found.get("promised_program_bytes"))))
         equal = f"{firmware['equal_images']} of {counted(firmware['images'], 'image')} equal bit for bit"
         rows.append(("Self-test of `c/`" if found.get("folder") else "Self-test", f"{'FAIL' if firmware['failed'] else 'PASS'}, {equal}"))
     if found["compared_outputs"]:
@@ -276,7 +276,12 @@ def _verified(report: Mapping[str, Any]) -> str:
     rows += [("Tree", f"`{_text(found['tree'])}`"), ("Compiler", _text(found["compiler"])), ("Emulator", _text(found["emulator"]))]
     text = f"## On an emulated {_text(found['target'])}\n\nWith TFLM's {_text(found['kernels'])} kernels:\n\n" + _table(("What", ""), rows)
     text += "".join(f"\n\n**Not as promised:** {_text(problem)}." for problem in found["problems"])
+    text += "".join(f"\n\n{_text(note)}." for note in found.get("notes", ()))
     return text + "\n\nInstructions are exact and are not time: an emulator has no wait states, caches or pipeline."
+
+
+def _beside(measured: object, promised: object) -> str:
+    return _size(measured) + ("" if promised is None else f", {_size(promised)} promised")
 
 
 def _known(cost: Mapping[str, Any], quantity: Quantity) -> str:

@@ -26,7 +26,7 @@ from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError, UserError, counted
 from tinynas.export.facts import ModelFacts, input_table, read_facts
-from tinynas.export.formats import Made, check_formats
+from tinynas.export.formats import MODEL_FILE, Made, check_formats
 from tinynas.export.manifests import UNNAMED, PackageOptions, arduino_zip, manifest_words, plain
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import measure_arena, run_tflm
@@ -324,6 +324,7 @@ def _words(
         "self_test_fail": f"{manifest['ns']} {SELF_TEST_FAIL}",
         "model_bytes": str(len(model)),
         "model_bytes_words": f"{len(model):,} B",
+        "model_file": MODEL_FILE,
         "model_sha256": sha256,
         "model_array": _bytes_array(model),
         "input_height": str(height),

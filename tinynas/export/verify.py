@@ -27,6 +27,8 @@ from tinynas.target.registrations import INT8
 
 #: Inputs on which outputs are compared, drawn by seed 0.
 COMPARED = 4
+#: Share that the linked program may be larger than was promised before it is said: compilers differ by so much.
+FLASH_SLACK = 0.01
 
 
 @dataclass(frozen=True)
@@ -64,6 +66,24 @@ class Verified:
     """The firmware folder that was built; empty where one was made for this and thrown away."""
     no_firmware: str = ""
     """Why no firmware folder was built; empty where one was."""
+    promised_code_bytes: int | None = None
+    """What the cost model says of :attr:`code_bytes`; None where it knows nothing of the operators' code."""
+    promised_program_bytes: int | None = None
+    """The same of the firmware's program: model, TFLM's code, and what the folder adds."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is off and breaks nothing: flash that was linked and is over :data:`FLASH_SLACK` more than was promised."""
+        found = []
+        linked = None if self.firmware is None else self.firmware.program_bytes
+        for what, promised, measured in (
+            ("code of TFLM and its kernels", self.promised_code_bytes, self.code_bytes),
+            ("flash in all", self.promised_program_bytes, linked),
+        ):
+            if promised is not None and measured is not None and measured > promised * (1 + FLASH_SLACK):
+                more = f"{100 * (measured / promised - 1):.1f} %"
+                found.append(f"{measured:,} B of {what} are linked, {more} more than the {promised:,} B promised")
+        return found
 
     @property
     def problems(self) -> list[str]:
@@ -90,7 +110,7 @@ class Verified:
         """The document of ``tinynas verify --json``, and ``verified`` of an export's report."""
         document = asdict(self)
         document["instructions"] = [{"op": name, "instructions": count} for name, count in self.instructions]
-        return {**document, "problems": self.problems, "good": self.good}
+        return {**document, "notes": self.notes, "problems": self.problems, "good": self.good}
 
 
 def _rounded(size: int) -> int:
@@ -162,6 +182,8 @@ def verify_model(
         firmware=firmware,
         folder="" if folder is None else str(folder),
         no_firmware=no_firmware,
+        promised_code_bytes=None if promised.code is None else promised.code.runtime_bytes,
+        promised_program_bytes=promised.program_bytes,
     )
 
 

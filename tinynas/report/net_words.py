@@ -228,6 +228,7 @@ def _verified(artifact: Artifact | None) -> str:
         return ""
     said = f'<p class="words"><strong>Verified</strong> on an {text(verified_words(found))}.</p>'
     said += "".join(f'<p class="words"><strong>Not as promised:</strong> {text(problem)}.</p>' for problem in found["problems"])
+    said += "".join(f'<p class="words">{text(note)}.</p>' for note in found.get("notes", ()))
     said += f'<p class="words">TFLM from <code>{text(found["tree"])}</code>; {text(found["compiler"])}; {text(found["emulator"])}.</p>'
     rows = found["instructions"]
     if not rows:

@@ -210,8 +210,9 @@ def _notes(cost: Cost, budget: Budget | None) -> list[str]:
         why = why_uncounted(cost.work, timing)
         if why is not None:
             notes.append(f"no latency: {why}")
-    elif budget is not None and cost.instructions is not None and cost.latency_ms is None and budget.core is not None:
-        notes.append(f"instructions, not time: {count(cost.instructions)} an inference; nothing was measured of {budget.core} with it")
+    elif budget is not None and cost.latency_ms is None and budget.core is not None and timing is None and cost.runs is not False:
+        counts = "no latency:" if cost.instructions is None else f"instructions, not time: {count(cost.instructions)} an inference;"
+        notes.append(f"{counts} no time is known of {budget.core} with {cost.runtime}, measure yours (latency: mine.csv)")
     return notes
 
 
@@ -234,7 +235,10 @@ def known_lines(cost: Cost) -> list[str]:
         least = ""
         if figure == "sram" and document["at_least"]:
             known, least = "at least", f"; the runtime's part of {', '.join(document['at_least'])} is not known"
-        lines.append(f"{figure}: {known}, {source}{least}")
+        versions = ""
+        if figure == "sram" and len(cost.by_version) > 1:
+            versions = f"; of {len(cost.by_version)} versions in use {cost.version} asks for most"
+        lines.append(f"{figure}: {known}, {source}{versions}{least}")
     return lines
 
 
@@ -377,9 +381,9 @@ def verified_table(document: Mapping[str, Any]) -> Group:
     if firmware:
         table.add_row("arena in the firmware", _bytes(firmware["arena_bytes"]), _bytes(firmware["used_arena_bytes"]))
     table.add_row("flash: model", _bytes(document["promised_flash_bytes"]), _bytes(document["model_bytes"]))
-    table.add_row("flash: TFLM and kernels", "", _bytes(document["code_bytes"]))
+    table.add_row("flash: TFLM and kernels", _bytes(document.get("promised_code_bytes")), _bytes(document["code_bytes"]))
     if firmware:
-        table.add_row("flash: all that is linked", "", _bytes(firmware["program_bytes"]))
+        table.add_row("flash: all that is linked", _bytes(document.get("promised_program_bytes")), _bytes(firmware["program_bytes"]))
     where = f"{document['kernels']} kernels of {document['tree']} on an emulated {document['target']}"
     lines: list[Any] = [Text(printable(document["name"]), "bold"), table, Text(printable(where), "dim")]
     lines.append(Text(f"{document['compiler']}; {document['emulator']}", "dim"))
@@ -399,6 +403,7 @@ def verified_table(document: Mapping[str, Any]) -> Group:
         lines.append(Text(printable(f"no firmware was built, the file alone was run: {document['no_firmware']}"), "yellow"))
     if document["instructions"]:
         lines.append(_instructions(document["instructions"]))
+    lines += [Text(f"note: {printable(note)}", "yellow") for note in document.get("notes", ())]
     lines += [Text(f"NOT as promised: {printable(problem)}", "bold red") for problem in document["problems"]] or [
         Text("as promised", "green")
     ]

@@ -94,6 +94,9 @@ def verified_words(document: Mapping[str, Any]) -> str:
         parts.append(f"{document['equal_outputs']} of {counted(document['compared_outputs'], 'output')} equal bit for bit")
     if firmware := document.get("firmware"):
         parts.append(f"the firmware {'FAILS' if firmware['failed'] else 'passes'} its self-test")
+        promised = document.get("promised_program_bytes")
+        beside = "" if promised is None else f", {promised:,} promised"
+        parts.append(f"{firmware['program_bytes']:,} B of flash in all{beside}")
     parts.append(f"{document['code_bytes']:,} B of TFLM's code")
     parts.append(f"{sum(row['instructions'] for row in document['instructions']):,} instructions")
     return f"{where}: {', '.join(parts)}"
