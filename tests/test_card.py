@@ -286,8 +286,11 @@ def test_estimate_says_how_well_each_figure_is_known() -> None:
         told = {figure: known for figure, known in runtime.evidence.items() if figure != "code"}
         told["program"] = (cost.code.evidence, f"model and code, {cost.code.note}")
         for line, (figure, known) in zip(known_lines(cost), told.items(), strict=True):
-            assert line == f"{figure}: {known[0]}, {known[1]}"
+            most = f"; of {len(cost.by_version)} versions in use {cost.version} asks for most"
+            assert line == f"{figure}: {known[0]}, {known[1]}{most if figure == 'sram' and len(cost.by_version) > 1 else ''}"
             assert document["evidence"][figure] == list(known)
+    (sram, *_), (alone, *_) = (known_lines(estimate(lower(ARCH), name, core="cortex-m4")) for name in ("tflm-cmsis-nn", "tflm"))
+    assert sram.endswith("; of 2 versions in use arduino asks for most") and "versions in use" not in alone
     short = partly_known("hard_swish", "transpose")
     sram, flash, program = known_lines(short)
     assert program.startswith("program: bound, model and code, tflm on a core that is not named was not measured")

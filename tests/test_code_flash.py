@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 
-from tinynas.cost.code_flash import Column, code_of, columns, linked_code, parse_columns, spelled
+from tinynas.cost.code_flash import INT8, Column, code_of, columns, linked_code, parse_columns, spelled
 from tinynas.cost.flash import OP_FORMS
 from tinynas.errors import UserError
 from tinynas.target.cores import core_named
 from tinynas.target.flash import classes_of, kept_parts, link_programs, union_bytes
 from tinynas.target.library import Kernels, Library, Tree, compiler_version
+from tinynas.target.registrations import INT8_KERNELS
 
 SHARED = Path(os.environ.get("TINYNAS_TEST_DATA", Path(__file__).parent.parent.parent / "shared/data")).parent
 
@@ -72,6 +73,44 @@ def test_the_largest_version_is_promised_and_what_was_not_measured_is_a_bound() 
     assert linked_code(table, some("mean"), "r", "c2") is None and linked_code(table, some("cos"), "r", "c1") is None
 
 
+# Bits: conv2d is 1, conv2dint8 2, add 4. The general kernel takes 300 B and shares 40 B with the one for int8 alone, which takes 90 B.
+INT8_TABLE = {
+    "operators": ["conv2d", "conv2dint8", "add"],
+    "columns": [columned("c1", "r", "new", 1000, 9, "7"), columned("c1", "r", "old", 1200, 9, "5")],
+    "classes": [["1", [300, 200]], ["2", [90, 0]], ["3", [40, 0]], ["4", [10, 10]]],
+}
+
+
+def test_kernels_for_int8_alone_are_taken_where_a_version_has_them_and_every_use_is_int8() -> None:
+    table = parse_columns(INT8_TABLE)
+    new, old = table
+    assert new.registered(some("conv2d", "add"), some()) == some("conv2dint8", "add")
+    assert new.registered(some("conv2d", "add"), some("conv2d")) == some("conv2d", "add")
+    assert old.registered(some("conv2d", "add"), some()) == some("conv2d", "add")
+
+    def found(name: str, core: str, mixed: frozenset[str]) -> int:
+        code = linked_code(table, some("conv2d", "add"), name, core, mixed)
+        assert code is not None
+        return code.runtime_bytes
+
+    assert found("r@new", "c1", some()) == 1000 + 90 + 40 + 10
+    assert found("r@new", "c1", some("add")) == 1140  # the other operator
+    assert found("r@new", "c1", some("conv2d")) == 1000 + 300 + 40 + 10
+    assert found("r@old", "c1", some()) == found("r", "c1", some()) == 1200 + 200 + 10
+    assert (found("s", "c1", some()), found("s@new", "c1", some())) == (1410, 1350)  # of another runtime: as the general kernels
+
+
+def test_files_take_the_kernels_that_their_tensors_allow() -> None:
+    def size(runtime: str, *mixed: str) -> int:
+        code = code_of({"conv", "dw"}, runtime, "cortex-m4", mixed)
+        assert code is not None
+        return code.runtime_bytes
+
+    cmsis = "tflm-cmsis-nn@2026-10"
+    assert size(cmsis) + 3_000 < size(cmsis, "conv") and size(cmsis, "conv") + 3_000 < size(cmsis, "conv", "dw")
+    assert abs(size("tflm@2026-10") - size("tflm@2026-10", "conv", "dw")) < 100  # the reference kernels are the same
+
+
 def test_the_shipped_table_holds_every_operator_that_networks_have() -> None:
     kinds = {spelled(kind) for kind in OP_FORMS}
     assert kinds == {spelled(form.builtin) for form in OP_FORMS.values()} and "depthwiseconv2d" in kinds
@@ -80,6 +119,7 @@ def test_the_shipped_table_holds_every_operator_that_networks_have() -> None:
     assert len({(column.core, column.runtime, column.version) for column in table}) == len(table)
     for column in table:
         assert kinds <= column.operators
+        assert {spelled(kernel.operator) + INT8 for kernel in INT8_KERNELS.values()} <= column.operators
         assert column.bytes_of(frozenset()) == column.base_bytes
         every = column.bytes_of(column.operators)
         assert every is not None and column.base_bytes < every < 500_000
@@ -131,7 +171,10 @@ def test_promised_flash_is_the_linkers_within_a_percent() -> None:
     core = core_named(column.core)
     methods = {
         spelled(name.removeprefix("Add")): name
-        for name in ("AddConv2D", "AddDepthwiseConv2D", "AddFullyConnected", "AddMean", "AddAdd", "AddPad", "AddSoftmax", "AddLogistic")
+        for name in (
+            *("AddConv2DInt8", "AddDepthwiseConv2DInt8", "AddFullyConnectedInt8", "AddAddInt8", "AddSoftmaxInt8"),
+            *("AddDepthwiseConv2D", "AddMean", "AddPad", "AddLogistic"),
+        )
     }
     draw = random.Random(2026)
     sets = [sorted(draw.sample(sorted(methods), size)) for size in (1, 2, 3, 4, 6, 8)]
@@ -140,6 +183,19 @@ def test_promised_flash_is_the_linkers_within_a_percent() -> None:
         promised = column.bytes_of(frozenset(chosen))
         assert promised is not None and abs(promised - linked.flash_bytes) <= 0.01 * linked.flash_bytes, chosen
         assert linked.flash_bytes <= sum(linked.parts.values()) + linked.program_bytes <= 1.01 * linked.flash_bytes
+
+
+def test_promised_flash_of_the_firmware_folder_is_the_linkers_within_a_percent(tmp_path: Path) -> None:
+    from test_firmware import folder, tiny_model
+
+    from tinynas.export.emulated import self_test
+
+    column, tree, library = linked_column()
+    model = tiny_model()
+    tested = self_test(folder(tmp_path / "c", model), core_named(column.core), tree, library)
+    runtime = column.bytes_of(column.registered(some("conv2d", "depthwiseconv2d", "mean", "fullyconnected"), some()))
+    assert tested.failed == "" and runtime is not None
+    assert abs((runtime + column.firmware_bytes + len(model)) / tested.program_bytes - 1) <= 0.01
 
 
 def test_parts_of_two_operators_are_the_union_of_their_parts() -> None:

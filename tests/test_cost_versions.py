@@ -60,7 +60,7 @@ def test_a_byte_in_the_tail_is_seen(test_data: Path, monkeypatch: pytest.MonkeyP
 
 #: Every core with what runs there, and no core.
 ON = [(name, core) for name in ("tflm", "tflm-cmsis-nn") for core in (None, "cortex-m0plus", "cortex-m4", "cortex-m33", "cortex-m55")]
-ON += [("tflm", "xtensa-lx7"), ("tflm-esp-nn", "xtensa-lx6"), ("tflm-esp-nn", None)]
+ON += [("tflm", "xtensa-lx7"), ("tflm-esp-nn", "xtensa-lx6"), ("tflm-esp-nn", "xtensa-lx7"), ("tflm-esp-nn", None)]
 
 
 @settings(max_examples=60, deadline=None)
@@ -88,7 +88,9 @@ def test_the_promise_is_enough_for_every_version(arch: Arch, on: tuple[str, str 
 
 def test_versions_are_pinned_by_name() -> None:
     assert set(RUNTIMES) < set(pinned_names())
-    assert {"tflm@2026-10", "tflm-cmsis-nn@2026-10", "tflm-cmsis-nn@arduino", "tflm-esp-nn@esp32"} < set(pinned_names())
+    assert {"tflm@2026-10", "tflm-cmsis-nn@2026-10", "tflm-cmsis-nn@arduino", "tflm-esp-nn@esp32", "tflm-esp-nn@esp32s3"} < set(
+        pinned_names()
+    )
     assert runtime_named("tflm-cmsis-nn@arduino").plain == "tflm-cmsis-nn"
     with pytest.raises(UserError, match=r"unknown version '2019' of tflm-cmsis-nn\n.*tflm-cmsis-nn@arduino"):
         runtime_named("tflm-cmsis-nn@2019")
@@ -106,7 +108,10 @@ def test_a_core_decides_which_builds_count() -> None:
     assert runtime_named("tflm-cmsis-nn@2026-10", "cortex-m0plus").builds == (("2026-10", "cmsis-plain"),)
     assert runtime_named("tflm", "xtensa-lx6").builds == (("esp32", "esp"),)
     assert runtime_named("tflm").builds == (("2026-10", "mcu"), ("esp32", "esp"))
-    assert len(runtime_named("tflm-cmsis-nn").builds) == 6 == len(runtime_named("tflm-cmsis-nn", "xtensa-lx6").builds)
+    assert runtime_named("tflm-cmsis-nn@2026-10", "cortex-m55").builds == (("2026-10", "cmsis-mve"), ("2026-10", "cmsis-mve-speed"))
+    assert runtime_named("tflm-esp-nn", "xtensa-lx6").builds == (("esp32", "esp-nn"),)
+    assert [name for name, _ in runtime_named("tflm-esp-nn", "xtensa-lx7").builds] == ["esp32", "esp32s3-1.1", "esp32s3-1.2", "esp32s3"]
+    assert len(runtime_named("tflm-cmsis-nn").builds) == 7 == len(runtime_named("tflm-cmsis-nn", "xtensa-lx6").builds)
     assert runtime_named("tinyengine", "cortex-m7").builds == ()
     assert [runtime_for(core) for core in ("cortex-m0plus", "xtensa-lx7")] == ["tflm-cmsis-nn", "tflm-esp-nn"]
 

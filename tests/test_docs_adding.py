@@ -53,7 +53,7 @@ def test_the_budget_loads_and_its_limits_add_up(tmp_path: Path) -> None:
     (tmp_path / "my-board.yaml").write_text(BLOCKS["budget"])
     budget = load_budget(tmp_path / "my-board.yaml")
     assert budget.limits["sram_bytes"] == (256 - 24 - 8 - 75 - 4) * 1024
-    assert budget.limits["flash_bytes"] == (1024 - 164) * 1024
+    assert budget.limits["program_bytes"] == (1024 - 64) * 1024
     assert budget.fits(estimate(lower(load_arch("mcunet-tiny2")), budget.runtime, core=budget.core, clock_mhz=budget.clock_mhz))
 
 

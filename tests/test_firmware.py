@@ -641,6 +641,20 @@ def test_self_test_passes_on_an_emulated_cortex_m4(tmp_path: Path, emulated: Emu
 
 
 @on_target
+@pytest.mark.parametrize(("tree", "least"), [("newest", 30_000), ("arduino", 5_000)])
+def test_kernels_for_int8_alone_take_less_flash_and_no_more_else(tmp_path: Path, emulated: Emulated, tree: str, least: int) -> None:
+    c = folder(tmp_path / "c", tiny_model())
+    thin = emulated(tree)
+    alone = self_test(c, thin.core, thin.tree, thin.library)
+    header = c / "model_ops.h"
+    header.write_text("#define DEMO_MODEL_GENERAL_KERNELS\n" + header.read_text())
+    general = self_test(c, thin.core, thin.tree, thin.library)
+    assert (alone.failed, alone.equal_images, general.failed, general.equal_images) == ("", 2, "", 2)
+    assert alone.used_arena_bytes == general.used_arena_bytes
+    assert alone.program_bytes + least < general.program_bytes
+
+
+@on_target
 def test_self_test_notices_faults_on_an_emulated_cortex_m4(tmp_path: Path, emulated: Emulated) -> None:
     model = tiny_model()
     thin = emulated("newest")
@@ -752,10 +766,12 @@ def test_facts_are_read_from_the_file() -> None:
 
 def test_resolver_has_exactly_the_operators() -> None:
     text = small()["model_ops.h"].decode()
-    assert text.count("resolver.Add") == 4
+    assert text.count("== kTfLiteOk") == 4
     assert "kOperators = 4;" in small()["model_settings.h"].decode()
-    for method in ("AddConv2D", "AddDepthwiseConv2D", "AddMean", "AddFullyConnected"):
-        assert f"resolver.{method}() == kTfLiteOk" in text
+    assert "resolver.AddMean() == kTfLiteOk" in text and "Register_MEAN" not in text
+    for method in ("AddConv2D", "AddDepthwiseConv2D", "AddFullyConnected"):
+        assert f"int8_kernels::{method}(resolver, 0) == kTfLiteOk" in text
+    assert text.count("resolver.Add") == 1 + 3 * 4  # each of the three in a declaration and a definition, with and without a kernel
 
 
 def test_model_array_is_the_file() -> None:

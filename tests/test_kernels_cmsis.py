@@ -9,9 +9,15 @@ from flatbuffers import flexbuffers
 from one_op import T, one_op, options
 from op_files import VARIANTS, chain, lstm, op_file, weighted
 
+from tinynas.arch import Arch
+from tinynas.cost import estimate
 from tinynas.cost.flexbuffer import map_integers
 from tinynas.cost.kernel import Needs, aligned
+from tinynas.cost.tail import open_tail_bytes, tail_bytes
 from tinynas.cost.tflite import parse_model
+from tinynas.cost.work import from_graph
+from tinynas.export.tflite import dummy_file
+from tinynas.graph import lower
 
 
 def taken(file: bytes, number: int = 0) -> tuple[Needs, Needs]:
@@ -84,6 +90,44 @@ def test_persistent_buffers_by_hand() -> None:
     assert (reference.persistent_bytes, cmsis.persistent_bytes) == (48, 80)
     reference, cmsis = taken(op_file("MAX_POOL_2D", "int8"))
     assert (reference.persistent_bytes, cmsis.persistent_bytes) == (32, 48)
+
+
+@pytest.mark.parametrize(
+    ("file", "scratch", "kept"),
+    [
+        (dense((1, 16)), (24,), 32),  # sums of 6 outputs
+        (dense((1, 5, 18)), (24,), 32),
+        (dense((1, 5, 16)), (8 * 6,), 0),  # as a 1x1 convolution
+        (dense((1, 16), dtype="int16"), (), 0),
+        (op_file("SVDF", "int8"), (32, 32, 4 * 8), 32),  # sums of 8 filters
+        (op_file("SVDF", "float32"), (32,), 0),
+        (op_file("CONV_2D", "int8"), (4 * 80,), 0),  # four int8 columns of 72, in 16s
+    ],
+)
+def test_sums_of_weights_are_scratch_or_kept(file: bytes, scratch: tuple[int, ...], kept: int) -> None:
+    needs = parse_model(file).estimate("tflm-cmsis-nn").work.pieces[0].needs
+    assert needs is not None
+    small, fast = needs["cmsis-mve"], needs["cmsis-mve-speed"]
+    assert small.scratch == scratch
+    assert fast.scratch == (scratch[:-1] if kept else scratch)
+    assert fast.persistent_bytes == small.persistent_bytes + kept
+
+
+def test_a_dense_layer_on_a_core_with_vectors() -> None:
+    # 20 classes: 80 B in the tail, or as scratch, whose handle takes a word.
+    graph = lower(Arch.model_validate({"height": 16, "width": 16, "classes": 20, "stem": {"out": 8}}))
+    work = from_graph(graph)
+    slow, fast = tail_bytes(work, "cmsis-mve"), tail_bytes(work, "cmsis-mve-speed")
+    assert open_tail_bytes(work, "cmsis-mve-speed") == open_tail_bytes(work, "cmsis-mve") + 80 - 4
+    assert fast == slow + 80
+    assert [[piece.scratch_of(build) for piece in work.pieces if piece.kind == "fc"] for build in ("cmsis-mve", "cmsis-mve-speed")] == [
+        [(80,)],
+        [()],
+    ]
+    read = parse_model(dummy_file(graph)).estimate("tflm-cmsis-nn", core="cortex-m55")
+    made = estimate(graph, "tflm-cmsis-nn", core="cortex-m55")
+    assert tail_bytes(read.work, "cmsis-mve-speed") == fast
+    assert (made.sram_bytes, made.by_version) == (read.sram_bytes, read.by_version)
 
 
 @pytest.mark.parametrize("name", VARIANTS)

@@ -394,7 +394,7 @@ def test_the_check_of_manifests_can_fail() -> None:
 #: The commands of ESP-IDF and Zephyr that the folder calls, said instead of done.
 MOCK = """
 foreach(command IN ITEMS idf_component_register zephyr_include_directories zephyr_library_sources zephyr_library_compile_options
-                         zephyr_compile_definitions)
+                         zephyr_compile_definitions zephyr_library_compile_definitions)
   cmake_language(EVAL CODE "function(${command})\\n message(STATUS \\"${command}: \\${ARGV}\\")\\nendfunction()")
 endforeach()
 macro(target_compile_definitions)
@@ -415,12 +415,14 @@ def test_cmake_registers_the_sources_with_esp_idf_and_zephyr(tmp_path: Path, are
     assert f"idf_component_register: SRCS;{listed};INCLUDE_DIRS;." in text
     assert ("target_compile_definitions: lib;PUBLIC;DEMO_MODEL_ARENA_BYTES=5000" in text) == (arena == "5000")
     zephyr = f"{settings}function(zephyr_library)\nendfunction()\n"
-    for on in (True, False):
-        (tmp_path / "z.cmake").write_text(f"{zephyr}set(CONFIG_TINYNAS_DEMO_MODEL {on})\ninclude({c}/CMakeLists.txt)\n")
+    for on, cmsis in ((True, True), (True, False), (False, True)):
+        kernels = f"set(CONFIG_TENSORFLOW_LITE_MICRO_CMSIS_NN_KERNELS {cmsis})\n"
+        (tmp_path / "z.cmake").write_text(f"{zephyr}{kernels}set(CONFIG_TINYNAS_DEMO_MODEL {on})\ninclude({c}/CMakeLists.txt)\n")
         status, text = run("cmake", "-P", tmp_path / "z.cmake")
         assert status == 0, text
         assert (f"zephyr_library_sources: {listed}" in text) == on
         assert ("zephyr_compile_definitions: DEMO_MODEL_ARENA_BYTES=5000" in text) == (on and arena == "5000")
+        assert ("zephyr_library_compile_definitions: CMSIS_NN" in text) == (on and cmsis)
 
 
 @needs_cmake

@@ -107,6 +107,8 @@ def test_importing_the_package_loads_nothing_else() -> None:
 
 
 def test_the_newest_version_of_the_changelog_is_this_one() -> None:
-    headings = [line[3:].split()[0] for line in (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines() if line.startswith("## ")]
-    assert headings[0] == tinynas.__version__
-    assert len(set(headings)) == len(headings)
+    lines = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8").splitlines()
+    headings = [line[3:].split() for line in lines if line.startswith("## ")]
+    assert next(version for version, *status in headings if status != ["(unreleased)"]) == tinynas.__version__
+    assert all(not status for _, *status in headings[1:])
+    assert len({version for version, *_ in headings}) == len(headings)

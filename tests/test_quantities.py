@@ -303,7 +303,9 @@ def test_a_row_is_a_runtime(new_runtime: str, tmp_path: Path) -> None:
 
 
 def test_an_unknown_runtime_is_refused_with_the_names() -> None:
-    with pytest.raises(ValidationError, match=r"one of 'tflm', 'tflm@2026-10', .*'tflm-cmsis-nn@arduino', .*'tinyengine', 'stedgeai'"):
+    with pytest.raises(
+        ValidationError, match=r"must be one of 'tflm', 'tflm@2026-10', .*'tflm-cmsis-nn@arduino', .*'tinyengine', 'stedgeai'"
+    ):
         budget(runtime="mine")
 
 

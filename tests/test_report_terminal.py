@@ -83,6 +83,17 @@ def test_notes_and_what_is_at_least() -> None:
     assert "note" not in shown(terminal.cost_table(cost))
 
 
+def test_why_there_is_no_time() -> None:
+    for name, said in (
+        ("rp2040", "note: instructions, not time: 26.6 M an inference; no time is known of cortex-m0plus with tflm-cmsis-nn"),
+        ("esp32-s3", "note: no latency: no time is known of xtensa-lx7 with tflm-esp-nn, measure yours (latency: mine.csv)"),
+        ("stm32f746", ""),
+    ):
+        budget = load_budget(name)
+        text = " ".join(shown(terminal.cost_table(api.estimate("mcunet-tiny2", budget), budget)).split())
+        assert said in text and ("note: " in text) == bool(said), name
+
+
 def test_what_it_takes_to_start_has_a_row_where_it_is_more() -> None:
     cost = api.estimate("mcunet-tiny2")
     assert "to start" not in shown(terminal.cost_table(cost))

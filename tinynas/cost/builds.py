@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any, get_args
 
 from tinynas.cost.cmsis import (
@@ -16,7 +17,9 @@ from tinynas.cost.cmsis import (
     depthwise_scratch,
     pool_scratch,
 )
-from tinynas.cost.esp import esp_needs, esp_structure
+from tinynas.cost.esp import ESP, Esp, Window, esp_needs, esp_structure
+from tinynas.cost.esp import conv_scratch as esp_conv_scratch
+from tinynas.cost.esp import depthwise_scratch as esp_depthwise_scratch
 from tinynas.cost.kernel import FAMILY_OF, Build, Needs
 from tinynas.cost.kernel_sizes import mean_scratch
 from tinynas.cost.kernels import KERNELS, kernel_of, needs, structure_of
@@ -29,20 +32,24 @@ def _as_cmsis(build: Build) -> Cmsis | None:
     return next((name for name in CMSIS if name == build), None)
 
 
+def _as_esp(build: Build) -> Esp | None:
+    return next((name for name in ESP if name == build), None)
+
+
 def build_structure(name: str, build: Build) -> int:
     """Bytes of the structure that the kernel of TFLite operator ``name`` keeps."""
     cmsis = _as_cmsis(build)
     if cmsis is not None:
         return cmsis_structure(name, cmsis)
-    return esp_structure(name) if build == "esp-nn" else structure_of(name, KERNELS[name], FAMILY_OF[build])
+    return esp_structure(name) if _as_esp(build) is not None else structure_of(name, KERNELS[name], FAMILY_OF[build])
 
 
 def build_needs(op: FileOp, tensors: Sequence[FileTensor], build: Build) -> Needs | None:
     """What the kernel of a file's ``op`` takes; None where the table of kernels does not have it."""
-    cmsis = _as_cmsis(build)
+    cmsis, esp = _as_cmsis(build), _as_esp(build)
     if cmsis is not None:
         return cmsis_needs(op, tensors, cmsis)
-    return esp_needs(op, tensors) if build == "esp-nn" else needs(op, tensors, FAMILY_OF[build])
+    return needs(op, tensors, FAMILY_OF[build]) if esp is None else esp_needs(op, tensors, esp)
 
 
 class FileNeeds(Mapping[Build, Needs]):
@@ -72,19 +79,49 @@ def file_needs(op: FileOp, tensors: Sequence[FileTensor]) -> FileNeeds | None:
     return None if kernel_of(op) is None else FileNeeds(op, tensors)
 
 
+class GraphScratch(Mapping[Build, tuple[Any, ...]]):
+    """Bytes of each scratch buffer of a Graph's operator, live during the operator only, by build: worked out when it is asked for.
+
+    Builds that ask for none are left out. Sizes may be integer arrays.
+    """
+
+    def __init__(self, work_out: Callable[[Build], tuple[Any, ...]]) -> None:
+        self._work_out = work_out
+        self._known: dict[Build, tuple[Any, ...]] = {}
+
+    def __getitem__(self, build: Build) -> tuple[Any, ...]:
+        if build not in self._known:
+            self._known[build] = self._work_out(build)
+        if not self._known[build]:
+            raise KeyError(build)
+        return self._known[build]
+
+    def get(self, build: Build, default: Any = None) -> Any:
+        """The same, or ``default`` where ``build`` asks for none; it is asked often."""
+        known = self._known.get(build)
+        if known is None:
+            known = self._known[build] = self._work_out(build)
+        return known or default
+
+    def __iter__(self) -> Iterator[Build]:
+        return (build for build in BUILDS if self.get(build))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
 ScratchByBuild = Mapping[Build, tuple[Any, ...]]
-"""Bytes of each scratch buffer, live during the operator only; builds that ask for none are left out. Sizes may be integer arrays."""
+"""As :class:`GraphScratch`."""
 
 
-def conv_scratches(kernel: tuple[int, int], stride: tuple[int, int], in_channels: Any) -> ScratchByBuild:
+def conv_scratches(window: Window, out_channels: Any) -> ScratchByBuild:
     """Scratch of a Graph's convolution."""
-    area = kernel[0] * kernel[1]
-    return _given({build: conv_scratch(build, area, in_channels, strided=stride != (1, 1)) for build in CMSIS})
+    return GraphScratch(partial(_conv, window, out_channels))
 
 
-def depthwise_scratches(kernel: tuple[int, int], channels: Any) -> ScratchByBuild:
+def depthwise_scratches(window: Window) -> ScratchByBuild:
     """Scratch of a Graph's depthwise convolution."""
-    return _given({build: depthwise_scratch(build, *kernel, channels) for build in CMSIS})
+    return GraphScratch(partial(_depthwise, window))
 
 
 def dense_scratches(outputs: Any) -> ScratchByBuild:
@@ -101,6 +138,20 @@ def mean_scratches(channels: Any) -> ScratchByBuild:
     """Scratch of a Graph's mean over height and width: the reference kernel everywhere."""
     scratch = mean_scratch(4, 2, channels)
     return {**dict.fromkeys(BUILDS, scratch), **{build: averaged_scratch(build, scratch) for build in CMSIS}}
+
+
+def _conv(window: Window, out_channels: Any, build: Build) -> tuple[Any, ...]:
+    cmsis, esp = _as_cmsis(build), _as_esp(build)
+    if cmsis is not None:
+        return conv_scratch(cmsis, window.area, window.channels, strided=window.stride != (1, 1))
+    return () if esp is None else esp_conv_scratch(esp, window, out_channels)
+
+
+def _depthwise(window: Window, build: Build) -> tuple[Any, ...]:
+    cmsis, esp = _as_cmsis(build), _as_esp(build)
+    if cmsis is not None:
+        return depthwise_scratch(cmsis, *window.kernel, window.channels)
+    return () if esp is None else esp_depthwise_scratch(esp, window, 1)
 
 
 def _given(scratch: Mapping[Cmsis, tuple[Any, ...]]) -> ScratchByBuild:

@@ -2,16 +2,18 @@
 
 From TFLM's sources (micro/kernels/cmsis_nn) and CMSIS-NN's ...get_buffer_size functions: today's, and those of December 2023 that the
 Arduino library carries; on cores with DSP instructions (Cortex-M4, M7, M33), without them (M0+, M3: ``plain``) and with vectors (M55:
-``mve``). Operators that are not here have the reference kernel, or one that takes the same.
+``mve``). Where vectors need sums of constant weights, today's kernels compute them for each inference in scratch, or once and for all
+with KERNELS_OPTIMIZED_FOR_SPEED (``mve-speed``), which TFLM's makefile defines unless told otherwise. Operators that are not here have
+the reference kernel, or one that takes the same.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
-from tinynas.cost.kernel import FAMILY_OF, Needs, Seen
+from tinynas.cost.kernel import FAMILY_OF, Build, Needs, Seen
 from tinynas.cost.kernel_sizes import arrays
 from tinynas.cost.kernels import KERNELS, needs, structure_of
 from tinynas.cost.schema import FileOp, FileTensor
@@ -20,10 +22,11 @@ from tinynas.cost.schema import FileOp, FileTensor
 _TURNED_ABOVE = 16
 
 
-Cmsis = Literal["cmsis", "cmsis-plain", "cmsis-mve", "arduino", "arduino-plain", "arduino-mve"]
+Cmsis = Literal["cmsis", "cmsis-plain", "cmsis-mve", "cmsis-mve-speed", "arduino", "arduino-plain", "arduino-mve"]
 """Builds of CMSIS-NN kernels, of :data:`tinynas.cost.kernel.Build`: today's and those of December 2023."""
 CMSIS: tuple[Cmsis, ...] = get_args(Cmsis)
-_MVE = ("cmsis-mve", "arduino-mve")
+_NEW_MVE = ("cmsis-mve", "cmsis-mve-speed")
+_MVE = (*_NEW_MVE, "arduino-mve")
 _PLAIN = ("cmsis-plain", "arduino-plain")
 _OLD = ("arduino", "arduino-plain", "arduino-mve")
 #: Channels of a block in which a depthwise convolution is computed with vectors (CH_IN_BLOCK_MVE).
@@ -57,9 +60,15 @@ def depthwise_scratch(build: Cmsis, kernel_height: int, kernel_width: int, chann
     return (2 * area * channels,)
 
 
-def dense_scratch(build: Cmsis, outputs: int) -> tuple[int, ...]:
-    """Scratch of an int8 dense layer of one image: sums of the weights of each output, with vectors alone."""
-    return (4 * outputs,) if build == "cmsis-mve" else ()
+def dense_scratch(build: Cmsis, outputs: int, *, constant: bool = True) -> tuple[int, ...]:
+    """Scratch of an int8 dense layer of one image, whose weights are ``constant`` or not: sums of the weights of each output, with
+    vectors alone, and where they are not kept."""
+    return (4 * outputs,) if build in _NEW_MVE and not (constant and build == "cmsis-mve-speed") else ()
+
+
+def dense_sums(build: Build, outputs: Any) -> Any:
+    """Bytes of those sums of an int8 dense layer with constant weights where they are kept; 0 where they are not. Arrays give arrays."""
+    return 4 * outputs if build == "cmsis-mve-speed" else 0
 
 
 def pool_scratch(build: Cmsis, kind: str, channels: int) -> tuple[int, ...]:
@@ -93,7 +102,7 @@ def _conv(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
         row = source.shape[1] == height == 1 and not dilated and width > 1
         if build == "arduino-mve" and row and out.shape[2] % 4 == 0:
             return unpacked
-        if build == "cmsis-mve" and row and (across * channels) % 4 == 0 and channels == source.shape[3]:
+        if build in _NEW_MVE and row and (across * channels) % 4 == 0 and channels == source.shape[3]:
             return (_row_scratch(source.shape[2], out.shape[2], width, across, channels, same=seen.op.options.i8(0) == 0),)
         return (*unpacked, *conv_scratch(build, height * width, channels, strided=(across, down) != (1, 1)))
     bias = seen.input(2)
@@ -131,7 +140,7 @@ def _depthwise(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     narrow = weights.dtype == "int4"
     unpacked = (weights.elements,) if narrow and build in _OLD else ()
     dilated = (seen.op.options.i32(5, 1), seen.op.options.i32(6, 1)) != (1, 1)
-    if build == "cmsis-mve" and source.shape[3] == 1 and channels > 1 and not narrow:
+    if build in _NEW_MVE and source.shape[3] == 1 and channels > 1 and not narrow:
         # Computed as a convolution, with a copy of the weights.
         return ((conv_scratch(build, height * width, 1)[0] if height * width > 1 else 0) + height * width * channels,)
     if source.shape[3] != out.shape[3] or source.shape[0] != 1 or dilated:
@@ -150,14 +159,25 @@ def _dense(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     as_convolution = len(out.shape) > 2 and weights.shape[-1] % 4 == 0
     if as_convolution:
         return (8 * out.shape[-1],) if weights.scales < 2 else ()
-    return dense_scratch(build, out.shape[-1])
+    return dense_scratch(build, out.shape[-1], constant=_constant(seen))
 
 
-def _dense_channels(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
-    """Multipliers and shifts; the kernel of 2023 keeps them where it computes a dense layer as a convolution."""
+def _constant(seen: Seen) -> bool:
+    """Whether the file holds the weights of a dense layer, and its biases if it has any."""
+    weights, bias = seen.input(1), seen.input(2)
+    return weights is not None and weights.constant and (bias is None or bias.constant)
+
+
+def _dense_kept(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
+    """Multipliers and shifts, which the kernel of 2023 keeps where it computes a dense layer as a convolution; today's keeps sums."""
     weights, out = seen.input(1), seen.output()
     if build not in _OLD:
-        return None
+        reference = needs(seen.op, seen.tensors, FAMILY_OF[build])
+        if reference is None or weights is None or out is None or not weights.shape or not _constant(seen):
+            return None
+        if seen.dtype() != "int8" or weights.dtype != "int8" or (len(out.shape) > 2 and weights.shape[-1] % 4 == 0):
+            return None
+        return (*reference.persistent, *_given(dense_sums(build, out.shape[-1])))
     if weights is None or out is None or not weights.shape or seen.dtype() != "int8":
         return ()
     return arrays(out.shape[-1]) if len(out.shape) > 2 and weights.shape[-1] % 4 == 0 else ()
@@ -209,7 +229,27 @@ def _quantised_channels(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
 
 def _matmul(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     out = seen.output()
-    return dense_scratch(build, out.shape[-1]) if out is not None and out.shape and seen.dtype() == "int8" else None
+    # Its second operand is computed, or as good as that.
+    return dense_scratch(build, out.shape[-1], constant=False) if out is not None and out.shape and seen.dtype() == "int8" else None
+
+
+def _given(size: int) -> tuple[int, ...]:
+    return (size,) if size else ()
+
+
+def _svdf(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
+    """Today's kernel with vectors adds sums of the weights of each filter, like a dense layer."""
+    reference, features = needs(seen.op, seen.tensors, FAMILY_OF[build]), seen.input(1)
+    if build in _OLD or reference is None or features is None or not features.shape or seen.dtype() != "int8":
+        return None
+    return (*reference.scratch, *dense_scratch(build, features.shape[0]))
+
+
+def _svdf_kept(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
+    reference, features = needs(seen.op, seen.tensors, FAMILY_OF[build]), seen.input(1)
+    if build in _OLD or reference is None or features is None or not features.shape or seen.dtype() != "int8":
+        return None
+    return (*reference.persistent, *_given(dense_sums(build, features.shape[0])))
 
 
 def _lstm(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
@@ -247,12 +287,12 @@ class CmsisKernel:
 CMSIS_KERNELS: Mapping[str, CmsisKernel] = {
     "CONV_2D": CmsisKernel(60, 60, _conv, _quantised_channels),
     "DEPTHWISE_CONV_2D": CmsisKernel(60, 60, _depthwise, _quantised_channels),
-    "FULLY_CONNECTED": CmsisKernel(72, 60, _dense, _dense_channels),
+    "FULLY_CONNECTED": CmsisKernel(72, 60, _dense, _dense_kept),
     "TRANSPOSE_CONV": CmsisKernel(76, 72, _transposed),
     "AVERAGE_POOL_2D": CmsisKernel(36, 36, _average),
     "MAX_POOL_2D": CmsisKernel(36, 36),
     "SOFTMAX": CmsisKernel(64, 64),
-    "SVDF": CmsisKernel(40, 36),
+    "SVDF": CmsisKernel(40, 36, _svdf, _svdf_kept),
     "BATCH_MATMUL": CmsisKernel(36, 16, _matmul),
     "UNIDIRECTIONAL_SEQUENCE_LSTM": CmsisKernel(912, 688, _lstm, _lstm_sums),
     # Reference kernels, which took otherwise in 2023.

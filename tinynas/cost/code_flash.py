@@ -18,6 +18,9 @@ from tinynas.cost.compiled import code_bytes
 from tinynas.cost.flash import OP_FORMS
 from tinynas.cost.runtimes import Evidence, runtime_named
 
+#: What an operator's name ends in that is computed by a kernel for int8 alone.
+INT8 = "int8"
+
 
 @dataclass(frozen=True)
 class Column:
@@ -34,9 +37,13 @@ class Column:
     firmware_bytes: int
     """What the firmware folder adds to the least program: image converter, classifier, self-test; without model and test images."""
     operators: frozenset[str]
-    """Those whose kernels it has, in the spelling of :func:`spelled`."""
+    """Those whose kernels it has, in the spelling of :func:`spelled`; with :data:`INT8` behind it, an operator's kernel for int8 alone."""
     classes: tuple[tuple[frozenset[str], int], ...]
     """(operators any of which brings it, bytes)."""
+
+    def registered(self, operators: frozenset[str], mixed: frozenset[str]) -> frozenset[str]:
+        """What a program adds for ``operators``: kernels for int8 alone where there are any, but for those in ``mixed``."""
+        return frozenset(name + INT8 if name not in mixed and name + INT8 in self.operators else name for name in operators)
 
     def bytes_of(self, operators: frozenset[str]) -> int | None:
         """Bytes of a program with ``operators``; None where it lacks one of them."""
@@ -99,15 +106,17 @@ def columns() -> tuple[Column, ...]:
     return parse_columns(json.loads((resources.files("tinynas.cost") / "code_flash.json").read_text(encoding="utf-8")))
 
 
-def code_of(kinds: Iterable[str], runtime: str, core: str | None) -> Code | None:
+def code_of(kinds: Iterable[str], runtime: str, core: str | None, mixed: Iterable[str] = ()) -> Code | None:
     """Flash of the code that runs operators of ``kinds``; None where it is not known.
 
+    ``mixed`` are those that are not int8 in every use: they take the general kernels, the others those for int8 alone, as the firmware
+    folder adds them.
     ``runtime`` may pin a version (``tflm-cmsis-nn@arduino``); else it is the largest of the versions measured. A core or runtime
     that was not measured gets the largest of those that were, as a bound.
     """
     known = runtime_named(runtime)
     if known.code == "linked":
-        return _linked(frozenset(kinds), runtime, core)
+        return _linked(frozenset(kinds), runtime, core, frozenset(mixed))
     if known.code == "compiled":
         size, measured = code_bytes(map(spelled, kinds), core)
         note = "as linked for Cortex-M0+, M4, M7 and M55, kernel by kernel, within 0.1 kB of the linker's figure"
@@ -118,17 +127,21 @@ def code_of(kinds: Iterable[str], runtime: str, core: str | None) -> Code | None
 
 
 @lru_cache(maxsize=4096)
-def _linked(kinds: frozenset[str], name: str, core: str | None) -> Code | None:
-    return linked_code(columns(), frozenset(map(spelled, kinds)), name, core)
+def _linked(kinds: frozenset[str], name: str, core: str | None, mixed: frozenset[str]) -> Code | None:
+    return linked_code(columns(), frozenset(map(spelled, kinds)), name, core, frozenset(map(spelled, mixed)))
 
 
-def linked_code(table: Iterable[Column], operators: frozenset[str], name: str, core: str | None) -> Code | None:
+def linked_code(
+    table: Iterable[Column], operators: frozenset[str], name: str, core: str | None, mixed: frozenset[str] = frozenset()
+) -> Code | None:
     """The code of ``operators`` by a ``table``: see :func:`code_of`."""
     plain, _, version = name.partition("@")
     of_core = [column for column in table if column.core == core] or list(table)
     of_runtime = [column for column in of_core if column.runtime == plain] or of_core
     chosen = [column for column in of_runtime if column.version == version] or of_runtime
-    known = [(size, column) for column in chosen if (size := column.bytes_of(operators)) is not None]
+    # Nobody knows what kernels of another runtime leave out.
+    sets = [(column, column.registered(operators, mixed if column.runtime == plain else operators)) for column in chosen]
+    known = [(size, column) for column, added in sets if (size := column.bytes_of(added)) is not None]
     if not known:
         return None
     size, largest = max(known, key=lambda one: one[0])

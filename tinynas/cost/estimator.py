@@ -163,7 +163,7 @@ class Cost:
 
     def evidence(self) -> dict[str, list[str]]:
         """By figure (sram, flash, program): how well it is known, and from what."""
-        known = {figure: list(found) for figure, found in runtime_named(self.runtime).evidence.items() if figure != "code"}
+        known = {figure: list(found) for figure, found in runtime_named(self.runtime, self.core).evidence.items() if figure != "code"}
         return known if self.code is None else {**known, "program": [self.code.evidence, f"model and code, {self.code.note}"]}
 
     def to_json(self) -> dict[str, Any]:
@@ -322,7 +322,7 @@ def work_cost(
         by_version=arena.by_version,
         instructions=None if work.reasons else instructions(work, core, runtime.name),
         timing=timing,
-        code=code_of((piece.kind for piece in pieces), runtime.name, core),
+        code=code_of((piece.kind for piece in pieces), runtime.name, core, (piece.kind for piece in pieces if not piece.int8)),
     )
 
 

@@ -17,6 +17,7 @@ from tinynas.cost.refusals import refusals
 from tinynas.cost.schema import FileOp, FileTensor, Subgraph, words
 from tinynas.cost.scopes import Walk, walk
 from tinynas.cost.work import Piece, Work
+from tinynas.target.registrations import INT8_INPUTS
 
 #: Operators that move, scale, compare or transform values, or that call subgraphs: no MACs of their own by our convention.
 _NO_MACS = frozenset(
@@ -279,6 +280,14 @@ def _arithmetic(source: FileTensor, weights: FileTensor | None) -> str:
     return f"{source.dtype} with {weights.dtype} weights"
 
 
+def int8_alone(op: FileOp, tensors: Sequence[FileTensor]) -> bool:
+    """Whether a kernel for int8 alone computes ``op``; False for operators that have none."""
+    count = INT8_INPUTS.get(op.kind)
+    if count is None or len(op.inputs) < count or not op.outputs:
+        return False
+    return all(number >= 0 and tensors[number].dtype == "int8" for number in (*op.inputs[:count], *op.outputs))
+
+
 def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weights) -> Piece:
     kind = SHORT.get(op.kind, op.title.lower())
     counted = op.kind in _COUNTED
@@ -313,5 +322,6 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weig
         channels_in,
         channels_out,
         arithmetic=_arithmetic(source, matrix) if counted and source is not None else "int8",
+        int8=int8_alone(op, tensors),
         needs=file_needs(op, tensors),
     )

@@ -14,20 +14,40 @@ TARGETS: tuple[Target, ...] = ("mcu", "host")
 Family = Literal["mcu", "host", "arduino", "espressif"]
 """Whose structures a build has: today's TFLM on a Cortex-M, on the 64-bit machine, TFLM of December 2023 as Arduino's builder compiles
 it (without TF_LITE_STATIC_MEMORY), and today's as Espressif's compilers do (enumerations of 4 bytes)."""
-Build = Literal["mcu", "host", "cmsis", "cmsis-plain", "cmsis-mve", "arduino", "arduino-plain", "arduino-mve", "esp", "esp-nn"]
+Build = Literal[
+    "mcu",
+    "host",
+    "cmsis",
+    "cmsis-plain",
+    "cmsis-mve",
+    "cmsis-mve-speed",
+    "arduino",
+    "arduino-plain",
+    "arduino-mve",
+    "esp",
+    "esp-nn",
+    "esp-nn-s3-1.1",
+    "esp-nn-s3-1.2",
+    "esp-nn-s3",
+]
 """Kernels with the structures of a family: reference kernels; CMSIS-NN's (:mod:`tinynas.cost.cmsis`) on cores with DSP instructions,
-without them (``plain``) and with vectors (``mve``); Espressif's."""
+without them (``plain``) and with vectors (``mve``; ``speed`` as TFLM's makefile builds them); reference kernels as Espressif builds
+them, and esp-nn's (:mod:`tinynas.cost.esp`)."""
 FAMILY_OF: Mapping[Build, Family] = {
     "mcu": "mcu",
     "host": "host",
     "cmsis": "mcu",
     "cmsis-plain": "mcu",
     "cmsis-mve": "mcu",
+    "cmsis-mve-speed": "mcu",
     "arduino": "arduino",
     "arduino-plain": "arduino",
     "arduino-mve": "arduino",
     "esp": "espressif",
     "esp-nn": "espressif",
+    "esp-nn-s3-1.1": "espressif",
+    "esp-nn-s3-1.2": "espressif",
+    "esp-nn-s3": "espressif",
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any, Literal, assert_never
 
 from tinynas.cost.kernel import Build, aligned
@@ -14,7 +15,7 @@ from tinynas.graph import Shape
 Evidence = Literal["exact", "fitted", "bound"]
 
 
-CoreKind = Literal["plain", "dsp", "mve", "espressif"]
+CoreKind = Literal["plain", "dsp", "mve", "lx6", "lx7"]
 #: What of a core decides how much scratch kernels ask for.
 _CORE_KINDS: dict[str, CoreKind] = {
     "cortex-m0plus": "plain",
@@ -23,8 +24,8 @@ _CORE_KINDS: dict[str, CoreKind] = {
     "cortex-m7": "dsp",
     "cortex-m33": "dsp",
     "cortex-m55": "mve",
-    "xtensa-lx6": "espressif",
-    "xtensa-lx7": "espressif",
+    "xtensa-lx6": "lx6",
+    "xtensa-lx7": "lx7",
 }
 
 
@@ -34,6 +35,7 @@ def core_kind(core: str | None) -> CoreKind | None:
 
 
 _ARM: tuple[CoreKind, ...] = ("plain", "dsp", "mve")
+_XTENSA: tuple[CoreKind, ...] = ("lx6", "lx7")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +45,17 @@ class Version:
     name: str
     """As it is pinned: ``tflm-cmsis-nn@arduino``."""
     title: str
-    builds: Mapping[CoreKind, Build]
-    """Its kernels by what a core can do."""
+    builds: Mapping[CoreKind, tuple[Build, ...]]
+    """Its kernels by what a core can do; several where they may be built one way or the other."""
     arduino: bool = False
     """Whether it is the Arduino library's tree."""
+    evidence: tuple[Evidence, str] | None = None
+    """How well its arena is known, and from what, where that is not what the runtime's evidence says."""
 
 
 _NEWEST = "TFLM of October 2026"
 _ARDUINO = "TFLM of December 2023, as in the Arduino library Chirale_TensorFLowLite 2.0.0, built without TF_LITE_STATIC_MEMORY"
-_ESPRESSIF = "esp-tflite-micro 1.3 with ESP-IDF 5.5"
+_ESPRESSIF = "esp-tflite-micro with ESP-IDF 5.5, as measured on an ESP32 in August 2026"
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,9 +107,14 @@ class Runtime:
 
     def on(self, core: str | None) -> Runtime:
         """It on ``core``; on all cores that it may run on where that is None, or none that any version is built for."""
-        builds = [(v.name, build) for v in self.versions for kind, build in v.builds.items() if kind == _CORE_KINDS.get(core or "")]
-        everywhere = [(v.name, build) for v in self.versions for build in dict.fromkeys(v.builds.values())]
-        return replace(self, builds=tuple(builds or everywhere), core=core if self.frame else None)
+        known = core_kind(core)
+        builds = [(v.name, build) for v in self.versions for kind, each in v.builds.items() if kind == known for build in each]
+        everywhere = [(v.name, build) for v in self.versions for build in dict.fromkeys(chain.from_iterable(v.builds.values()))]
+        found = tuple(builds or everywhere)
+        counted = [v for v in self.versions if v.name in dict(found)]
+        sram = counted[0].evidence if len(counted) == 1 else None
+        evidence = self.evidence if sram is None else {**self.evidence, "sram": sram}
+        return replace(self, builds=found, evidence=evidence, core=core if self.frame else None)
 
 
 RUNTIMES: dict[str, Runtime] = {
@@ -126,11 +135,15 @@ RUNTIMES: dict[str, Runtime] = {
             patches=False,
             code="linked",
             versions=(
-                Version("2026-10", _NEWEST, dict.fromkeys(_ARM, "mcu")),
-                Version("esp32", _ESPRESSIF, {"espressif": "esp"}),
+                Version("2026-10", _NEWEST, dict.fromkeys(_ARM, ("mcu",))),
+                Version("esp32", _ESPRESSIF, dict.fromkeys(_XTENSA, ("esp",))),
             ),
             evidence={
-                "sram": ("exact", "equals what TFLM's allocator uses on emulated Cortex-M and, in 64 bit, in tflite-micro, byte for byte"),
+                "sram": (
+                    "exact",
+                    "equals what TFLM's allocator uses on an emulated Cortex-M4 and, in 64 bit, in tflite-micro, byte for byte, and one "
+                    "published measurement on an ESP32",
+                ),
                 "flash": ("exact", "size of the file that tinynas writes"),
             },
         ),
@@ -149,13 +162,14 @@ RUNTIMES: dict[str, Runtime] = {
             patches=False,
             code="linked",
             versions=(
-                Version("2026-10", _NEWEST, {"plain": "cmsis-plain", "dsp": "cmsis", "mve": "cmsis-mve"}),
-                Version("arduino", _ARDUINO, {"plain": "arduino-plain", "dsp": "arduino", "mve": "arduino-mve"}, arduino=True),
+                Version("2026-10", _NEWEST, {"plain": ("cmsis-plain",), "dsp": ("cmsis",), "mve": ("cmsis-mve", "cmsis-mve-speed")}),
+                Version("arduino", _ARDUINO, {"plain": ("arduino-plain",), "dsp": ("arduino",), "mve": ("arduino-mve",)}, arduino=True),
             ),
             evidence={
                 "sram": (
                     "exact",
-                    "the most of the versions in use; each equals what TFLM's allocator uses on emulated Cortex-M byte for byte",
+                    "the most of the versions in use; each equals what TFLM's allocator uses on an emulated Cortex-M4 byte for byte, "
+                    "today's also on M7, M33 and M0+; for the M55 it is what the sources ask for",
                 ),
                 "flash": ("exact", "size of the file that tinynas writes"),
             },
@@ -174,9 +188,23 @@ RUNTIMES: dict[str, Runtime] = {
             extra_bytes=0,
             patches=False,
             code="linked",
-            versions=(Version("esp32", _ESPRESSIF, {"espressif": "esp-nn"}),),
+            versions=(
+                Version(
+                    "esp32",
+                    f"esp-nn's portable kernels: {_ESPRESSIF}; also what an ESP32-S2 runs",
+                    dict.fromkeys(_XTENSA, ("esp-nn",)),
+                    evidence=("exact", "equals 4 published measurements on an ESP32 byte for byte"),
+                ),
+                Version("esp32s3-1.1", "esp-nn's kernels for the ESP32-S3 from 2023 on (1.0 and 1.1)", {"lx7": ("esp-nn-s3-1.1",)}),
+                Version("esp32s3-1.2", "the same from early 2026 on (1.2 and 1.3)", {"lx7": ("esp-nn-s3-1.2",)}),
+                Version("esp32s3", "the same in autumn 2026 (1.4 and 1.5)", {"lx7": ("esp-nn-s3",)}),
+            ),
             evidence={
-                "sram": ("exact", "equals 4 published measurements on an ESP32 byte for byte"),
+                "sram": (
+                    "bound",
+                    "on the ESP32 (esp32) exact: equals 4 published measurements byte for byte; on the ESP32-S3 (esp32s3...) the most that "
+                    "esp-nn's sources of 2023 to 2026 ask for, no board was measured; not for the ESP32-P4",
+                ),
                 "flash": ("exact", "size of the file that tinynas writes"),
             },
         ),
@@ -374,7 +402,7 @@ def pinned_names() -> list[str]:
 
 def runtime_for(core: str) -> str:
     """The runtime that people flash on ``core``: TFLM with the kernels of the maker of the core."""
-    return "tflm-esp-nn" if _CORE_KINDS[core] == "espressif" else "tflm-cmsis-nn"
+    return "tflm-esp-nn" if _CORE_KINDS[core] in _XTENSA else "tflm-cmsis-nn"
 
 
 def runtime_of_tree(kernels: Literal["reference", "cmsis-nn"], *, arduino: bool) -> str:

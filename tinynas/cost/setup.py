@@ -15,7 +15,15 @@ from typing import Any
 
 from tinynas.cost.kernel import FAMILY_OF, INT_BYTES, Build, Family, aligned
 from tinynas.cost.kernels import RECORD_BYTES
-from tinynas.cost.tail import CHANNELED, GRAPH_KERNELS, channel_data, kernel_structure, open_tail_bytes, tail_before_kernels
+from tinynas.cost.tail import (
+    CHANNELED,
+    GRAPH_KERNELS,
+    channel_data,
+    kernel_structure,
+    open_tail_bytes,
+    tail_before_kernels,
+    weight_sums,
+)
 from tinynas.cost.work import Piece, Work
 
 
@@ -85,7 +93,8 @@ def most_prepared(pieces: Sequence[Piece], build: Build) -> Any:
     before: Any = 0
     for piece in pieces:
         if piece.needs is None:
-            kept = channel_data(piece.out_channels) if piece.kind in CHANNELED else 0
+            sums = weight_sums(piece.kind, piece.out_channels, build)
+            kept = channel_data(piece.out_channels) if piece.kind in CHANNELED else sums
             held = _held(piece.kind, piece.out_channels, family)
         else:
             needs = piece.needs[build]

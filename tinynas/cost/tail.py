@@ -15,8 +15,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from tinynas.cost.builds import BUILDS, build_structure
+from tinynas.cost.cmsis import dense_sums
 from tinynas.cost.kernel import FAMILY_OF, Build, Family, aligned
 from tinynas.cost.kernel_sizes import CHANNEL_ARRAYS, CHANNEL_BYTES
 from tinynas.cost.kernels import KERNELS, options_of
@@ -106,6 +108,7 @@ def open_tail_bytes(work: Work, build: Build = "mcu") -> int:
     kinds = [piece.kind for piece in pieces if piece.needs is None]
     data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED and piece.needs is None])
     data += sum([kernel_data(kind, build) * kinds.count(kind) for kind in set(kinds)])
+    data += sum([weight_sums(piece.kind, piece.out_channels, build) for piece in pieces if piece.needs is None])
     if len(kinds) < len(pieces):
         data += sum([piece.needs[build].persistent_bytes for piece in pieces if piece.needs is not None])
     handles = sum([len(piece.scratch_of(build)) for piece in pieces])
@@ -194,6 +197,11 @@ def kernel_data(kind: str, build: Build) -> int:
 def channel_data(channels: int) -> int:
     """Bytes of the multipliers and shifts of so many output channels; arrays give arrays."""
     return CHANNEL_ARRAYS * ((CHANNEL_BYTES * channels + 15) & ~15)
+
+
+def weight_sums(kind: str, channels: Any, build: Build) -> Any:
+    """Bytes of the sums of weights that the kernel of a Graph's operator keeps in the tail; arrays give arrays."""
+    return aligned(dense_sums(build, channels)) if kind == "fc" else 0
 
 
 def assemble(

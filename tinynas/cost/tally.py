@@ -21,7 +21,7 @@ from tinynas.cost.latency import LatencyModel, macs_by_kind
 from tinynas.cost.memory import live_bytes, nested_frames, plan_segment, segments
 from tinynas.cost.runtimes import Runtime, work_buffers
 from tinynas.cost.setup import most_prepared
-from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_data, options_bytes
+from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_data, options_bytes, weight_sums
 from tinynas.cost.work import Piece, Work, pieces_of, tensor_bytes
 from tinynas.errors import InternalError
 from tinynas.graph import Builder
@@ -124,7 +124,10 @@ def tally(
         arrays=sum(channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED),
     )
     kept = tuple(
-        (sum(kernel_data(piece.kind, build) for piece in pieces), sum(len(piece.scratch_of(build)) for piece in pieces))
+        (
+            sum(kernel_data(piece.kind, build) + weight_sums(piece.kind, piece.out_channels, build) for piece in pieces),
+            sum(len(piece.scratch_of(build)) for piece in pieces),
+        )
         for _, build in runtime.builds
     )
     head, options, prepared = _planned(work, runtime)
@@ -165,7 +168,7 @@ def _planned(work: Work, runtime: Runtime) -> tuple[Any, tuple[tuple[Any, ...], 
         return _largest(live_bytes(work, runtime)), _options(work.pieces, runtime), _prepared(work.pieces, runtime)
     heads, options, prepared = [], [], []
     for row in range(max(np.size(size) for size in work.sizes)):
-        planned = [plan_segment(part, runtime) for part in segments(_row(work, row))]
+        planned = [plan_segment(part, runtime) for part in segments(_row(work, row, runtime))]
         heads.append(max(part.head_bytes for part in planned))
         pieces = [piece for part in planned for piece in part.work.pieces]
         options.append(_options(pieces, runtime))
@@ -187,8 +190,8 @@ def _options(pieces: Sequence[Piece], runtime: Runtime) -> tuple[tuple[int, ...]
     return tuple(found)
 
 
-def _row(work: Work, row: int) -> Work:
-    """Network ``row`` of a work of arrays."""
+def _row(work: Work, row: int, runtime: Runtime) -> Work:
+    """Network ``row`` of a work of arrays, with the scratch of the builds of ``runtime``."""
 
     def one(value: Any) -> int:
         return int(np.broadcast_to(value, (row + 1,) if np.ndim(value) == 0 else np.shape(value))[row])
@@ -196,7 +199,7 @@ def _row(work: Work, row: int) -> Work:
     pieces = tuple(
         replace(
             piece,
-            scratch={build: tuple(map(one, sizes)) for build, sizes in piece.scratch.items()},
+            scratch={build: tuple(map(one, sizes)) for _, build in runtime.builds if (sizes := piece.scratch.get(build))},
         )
         for piece in work.pieces
     )

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinynas.cost.estimator import Cost, file_cost
-from tinynas.cost.file_work import file_work, without_pads
+from tinynas.cost.file_work import file_work, int8_alone, without_pads
 from tinynas.cost.flatbuffer import I8, I32, I64, NO_OPTIONS, U8, U32, U64, Options, Reader, broken
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.runtimes import runtime_named
@@ -65,6 +65,11 @@ class ModelFile:
         if not chosen.plans:
             work = replace(work, reasons=None)  # nobody knows which operators it has
         return file_cost(work, chosen, self.size_bytes, self.plan, core=core, clock_mhz=clock_mhz, timing=timing)
+
+    @property
+    def int8_kinds(self) -> frozenset[str]:
+        """Operators by TFLite's names that a kernel for int8 alone computes in every use."""
+        return frozenset({op.kind for op in self.ops} - {op.kind for op in self.ops if not int8_alone(op, self.tensors)})
 
     @property
     def constant_bytes(self) -> int:

@@ -16,6 +16,7 @@ from math import prod
 from typing import assert_never
 
 from tinynas.cost.builds import ScratchByBuild, conv_scratches, dense_scratches, depthwise_scratches, mean_scratches, pool_scratches
+from tinynas.cost.esp import Window
 from tinynas.cost.kernel import Build, Needs
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Op, Pool2D, Shape, Tensor
 
@@ -43,6 +44,8 @@ class Piece:
     """Bytes of each scratch buffer that TFLM's kernel asks for, of a Graph's operator; see :meth:`scratch_of`."""
     arithmetic: str = "int8"
     """Element type of what is multiplied, where it has MACs; such as ``float32``, or ``int16 with int8 weights``."""
+    int8: bool = True
+    """Whether a kernel for int8 alone computes it, where there is one."""
     needs: Mapping[Build, Needs] | None = None
     """What TFLM's kernel of a file's operator takes in the arena; None for the operators of a Graph, which are int8, and for those
     that the table of kernels does not have."""
@@ -86,42 +89,42 @@ class Work:
     """Why the runtime does not run it; empty where it does, None where that is not known."""
 
 
-def _conv(name: str, x: int, y: int, in_channels: int, out: int, kernel: tuple[int, int], stride: tuple[int, int], pixels: int) -> Piece:
-    area = kernel[0] * kernel[1]
-    weights = in_channels * out * area
+def _conv(name: str, x: int, y: int, window: Window, out: int) -> Piece:
+    weights = window.channels * out * window.area
     return Piece(
         "conv",
         name,
         (x,),
         (y,),
-        pixels * weights,
+        window.out_height * window.out_width * weights,
         weights,
         out,
         weights + 4 * out,
-        kernel,
-        stride,
-        in_channels,
+        window.kernel,
+        window.stride,
+        window.channels,
         out,
-        conv_scratches(kernel, stride, in_channels),
+        conv_scratches(window, out),
     )
 
 
-def _depthwise(name: str, x: int, y: int, channels: int, kernel: tuple[int, int], stride: tuple[int, int], pixels: int) -> Piece:
-    weights = channels * kernel[0] * kernel[1]
+def _depthwise(name: str, x: int, y: int, window: Window) -> Piece:
+    channels = window.channels
+    weights = channels * window.area
     return Piece(
         "dw",
         name,
         (x,),
         (y,),
-        pixels * weights,
+        window.out_height * window.out_width * weights,
         weights,
         channels,
         weights + 4 * channels,
-        kernel,
-        stride,
+        window.kernel,
+        window.stride,
         channels,
         channels,
-        depthwise_scratches(kernel, channels),
+        depthwise_scratches(window),
     )
 
 
@@ -170,6 +173,12 @@ def tensor_bytes(tensor: Tensor) -> int:
     return prod(tensor.shape) * DTYPE_BYTES[tensor.dtype]
 
 
+def _window(op: Conv2D | DepthwiseConv2D, tensors: Sequence[Tensor]) -> Window:
+    height, width, channels = tensors[op.inputs[0]].shape
+    out_height, out_width, _ = tensors[op.output].shape
+    return Window(height, width, channels, out_height, out_width, op.kernel, op.stride, op.padding.top, op.padding.left)
+
+
 def pieces_of(ops: Sequence[Op], tensors: Sequence[Tensor], *, looked_up: bool = False) -> tuple[tuple[Piece, ...], int]:
     """(what the cost models see of ``ops``, constant tensors that they bring into a file).
 
@@ -182,13 +191,10 @@ def pieces_of(ops: Sequence[Op], tensors: Sequence[Tensor], *, looked_up: bool =
     for op in ops:
         match op:
             case Conv2D():
-                height, width, _ = tensors[op.output].shape
-                x = op.inputs[0]
-                pieces.append(conv(op.name, x, op.output, op.in_channels, op.out_channels, op.kernel, op.stride, height * width))
+                pieces.append(conv(op.name, op.inputs[0], op.output, _window(op, tensors), op.out_channels))
                 constants += 2
             case DepthwiseConv2D():
-                height, width, _ = tensors[op.output].shape
-                pieces.append(depthwise(op.name, op.inputs[0], op.output, op.channels, op.kernel, op.stride, height * width))
+                pieces.append(depthwise(op.name, op.inputs[0], op.output, _window(op, tensors)))
                 constants += 2
             case FullyConnected():
                 pieces.append(dense(op.name, op.inputs[0], op.output, op.in_features, op.out_features))

@@ -14,7 +14,7 @@ from tinynas.export.firmware import SELF_TEST_PASS
 from tinynas.target.cores import Core
 from tinynas.target.emulator import emulate
 from tinynas.target.flash import flash_of
-from tinynas.target.library import Tree, call, compile_source
+from tinynas.target.library import Tree, call, compile_source, kernel_defines
 from tinynas.target.probe import link, startup_code
 
 #: Seconds that the self-test gets.
@@ -34,7 +34,7 @@ class SelfTested:
     equal_images: int
     """Images whose every output byte is the stored one."""
     program_bytes: int
-    """Flash of a program that sets the model up and classifies one frame: all that is linked, the model included."""
+    """Flash of the folder's example: all that is linked, the model included."""
     failed: str
     """What it said last where it did not pass; empty where it passed."""
 
@@ -44,23 +44,22 @@ def self_test(folder: Path, core: Core, tree: Tree, library: Path, *, seconds: f
 
     Raises UserError where the folder is not whole, or does not compile or link.
     """
-    sources, namespace = _sources(folder)
+    sources = _sources(folder)
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         flags = (*core.flags, *tree.defines, "-ffunction-sections", "-fdata-sections", "-fno-exceptions", "-w", f"-I{folder}")
-        flags = (*flags, *tree.includes)
+        flags = (*flags, *kernel_defines(library), *tree.includes)
         (work / "startup.cc").write_text(startup_code(), encoding="utf-8")
-        (work / "classify.cc").write_text(_classify(namespace), encoding="utf-8")
+        mains = ("self_test_main", "example_main")
         objects = {}
-        for source in (*sources, folder / "self_test_main.cc", work / "startup.cc", work / "classify.cc"):
+        for source in (*sources, *(folder / f"{name}.cc" for name in mains), work / "startup.cc"):
             objects[source.stem] = work / f"{source.stem}.o"
             compile_source(source, objects[source.stem], flags)
         tests = work / "self_test.elf"
-        mains = {"self_test_main", "classify"}
         link(core, [*(o for name, o in objects.items() if name not in mains), objects["self_test_main"], library], tests)
         program = work / "program.elf"
-        parts = [o for name, o in objects.items() if name not in {*mains, "self_test", "self_test_data"}]
-        link(core, [*parts, objects["classify"], library], program, "--specs=nano.specs")
+        parts = [o for name, o in objects.items() if name not in (*mains, "self_test", "self_test_data")]
+        link(core, [*parts, objects["example_main"], library], program, "--specs=nano.specs")
         size = flash_of(call(["arm-none-eabi-size", "-A", str(program)], "measure the program"))
         ended = emulate(tests, core, seconds=seconds)
     return SelfTested(folder_digest(folder), *_said(ended.said), size, _why(ended.status, ended.said, seconds))
@@ -84,16 +83,15 @@ def folder_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _sources(folder: Path) -> tuple[list[Path], str]:
-    """What the folder's own build compiles, and the namespace of its code."""
+def _sources(folder: Path) -> list[Path]:
+    """What the folder's own build compiles beside its programs."""
     listed = re.search(r"set\(MODEL_SOURCES ([^)]*)\)", _read(folder, "CMakeLists.txt"))
-    namespace = re.search(r"\b(\w+)::SelfTest\(", _read(folder, "self_test_main.cc"))
-    if listed is None or namespace is None:
+    if listed is None or "::SelfTest(" not in _read(folder, "self_test_main.cc"):
         raise _not_whole(folder, "its CMakeLists.txt or self_test_main.cc is not tinynas's")
     sources = [folder / name for name in listed[1].split()]
-    for source in sources:
+    for source in (*sources, folder / "example_main.cc"):
         _read(folder, source.name)
-    return sources, namespace[1]
+    return sources
 
 
 def _read(folder: Path, name: str) -> str:
@@ -105,16 +103,6 @@ def _read(folder: Path, name: str) -> str:
 
 def _not_whole(folder: Path, why: str) -> ModelFileError:
     return ModelFileError(f"{folder}: is not a whole firmware folder: {why}", "export the network again")
-
-
-def _classify(namespace: str) -> str:
-    return f"""#include "classifier.h"
-static const unsigned char pixels[3] = {{0, 0, 0}};
-int main() {{
-  const {namespace}::Frame frame = {{pixels, 1, 1, {namespace}::PixelFormat::kGray8, 0}};
-  return {namespace}::Setup() ? {namespace}::Classify(frame) : -1;
-}}
-"""
 
 
 def _said(text: str) -> tuple[int | None, int | None, int, int]:

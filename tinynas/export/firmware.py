@@ -35,6 +35,7 @@ from tinynas.inputs import Input
 from tinynas.target.cores import CORES
 from tinynas.target.emulator import emulator_command
 from tinynas.target.probe import linker_script, startup_code
+from tinynas.target.registrations import INT8, added, int8_functions, int8_includes
 
 #: Bytes added to the arena: TFLM's persistent structures grow by a few dozen to a few hundred bytes now and then
 #: between versions, and an arena that a linker places unaligned loses up to 15.
@@ -306,6 +307,8 @@ def _words(
 ) -> dict[str, str]:
     height, width, channels = facts.input_shape
     kinds = tuple(dict.fromkeys(facts.operators))
+    int8 = parse_model(model).int8_kinds
+    methods = [RESOLVER_METHODS[kind] + INT8 * (kind in int8) for kind in kinds]
     sha256 = hashlib.sha256(model).hexdigest()
     what = f"image classifier, {height}x{width}x{channels}, {counted(facts.classes, 'class', 'classes')}"
     manifest = manifest_words(package.name or name, package, sha256, what)
@@ -356,9 +359,11 @@ def _words(
         "min_ram_kib": str(-(-arena.mcu_arena // 1024) + _ZEPHYR_RAM_KIB),
         "min_flash_kib": str(-(-len(model) // 1024) + _ZEPHYR_FLASH_KIB),
         "add_operators": " &&\n".join(
-            f"  {'return' if i == 0 else '      '} resolver.{RESOLVER_METHODS[kind]}() == kTfLiteOk" for i, kind in enumerate(kinds)
+            f"  {'return' if i == 0 else '      '} {added(method)} == kTfLiteOk" for i, method in enumerate(methods)
         )
         + ";",
+        "int8_includes": int8_includes(methods),
+        "int8_functions": int8_functions(methods, manifest["GUARD"]),
         "emulated_flags": " ".join(_EMULATED.flags),
         "emulator": ";".join(emulator_command(_EMULATED)),
         "self_test_images": str(len(images)),

@@ -210,8 +210,9 @@ def _notes(cost: Cost, budget: Budget | None) -> list[str]:
         why = why_uncounted(cost.work, timing)
         if why is not None:
             notes.append(f"no latency: {why}")
-    elif budget is not None and cost.instructions is not None and cost.latency_ms is None and budget.core is not None:
-        notes.append(f"instructions, not time: {count(cost.instructions)} an inference; nothing was measured of {budget.core} with it")
+    elif budget is not None and cost.latency_ms is None and budget.core is not None and timing is None and cost.runs is not False:
+        counts = "no latency:" if cost.instructions is None else f"instructions, not time: {count(cost.instructions)} an inference;"
+        notes.append(f"{counts} no time is known of {budget.core} with {cost.runtime}, measure yours (latency: mine.csv)")
     return notes
 
 
@@ -234,7 +235,10 @@ def known_lines(cost: Cost) -> list[str]:
         least = ""
         if figure == "sram" and document["at_least"]:
             known, least = "at least", f"; the runtime's part of {', '.join(document['at_least'])} is not known"
-        lines.append(f"{figure}: {known}, {source}{least}")
+        versions = ""
+        if figure == "sram" and len(cost.by_version) > 1:
+            versions = f"; of {len(cost.by_version)} versions in use {cost.version} asks for most"
+        lines.append(f"{figure}: {known}, {source}{versions}{least}")
     return lines
 
 

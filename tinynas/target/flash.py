@@ -17,9 +17,10 @@ from pathlib import Path
 
 from tinynas.errors import InternalError
 from tinynas.target.cores import Core
-from tinynas.target.library import Tree, call, compile_source
+from tinynas.target.library import Tree, call, compile_source, kernel_defines
 from tinynas.target.objects import Section, archive_members, object_sections
 from tinynas.target.probe import _SOURCES, link
+from tinynas.target.registrations import added, int8_functions, int8_includes
 
 #: Input sections that lie in flash: code, constants, and the first content of variables.
 FLASH_SECTIONS = (".text", ".rodata", ".data", ".init_array", ".vectors", ".ARM.ex", ".glue", ".v4_bx", ".vfp11", ".iplt")
@@ -41,7 +42,10 @@ class Linked:
 
 
 def link_operators(tree: Tree, core: Core, library: Path, adds: Sequence[str]) -> Linked:
-    """Link the least program whose resolver has ``adds`` (its methods, as ``AddConv2D``); the model itself is not in it."""
+    """Link the least program whose resolver has ``adds``; the model itself is not in it.
+
+    They are its methods, as ``AddMean``; ``AddConv2DInt8`` is ``AddConv2D`` with the kernel for int8 alone.
+    """
     (linked,) = link_programs(tree, core, library, [adds])
     return linked
 
@@ -50,7 +54,7 @@ def link_programs(tree: Tree, core: Core, library: Path, programs: Sequence[Sequ
     """Link a program for each set of resolver methods, all of them compiled at once. Raises UserError with the tool chain's words."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        objects = compile_programs(tree, core, programs, folder)
+        objects = compile_programs(tree, core, library, programs, folder)
         for number in range(len(programs)):
             yield link_program(core, [*objects, library], folder / "flash.elf", program_name(number))
 
@@ -60,22 +64,25 @@ def program_name(number: int) -> str:
     return f"tinynas_program_{number}"
 
 
-def compile_programs(tree: Tree, core: Core, programs: Sequence[Sequence[str]], folder: Path) -> list[Path]:
-    """Objects in ``folder`` that hold a program for each set of resolver methods; the same for every kind of kernels of ``tree``."""
-    lines = []
+def compile_programs(tree: Tree, core: Core, library: Path, programs: Sequence[Sequence[str]], folder: Path) -> list[Path]:
+    """Objects in ``folder`` that hold a program for each set of resolver methods (:func:`link_operators`), for the kernels of
+    ``library``."""
+    methods = sorted({name for adds in programs for name in adds})
+    lines = [int8_includes(methods), int8_functions(methods, "TINYNAS")]
     for number, adds in enumerate(programs):
-        calls = "; ".join(f"ok = resolver.{name}() == kTfLiteOk && ok" for name in adds)
+        calls = "; ".join(f"ok = {added(name)} == kTfLiteOk && ok" for name in adds)
         lines.append(f"PROGRAM({program_name(number)}, {max(len(adds), 1)}, {calls})\n")
     (folder / "flash_programs.h").write_text("".join(lines), encoding="utf-8")
     (folder / "model.cc").write_text(
         'extern "C" { extern const unsigned char tinynas_model[1]; const unsigned char tinynas_model[1] = {0}; }\n', encoding="utf-8"
     )
-    return compile_all(tree, core, (_SOURCES / "flash.cc", _SOURCES / "startup.cc", folder / "model.cc"), folder)
+    return compile_all(tree, core, library, (_SOURCES / "flash.cc", _SOURCES / "startup.cc", folder / "model.cc"), folder)
 
 
-def compile_all(tree: Tree, core: Core, sources: Sequence[Path], folder: Path) -> list[Path]:
-    """Objects of ``sources`` in ``folder``, with a section for each function; headers may lie in ``folder`` too."""
-    flags = (*core.flags, f"-DTINYNAS_FLOAT_UNIT={int(core.float_unit)}", *tree.defines)
+def compile_all(tree: Tree, core: Core, library: Path, sources: Sequence[Path], folder: Path) -> list[Path]:
+    """Objects of ``sources`` in ``folder`` for the kernels of ``library``, with a section for each function; headers may lie in
+    ``folder`` too."""
+    flags = (*core.flags, f"-DTINYNAS_FLOAT_UNIT={int(core.float_unit)}", *tree.defines, *kernel_defines(library))
     flags = (*flags, "-ffunction-sections", "-fdata-sections", "-fno-exceptions", "-w", f"-I{folder}", *tree.includes)
     objects = []
     for source in sources:

@@ -163,6 +163,11 @@ class Tree:
         return total.hexdigest()
 
 
+def kernel_defines(library: Path) -> tuple[str, ...]:
+    """Flags with which what is linked with ``library`` is compiled: they say that kernels for int8 alone are there."""
+    return ("-DCMSIS_NN",) if b"arm_convolve_wrapper_s8" in library.read_bytes() else ()
+
+
 def kernels_named(name: str) -> Kernels:
     """The kind of kernels called ``name``. Raises UserError with the known ones."""
     for kind in KERNELS:

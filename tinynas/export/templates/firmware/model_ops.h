@@ -6,7 +6,7 @@
 #include "tensorflow/lite/micro/micro_interpreter.h"
 #include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
 #include "tensorflow/lite/schema/schema_generated.h"
-
+@int8_includes@
 #include "model_settings.h"
 
 // Interpreters of 2026 live in tflite::micro, older ones in tflite: @ns@::runtime names both.
@@ -19,7 +19,7 @@ namespace runtime {
 using namespace tflite;         // NOLINT
 using namespace tflite::micro;  // NOLINT
 }  // namespace runtime
-
+@int8_functions@
 using OpResolver = runtime::MicroMutableOpResolver<kOperators>;
 
 // False where an operator could not be added.
