@@ -191,7 +191,7 @@ def _options(pieces: Sequence[Piece], runtime: Runtime) -> tuple[tuple[int, ...]
 
 
 def _row(work: Work, row: int, runtime: Runtime) -> Work:
-    """Network ``row`` of a work of arrays, with the scratch of the builds of ``runtime``."""
+    """Network ``row`` of a work of arrays, with what its memory plan and its set-up read, for the builds of ``runtime``."""
 
     def one(value: Any) -> int:
         return int(np.broadcast_to(value, (row + 1,) if np.ndim(value) == 0 else np.shape(value))[row])
@@ -199,6 +199,7 @@ def _row(work: Work, row: int, runtime: Runtime) -> Work:
     pieces = tuple(
         replace(
             piece,
+            out_channels=one(piece.out_channels),
             scratch={build: tuple(map(one, sizes)) for _, build in runtime.builds if (sizes := piece.scratch.get(build))},
         )
         for piece in work.pieces
