@@ -112,9 +112,14 @@ def test_the_picture_has_the_numbers_of_the_table(tmp_path: Path, capsys: pytest
 def test_one_network_has_its_arena_flash_and_time(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["compare", "mcunet-tiny2", "--boards", "stm32f746"]) == 0
     head, row = capsys.readouterr().out.splitlines()[:2]
-    assert head.split() == ["board", "SRAM", "flash", "latency", "limit", "that", "decides"]
+    assert head.split() == ["board", "SRAM", "program", "flash", "latency", "limit", "that", "decides"]
     cost = api.estimate("mcunet-tiny2", "stm32f746")
-    assert f"{cost.sram_bytes / 1024:.1f} KiB" in row and amount("latency_ms", cost.latency_ms) in row and "fits program flash" in row
+    assert (
+        f"{cost.sram_bytes / 1024:.1f} KiB" in row
+        and amount("program_bytes", cost.program_bytes) in row
+        and amount("latency_ms", cost.latency_ms) in row
+        and "fits program flash" in row
+    )
 
 
 def test_a_network_that_a_runtime_refuses_comes_first_and_says_why(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,7 @@ def verify(
     """
     if names_tflite(net):
         path, folder = Path(net), None
+        _read_model(path)  # a path that is wrong is said before what else is wanting
         kernels = kernels or "cmsis-nn"
     else:
         run, net_id = _of_run(net)
@@ -137,7 +138,7 @@ def _prepare_checks(target: str, tflm: str | None, kernels: str) -> Callable[...
     check_tools(core, tree, kind, cache_dir())
 
     def verify_file(path: Path, folder: Path | None, **options: Any) -> Verified:
-        return verify_model(_read_model(path), path.stem, core, tree, kind, cache_dir(), folder=folder, **options)
+        return verify_model(_read_model(path), path.name, core, tree, kind, cache_dir(), folder=folder, **options)
 
     return verify_file
 

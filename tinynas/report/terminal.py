@@ -431,7 +431,7 @@ def compared_table(rows: Mapping[str, Sequence[Mapping[str, Any]]], nets: Sequen
     Below, why networks do not run: once for each reason.
     """
     if len(nets) == 1:
-        figures = ("sram_bytes", "flash_bytes", "latency_ms")
+        figures = ("sram_bytes", "program_bytes", "latency_ms")
         heads = [title(name) for name in figures]
         table = _table("board", *heads, "limit that decides", right=heads)
         for board, fits in rows.items():
