@@ -79,7 +79,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "the strategy": ({"overrides": ("strategy=random",)}, "strategy tinynas, not random"),
     "the budget": ({"budget": "rp2040"}, "budget stm32f746, not rp2040"),
     "a limit": ({"overrides": ("budget.macs=5",)}, "budget.macs none, not 5"),
-    "the runtime": ({"budget": "stm32f746", "overrides": ("budget.runtime=tinyengine",)}, "budget.runtime tflm, not tinyengine"),
+    "the runtime": ({"budget": "stm32f746", "overrides": ("budget.runtime=tinyengine",)}, "budget.runtime tflm-cmsis-nn, not tinyengine"),
     "the space": ({"space": "micro"}, "space tiny, not micro"),
     "a choice": ({"overrides": ("space.divisor=16",)}, "space.divisor 4, not 16"),
     "the splits": ({"overrides": ("data.seed=4",)}, "data.seed 0, not 4"),

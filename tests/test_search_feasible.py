@@ -68,7 +68,7 @@ def test_pool_fits_by_the_single_estimator_and_is_distinct() -> None:
     assert len(pool) == 300
     assert len({as_genotype(row) for row in pool.genotypes}) == 300
     for index in range(0, 300, 10):
-        cost = estimate(lower(MCUNET.decode(as_genotype(pool.genotypes[index]), 2)), limits.runtime)
+        cost = estimate(lower(MCUNET.decode(as_genotype(pool.genotypes[index]), 2)), limits.runtime, core=limits.core)
         assert limits.fits(cost)
         assert cost.macs == pool.costs["macs"][index]
     assert 0 < pool.share < 1
