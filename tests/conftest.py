@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -38,14 +39,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session")
-def emulated(tmp_path_factory: pytest.TempPathFactory) -> Emulated:
+def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulated]:
     """TFLM on an emulated Cortex-M4; a test is skipped, with the reason, where its tools or sources are not there."""
     from thin_tflm import emulator_of
 
     worker = "PYTEST_XDIST_WORKER" in os.environ  # the other worker goes on with other tests on the other core
     base = tmp_path_factory.getbasetemp()
     kept = os.environ.get("TINYNAS_TARGET_CACHE", (base.parent if worker else base) / "target")
-    return emulator_of(tmp_path_factory.mktemp("trees"), Path(kept), 1 if worker else None)
+    # TFLM's messages hold the paths of its sources, and linked flash is compared: these are about as long as those of the table.
+    with tempfile.TemporaryDirectory(prefix="t") as trees:
+        yield emulator_of(Path(trees), Path(kept), 1 if worker else None)
 
 
 @pytest.fixture(scope="session")

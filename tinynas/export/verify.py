@@ -82,7 +82,10 @@ class Verified:
         ):
             if promised is not None and measured is not None and measured > promised * (1 + FLASH_SLACK):
                 more = f"{100 * (measured / promised - 1):.1f} %"
-                found.append(f"{measured:,} B of {what} are linked, {more} more than the {promised:,} B promised")
+                found.append(
+                    f"{measured:,} B of {what} are linked, {more} more than the {promised:,} B promised "
+                    "(messages hold the paths of TFLM's sources: a tree in a long path takes more)"
+                )
         return found
 
     @property
