@@ -54,6 +54,10 @@ def axes(sizes: range, words: str | None = None) -> BeforeValidator:
 Kernel = Annotated[Axes, axes(range(1, 12))]
 Stride = Annotated[Axes, axes(range(1, 5))]
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
+WeightBits = Literal[8, 4, 2]
+"""Bits that a weight takes in the file; activations are int8, biases int32."""
+#: Fields that networks had not at first: left out of the id where they say what was meant before.
+_LATER: dict[str, Any] = {"weight_bits": 8, "depthwise_bits": 8, "classifier_bits": 8}
 
 
 class ConvLayer(Config):
@@ -68,6 +72,8 @@ class ConvLayer(Config):
     """Stride in pixels, or [height, width]."""
     act: Activation = "relu6"
     """Activation after batch norm."""
+    weight_bits: WeightBits = 8
+    """Bits of each weight."""
 
 
 class MBConv(Config):
@@ -91,6 +97,10 @@ class MBConv(Config):
     """Add the input to the output; needs stride 1 and as many output as input channels."""
     act: Activation = "relu6"
     """Activation after the expand and the depthwise convolution."""
+    weight_bits: WeightBits = 8
+    """Bits of each weight of the expand and the project convolution."""
+    depthwise_bits: WeightBits = 8
+    """Bits of each weight of the depthwise convolution."""
 
     @model_validator(mode="after")
     def _residual_keeps_size(self) -> Self:
@@ -111,6 +121,10 @@ class Separable(Config):
     """Stride of the depthwise convolution, or [height, width]."""
     act: Activation = "relu6"
     """Activation after both convolutions."""
+    weight_bits: WeightBits = 8
+    """Bits of each weight of the pointwise convolution."""
+    depthwise_bits: WeightBits = 8
+    """Bits of each weight of the depthwise convolution."""
 
 
 class Pool(Config):
@@ -151,6 +165,8 @@ class Arch(Config):
     """Blocks of each stage, for their names (not part of the id); where left out, a stage begins with each stride or change of width."""
     head: ConvLayer | None = None
     """Last convolution before global average pooling (ProxylessNAS feature_mix_layer)."""
+    classifier_bits: WeightBits = 8
+    """Bits of each weight of the classifier."""
 
     @model_validator(mode="after")
     def _has_layers(self) -> Self:
@@ -191,7 +207,7 @@ class Arch(Config):
         content = self.model_dump(mode="json", exclude={"name", "stages"})
         if self.input_kind in (None, kind_of_channels(self.channels)):
             del content["input_kind"]  # says nothing that the channels do not
-        canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        canonical = json.dumps(_without_later(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]
 
     def with_classes(self, classes: int) -> Arch:
@@ -205,6 +221,12 @@ class Arch(Config):
             kept["kind"] = block.kind
         text: str = yaml.safe_dump(content, sort_keys=False, default_flow_style=None, width=110)
         return text
+
+
+def _without_later(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _without_later(value) for key, value in content.items() if key not in _LATER or value != _LATER[key]}
+    return [_without_later(value) for value in content] if isinstance(content, list) else content
 
 
 def classes_for(labels: Sequence[str]) -> int:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias, assert_never
 
-from tinynas.arch import Activation, Arch, ConvLayer, MBConv, Pool, Separable, pair
+from tinynas.arch import Activation, Arch, ConvLayer, MBConv, Pool, Separable, WeightBits, pair
 from tinynas.errors import ArchError
 from tinynas.inputs import Input
 
@@ -78,6 +78,7 @@ class Conv2D:
     padding: Padding
     act: Activation
     bn: bool = True
+    weight_bits: WeightBits = 8
     kind: ClassVar[Kind] = "conv"
 
 
@@ -95,6 +96,7 @@ class DepthwiseConv2D:
     padding: Padding
     act: Activation
     bn: bool = True
+    weight_bits: WeightBits = 8
     kind: ClassVar[Kind] = "dw"
 
 
@@ -163,6 +165,7 @@ class FullyConnected:
     in_features: int
     out_features: int
     act: Activation = "none"
+    weight_bits: WeightBits = 8
     kind: ClassVar[Kind] = "fc"
 
 
@@ -248,22 +251,24 @@ class Builder:
         padding = Padding(*same_padding(height, kernel[0], stride[0]), *same_padding(width, kernel[1], stride[1]))
         return padding, -(-height // stride[0]), -(-width // stride[1]), channels
 
-    def conv(self, name: str, x: int, out: int, kernel: tuple[int, int], stride: tuple[int, int], act: Activation) -> int:
+    def conv(
+        self, name: str, x: int, out: int, kernel: tuple[int, int], stride: tuple[int, int], act: Activation, bits: WeightBits = 8
+    ) -> int:
         """A dense convolution, SAME."""
         padding, height, width, channels = self._window(x, kernel, stride)
         y = self.tensor(name, (height, width, out))
-        self.ops.append(Conv2D(name, (x,), y, channels, out, kernel, stride, padding, act))
+        self.ops.append(Conv2D(name, (x,), y, channels, out, kernel, stride, padding, act, weight_bits=bits))
         return y
 
-    def pointwise(self, name: str, x: int, out: int, act: Activation) -> int:
+    def pointwise(self, name: str, x: int, out: int, act: Activation, bits: WeightBits = 8) -> int:
         """A 1x1 convolution."""
-        return self.conv(name, x, out, (1, 1), (1, 1), act)
+        return self.conv(name, x, out, (1, 1), (1, 1), act, bits)
 
-    def depthwise(self, name: str, x: int, kernel: tuple[int, int], stride: tuple[int, int], act: Activation) -> int:
+    def depthwise(self, name: str, x: int, kernel: tuple[int, int], stride: tuple[int, int], act: Activation, bits: WeightBits = 8) -> int:
         """A depthwise convolution, SAME."""
         padding, height, width, channels = self._window(x, kernel, stride)
         y = self.tensor(name, (height, width, channels))
-        self.ops.append(DepthwiseConv2D(name, (x,), y, channels, kernel, stride, padding, act))
+        self.ops.append(DepthwiseConv2D(name, (x,), y, channels, kernel, stride, padding, act, weight_bits=bits))
         return y
 
     def pool(self, name: str, x: int, op: Literal["max", "avg"], kernel: tuple[int, int], stride: tuple[int, int]) -> int:
@@ -296,10 +301,10 @@ class Builder:
         self.ops.append(Mean(name, (x,), y))
         return y
 
-    def dense(self, name: str, x: int, out: int, act: Activation = "none", *, output: str | None = None) -> int:
+    def dense(self, name: str, x: int, out: int, act: Activation = "none", bits: WeightBits = 8, *, output: str | None = None) -> int:
         """A matrix product; ``output`` names the tensor where it is not called as the operator."""
         y = self.tensor(output or name, (out,))
-        self.ops.append(FullyConnected(name, (x,), y, self.shape(x)[-1], out, act))
+        self.ops.append(FullyConnected(name, (x,), y, self.shape(x)[-1], out, act, bits))
         return y
 
 
@@ -315,29 +320,29 @@ def lower(arch: Arch) -> Graph:
     build = Builder(arch.input.shape)
     x = 0
     if arch.stem is not None:
-        x = build.conv("stem", x, arch.stem.out, pair(arch.stem.kernel), pair(arch.stem.stride), arch.stem.act)
+        x = build.conv("stem", x, arch.stem.out, pair(arch.stem.kernel), pair(arch.stem.stride), arch.stem.act, arch.stem.weight_bits)
     for name, block in zip(arch.block_names, arch.blocks, strict=True):
         match block:
             case MBConv():
                 x = mbconv(build, name, x, MBSizes.of(name, block, build.shape(x)[-1]))
             case Separable():
-                x = build.depthwise(f"{name}.dw", x, pair(block.kernel), pair(block.stride), block.act)
-                x = build.pointwise(f"{name}.pw", x, block.out, block.act)
+                x = build.depthwise(f"{name}.dw", x, pair(block.kernel), pair(block.stride), block.act, block.depthwise_bits)
+                x = build.pointwise(f"{name}.pw", x, block.out, block.act, block.weight_bits)
             case ConvLayer():
-                x = build.conv(f"{name}.conv", x, block.out, pair(block.kernel), pair(block.stride), block.act)
+                x = build.conv(f"{name}.conv", x, block.out, pair(block.kernel), pair(block.stride), block.act, block.weight_bits)
             case Pool():
                 x = build.pool(f"{name}.pool", x, block.op, pair(block.kernel), pair(block.stride))
             case _:
                 assert_never(block)
     if arch.head is not None:
-        x = build.conv("head", x, arch.head.out, pair(arch.head.kernel), pair(arch.head.stride), arch.head.act)
-    logits = classifier(build, x, arch.classes)
+        x = build.conv("head", x, arch.head.out, pair(arch.head.kernel), pair(arch.head.stride), arch.head.act, arch.head.weight_bits)
+    logits = classifier(build, x, arch.classes, arch.classifier_bits)
     return Graph(tuple(build.tensors), tuple(build.ops), arch.input, (0,), (logits,), arch)
 
 
-def classifier(build: Builder, x: int, classes: int) -> int:
+def classifier(build: Builder, x: int, classes: int, bits: WeightBits = 8) -> int:
     """Global average pooling and the fully connected layer behind ``x``."""
-    return build.dense("fc", build.mean("pool", x), classes, output="logits")
+    return build.dense("fc", build.mean("pool", x), classes, bits=bits, output="logits")
 
 
 def mid_channels(block: MBConv, in_channels: int) -> int:
@@ -359,6 +364,8 @@ class MBSizes:
     act: Activation
     mid: int
     out: int
+    weight_bits: WeightBits = 8
+    depthwise_bits: WeightBits = 8
 
     @staticmethod
     def of(name: str, block: MBConv, channels: int) -> MBSizes:
@@ -369,14 +376,24 @@ class MBSizes:
                 f"{name}: a residual needs as many output as input channels ({block.out} and {channels})", "drop the residual or change out"
             )
         expands = block.expand != 1 or mid != channels
-        return MBSizes(pair(block.kernel), pair(block.stride), expands, block.residual, block.act, mid, block.out)
+        return MBSizes(
+            pair(block.kernel),
+            pair(block.stride),
+            expands,
+            block.residual,
+            block.act,
+            mid,
+            block.out,
+            block.weight_bits,
+            block.depthwise_bits,
+        )
 
 
 def mbconv(build: Builder, name: str, x: int, block: MBSizes) -> int:
     """The operators of an inverted residual block behind ``x``."""
     shortcut = x
     if block.expands:
-        x = build.pointwise(f"{name}.expand", x, block.mid, block.act)
-    x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act)
-    x = build.pointwise(f"{name}.project", x, block.out, "none")
+        x = build.pointwise(f"{name}.expand", x, block.mid, block.act, block.weight_bits)
+    x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act, block.depthwise_bits)
+    x = build.pointwise(f"{name}.project", x, block.out, "none", block.weight_bits)
     return build.add(f"{name}.add", shortcut, x) if block.residual else x
