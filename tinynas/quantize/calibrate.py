@@ -18,13 +18,15 @@ from tinynas.graph import Weighted as WeightedOp
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.fake import FakeQuantNetwork, Weighted
 from tinynas.quantize.floats import FloatGraph, FloatRunner, activate, linear_part, pixels
-from tinynas.quantize.grid import QuantizedGraph, TensorQuant, input_quant, largest
+from tinynas.quantize.grid import QuantizedGraph, TensorQuant, grid_bits, input_quant, largest
 
 Method = Literal["minmax", "percentile", "mse"]
 
 #: Bins of an activation's histogram.
 BINS = 2048
 BATCH = 64
+#: From so many bits on downwards the scale of a channel's weights is that of least squared error.
+FEW_BITS = 4
 #: Images whose mean error is corrected.
 CORRECTION_IMAGES = 128
 
@@ -36,14 +38,15 @@ class QuantOptions(Config):
     """Range of an activation: all values seen; all but the outermost; or the range of least squared error."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     """With ``percentile``: share of values inside, in percent."""
-    weights: Literal["max", "mse"] = "max"
-    """Scale of an output channel's weights: the largest weight, or the scale of least squared error."""
+    weights: Literal["auto", "max", "mse"] = "auto"
+    """Scale of an output channel's weights: the largest weight, or the scale of least squared error; ``auto`` takes the latter for
+    weights of four bits or fewer."""
     equalize: bool = True
     """Balance the channels of linear bottlenecks before quantising (cross-layer equalisation)."""
     bias_correction: bool = True
     """Take the mean error that quantisation makes in a channel out of its bias."""
     bits: Annotated[int, Field(ge=2, le=8)] = 8
-    """Bits of a weight."""
+    """Most bits of a weight; an operator whose own are fewer keeps to those."""
     images: Annotated[int, Field(ge=1)] = 256
     """Calibration images used, the first of those given."""
 
@@ -180,18 +183,18 @@ def assemble(floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: Quan
     weights: dict[str, NDArray[np.int8]] = {}
     scales: dict[str, NDArray[np.float32]] = {}
     biases: dict[str, NDArray[np.int32]] = {}
-    most = largest(options.bits)
     for op in floats.graph.ops:
         if isinstance(op, WEIGHTED):
             source, target = tensors[op.inputs[0]], tensors[op.output]
+            bits = grid_bits(op, options.bits)
             weights[op.name], scales[op.name], biases[op.name] = quantize_weights(
                 op,
                 floats.weights[op.name],
                 floats.biases[op.name],
                 source.scale,
                 target.scale,
-                most=most,
-                least_error=options.weights == "mse",
+                most=largest(bits),
+                least_error=options.weights == "mse" or (options.weights == "auto" and bits <= FEW_BITS),
             )
     return QuantizedGraph(floats.graph, tensors, weights, scales, biases, options.bits)
 
@@ -226,7 +229,8 @@ def quantize_weights(
 
 def _best_scale(weight: NDArray[np.float64], scale: NDArray[np.float64], axes: tuple[int, ...], most: int) -> NDArray[np.float64]:
     best, least = scale, np.full(scale.shape, np.inf)
-    for share in np.linspace(1.0, 0.6, 41):
+    # The fewer levels there are, the more of the largest weights is better cut off.
+    for share in np.linspace(1.0, 0.6, 41) if most > largest(FEW_BITS) else np.linspace(1.0, 0.2, 81):
         tried = np.maximum(scale * share, 1e-30)
         error = np.square(np.clip(np.rint(weight / tried), -most, most) * tried - weight).sum(axes, keepdims=True)
         best = np.where(error < least, tried, best)
