@@ -239,7 +239,7 @@ def estimate(
     """
     chosen = runtime_named(runtime, core)
     work = from_graph(graph)
-    if (reasons := unrun_bits(chosen, work.pieces)):
+    if reasons := unrun_bits(chosen, work.pieces):
         work = replace(work, reasons=reasons)
     if chosen.frame is not None:
         refuse_bits(chosen, work.pieces)  # what it would take is not known
@@ -273,8 +273,8 @@ def file_cost(
     if runtime.frame is not None:
         raise UserError(f"{runtime.name} is for networks: a .tflite is not compiled", "give the network that the file was made from")
     heads = file_heads(work, runtime, plan) if runtime.plans else None
-    if not runtime.plans and work.reasons is not None:
-        work = replace(work, reasons=(*work.reasons, *unrun_bits(runtime, work.pieces)))
+    if not runtime.plans and (reasons := unrun_bits(runtime, work.pieces)):
+        work = replace(work, reasons=(*(work.reasons or ()), *reasons))
     cost = work_cost(work, runtime, size_bytes, heads, core=core, clock_mhz=clock_mhz, timing=timing)
     if heads is None or not runtime.on_host or all(p.scratch_of("host") == p.scratch_of("mcu") for p in work.pieces):
         return cost

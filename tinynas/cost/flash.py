@@ -10,8 +10,8 @@ below, so the two cannot drift apart. With C output channels, W bytes of weights
 * quantisation: 24 B for each activation with a grid of its own (its table and its zero point), and once for every
   *distinct* C a vector of C zero points, which all weights and biases with C channels share.
 * scales: 4 + 4C B for weights and again for biases (full flavour), 8 B per activation.
-* constants: 4 + r4(n) B of content (weights of 4 bits lie two in a byte), padded so that the next content begins on a multiple of 16; of B contents, H
-  leave a gap of 8 B or more behind them, which houses the next one's table.
+* constants: 4 + r4(n) B of content (weights of 4 bits lie two in a byte), padded so that the next content begins on a multiple of
+  16; of B contents, H leave a gap of 8 B or more behind them, which houses the next one's table.
 
 Nothing depends on the values of weights: the size is known before training. The functions on single numbers work
 on numpy integer arrays as well.

@@ -47,6 +47,7 @@ OPERATORS = words(
     "STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT STABLEHLO_CASE"
 )
 
+
 def packed_bytes(elements: Any, bits: int) -> Any:
     """Bytes of so many elements of ``bits`` in a file: packed where they are smaller than a byte, the last byte filled up. Arrays give
     arrays."""

@@ -18,15 +18,13 @@ from tinynas.graph import Weighted as WeightedOp
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.fake import FakeQuantNetwork, Weighted
 from tinynas.quantize.floats import FloatGraph, FloatRunner, activate, linear_part, pixels
-from tinynas.quantize.grid import QuantizedGraph, TensorQuant, grid_bits, input_quant, largest
+from tinynas.quantize.grid import QuantizedGraph, TensorQuant, input_quant, largest
 
 Method = Literal["minmax", "percentile", "mse"]
 
 #: Bins of an activation's histogram.
 BINS = 2048
 BATCH = 64
-#: From so many bits on downwards the scale of a channel's weights is that of least squared error.
-FEW_BITS = 4
 #: Images whose mean error is corrected.
 CORRECTION_IMAGES = 128
 
@@ -38,9 +36,9 @@ class QuantOptions(Config):
     """Range of an activation: all values seen; all but the outermost; or the range of least squared error."""
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     """With ``percentile``: share of values inside, in percent."""
-    weights: Literal["auto", "max", "mse"] = "auto"
-    """Scale of an output channel's weights: the largest weight, or the scale of least squared error; ``auto`` takes the latter for
-    weights of four bits or fewer."""
+    weights: Literal["max", "mse"] = "max"
+    """Scale of an output channel's weights: the largest weight, or the scale of least squared error, which operators whose own bits are
+    fewer than 8 always have."""
     equalize: bool = True
     """Balance the channels of linear bottlenecks before quantising (cross-layer equalisation)."""
     bias_correction: bool = True
@@ -186,15 +184,14 @@ def assemble(floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: Quan
     for op in floats.graph.ops:
         if isinstance(op, WEIGHTED):
             source, target = tensors[op.inputs[0]], tensors[op.output]
-            bits = grid_bits(op, options.bits)
             weights[op.name], scales[op.name], biases[op.name] = quantize_weights(
                 op,
                 floats.weights[op.name],
                 floats.biases[op.name],
                 source.scale,
                 target.scale,
-                most=largest(bits),
-                least_error=options.weights == "mse" or (options.weights == "auto" and bits <= FEW_BITS),
+                most=largest(min(options.bits, op.weight_bits)),
+                least_error=options.weights == "mse" or op.weight_bits < 8,
             )
     return QuantizedGraph(floats.graph, tensors, weights, scales, biases, options.bits)
 
@@ -230,7 +227,7 @@ def quantize_weights(
 def _best_scale(weight: NDArray[np.float64], scale: NDArray[np.float64], axes: tuple[int, ...], most: int) -> NDArray[np.float64]:
     best, least = scale, np.full(scale.shape, np.inf)
     # The fewer levels there are, the more of the largest weights is better cut off.
-    for share in np.linspace(1.0, 0.6, 41) if most > largest(FEW_BITS) else np.linspace(1.0, 0.2, 81):
+    for share in np.linspace(1.0, 0.6, 41) if most > largest(4) else np.linspace(1.0, 0.2, 81):
         tried = np.maximum(scale * share, 1e-30)
         error = np.square(np.clip(np.rint(weight / tried), -most, most) * tried - weight).sum(axes, keepdims=True)
         best = np.where(error < least, tried, best)

@@ -63,17 +63,12 @@ class QuantizedGraph:
 
     def weight_bits(self, op: Weighted) -> int:
         """Bits of the grid of ``op``: its integers lie within +-(2^(bits-1) - 1), whatever type stores them."""
-        return grid_bits(op, self.bits)
+        return min(self.bits, op.weight_bits)
 
     def bias_scales(self, op_name: str) -> NDArray[np.float32]:
         """The biases' grid of operator ``op_name``: the product of its input's scale and its weights', as a file states it."""
         op = next(op for op in self.graph.ops if op.name == op_name)
         return np.float32(self.tensors[op.inputs[0]].scale) * self.weight_scales[op_name]
-
-
-def grid_bits(op: Weighted, most: int = 8) -> int:
-    """Bits of the grid of the weights of ``op``: its own, or ``most`` where those are fewer."""
-    return min(op.weight_bits, most)
 
 
 def largest(bits: int) -> int:
