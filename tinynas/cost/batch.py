@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -528,8 +528,11 @@ class Tables:
         return self.layout.keys_of(self.stem.rows[:-1]) | self.layout.keys_of(self.last.rows[:-1])
 
     def base_code_bytes(self, core: str | None) -> int:
-        """Flash of the code that every network needs; 0 where that is not known."""
-        return self.layout.code_bytes(self._common(), self.runtime.name, core) or 0
+        """Flash of the code that every network needs, with whichever kernels take least; 0 where that is not known."""
+        common, layout = self._common(), self.layout
+        free = [1 << bit for bit in range(len(layout.keys), layout.first_dense) if not common >> bit & 1]
+        masks = [common | sum(chosen) for count in range(len(free) + 1) for chosen in combinations(free, count)]
+        return min(layout.code_bytes(mask, self.runtime.name, core) or 0 for mask in masks)
 
     def base_bytes(self) -> int:
         """Bytes that the file of every network has beside what its blocks bring: header, metadata, the tables that all need."""
