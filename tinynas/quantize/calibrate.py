@@ -180,7 +180,6 @@ def assemble(floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: Quan
     weights: dict[str, NDArray[np.int8]] = {}
     scales: dict[str, NDArray[np.float32]] = {}
     biases: dict[str, NDArray[np.int32]] = {}
-    most = largest(options.bits)
     for op in floats.graph.ops:
         if isinstance(op, WEIGHTED):
             source, target = tensors[op.inputs[0]], tensors[op.output]
@@ -190,8 +189,9 @@ def assemble(floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: Quan
                 floats.biases[op.name],
                 source.scale,
                 target.scale,
-                most=most,
-                least_error=options.weights == "mse",
+                most=largest(min(options.bits, op.weight_bits)),
+                least_error=options.weights == "mse" or op.weight_bits < 8,
+                step=floats.steps.get(op.name),
             )
     return QuantizedGraph(floats.graph, tensors, weights, scales, biases, options.bits)
 
@@ -205,12 +205,15 @@ def quantize_weights(
     *,
     most: int = 127,
     least_error: bool = False,
+    step: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32]]:
     """(integers, scales, integer biases) of a layer: symmetric, a scale per output channel, one for a fully connected layer."""
     axes = (0, 1) if isinstance(op, FullyConnected) else (0, 1, 2) if isinstance(op, DepthwiseConv2D) else (1, 2, 3)
     reach = np.abs(weight).max(axes, keepdims=True).astype(np.float64)
     scale = reach / most
-    if least_error:
+    if step is not None:
+        scale = step.astype(np.float64).reshape(scale.shape)
+    elif least_error:
         scale = _best_scale(weight.astype(np.float64), scale, axes, most)
     flat_bias = np.abs(bias.astype(np.float64)).reshape(-1)
     # An all-zero channel still has a usable scale; a bias has to fit 32 bits with room for the sum; and the

@@ -28,7 +28,7 @@ from torch import Tensor
 from tinynas.data import Split
 from tinynas.data.split import epoch_order
 from tinynas.errors import DataError, RunError, TinynasError
-from tinynas.graph import Graph
+from tinynas.graph import Graph, few_bits
 from tinynas.model import Network, normalise, read_tensors, trainable_groups, write_tensors
 from tinynas.quantize.qat import prepare_qat
 from tinynas.recipe import Recipe
@@ -131,6 +131,9 @@ class Trainer:
         epoch_images = min(recipe.epoch_images or len(self.train.labels), len(self.train.labels))
         self.steps_per_epoch = max(1, epoch_images // self.batch_size)
         self._float_epochs = recipe.epochs - recipe.qat_epochs
+        #: epochs before weights of fewer than 8 bits are on their grids
+        self._free_epochs = free_epochs(recipe, graph)
+        self._set_grids()
         self._warmup_steps = recipe.warmup_epochs * self.steps_per_epoch
 
     def _start_phase(self, network: Trained, average: Trained | None) -> None:
@@ -173,6 +176,7 @@ class Trainer:
             while self.epoch < until:
                 if self.epoch >= self._float_epochs and isinstance(self._raw, Network):
                     self._quantise()
+                self._set_grids(fit=self.epoch == self._free_epochs)
                 undo = None if deadline is None else {key: tensor.clone() for key, tensor in self._tensors().items()}
                 try:
                     metrics = self._epoch(self.epoch + 1, deadline)
@@ -259,6 +263,14 @@ class Trainer:
         network = prepare_qat(self.network.eval(), images)
         self._start_phase(network, copy.deepcopy(network) if self.recipe.ema else None)
 
+    def _set_grids(self, *, fit: bool = False) -> None:
+        # The switch and the first steps follow from the epoch and the weights, so that no state has to hold them.
+        for network in (self._raw, self._average):
+            if isinstance(network, Network):
+                network.set_grids(self.epoch >= self._free_epochs)
+                if fit:
+                    network.fit_grids()
+
     def _estimate_norms(self, epoch: int) -> None:
         # Averaged weights have other activations than the weights they come from. At a constant rate (proxy training of
         # mcunet-tiny2 on person64, 9 epochs) measuring took validation loss from 0.414 to 0.402; after a cosine it makes no difference.
@@ -308,12 +320,13 @@ class Trainer:
                 self._start_phase(on_grids(self.graph, grids), on_grids(self.graph, grids) if self.recipe.ema else None)
             self._restore(tensors)
             self.history = [EpochMetrics(**document) for document in json.loads(metadata["history"])]
+            self._set_grids()
         except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(f"{path}: is damaged: {error}", "remove it to start over") from None
 
     def _identity(self) -> str:
         arch = self.graph.arch.id if self.graph.arch is not None else ""
-        recipe = self.recipe.model_dump(mode="json", exclude={"threads"})
+        recipe = deciding(self.recipe, self.graph)
         images = [len(self.train.labels), len(self.val.labels)]
         return json.dumps({"arch": arch, "recipe": recipe, "seed": self.seed, "images": images}, sort_keys=True)
 
@@ -363,6 +376,16 @@ def evaluate(network: Trained, split: Split, *, threads: int = 1) -> EvalResult:
         loss = float(F.cross_entropy(scores, labels))
     correct = int((scores.argmax(1) == labels).sum())
     return EvalResult(correct / len(labels), loss, scores.numpy())
+
+
+def free_epochs(recipe: Recipe, graph: Graph) -> int:
+    """Epochs that train ``graph`` before weights of fewer than 8 bits are on their grids; 0 where there are none."""
+    return int(recipe.few_bits_from * (recipe.epochs - recipe.qat_epochs)) if few_bits(graph) else 0
+
+
+def deciding(recipe: Recipe, graph: Graph) -> dict[str, Any]:
+    """What of ``recipe`` decides how ``graph`` is trained, for records."""
+    return recipe.model_dump(mode="json", exclude={"threads", *([] if few_bits(graph) else ["few_bits_from"])})
 
 
 def _optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
