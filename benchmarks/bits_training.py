@@ -40,8 +40,8 @@ SIDE, EPOCHS, EPOCH_IMAGES = 32, 12, 4000
 SEEDS = (0, 1)
 CALIBRATION = 256
 #: Of the ranking: networks, epochs of the cheap and of the final training.
-RANKED, CHEAP, FINAL = 16, 2, 10
-RANKED_IMAGES = 2000
+RANKED, CHEAP, FINAL = 12, 2, 8
+RANKED_IMAGES = 1500
 
 
 @dataclass(frozen=True)
@@ -260,7 +260,10 @@ def page(rows: Sequence[dict[str, Any]], place: str) -> str:
             "",
             "| cheap score | Kendall's tau with the final accuracy |",
             "|---|---|",
-            *(f"| {text} | {kendall(np.array([sign * row[name] for row in ranks]), np.array(final)):.2f} |" for text, (name, sign) in scores.items()),
+            *(
+                f"| {text} | {kendall(np.array([sign * row[name] for row in ranks]), np.array(final)):.2f} |"
+                for text, (name, sign) in scores.items()
+            ),
         ]
     return "\n".join(lines) + "\n"
 

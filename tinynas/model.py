@@ -155,8 +155,9 @@ class Classifier(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in) -> (B, out)."""
-        weight = self.linear.weight if self.grid is None else self.grid(self.linear.weight)
-        return activate(F.linear(x, weight, self.linear.bias), self.act)
+        linear = self.linear
+        x = linear(x) if self.grid is None else F.linear(x, self.grid(linear.weight), linear.bias)
+        return activate(x, self.act)
 
 
 class Network(nn.Module):

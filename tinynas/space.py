@@ -157,7 +157,7 @@ class Space(Config):
                 genes.append(Gene(f"s{s}.b{b}.kernel", stage.kernel, s, b))
                 genes.append(Gene(f"s{s}.b{b}.expand", stage.expand, s, b))
         genes.append(Gene("head.out", self.head.out))
-        return tuple([*genes, *(gene for gene in self._bits if gene.choices != EIGHT)])
+        return (*genes, *(gene for gene in self._bits if gene.choices != EIGHT))
 
     @cached_property
     def _bits(self) -> tuple[Gene, ...]:

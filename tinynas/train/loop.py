@@ -35,7 +35,7 @@ from tinynas.recipe import Recipe
 from tinynas.train.feed import make_feed
 from tinynas.train.losses import make_loss
 from tinynas.train.norms import reestimate_norms
-from tinynas.train.quantised import SCALES, ZERO_POINTS, Trained, calibration_rows, grids_in, on_grids, state_of
+from tinynas.train.quantised import Trained, calibration_rows, grids_in, on_grids, state_of, weights_in
 
 #: Images a step of evaluation: larger does not run faster on a CPU.
 EVAL_BATCH = 256
@@ -133,7 +133,7 @@ class Trainer:
         self._float_epochs = recipe.epochs - recipe.qat_epochs
         #: epochs before weights of fewer than 8 bits are on their grids
         self._free_epochs = free_epochs(recipe, graph)
-        self._set_grids()
+        self._set_grids(0)
         self._warmup_steps = recipe.warmup_epochs * self.steps_per_epoch
 
     def _start_phase(self, network: Trained, average: Trained | None) -> None:
@@ -176,13 +176,14 @@ class Trainer:
             while self.epoch < until:
                 if self.epoch >= self._float_epochs and isinstance(self._raw, Network):
                     self._quantise()
-                self._set_grids(fit=self.epoch == self._free_epochs)
+                self._set_grids(self.epoch + 1, fit=self.epoch == self._free_epochs)
                 undo = None if deadline is None else {key: tensor.clone() for key, tensor in self._tensors().items()}
                 try:
                     metrics = self._epoch(self.epoch + 1, deadline)
                 except _DeadlineReached:
                     assert undo is not None
                     self._restore(undo)
+                    self._set_grids(self.epoch)
                     break
                 self.history.append(metrics)
                 if on_epoch is not None:
@@ -263,11 +264,12 @@ class Trainer:
         network = prepare_qat(self.network.eval(), images)
         self._start_phase(network, copy.deepcopy(network) if self.recipe.ema else None)
 
-    def _set_grids(self, *, fit: bool = False) -> None:
+    def _set_grids(self, epoch: int, *, fit: bool = False) -> None:
+        """Put weights of few bits on their grids, or take them off, as they are at the end of ``epoch`` (0: before the first)."""
         # The switch and the first steps follow from the epoch and the weights, so that no state has to hold them.
         for network in (self._raw, self._average):
             if isinstance(network, Network):
-                network.set_grids(self.epoch >= self._free_epochs)
+                network.set_grids(max(1, epoch) > self._free_epochs)
                 if fit:
                     network.fit_grids()
 
@@ -320,7 +322,7 @@ class Trainer:
                 self._start_phase(on_grids(self.graph, grids), on_grids(self.graph, grids) if self.recipe.ema else None)
             self._restore(tensors)
             self.history = [EpochMetrics(**document) for document in json.loads(metadata["history"])]
-            self._set_grids()
+            self._set_grids(self.epoch)
         except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(f"{path}: is damaged: {error}", "remove it to start over") from None
 
@@ -339,16 +341,12 @@ class Trainer:
         return tensors
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            return {key: value for key, value in found.items() if key not in (SCALES, ZERO_POINTS)}
-
-        self._raw.load_state_dict(part("raw."))
+        self._raw.load_state_dict(weights_in(tensors, "raw."))
         if self._average is not None:
-            self._average.load_state_dict(part("average."))
+            self._average.load_state_dict(weights_in(tensors, "average."))
         state: dict[int, dict[str, Tensor]] = {}
         parameters = [p.detach() for group in self._optimizer.param_groups for p in group["params"]]
-        for key, value in part("optimizer.").items():
+        for key, value in weights_in(tensors, "optimizer.").items():
             index, _, name = key.partition(".")
             parameter = parameters[int(index)]
             # The fused optimisers walk parameter and state side by side: both must lie in memory alike.
