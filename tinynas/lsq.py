@@ -14,16 +14,14 @@ import torch
 from torch import Tensor, nn
 
 from tinynas.arch import WeightBits
+from tinynas.graph import largest
 
 #: Step of a channel whose weights are all zero.
 LEAST_STEP = 1e-12
 #: Shares of a channel's largest weight among which its grid's end is chosen.
-SHARES = tuple(1.0 - i / 64 for i in range(52))
-
-
-def largest(bits: int) -> int:
-    """Largest integer of a symmetric grid of ``bits``: 127 for 8, 7 for 4, 1 for 2."""
-    return (1 << (bits - 1)) - 1
+SHARES = tuple(1.0 - i / 100 for i in range(41))
+#: With 4 bits or fewer: the fewer levels there are, the more of the largest weights is better cut off.
+SHARES_OF_FEW = tuple(1.0 - i / 100 for i in range(81))
 
 
 class _OnGrid(torch.autograd.Function):
@@ -59,11 +57,14 @@ def on_grid(weight: Tensor, step: Tensor, most: int) -> Tensor:
 
 @torch.no_grad()
 def least_error_step(weight: Tensor, most: int, *, whole: bool = False) -> Tensor:
-    """Steps (out,), or (1,) where ``whole``, of least squared rounding error of ``weight`` (out, ...) on grids of +-``most``."""
+    """Steps (out,), or (1,) where ``whole``, of least squared rounding error of ``weight`` (out, ...) on grids of +-``most``.
+
+    The best of many is taken: none is above the largest weight / ``most``.
+    """
     rows = weight.reshape(1 if whole else len(weight), -1).double()
     ends = (rows.abs().amax(1, keepdim=True) / most).clamp_(min=LEAST_STEP)
     best, least = ends.clone(), torch.full_like(ends, math.inf)
-    for share in SHARES:
+    for share in SHARES_OF_FEW if most <= largest(4) else SHARES:
         step = ends * share
         error = (rows - (rows / step).round().clamp_(-most, most) * step).square().sum(1, keepdim=True)
         best = torch.where(error < least, step, best)

@@ -12,7 +12,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
@@ -56,8 +56,8 @@ MAX_ROWS = 4_000_000
 
 # Columns of the block tables: sums (small ones share a column), options by their start (in one column), maxima, and sets as
 # bits of words. Fewer columns are faster.
-_LARGE = [name for name in Sums._fields if name not in ("tensors", "operators", "convolutions")]
-_SMALL = ("tensors", "operators", "convolutions")
+_SMALL = ("tensors", "operators", "convolutions", "uncounted")
+_LARGE = [name for name in Sums._fields if name not in _SMALL]
 _PACKED = len(_LARGE)
 _ARRAYS = _LARGE.index("arrays")
 _REQUEST = RECORDS["mcu"].request
@@ -168,8 +168,10 @@ class Table:
                 rows[at, layout.head + 1], rows[at, layout.head + 2] = part.work_buffer, part.int16_kernel
             for key in part.keys:
                 layout.mark(rows, at, layout.keys.index(key))
+            for kind in part.mixed:
+                layout.mark(rows, at, len(layout.keys) + layout.mixed.index(kind))
             for value in part.dense:
-                layout.mark(rows, at, len(layout.keys) + np.searchsorted(layout.dense, value))
+                layout.mark(rows, at, layout.first_dense + np.searchsorted(layout.dense, value))
             for value in part.channels:
                 layout.mark(rows, at, layout.first_channel + np.searchsorted(layout.channels, value))
         self.rows, self.parts = rows, []
@@ -193,7 +195,8 @@ def _sums(columns: Ints) -> Sums:
 
 
 class _Layout:
-    """Where the columns lie, and which bit stands for which options table, dense width and channel count of a convolution."""
+    """Where the columns lie, and which bit stands for which options table, kind of operator that is not int8 alone, dense width and
+    channel count of a convolution."""
 
     def __init__(self, tables: Sequence[Table], runtime: Runtime) -> None:
         tallies = [part for table in tables for _, part in table.parts]
@@ -207,11 +210,13 @@ class _Layout:
         self.maximised = slice(self.head, self.head + (3 if self.buffers else 1))
         self.bits = slice(self.maximised.stop, None)
         self.keys: list[OptionKey] = sorted({key for part in tallies for key in part.keys}, key=str)
-        if len(self.keys) > _WORD:
-            raise InternalError(f"a space needs {len(self.keys)} different options tables, {_WORD} are foreseen")
+        self.mixed: list[str] = sorted({kind for part in tallies for kind in part.mixed})
+        self.first_dense = len(self.keys) + len(self.mixed)
+        if self.first_dense > _WORD:
+            raise InternalError(f"a space needs {self.first_dense} different options tables and kernels, {_WORD} are foreseen")
         self.dense = _distinct(value for part in tallies for value in part.dense)
         self.channels = _distinct(value for part in tallies for value in part.channels)
-        self.first_channel = len(self.keys) + len(self.dense)
+        self.first_channel = self.first_dense + len(self.dense)
         self.words = -(-(self.first_channel + len(self.channels)) // _WORD)
         self.columns = self.bits.start + self.words
         self._byte_sums = self._sums_of_bytes()
@@ -241,12 +246,13 @@ class _Layout:
         return occurs
 
     def keys_of(self, rows: Ints) -> int:
-        """Bits of the options tables that every one of ``rows`` (N, columns) needs."""
-        return int(np.bitwise_and.reduce(rows[:, self.bits.start])) & ((1 << len(self.keys)) - 1)
+        """Bits of the options tables, and of the kinds that are not int8 alone, that every one of ``rows`` (N, columns) needs."""
+        return int(np.bitwise_and.reduce(rows[:, self.bits.start])) & ((1 << self.first_dense) - 1)
 
     def masks(self, columns: Ints) -> tuple[Ints, Ints]:
-        """Which sets of options tables there are, as bits, and which of these sets each network of ``columns`` (columns, N) has."""
-        return np.unique(columns[self.bits.start] & ((1 << len(self.keys)) - 1), return_inverse=True)
+        """Which sets of options tables and kinds that are not int8 alone there are, as bits, and which of these sets each network of
+        ``columns`` (columns, N) has."""
+        return np.unique(columns[self.bits.start] & ((1 << self.first_dense) - 1), return_inverse=True)
 
     def keys_in(self, mask: int) -> frozenset[OptionKey]:
         """The options tables whose bits are set."""
@@ -254,7 +260,8 @@ class _Layout:
 
     def code_bytes(self, mask: int, runtime: str, core: str | None) -> int | None:
         """Flash of the code for the operators of these options tables: :func:`tinynas.cost.code_flash.code_of`."""
-        code = code_of((str(key[0]) for key in self.keys_in(mask)), runtime, core)
+        mixed = [kind for bit, kind in enumerate(self.mixed, start=len(self.keys)) if mask >> bit & 1]
+        code = code_of((str(key[0]) for key in self.keys_in(mask)), runtime, core, mixed)
         return None if code is None else code.total_bytes
 
     def structure(self, mask: int) -> Terms:
@@ -277,7 +284,7 @@ class _Layout:
                     front = front + pairs[:, 0][chosen]
                     grids = grids + pairs[:, 1][chosen]
         for number, width in enumerate(self.dense):
-            occurs = self._has(columns, len(self.keys) + number)
+            occurs = self._has(columns, self.first_dense + number)
             front = front + BIAS_SHAPE_BYTES * occurs * (1 - self._convolved(columns, int(width)))
         single = zero_point_terms(1, 1)  # of fully connected layers, one of which every network has
         alone = 1 - self._convolved(columns, 1)
@@ -567,8 +574,11 @@ class Tables:
         return self.layout.keys_of(self.stem.rows[:-1]) | self.layout.keys_of(self.last.rows[:-1])
 
     def base_code_bytes(self, core: str | None) -> int:
-        """Flash of the code that every network needs; 0 where that is not known."""
-        return self.layout.code_bytes(self._common(), self.runtime.name, core) or 0
+        """Flash of the code that every network needs, with whichever kernels take least; 0 where that is not known."""
+        common, layout = self._common(), self.layout
+        free = [1 << bit for bit in range(len(layout.keys), layout.first_dense) if not common >> bit & 1]
+        masks = [common | sum(chosen) for count in range(len(free) + 1) for chosen in combinations(free, count)]
+        return min(layout.code_bytes(mask, self.runtime.name, core) or 0 for mask in masks)
 
     def base_bytes(self) -> int:
         """Bytes that the file of every network has beside what its blocks bring: header, metadata, the tables that all need."""
@@ -686,7 +696,7 @@ class BatchEstimator:
         if self.latency is None or self.clock_mhz is None:
             latency = np.full(len(head), np.nan)
         else:
-            latency = self.latency.ms(sums.cycles, self.clock_mhz)
+            latency = np.where(sums.uncounted, np.nan, self.latency.ms(sums.cycles, self.clock_mhz))
         masks, inverse = layout.masks(columns)
         size_bytes: Any = (
             layout.file_bytes(columns, sums, self.classes, self.tables.formula, masks, inverse) if runtime.flash == "file" else 0
@@ -708,7 +718,9 @@ class BatchEstimator:
             head_bytes=head,
             tail_bytes=tail,
             latency_ms=latency,
-            instructions=np.full(len(head), np.nan) if self.tables.counts is None else sums.instructions.astype(np.float64),
+            instructions=np.full(len(head), np.nan)
+            if self.tables.counts is None
+            else np.where(sums.uncounted, np.nan, sums.instructions.astype(np.float64)),
             code_bytes=code_bytes[inverse],
         )
 
