@@ -113,7 +113,8 @@ def test_equal_with_bits_of_any_choice(space: Space, classes: int, on: tuple[str
     document = space.model_dump()
     document |= {"weight_bits": bits(), "classifier_bits": bits(), "depthwise_bits": bits()}
     document["stem"]["weight_bits"], document["head"]["weight_bits"] = bits(), bits()
-    document["stages"][0] |= {"weight_bits": bits(), "depthwise_bits": bits()}
+    first, *others = document["stages"]
+    document["stages"] = [{**first, "weight_bits": bits(), "depthwise_bits": bits()}, *others]
     space = Space.model_validate(document)
     genotypes = [space.draw(lambda _, n: generator.randrange(n)) for _ in range(8)]
     found, expected = batch_and_single(space, classes, *on, genotypes)
@@ -121,7 +122,7 @@ def test_equal_with_bits_of_any_choice(space: Space, classes: int, on: tuple[str
 
 
 def test_bits_make_files_small() -> None:
-    switched = dict.fromkeys(("weight_bits", "depthwise_bits", "classifier_bits"), [8, 4])
+    switched = {name: [8, 4] for name in ("weight_bits", "depthwise_bits", "classifier_bits")}
     space = Space.model_validate({**load_space("tiny").model_dump(), **switched})
     genotype = np.array(space.draw(lambda name, n: 0 if "bits" in name else n - 1))
     bits = [index for index, gene in enumerate(space.genes) if "bits" in gene.name]

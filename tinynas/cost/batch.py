@@ -337,7 +337,7 @@ class BitsAxis:
     def __len__(self) -> int:
         return len(self.choices)
 
-    def number(self, genes: Sequence[Any]) -> Any:
+    def number(self, genes: Sequence[Any] | Ints) -> Any:
         """The point that ``genes`` choose, each a number or an array of them."""
         at: Any = 0
         for column, count in zip(self.columns, self.counts, strict=True):
@@ -769,7 +769,8 @@ def _operators(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool
 def _numbers(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None) -> Ints:
     at = indices[0]
     for count, index in zip(table.counts[1:], indices[1:], strict=True):
-        at = at * count + index
+        if count > 1:
+            at = at * count + index
     if where is not None:
         at = np.where(where, at, table.size)
     return at
