@@ -331,7 +331,7 @@ def work_cost(
         by_version=arena.by_version,
         instructions=None if work.reasons else instructions(work, core, runtime.name),
         timing=timing,
-        code=code_of((piece.kind for piece in pieces), runtime.name, core, (piece.kind for piece in pieces if not piece.int8)),
+        code=code_of((piece.kind for piece in pieces), runtime.name, core, ((piece.kind, piece.alone) for piece in pieces)),
     )
 
 

@@ -25,6 +25,7 @@ from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_dat
 from tinynas.cost.work import Piece, Work, pieces_of, tensor_bytes
 from tinynas.errors import InternalError
 from tinynas.graph import Builder
+from tinynas.target.registrations import Alone
 
 #: Places, modulo their largest alignment on a 32-bit microcontroller, at which parsed options can start.
 STARTS = 4
@@ -77,8 +78,8 @@ class Tally:
     """TinyEngine's, see :func:`tinynas.cost.runtimes.work_buffers`; and its int16 kernel."""
     int16_kernel: Any
     keys: frozenset[OptionKey]
-    mixed: frozenset[str]
-    """Kinds of operators of which one is not computed by a kernel for int8 alone."""
+    uses: frozenset[tuple[str, Alone]]
+    """(kind, what a kernel may be for alone) of each operator."""
     channels: tuple[Any, ...]
     """Output channels of each convolution."""
     dense: tuple[Any, ...]
@@ -149,7 +150,7 @@ def tally(
         _largest([buffer for buffer, _ in buffers]),
         _largest([kernel for _, kernel in buffers]),
         frozenset(file.key for file in files),
-        frozenset(piece.kind for piece in pieces if not piece.int8),
+        frozenset((piece.kind, piece.alone) for piece in pieces),
         tuple(count for file in files for count in file.channels),
         tuple(count for file in files for count in file.dense),
     )
