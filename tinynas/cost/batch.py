@@ -699,7 +699,7 @@ class BatchEstimator:
         if self.latency is None or self.clock_mhz is None:
             latency = np.full(len(head), np.nan)
         else:
-            latency = np.where(sums.uncounted, np.nan, self.latency.ms(sums.cycles, self.clock_mhz))
+            latency = np.where(sums.untimed, np.nan, self.latency.ms(sums.cycles, self.clock_mhz))
         masks, inverse = layout.masks(columns)
         size_bytes: Any = (
             layout.file_bytes(columns, sums, self.classes, self.tables.formula, masks, inverse) if runtime.flash == "file" else 0

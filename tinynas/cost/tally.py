@@ -53,7 +53,9 @@ class Sums(NamedTuple):
     convolutions: Any
     """Operators of the first kind in a file's list of codes."""
     uncounted: Any
-    """Operators whose instructions and cycles are not known: those with weights of few bits."""
+    """Operators whose instructions are not known, where the core and runtime were counted: some of those with weights of few bits."""
+    untimed: Any
+    """The same of cycles, where there is a latency model."""
     instructions: Any
     """Executed; 0 where nothing was counted of the core and runtime."""
     cycles: Any
@@ -104,7 +106,8 @@ def tally(
     pieces, constants = pieces_of(ops, tensors)
     refuse_bits(runtime, pieces)
     work = Work(tuple(map(tensor_bytes, tensors)), tuple(t.shape for t in tensors), pieces, (0,), (output,), len(tensors) + constants)
-    timed = [piece for piece in pieces if piece.arithmetic == "int8"]
+    executed = [] if counts is None else [operator_instructions(counts, piece, work) for piece in pieces]
+    cycles = [] if timing is None else [timing.op_cycles(piece, work) for piece in pieces]
     paired = paired_outputs(ops)
     files = []
     for op in ops:
@@ -127,9 +130,10 @@ def tally(
         tensors=terms.tensors,
         operators=len(ops),
         convolutions=sum(op.kind == "conv" for op in ops),
-        uncounted=len(pieces) - len(timed),
-        instructions=0 if counts is None else _all_known([operator_instructions(counts, piece, work) for piece in timed]),
-        cycles=0 if timing is None else _all_known([timing.op_cycles(piece, work) for piece in timed]),
+        uncounted=_unknown(executed, pieces),
+        untimed=_unknown(cycles, pieces),
+        instructions=sum(known for known in executed if known is not None),
+        cycles=sum(known for known in cycles if known is not None),
         arrays=sum(channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED),
     )
     kept = tuple(
@@ -156,10 +160,12 @@ def tally(
     )
 
 
-def _all_known(values: Sequence[Any]) -> Any:
-    if any(value is None for value in values):
+def _unknown(values: Sequence[Any], pieces: Sequence[Piece]) -> int:
+    """How many of ``values``, one an operator where there are any, are not known."""
+    missing = [piece for value, piece in zip(values, pieces, strict=False) if value is None]
+    if any(piece.weight_bits == 8 for piece in missing):
         raise InternalError("the instructions of an operator of spaces were not counted", "run benchmarks/latency_counts.py")
-    return sum(values)
+    return len(missing)
 
 
 def _largest(values: Sequence[Any]) -> Any:

@@ -130,7 +130,8 @@ def _front_matter(arch: Arch, licences: Mapping[str, str] | None) -> str:
     licence = (licences or {}).get("weights", UNKNOWN)
     lines = ["---", f"license: {_yaml(licence)}", "library_name: tflite"]
     lines += ["pipeline_tag: image-classification"] if _task(arch) == "image" else []
-    return "\n".join([*lines, "tags: [tinyml, microcontroller, int8, tinynas]", "---"])
+    widths = "".join(f"int{bits}, " for bits in sorted({8, *_weights(arch)}, reverse=True))
+    return "\n".join([*lines, f"tags: [tinyml, microcontroller, {widths}tinynas]", "---"])
 
 
 def _what(arch: Arch, labels: Sequence[str], rotation: int) -> str:
@@ -145,7 +146,16 @@ def _what(arch: Arch, labels: Sequence[str], rotation: int) -> str:
         ("Architecture", f"`{arch.id}`: {_blocks(arch)}"),
         ("Made with", f"tinynas {__version__}"),
     ]
+    bits = _weights(arch)
+    if set(bits) - {8}:
+        many = " and ".join(f"{_count(found)} of {width} bits" for width, found in bits.items())
+        rows.insert(-1, ("Weights", f"{many}; activations of 8 bits"))
     return _table(("What", ""), rows)
+
+
+def _weights(arch: Arch) -> dict[int, int]:
+    """Bits of a weight -> how many weights have as many."""
+    return estimate(lower(arch)).weights_by_bits
 
 
 def _task(arch: Arch) -> str:
