@@ -11,7 +11,6 @@ import torch
 from test_train import ARCH, TRAIN, VAL, images, recipe, same, timeless
 
 from tinynas.arch import Arch
-from tinynas.errors import UserError
 from tinynas.graph import WEIGHTED, FullyConnected, few_bits, lower
 from tinynas.lsq import LEAST_STEP, WeightGrid, largest, least_error_step, on_grid
 from tinynas.model import Network, inherit, normalise
@@ -267,10 +266,3 @@ def test_quantisation_in_the_loop_goes_on_from_the_learned_steps() -> None:
     module(x).square().sum().backward()
     steps = [p for name, p in module.named_parameters() if name.endswith("log_step")]
     assert len(steps) == len(few_bits(network.graph)) and all(p.grad is not None and p.grad.abs().max() > 0 for p in steps)
-
-
-def test_the_other_exporter_does_not_widen_weights_of_few_bits() -> None:
-    from tinynas.export.keras import export_keras
-
-    with pytest.raises(UserError, match=r"writes weights of 8 bits, s0\.b0\.expand has 4"):
-        export_keras(fold(Network(lower(MIXED))), TRAIN.inputs[:8])

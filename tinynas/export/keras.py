@@ -35,7 +35,6 @@ from tinynas.graph import (
     Padding,
     Pool2D,
     Windowed,
-    few_bits,
     same_padding,
 )
 
@@ -97,13 +96,8 @@ def export_keras(
     """The int8 .tflite that TensorFlow's converter makes of ``folded``, calibrated on uint8 (N, H, W, C) images.
 
     Raises MissingExtraError with the install line where TensorFlow is not installed, UserError where it does not
-    finish within ``timeout`` seconds, and for weights of few bits.
+    finish within ``timeout`` seconds.
     """
-    if layers := few_bits(folded.graph):
-        raise UserError(
-            f"exporter tensorflow: writes weights of 8 bits, {next(iter(layers))} has {next(iter(layers.values()))}",
-            "use the exporter tinynas",
-        )
     python = python or tensorflow_python()
     started = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="tinynas-keras-") as name:
