@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from tinynas.arch import pair
+from tinynas.arch import WeightBits, pair
 from tinynas.cost.code_flash import code_of
 from tinynas.cost.compiled_batch import COLUMNS, columns_of, least_of, many_compiled
 from tinynas.cost.flash import (
@@ -321,13 +321,41 @@ def _distinct(values: Iterator[Any]) -> Ints:
 
 
 @dataclass(frozen=True, slots=True)
+class BitsAxis:
+    """The bits of weights that a block can have: the last axis of its table, one point for each way to choose them together."""
+
+    choices: tuple[tuple[WeightBits, ...], ...]
+    """At each point the bits by name."""
+    counts: tuple[int, ...]
+    """How many each name offers."""
+    columns: tuple[int | None, ...]
+    """Gene columns by name; None where only 8 are offered."""
+
+    @classmethod
+    def of(cls, space: Space, *names: str) -> BitsAxis:
+        """The axis of the genes ``names`` of ``space``."""
+        offered = [space.bits(name) for name in names]
+        return cls(tuple(product(*offered)), tuple(map(len, offered)), tuple(space.gene_index.get(name) for name in names))
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+    def number(self, genes: Sequence[Any] | Ints) -> Any:
+        """The point that ``genes`` choose, each a number or an array of them."""
+        at: Any = 0
+        for column, count in zip(self.columns, self.counts, strict=True):
+            at = at * count + (0 if column is None else genes[column])
+        return at
+
+
+@dataclass(frozen=True, slots=True)
 class StageTables:
     """Blocks of one stage, and how genes lead to their rows."""
 
     first: Table
-    """Of the first block: (map, channels in, channels out, stride, kernel, expand)."""
+    """Of the first block: (map, channels in, channels out, stride, kernel, expand, bits)."""
     others: tuple[Table, ...]
-    """Of later blocks, the one at ``others_of[number]``: (map behind the stride, channels out, kernel, expand)."""
+    """Of later blocks, the one at ``others_of[number]``: (map behind the stride, channels out, kernel, expand, bits)."""
     others_of: tuple[int, ...]
     """By block number: blocks of longer names make a longer file. -1 for the first block."""
     maps: Axis
@@ -345,6 +373,8 @@ class StageTables:
     """Gene columns of out, stride, depth."""
     blocks: tuple[tuple[int, int], ...]
     """Gene columns of (kernel, expand) of every block."""
+    bits: BitsAxis
+    """Of expand and project, and of the depthwise convolutions."""
 
 
 class Tables:
@@ -357,6 +387,8 @@ class Tables:
         index = space.gene_index
         self.stem_columns = tuple(index[n] for n in ("resolution", "color", "width_mult", "stem.out", "stem.kernel", "stem.stride"))
         self.head_column = index["head.out"]
+        self.stem_bits = BitsAxis.of(space, "stem.weight_bits")
+        self.last_bits = BitsAxis.of(space, "head.weight_bits", "classifier_bits")
         sizes = [pair(size) for size in space.resolution]
         strides = [pair(stride) for stride in space.stem.stride]
         self.formula = self._formula()
@@ -407,20 +439,20 @@ class Tables:
         return tally(build, output, self.runtime, reads_input=reads_input, counts=self.counts, timing=self.timing)
 
     def _stem(self, sizes: Sequence[tuple[int, int]], outs: Ints, strides: Sequence[tuple[int, int]]) -> Table:
-        """(resolution, color, width multiplier, out, kernel, stride)."""
+        """(resolution, color, width multiplier, out, kernel, stride, bits)."""
         space = self.space
-        table = Table((len(sizes), len(space.color), *outs.shape, len(space.stem.kernel), len(strides)))
+        table = Table((len(sizes), len(space.color), *outs.shape, len(space.stem.kernel), len(strides), len(self.stem_bits)))
         rows = np.arange(table.size).reshape(table.counts)
         width, out = np.indices(outs.shape).reshape(2, -1)
-        for (r, size), (c, color), (k, kernel), (s, stride) in product(
-            enumerate(sizes), enumerate(space.color), enumerate(space.stem.kernel), enumerate(strides)
+        for (r, size), (c, color), (k, kernel), (s, stride), (b, (bits,)) in product(
+            enumerate(sizes), enumerate(space.color), enumerate(space.stem.kernel), enumerate(strides), enumerate(self.stem_bits.choices)
         ):
 
-            def stem(build: Builder, x: int, kernel: Any = kernel, stride: Any = stride) -> int:
+            def stem(build: Builder, x: int, kernel: Any = kernel, stride: Any = stride, bits: WeightBits = bits) -> int:
                 channels: Any = outs[width, out]
-                return build.conv("stem", x, channels, pair(kernel), stride, space.act)
+                return build.conv("stem", x, channels, pair(kernel), stride, space.act, bits)
 
-            self._tally(table, rows[r, c, width, out, k, s], (*size, KIND_CHANNELS[color]), stem, reads_input=True)
+            self._tally(table, rows[r, c, width, out, k, s, b], (*size, KIND_CHANNELS[color]), stem, reads_input=True)
         return table
 
     def _stage(self, number: int, stage: StageSpace, maps: Axis, channels: Axis) -> StageTables:
@@ -429,13 +461,14 @@ class Tables:
         after = Axis.of(outs.ravel().tolist())
         strides = [pair(stride) for stride in stage.stride]
         maps_after = Axis.of([_after(size, stride) for size in maps.values for stride in strides])
+        bits = BitsAxis.of(self.space, f"s{number}.weight_bits", f"s{number}.depthwise_bits")
         lengths = list(dict.fromkeys(len(str(block)) for block in range(1, max(stage.depth))))
-        first = Table((len(maps), len(channels), len(after), len(strides), len(stage.kernel), len(stage.expand)))
-        self._blocks(first, f"s{number}.b0", stage, maps, channels, after, strides)
+        first = Table((len(maps), len(channels), len(after), len(strides), len(stage.kernel), len(stage.expand), len(bits)))
+        self._blocks(first, f"s{number}.b0", stage, maps, channels, after, strides, bits)
         others = []
         for length in lengths:
-            other = Table((len(maps_after), len(after), len(stage.kernel), len(stage.expand)))
-            self._blocks(other, f"s{number}.b{10 ** (length - 1)}", stage, maps_after, None, after, [(1, 1)])
+            other = Table((len(maps_after), len(after), len(stage.kernel), len(stage.expand), len(bits)))
+            self._blocks(other, f"s{number}.b{10 ** (length - 1)}", stage, maps_after, None, after, [(1, 1)], bits)
             others.append(other)
         return StageTables(
             first=first,
@@ -450,6 +483,7 @@ class Tables:
             depths=np.array(stage.depth, dtype=np.int64),
             columns=(index[f"s{number}.out"], index[f"s{number}.stride"], index[f"s{number}.depth"]),
             blocks=tuple((index[f"s{number}.b{b}.kernel"], index[f"s{number}.b{b}.expand"]) for b in range(max(stage.depth))),
+            bits=bits,
         )
 
     def _blocks(
@@ -461,21 +495,24 @@ class Tables:
         channels: Axis | None,
         after: Axis,
         strides: Sequence[tuple[int, int]],
+        bits: BitsAxis,
     ) -> None:
         """Inverted residual blocks at every point: one lowering for each structure, over arrays of sizes.
 
         Without ``channels`` the blocks are later ones, which have as many channels before as behind them.
         """
         act = self.space.act
-        rows = np.arange(table.size).reshape(len(maps), -1, len(after), len(strides), len(stage.kernel), len(stage.expand))
+        rows = np.arange(table.size).reshape(len(maps), -1, len(after), len(strides), len(stage.kernel), len(stage.expand), len(bits))
         if channels is None:
-            rows = rows.reshape(len(maps), len(after), 1, 1, len(stage.kernel), len(stage.expand))
+            rows = rows.reshape(len(maps), len(after), 1, 1, len(stage.kernel), len(stage.expand), len(bits))
         height, width = np.array(maps.values).T
         before, behind = np.array((after if channels is None else channels).values), np.array(after.values)
         expands = np.array(stage.expand, dtype=np.float64)
         plain = np.flatnonzero(expands == 1)
         wide = np.flatnonzero(expands != 1)
-        for (s, stride), (k, kernel), chosen in product(enumerate(strides), enumerate(stage.kernel), (plain, wide)):
+        for (s, stride), (k, kernel), chosen, (b, (weight_bits, depthwise_bits)) in product(
+            enumerate(strides), enumerate(stage.kernel), (plain, wide), enumerate(bits.choices)
+        ):
             m, i, o, e = (axis.ravel() for axis in np.meshgrid(*map(np.arange, (*rows.shape[:3], len(chosen))), indexing="ij"))
             e = chosen[e]
             inside, out = before[i], behind[i if channels is None else o]
@@ -484,33 +521,42 @@ class Tables:
                 here = adds == residual
                 # numpy's rint is half to even as Python's round: the same as tinynas.graph.mid_channels.
                 mid = np.maximum(1, np.rint(inside * expands[e])).astype(np.int64) if chosen is wide else inside
-                block = MBSizes(pair(kernel), stride, chosen is wide, residual, act, mid[here], out[here])
+                sizes = mid[here], out[here]
+                block = MBSizes(pair(kernel), stride, chosen is wide, residual, act, *sizes, weight_bits, depthwise_bits)
 
                 def blocks(build: Builder, x: int, block: MBSizes = block) -> int:
                     return mbconv(build, name, x, block)
 
-                self._tally(table, rows[m, i, o, s, k, e][here], (height[m][here], width[m][here], inside[here]), blocks)
+                self._tally(table, rows[m, i, o, s, k, e, b][here], (height[m][here], width[m][here], inside[here]), blocks)
 
     def _last(self, maps: Axis, channels: Axis) -> Table:
-        """(map, channels in, width multiplier, head): last convolution, global pooling, classifier."""
+        """(map, channels in, width multiplier, head, bits): last convolution, global pooling, classifier."""
         space = self.space
         heads = np.array(
             [[make_divisible(out * width, space.divisor) if out else 0 for out in space.head.out] for width in space.width_mult]
         )
-        table = Table((len(maps), len(channels), *heads.shape))
-        m, i, w, h = np.indices(table.counts).reshape(4, -1)
+        table = Table((len(maps), len(channels), *heads.shape, len(self.last_bits)))
+        rows = np.arange(table.size).reshape(-1, len(self.last_bits))
+        m, i, w, h = np.indices(table.counts[:-1]).reshape(4, -1)
         height, width = np.array(maps.values).T
         head = heads[w, h]
-        for present in (False, True):
+        for present, (b, (head_bits, classifier_bits)) in product((False, True), enumerate(self.last_bits.choices)):
             here = (head > 0) == present
 
-            def last(build: Builder, x: int, present: bool = present, here: Any = here) -> int:
+            def last(
+                build: Builder,
+                x: int,
+                present: bool = present,
+                here: Any = here,
+                head_bits: WeightBits = head_bits,
+                classifier_bits: WeightBits = classifier_bits,
+            ) -> int:
                 if present:
-                    x = build.conv("head", x, head[here], (1, 1), (1, 1), space.act)
-                return classifier(build, x, self.classes)
+                    x = build.conv("head", x, head[here], (1, 1), (1, 1), space.act, head_bits)
+                return classifier(build, x, self.classes, classifier_bits)
 
             shape = (height[m][here], width[m][here], np.array(channels.values)[i][here])
-            self._tally(table, np.arange(table.size)[here], shape, last)
+            self._tally(table, rows[here, b], shape, last)
         return table
 
     # what counting needs ----------------------------------------------------------------------------
@@ -601,8 +647,8 @@ class BatchEstimator:
     def _chunk(self, genes: npt.NDArray[Any]) -> BatchCost:
         tables = self.tables
         columns = np.ascontiguousarray(genes.T).astype(np.int64)
-        outer = [columns[c] for c in tables.stem_columns]
-        side, _, width, stem_out, _, stride = outer
+        outer = [*(columns[c] for c in tables.stem_columns), tables.stem_bits.number(columns)]
+        side, _, width, stem_out, _, stride, _ = outer
         merged = _Merged(_rows(tables.stem, outer), tables.layout)
         if self.runtime.frame is not None:
             merged.heights = np.array([pair(size)[0] for size in self.space.resolution])[side]
@@ -615,16 +661,17 @@ class BatchEstimator:
             step = columns[stride_column]
             depth = stage.depths[columns[depth_column]]
             after = stage.map_of[at, step]
+            bits = stage.bits.number(columns)
             least = int(stage.depths.min())
             for number, (kernel_column, expand_column) in enumerate(stage.blocks):
                 kernel, expand = columns[kernel_column], columns[expand_column]
                 if number == 0:
-                    merged.add_block(stage.first, (at, inside, out, step, kernel, expand))
+                    merged.add_block(stage.first, (at, inside, out, step, kernel, expand, bits))
                     continue
                 table = stage.others[stage.others_of[number]]
-                merged.add_block(table, (after, out, kernel, expand), None if number < least else depth > number)
+                merged.add_block(table, (after, out, kernel, expand, bits), None if number < least else depth > number)
             at, inside = after, out
-        merged.add_block(tables.last, (at, inside, width, columns[tables.head_column]))
+        merged.add_block(tables.last, (at, inside, width, columns[tables.head_column], tables.last_bits.number(columns)))
         return self._costs(merged)
 
     def _costs(self, merged: _Merged) -> BatchCost:
@@ -725,7 +772,8 @@ def _operators(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool
 def _numbers(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None) -> Ints:
     at = indices[0]
     for count, index in zip(table.counts[1:], indices[1:], strict=True):
-        at = at * count + index
+        if count > 1:
+            at = at * count + index
     if where is not None:
         at = np.where(where, at, table.size)
     return at

@@ -17,6 +17,8 @@ from tinynas.arch import Arch, pair
 from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.quantities import QUANTITIES, Quantity, shown
+from tinynas.cost.runtimes import unrun_bits
+from tinynas.cost.work import from_graph
 from tinynas.errors import counted, printable
 from tinynas.export.formats import FORMATS, fitting
 from tinynas.files import write_atomic
@@ -80,15 +82,18 @@ def run_card(
 ) -> str:
     """The card of a network of ``run``, from what the run folder holds; ``data`` (see :func:`data_facts`) says more of the images.
 
-    Costs are estimated for every runtime, with latency for the budget's core where there is evidence.
+    Costs are estimated for every runtime that runs weights of its bits, with latency for the budget's core where there is evidence.
     Raises RunError for an unknown id.
     """
     net_id = run.resolve_id(net_id)
     arch, budget, env = run.arch(net_id), run.budget, run.env
     graph = lower(arch)
     timings = {budget.runtime.partition("@")[0]: budget.timing}  # the user's own measurements are of the budget's runtime
+    pieces = from_graph(graph).pieces
     costs = {
-        name: estimate(graph, name, core=budget.core, clock_mhz=budget.timed_mhz, timing=timings.get(name)).to_json() for name in RUNTIMES
+        name: estimate(graph, name, core=budget.core, clock_mhz=budget.timed_mhz, timing=timings.get(name)).to_json()
+        for name, runtime in RUNTIMES.items()
+        if not unrun_bits(runtime, pieces)
     }
     return model_card(
         arch,

@@ -15,9 +15,10 @@ from tinynas.config import Config
 from tinynas.errors import DataError
 from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Pool2D
 from tinynas.graph import Weighted as WeightedOp
+from tinynas.lsq import least_error_step
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.fake import FakeQuantNetwork, Weighted
-from tinynas.quantize.floats import FloatGraph, FloatRunner, activate, linear_part, pixels
+from tinynas.quantize.floats import FloatGraph, FloatRunner, activate, linear_part, pixels, torch_layout
 from tinynas.quantize.grid import QuantizedGraph, TensorQuant, input_quant, largest
 
 Method = Literal["minmax", "percentile", "mse"]
@@ -192,6 +193,7 @@ def assemble(floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: Quan
                 target.scale,
                 most=largest(min(options.bits, op.weight_bits)),
                 least_error=options.weights == "mse" or op.weight_bits < 8,
+                step=floats.steps.get(op.name),
             )
     return QuantizedGraph(floats.graph, tensors, weights, scales, biases, options.bits)
 
@@ -205,13 +207,20 @@ def quantize_weights(
     *,
     most: int = 127,
     least_error: bool = False,
+    step: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32]]:
-    """(integers, scales, integer biases) of a layer: symmetric, a scale per output channel, one for a fully connected layer."""
+    """(integers, scales, integer biases) of a layer: symmetric, a scale per output channel, one for a fully connected layer.
+
+    ``step``: the scales that it was trained with.
+    """
     axes = (0, 1) if isinstance(op, FullyConnected) else (0, 1, 2) if isinstance(op, DepthwiseConv2D) else (1, 2, 3)
     reach = np.abs(weight).max(axes, keepdims=True).astype(np.float64)
     scale = reach / most
-    if least_error:
-        scale = _best_scale(weight.astype(np.float64), scale, axes, most)
+    if step is not None:
+        scale = step.astype(np.float64).reshape(scale.shape)
+    elif least_error:
+        rows = torch.from_numpy(torch_layout(op, weight)).double()
+        scale = least_error_step(rows, most, whole=isinstance(op, FullyConnected)).numpy().reshape(scale.shape)
     flat_bias = np.abs(bias.astype(np.float64)).reshape(-1)
     # An all-zero channel still has a usable scale; a bias has to fit 32 bits with room for the sum; and the
     # multiplier input * weight / output scale must neither vanish nor overflow.
@@ -222,17 +231,6 @@ def quantize_weights(
     flat = scale32.reshape(-1)
     integer_bias = np.rint(bias.astype(np.float64) / (np.float64(input_scale) * flat.astype(np.float64)))
     return integers, flat, np.clip(integer_bias, -(2**30), 2**30).astype(np.int32)
-
-
-def _best_scale(weight: NDArray[np.float64], scale: NDArray[np.float64], axes: tuple[int, ...], most: int) -> NDArray[np.float64]:
-    best, least = scale, np.full(scale.shape, np.inf)
-    # The fewer levels there are, the more of the largest weights is better cut off.
-    for share in np.linspace(1.0, 0.6, 41) if most > largest(4) else np.linspace(1.0, 0.2, 81):
-        tried = np.maximum(scale * share, 1e-30)
-        error = np.square(np.clip(np.rint(weight / tried), -most, most) * tried - weight).sum(axes, keepdims=True)
-        best = np.where(error < least, tried, best)
-        least = np.minimum(error, least)
-    return best
 
 
 def correct_biases(floats: FloatGraph, quantized: QuantizedGraph, images: NDArray[np.uint8]) -> QuantizedGraph:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Pool2D, Weighted
+from tinynas.graph import largest as largest
 from tinynas.inputs import Input
 
 
@@ -69,11 +70,6 @@ class QuantizedGraph:
         """The biases' grid of operator ``op_name``: the product of its input's scale and its weights', as a file states it."""
         op = next(op for op in self.graph.ops if op.name == op_name)
         return np.float32(self.tensors[op.inputs[0]].scale) * self.weight_scales[op_name]
-
-
-def largest(bits: int) -> int:
-    """Largest weight of a symmetric grid of ``bits``: 127 for 8."""
-    return (1 << (bits - 1)) - 1
 
 
 def random_quantized(graph: Graph, *, seed: int = 0) -> QuantizedGraph:
