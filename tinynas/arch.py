@@ -107,7 +107,7 @@ class MBConv(Config):
     """Bits of each weight of the depthwise convolution."""
     attention: Attention = "none"
     """``se``: squeeze-and-excite behind the depthwise convolution, a gate for each channel (MobileNetV3). ``spatial``: the output is
-    gated by a branch from the input: largest of 2x2, a bottleneck of stride 2, spread over the map (coco_mcu)."""
+    gated by a branch from the input: largest of 3x3 at stride 2, a bottleneck of stride 2, spread over the map (coco_mcu)."""
     squeeze: Annotated[int, Field(ge=1, le=64)] = 4
     """With ``se``: factor by which channels are fewer where the gate is worked out (rounded up to a multiple of 8)."""
 

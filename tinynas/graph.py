@@ -510,7 +510,7 @@ def channel_gate(build: Builder, name: str, x: int, block: MBSizes) -> int:
 
 def spatial_gate(build: Builder, name: str, x: int, block: MBSizes) -> int:
     """coco_mcu's gate of a block that reads ``x``: a map of a quarter of its sides (or less, with the block's stride), 0 to 6."""
-    x = build.largest(f"{name}.largest", x, (2, 2), (2, 2))
+    x = build.largest(f"{name}.largest", x, (3, 3), (2, 2))
     x = build.pointwise(f"{name}.widen", x, 2 * block.out, block.act, block.weight_bits)
     x = build.depthwise(f"{name}.look", x, (3, 3), (2, 2), block.act, block.depthwise_bits)
     return build.pointwise(f"{name}.gate", x, block.out, "relu6", block.weight_bits, start=GATE_START)

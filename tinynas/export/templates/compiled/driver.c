@@ -53,13 +53,16 @@ static void begin(@name@_t *m, uint32_t segment) {
   m->segment = (uint8_t)segment;
 }
 
-/* All segments from `segment` on: their inputs are there. */
+/* All segments from `segment` on. Their inputs are there, but are taken row by row: of two branches none runs ahead of the other. */
 static void finish(@name@_t *m, uint32_t segment) {
-  m->rows = (@counter_type@)~0u;
   for (; segment < sizeof segments / sizeof segments[0]; ++segment) {
     begin(m, segment);
-    advance(m);
+    for (uint32_t y = 0; y < operators[segments[segment].first].in_h; ++y) {
+      m->rows = (@counter_type@)(y + 1u);
+      advance(m);
+    }
   }
+  m->rows = (@counter_type@)~0u;
 }
 
 void @name@_init(@name@_t *m) {

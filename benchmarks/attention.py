@@ -1,0 +1,181 @@
+"""Networks with attention and h-swish against tflite-micro: every output byte, file and arena; and the same networks as C.
+
+Writes results/benchmarks/attention.{json,md}. Drawn are blocks with squeeze-and-excite, with coco_mcu's spatial gate and with neither,
+activations relu6, relu and h-swish, maps of any size; weights are random.
+
+    python benchmarks/attention.py [--networks 60] [--seed 17] [--out results/benchmarks]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from compiled_equal import SANITIZED, program, run_program
+from cost_accuracy import measure
+
+from tinynas import __version__
+from tinynas.arch import Arch
+from tinynas.cost import estimate, plan_greedy, plan_offline
+from tinynas.cost.streamed import FRAMES
+from tinynas.export.compiled import compile_network
+from tinynas.export.tflite import ModelMeta, serialize
+from tinynas.graph import lower
+from tinynas.quantize import FakeQuantNetwork
+from tinynas.quantize.floats import pixels
+from tinynas.quantize.grid import QuantizedGraph, random_quantized
+
+ROOT = Path(__file__).resolve().parent.parent
+FRAMES_EACH = 8
+
+
+def draw(count: int, seed: int) -> list[Arch]:
+    """``count`` networks: 2 to 5 blocks on maps of 9 to 63 pixels a side."""
+    generator = random.Random(seed)
+    pick = generator.choice
+    found = []
+    for _ in range(count):
+        carried = pick([4, 6, 8, 12])
+        stem = {"out": carried, "stride": pick([1, 2]), "act": pick(["relu6", "h_swish"])}
+        blocks: list[dict[str, Any]] = []
+        for _ in range(generator.randint(2, 5)):
+            out, stride = pick([carried, carried, 8, 12, 16, 20]), pick([1, 1, 2, (2, 1)])
+            block: dict[str, Any] = {
+                "kind": "mbconv",
+                "out": out,
+                "kernel": pick([3, 3, 5, (1, 3)]),
+                "stride": stride,
+                "expand": pick([1, 2, 3, 4]),
+                "residual": stride == 1 and out == carried and pick([True, False]),
+                "act": pick(["relu6", "relu", "h_swish", "h_swish"]),
+                "attention": pick(["none", "se", "se", "spatial", "spatial"]),
+                "squeeze": pick([2, 4, 4, 8]),
+            }
+            blocks.append(block)
+            carried = out
+        head = pick([None, {"out": 24, "kernel": 1, "act": pick(["relu6", "h_swish"])}])
+        size = {"height": generator.randint(9, 63), "width": generator.randint(9, 63), "channels": pick([1, 3])}
+        found.append(Arch.model_validate({**size, "classes": pick([1, 2, 3, 10]), "stem": stem, "blocks": blocks, "head": head}))
+    return found
+
+
+def integers(qgraph: QuantizedGraph, images: np.ndarray) -> np.ndarray:
+    """(N, classes) int8 by tinynas's integer forward."""
+    return FakeQuantNetwork(qgraph)(pixels(images, qgraph.graph.input)).numpy().astype(np.int8)
+
+
+def interpreted(model: bytes, images: np.ndarray) -> np.ndarray:
+    """(N, classes) int8 by tflite-micro."""
+    from tflite_micro import runtime
+
+    interpreter = runtime.Interpreter.from_bytes(model, arena_size=16_000_000)
+    outputs = []
+    for image in images:
+        interpreter.set_input((image ^ 0x80).view(np.int8)[None], 0)
+        interpreter.invoke()
+        outputs.append(np.array(interpreter.get_output(0)).reshape(-1))
+    return np.stack(outputs)
+
+
+def row_of(arch: Arch, seed: int, frames: int = FRAMES_EACH) -> tuple[dict[str, Any], QuantizedGraph, np.ndarray]:
+    """What the network does and takes beside what is promised; the network, and its images."""
+    graph = lower(arch)
+    qgraph = random_quantized(graph, seed=seed)
+    meta = ModelMeta(arch.id, tuple(map(str, range(graph.classes))))
+    model, plain = serialize(qgraph, meta, plan_offline(graph)), serialize(qgraph, meta)
+    images = np.random.default_rng(seed).integers(0, 256, (frames, *graph.input.shape), dtype=np.uint8)
+    ours, cost = integers(qgraph, images), estimate(graph)
+    head, tail = measure(model)
+    kinds = [op.kind for op in graph.ops]
+    row = {
+        "arch": arch.id,
+        "operators": len(kinds),
+        **{kind: kinds.count(kind) for kind in ("mul", "hard_swish", "resize")},
+        "outputs": ours.size,
+        "different": int((ours != interpreted(model, images)).sum() + (ours != interpreted(plain, images)).sum()),
+        "levels": len(np.unique(ours)),
+        "file": [cost.flash_bytes, len(model)],
+        "head": [cost.head_bytes, head],
+        "arena": [cost.host_arena_bytes, head + tail],
+        "unplanned_head": [plan_greedy(graph).head_bytes, measure(plain)[0]],
+    }
+    return row, qgraph, images
+
+
+def compiled(networks: Sequence[tuple[QuantizedGraph, np.ndarray]]) -> list[bool]:
+    """Whether each network as C, with sanitizers, answers as the integer forward does, within the work area."""
+    models = [compile_network(q, name=f"net{i}", frame=FRAMES[i % 2]) for i, (q, _) in enumerate(networks)]
+    with tempfile.TemporaryDirectory() as scratch:
+        built = program(models, len(networks[0][1]), Path(scratch), SANITIZED)
+        rans = run_program(built, models, [images for _, images in networks])
+    return [
+        bool(np.array_equal(ran.outputs, integers(q, images)) and ran.touched <= model.plan.area_bytes and ran.size == model.work_bytes)
+        for (q, images), model, ran in zip(networks, models, rans, strict=True)
+    ]
+
+
+def exact(row: dict[str, Any]) -> bool:
+    """Whether all is as promised."""
+    return not row["different"] and all(row[name][0] == row[name][1] for name in ("file", "head", "arena", "unplanned_head"))
+
+
+def report(rows: list[dict[str, Any]]) -> str:
+    """The results as Markdown."""
+    outputs, different = sum(r["outputs"] for r in rows), sum(r["different"] for r in rows)
+    lines = [
+        "# Attention and h-swish",
+        "",
+        f"Made by `python benchmarks/attention.py` (tinynas {__version__}), {len(rows)} networks of random weights: "
+        f"{sum(r['mul'] for r in rows)} gates, {sum(r['hard_swish'] for r in rows)} HARD_SWISH, "
+        f"{sum(r['resize'] for r in rows)} RESIZE_NEAREST_NEIGHBOR.",
+        "",
+        f"- Output bytes different from tflite-micro: {different} of {2 * outputs} (with our memory plan and with TFLM's).",
+        f"- Networks of which file, head, arena and TFLM's own head are as promised to the byte: {sum(map(exact, rows))} of {len(rows)}.",
+        f"- The same networks as C, with sanitizers, frames whole and by rows by turns: {sum(r['compiled'] for r in rows)} of {len(rows)} "
+        "equal, none beyond its work area.",
+        "",
+        f"On average an output takes {np.mean([r['levels'] for r in rows]):.0f} values in {FRAMES_EACH} images: they are no constants.",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def random_rows(count: int, seed: int) -> list[dict[str, Any]]:
+    """A row for each drawn network."""
+    rows, networks = [], []
+    for number, arch in enumerate(draw(count, seed)):
+        row, qgraph, images = row_of(arch, number)
+        rows.append(row)
+        networks.append((qgraph, images))
+    return rows if shutil.which("gcc") is None else with_compiled(rows, networks)
+
+
+def with_compiled(rows: list[dict[str, Any]], networks: Sequence[tuple[QuantizedGraph, np.ndarray]], each: int = 10) -> list[dict[str, Any]]:
+    """``rows`` with what C makes of the networks."""
+    answers = [answer for at in range(0, len(networks), each) for answer in compiled(networks[at : at + each])]
+    return [{**row, "compiled": answer} for row, answer in zip(rows, answers, strict=True)]
+
+
+def main() -> int:
+    """Runs it all."""
+    parse = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parse.add_argument("--networks", type=int, default=60)
+    parse.add_argument("--seed", type=int, default=17)
+    parse.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
+    args = parse.parse_args()
+    rows = random_rows(args.networks, args.seed)
+    (args.out / "attention.json").write_text(json.dumps({"version": __version__, "rows": rows}, indent=1) + "\n")
+    (args.out / "attention.md").write_text(report(rows))
+    print(report(rows))
+    return 0 if all(exact(row) and row["compiled"] for row in rows) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
