@@ -157,7 +157,9 @@ def random_rows(count: int, seed: int) -> list[dict[str, Any]]:
     return rows if shutil.which("gcc") is None else with_compiled(rows, networks)
 
 
-def with_compiled(rows: list[dict[str, Any]], networks: Sequence[tuple[QuantizedGraph, np.ndarray]], each: int = 10) -> list[dict[str, Any]]:
+def with_compiled(
+    rows: list[dict[str, Any]], networks: Sequence[tuple[QuantizedGraph, np.ndarray]], each: int = 10
+) -> list[dict[str, Any]]:
     """``rows`` with what C makes of the networks."""
     answers = [answer for at in range(0, len(networks), each) for answer in compiled(networks[at : at + each])]
     return [{**row, "compiled": answer} for row, answer in zip(rows, answers, strict=True)]
