@@ -307,7 +307,7 @@ def offline_work(work: Work, runtime: Runtime) -> MemoryPlan:
         order += [len(order) + i for i in part.order]
         for tensor, offset in _oriented(part, arena, mirrored=mirrored).items():
             offsets[tensor] = offset
-        mirrored = not mirrored
+        mirrored = mirrored != part.crosses
     ordered = replace(work, pieces=tuple([work.pieces[i] for i in order]))
     # The runtime places scratch by itself around the plan: take what it really does.
     return MemoryPlan(tuple(offsets), max(arena, file_head_bytes(ordered, runtime, offsets)), tuple(order))
@@ -449,7 +449,8 @@ def segments(work: Work, runtime: Runtime) -> list[Work]:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A planned segment: offsets by tensor with the input at the bottom; the output goes to the top of whatever arena there is."""
+    """A planned segment: offsets by tensor with the input at the bottom; the output there too, or, where it crosses, on top of whatever
+    arena there is."""
 
     work: Work
     offsets: dict[int, int]
@@ -457,12 +458,14 @@ class Part:
     order: tuple[int, ...]
     aliases: list[tuple[int, int]]
     """Tensors that lie where another does, and that, in order."""
+    crosses: bool
+    """Whether the output lies at the other end than the input."""
 
 
 def _oriented(part: Part, arena: int, *, mirrored: bool) -> dict[int, int]:
     """Offsets in ``arena``, the input at the bottom, or at the top where ``mirrored``."""
     offsets = dict(part.offsets)
-    if len(part.work.outputs) == 1:
+    if len(part.work.outputs) == 1 and part.crosses:
         out = part.work.outputs[0]
         offsets[out] = arena - aligned(part.work.sizes[out])
         for tensor, source in reversed(part.aliases):
@@ -481,11 +484,12 @@ def plan_segment(segment: Work, runtime: Runtime) -> Part:
     aliases = _aliases(ordered, over)
     bound = max(live_bytes(ordered, runtime))
     frames = nested_frames(ordered.pieces, ordered.inputs, ordered.outputs, over=over)
+    crosses = True
     if frames is not None:
         placed, head = dict(enumerate(_in_frames(ordered, frames, bound, over))), bound
     else:
-        placed, head = _placed(ordered, runtime, bound, aliases)
-    part = Part(ordered, {t: offset for t, offset in placed.items() if offset >= 0}, head, order, aliases)
+        placed, head, crosses = _placed(ordered, runtime, bound, aliases)
+    part = Part(ordered, {t: offset for t, offset in placed.items() if offset >= 0}, head, order, aliases, crosses)
     while True:
         # The runtime places scratch by itself, whichever way round the segment lies.
         needed = head
@@ -497,8 +501,9 @@ def plan_segment(segment: Work, runtime: Runtime) -> Part:
         head = needed
 
 
-def _placed(work: Work, runtime: Runtime, bound: int, aliases: Sequence[tuple[int, int]]) -> tuple[dict[int, int], int]:
-    """(offsets by tensor, head) by search: the input at the bottom, the output on top."""
+def _placed(work: Work, runtime: Runtime, bound: int, aliases: Sequence[tuple[int, int]]) -> tuple[dict[int, int], int, bool]:
+    """(offsets by tensor, head, whether the output lies at the other end) by search: the input at the bottom, the output on top, or at
+    the bottom too where that takes less."""
     buffers, tensors = buffers_of(work, runtime)
     merged = {t if t >= 0 else -1 - i: buffer for i, (t, buffer) in enumerate(zip(tensors, buffers, strict=True))}
     first = list(work.outputs)
@@ -508,11 +513,16 @@ def _placed(work: Work, runtime: Runtime, bound: int, aliases: Sequence[tuple[in
     keys = list(merged)
     low = keys.index(work.inputs[0]) if len(work.inputs) == 1 else None
     high = keys.index(first[0]) if len(first) == 1 else None
-    offsets, head = _search(list(merged.values()), bound, low, high)
+    buffers, crosses = list(merged.values()), True
+    offsets, head = _search(buffers, bound, low, high)
+    if head > bound and low is not None and high is not None and buffers[low].last < buffers[high].first:
+        others, least = _search(buffers, bound, (low, high), None)
+        if least < head:
+            offsets, head, crosses = others, least, False
     placed = {key: offset for key, offset in zip(keys, offsets, strict=True) if key >= 0}
     for tensor, source in aliases:
         placed[tensor] = placed[source]
-    return placed, head
+    return placed, head, crosses
 
 
 def best_order(work: Work, runtime: Runtime, *, limit: int = 5_000) -> tuple[int, ...]:
@@ -568,15 +578,18 @@ def best_order(work: Work, runtime: Runtime, *, limit: int = 5_000) -> tuple[int
     return given
 
 
-def _search(buffers: Sequence[Buffer], bound: int, low: int | None, high: int | None, *, tries: int = 400) -> tuple[list[int], int]:
+def _search(
+    buffers: Sequence[Buffer], bound: int, low: int | tuple[int, int] | None, high: int | None, *, tries: int = 400
+) -> tuple[list[int], int]:
     """The best placement found: first fit by size, then in orders changed by seeded swaps, until the bound is reached.
 
-    ``low`` lies at the bottom, ``high`` on top of whatever is alive with it.
+    ``low`` lies at the bottom (or both of them do), ``high`` on top of whatever is alive with it.
     """
     generator = random.Random(0)
-    others = [i for i in range(len(buffers)) if i not in (low, high)]
+    bottom = low if isinstance(low, tuple) else () if low is None else (low,)
+    others = [i for i in range(len(buffers)) if i not in (*bottom, high)]
     order = sorted(others, key=lambda i: (-buffers[i].size, buffers[i].first))
-    best, head = _first_fit(buffers, order, low, high)
+    best, head = _first_fit(buffers, order, bottom, high)
     for _ in range(tries):
         if head <= bound or not order:
             break
@@ -584,17 +597,17 @@ def _search(buffers: Sequence[Buffer], bound: int, low: int | None, high: int | 
         for _ in range(generator.randint(1, 4)):
             a, b = generator.randrange(len(order)), generator.randrange(len(order))
             candidate[a], candidate[b] = candidate[b], candidate[a]
-        offsets, reached = _first_fit(buffers, candidate, low, high)
+        offsets, reached = _first_fit(buffers, candidate, bottom, high)
         if reached <= head:
             best, head, order = offsets, reached, candidate
     return best, head
 
 
-def _first_fit(buffers: Sequence[Buffer], order: Sequence[int], low: int | None, high: int | None) -> tuple[list[int], int]:
+def _first_fit(buffers: Sequence[Buffer], order: Sequence[int], bottom: Sequence[int], high: int | None) -> tuple[list[int], int]:
     offsets = [-1] * len(buffers)
     placed: list[tuple[int, int]] = []
     head = 0
-    for i in order if low is None else (low, *order):
+    for i in (*bottom, *order):
         buffer, at = buffers[i], 0
         for offset, j in placed:
             other = buffers[j]
