@@ -77,13 +77,13 @@ def train(job: tuple[str, str, str, int, int, str]) -> dict[str, Any]:
         kept = Path(folder) / "best.safetensors"
 
         def keep(_metrics: object) -> None:
-            if best_epoch(trainer.history, trainer.recipe).epoch == trainer.epoch:
+            if best_epoch(trainer.history, trainer.recipe, trainer.graph).epoch == trainer.epoch:
                 save_trained(trainer.trained, kept, {})
 
         trainer.run(on_epoch=keep)
         test = data.split("test", *shape)
         accuracy = evaluate(load_trained(graph, kept), test, threads=1).accuracy
-    best = best_epoch(trainer.history, trainer.recipe)
+    best = best_epoch(trainer.history, trainer.recipe, trainer.graph)
     costs = estimate(graph, "tflm").values()
     return {
         "person": person,

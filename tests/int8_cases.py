@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
-from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
+from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable, WeightBits
 from tinynas.errors import ArchError
 from tinynas.graph import Graph, lower
 
@@ -23,6 +24,24 @@ def random_arch(seed: int, *, small: bool = True) -> Arch:
 
 def random_graph(seed: int, *, small: bool = True) -> Graph:
     return lower(random_arch(seed, small=small))
+
+
+def with_bits(arch: Arch, seed: int, choices: Sequence[WeightBits] = (8, 4)) -> Arch:
+    """``arch`` with weights of random bits, operator by operator."""
+    draw = random.Random(seed)
+
+    def drawn(*fields: str) -> dict[str, WeightBits]:
+        return {field: draw.choice(choices) for field in fields}
+
+    def layer(conv: ConvLayer | None) -> ConvLayer | None:
+        return None if conv is None else conv.model_copy(update=drawn("weight_bits"))
+
+    blocks = []
+    for block in arch.blocks:
+        fields = {MBConv: ("weight_bits", "depthwise_bits"), Separable: ("weight_bits", "depthwise_bits"), ConvLayer: ("weight_bits",)}
+        blocks.append(block.model_copy(update=drawn(*fields.get(type(block), ()))))
+    update = {"stem": layer(arch.stem), "blocks": tuple(blocks), "head": layer(arch.head), **drawn("classifier_bits")}
+    return Arch.model_validate(arch.model_copy(update=update).model_dump())
 
 
 def _draw(draw: random.Random, small: bool) -> Arch:

@@ -16,7 +16,7 @@ LINES = [
     {"errors", "metrics", "inputs", "pareto"},
     {"files", "config", "foreign"},
     {"arch", "recipe", "regions", "target"},
-    {"space", "graph"},
+    {"space", "graph", "lsq"},
     {"cost", "data", "model"},
     {"budget", "records", "quantize"},
     {"objectives"},

@@ -218,8 +218,8 @@ def test_best_epoch_breaks_ties_by_loss_and_respects_quantised_epochs() -> None:
         return EpochMetrics(epoch, 0.0, 0.0, accuracy, loss, 0.0, 0)
 
     history = [metrics(1, 0.9, 0.5), metrics(2, 0.9, 0.4), metrics(3, 0.9, 0.4), metrics(4, 0.8, 0.3)]
-    assert best_epoch(history, Recipe(epochs=4)).epoch == 2
-    assert best_epoch(history, Recipe(epochs=4, qat_epochs=1)).epoch == 4
+    assert best_epoch(history, Recipe(epochs=4), lower(NET)).epoch == 2
+    assert best_epoch(history, Recipe(epochs=4, qat_epochs=1), lower(NET)).epoch == 4
 
 
 def test_quantised_promotion_stores_its_grids(tmp_path: Path) -> None:

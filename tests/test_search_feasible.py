@@ -40,6 +40,20 @@ SMALL = Space.model_validate(
         "head": {"out": [0, 32]},
     }
 )
+#: Small, with bits of weights; some networks have no head, whose bits then do not act.
+COARSE = Space.model_validate(
+    {
+        **SMALL.model_dump(exclude={"resolution", "stages"}),
+        "name": "coarse",
+        "resolution": 16,
+        "stages": [
+            {"out": [8, 16], "depth": [1, 2], "kernel": 3, "expand": [1, 3], "depthwise_bits": [8, 4]},
+            {"out": 24, "kernel": [3, 7], "expand": 2},
+        ],
+        "weight_bits": [8, 4],
+        "classifier_bits": [8, 4],
+    }
+)
 
 
 def budget(flash: int = 10**6, sram: int = 10**6, **more: Any) -> Budget:
@@ -55,10 +69,11 @@ def every_genotype(space: Space) -> np.ndarray:
 @settings(max_examples=20, deadline=None)
 @given(st.integers(0, 10**6))
 def test_canonical_rows_are_those_of_the_space(seed: int) -> None:
-    feasible = Feasible(MCUNET, 2, load_budget("stm32f746"))
-    raw = np.random.default_rng(seed).integers(0, feasible.sizes, size=(20, len(feasible.sizes)))
-    for row, canonical in zip(raw, feasible.canonical(raw), strict=True):
-        assert as_genotype(canonical) == MCUNET.canonical(as_genotype(row))
+    for space in (MCUNET, COARSE):
+        feasible = Feasible(space, 2, load_budget("stm32f746"))
+        raw = np.random.default_rng(seed).integers(0, feasible.sizes, size=(20, len(feasible.sizes)))
+        for row, canonical in zip(raw, feasible.canonical(raw), strict=True):
+            assert as_genotype(canonical) == space.canonical(as_genotype(row))
 
 
 def test_pool_fits_by_the_single_estimator_and_is_distinct() -> None:
@@ -116,9 +131,10 @@ def test_subspaces_and_trainable_macs_narrow_everything() -> None:
 
 
 @pytest.mark.parametrize("limits", [{"flash": 9_000}, {"macs": 250_000}, {"flash": 10_000, "macs": 300_000}])
-def test_counts_bound_the_truth_and_draws_cover_it(limits: dict[str, int]) -> None:
-    feasible = Feasible(SMALL, 2, budget(**limits))
-    everything = every_genotype(SMALL)
+@pytest.mark.parametrize("space", [SMALL, COARSE], ids=lambda space: space.name)
+def test_counts_bound_the_truth_and_draws_cover_it(space: Space, limits: dict[str, int]) -> None:
+    feasible = Feasible(space, 2, budget(**limits))
+    everything = every_genotype(space)
     fitting = {as_genotype(g) for g in everything[feasible.fits(feasible.costs(everything))]}
     counted = sum(start[0] for start in Counter(feasible).starts())
     # Costs are rounded down, so the count is of a slightly larger set, never of a smaller one.
@@ -127,7 +143,7 @@ def test_counts_bound_the_truth_and_draws_cover_it(limits: dict[str, int]) -> No
     assert pool is not None
     assert {as_genotype(g) for g in pool.genotypes} <= fitting
     assert len(pool) >= 0.9 * len(fitting)
-    assert pool.share == pytest.approx(len(fitting) / SMALL.size, rel=0.15)
+    assert pool.share == pytest.approx(len(fitting) / space.size, rel=0.15)
 
 
 @pytest.mark.parametrize("quantile", [0.005, 0.05, 0.5])
@@ -168,8 +184,9 @@ def test_flash_that_the_code_takes_is_counted_as_taken() -> None:
 
 
 def test_a_loose_budget_counts_every_network() -> None:
-    counted = sum(start[0] for start in Counter(Feasible(SMALL, 2, budget(10**9, 10**9))).starts())
-    assert counted == SMALL.size
+    for space in (SMALL, COARSE):
+        counted = sum(start[0] for start in Counter(Feasible(space, 2, budget(10**9, 10**9))).starts())
+        assert counted == space.size
 
 
 def test_counted_draws_are_uniform() -> None:
@@ -179,6 +196,14 @@ def test_counted_draws_are_uniform() -> None:
     depth = [counter.draw(starts, rng)[SMALL.gene_index["s0.depth"]] for _ in range(800)]
     # Of 4 + 16 block choices of the first stage, 16 are of depth 2.
     assert np.mean(depth) == pytest.approx(16 / 20, abs=0.05)
+    counter, rng = Counter(Feasible(COARSE, 2, budget(10**9, 10**9))), np.random.default_rng(0)
+    starts, at = counter.starts(), COARSE.gene_index
+    rows = np.array([counter.draw(starts, rng) for _ in range(800)])
+    assert all(map(COARSE.holds, rows.tolist())) and all(COARSE.canonical(row) == tuple(row) for row in rows.tolist())
+    # With a head its bits double the networks: two of three have one.
+    assert rows[:, at["head.out"]].mean() == pytest.approx(2 / 3, abs=0.05)
+    for name in ("s0.weight_bits", "s0.depthwise_bits", "s1.weight_bits", "classifier_bits"):
+        assert rows[:, at[name]].mean() == pytest.approx(1 / 2, abs=0.055)
 
 
 def test_rare_networks_are_found_by_counting() -> None:

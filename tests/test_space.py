@@ -34,6 +34,68 @@ def test_size_is_the_number_of_canonical_genotypes() -> None:
     assert len({space.decode(genotype, 2).id for genotype in every}) == space.size
 
 
+BITS: dict[str, object] = {
+    "weight_bits": [8, 4],
+    "classifier_bits": [8, 4],
+    "stem": {"out": 4, "weight_bits": [4, 8]},
+    "stages": [{"out": [4, 8], "depth": [1, 2], "depthwise_bits": [8, 4, 2]}, {"out": 8, "weight_bits": 4}],
+    "head": {"out": [0, 16]},
+}
+BIT_GENES = ["stem.weight_bits", "s0.weight_bits", "s0.depthwise_bits", "s1.weight_bits", "head.weight_bits", "classifier_bits"]
+
+
+def test_bits_are_genes_behind_all_others_where_something_else_than_8_is_offered() -> None:
+    plain, space = tiny(head={"out": [0, 16]}), tiny(**BITS)
+    assert not [gene for gene in plain.genes if "bits" in gene.name]
+    assert [gene.name for gene in space.genes][-len(BIT_GENES) :] == BIT_GENES
+    assert [gene.choices for gene in space.genes][-len(BIT_GENES) :] == [(4, 8), (8, 4), (8, 4, 2), (4,), (8, 4), (8, 4)]
+    # A genotype of the space without bits names the same network, where every gene of bits chooses 8.
+    switched = tiny(head={"out": [0, 16]}, weight_bits=[8, 4])
+    for genotype in itertools.product(*(range(len(gene.choices)) for gene in plain.genes)):
+        assert switched.decode((*genotype, 0, 0), 3) == plain.decode(genotype, 3)
+        assert "bits" not in plain.decode(genotype, 3).to_yaml()
+
+
+def test_size_with_bits_is_the_number_of_canonical_genotypes() -> None:
+    space = tiny(**BITS)
+    every = {space.canonical(genotype) for genotype in itertools.product(*(range(len(gene.choices)) for gene in space.genes))}
+    assert len(every) == space.size
+    assert len({space.decode(genotype, 2).id for genotype in every}) == space.size
+
+
+def test_bits_of_a_head_that_is_not_there_do_not_act() -> None:
+    space = tiny(**BITS)
+    at = space.gene_index
+    genotype = [0] * len(space.genes)
+    genotype[at["head.weight_bits"]] = 1
+    assert not space.active(genotype)[at["head.weight_bits"]] and space.canonical(genotype) == (0,) * len(genotype)
+    genotype[at["head.out"]] = 1
+    assert space.active(genotype)[at["head.weight_bits"]] and space.canonical(genotype) == tuple(genotype)
+    asked: list[str] = []
+    for head in (0, 1):
+        space.draw(lambda name, _, head=head: asked.append(name) or (head if name == "head.out" else 0))
+    assert asked.count("head.weight_bits") == 1 and asked.count("classifier_bits") == 2
+
+
+def test_decoding_bits() -> None:
+    space = tiny(**BITS)
+    genotype = [0] * len(space.genes)
+    for name, index in {"s0.depth": 1, "s0.weight_bits": 1, "s0.depthwise_bits": 2, "head.out": 1, "head.weight_bits": 1}.items():
+        genotype[space.gene_index[name]] = index
+    arch = space.decode(genotype, 3)
+    assert arch.stem is not None and arch.head is not None
+    assert (arch.stem.weight_bits, arch.head.weight_bits, arch.classifier_bits) == (4, 4, 8)
+    assert [(b.weight_bits, b.depthwise_bits) for b in arch.blocks if isinstance(b, MBConv)] == [(4, 2), (4, 2), (4, 8)]
+
+
+def test_one_switch_for_spaces_that_exist() -> None:
+    for name in shipped("search_spaces"):
+        space = load_space(name, ["weight_bits=[8,4]"])
+        bits = [gene.name for gene in space.genes if "bits" in gene.name]
+        assert bits == [*(f"s{s}.weight_bits" for s in range(len(space.stages))), "head.weight_bits"]
+        assert space.size > load_space(name).size * 2 ** len(space.stages)
+
+
 @pytest.mark.parametrize("name", sorted(shipped("search_spaces")))
 def test_shipped_spaces_give_networks_that_can_be_built(name: str) -> None:
     space = load_space(name)
@@ -114,6 +176,9 @@ def test_make_divisible(channels: float, divisor: int, expected: int) -> None:
         ({"width_mult": [0]}, "greater than 0"),
         ({"widths": [1]}, 'did you mean "width_mult"'),
         ({"act": "swish"}, "must be one of"),
+        ({"weight_bits": [8, 3]}, "must be one of 8, 4 or 2"),
+        ({"weight_bits": []}, "at least one"),
+        ({"classifier_bits": [4, 4]}, "twice"),
     ],
 )
 def test_faults_are_explained(tmp_path: Path, changes: dict[str, object], message: str) -> None:

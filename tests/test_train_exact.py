@@ -478,6 +478,7 @@ def test_the_default_recipe_is_the_one_that_was_measured() -> None:
         "precision": "float32",
         "qat_epochs": 0,
         "qat_lr": 5e-4,
+        "few_bits_from": 0.0,
     }
     found = Recipe().model_dump()
     augment = found.pop("augment")

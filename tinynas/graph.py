@@ -397,6 +397,16 @@ def _anywhere(condition: Any) -> bool:
     return bool(condition.any()) if hasattr(condition, "any") else bool(condition)
 
 
+def largest(bits: int) -> int:
+    """Largest weight of a symmetric grid of ``bits``: 127 for 8, 7 for 4, 1 for 2."""
+    return (1 << (bits - 1)) - 1
+
+
+def few_bits(graph: Graph) -> dict[str, int]:
+    """Bits of the weights of each operator that has fewer than 8, by its name."""
+    return {op.name: op.weight_bits for op in graph.ops if isinstance(op, WEIGHTED) and op.weight_bits < 8}
+
+
 def lower(arch: Arch) -> Graph:
     """The graph of ``arch``: every shape, every pad, the operator order.
 

@@ -38,6 +38,7 @@ from tinynas.graph import (
     nearest,
 )
 from tinynas.inputs import Input
+from tinynas.lsq import WeightGrid
 
 #: Batch norm as MobileNetV2 and ProxylessNAS train it (PyTorch's defaults; the net-config JSON states the same).
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
@@ -94,6 +95,7 @@ class ConvBN(nn.Module):
             nn.Conv2d, inputs, outputs, op.kernel, stride=op.stride, padding=symmetric, groups=groups, bias=not op.bn
         )
         self.bn = BatchNorm(outputs) if op.bn else None
+        self.grid = WeightGrid(outputs, op.weight_bits) if op.weight_bits < 8 else None
         self.act: Activation = op.act
         self.start = op.start if isinstance(op, Conv2D) else 0.0
 
@@ -101,7 +103,11 @@ class ConvBN(nn.Module):
         """(B, Cin, H, W) -> (B, Cout, H', W')."""
         if self.pad is not None:
             x = F.pad(x, self.pad)
-        x = self.conv(x)
+        if self.grid is None:
+            x = self.conv(x)
+        else:
+            conv = self.conv
+            x = F.conv2d(x, self.grid(conv.weight), conv.bias, conv.stride, conv.padding, conv.dilation, conv.groups)
         if self.bn is not None:
             x = self.bn(x)
         return activate(x, self.act)
@@ -188,12 +194,15 @@ class Classifier(nn.Module):
     def __init__(self, op: FullyConnected, *, last: bool) -> None:
         super().__init__()
         self.linear: nn.Linear = nn.utils.skip_init(nn.Linear, op.in_features, op.out_features)  # type: ignore[no-untyped-call]
+        self.grid = WeightGrid(op.out_features, op.weight_bits, whole=True) if op.weight_bits < 8 else None
         self.act: Activation = op.act
         self.start, self.last = op.start, last
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in) -> (B, out)."""
-        return activate(self.linear(x), self.act)
+        linear = self.linear
+        x = linear(x) if self.grid is None else F.linear(x, self.grid(linear.weight), linear.bias)
+        return activate(x, self.act)
 
 
 class Network(nn.Module):
@@ -243,6 +252,24 @@ class Network(nn.Module):
         assert isinstance(module, Classifier), f"{op_name} has no weights"
         return module.linear, None
 
+    def grid_of(self, op_name: str) -> WeightGrid | None:
+        """The grid that the weights of the graph operator ``op_name`` are trained on; None where they have 8 bits."""
+        module = self._modules[module_name(op_name)]
+        assert isinstance(module, ConvBN | Classifier), f"{op_name} has no weights"
+        return module.grid
+
+    def set_grids(self, on: bool) -> None:
+        """Whether weights of fewer than 8 bits lie on their grids (as they do at first), or are float."""
+        for module in self.modules():
+            if isinstance(module, WeightGrid):
+                module.on = on
+
+    def fit_grids(self) -> None:
+        """Fit the steps of weights of fewer than 8 bits to the weights as they are."""
+        for module in self.modules():
+            if isinstance(module, ConvBN | Classifier) and module.grid is not None:
+                module.grid.fit((module.conv if isinstance(module, ConvBN) else module.linear).weight)
+
     def reset(self, seed: int) -> None:
         """Initial weights from ``seed``: uniform within 1/sqrt(fan-in), batch norm at identity, a small classifier.
 
@@ -273,6 +300,7 @@ class Network(nn.Module):
                     module.linear.bias.fill_(module.start)
                 elif isinstance(module, ConvBN) and module.start and module.bn is not None:
                     module.bn.bias.fill_(module.start)
+        self.fit_grids()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
@@ -284,7 +312,7 @@ def inherit(child: Network, parent: Mapping[str, Tensor]) -> int:
     shapes differ, the common leading channels and the common centre of the kernel are copied, everywhere alike, so that
     a channel's weights stay together from layer to layer (MobileNet stages widen at the end, kernels grow around their
     centre). Batch norm's weights and statistics go with their channels. What has no counterpart stays as drawn, new
-    channels with a mean of 0 and a variance of 1.
+    channels with a mean of 0 and a variance of 1. Grids of few bits are not inherited: a training fits its own.
     """
     own, theirs = _by_place(child.state_dict()), _by_place(parent)
     inherited = 0
@@ -305,7 +333,9 @@ def _by_place(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
     # a block is the same with and without.
     places: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
-        module = key.partition(".")[0]
+        module, _, part = key.partition(".")
+        if part.startswith("grid."):
+            continue
         block, _, last = module.rpartition("_")
         block += " gate" if last in GATES else ""
         places.setdefault(block or ("stem" if module == "stem" else "after the blocks"), {})[key] = value

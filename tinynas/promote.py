@@ -23,14 +23,15 @@ import torch
 from tinynas import __version__, metrics
 from tinynas.arch import Arch
 from tinynas.data import DataSet
-from tinynas.errors import RunError
+from tinynas.errors import RunError, counted
 from tinynas.files import write_atomic
-from tinynas.graph import Graph, lower
+from tinynas.graph import Graph, few_bits, lower
 from tinynas.recipe import Recipe
 from tinynas.records import Promoted
 from tinynas.runs import Run
 from tinynas.train import EpochMetrics, Trainer, evaluate
 from tinynas.train.group import barrier, process_group, rank
+from tinynas.train.loop import deciding, free_epochs
 from tinynas.train.quantised import load_trained, save_trained
 
 
@@ -49,6 +50,8 @@ class PromoteEvent:
     """Of the epoch just finished."""
     promoted: Promoted | None = None
     """With ``done`` and ``known``."""
+    note: str | None = None
+    """With ``started`` and ``resumed``: what the network itself asks of its training."""
 
 
 OnEvent = Callable[[PromoteEvent], None]
@@ -81,7 +84,8 @@ def _promote(run: Run, net_id: str, data: DataSet, recipe: Recipe, seed: int, de
 
     arch = run.arch(net_id)
     graph = lower(arch)
-    settings = recipe_record(recipe, data)
+    settings = recipe_record(recipe, graph, data)
+    asked = few_bits_note(graph, recipe)
     known = _known(run, net_id, graph)
     if known is not None and _deciding(known.recipe) == _deciding(settings) and known.seed == seed:
         tell("known", known.epochs, promoted=known)
@@ -93,9 +97,9 @@ def _promote(run: Run, net_id: str, data: DataSet, recipe: Recipe, seed: int, de
         trainer.load(checkpoint.state)
         if rank() == 0:  # a kill between the state and its row leaves the row out, and behind the last epoch no other comes
             write_atomic(run.train_csv(net_id), history_csv(trainer.history))
-        tell("resumed", trainer.epoch)
+        tell("resumed", trainer.epoch, note=asked)
     else:
-        tell("started", 0)
+        tell("started", 0, note=asked)
     barrier()  # nobody writes a state before everybody has read the old one
 
     def after_epoch(metrics: EpochMetrics) -> None:
@@ -130,7 +134,7 @@ def _deciding(settings: Mapping[str, object]) -> dict[str, object]:
 def _finish(
     run: Run, arch: Arch, graph: Graph, trainer: Trainer, checkpoint: _Checkpoint, data: DataSet, settings: dict[str, object]
 ) -> Promoted:
-    best = best_epoch(trainer.history, trainer.recipe)
+    best = best_epoch(trainer.history, trainer.recipe, graph)
     network = load_trained(graph, checkpoint.weights(best.epoch)).to(trainer.device)
     test = data.split("test", *graph.input.shape)  # the only place where training code sees the test images
     result = evaluate(network, test, threads=trainer.recipe.threads)
@@ -156,12 +160,25 @@ def _finish(
     return promoted
 
 
-def best_epoch(history: Sequence[EpochMetrics], recipe: Recipe) -> EpochMetrics:
+def few_bits_note(graph: Graph, recipe: Recipe) -> str | None:
+    """One sentence where ``graph`` has weights of few bits: they are never rounded after a training in float."""
+    layers = few_bits(graph)
+    if not layers:
+        return None
+    first = free_epochs(recipe, graph) + 1
+    bits = " and ".join(str(bits) for bits in sorted(set(layers.values())))
+    layers_text = counted(len(layers), "layer")
+    return f"weights of {bits} bits in {layers_text}: trained on grids with learned steps from epoch {first} on (recipe.few_bits_from)"
+
+
+def best_epoch(history: Sequence[EpochMetrics], recipe: Recipe, graph: Graph) -> EpochMetrics:
     """The epoch with the highest validation accuracy (then the lowest validation loss, then the earliest).
 
-    Where the last epochs train with quantisation in the loop, only they are eligible: their weights are on the int8 grid.
+    Where the last epochs train with quantisation in the loop, only they are eligible: their weights are on the int8 grid. So are, of a
+    ``graph`` with weights of few bits, only the epochs with these on their grids.
     """
-    eligible = [m for m in history if not recipe.qat_epochs or m.epoch > recipe.epochs - recipe.qat_epochs] or list(history)
+    first = recipe.epochs - recipe.qat_epochs if recipe.qat_epochs else free_epochs(recipe, graph)
+    eligible = [m for m in history if m.epoch > first] or list(history)
     return max(eligible, key=lambda m: (m.val_accuracy, -m.val_loss, -m.epoch))
 
 
@@ -174,9 +191,9 @@ def history_csv(history: Sequence[EpochMetrics]) -> str:
     return text.getvalue()
 
 
-def recipe_record(recipe: Recipe, data: DataSet) -> dict[str, object]:
-    """The settings that decide the result, as they are written into ``metrics.json``."""
-    return {**recipe.model_dump(mode="json", exclude={"threads"}), "data": data.name, "data_fingerprint": data.fingerprint}
+def recipe_record(recipe: Recipe, graph: Graph, data: DataSet) -> dict[str, object]:
+    """The settings that decide the result for ``graph``, as they are written into ``metrics.json``."""
+    return {**deciding(recipe, graph), "data": data.name, "data_fingerprint": data.fingerprint}
 
 
 class _Checkpoint:
@@ -192,7 +209,7 @@ class _Checkpoint:
         return self.folder / f"{self.key}-epoch{epoch}.safetensors"
 
     def write(self, trainer: Trainer) -> None:
-        best = best_epoch(trainer.history, trainer.recipe)
+        best = best_epoch(trainer.history, trainer.recipe, trainer.graph)
         if best.epoch == trainer.epoch:
             save_trained(trainer.trained, self.weights(best.epoch), {"epoch": str(best.epoch)})
         trainer.save(self.state)

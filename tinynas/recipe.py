@@ -126,6 +126,8 @@ class Recipe(Config):
     """The last epochs train with int8 quantisation in the loop; 0 for none."""
     qat_lr: Annotated[float, Field(gt=0, le=100)] = 5e-4
     """Rate at which they begin; a half cosine takes it to 0."""
+    few_bits_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Share of the epochs in float after which weights of fewer than 8 bits are trained on their grids; 0: from the first on."""
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:

@@ -16,7 +16,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from tinynas.arch import MAX_BLOCKS, MAX_CHANNELS, MAX_RESOLUTION, Activation, Arch, Axes, ConvLayer, MBConv, axes, pair
+from tinynas.arch import MAX_BLOCKS, MAX_CHANNELS, MAX_RESOLUTION, Activation, Arch, Axes, ConvLayer, MBConv, WeightBits, axes, pair
 from tinynas.config import Config
 from tinynas.errors import counted
 from tinynas.inputs import KIND_CHANNELS
@@ -39,6 +39,9 @@ _C = BeforeValidator(_as_choices)
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_CHANNELS)], ...], _C]
 Kernels = Annotated[tuple[Annotated[Axes, axes(range(1, 10, 2), "1, 3, 5, 7 or 9")], ...], _C]
 Strides = Annotated[tuple[Annotated[Axes, axes(range(1, 3), "1 or 2")], ...], _C]
+Bits = Annotated[tuple[WeightBits, ...], _C]
+#: What a space offers that says nothing of bits: no gene.
+EIGHT: tuple[WeightBits, ...] = (8,)
 
 
 class StemSpace(Config):
@@ -50,6 +53,8 @@ class StemSpace(Config):
     """Kernel sizes in pixels, each a side or [height, width]."""
     stride: Strides = (2,)
     """Strides, each for both directions or [height, width]."""
+    weight_bits: Bits = EIGHT
+    """Bits of its weights."""
 
 
 class StageSpace(Config):
@@ -65,6 +70,10 @@ class StageSpace(Config):
     """Expand ratios, chosen for each block."""
     stride: Strides = (1,)
     """Strides of the first block, each for both directions or [height, width]."""
+    weight_bits: Bits | None = None
+    """Bits of the weights of expand and project convolutions, one choice for the stage; none: the space's."""
+    depthwise_bits: Bits | None = None
+    """Bits of the weights of depthwise convolutions, one choice for the stage; none: the space's."""
 
 
 class HeadSpace(Config):
@@ -72,16 +81,22 @@ class HeadSpace(Config):
 
     out: Annotated[tuple[Annotated[int, Field(ge=0, le=MAX_CHANNELS)], ...], _C] = (0,)
     """Output channels before the width multiplier; 0 for no last convolution."""
+    weight_bits: Bits | None = None
+    """Bits of its weights; none: the space's."""
 
 
 @dataclass(frozen=True, slots=True)
 class Gene:
-    """One integer choice. ``stage`` and ``block`` say where it acts (-1 for the whole network)."""
+    """One integer choice. ``stage`` and ``block`` say where it acts (-1 for the whole network).
+
+    It acts only where the gene ``only_with``, which comes before it, chooses something else than 0.
+    """
 
     name: str
     choices: tuple[Any, ...]
     stage: int = -1
     block: int = -1
+    only_with: str | None = None
 
 
 class Space(Config):
@@ -105,6 +120,12 @@ class Space(Config):
     """Last convolution."""
     act: Activation = "relu6"
     """Activation of every non-linear convolution."""
+    weight_bits: Bits = EIGHT
+    """Bits of the weights of the stages' expand and project convolutions and of the head, where they do not say their own."""
+    depthwise_bits: Bits = EIGHT
+    """Bits of the weights of the stages' depthwise convolutions, where they do not say their own."""
+    classifier_bits: Bits = EIGHT
+    """Bits of the weights of the classifier."""
 
     @model_validator(mode="after")
     def _buildable(self) -> Self:
@@ -119,7 +140,7 @@ class Space(Config):
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """All genes in decoding order; each stage lists depth before its blocks."""
+        """All genes in decoding order; each stage lists depth before its blocks. Bits come last, and only those that are not 8 alone."""
         genes = [
             Gene("resolution", self.resolution),
             Gene("color", self.color),
@@ -136,7 +157,29 @@ class Space(Config):
                 genes.append(Gene(f"s{s}.b{b}.kernel", stage.kernel, s, b))
                 genes.append(Gene(f"s{s}.b{b}.expand", stage.expand, s, b))
         genes.append(Gene("head.out", self.head.out))
-        return tuple(genes)
+        return (*genes, *(gene for gene in self._bits if gene.choices != EIGHT))
+
+    @cached_property
+    def _bits(self) -> tuple[Gene, ...]:
+        stages = [
+            gene
+            for s, stage in enumerate(self.stages)
+            for gene in (
+                Gene(f"s{s}.weight_bits", stage.weight_bits or self.weight_bits, s),
+                Gene(f"s{s}.depthwise_bits", stage.depthwise_bits or self.depthwise_bits, s),
+            )
+        ]
+        head = (self.head.weight_bits or self.weight_bits) if any(self.head.out) else EIGHT
+        return (
+            Gene("stem.weight_bits", self.stem.weight_bits),
+            *stages,
+            Gene("head.weight_bits", head, only_with="head.out"),
+            Gene("classifier_bits", self.classifier_bits),
+        )
+
+    def bits(self, name: str) -> tuple[WeightBits, ...]:
+        """The bits offered under ``name``: ``stem.weight_bits``, ``s0.depthwise_bits``, ``classifier_bits``; (8,) is no gene."""
+        return next(gene.choices for gene in self._bits if gene.name == name)
 
     @cached_property
     def gene_index(self) -> dict[str, int]:
@@ -146,7 +189,9 @@ class Space(Config):
     @cached_property
     def size(self) -> int:
         """Exact number of distinct canonical genotypes."""
-        total = len(self.resolution) * len(self.color) * len(self.width_mult) * len(self.head.out)
+        total = len(self.resolution) * len(self.color) * len(self.width_mult)
+        total *= sum(len(self.bits("head.weight_bits")) if out else 1 for out in self.head.out)
+        total *= math.prod(len(gene.choices) for gene in self._bits if gene.only_with is None)
         total *= len(self.stem.out) * len(self.stem.kernel) * len(self.stem.stride)
         for stage in self.stages:
             per_block = len(stage.kernel) * len(stage.expand)
@@ -154,9 +199,12 @@ class Space(Config):
         return total
 
     def active(self, genotype: Sequence[int]) -> tuple[bool, ...]:
-        """Which genes matter at the depths ``genotype`` chooses."""
+        """Which genes matter at the depths, and with the other choices, of ``genotype``."""
         depths = [stage.depth[genotype[self.gene_index[f"s{s}.depth"]]] for s, stage in enumerate(self.stages)]
-        return tuple(gene.block < 0 or gene.block < depths[gene.stage] for gene in self.genes)
+        return tuple(
+            (gene.block < 0 or gene.block < depths[gene.stage]) and (gene.only_with is None or bool(self._value(gene.only_with, genotype)))
+            for gene in self.genes
+        )
 
     def holds(self, genotype: Sequence[int]) -> bool:
         """True where ``genotype`` names a network of this space: an index for every gene, within its choices."""
@@ -172,10 +220,17 @@ class Space(Config):
 
     def decode(self, genotype: Sequence[int], classes: int) -> Arch:
         """The network that ``genotype`` names."""
-        value = {gene.name: gene.choices[index] for gene, index in zip(self.genes, genotype, strict=True)}
+        value = {gene.name: gene.choices[0] for gene in self._bits}
+        value |= {gene.name: gene.choices[index] for gene, index in zip(self.genes, genotype, strict=True)}
         width = value["width_mult"]
         carried = make_divisible(value["stem.out"] * width, self.divisor)
-        stem = ConvLayer(out=carried, kernel=value["stem.kernel"], stride=value["stem.stride"], act=self.act)
+        stem = ConvLayer(
+            out=carried,
+            kernel=value["stem.kernel"],
+            stride=value["stem.stride"],
+            act=self.act,
+            weight_bits=value["stem.weight_bits"],
+        )
         blocks = []
         for s in range(len(self.stages)):
             out = make_divisible(value[f"s{s}.out"] * width, self.divisor)
@@ -189,12 +244,19 @@ class Space(Config):
                         expand=value[f"s{s}.b{b}.expand"],
                         residual=pair(stride) == (1, 1) and out == carried,
                         act=self.act,
+                        weight_bits=value[f"s{s}.weight_bits"],
+                        depthwise_bits=value[f"s{s}.depthwise_bits"],
                     )
                 )
                 carried = out
         head = None
         if value["head.out"]:
-            head = ConvLayer(out=make_divisible(value["head.out"] * width, self.divisor), kernel=1, act=self.act)
+            head = ConvLayer(
+                out=make_divisible(value["head.out"] * width, self.divisor),
+                kernel=1,
+                act=self.act,
+                weight_bits=value["head.weight_bits"],
+            )
         height, width_px = pair(value["resolution"])
         return Arch(
             height=height,
@@ -205,6 +267,7 @@ class Space(Config):
             blocks=tuple(blocks),
             stages=tuple(value[f"s{s}.depth"] for s in range(len(self.stages))),
             head=head,
+            classifier_bits=value["classifier_bits"],
         )
 
     def draw(self, choose: Callable[[str, int], int]) -> Genotype:
@@ -212,11 +275,16 @@ class Space(Config):
         genotype: list[int] = []
         depth = 0
         for gene in self.genes:
-            index = choose(gene.name, len(gene.choices)) if gene.block < depth or gene.block < 0 else 0
+            with_it = gene.only_with is None or self._value(gene.only_with, genotype)
+            index = choose(gene.name, len(gene.choices)) if (gene.block < depth or gene.block < 0) and with_it else 0
             if gene.name.endswith(".depth"):
                 depth = gene.choices[index]
             genotype.append(index)
         return tuple(genotype)
+
+    def _value(self, name: str, genotype: Sequence[int]) -> Any:
+        at = self.gene_index[name]
+        return self.genes[at].choices[genotype[at]]
 
     def sample(self, choose: Callable[[str, int], int], classes: int) -> Arch:
         """A network; see :meth:`draw`."""

@@ -173,8 +173,11 @@ def promote(
 def _promote_facts(event: Any) -> dict[str, Any]:
     check_interrupted()
     facts: dict[str, Any] = {"id": event.id, "epoch": event.epoch, "epochs": event.epochs}
+    if event.note is not None:
+        facts["message"] = f"{event.id}: {event.note}"
     if event.kind == "resumed":
-        facts["message"] = f"{event.id}: continuing after epoch {event.epoch}"
+        more = "" if event.note is None else f"; {event.note}"
+        facts["message"] = f"{event.id}: continuing after epoch {event.epoch}{more}"
     if event.kind == "known":
         facts["message"] = f"{event.id}: was trained with these settings before; nothing is trained again"
     if event.metrics is not None:

@@ -12,13 +12,13 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
-from itertools import product
+from itertools import combinations, product
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tinynas.arch import pair
+from tinynas.arch import WeightBits, pair
 from tinynas.cost.code_flash import code_of
 from tinynas.cost.compiled_batch import COLUMNS, columns_of, least_of, many_compiled
 from tinynas.cost.flash import (
@@ -56,8 +56,8 @@ MAX_ROWS = 4_000_000
 
 # Columns of the block tables: sums (small ones share a column), options by their start (in one column), maxima, and sets as
 # bits of words. Fewer columns are faster.
-_LARGE = [name for name in Sums._fields if name not in ("tensors", "operators", "convolutions")]
-_SMALL = ("tensors", "operators", "convolutions")
+_SMALL = ("tensors", "operators", "convolutions", "uncounted")
+_LARGE = [name for name in Sums._fields if name not in _SMALL]
 _PACKED = len(_LARGE)
 _ARRAYS = _LARGE.index("arrays")
 _REQUEST = RECORDS["mcu"].request
@@ -168,8 +168,10 @@ class Table:
                 rows[at, layout.head + 1], rows[at, layout.head + 2] = part.work_buffer, part.int16_kernel
             for key in part.keys:
                 layout.mark(rows, at, layout.keys.index(key))
+            for kind in part.mixed:
+                layout.mark(rows, at, len(layout.keys) + layout.mixed.index(kind))
             for value in part.dense:
-                layout.mark(rows, at, len(layout.keys) + np.searchsorted(layout.dense, value))
+                layout.mark(rows, at, layout.first_dense + np.searchsorted(layout.dense, value))
             for value in part.channels:
                 layout.mark(rows, at, layout.first_channel + np.searchsorted(layout.channels, value))
         self.rows, self.parts = rows, []
@@ -193,7 +195,8 @@ def _sums(columns: Ints) -> Sums:
 
 
 class _Layout:
-    """Where the columns lie, and which bit stands for which options table, dense width and channel count of a convolution."""
+    """Where the columns lie, and which bit stands for which options table, kind of operator that is not int8 alone, dense width and
+    channel count of a convolution."""
 
     def __init__(self, tables: Sequence[Table], runtime: Runtime) -> None:
         tallies = [part for table in tables for _, part in table.parts]
@@ -207,11 +210,13 @@ class _Layout:
         self.maximised = slice(self.head, self.head + (3 if self.buffers else 1))
         self.bits = slice(self.maximised.stop, None)
         self.keys: list[OptionKey] = sorted({key for part in tallies for key in part.keys}, key=str)
-        if len(self.keys) > _WORD:
-            raise InternalError(f"a space needs {len(self.keys)} different options tables, {_WORD} are foreseen")
+        self.mixed: list[str] = sorted({kind for part in tallies for kind in part.mixed})
+        self.first_dense = len(self.keys) + len(self.mixed)
+        if self.first_dense > _WORD:
+            raise InternalError(f"a space needs {self.first_dense} different options tables and kernels, {_WORD} are foreseen")
         self.dense = _distinct(value for part in tallies for value in part.dense)
         self.channels = _distinct(value for part in tallies for value in part.channels)
-        self.first_channel = len(self.keys) + len(self.dense)
+        self.first_channel = self.first_dense + len(self.dense)
         self.words = -(-(self.first_channel + len(self.channels)) // _WORD)
         self.columns = self.bits.start + self.words
         self._byte_sums = self._sums_of_bytes()
@@ -241,12 +246,13 @@ class _Layout:
         return occurs
 
     def keys_of(self, rows: Ints) -> int:
-        """Bits of the options tables that every one of ``rows`` (N, columns) needs."""
-        return int(np.bitwise_and.reduce(rows[:, self.bits.start])) & ((1 << len(self.keys)) - 1)
+        """Bits of the options tables, and of the kinds that are not int8 alone, that every one of ``rows`` (N, columns) needs."""
+        return int(np.bitwise_and.reduce(rows[:, self.bits.start])) & ((1 << self.first_dense) - 1)
 
     def masks(self, columns: Ints) -> tuple[Ints, Ints]:
-        """Which sets of options tables there are, as bits, and which of these sets each network of ``columns`` (columns, N) has."""
-        return np.unique(columns[self.bits.start] & ((1 << len(self.keys)) - 1), return_inverse=True)
+        """Which sets of options tables and kinds that are not int8 alone there are, as bits, and which of these sets each network of
+        ``columns`` (columns, N) has."""
+        return np.unique(columns[self.bits.start] & ((1 << self.first_dense) - 1), return_inverse=True)
 
     def keys_in(self, mask: int) -> frozenset[OptionKey]:
         """The options tables whose bits are set."""
@@ -254,7 +260,8 @@ class _Layout:
 
     def code_bytes(self, mask: int, runtime: str, core: str | None) -> int | None:
         """Flash of the code for the operators of these options tables: :func:`tinynas.cost.code_flash.code_of`."""
-        code = code_of((str(key[0]) for key in self.keys_in(mask)), runtime, core)
+        mixed = [kind for bit, kind in enumerate(self.mixed, start=len(self.keys)) if mask >> bit & 1]
+        code = code_of((str(key[0]) for key in self.keys_in(mask)), runtime, core, mixed)
         return None if code is None else code.total_bytes
 
     def structure(self, mask: int) -> Terms:
@@ -277,7 +284,7 @@ class _Layout:
                     front = front + pairs[:, 0][chosen]
                     grids = grids + pairs[:, 1][chosen]
         for number, width in enumerate(self.dense):
-            occurs = self._has(columns, len(self.keys) + number)
+            occurs = self._has(columns, self.first_dense + number)
             front = front + BIAS_SHAPE_BYTES * occurs * (1 - self._convolved(columns, int(width)))
         single = zero_point_terms(1, 1)  # of fully connected layers, one of which every network has
         alone = 1 - self._convolved(columns, 1)
@@ -311,13 +318,41 @@ def _distinct(values: Iterator[Any]) -> Ints:
 
 
 @dataclass(frozen=True, slots=True)
+class BitsAxis:
+    """The bits of weights that a block can have: the last axis of its table, one point for each way to choose them together."""
+
+    choices: tuple[tuple[WeightBits, ...], ...]
+    """At each point the bits by name."""
+    counts: tuple[int, ...]
+    """How many each name offers."""
+    columns: tuple[int | None, ...]
+    """Gene columns by name; None where only 8 are offered."""
+
+    @classmethod
+    def of(cls, space: Space, *names: str) -> BitsAxis:
+        """The axis of the genes ``names`` of ``space``."""
+        offered = [space.bits(name) for name in names]
+        return cls(tuple(product(*offered)), tuple(map(len, offered)), tuple(space.gene_index.get(name) for name in names))
+
+    def __len__(self) -> int:
+        return len(self.choices)
+
+    def number(self, genes: Any) -> Any:
+        """The point that ``genes`` choose, each a number or an array of them."""
+        at: Any = 0
+        for column, count in zip(self.columns, self.counts, strict=True):
+            at = at * count + (0 if column is None else genes[column])
+        return at
+
+
+@dataclass(frozen=True, slots=True)
 class StageTables:
     """Blocks of one stage, and how genes lead to their rows."""
 
     first: Table
-    """Of the first block: (map, channels in, channels out, stride, kernel, expand)."""
+    """Of the first block: (map, channels in, channels out, stride, kernel, expand, bits)."""
     others: tuple[Table, ...]
-    """Of later blocks, the one at ``others_of[number]``: (map behind the stride, channels out, kernel, expand)."""
+    """Of later blocks, the one at ``others_of[number]``: (map behind the stride, channels out, kernel, expand, bits)."""
     others_of: tuple[int, ...]
     """By block number: blocks of longer names make a longer file. -1 for the first block."""
     maps: Axis
@@ -335,6 +370,8 @@ class StageTables:
     """Gene columns of out, stride, depth."""
     blocks: tuple[tuple[int, int], ...]
     """Gene columns of (kernel, expand) of every block."""
+    bits: BitsAxis
+    """Of expand and project, and of the depthwise convolutions."""
 
 
 class Tables:
@@ -347,6 +384,8 @@ class Tables:
         index = space.gene_index
         self.stem_columns = tuple(index[n] for n in ("resolution", "color", "width_mult", "stem.out", "stem.kernel", "stem.stride"))
         self.head_column = index["head.out"]
+        self.stem_bits = BitsAxis.of(space, "stem.weight_bits")
+        self.last_bits = BitsAxis.of(space, "head.weight_bits", "classifier_bits")
         sizes = [pair(size) for size in space.resolution]
         strides = [pair(stride) for stride in space.stem.stride]
         self.formula = self._formula()
@@ -397,20 +436,20 @@ class Tables:
         return tally(build, output, self.runtime, reads_input=reads_input, counts=self.counts, timing=self.timing)
 
     def _stem(self, sizes: Sequence[tuple[int, int]], outs: Ints, strides: Sequence[tuple[int, int]]) -> Table:
-        """(resolution, color, width multiplier, out, kernel, stride)."""
+        """(resolution, color, width multiplier, out, kernel, stride, bits)."""
         space = self.space
-        table = Table((len(sizes), len(space.color), *outs.shape, len(space.stem.kernel), len(strides)))
+        table = Table((len(sizes), len(space.color), *outs.shape, len(space.stem.kernel), len(strides), len(self.stem_bits)))
         rows = np.arange(table.size).reshape(table.counts)
         width, out = np.indices(outs.shape).reshape(2, -1)
-        for (r, size), (c, color), (k, kernel), (s, stride) in product(
-            enumerate(sizes), enumerate(space.color), enumerate(space.stem.kernel), enumerate(strides)
+        for (r, size), (c, color), (k, kernel), (s, stride), (b, (bits,)) in product(
+            enumerate(sizes), enumerate(space.color), enumerate(space.stem.kernel), enumerate(strides), enumerate(self.stem_bits.choices)
         ):
 
-            def stem(build: Builder, x: int, kernel: Any = kernel, stride: Any = stride) -> int:
+            def stem(build: Builder, x: int, kernel: Any = kernel, stride: Any = stride, bits: WeightBits = bits) -> int:
                 channels: Any = outs[width, out]
-                return build.conv("stem", x, channels, pair(kernel), stride, space.act)
+                return build.conv("stem", x, channels, pair(kernel), stride, space.act, bits)
 
-            self._tally(table, rows[r, c, width, out, k, s], (*size, KIND_CHANNELS[color]), stem, reads_input=True)
+            self._tally(table, rows[r, c, width, out, k, s, b], (*size, KIND_CHANNELS[color]), stem, reads_input=True)
         return table
 
     def _stage(self, number: int, stage: StageSpace, maps: Axis, channels: Axis) -> StageTables:
@@ -419,13 +458,14 @@ class Tables:
         after = Axis.of(outs.ravel().tolist())
         strides = [pair(stride) for stride in stage.stride]
         maps_after = Axis.of([_after(size, stride) for size in maps.values for stride in strides])
+        bits = BitsAxis.of(self.space, f"s{number}.weight_bits", f"s{number}.depthwise_bits")
         lengths = list(dict.fromkeys(len(str(block)) for block in range(1, max(stage.depth))))
-        first = Table((len(maps), len(channels), len(after), len(strides), len(stage.kernel), len(stage.expand)))
-        self._blocks(first, f"s{number}.b0", stage, maps, channels, after, strides)
+        first = Table((len(maps), len(channels), len(after), len(strides), len(stage.kernel), len(stage.expand), len(bits)))
+        self._blocks(first, f"s{number}.b0", stage, maps, channels, after, strides, bits)
         others = []
         for length in lengths:
-            other = Table((len(maps_after), len(after), len(stage.kernel), len(stage.expand)))
-            self._blocks(other, f"s{number}.b{10 ** (length - 1)}", stage, maps_after, None, after, [(1, 1)])
+            other = Table((len(maps_after), len(after), len(stage.kernel), len(stage.expand), len(bits)))
+            self._blocks(other, f"s{number}.b{10 ** (length - 1)}", stage, maps_after, None, after, [(1, 1)], bits)
             others.append(other)
         return StageTables(
             first=first,
@@ -440,6 +480,7 @@ class Tables:
             depths=np.array(stage.depth, dtype=np.int64),
             columns=(index[f"s{number}.out"], index[f"s{number}.stride"], index[f"s{number}.depth"]),
             blocks=tuple((index[f"s{number}.b{b}.kernel"], index[f"s{number}.b{b}.expand"]) for b in range(max(stage.depth))),
+            bits=bits,
         )
 
     def _blocks(
@@ -451,21 +492,24 @@ class Tables:
         channels: Axis | None,
         after: Axis,
         strides: Sequence[tuple[int, int]],
+        bits: BitsAxis,
     ) -> None:
         """Inverted residual blocks at every point: one lowering for each structure, over arrays of sizes.
 
         Without ``channels`` the blocks are later ones, which have as many channels before as behind them.
         """
         act = self.space.act
-        rows = np.arange(table.size).reshape(len(maps), -1, len(after), len(strides), len(stage.kernel), len(stage.expand))
+        rows = np.arange(table.size).reshape(len(maps), -1, len(after), len(strides), len(stage.kernel), len(stage.expand), len(bits))
         if channels is None:
-            rows = rows.reshape(len(maps), len(after), 1, 1, len(stage.kernel), len(stage.expand))
+            rows = rows.reshape(len(maps), len(after), 1, 1, len(stage.kernel), len(stage.expand), len(bits))
         height, width = np.array(maps.values).T
         before, behind = np.array((after if channels is None else channels).values), np.array(after.values)
         expands = np.array(stage.expand, dtype=np.float64)
         plain = np.flatnonzero(expands == 1)
         wide = np.flatnonzero(expands != 1)
-        for (s, stride), (k, kernel), chosen in product(enumerate(strides), enumerate(stage.kernel), (plain, wide)):
+        for (s, stride), (k, kernel), chosen, (b, (weight_bits, depthwise_bits)) in product(
+            enumerate(strides), enumerate(stage.kernel), (plain, wide), enumerate(bits.choices)
+        ):
             m, i, o, e = (axis.ravel() for axis in np.meshgrid(*map(np.arange, (*rows.shape[:3], len(chosen))), indexing="ij"))
             e = chosen[e]
             inside, out = before[i], behind[i if channels is None else o]
@@ -474,33 +518,42 @@ class Tables:
                 here = adds == residual
                 # numpy's rint is half to even as Python's round: the same as tinynas.graph.mid_channels.
                 mid = np.maximum(1, np.rint(inside * expands[e])).astype(np.int64) if chosen is wide else inside
-                block = MBSizes(pair(kernel), stride, chosen is wide, residual, act, mid[here], out[here])
+                sizes = mid[here], out[here]
+                block = MBSizes(pair(kernel), stride, chosen is wide, residual, act, *sizes, weight_bits, depthwise_bits)
 
                 def blocks(build: Builder, x: int, block: MBSizes = block) -> int:
                     return mbconv(build, name, x, block)
 
-                self._tally(table, rows[m, i, o, s, k, e][here], (height[m][here], width[m][here], inside[here]), blocks)
+                self._tally(table, rows[m, i, o, s, k, e, b][here], (height[m][here], width[m][here], inside[here]), blocks)
 
     def _last(self, maps: Axis, channels: Axis) -> Table:
-        """(map, channels in, width multiplier, head): last convolution, global pooling, classifier."""
+        """(map, channels in, width multiplier, head, bits): last convolution, global pooling, classifier."""
         space = self.space
         heads = np.array(
             [[make_divisible(out * width, space.divisor) if out else 0 for out in space.head.out] for width in space.width_mult]
         )
-        table = Table((len(maps), len(channels), *heads.shape))
-        m, i, w, h = np.indices(table.counts).reshape(4, -1)
+        table = Table((len(maps), len(channels), *heads.shape, len(self.last_bits)))
+        rows = np.arange(table.size).reshape(-1, len(self.last_bits))
+        m, i, w, h = np.indices(table.counts[:-1]).reshape(4, -1)
         height, width = np.array(maps.values).T
         head = heads[w, h]
-        for present in (False, True):
+        for present, (b, (head_bits, classifier_bits)) in product((False, True), enumerate(self.last_bits.choices)):
             here = (head > 0) == present
 
-            def last(build: Builder, x: int, present: bool = present, here: Any = here) -> int:
+            def last(
+                build: Builder,
+                x: int,
+                present: bool = present,
+                here: Any = here,
+                head_bits: WeightBits = head_bits,
+                classifier_bits: WeightBits = classifier_bits,
+            ) -> int:
                 if present:
-                    x = build.conv("head", x, head[here], (1, 1), (1, 1), space.act)
-                return classifier(build, x, self.classes)
+                    x = build.conv("head", x, head[here], (1, 1), (1, 1), space.act, head_bits)
+                return classifier(build, x, self.classes, classifier_bits)
 
             shape = (height[m][here], width[m][here], np.array(channels.values)[i][here])
-            self._tally(table, np.arange(table.size)[here], shape, last)
+            self._tally(table, rows[here, b], shape, last)
         return table
 
     # what counting needs ----------------------------------------------------------------------------
@@ -521,8 +574,11 @@ class Tables:
         return self.layout.keys_of(self.stem.rows[:-1]) | self.layout.keys_of(self.last.rows[:-1])
 
     def base_code_bytes(self, core: str | None) -> int:
-        """Flash of the code that every network needs; 0 where that is not known."""
-        return self.layout.code_bytes(self._common(), self.runtime.name, core) or 0
+        """Flash of the code that every network needs, with whichever kernels take least; 0 where that is not known."""
+        common, layout = self._common(), self.layout
+        free = [1 << bit for bit in range(len(layout.keys), layout.first_dense) if not common >> bit & 1]
+        masks = [common | sum(chosen) for count in range(len(free) + 1) for chosen in combinations(free, count)]
+        return min(layout.code_bytes(mask, self.runtime.name, core) or 0 for mask in masks)
 
     def base_bytes(self) -> int:
         """Bytes that the file of every network has beside what its blocks bring: header, metadata, the tables that all need."""
@@ -588,8 +644,8 @@ class BatchEstimator:
     def _chunk(self, genes: npt.NDArray[Any]) -> BatchCost:
         tables = self.tables
         columns = np.ascontiguousarray(genes.T).astype(np.int64)
-        outer = [columns[c] for c in tables.stem_columns]
-        side, _, width, stem_out, _, stride = outer
+        outer = [*(columns[c] for c in tables.stem_columns), tables.stem_bits.number(columns)]
+        side, _, width, stem_out, _, stride, _ = outer
         merged = _Merged(_rows(tables.stem, outer), tables.layout)
         if self.runtime.frame is not None:
             merged.heights = np.array([pair(size)[0] for size in self.space.resolution])[side]
@@ -602,16 +658,17 @@ class BatchEstimator:
             step = columns[stride_column]
             depth = stage.depths[columns[depth_column]]
             after = stage.map_of[at, step]
+            bits = stage.bits.number(columns)
             least = int(stage.depths.min())
             for number, (kernel_column, expand_column) in enumerate(stage.blocks):
                 kernel, expand = columns[kernel_column], columns[expand_column]
                 if number == 0:
-                    merged.add_block(stage.first, (at, inside, out, step, kernel, expand))
+                    merged.add_block(stage.first, (at, inside, out, step, kernel, expand, bits))
                     continue
                 table = stage.others[stage.others_of[number]]
-                merged.add_block(table, (after, out, kernel, expand), None if number < least else depth > number)
+                merged.add_block(table, (after, out, kernel, expand, bits), None if number < least else depth > number)
             at, inside = after, out
-        merged.add_block(tables.last, (at, inside, width, columns[tables.head_column]))
+        merged.add_block(tables.last, (at, inside, width, columns[tables.head_column], tables.last_bits.number(columns)))
         return self._costs(merged)
 
     def _costs(self, merged: _Merged) -> BatchCost:
@@ -639,7 +696,7 @@ class BatchEstimator:
         if self.latency is None or self.clock_mhz is None:
             latency = np.full(len(head), np.nan)
         else:
-            latency = self.latency.ms(sums.cycles, self.clock_mhz)
+            latency = np.where(sums.uncounted, np.nan, self.latency.ms(sums.cycles, self.clock_mhz))
         masks, inverse = layout.masks(columns)
         size_bytes: Any = (
             layout.file_bytes(columns, sums, self.classes, self.tables.formula, masks, inverse) if runtime.flash == "file" else 0
@@ -661,7 +718,9 @@ class BatchEstimator:
             head_bytes=head,
             tail_bytes=tail,
             latency_ms=latency,
-            instructions=np.full(len(head), np.nan) if self.tables.counts is None else sums.instructions.astype(np.float64),
+            instructions=np.full(len(head), np.nan)
+            if self.tables.counts is None
+            else np.where(sums.uncounted, np.nan, sums.instructions.astype(np.float64)),
             code_bytes=code_bytes[inverse],
         )
 

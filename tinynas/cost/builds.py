@@ -114,19 +114,21 @@ ScratchByBuild = Mapping[Build, tuple[Any, ...]]
 """As :class:`GraphScratch`."""
 
 
-def conv_scratches(window: Window, out_channels: Any) -> ScratchByBuild:
-    """Scratch of a Graph's convolution."""
-    return GraphScratch(partial(_conv, window, out_channels))
+def conv_scratches(window: Window, out_channels: Any, bits: int = 8) -> ScratchByBuild:
+    """Scratch of a Graph's convolution with weights of ``bits``."""
+    return GraphScratch(partial(_conv, window, out_channels, bits))
 
 
-def depthwise_scratches(window: Window) -> ScratchByBuild:
-    """Scratch of a Graph's depthwise convolution."""
-    return GraphScratch(partial(_depthwise, window))
+def depthwise_scratches(window: Window, bits: int = 8) -> ScratchByBuild:
+    """Scratch of a Graph's depthwise convolution with weights of ``bits``."""
+    return GraphScratch(partial(_depthwise, window, bits))
 
 
-def dense_scratches(outputs: Any) -> ScratchByBuild:
-    """Scratch of a Graph's dense layer."""
-    return _given({build: dense_scratch(build, outputs) for build in CMSIS})
+def dense_scratches(inputs: Any, outputs: Any, bits: int = 8) -> ScratchByBuild:
+    """Scratch of a Graph's dense layer with weights of ``bits``."""
+    if bits == 8:
+        return _given({build: dense_scratch(build, outputs) for build in CMSIS})
+    return GraphScratch(partial(_dense, inputs * outputs, outputs))
 
 
 def pool_scratches(kind: str, channels: Any) -> ScratchByBuild:
@@ -140,18 +142,27 @@ def mean_scratches(channels: Any) -> ScratchByBuild:
     return {**dict.fromkeys(BUILDS, scratch), **{build: averaged_scratch(build, scratch) for build in CMSIS}}
 
 
-def _conv(window: Window, out_channels: Any, build: Build) -> tuple[Any, ...]:
+# Reference kernels unpack weights of few bits to a byte each; esp-nn's operators do so too, and ask for their int8 kernel's scratch beside.
+def _conv(window: Window, out_channels: Any, bits: int, build: Build) -> tuple[Any, ...]:
     cmsis, esp = _as_cmsis(build), _as_esp(build)
+    narrow = None if bits == 8 else window.area * window.channels * out_channels
     if cmsis is not None:
-        return conv_scratch(cmsis, window.area, window.channels, strided=window.stride != (1, 1))
-    return () if esp is None else esp_conv_scratch(esp, window, out_channels)
+        return conv_scratch(cmsis, window.area, window.channels, strided=window.stride != (1, 1), narrow=narrow)
+    unpacked = () if narrow is None else (narrow,)
+    return unpacked if esp is None else (*unpacked, *esp_conv_scratch(esp, window, out_channels))
 
 
-def _depthwise(window: Window, build: Build) -> tuple[Any, ...]:
+def _depthwise(window: Window, bits: int, build: Build) -> tuple[Any, ...]:
     cmsis, esp = _as_cmsis(build), _as_esp(build)
     if cmsis is not None:
-        return depthwise_scratch(cmsis, *window.kernel, window.channels)
-    return () if esp is None else esp_depthwise_scratch(esp, window, 1)
+        return depthwise_scratch(cmsis, *window.kernel, window.channels, narrow=bits != 8)
+    unpacked = () if bits == 8 else (window.area * window.channels,)
+    return unpacked if esp is None else (*unpacked, *esp_depthwise_scratch(esp, window, 1))
+
+
+def _dense(weights: Any, outputs: Any, build: Build) -> tuple[Any, ...]:
+    cmsis = _as_cmsis(build)
+    return (weights,) if cmsis is None else dense_scratch(cmsis, outputs, narrow=weights)
 
 
 def _given(scratch: Mapping[Cmsis, tuple[Any, ...]]) -> ScratchByBuild:

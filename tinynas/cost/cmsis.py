@@ -33,42 +33,55 @@ _OLD = ("arduino", "arduino-plain", "arduino-mve")
 _BLOCK = 124
 
 
-def conv_scratch(build: Cmsis, kernel: int, in_channels: int, *, strided: bool = False) -> tuple[int, ...]:
+def _unpacked(build: Cmsis, narrow: Any) -> tuple[Any, ...]:
+    """Scratch for ``narrow`` int4 weights (None: there are none), which the kernels of 2023 unpack to a byte each."""
+    return (narrow,) if narrow is not None and build in _OLD else ()
+
+
+def conv_scratch(build: Cmsis, kernel: int, in_channels: Any, *, strided: bool = False, narrow: Any = None) -> tuple[Any, ...]:
     """Scratch of an int8 convolution with a window of ``kernel`` pixels, undilated: none for 1x1, else columns of the input patch.
 
-    Two of int16, or four of int8 with vectors. The kernels of 2023 compute a ``strided`` 1x1 with columns too.
+    Two of int16, or four of int8 with vectors; as much for int4 weights, of which there are ``narrow``. The kernels of 2023 compute a
+    ``strided`` 1x1 with columns too.
     """
+    unpacked = _unpacked(build, narrow)
     if kernel == 1 and not (strided and build in _OLD):
-        return ()
+        return unpacked
     values = kernel * in_channels
     if build in _MVE:
         lanes = 8 if build in _OLD else 16
-        return (4 * ((values + lanes - 1) // lanes * lanes),)
-    return (4 * values,) if build in _OLD else (4 * ((values + 3) // 4 * 4),)
+        return (*unpacked, 4 * ((values + lanes - 1) // lanes * lanes))
+    return (*unpacked, 4 * values) if build in _OLD else (4 * ((values + 3) // 4 * 4),)
 
 
-def depthwise_scratch(build: Cmsis, kernel_height: int, kernel_width: int, channels: int) -> tuple[int, ...]:
+def depthwise_scratch(build: Cmsis, kernel_height: int, kernel_width: int, channels: Any, *, narrow: bool = False) -> tuple[Any, ...]:
     """Scratch of an int8 depthwise convolution with one output an input channel: one int16 patch of all channels.
 
-    With vectors a block of channels; none for 3x3 by today's kernels, and on cores without DSP instructions.
+    With vectors a block of channels; none for 3x3 by today's kernels, and on cores without DSP instructions. Today's kernels for int4
+    weights (``narrow``) ask for the patch always.
     """
     area = kernel_height * kernel_width
+    unpacked = _unpacked(build, area * channels if narrow else None)
     if build in _MVE:
-        return (4 * _BLOCK * area,)
+        return (*unpacked, 4 * _BLOCK * area)
+    if narrow and build not in _OLD:
+        return (2 * area * channels,)
     if build in _PLAIN or (build not in _OLD and (kernel_height, kernel_width) == (3, 3)):
-        return ()
-    return (2 * area * channels,)
+        return unpacked
+    return (*unpacked, 2 * area * channels)
 
 
-def dense_scratch(build: Cmsis, outputs: int, *, constant: bool = True) -> tuple[int, ...]:
+def dense_scratch(build: Cmsis, outputs: Any, *, constant: bool = True, narrow: Any = None) -> tuple[Any, ...]:
     """Scratch of an int8 dense layer of one image, whose weights are ``constant`` or not: sums of the weights of each output, with
-    vectors alone, and where they are not kept."""
+    vectors alone, and where they are not kept; none of ``narrow`` int4 weights."""
+    if narrow is not None:
+        return _unpacked(build, narrow)
     return (4 * outputs,) if build in _NEW_MVE and not (constant and build == "cmsis-mve-speed") else ()
 
 
-def dense_sums(build: Build, outputs: Any) -> Any:
+def dense_sums(build: Build, outputs: Any, *, narrow: bool = False) -> Any:
     """Bytes of those sums of an int8 dense layer with constant weights where they are kept; 0 where they are not. Arrays give arrays."""
-    return 4 * outputs if build == "cmsis-mve-speed" else 0
+    return 4 * outputs if build == "cmsis-mve-speed" and not narrow else 0
 
 
 def pool_scratch(build: Cmsis, kind: str, channels: int) -> tuple[int, ...]:
@@ -92,7 +105,8 @@ def _conv(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     _, height, width, channels = weights.shape
     across, down, dilated_across, dilated_down = (seen.op.options.i32(place, 1) for place in (1, 2, 4, 5))
     if seen.dtype() == "int8":
-        unpacked = (weights.elements,) if weights.dtype == "int4" and build in _OLD else ()
+        narrow = _narrow(weights)
+        unpacked = _unpacked(build, narrow)
         if build in _OLD:
             channels = source.shape[3]
         dilated = (dilated_across, dilated_down) != (1, 1)
@@ -104,7 +118,7 @@ def _conv(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
             return unpacked
         if build in _NEW_MVE and row and (across * channels) % 4 == 0 and channels == source.shape[3]:
             return (_row_scratch(source.shape[2], out.shape[2], width, across, channels, same=seen.op.options.i8(0) == 0),)
-        return (*unpacked, *conv_scratch(build, height * width, channels, strided=(across, down) != (1, 1)))
+        return conv_scratch(build, height * width, channels, strided=(across, down) != (1, 1), narrow=narrow)
     bias = seen.input(2)
     if seen.dtype() == "int16":
         values = height * width * channels
@@ -114,6 +128,11 @@ def _conv(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
         if bias is None or bias.dtype == "int64":
             return (8 * ((values + 7) // 8 * 8),) if build in _MVE else (4 * values,)
     return None
+
+
+def _narrow(weights: FileTensor) -> int | None:
+    """How many int4 weights there are; None where they are none."""
+    return weights.elements if weights.dtype == "int4" else None
 
 
 #: Values of a patch below which the int16 convolution of 2023 takes columns.
@@ -138,16 +157,13 @@ def _depthwise(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
         return None
     _, height, width, channels = weights.shape
     narrow = weights.dtype == "int4"
-    unpacked = (weights.elements,) if narrow and build in _OLD else ()
     dilated = (seen.op.options.i32(5, 1), seen.op.options.i32(6, 1)) != (1, 1)
     if build in _NEW_MVE and source.shape[3] == 1 and channels > 1 and not narrow:
         # Computed as a convolution, with a copy of the weights.
         return ((conv_scratch(build, height * width, 1)[0] if height * width > 1 else 0) + height * width * channels,)
     if source.shape[3] != out.shape[3] or source.shape[0] != 1 or dilated:
-        return unpacked
-    if narrow and build in ("cmsis", "cmsis-plain"):
-        return (2 * height * width * channels,)
-    return (*unpacked, *depthwise_scratch(build, height, width, channels))
+        return _unpacked(build, _narrow(weights))
+    return depthwise_scratch(build, height, width, channels, narrow=narrow)
 
 
 def _dense(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:

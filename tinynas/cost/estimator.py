@@ -15,7 +15,7 @@ from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.latency import LatencyModel, instructions, latency_model, latency_ms
 from tinynas.cost.memory import Spans, file_head_bytes, file_heads, lifetimes, live_bytes, nested_frames, offline_work, written_over
 from tinynas.cost.quantities import values_of
-from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named, static_bytes
+from tinynas.cost.runtimes import Runtime, flash_bytes, refuse_bits, runtime_named, static_bytes, unrun_bits
 from tinynas.cost.setup import setup_bytes
 from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
@@ -36,7 +36,7 @@ class OpCost:
     params: int
     """Weights and biases, batch norm folded."""
     weights_bytes: int
-    """int8 weights and 4 bytes a bias."""
+    """Weights, packed where they have fewer than 8 bits, and 4 bytes a bias."""
     live_bytes: int
     """Bytes of activations and scratch in memory while it runs."""
     kernel: tuple[int, int] = (1, 1)
@@ -45,6 +45,8 @@ class OpCost:
     """Executed instructions, where those of the core and runtime were counted."""
     latency_ms: float | None = None
     """Its part of the network's latency."""
+    weight_bits: int | None = None
+    """Bits of each weight; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -152,6 +154,7 @@ class Cost:
                     p.kernel,
                     executed[i],
                     times[i],
+                    p.weight_bits if p.weights else None,
                 )
                 for i, (p, live) in enumerate(zip(pieces, self.live, strict=True))
             ]
@@ -204,6 +207,7 @@ class Cost:
                     "macs": op.macs,
                     "params": op.params,
                     "weights_bytes": op.weights_bytes,
+                    "weight_bits": op.weight_bits,
                     "live_bytes": op.live_bytes,
                     "instructions": op.instructions,
                     "latency_ms": op.latency_ms,
@@ -235,7 +239,10 @@ def estimate(
     """
     chosen = runtime_named(runtime, core)
     work = from_graph(graph)
+    if reasons := unrun_bits(chosen, work.pieces):
+        work = replace(work, reasons=reasons)
     if chosen.frame is not None:
+        refuse_bits(chosen, work.pieces)  # what it would take is not known
         compiled = compiled_cost(graph, chosen.frame)
         taken, area = compiled.flash_bytes, compiled.work_bytes
         return work_cost(work, chosen, taken, area, core=core, clock_mhz=clock_mhz, timing=timing, live=compiled.live)
@@ -266,6 +273,8 @@ def file_cost(
     if runtime.frame is not None:
         raise UserError(f"{runtime.name} is for networks: a .tflite is not compiled", "give the network that the file was made from")
     heads = file_heads(work, runtime, plan) if runtime.plans else None
+    if not runtime.plans and (reasons := unrun_bits(runtime, work.pieces)):
+        work = replace(work, reasons=(*(work.reasons or ()), *reasons))
     cost = work_cost(work, runtime, size_bytes, heads, core=core, clock_mhz=clock_mhz, timing=timing)
     if heads is None or not runtime.on_host or all(p.scratch_of("host") == p.scratch_of("mcu") for p in work.pieces):
         return cost

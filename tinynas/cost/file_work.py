@@ -14,7 +14,7 @@ from tinynas.cost.builds import file_needs
 from tinynas.cost.flatbuffer import broken
 from tinynas.cost.kernels import caution
 from tinynas.cost.refusals import refusals
-from tinynas.cost.schema import FileOp, FileTensor, Subgraph, words
+from tinynas.cost.schema import FILE_BITS, FileOp, FileTensor, Subgraph, words
 from tinynas.cost.scopes import Walk, walk
 from tinynas.cost.work import Piece, Work
 from tinynas.target.registrations import INT8_INPUTS
@@ -322,6 +322,7 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weig
         op.stride,
         channels_in,
         channels_out,
+        weight_bits=FILE_BITS[matrix.dtype] if matrix is not None else 8,
         arithmetic=_arithmetic(source, matrix) if counted and source is not None else "int8",
         int8=int8_alone(op, tensors),
         needs=file_needs(op, tensors),

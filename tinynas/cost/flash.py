@@ -1,7 +1,7 @@
 """The exact size of the .tflite that tinynas writes, from arithmetic alone.
 
 :mod:`tinynas.export.tflite` lays a file out so that its size is a plain sum, and both read the table layouts
-below, so the two cannot drift apart. With C output channels, W weights, r4 = rounding up to 4, a file is::
+below, so the two cannot drift apart. With C output channels, W bytes of weights, r4 = rounding up to 4, a file is::
 
     16-aligned( 8-aligned(front) + quantisation + scales - 12 ) + 12 + constants
 
@@ -10,8 +10,8 @@ below, so the two cannot drift apart. With C output channels, W weights, r4 = ro
 * quantisation: 24 B for each activation with a grid of its own (its table and its zero point), and once for every
   *distinct* C a vector of C zero points, which all weights and biases with C channels share.
 * scales: 4 + 4C B for weights and again for biases (full flavour), 8 B per activation.
-* constants: 4 + r4(n) B of content, padded so that the next content begins on a multiple of 16; of B contents, H
-  leave a gap of 8 B or more behind them, which houses the next one's table.
+* constants: 4 + r4(n) B of content (weights of 4 bits lie two in a byte), padded so that the next content begins on a multiple of
+  16; of B contents, H leave a gap of 8 B or more behind them, which houses the next one's table.
 
 Nothing depends on the values of weights: the size is known before training. The functions on single numbers work
 on numpy integer arrays as well.
@@ -28,6 +28,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, assert_never
 
 from tinynas import __version__
 from tinynas.arch import Activation
+from tinynas.cost.schema import packed_bytes
 from tinynas.errors import InternalError
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Op, Pool2D, Resize, Shape
 
@@ -126,15 +127,17 @@ class OpForm:
     """Version in which its int8 kernel appeared."""
     options: int
     """Member of the BuiltinOptions union."""
+    narrow: int = 0
+    """Version in which its kernel for int4 weights appeared; 0 where it has no weights."""
 
 
 #: Every kind of operator, in the order in which a file lists those it uses: the first one's code is not stored.
 OP_FORMS: dict[Kind, OpForm] = {
-    "conv": OpForm("CONV_2D", 3, 3, 1),
-    "dw": OpForm("DEPTHWISE_CONV_2D", 4, 3, 2),
+    "conv": OpForm("CONV_2D", 3, 3, 1, 7),
+    "dw": OpForm("DEPTHWISE_CONV_2D", 4, 3, 2, 7),
     "add": OpForm("ADD", 0, 2, 11),
     "mean": OpForm("MEAN", 40, 2, 27),
-    "fc": OpForm("FULLY_CONNECTED", 9, 4, 8),
+    "fc": OpForm("FULLY_CONNECTED", 9, 4, 8, 10),
     "max_pool": OpForm("MAX_POOL_2D", 17, 2, 5),
     "avg_pool": OpForm("AVERAGE_POOL_2D", 1, 2, 5),
     "mul": OpForm("MUL", 18, 2, 21),
@@ -256,7 +259,8 @@ def shape_bytes(rank: int) -> int:
 
 
 def weighted_terms(kind: Literal["conv", "dw", "fc"], weights: int, out_channels: int, name_length: int, *, full: bool) -> Terms:
-    """A convolution or fully connected layer of an operator name of ``name_length`` characters, without its output tensor.
+    """A convolution or fully connected layer with ``weights`` bytes of weights and an operator name of ``name_length`` characters,
+    without its output tensor.
 
     Not in it: what equal channel counts share, see :func:`shared_terms`. Integer arrays give arrays.
     """
@@ -320,13 +324,13 @@ def op_terms(op: Op, source: Shape, target: Shape, target_name: str, full: bool,
     match op:
         case Conv2D():
             out, window, act = op.out_channels, (op.kernel, op.stride), op.act
-            weights = op.in_channels * out * op.kernel[0] * op.kernel[1]
+            weights = packed_bytes(op.in_channels * out * op.kernel[0] * op.kernel[1], op.weight_bits)
         case DepthwiseConv2D():
             out, window, act = op.channels, (op.kernel, op.stride), op.act
-            weights = out * op.kernel[0] * op.kernel[1]
+            weights = packed_bytes(out * op.kernel[0] * op.kernel[1], op.weight_bits)
         case FullyConnected():
             out, act = op.out_features, op.act
-            weights = op.in_features * out
+            weights = packed_bytes(op.in_features * out, op.weight_bits)
         case Add() | Mul():
             act = op.act
         case Mean() | HardSwish() | Resize():

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any, Literal, assert_never
 
 from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.work import Piece, Work
 from tinynas.errors import UserError
-from tinynas.graph import Shape
+from tinynas.graph import Kind, Shape
 
 Evidence = Literal["exact", "fitted", "bound"]
 
@@ -52,6 +52,9 @@ class Version:
     evidence: tuple[Evidence, str] | None = None
     """How well its arena is known, and from what, where that is not what the runtime's evidence says."""
 
+
+#: What TFLM runs beside 8 bits since spring 2023, reference kernels, CMSIS-NN's and esp-nn's: a dense layer with one scale alone.
+_INT4: Mapping[Kind, tuple[int, ...]] = {"conv": (4,), "dw": (4,), "fc": (4,)}
 
 _NEWEST = "TFLM of October 2026"
 _ARDUINO = "TFLM of December 2023, as in the Arduino library Chirale_TensorFLowLite 2.0.0, built without TF_LITE_STATIC_MEMORY"
@@ -102,6 +105,8 @@ class Runtime:
     """How compiled code takes its frames: whole, in the work area, or row by row (see tinynas.cost.streamed); None for others."""
     core: str | None = None
     """The core that compiled code is for."""
+    narrow: Mapping[Kind, tuple[int, ...]] = field(default_factory=dict)
+    """Bits of weights that the kernels of all its versions run beside 8, by kind of operator; see :func:`weight_bits_of`."""
 
     @property
     def plain(self) -> str:
@@ -138,6 +143,7 @@ RUNTIMES: dict[str, Runtime] = {
             extra_bytes=0,
             patches=False,
             code="linked",
+            narrow=_INT4,
             versions=(
                 Version("2026-10", _NEWEST, dict.fromkeys(_ARM, ("mcu",))),
                 Version("esp32", _ESPRESSIF, dict.fromkeys(_XTENSA, ("esp",))),
@@ -166,6 +172,7 @@ RUNTIMES: dict[str, Runtime] = {
             extra_bytes=0,
             patches=False,
             code="linked",
+            narrow=_INT4,
             versions=(
                 Version("2026-10", _NEWEST, {"plain": ("cmsis-plain",), "dsp": ("cmsis",), "mve": ("cmsis-mve", "cmsis-mve-speed")}),
                 Version("arduino", _ARDUINO, {"plain": ("arduino-plain",), "dsp": ("arduino",), "mve": ("arduino-mve",)}, arduino=True),
@@ -194,6 +201,7 @@ RUNTIMES: dict[str, Runtime] = {
             extra_bytes=0,
             patches=False,
             code="linked",
+            narrow=_INT4,
             versions=(
                 Version(
                     "esp32",
@@ -313,6 +321,37 @@ def most_scratch(runtime: Runtime, piece: Piece) -> Any:
             total = sum([aligned(size) for size in sizes])
             most = most + (total - most) * (total > most)
     return most
+
+
+def weight_bits_of(runtime: Runtime, kind: str) -> tuple[int, ...]:
+    """Bits that a weight of an operator of ``kind`` may have on ``runtime``, most first: 8 everywhere, fewer where kernels read them."""
+    return (8, *runtime.narrow.get(kind, ()))  # type: ignore[call-overload]
+
+
+def unrun_bits(runtime: Runtime, pieces: Iterable[Piece]) -> tuple[str, ...]:
+    """Why ``runtime`` does not run ``pieces`` for the bits of their weights, a reason for each number of bits; empty where it does."""
+    found: dict[int, list[str]] = {}
+    for piece in pieces:
+        if piece.kind in _WITH_BITS and piece.weight_bits < 8 and piece.weight_bits not in weight_bits_of(runtime, piece.kind):
+            found.setdefault(piece.weight_bits, []).append(piece.name)
+    return tuple(
+        f"weights of {bits} bits ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})"
+        for bits, names in found.items()
+    )
+
+
+#: Kinds of operators whose weights are judged by their bits.
+_WITH_BITS = ("conv", "dw", "fc")
+
+
+def refuse_bits(runtime: Runtime, pieces: Iterable[Piece]) -> None:
+    """Raise UserError where ``runtime`` does not run ``pieces`` for the bits of their weights."""
+    reasons = unrun_bits(runtime, pieces)
+    if reasons:
+        bits = sorted({piece.weight_bits for piece in pieces if piece.weight_bits < 8})
+        able = [r.name for r in RUNTIMES.values() if all(set(bits) <= set(weight_bits_of(r, kind)) for kind in _WITH_BITS)]
+        remedy = f"use 8 bits, or a runtime that runs {' and '.join(map(str, bits))}: {', '.join(able)}" if able else "use 8 or 4 bits"
+        raise UserError(f"{runtime.name} does not run {'; '.join(reasons)}", remedy)
 
 
 def widest_scratch(runtime: Runtime, piece: Piece) -> tuple[int, ...]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from math import prod
+from typing import Any
 
 from tinynas.cost.flatbuffer import NO_OPTIONS, Options
 
@@ -45,6 +46,13 @@ OPERATORS = words(
     "STABLEHLO_GATHER STABLEHLO_TRANSPOSE DILATE STABLEHLO_RNG_BIT_GENERATOR REDUCE_WINDOW STABLEHLO_COMPOSITE "
     "STABLEHLO_SHIFT_LEFT STABLEHLO_CBRT STABLEHLO_CASE"
 )
+
+
+def packed_bytes(elements: Any, bits: int) -> Any:
+    """Bytes of so many elements of ``bits`` in a file: packed where they are smaller than a byte, the last byte filled up. Arrays give
+    arrays."""
+    return (elements * bits + 7) // 8
+
 
 #: Element types in the schema's order, and bits of an element in the file; 0 for those without a fixed size.
 TYPES = words(
@@ -103,7 +111,8 @@ class FileTensor:
     @property
     def needed_bytes(self) -> int:
         """Bytes that its elements take in the file, packed where they are smaller than a byte."""
-        return (self.elements * FILE_BITS[self.dtype] + 7) // 8
+        needed: int = packed_bytes(self.elements, FILE_BITS[self.dtype])
+        return needed
 
     @property
     def stored_bytes(self) -> int:

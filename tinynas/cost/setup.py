@@ -93,7 +93,7 @@ def most_prepared(pieces: Sequence[Piece], build: Build) -> Any:
     before: Any = 0
     for piece in pieces:
         if piece.needs is None:
-            sums = weight_sums(piece.kind, piece.out_channels, build)
+            sums = weight_sums(piece, build)
             kept = channel_data(piece.out_channels) if piece.kind in CHANNELED else sums
             held = _held(piece.kind, piece.out_channels, family)
         else:

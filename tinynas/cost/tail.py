@@ -110,7 +110,7 @@ def open_tail_bytes(work: Work, build: Build = "mcu") -> int:
     kinds = [piece.kind for piece in pieces if piece.needs is None]
     data = sum([channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED and piece.needs is None])
     data += sum([kernel_data(kind, build) * kinds.count(kind) for kind in set(kinds)])
-    data += sum([weight_sums(piece.kind, piece.out_channels, build) for piece in pieces if piece.needs is None])
+    data += sum([weight_sums(piece, build) for piece in pieces if piece.needs is None])
     if len(kinds) < len(pieces):
         data += sum([piece.needs[build].persistent_bytes for piece in pieces if piece.needs is not None])
     handles = sum([len(piece.scratch_of(build)) for piece in pieces])
@@ -201,9 +201,9 @@ def channel_data(channels: int) -> int:
     return CHANNEL_ARRAYS * ((CHANNEL_BYTES * channels + 15) & ~15)
 
 
-def weight_sums(kind: str, channels: Any, build: Build) -> Any:
+def weight_sums(piece: Piece, build: Build) -> Any:
     """Bytes of the sums of weights that the kernel of a Graph's operator keeps in the tail; arrays give arrays."""
-    return aligned(dense_sums(build, channels)) if kind == "fc" else 0
+    return aligned(dense_sums(build, piece.out_channels, narrow=piece.weight_bits != 8)) if piece.kind == "fc" else 0
 
 
 def assemble(

@@ -19,7 +19,7 @@ from tinynas.cost.flash import OptionKey, Terms, activation_terms, op_terms, pai
 from tinynas.cost.instructions import Counts, operator_instructions
 from tinynas.cost.latency import LatencyModel, macs_by_kind
 from tinynas.cost.memory import live_bytes, nested_frames, plan_segment, segments, written_over
-from tinynas.cost.runtimes import Runtime, work_buffers
+from tinynas.cost.runtimes import Runtime, refuse_bits, work_buffers
 from tinynas.cost.setup import most_prepared
 from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_data, options_bytes, weight_sums
 from tinynas.cost.work import Piece, Work, pieces_of, tensor_bytes
@@ -51,6 +51,8 @@ class Sums(NamedTuple):
     operators: Any
     convolutions: Any
     """Operators of the first kind in a file's list of codes."""
+    uncounted: Any
+    """Operators whose instructions and cycles are not known: those with weights of few bits."""
     instructions: Any
     """Executed; 0 where nothing was counted of the core and runtime."""
     cycles: Any
@@ -75,6 +77,8 @@ class Tally:
     """TinyEngine's, see :func:`tinynas.cost.runtimes.work_buffers`; and its int16 kernel."""
     int16_kernel: Any
     keys: frozenset[OptionKey]
+    mixed: frozenset[str]
+    """Kinds of operators of which one is not computed by a kernel for int8 alone."""
     channels: tuple[Any, ...]
     """Output channels of each convolution."""
     dense: tuple[Any, ...]
@@ -92,11 +96,14 @@ def tally(
 ) -> Tally:
     """The tally of the operators of ``build``, which lead from tensor 0 to tensor ``output`` of a network's full, planned file.
 
-    ``reads_input``: tensor 0 is the network's input and counts; elsewhere it counts where it is written.
+    ``reads_input``: tensor 0 is the network's input and counts; elsewhere it counts where it is written. Raises UserError for weights of
+    bits that ``runtime`` does not run.
     """
     ops, tensors = build.ops, build.tensors
     pieces, constants = pieces_of(ops, tensors)
+    refuse_bits(runtime, pieces)
     work = Work(tuple(map(tensor_bytes, tensors)), tuple(t.shape for t in tensors), pieces, (0,), (output,), len(tensors) + constants)
+    timed = [piece for piece in pieces if piece.arithmetic == "int8"]
     paired = paired_outputs(ops)
     files = []
     for op in ops:
@@ -119,13 +126,14 @@ def tally(
         tensors=terms.tensors,
         operators=len(ops),
         convolutions=sum(op.kind == "conv" for op in ops),
-        instructions=0 if counts is None else _all_known([operator_instructions(counts, piece, work) for piece in pieces]),
-        cycles=0 if timing is None else _all_known([timing.op_cycles(piece, work) for piece in pieces]),
+        uncounted=len(pieces) - len(timed),
+        instructions=0 if counts is None else _all_known([operator_instructions(counts, piece, work) for piece in timed]),
+        cycles=0 if timing is None else _all_known([timing.op_cycles(piece, work) for piece in timed]),
         arrays=sum(channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED),
     )
     kept = tuple(
         (
-            sum(kernel_data(piece.kind, build) + weight_sums(piece.kind, piece.out_channels, build) for piece in pieces),
+            sum(kernel_data(piece.kind, build) + weight_sums(piece, build) for piece in pieces),
             sum(len(piece.scratch_of(build)) for piece in pieces),
         )
         for _, build in runtime.builds
@@ -141,6 +149,7 @@ def tally(
         _largest([buffer for buffer, _ in buffers]),
         _largest([kernel for _, kernel in buffers]),
         frozenset(file.key for file in files),
+        frozenset(piece.kind for piece in pieces if not piece.int8),
         tuple(count for file in files for count in file.channels),
         tuple(count for file in files for count in file.dense),
     )

@@ -18,6 +18,7 @@ from typing import assert_never
 from tinynas.cost.builds import ScratchByBuild, conv_scratches, dense_scratches, depthwise_scratches, mean_scratches, pool_scratches
 from tinynas.cost.esp import Window
 from tinynas.cost.kernel import Build, Needs
+from tinynas.cost.schema import packed_bytes
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Op, Pool2D, Resize, Shape, Tensor
 
 DTYPE_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8, "float64": 8}
@@ -42,6 +43,8 @@ class Piece:
     out_channels: int = 0
     scratch: ScratchByBuild = field(default_factory=dict, hash=False)
     """Bytes of each scratch buffer that TFLM's kernel asks for, of a Graph's operator; see :meth:`scratch_of`."""
+    weight_bits: int = 8
+    """Bits of each weight in the file, where it has weights."""
     arithmetic: str = "int8"
     """Element type of what is multiplied, where it has MACs; such as ``float32``, or ``int16 with int8 weights``."""
     int8: bool = True
@@ -89,7 +92,11 @@ class Work:
     """Why the runtime does not run it; empty where it does, None where that is not known."""
 
 
-def _conv(name: str, x: int, y: int, window: Window, out: int) -> Piece:
+def _arithmetic(bits: int) -> str:
+    return "int8" if bits == 8 else f"int8 with int{bits} weights"
+
+
+def _conv(name: str, x: int, y: int, window: Window, out: int, bits: int) -> Piece:
     weights = window.channels * out * window.area
     return Piece(
         "conv",
@@ -99,16 +106,19 @@ def _conv(name: str, x: int, y: int, window: Window, out: int) -> Piece:
         window.out_height * window.out_width * weights,
         weights,
         out,
-        weights + 4 * out,
+        packed_bytes(weights, bits) + 4 * out,
         window.kernel,
         window.stride,
         window.channels,
         out,
-        conv_scratches(window, out),
+        conv_scratches(window, out, bits),
+        bits,
+        _arithmetic(bits),
+        bits == 8,
     )
 
 
-def _depthwise(name: str, x: int, y: int, window: Window) -> Piece:
+def _depthwise(name: str, x: int, y: int, window: Window, bits: int) -> Piece:
     channels = window.channels
     weights = channels * window.area
     return Piece(
@@ -119,16 +129,19 @@ def _depthwise(name: str, x: int, y: int, window: Window) -> Piece:
         window.out_height * window.out_width * weights,
         weights,
         channels,
-        weights + 4 * channels,
+        packed_bytes(weights, bits) + 4 * channels,
         window.kernel,
         window.stride,
         channels,
         channels,
-        depthwise_scratches(window),
+        depthwise_scratches(window, bits),
+        bits,
+        _arithmetic(bits),
+        bits == 8,
     )
 
 
-def _dense(name: str, x: int, y: int, inputs: int, outputs: int) -> Piece:
+def _dense(name: str, x: int, y: int, inputs: int, outputs: int, bits: int) -> Piece:
     weights = inputs * outputs
     return Piece(
         "fc",
@@ -138,10 +151,13 @@ def _dense(name: str, x: int, y: int, inputs: int, outputs: int) -> Piece:
         weights,
         weights,
         outputs,
-        weights + 4 * outputs,
+        packed_bytes(weights, bits) + 4 * outputs,
         in_channels=inputs,
         out_channels=outputs,
-        scratch=dense_scratches(outputs),
+        scratch=dense_scratches(inputs, outputs, bits),
+        weight_bits=bits,
+        arithmetic=_arithmetic(bits),
+        int8=bits == 8,
     )
 
 
@@ -161,7 +177,7 @@ _cached_elementwise = lru_cache(maxsize=16384)(_elementwise)
 
 
 def from_graph(graph: Graph) -> Work:
-    """The work of ``graph``: int8 weights (1 B each), int32 biases (4 B each), batch norm folded."""
+    """The work of ``graph``: weights packed as a file packs them, int32 biases (4 B each), batch norm folded."""
     pieces, constants = pieces_of(graph.ops, graph.tensors, looked_up=True)
     shapes = tuple([t.shape for t in graph.tensors])
     sizes = tuple([tensor_bytes(t) for t in graph.tensors])
@@ -191,13 +207,13 @@ def pieces_of(ops: Sequence[Op], tensors: Sequence[Tensor], *, looked_up: bool =
     for op in ops:
         match op:
             case Conv2D():
-                pieces.append(conv(op.name, op.inputs[0], op.output, _window(op, tensors), op.out_channels))
+                pieces.append(conv(op.name, op.inputs[0], op.output, _window(op, tensors), op.out_channels, op.weight_bits))
                 constants += 2
             case DepthwiseConv2D():
-                pieces.append(depthwise(op.name, op.inputs[0], op.output, _window(op, tensors)))
+                pieces.append(depthwise(op.name, op.inputs[0], op.output, _window(op, tensors), op.weight_bits))
                 constants += 2
             case FullyConnected():
-                pieces.append(dense(op.name, op.inputs[0], op.output, op.in_features, op.out_features))
+                pieces.append(dense(op.name, op.inputs[0], op.output, op.in_features, op.out_features, op.weight_bits))
                 constants += 2
             case Add() | Mul():
                 x, other = op.inputs

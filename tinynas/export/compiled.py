@@ -18,7 +18,9 @@ from numpy.typing import NDArray
 
 from tinynas import __version__
 from tinynas.cost.compiled import BLOCK, WIDE_INDEX, constant_bytes, kernel_of
+from tinynas.cost.runtimes import refuse_bits, runtime_named
 from tinynas.cost.streamed import Frame, StreamPlan, plan_streamed, row_bytes, rows_of, steps_of, window_of
+from tinynas.cost.work import from_graph
 from tinynas.errors import InternalError, UserError
 from tinynas.export.formats import Made
 from tinynas.files import write_atomic
@@ -83,6 +85,7 @@ def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Fra
     if qgraph.bits > 8:
         raise UserError(f"weights of {qgraph.bits} bits cannot be compiled", "use 8 bits or fewer")
     graph = qgraph.graph
+    refuse_bits(runtime_named("compiled"), from_graph(graph).pieces)
     plan = plan_streamed(graph, frame=frame)
     kinds = [kernel_of(op) for op in graph.ops]
     constants = [_constants(qgraph, op) for op in graph.ops]

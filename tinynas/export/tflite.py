@@ -75,11 +75,13 @@ from tinynas.graph import (
     Windowed,
     same_padding,
 )
-from tinynas.quantize.grid import QuantizedGraph, TensorQuant, random_quantized
+from tinynas.quantize.grid import QuantizedGraph, TensorQuant, largest, random_quantized
 
 SCHEMA_VERSION = 3
 # Numbers of TensorFlow Lite's schema.
-_INT8, _UINT8, _INT32 = 9, 3, 2
+_INT8, _UINT8, _INT32, _INT4 = 9, 3, 2, 17
+#: Bits of a weight -> the type of its tensor.
+_WEIGHT_TYPES: dict[int, int] = {8: _INT8, 4: _INT4}
 _ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 3}
 _CHANNELS_LAST = 3
 _VALID = 1
@@ -227,6 +229,22 @@ def _place(items: Iterable[_Item], at: int) -> int:
     return at
 
 
+def packed_weights(weights: NDArray[np.int8], bits: int) -> bytes:
+    """``weights`` as a file holds them: a byte each, or two in a byte, the first in its low half; an odd one leaves the last half 0.
+
+    Raises InternalError for integers that ``bits`` do not hold.
+    """
+    most = largest(bits)
+    if weights.size and int(np.abs(weights.astype(np.int16)).max()) > most:
+        raise InternalError(f"weights reach beyond the {most} of {bits} bits", "please report this with the architecture")
+    flat = weights.astype(np.int8).reshape(-1)
+    if bits == 8:
+        return flat.tobytes()
+    halves = np.zeros(flat.size + flat.size % 2, dtype=np.uint8)
+    halves[: flat.size] = flat.view(np.uint8) & 15
+    return (halves[0::2] | halves[1::2] << 4).astype(np.uint8).tobytes()
+
+
 def dummy_file(
     graph: Graph,
     *,
@@ -246,8 +264,15 @@ def serialize(qgraph: QuantizedGraph, meta: ModelMeta, plan: MemoryPlan | None =
     """The .tflite of ``qgraph``. The same arguments give the same bytes, on every machine.
 
     ``plan`` is written as TFLM's offline memory plan, and its operator order becomes the file's.
-    Raises ArchError for paddings that TFLite has no word for.
+    Raises ArchError for paddings that TFLite has no word for, and for weights of two bits, which no kernel of TFLM reads.
     """
+    unwritten = [op.name for op in qgraph.graph.ops if isinstance(op, WEIGHTED) and op.weight_bits not in _WEIGHT_TYPES]
+    if unwritten:
+        raise ArchError(
+            f"weights of {' or '.join(map(str, sorted(_WEIGHT_TYPES, reverse=True)))} bits can be written into a .tflite; "
+            f"those of {', '.join(unwritten[:3])}{' and others' if len(unwritten) > 3 else ''} have 2",
+            "TFLM has no kernel for weights of 2 bits: give them 4",
+        )
     return _Model(qgraph, meta, plan).bytes()
 
 
@@ -280,7 +305,10 @@ class _Model:
         leaves = self.out.leaves
         self._activations()
         inputs, outputs = self._body()
-        codes = [_table(OPERATOR_CODE, {0: form.code, 2: form.version}) for form in self.codes.values()]
+        narrow = {op.kind for op in self.ops if isinstance(op, WEIGHTED) and op.weight_bits < 8}
+        codes = [
+            _table(OPERATOR_CODE, {0: form.code, 2: form.narrow if kind in narrow else form.version}) for kind, form in self.codes.items()
+        ]
         metadata = self._metadata()
         lists = {
             "tensors": _list(self.tensors),
@@ -353,7 +381,8 @@ class _Model:
         shape = _ints(weights.shape)
         zero_points = values[3] = self._zero_points(op, scales.size, shape)
         grid = leaves.add(_table(QUANTIZATION_LAST if last else QUANTIZATION, values))
-        weight = self._tensor(shape, weights_name(op.name), _INT8, grid, out.buffer(weights.astype(np.int8).tobytes()))
+        content = out.buffer(packed_weights(weights, op.weight_bits))
+        weight = self._tensor(shape, weights_name(op.name), _WEIGHT_TYPES[op.weight_bits], grid, content)
         bias_grid = None
         if self.full:
             bias_scales = out.scales.add(_floats(self.qgraph.bias_scales(op.name)))

@@ -15,9 +15,10 @@ from tinynas.config import Config
 from tinynas.errors import DataError
 from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Pool2D, Resize
 from tinynas.graph import Weighted as WeightedOp
+from tinynas.lsq import least_error_step
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.fake import FakeQuantNetwork, Weighted
-from tinynas.quantize.floats import FloatGraph, FloatRunner, activate, linear_part, pixels
+from tinynas.quantize.floats import FloatGraph, FloatRunner, activate, linear_part, pixels, torch_layout
 from tinynas.quantize.grid import QuantizedGraph, TensorQuant, input_quant, largest
 
 Method = Literal["minmax", "percentile", "mse"]
@@ -37,13 +38,14 @@ class QuantOptions(Config):
     percentile: Annotated[float, Field(gt=50, le=100)] = 99.99
     """With ``percentile``: share of values inside, in percent."""
     weights: Literal["max", "mse"] = "max"
-    """Scale of an output channel's weights: the largest weight, or the scale of least squared error."""
+    """Scale of an output channel's weights: the largest weight, or the scale of least squared error, which operators whose own bits are
+    fewer than 8 always have."""
     equalize: bool = True
     """Balance the channels of linear bottlenecks before quantising (cross-layer equalisation)."""
     bias_correction: bool = True
     """Take the mean error that quantisation makes in a channel out of its bias."""
     bits: Annotated[int, Field(ge=2, le=8)] = 8
-    """Bits of a weight."""
+    """Most bits of a weight; an operator whose own are fewer keeps to those."""
     images: Annotated[int, Field(ge=1)] = 256
     """Calibration images used, the first of those given."""
 
@@ -188,7 +190,6 @@ def assemble(floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: Quan
     weights: dict[str, NDArray[np.int8]] = {}
     scales: dict[str, NDArray[np.float32]] = {}
     biases: dict[str, NDArray[np.int32]] = {}
-    most = largest(options.bits)
     for op in floats.graph.ops:
         if isinstance(op, WEIGHTED):
             source, target = tensors[op.inputs[0]], tensors[op.output]
@@ -198,8 +199,9 @@ def assemble(floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: Quan
                 floats.biases[op.name],
                 source.scale,
                 target.scale,
-                most=most,
-                least_error=options.weights == "mse",
+                most=largest(min(options.bits, op.weight_bits)),
+                least_error=options.weights == "mse" or op.weight_bits < 8,
+                step=floats.steps.get(op.name),
             )
     return QuantizedGraph(floats.graph, tensors, weights, scales, biases, options.bits)
 
@@ -213,13 +215,20 @@ def quantize_weights(
     *,
     most: int = 127,
     least_error: bool = False,
+    step: NDArray[np.float32] | None = None,
 ) -> tuple[NDArray[np.int8], NDArray[np.float32], NDArray[np.int32]]:
-    """(integers, scales, integer biases) of a layer: symmetric, a scale per output channel, one for a fully connected layer."""
+    """(integers, scales, integer biases) of a layer: symmetric, a scale per output channel, one for a fully connected layer.
+
+    ``step``: the scales that it was trained with.
+    """
     axes = (0, 1) if isinstance(op, FullyConnected) else (0, 1, 2) if isinstance(op, DepthwiseConv2D) else (1, 2, 3)
     reach = np.abs(weight).max(axes, keepdims=True).astype(np.float64)
     scale = reach / most
-    if least_error:
-        scale = _best_scale(weight.astype(np.float64), scale, axes, most)
+    if step is not None:
+        scale = step.astype(np.float64).reshape(scale.shape)
+    elif least_error:
+        rows = torch.from_numpy(torch_layout(op, weight)).double()
+        scale = least_error_step(rows, most, whole=isinstance(op, FullyConnected)).numpy().reshape(scale.shape)
     flat_bias = np.abs(bias.astype(np.float64)).reshape(-1)
     # An all-zero channel still has a usable scale; a bias has to fit 32 bits with room for the sum; and the
     # multiplier input * weight / output scale must neither vanish nor overflow.
@@ -230,16 +239,6 @@ def quantize_weights(
     flat = scale32.reshape(-1)
     integer_bias = np.rint(bias.astype(np.float64) / (np.float64(input_scale) * flat.astype(np.float64)))
     return integers, flat, np.clip(integer_bias, -(2**30), 2**30).astype(np.int32)
-
-
-def _best_scale(weight: NDArray[np.float64], scale: NDArray[np.float64], axes: tuple[int, ...], most: int) -> NDArray[np.float64]:
-    best, least = scale, np.full(scale.shape, np.inf)
-    for share in np.linspace(1.0, 0.6, 41):
-        tried = np.maximum(scale * share, 1e-30)
-        error = np.square(np.clip(np.rint(weight / tried), -most, most) * tried - weight).sum(axes, keepdims=True)
-        best = np.where(error < least, tried, best)
-        least = np.minimum(error, least)
-    return best
 
 
 def correct_biases(floats: FloatGraph, quantized: QuantizedGraph, images: NDArray[np.uint8]) -> QuantizedGraph:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize
+from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize, Weighted
 from tinynas.quantize.floats import FloatGraph, FloatRunner, pixels
 
 BATCH = 64
@@ -37,7 +37,10 @@ def equalize(floats: FloatGraph, images: NDArray[np.uint8], *, strength: float =
     clipped = {op.output for op in graph.ops if getattr(op, "act", "none") == "relu6"}
     weights = {name: value.astype(np.float64) for name, value in floats.weights.items()}
     biases = {name: value.astype(np.float64) for name, value in floats.biases.items()}
+    steps = {name: value.astype(np.float64) for name, value in floats.steps.items()}
     for group in groups:
+        if any(isinstance(op, WEIGHTED) and op.name in steps and not _scales(op, group) for op in graph.ops):
+            continue
         largest = np.max([reach[t] for t in group], axis=0)
         if largest.max() <= 0:
             continue
@@ -50,13 +53,25 @@ def equalize(floats: FloatGraph, images: NDArray[np.uint8], *, strength: float =
                     out_axis = -1 if isinstance(op, DepthwiseConv2D) else 0
                     weights[op.name] = weights[op.name] / _along(factor, weights[op.name].ndim, out_axis)
                     biases[op.name] = biases[op.name] / factor
+                    if op.name in steps:
+                        steps[op.name] = steps[op.name] / factor
                 if op.inputs[0] in group:
+                    if op.name in steps:
+                        steps[op.name] = steps[op.name] * factor
                     weights[op.name] = weights[op.name] * _along(factor, weights[op.name].ndim, -1)
     return replace(
         floats,
         weights={name: value.astype(np.float32) for name, value in weights.items()},
         biases={name: value.astype(np.float32) for name, value in biases.items()},
+        steps={name: value.astype(np.float32) for name, value in steps.items()},
     )
+
+
+def _scales(op: Weighted, group: set[int]) -> bool:
+    """Whether a learned grid of ``op`` can take up the factors of ``group``: those of output channels go into its steps."""
+    if isinstance(op, DepthwiseConv2D):
+        return True
+    return op.inputs[0] not in group and not (isinstance(op, FullyConnected) and op.output in group)
 
 
 def _along(factor: NDArray[np.float64], dims: int, axis: int) -> NDArray[np.float64]:

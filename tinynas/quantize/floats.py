@@ -31,6 +31,7 @@ from tinynas.graph import (
     nearest,
 )
 from tinynas.inputs import Input
+from tinynas.lsq import LEAST_STEP
 from tinynas.model import Network, normalise, per_pixel, spread
 
 
@@ -45,18 +46,27 @@ class FloatGraph:
     """Per operator name: (output channels,)."""
     norms: Mapping[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = field(default_factory=dict)
     """Per operator with batch norm: (beta, |gamma|), the mean and deviation of its output before the activation."""
+    steps: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Per operator whose weights were trained on a grid of few bits, and lie on it: its steps, (output channels,), or (1,)."""
 
 
 def fold(network: Network) -> FloatGraph:
-    """The weights of ``network`` with batch norm folded in; computed in float64."""
+    """The weights of ``network`` with batch norm folded in; computed in float64.
+
+    Weights that are trained on grids of few bits are rounded to them: a positive or negative factor for a channel changes its
+    step and its signs, not the size of its integers.
+    """
     weights: dict[str, NDArray[np.float32]] = {}
     biases: dict[str, NDArray[np.float32]] = {}
     norms: dict[str, tuple[NDArray[np.float32], NDArray[np.float32]]] = {}
+    steps: dict[str, NDArray[np.float32]] = {}
     for op in network.graph.ops:
         if not isinstance(op, WEIGHTED):
             continue
         layer, norm = network.named_op(op.name)
-        weight = layer.weight.detach().cpu().double().numpy()
+        grid = network.grid_of(op.name)
+        weight = (layer.weight if grid is None else grid(layer.weight)).detach().cpu().double().numpy()
+        step = None if grid is None or not grid.on else grid.step.detach().cpu().double().numpy()
         out = weight.shape[0]
         bias = np.zeros(out) if layer.bias is None else layer.bias.detach().cpu().double().numpy()
         if norm is not None:
@@ -67,9 +77,12 @@ def fold(network: Network) -> FloatGraph:
             weight = weight * factor.reshape(-1, *([1] * (weight.ndim - 1)))
             bias = beta + (bias - mean) * factor
             norms[op.name] = (beta.astype(np.float32), np.abs(gamma).astype(np.float32))
+            step = None if step is None else step * np.abs(factor)
+        if step is not None:
+            steps[op.name] = np.maximum(step, LEAST_STEP).astype(np.float32)
         weights[op.name] = tflite_layout(op, weight.astype(np.float32))
         biases[op.name] = bias.astype(np.float32)
-    return FloatGraph(network.graph, weights, biases, norms)
+    return FloatGraph(network.graph, weights, biases, norms, steps)
 
 
 def tflite_layout(op: Weighted, weights: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Pool2D, Resize, Weighted
+from tinynas.graph import largest as largest
 from tinynas.inputs import Input
 
 
@@ -59,17 +60,16 @@ class QuantizedGraph:
     biases: Mapping[str, NDArray[np.int32]]
     """Per operator name: (output channels,), on the grid input scale * weight scale."""
     bits: int = 8
-    """Bits of a weight; the integers lie within +-(2^(bits-1) - 1) whatever type stores them."""
+    """Most bits of a weight; see :meth:`weight_bits`."""
+
+    def weight_bits(self, op: Weighted) -> int:
+        """Bits of the grid of ``op``: its integers lie within +-(2^(bits-1) - 1), whatever type stores them."""
+        return min(self.bits, op.weight_bits)
 
     def bias_scales(self, op_name: str) -> NDArray[np.float32]:
         """The biases' grid of operator ``op_name``: the product of its input's scale and its weights', as a file states it."""
         op = next(op for op in self.graph.ops if op.name == op_name)
         return np.float32(self.tensors[op.inputs[0]].scale) * self.weight_scales[op_name]
-
-
-def largest(bits: int) -> int:
-    """Largest weight of a symmetric grid of ``bits``: 127 for 8."""
-    return (1 << (bits - 1)) - 1
 
 
 def random_quantized(graph: Graph, *, seed: int = 0) -> QuantizedGraph:
@@ -85,10 +85,11 @@ def random_quantized(graph: Graph, *, seed: int = 0) -> QuantizedGraph:
             case Conv2D() | DepthwiseConv2D() | FullyConnected():
                 shape = weight_shape(op)
                 out = op.channels if isinstance(op, DepthwiseConv2D) else shape[0]
-                weights[op.name] = rng.integers(-127, 128, shape, dtype=np.int8)
+                most = largest(op.weight_bits)
+                weights[op.name] = rng.integers(-most, most + 1, shape, dtype=np.int8)
                 fan_in = int(np.prod(shape)) // out
                 spread = rng.uniform(0.5, 1.5, 1 if isinstance(op, FullyConnected) else out)
-                scales[op.name] = (spread * 2.0 / (127.0 * np.sqrt(fan_in))).astype(np.float32)
+                scales[op.name] = (spread * 2.0 / (most * np.sqrt(fan_in))).astype(np.float32)
                 bias = rng.normal(0.0, 0.5, out) / (source.scale * scales[op.name])
                 biases[op.name] = np.clip(np.rint(bias), -(2**30), 2**30).astype(np.int32)
                 high = 6.0 if op.act == "relu6" else 4.0

@@ -7,7 +7,8 @@
     qgraph = finish_qat(module)                     # export_model(..., qgraph=qgraph) writes its grids unchanged
 
 Batch norm is folded first: its statistics are those of inference, which is what the integers will see. Activation
-grids are calibrated once and stay; weight grids follow the largest weight of a channel.
+grids are calibrated once and stay; weight grids follow the largest weight of a channel, those of fewer than 8 bits are learned
+(:mod:`tinynas.lsq`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from tinynas.graph import WEIGHTED, FullyConnected, Op, Pool2D, Resize, Weighted
+from tinynas.lsq import WeightGrid
 from tinynas.quantize.calibrate import QuantOptions, assemble, check_images, quantize
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.floats import FloatGraph, apply, fold, tflite_layout, torch_layout, walk
@@ -35,14 +37,14 @@ _LEAST_SCALE = 1e-12
 class QatNetwork(nn.Module):
     """A folded network whose weights and activations lie on their integer grids; gradients pass the rounding unchanged.
 
-    Parameters: ``weights`` and ``biases`` by operator (PyTorch's layout). Takes and gives what
+    Parameters: ``weights`` and ``biases`` by operator (PyTorch's layout), ``grids`` of those of few bits. Takes and gives what
     :class:`tinynas.model.Network` does: normalised images (B, C, H, W) to logits (B, classes).
     """
 
     def __init__(self, floats: FloatGraph, tensors: tuple[TensorQuant, ...], options: QuantOptions) -> None:
         super().__init__()
         self.graph, self.tensors, self.options = floats.graph, tensors, options
-        self.weights, self.biases = nn.ParameterDict(), nn.ParameterDict()
+        self.weights, self.biases, self.grids = nn.ParameterDict(), nn.ParameterDict(), nn.ModuleDict()
         for op in floats.graph.ops:
             if isinstance(op, WEIGHTED):
                 weight = torch.from_numpy(torch_layout(op, floats.weights[op.name]).copy())
@@ -50,6 +52,14 @@ class QatNetwork(nn.Module):
                     weight = weight.contiguous(memory_format=torch.channels_last)
                 self.weights[_key(op)] = nn.Parameter(weight)
                 self.biases[_key(op)] = nn.Parameter(torch.from_numpy(floats.biases[op.name].copy()))
+                if op.weight_bits < 8:
+                    whole = isinstance(op, FullyConnected)
+                    grid = self.grids[_key(op)] = WeightGrid(len(weight), op.weight_bits, whole=whole)
+                    if op.name in floats.steps:
+                        with torch.no_grad():
+                            grid.log_step.copy_(torch.from_numpy(floats.steps[op.name]).log())
+                    else:
+                        grid.fit(weight)
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) from normalised images (B, C, H, W)."""
@@ -60,6 +70,9 @@ class QatNetwork(nn.Module):
 
     def _weight(self, op: Weighted) -> Tensor:
         weight, most = self.weights[_key(op)], largest(self.options.bits)
+        if _key(op) in self.grids:
+            learned: Tensor = self.grids[_key(op)](weight)
+            return learned
         with torch.no_grad():
             axes = tuple(range(1, weight.ndim))
             reach = weight.abs().amax() if isinstance(op, FullyConnected) else weight.abs().amax(axes)
@@ -77,14 +90,20 @@ class QatNetwork(nn.Module):
         return torch.fake_quantize_per_tensor_affine(values, quant.scale, quant.zero_point, -128, 127)
 
     def floats(self) -> FloatGraph:
-        """The float network under the grids."""
+        """The float network under the grids; weights of few bits lie on theirs."""
         weights: dict[str, NDArray[np.float32]] = {}
         biases: dict[str, NDArray[np.float32]] = {}
+        steps: dict[str, NDArray[np.float32]] = {}
         for op in self.graph.ops:
             if isinstance(op, WEIGHTED):
-                weights[op.name] = tflite_layout(op, self.weights[_key(op)].detach().cpu().numpy())
+                weight: Tensor = self.weights[_key(op)]
+                if _key(op) in self.grids:
+                    grid = self.grids[_key(op)]
+                    assert isinstance(grid, WeightGrid)
+                    weight, steps[op.name] = grid(weight), grid.step.detach().cpu().numpy()
+                weights[op.name] = tflite_layout(op, weight.detach().cpu().numpy())
                 biases[op.name] = self.biases[_key(op)].detach().cpu().numpy().copy()
-        return FloatGraph(self.graph, weights, biases)
+        return FloatGraph(self.graph, weights, biases, steps=steps)
 
 
 def prepare_qat(network: Network | FloatGraph, calibration: NDArray[np.uint8], options: QuantOptions | None = None) -> QatNetwork:

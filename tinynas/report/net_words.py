@@ -184,7 +184,8 @@ def _layers_table(info: LayersInfo) -> str:
 
 def _training_words(info: TrainingInfo, promoted: Promoted | None) -> str:
     if promoted is not None:
-        qat = ", the last epochs with int8 arithmetic in the loop" if promoted.qat else ""
+        qat = ", weights of few bits on their grids" if "few_bits_from" in promoted.recipe else ""
+        qat += ", the last epochs with int8 arithmetic in the loop" if promoted.qat else ""
         return (
             f"Full training: {counted(promoted.epochs, 'epoch')} in {text(duration(promoted.seconds))}{qat}. Epoch {promoted.best_epoch} "
             f"was the best on validation images ({percent(promoted.val_accuracy)}) and was kept; only then were the test images read: "

@@ -260,7 +260,10 @@ def _verdict(cost: Cost, budget: Budget) -> Text:
 
 def layers_table(cost: Cost) -> RenderableType:
     """One row per operator: shapes, MACs, weights, live memory with a bar, the peak marked."""
-    table = _table("#", "operator", "kind", "output", "MACs", "weights", "live", "", " ", right=("#", "MACs", "weights", "live"), heads=2)
+    narrow = any(op.weight_bits not in (None, 8) for op in cost.layers)
+    bits = ["bits"] if narrow else []
+    heads = ["#", "operator", "kind", "output", "MACs", "weights", *bits, "live", "", " "]
+    table = _table(*heads, right=("#", "MACs", "weights", *bits, "live"), heads=2)
     top = max((op.live_bytes for op in cost.layers), default=1) or 1
     for op in cost.layers:
         peak = op.index == cost.peak_index
@@ -272,6 +275,7 @@ def layers_table(cost: Cost) -> RenderableType:
             shape(op.output_shape),
             count(op.macs) if op.macs else "",
             size(op.weights_bytes) if op.weights_bytes else "",
+            *([str(op.weight_bits or "")] if narrow else []),
             size(op.live_bytes),
             Bar(op.live_bytes / top, 10, "magenta" if peak else "cyan"),
             "< peak" if peak else "",

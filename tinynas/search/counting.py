@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tinynas.cost.batch import Table
+from tinynas.cost.batch import BitsAxis, Table
 from tinynas.search.feasible import Feasible, Pool
 
 #: Steps that the remaining flash (or MACs) are rounded down to.
@@ -27,8 +27,8 @@ OVERDRAW = 20
 _Left: TypeAlias = tuple[int, ...]
 Place: TypeAlias = tuple[int, int]
 """What a block stands on: indices of the map and of the channels, in the tables of its stage."""
-Start: TypeAlias = tuple[int, tuple[int, ...], int, Place, _Left]
-"""(networks, first genes and head gene, width multiplier gene, place behind the stem, what is left)."""
+Start: TypeAlias = tuple[int, dict[str, int], int, Place, _Left]
+"""(networks, genes of the beginning and the end, width multiplier gene, place behind the stem, what is left)."""
 
 
 class _Costs:
@@ -80,22 +80,23 @@ class Counter:
 
     # counting from the end --------------------------------------------------------------------------
 
-    def _stage_choices(self, stage: int, width: int) -> Iterator[tuple[int, int, int, int, int]]:
-        """(out gene, stride gene, depth gene, channels behind, depth)."""
+    def _stage_choices(self, stage: int, width: int) -> Iterator[tuple[int, int, int, int, int, int]]:
+        """(out gene, stride gene, depth gene, channels behind, depth, point of the axis of bits)."""
         one, tables = self.space.stages[stage], self.tables.stages[stage]
-        for o, s, (d, depth) in product(range(len(one.out)), range(len(one.stride)), enumerate(one.depth)):
-            yield o, s, d, int(tables.out_of[width, o]), depth
+        ways = product(range(len(one.out)), range(len(one.stride)), enumerate(one.depth), range(len(tables.bits)))
+        for o, s, (d, depth), bits in ways:
+            yield o, s, d, int(tables.out_of[width, o]), depth, bits
 
-    def _count_stage(self, stage: int, width: int, head: int, place: Place, left: _Left) -> int:
+    def _count_stage(self, stage: int, width: int, last: tuple[int, int], place: Place, left: _Left) -> int:
         if stage == len(self.space.stages):
-            return int(self._take(left, self._last, self._last.row((*place, width, head))) is not None)
+            return int(self._take(left, self._last, self._last.row((*place, width, *last))) is not None)
         return sum(
-            self._after_block(stage, width, head, 0, depth, stride, place, out, left)
-            for _, stride, _, out, depth in self._stage_choices(stage, width)
+            self._after_block(stage, width, last, 0, depth, stride, bits, place, out, left)
+            for _, stride, _, out, depth, bits in self._stage_choices(stage, width)
         )
 
     def _block_choices(
-        self, stage: int, index: int, stride: int, place: Place, out: int, left: _Left
+        self, stage: int, index: int, stride: int, bits: int, place: Place, out: int, left: _Left
     ) -> Iterator[tuple[int, int, Place, _Left]]:
         """(kernel gene, expand gene, place behind the block, what is left)."""
         one, tables = self.space.stages[stage], self.tables.stages[stage]
@@ -106,26 +107,37 @@ class Counter:
         else:
             costs, at, behind = self._others[stage][tables.others_of[index]], place, place
         for k, e in product(range(len(one.kernel)), range(len(one.expand))):
-            rest = self._take(left, costs, costs.row((*at, k, e)))
+            rest = self._take(left, costs, costs.row((*at, k, e, bits)))
             if rest is not None:
                 yield k, e, behind, rest
 
     def _count_block(
-        self, stage: int, width: int, head: int, index: int, depth: int, stride: int, place: Place, out: int, left: _Left
+        self,
+        stage: int,
+        width: int,
+        last: tuple[int, int],
+        index: int,
+        depth: int,
+        stride: int,
+        bits: int,
+        place: Place,
+        out: int,
+        left: _Left,
     ) -> int:
         if index == depth:
-            return self._after_stage(stage + 1, width, head, place, left)
+            return self._after_stage(stage + 1, width, last, place, left)
         return sum(
-            self._after_block(stage, width, head, index + 1, depth, stride, behind, out, rest)
-            for _, _, behind, rest in self._block_choices(stage, index, stride, place, out, left)
+            self._after_block(stage, width, last, index + 1, depth, stride, bits, behind, out, rest)
+            for _, _, behind, rest in self._block_choices(stage, index, stride, bits, place, out, left)
         )
 
     # drawing from the beginning ---------------------------------------------------------------------
 
     def starts(self) -> list[Start]:
-        """Every beginning (image, width, stem, head) that some network has, with the number of networks that have it."""
+        """Every choice of image, width, stem and end that some network has, with the number of networks that have it."""
         result: list[Start] = []
-        genes = [range(len(gene.choices)) for gene in self.space.genes[:6]]
+        first = [*self.space.genes[:6], *(gene for gene in self.space.genes if gene.name == "stem.weight_bits")]
+        genes = [range(len(gene.choices)) for gene in first]
         allowed = {tuple(int(i) for i in pair) for pair in self.feasible.subspaces}
         base = self.tables.base_bytes()
         cells = tuple(
@@ -133,38 +145,50 @@ class Counter:
         )
         left = tuple(full - used for full, used in zip(self.full, cells, strict=True))
         for outer in product(*genes):
-            r, _, w, so, _, ss = outer
+            r, _, w, so, _, ss, *stem_bits = outer
             if allowed and (r, w) not in allowed:
                 continue
-            rest = self._take(left, self._stem, self._stem.row(outer))
+            rest = self._take(left, self._stem, self._stem.row((*outer[:6], *(stem_bits or [0]))))
             if rest is None:
                 continue
             place = (int(self.tables.map_of_stem[r, ss]), int(self.tables.channels_of_stem[w, so]))
-            for head in range(len(self.space.head.out)):
-                count = self._after_stage(0, w, head, place, rest)
+            for head, bits in product(range(len(self.space.head.out)), range(len(self.tables.last_bits))):
+                end = {"head.out": head, **self._bit_genes(self.tables.last_bits, bits)}
+                if end.get("head.weight_bits") and not self.space.head.out[head]:
+                    continue  # the same network
+                count = self._after_stage(0, w, (head, bits), place, rest)
                 if count:
-                    result.append((count, (*outer, head), w, place, rest))
+                    chosen = {gene.name: index for gene, index in zip(first, outer, strict=True)}
+                    result.append((count, chosen | end, w, place, rest))
         return result
+
+    def _bit_genes(self, axis: BitsAxis, point: int) -> dict[str, int]:
+        """The genes that choose a point of an axis of bits."""
+        indices = np.unravel_index(point, axis.counts)
+        return {
+            self.space.genes[column].name: int(index) for column, index in zip(axis.columns, indices, strict=True) if column is not None
+        }
 
     def draw(self, starts: list[Start], rng: np.random.Generator) -> list[int]:
         """One genotype, every counted network alike."""
-        _, outer, width, place, left = starts[_pick([entry[0] for entry in starts], rng)]
-        head = outer[6]
-        genotype = list(outer[:6])
-        for stage, one in enumerate(self.space.stages):
+        _, chosen, width, place, left = starts[_pick([entry[0] for entry in starts], rng)]
+        genes = dict(chosen)
+        last = genes["head.out"], int(self.tables.last_bits.number([genes.get(gene.name, 0) for gene in self.space.genes]))
+        for stage in range(len(self.space.stages)):
             choices = list(self._stage_choices(stage, width))
-            counts = [self._after_block(stage, width, head, 0, depth, stride, place, out, left) for _, stride, _, out, depth in choices]
-            o, stride, d, out, depth = choices[_pick(counts, rng)]
-            genotype += [o, stride, d]
-            for index in range(max(one.depth)):
-                if index >= depth:
-                    genotype += [0, 0]
-                    continue
-                blocks = list(self._block_choices(stage, index, stride, place, out, left))
-                ways = [self._after_block(stage, width, head, index + 1, depth, stride, to, out, rest) for _, _, to, rest in blocks]
+            counts = [
+                self._after_block(stage, width, last, 0, depth, stride, bits, place, out, left)
+                for _, stride, _, out, depth, bits in choices
+            ]
+            o, stride, d, out, depth, bits = choices[_pick(counts, rng)]
+            genes |= {f"s{stage}.out": o, f"s{stage}.stride": stride, f"s{stage}.depth": d}
+            genes |= self._bit_genes(self.tables.stages[stage].bits, bits)
+            for index in range(depth):
+                blocks = list(self._block_choices(stage, index, stride, bits, place, out, left))
+                ways = [self._after_block(stage, width, last, index + 1, depth, stride, bits, to, out, rest) for _, _, to, rest in blocks]
                 k, e, place, left = blocks[_pick(ways, rng)]
-                genotype += [k, e]
-        return [*genotype, head]
+                genes |= {f"s{stage}.b{index}.kernel": k, f"s{stage}.b{index}.expand": e}
+        return [genes.get(gene.name, 0) for gene in self.space.genes]
 
 
 def _pick(weights: list[int], rng: np.random.Generator) -> int:

@@ -72,13 +72,22 @@ class Feasible:
         for index, gene in enumerate(space.genes):
             if gene.name.endswith(".depth"):
                 self._depths[index, : len(gene.choices)] = gene.choices
+        #: (gene, the gene that it acts only with, which choices of that are something)
+        self._only_with = [
+            (index, space.gene_index[gene.only_with], np.array([bool(c) for c in space.genes[space.gene_index[gene.only_with]].choices]))
+            for index, gene in enumerate(space.genes)
+            if gene.only_with is not None
+        ]
 
     # genotypes --------------------------------------------------------------------------------------
 
     def canonical(self, genotypes: Genotypes) -> Genotypes:
         """Rows with every gene that does not act set to 0."""
         depth = self._depths[self._depth_gene, genotypes[:, self._depth_gene]]
-        return np.where((self._blocks < 0) | (self._blocks < depth), genotypes, 0)
+        rows = np.where((self._blocks < 0) | (self._blocks < depth), genotypes, 0)
+        for gene, other, something in self._only_with:
+            rows[:, gene] *= something[rows[:, other]]
+        return rows
 
     def draw(self, count: int, rng: np.random.Generator) -> Genotypes:
         """``count`` canonical genotypes, every choice that acts drawn evenly (as :meth:`Space.draw`)."""

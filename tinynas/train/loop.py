@@ -28,14 +28,14 @@ from torch import Tensor
 from tinynas.data import Split
 from tinynas.data.split import epoch_order
 from tinynas.errors import DataError, RunError, TinynasError
-from tinynas.graph import Graph
+from tinynas.graph import Graph, few_bits
 from tinynas.model import Network, normalise, read_tensors, trainable_groups, write_tensors
 from tinynas.quantize.qat import prepare_qat
 from tinynas.recipe import Recipe
 from tinynas.train.feed import make_feed
 from tinynas.train.losses import make_loss
 from tinynas.train.norms import reestimate_norms
-from tinynas.train.quantised import SCALES, ZERO_POINTS, Trained, calibration_rows, grids_in, on_grids, state_of
+from tinynas.train.quantised import Trained, calibration_rows, grids_in, on_grids, state_of, weights_in
 
 #: Images a step of evaluation: larger does not run faster on a CPU.
 EVAL_BATCH = 256
@@ -131,6 +131,9 @@ class Trainer:
         epoch_images = min(recipe.epoch_images or len(self.train.labels), len(self.train.labels))
         self.steps_per_epoch = max(1, epoch_images // self.batch_size)
         self._float_epochs = recipe.epochs - recipe.qat_epochs
+        #: epochs before weights of fewer than 8 bits are on their grids
+        self._free_epochs = free_epochs(recipe, graph)
+        self._set_grids(0)
         self._warmup_steps = recipe.warmup_epochs * self.steps_per_epoch
 
     def _start_phase(self, network: Trained, average: Trained | None) -> None:
@@ -173,12 +176,14 @@ class Trainer:
             while self.epoch < until:
                 if self.epoch >= self._float_epochs and isinstance(self._raw, Network):
                     self._quantise()
+                self._set_grids(self.epoch + 1, fit=self.epoch == self._free_epochs)
                 undo = None if deadline is None else {key: tensor.clone() for key, tensor in self._tensors().items()}
                 try:
                     metrics = self._epoch(self.epoch + 1, deadline)
                 except _DeadlineReached:
                     assert undo is not None
                     self._restore(undo)
+                    self._set_grids(self.epoch)
                     break
                 self.history.append(metrics)
                 if on_epoch is not None:
@@ -259,6 +264,15 @@ class Trainer:
         network = prepare_qat(self.network.eval(), images)
         self._start_phase(network, copy.deepcopy(network) if self.recipe.ema else None)
 
+    def _set_grids(self, epoch: int, *, fit: bool = False) -> None:
+        """Put weights of few bits on their grids, or take them off, as they are at the end of ``epoch`` (0: before the first)."""
+        # The switch and the first steps follow from the epoch and the weights, so that no state has to hold them.
+        for network in (self._raw, self._average):
+            if isinstance(network, Network):
+                network.set_grids(max(1, epoch) > self._free_epochs)
+                if fit:
+                    network.fit_grids()
+
     def _estimate_norms(self, epoch: int) -> None:
         # Averaged weights have other activations than the weights they come from. At a constant rate (proxy training of
         # mcunet-tiny2 on person64, 9 epochs) measuring took validation loss from 0.414 to 0.402; after a cosine it makes no difference.
@@ -308,12 +322,13 @@ class Trainer:
                 self._start_phase(on_grids(self.graph, grids), on_grids(self.graph, grids) if self.recipe.ema else None)
             self._restore(tensors)
             self.history = [EpochMetrics(**document) for document in json.loads(metadata["history"])]
+            self._set_grids(self.epoch)
         except (LookupError, RuntimeError, TypeError, ValueError) as error:
             raise RunError(f"{path}: is damaged: {error}", "remove it to start over") from None
 
     def _identity(self) -> str:
         arch = self.graph.arch.id if self.graph.arch is not None else ""
-        recipe = self.recipe.model_dump(mode="json", exclude={"threads"})
+        recipe = deciding(self.recipe, self.graph)
         images = [len(self.train.labels), len(self.val.labels)]
         return json.dumps({"arch": arch, "recipe": recipe, "seed": self.seed, "images": images}, sort_keys=True)
 
@@ -326,16 +341,12 @@ class Trainer:
         return tensors
 
     def _restore(self, tensors: Mapping[str, Tensor]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
-            return {key: value for key, value in found.items() if key not in (SCALES, ZERO_POINTS)}
-
-        self._raw.load_state_dict(part("raw."))
+        self._raw.load_state_dict(weights_in(tensors, "raw."))
         if self._average is not None:
-            self._average.load_state_dict(part("average."))
+            self._average.load_state_dict(weights_in(tensors, "average."))
         state: dict[int, dict[str, Tensor]] = {}
         parameters = [p.detach() for group in self._optimizer.param_groups for p in group["params"]]
-        for key, value in part("optimizer.").items():
+        for key, value in weights_in(tensors, "optimizer.").items():
             index, _, name = key.partition(".")
             parameter = parameters[int(index)]
             # The fused optimisers walk parameter and state side by side: both must lie in memory alike.
@@ -363,6 +374,16 @@ def evaluate(network: Trained, split: Split, *, threads: int = 1) -> EvalResult:
         loss = float(F.cross_entropy(scores, labels))
     correct = int((scores.argmax(1) == labels).sum())
     return EvalResult(correct / len(labels), loss, scores.numpy())
+
+
+def free_epochs(recipe: Recipe, graph: Graph) -> int:
+    """Epochs that train ``graph`` before weights of fewer than 8 bits are on their grids; 0 where there are none."""
+    return int(recipe.few_bits_from * (recipe.epochs - recipe.qat_epochs)) if few_bits(graph) else 0
+
+
+def deciding(recipe: Recipe, graph: Graph) -> dict[str, Any]:
+    """What of ``recipe`` decides how ``graph`` is trained, for records."""
+    return recipe.model_dump(mode="json", exclude={"threads", *([] if few_bits(graph) else ["few_bits_from"])})
 
 
 def _optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:

@@ -18,16 +18,24 @@ from tinynas.quantize.qat import QatNetwork
 Trained = Network | QatNetwork
 """What a training ends in: a float network with batch norm, or a folded one on int8 grids."""
 
-SCALES, ZERO_POINTS = "grid.scales", "grid.zero_points"
+SCALES, ZERO_POINTS, MOST_BITS = "grid.scales", "grid.zero_points", "grid.most_bits"
 
 
 def state_of(network: Trained) -> dict[str, Tensor]:
-    """All tensors that make ``network`` again, the grids of its activations included."""
+    """All tensors that make ``network`` again, the grids of its activations and of weights of few bits included."""
     tensors: dict[str, Tensor] = dict(network.state_dict())
     if isinstance(network, QatNetwork):
         tensors[SCALES] = torch.tensor([quant.scale for quant in network.tensors], dtype=torch.float64)
         tensors[ZERO_POINTS] = torch.tensor([quant.zero_point for quant in network.tensors], dtype=torch.int64)
+        if network.options.bits < 8:
+            tensors[MOST_BITS] = torch.tensor(network.options.bits, dtype=torch.int64)
     return tensors
+
+
+def weights_in(tensors: Mapping[str, Tensor], prefix: str = "") -> dict[str, Tensor]:
+    """What of :func:`state_of`'s tensors a module's ``load_state_dict`` takes."""
+    found = {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+    return {key: value for key, value in found.items() if key not in (SCALES, ZERO_POINTS, MOST_BITS)}
 
 
 def grids_in(tensors: Mapping[str, Tensor], prefix: str = "") -> tuple[TensorQuant, ...] | None:
@@ -38,9 +46,9 @@ def grids_in(tensors: Mapping[str, Tensor], prefix: str = "") -> tuple[TensorQua
     return tuple(TensorQuant(scale, zero_point) for scale, zero_point in pairs)
 
 
-def on_grids(graph: Graph, grids: tuple[TensorQuant, ...]) -> QatNetwork:
-    """A network of ``graph`` on these activation grids, its weights still to be loaded."""
-    return QatNetwork(fold(Network(graph)), grids, QuantOptions(weights="max"))
+def on_grids(graph: Graph, grids: tuple[TensorQuant, ...], most_bits: int = 8) -> QatNetwork:
+    """A network of ``graph`` on these activation grids, its weights, of the graph's bits and at most ``most_bits``, still to be loaded."""
+    return QatNetwork(fold(Network(graph)), grids, QuantOptions(weights="max", bits=most_bits))
 
 
 def save_trained(network: Trained, path: Path, metadata: Mapping[str, str]) -> None:
@@ -55,8 +63,8 @@ def load_trained(graph: Graph, path: Path) -> Trained:
         grids = grids_in(tensors)
         if grids is None:
             return load_weights(graph, path)
-        network = on_grids(graph, grids)
-        network.load_state_dict({key: value for key, value in tensors.items() if key not in (SCALES, ZERO_POINTS)})
+        network = on_grids(graph, grids, int(tensors[MOST_BITS]) if MOST_BITS in tensors else 8)
+        network.load_state_dict(weights_in(tensors))
     except (RuntimeError, ValueError, LookupError, TypeError) as error:  # TypeError: a grid of one number
         problem = (str(error).splitlines() or [""])[-1].strip()
         raise RunError(f"{path}: does not hold this network's weights: {problem}", "promote the network again") from None
