@@ -11,10 +11,13 @@ import pytest
 import torch
 from test_cost_tflite import benchmark
 
-from tinynas.arch import Arch, ConvLayer, MBConv
-from tinynas.cost import estimate
+from tinynas.arch import Arch, ConvLayer, MBConv, load_arch
+from tinynas.cost import RUNTIMES, estimate, plan_offline
+from tinynas.cost.memory import live_bytes, written_over
+from tinynas.cost.work import from_graph
 from tinynas.errors import InternalError
-from tinynas.graph import GATE_START, Builder, Conv2D, FullyConnected, HardSwish, Mul, lower, nearest
+from tinynas.graph import GATE_START, Builder, Conv2D, FullyConnected, Graph, HardSwish, Mul, lower, nearest
+from tinynas.inputs import Input
 from tinynas.model import Classifier, ConvBN, Network, inherit
 from tinynas.quantize.calibrate import _swished
 from tinynas.quantize.fake import _rounded_16, swished
@@ -191,3 +194,60 @@ def test_networks_with_attention_and_h_swish_are_exact(bench: ModuleType, seed: 
 def test_networks_with_attention_are_exact_as_c(bench: ModuleType) -> None:
     networks = [bench.row_of(arch, number, 2)[1:] for number, arch in enumerate(bench.draw(6, 23))]
     assert all(bench.compiled(networks))
+
+
+# coco_mcu
+
+
+def test_coco_mcu_s_ram_table_row_by_row(bench: ModuleType) -> None:
+    for row in bench.coco_rows():
+        terms, ours, said = sum(row["terms"]), sum(row["ours"]), float(row["said"])
+        assert terms - ours == (22 * 22 * 16 if row["row"] in ("att0", "att1") else 0), row
+        # Its gates hold the block's output, which we compute later; its last stage a map that is not read any more.
+        assert row["live"] >= ours or row["row"] in ("att0", "att1", "last stage"), row
+        # Two figures of the README do not follow from its terms.
+        if row["row"] not in ("bneck2", "bneck5"):
+            unit = 1000 if row["row"] in ("att0", "att1") else 1024
+            assert abs(terms / unit - said) < 0.6, row
+
+
+def test_coco_mcu_is_as_large_as_its_readme_says(bench: ModuleType) -> None:
+    graph = lower(load_arch("coco-mcu"))
+    network = Network(graph)
+    counted = sum(p.numel() for p in network.parameters()) + sum(b.numel() for b in network.buffers())
+    assert abs(counted / bench.COCO_PARAMETERS - 1) < 0.003
+    assert abs(estimate(graph).macs / bench.COCO_MACS - 1) < 0.05
+    assert abs(counted * 2 / 8 / 1024 - bench.COCO_KIB) < 1
+
+
+def test_one_branch_first_and_multiplications_in_place() -> None:
+    graph = lower(load_arch("coco-mcu"))
+    gated = [live for piece, live in zip(estimate(graph).work.pieces, estimate(graph).live, strict=True) if piece.name.startswith("s0.")]
+    assert max(gated) == 2 * 86 * 86 * 16 + 22 * 22 * 16, "two maps and the gate; a product beside its factors would be a third map"
+
+
+# Plans
+
+
+def test_a_plan_writes_over_what_nothing_else_reads() -> None:
+    build = Builder((8, 8, 3))
+    x = build.conv("stem", 0, 8, (3, 3), (1, 1), "h_swish")  # over what the convolution wrote
+    y = build.hard_swish("kept", x)  # x is read later
+    build.dense("fc", build.mean("pool", build.mul("mul", x, y)), 2)  # over x, which the others read before
+    graph = Graph(tuple(build.tensors), tuple(build.ops), Input(8, 8, 3), (0,), (len(build.tensors) - 1,))
+    work = from_graph(graph)
+    assert written_over(work, RUNTIMES["tflm"]) == {1: 1, 3: x}
+    assert written_over(work, RUNTIMES["tflm-esp-nn"]) == {1: 1}
+    assert written_over(work, RUNTIMES["stedgeai"]) == {}
+    plan = plan_offline(graph)
+    assert plan.offsets[x] == plan.offsets[1] == plan.offsets[graph.ops[3].output] != plan.offsets[y]
+    assert plan.head_bytes == max(live_bytes(work, RUNTIMES["tflm"])) == 2 * 8 * 8 * 8
+
+
+def test_what_is_kept_is_not_written_over() -> None:
+    build = Builder((8, 8, 3))
+    x = build.conv("stem", 0, 8, (3, 3), (1, 1), "none")
+    y = build.add("sum", build.hard_swish("swish", x), x)
+    build.dense("fc", build.mean("pool", y), 2)
+    graph = Graph(tuple(build.tensors), tuple(build.ops), Input(8, 8, 3), (0,), (len(build.tensors) - 1,))
+    assert written_over(from_graph(graph), RUNTIMES["tflm"]) == {}

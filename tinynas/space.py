@@ -157,8 +157,10 @@ class Space(Config):
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """All genes in decoding order; each stage lists depth before its blocks. Bits, attention and activations come last, and only those that are a choice, or bits
-        other than 8."""
+        """All genes in decoding order; each stage lists depth before its blocks.
+
+        Bits, attention and activations come last, and only those that are a choice, or bits other than 8.
+        """
         genes = [
             Gene("resolution", self.resolution),
             Gene("color", self.color),
