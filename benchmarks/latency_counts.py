@@ -173,6 +173,10 @@ def draw() -> Iterator[Op]:
     for number in range(6):
         yield {"kind": "shape", "kernel": (1, 1), "stride": (1, 1), "sources": [(number + 1, 4, 8)], "out": (4,)}
         yield {"kind": "pack", "kernel": (1, 1), "stride": (1, 1), "sources": [()] * (2 + number // 2), "out": (2 + number // 2,)}
+    for _ in range(36):
+        height, width, deep = int(rng.integers(1, 9)), int(rng.integers(1, 9)), channels(rng, 96)
+        out = (int(rng.integers(height, 6 * height)), int(rng.integers(width, 6 * width)), deep)
+        yield {"kind": "resize", "kernel": (1, 1), "stride": (1, 1), "sources": [(height, width, deep)], "out": out}
 
 
 def few_bits() -> Iterator[Op]:
@@ -239,6 +243,9 @@ def model_of(op: Op) -> bytes:
         case "mean":
             axes = T((2,), "int32", data=[1, 2])
             return one_op("MEAN", [x, axes], [T(out, scale=1 / 32)], options("ReducerOptions", keepDims=False))
+        case "resize":
+            size = T((2,), "int32", data=list(op["out"][:2]))
+            return one_op("RESIZE_NEAREST_NEIGHBOR", [x, size], [T(out)], options("ResizeNearestNeighborOptions"))
         case "concatenation":
             return one_op("CONCATENATION", [T(s) for s in sources], [T(out)], options("ConcatenationOptions", axis=3))
         case kind:

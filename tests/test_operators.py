@@ -70,7 +70,8 @@ def everything(*, stranger: bool = False) -> Graph:
         summed = negated
     gate = build.dense("gate", build.mean("squeeze", summed), 8, "relu6")
     gated = build.mul("mul", summed, gate)
-    small = build.pool("average", build.pool("largest", gated, "max", (2, 1), (2, 1)), "avg", (2, 2), (1, 1))
+    wide = build.resize("wide", build.hard_swish("swish", build.largest("largest", gated, (3, 2), (3, 2))), build.shape(gated))
+    small = build.pool("average", build.mul("equal", gated, wide), "avg", (2, 2), (1, 1))
     logits = build.dense("fc", build.mean("pool", small), 3)
     return Graph(tuple(build.tensors), tuple(build.ops), Input(16, 12, 3, "rgb"), (0,), (logits,))
 
@@ -93,8 +94,8 @@ def test_every_kind_is_in_every_table(kind: Kind) -> None:
     assert KINDS[kind]
     for build in BUILDS:
         size, alignment = graph_options(kind, build)
-        assert size > 0 and alignment > 0
-        assert kernel_data(kind, build) > 0
+        assert (size > 0) == (kind != "hard_swish") and alignment > 0  # which has none
+        assert (kernel_data(kind, build) > 0) == (kind != "resize")  # whose kernel keeps nothing
 
 
 def test_no_table_of_ours_has_a_kind_that_no_operator_has() -> None:
@@ -113,9 +114,9 @@ def test_every_operator_is_known_to(op: Op) -> None:
         assert kind_of(piece.kind, piece.kernel) in LATENCY_KINDS
     terms = op_terms(op, GRAPH.shape(op.inputs[0]), GRAPH.shape(op.output), op.name, full=True, shares_shape=False)
     assert terms.terms.front > 0
-    assert all(kernel_data(piece.kind, build) > 0 for build in BUILDS)
+    assert all((kernel_data(piece.kind, build) > 0) == (piece.kind != "resize") for build in BUILDS)
     assert isinstance(_carries(op), bool)
-    if len(GRAPH.shape(op.inputs[0])) == 3 and len(GRAPH.shape(op.output)) == 3:
+    if len(GRAPH.shape(op.inputs[0])) == 3 and len(GRAPH.shape(op.output)) == 3 and op.kind != "resize":  # which no patch plan takes
         least, most = _back(op, (0, 1), GRAPH.shape(op.inputs[0])[0], 0)
         assert 0 <= least < most
 
@@ -199,6 +200,7 @@ def test_the_worker_for_tensorflow_makes_a_layer_of_every_operator() -> None:
     keras = _Keras()
     keras_worker.build(keras, np, describe(GRAPH), weights)
     layers = {"Conv2D", "DepthwiseConv2D", "Add", "Multiply", "Dense", "GlobalAveragePooling2D", "MaxPooling2D", "AveragePooling2D"}
+    layers |= {"Activation", "Lambda"}
     assert layers <= set(keras.layers.made)
     odd = describe(GRAPH)
     odd["ops"][0]["kind"] = "negate"

@@ -22,6 +22,10 @@ from tinynas.errors import ConfigError, Fault
 from tinynas.inputs import KIND_CHANNELS, Input, InputKind, kind_of_channels
 
 Activation = Literal["relu6", "relu", "none"]
+"""Activations that an operator applies by itself."""
+LayerActivation = Literal["relu6", "relu", "h_swish", "none"]
+"""Activations of a layer: h_swish, x * relu6(x + 3) / 6, is an operator of its own behind the convolution."""
+Attention = Literal["none", "se", "spatial"]
 #: Bounds that no microcontroller network comes near; beyond them a number is a typing mistake.
 MAX_RESOLUTION, MAX_CHANNELS, MAX_CLASSES, MAX_BLOCKS = 1024, 8192, 10_000, 200
 
@@ -57,7 +61,7 @@ Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 WeightBits = Literal[8, 4, 2]
 """Bits that a weight takes in the file; activations are int8, biases int32."""
 #: Fields that networks had not at first: left out of the id where they say what was meant before.
-_LATER: dict[str, Any] = {"weight_bits": 8, "depthwise_bits": 8, "classifier_bits": 8}
+_LATER: dict[str, Any] = {"weight_bits": 8, "depthwise_bits": 8, "classifier_bits": 8, "attention": "none", "squeeze": 4}
 
 
 class ConvLayer(Config):
@@ -70,7 +74,7 @@ class ConvLayer(Config):
     """Kernel size in pixels, or [height, width]."""
     stride: Stride = 1
     """Stride in pixels, or [height, width]."""
-    act: Activation = "relu6"
+    act: LayerActivation = "relu6"
     """Activation after batch norm."""
     weight_bits: WeightBits = 8
     """Bits of each weight."""
@@ -95,12 +99,17 @@ class MBConv(Config):
     """Mid channels, overriding ``expand`` (which then only says whether there is an expand convolution)."""
     residual: bool = False
     """Add the input to the output; needs stride 1 and as many output as input channels."""
-    act: Activation = "relu6"
+    act: LayerActivation = "relu6"
     """Activation after the expand and the depthwise convolution."""
     weight_bits: WeightBits = 8
     """Bits of each weight of the expand and the project convolution."""
     depthwise_bits: WeightBits = 8
     """Bits of each weight of the depthwise convolution."""
+    attention: Attention = "none"
+    """``se``: squeeze-and-excite behind the depthwise convolution, a gate for each channel (MobileNetV3). ``spatial``: the output is
+    gated by a branch from the input: largest of 3x3 at stride 2, a bottleneck of stride 2, spread over the map (coco_mcu)."""
+    squeeze: Annotated[int, Field(ge=1, le=64)] = 4
+    """With ``se``: factor by which channels are fewer where the gate is worked out (rounded up to a multiple of 8)."""
 
     @model_validator(mode="after")
     def _residual_keeps_size(self) -> Self:
@@ -119,7 +128,7 @@ class Separable(Config):
     """Depthwise kernel size in pixels, or [height, width]."""
     stride: Stride = 1
     """Stride of the depthwise convolution, or [height, width]."""
-    act: Activation = "relu6"
+    act: LayerActivation = "relu6"
     """Activation after both convolutions."""
     weight_bits: WeightBits = 8
     """Bits of each weight of the pointwise convolution."""

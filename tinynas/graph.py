@@ -10,17 +10,18 @@ structure, which is how the batch estimator tabulates blocks with the builder th
 
 from __future__ import annotations
 
+import struct
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias, assert_never
 
-from tinynas.arch import Activation, Arch, ConvLayer, MBConv, Pool, Separable, WeightBits, pair
+from tinynas.arch import Activation, Arch, Attention, ConvLayer, LayerActivation, MBConv, Pool, Separable, WeightBits, pair
 from tinynas.errors import ArchError
 from tinynas.inputs import Input
 
 DType = Literal["int8", "uint8", "int16", "int32", "float32"]
 Shape: TypeAlias = tuple[int, ...]
-Kind = Literal["conv", "dw", "fc", "add", "mul", "mean", "max_pool", "avg_pool"]
+Kind = Literal["conv", "dw", "fc", "add", "mul", "mean", "max_pool", "avg_pool", "hard_swish", "resize"]
 """What an operator is called in every table of costs, files and pictures; one an operator, two for pooling."""
 
 
@@ -79,6 +80,8 @@ class Conv2D:
     act: Activation
     bn: bool = True
     weight_bits: WeightBits = 8
+    start: float = 0.0
+    """What its biases begin training at."""
     kind: ClassVar[Kind] = "conv"
 
 
@@ -126,7 +129,7 @@ class Mul:
 
 @dataclass(frozen=True, slots=True)
 class Pool2D:
-    """Max or average pooling, VALID."""
+    """Max or average pooling: VALID, or maxima with SAME padding, of which the padding is never the largest."""
 
     name: str
     op: Literal["max", "avg"]
@@ -166,10 +169,45 @@ class FullyConnected:
     out_features: int
     act: Activation = "none"
     weight_bits: WeightBits = 8
+    start: float = 0.0
+    """What its biases begin training at."""
     kind: ClassVar[Kind] = "fc"
 
 
-Op: TypeAlias = Conv2D | DepthwiseConv2D | Add | Mul | Pool2D | Mean | FullyConnected
+@dataclass(frozen=True, slots=True)
+class HardSwish:
+    """Elementwise x * relu6(x + 3) / 6."""
+
+    name: str
+    inputs: tuple[int, ...]
+    """Tensor ids read."""
+    output: int
+    kind: ClassVar[Kind] = "hard_swish"
+
+
+@dataclass(frozen=True, slots=True)
+class Resize:
+    """A map spread over a larger one: the pixel at (y, x) is that at :func:`nearest` of y and of x."""
+
+    name: str
+    inputs: tuple[int, ...]
+    """Tensor ids read."""
+    output: int
+    kind: ClassVar[Kind] = "resize"
+
+
+def nearest(size: int, out: int) -> tuple[int, ...]:
+    """For each of ``out`` places the one of ``size`` that RESIZE_NEAREST_NEIGHBOR takes, which TFLM works out in float32."""
+    scale = _float32(size / out)
+    return tuple(min(int(_float32(place * scale)), size - 1) for place in range(out))
+
+
+def _float32(value: float) -> float:
+    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
+    return rounded
+
+
+Op: TypeAlias = Conv2D | DepthwiseConv2D | Add | Mul | Pool2D | Mean | FullyConnected | HardSwish | Resize
 Weighted: TypeAlias = Conv2D | DepthwiseConv2D | FullyConnected
 """Operators with weights and biases."""
 Windowed: TypeAlias = Conv2D | DepthwiseConv2D | Pool2D
@@ -252,23 +290,56 @@ class Builder:
         return padding, -(-height // stride[0]), -(-width // stride[1]), channels
 
     def conv(
-        self, name: str, x: int, out: int, kernel: tuple[int, int], stride: tuple[int, int], act: Activation, bits: WeightBits = 8
+        self,
+        name: str,
+        x: int,
+        out: int,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        act: LayerActivation,
+        bits: WeightBits = 8,
+        *,
+        start: float = 0.0,
     ) -> int:
         """A dense convolution, SAME."""
         padding, height, width, channels = self._window(x, kernel, stride)
         y = self.tensor(name, (height, width, out))
-        self.ops.append(Conv2D(name, (x,), y, channels, out, kernel, stride, padding, act, weight_bits=bits))
-        return y
+        self.ops.append(Conv2D(name, (x,), y, channels, out, kernel, stride, padding, _fused(act), weight_bits=bits, start=start))
+        return self._activated(name, y, act)
 
-    def pointwise(self, name: str, x: int, out: int, act: Activation, bits: WeightBits = 8) -> int:
+    def pointwise(self, name: str, x: int, out: int, act: LayerActivation, bits: WeightBits = 8, *, start: float = 0.0) -> int:
         """A 1x1 convolution."""
-        return self.conv(name, x, out, (1, 1), (1, 1), act, bits)
+        return self.conv(name, x, out, (1, 1), (1, 1), act, bits, start=start)
 
-    def depthwise(self, name: str, x: int, kernel: tuple[int, int], stride: tuple[int, int], act: Activation, bits: WeightBits = 8) -> int:
+    def depthwise(
+        self, name: str, x: int, kernel: tuple[int, int], stride: tuple[int, int], act: LayerActivation, bits: WeightBits = 8
+    ) -> int:
         """A depthwise convolution, SAME."""
         padding, height, width, channels = self._window(x, kernel, stride)
         y = self.tensor(name, (height, width, channels))
-        self.ops.append(DepthwiseConv2D(name, (x,), y, channels, kernel, stride, padding, act, weight_bits=bits))
+        self.ops.append(DepthwiseConv2D(name, (x,), y, channels, kernel, stride, padding, _fused(act), weight_bits=bits))
+        return self._activated(name, y, act)
+
+    def _activated(self, name: str, x: int, act: LayerActivation) -> int:
+        return self.hard_swish(f"{name}.act", x) if act == "h_swish" else x
+
+    def hard_swish(self, name: str, x: int) -> int:
+        """x * relu6(x + 3) / 6 of each element."""
+        y = self.tensor(name, self.shape(x))
+        self.ops.append(HardSwish(name, (x,), y))
+        return y
+
+    def resize(self, name: str, x: int, shape: Shape) -> int:
+        """A map spread over the height and width of ``shape``."""
+        y = self.tensor(name, (*shape[:2], self.shape(x)[-1]))
+        self.ops.append(Resize(name, (x,), y))
+        return y
+
+    def largest(self, name: str, x: int, kernel: tuple[int, int], stride: tuple[int, int]) -> int:
+        """Max pooling, SAME."""
+        padding, height, width, channels = self._window(x, kernel, stride)
+        y = self.tensor(name, (height, width, channels))
+        self.ops.append(Pool2D(name, "max", (x,), y, kernel, stride, padding))
         return y
 
     def pool(self, name: str, x: int, op: Literal["max", "avg"], kernel: tuple[int, int], stride: tuple[int, int]) -> int:
@@ -301,11 +372,25 @@ class Builder:
         self.ops.append(Mean(name, (x,), y))
         return y
 
-    def dense(self, name: str, x: int, out: int, act: Activation = "none", bits: WeightBits = 8, *, output: str | None = None) -> int:
+    def dense(
+        self,
+        name: str,
+        x: int,
+        out: int,
+        act: Activation = "none",
+        bits: WeightBits = 8,
+        *,
+        output: str | None = None,
+        start: float = 0.0,
+    ) -> int:
         """A matrix product; ``output`` names the tensor where it is not called as the operator."""
         y = self.tensor(output or name, (out,))
-        self.ops.append(FullyConnected(name, (x,), y, self.shape(x)[-1], out, act, bits))
+        self.ops.append(FullyConnected(name, (x,), y, self.shape(x)[-1], out, act, bits, start))
         return y
+
+
+def _fused(act: LayerActivation) -> Activation:
+    return "none" if act == "h_swish" else act
 
 
 def _anywhere(condition: Any) -> bool:
@@ -371,11 +456,13 @@ class MBSizes:
     expands: bool
     """Whether there is an expand convolution."""
     residual: bool
-    act: Activation
+    act: LayerActivation
     mid: int
     out: int
     weight_bits: WeightBits = 8
     depthwise_bits: WeightBits = 8
+    attention: Attention = "none"
+    squeeze: int = 4
 
     @staticmethod
     def of(name: str, block: MBConv, channels: int) -> MBSizes:
@@ -396,14 +483,44 @@ class MBSizes:
             block.out,
             block.weight_bits,
             block.depthwise_bits,
+            block.attention,
+            block.squeeze,
         )
+
+
+#: A gate is relu6 of what is worked out: six times hard-sigmoid where the biases hold its 3. The sixth is in the weights that follow.
+GATE_START = 3.0
+#: A gate is worked out from a multiple of so many channels.
+GATE_DIVISOR = 8
 
 
 def mbconv(build: Builder, name: str, x: int, block: MBSizes) -> int:
     """The operators of an inverted residual block behind ``x``."""
-    shortcut = x
+    shortcut, gate = x, None
+    if block.attention == "spatial":
+        gate = spatial_gate(build, name, x, block)
     if block.expands:
         x = build.pointwise(f"{name}.expand", x, block.mid, block.act, block.weight_bits)
     x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act, block.depthwise_bits)
+    if block.attention == "se":
+        x = build.mul(f"{name}.mul", x, channel_gate(build, name, x, block))
     x = build.pointwise(f"{name}.project", x, block.out, "none", block.weight_bits)
+    if gate is not None:
+        x = build.mul(f"{name}.mul", x, build.resize(f"{name}.spread", gate, build.shape(x)))
     return build.add(f"{name}.add", shortcut, x) if block.residual else x
+
+
+def channel_gate(build: Builder, name: str, x: int, block: MBSizes) -> int:
+    """Squeeze-and-excite's gate (channels,) of map ``x``: 0 to 6."""
+    channels = build.shape(x)[-1]
+    squeezed = -(-channels // (GATE_DIVISOR * block.squeeze)) * GATE_DIVISOR
+    gate = build.dense(f"{name}.squeeze", build.mean(f"{name}.mean", x), squeezed, "relu", block.weight_bits)
+    return build.dense(f"{name}.gate", gate, channels, "relu6", block.weight_bits, start=GATE_START)
+
+
+def spatial_gate(build: Builder, name: str, x: int, block: MBSizes) -> int:
+    """coco_mcu's gate of a block that reads ``x``: a map of a quarter of its sides (or less, with the block's stride), 0 to 6."""
+    x = build.largest(f"{name}.largest", x, (3, 3), (2, 2))
+    x = build.pointwise(f"{name}.widen", x, 2 * block.out, block.act, block.weight_bits)
+    x = build.depthwise(f"{name}.look", x, (3, 3), (2, 2), block.act, block.depthwise_bits)
+    return build.pointwise(f"{name}.gate", x, block.out, "relu6", block.weight_bits, start=GATE_START)

@@ -21,12 +21,29 @@ from torch import Tensor, nn
 from tinynas.arch import Activation
 from tinynas.errors import RunError
 from tinynas.files import write_atomic
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Padding, Pool2D
+from tinynas.graph import (
+    Add,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Graph,
+    HardSwish,
+    Mean,
+    Mul,
+    Op,
+    Padding,
+    Pool2D,
+    Resize,
+    Shape,
+    nearest,
+)
 from tinynas.inputs import Input
 from tinynas.lsq import WeightGrid
 
 #: Batch norm as MobileNetV2 and ProxylessNAS train it (PyTorch's defaults; the net-config JSON states the same).
 BN_EPS, BN_MOMENTUM = 1e-5, 0.1
+#: Last words of the names of operators with weights that work out a gate.
+GATES = frozenset({"squeeze", "widen", "look", "gate"})
 
 
 def normalise(stored: Tensor, source: Input) -> Tensor:
@@ -80,6 +97,7 @@ class ConvBN(nn.Module):
         self.bn = BatchNorm(outputs) if op.bn else None
         self.grid = WeightGrid(outputs, op.weight_bits) if op.weight_bits < 8 else None
         self.act: Activation = op.act
+        self.start = op.start if isinstance(op, Conv2D) else 0.0
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, Cin, H, W) -> (B, Cout, H', W')."""
@@ -144,14 +162,41 @@ class MeanOp(nn.Module):
         return x.mean((2, 3))
 
 
-class Classifier(nn.Module):
-    """The fully connected layer."""
+class HardSwishOp(nn.Module):
+    """x * relu6(x + 3) / 6."""
 
-    def __init__(self, op: FullyConnected) -> None:
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape."""
+        return F.hardswish(x)
+
+
+class ResizeOp(nn.Module):
+    """The nearest pixels, as TFLM finds them."""
+
+    def __init__(self, source: Shape, target: Shape) -> None:
+        super().__init__()
+        self.rows, self.columns = nearest(source[0], target[0]), nearest(source[1], target[1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, C, H', W')."""
+        return spread(x, self.rows, self.columns)
+
+
+def spread(x: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
+    """The pixels of (B, C, H, W) at ``rows`` and ``columns``."""
+    down, across = (torch.tensor(places, device=x.device) for places in (rows, columns))
+    return x.index_select(2, down).index_select(3, across)
+
+
+class Classifier(nn.Module):
+    """A fully connected layer: the classifier, or one that works out a gate."""
+
+    def __init__(self, op: FullyConnected, *, last: bool) -> None:
         super().__init__()
         self.linear: nn.Linear = nn.utils.skip_init(nn.Linear, op.in_features, op.out_features)  # type: ignore[no-untyped-call]
         self.grid = WeightGrid(op.out_features, op.weight_bits, whole=True) if op.weight_bits < 8 else None
         self.act: Activation = op.act
+        self.start, self.last = op.start, last
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, in) -> (B, out)."""
@@ -173,7 +218,7 @@ class Network(nn.Module):
         self._steps: list[tuple[str, tuple[int, ...], int, tuple[int, ...]]] = []
         for index, op in enumerate(graph.ops):
             name = module_name(op.name)
-            self.add_module(name, _module(op))
+            self.add_module(name, _module(graph, op))
             self._steps.append((name, op.inputs, op.output, graph.dying[index]))
         self.reset(seed)
 
@@ -186,7 +231,7 @@ class Network(nn.Module):
             module = modules[name]
             assert module is not None
             read = [values[i] for i in inputs]
-            if self.training and self.dropout and isinstance(module, Classifier):
+            if self.training and self.dropout and isinstance(module, Classifier) and module.last:
                 read = [self._drop(x) for x in read if x is not None]
             values[output] = module(*read)
             for tensor in dying:
@@ -248,6 +293,13 @@ class Network(nn.Module):
                 elif isinstance(module, nn.Linear):
                     module.weight.normal_(0.0, 0.01, generator=generator)
                     module.bias.zero_()
+            for module in self.modules():
+                if isinstance(module, Classifier) and not module.last:
+                    bound = 1.0 / math.sqrt(module.linear.in_features)
+                    module.linear.weight.uniform_(-bound, bound, generator=generator)
+                    module.linear.bias.fill_(module.start)
+                elif isinstance(module, ConvBN) and module.start and module.bn is not None:
+                    module.bn.bias.fill_(module.start)
         self.fit_grids()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -277,13 +329,15 @@ def inherit(child: Network, parent: Mapping[str, Tensor]) -> int:
 
 
 def _by_place(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    # Of a block "s2.b1" the modules are "s2_b1_dw" and so on; stem, head and fc have one word.
+    # Of a block "s2.b1" the modules are "s2_b1_dw" and so on; stem, head and fc have one word. Those that work out a gate stand apart:
+    # a block is the same with and without.
     places: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
         module, _, part = key.partition(".")
         if part.startswith("grid."):
             continue
-        block = module.rpartition("_")[0]
+        block, _, last = module.rpartition("_")
+        block += " gate" if last in GATES else ""
         places.setdefault(block or ("stem" if module == "stem" else "after the blocks"), {})[key] = value
     return places
 
@@ -337,7 +391,7 @@ def module_name(op_name: str) -> str:
     return op_name.replace(".", "_")
 
 
-def _module(op: Op) -> nn.Module:
+def _module(graph: Graph, op: Op) -> nn.Module:
     match op:
         case Conv2D() | DepthwiseConv2D():
             return ConvBN(op)
@@ -350,7 +404,11 @@ def _module(op: Op) -> nn.Module:
         case Mean():
             return MeanOp()
         case FullyConnected():
-            return Classifier(op)
+            return Classifier(op, last=op.output in graph.outputs)
+        case HardSwish():
+            return HardSwishOp()
+        case Resize():
+            return ResizeOp(graph.shape(op.inputs[0]), graph.shape(op.output))
     assert_never(op)
 
 

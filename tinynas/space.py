@@ -16,7 +16,20 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BeforeValidator, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from tinynas.arch import MAX_BLOCKS, MAX_CHANNELS, MAX_RESOLUTION, Activation, Arch, Axes, ConvLayer, MBConv, WeightBits, axes, pair
+from tinynas.arch import (
+    MAX_BLOCKS,
+    MAX_CHANNELS,
+    MAX_RESOLUTION,
+    Arch,
+    Attention,
+    Axes,
+    ConvLayer,
+    LayerActivation,
+    MBConv,
+    WeightBits,
+    axes,
+    pair,
+)
 from tinynas.config import Config
 from tinynas.errors import counted
 from tinynas.inputs import KIND_CHANNELS
@@ -74,6 +87,10 @@ class StageSpace(Config):
     """Bits of the weights of expand and project convolutions, one choice for the stage; none: the space's."""
     depthwise_bits: Bits | None = None
     """Bits of the weights of depthwise convolutions, one choice for the stage; none: the space's."""
+    attention: Annotated[tuple[Attention, ...], _C] = ("none",)
+    """Gates of the blocks, one choice for the stage: none, se (squeeze-and-excite), spatial (coco_mcu's)."""
+    act: Annotated[tuple[LayerActivation, ...], _C] | None = None
+    """Activations of the blocks, one choice for the stage; none: the space's."""
 
 
 class HeadSpace(Config):
@@ -118,7 +135,7 @@ class Space(Config):
     """The body."""
     head: HeadSpace = HeadSpace()
     """Last convolution."""
-    act: Activation = "relu6"
+    act: LayerActivation = "relu6"
     """Activation of every non-linear convolution."""
     weight_bits: Bits = EIGHT
     """Bits of weights: of the stages' expand and project convolutions, the head and the classifier, where they do not say their own.
@@ -144,7 +161,10 @@ class Space(Config):
 
     @cached_property
     def genes(self) -> tuple[Gene, ...]:
-        """All genes in decoding order; each stage lists depth before its blocks. Bits come last, and only those that are not 8 alone."""
+        """All genes in decoding order; each stage lists depth before its blocks.
+
+        Bits, attention and activations come last, and only those that are a choice, or bits other than 8.
+        """
         genes = [
             Gene("resolution", self.resolution),
             Gene("color", self.color),
@@ -161,16 +181,18 @@ class Space(Config):
                 genes.append(Gene(f"s{s}.b{b}.kernel", stage.kernel, s, b))
                 genes.append(Gene(f"s{s}.b{b}.expand", stage.expand, s, b))
         genes.append(Gene("head.out", self.head.out))
-        return (*genes, *(gene for gene in self._bits if gene.choices != EIGHT))
+        return (*genes, *filter(_chooses, self._others))
 
     @cached_property
-    def _bits(self) -> tuple[Gene, ...]:
+    def _others(self) -> tuple[Gene, ...]:
         stages = [
             gene
             for s, stage in enumerate(self.stages)
             for gene in (
                 Gene(f"s{s}.weight_bits", stage.weight_bits or self.weight_bits, s),
                 Gene(f"s{s}.depthwise_bits", stage.depthwise_bits or self.depthwise_bits, s),
+                Gene(f"s{s}.attention", stage.attention, s),
+                Gene(f"s{s}.act", stage.act or (self.act,), s),
             )
         ]
         head = (self.head.weight_bits or self.weight_bits) if any(self.head.out) else EIGHT
@@ -181,9 +203,10 @@ class Space(Config):
             Gene("classifier_bits", self.classifier_bits or self.weight_bits),
         )
 
-    def bits(self, name: str) -> tuple[WeightBits, ...]:
-        """The bits offered under ``name``: ``stem.weight_bits``, ``s0.depthwise_bits``, ``classifier_bits``; (8,) is no gene."""
-        return next(gene.choices for gene in self._bits if gene.name == name)
+    def offered(self, name: str) -> tuple[Any, ...]:
+        """What is offered under ``name``: ``stem.weight_bits``, ``s0.depthwise_bits``, ``classifier_bits``, ``s0.attention``, ``s0.act``;
+        a gene where it is a choice, or other bits than 8."""
+        return next(gene.choices for gene in self._others if gene.name == name)
 
     @cached_property
     def gene_index(self) -> dict[str, int]:
@@ -194,8 +217,8 @@ class Space(Config):
     def size(self) -> int:
         """Exact number of distinct canonical genotypes."""
         total = len(self.resolution) * len(self.color) * len(self.width_mult)
-        total *= sum(len(self.bits("head.weight_bits")) if out else 1 for out in self.head.out)
-        total *= math.prod(len(gene.choices) for gene in self._bits if gene.only_with is None)
+        total *= sum(len(self.offered("head.weight_bits")) if out else 1 for out in self.head.out)
+        total *= math.prod(len(gene.choices) for gene in self._others if gene.only_with is None)
         total *= len(self.stem.out) * len(self.stem.kernel) * len(self.stem.stride)
         for stage in self.stages:
             per_block = len(stage.kernel) * len(stage.expand)
@@ -224,7 +247,7 @@ class Space(Config):
 
     def decode(self, genotype: Sequence[int], classes: int) -> Arch:
         """The network that ``genotype`` names."""
-        value = {gene.name: gene.choices[0] for gene in self._bits}
+        value = {gene.name: gene.choices[0] for gene in self._others}
         value |= {gene.name: gene.choices[index] for gene, index in zip(self.genes, genotype, strict=True)}
         width = value["width_mult"]
         carried = make_divisible(value["stem.out"] * width, self.divisor)
@@ -247,7 +270,8 @@ class Space(Config):
                         stride=stride,
                         expand=value[f"s{s}.b{b}.expand"],
                         residual=pair(stride) == (1, 1) and out == carried,
-                        act=self.act,
+                        act=value[f"s{s}.act"],
+                        attention=value[f"s{s}.attention"],
                         weight_bits=value[f"s{s}.weight_bits"],
                         depthwise_bits=value[f"s{s}.depthwise_bits"],
                     )
@@ -301,6 +325,11 @@ class Space(Config):
         sizes = sorted((pair(size) for size in self.resolution), key=lambda size: (size[0] * size[1], size))
         shown = " to ".join(resolution_text(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
         return f"{count} network{'' if count == '1' else 's'}, {shown} px, {counted(len(self.stages), 'stage')}"
+
+
+def _chooses(gene: Gene) -> bool:
+    """Whether one of the last genes is one: a choice, or bits other than 8."""
+    return len(gene.choices) > 1 or (gene.name.endswith("_bits") and gene.choices != EIGHT)
 
 
 def resolution_text(resolution: Axes) -> str:

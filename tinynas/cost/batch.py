@@ -322,19 +322,20 @@ def _distinct(values: Iterator[Any]) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class BitsAxis:
-    """The bits of weights that a block can have: the last axis of its table, one point for each way to choose them together."""
+    """Bits of weights, attention and activation that a block can have: the last axis of its table, one point for each way to choose them
+    together."""
 
-    choices: tuple[tuple[WeightBits, ...], ...]
-    """At each point the bits by name."""
+    choices: tuple[tuple[Any, ...], ...]
+    """At each point what is chosen, by name."""
     counts: tuple[int, ...]
     """How many each name offers."""
     columns: tuple[int | None, ...]
-    """Gene columns by name; None where only 8 are offered."""
+    """Gene columns by name; None where there is no choice."""
 
     @classmethod
     def of(cls, space: Space, *names: str) -> BitsAxis:
         """The axis of the genes ``names`` of ``space``."""
-        offered = [space.bits(name) for name in names]
+        offered = [space.offered(name) for name in names]
         return cls(tuple(product(*offered)), tuple(map(len, offered)), tuple(space.gene_index.get(name) for name in names))
 
     def __len__(self) -> int:
@@ -374,7 +375,7 @@ class StageTables:
     blocks: tuple[tuple[int, int], ...]
     """Gene columns of (kernel, expand) of every block."""
     bits: BitsAxis
-    """Of expand and project, and of the depthwise convolutions."""
+    """Of expand and project, and of the depthwise convolutions; attention and activation."""
 
 
 class Tables:
@@ -461,7 +462,7 @@ class Tables:
         after = Axis.of(outs.ravel().tolist())
         strides = [pair(stride) for stride in stage.stride]
         maps_after = Axis.of([_after(size, stride) for size in maps.values for stride in strides])
-        bits = BitsAxis.of(self.space, f"s{number}.weight_bits", f"s{number}.depthwise_bits")
+        bits = BitsAxis.of(self.space, *(f"s{number}.{name}" for name in ("weight_bits", "depthwise_bits", "attention", "act")))
         lengths = list(dict.fromkeys(len(str(block)) for block in range(1, max(stage.depth))))
         first = Table((len(maps), len(channels), len(after), len(strides), len(stage.kernel), len(stage.expand), len(bits)))
         self._blocks(first, f"s{number}.b0", stage, maps, channels, after, strides, bits)
@@ -501,7 +502,6 @@ class Tables:
 
         Without ``channels`` the blocks are later ones, which have as many channels before as behind them.
         """
-        act = self.space.act
         rows = np.arange(table.size).reshape(len(maps), -1, len(after), len(strides), len(stage.kernel), len(stage.expand), len(bits))
         if channels is None:
             rows = rows.reshape(len(maps), len(after), 1, 1, len(stage.kernel), len(stage.expand), len(bits))
@@ -510,7 +510,7 @@ class Tables:
         expands = np.array(stage.expand, dtype=np.float64)
         plain = np.flatnonzero(expands == 1)
         wide = np.flatnonzero(expands != 1)
-        for (s, stride), (k, kernel), chosen, (b, (weight_bits, depthwise_bits)) in product(
+        for (s, stride), (k, kernel), chosen, (b, (weight_bits, depthwise_bits, attention, act)) in product(
             enumerate(strides), enumerate(stage.kernel), (plain, wide), enumerate(bits.choices)
         ):
             m, i, o, e = (axis.ravel() for axis in np.meshgrid(*map(np.arange, (*rows.shape[:3], len(chosen))), indexing="ij"))
@@ -522,7 +522,7 @@ class Tables:
                 # numpy's rint is half to even as Python's round: the same as tinynas.graph.mid_channels.
                 mid = np.maximum(1, np.rint(inside * expands[e])).astype(np.int64) if chosen is wide else inside
                 sizes = mid[here], out[here]
-                block = MBSizes(pair(kernel), stride, chosen is wide, residual, act, *sizes, weight_bits, depthwise_bits)
+                block = MBSizes(pair(kernel), stride, chosen is wide, residual, act, *sizes, weight_bits, depthwise_bits, attention)
 
                 def blocks(build: Builder, x: int, block: MBSizes = block) -> int:
                     return mbconv(build, name, x, block)

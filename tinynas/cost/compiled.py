@@ -10,7 +10,7 @@ from typing import Any, NamedTuple, assert_never
 
 from tinynas.cost.runtimes import CoreKind, core_kind
 from tinynas.cost.streamed import Frame, StreamPlan, gathers, plan_streamed
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize
 
 #: Channels of a block of a depthwise convolution's weights; the last block is filled up.
 BLOCK = 4
@@ -37,7 +37,7 @@ def kernel_of(op: Op) -> str:
             return "dense"
         case Pool2D():
             return "max_gather" if gathers(op) else op.kind
-        case DepthwiseConv2D() | Add() | Mul() | Mean():
+        case DepthwiseConv2D() | Add() | Mul() | Mean() | HardSwish() | Resize():
             return op.kind
     assert_never(op)
 
@@ -57,6 +57,10 @@ def constants_of(op: Op) -> Any:
             return 5
         case Mean():
             return 2 * 4 + 1
+        case HardSwish():
+            return 256
+        case Resize():
+            return 2 * 4
         case Pool2D():
             return 0
     assert_never(op)

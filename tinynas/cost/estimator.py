@@ -13,7 +13,7 @@ from tinynas.cost.flash import file_bytes
 from tinynas.cost.instructions import counts_of, operator_instructions
 from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.latency import FEW_BITS, LatencyModel, instructions, latency_model, latency_ms
-from tinynas.cost.memory import Spans, file_head_bytes, file_heads, lifetimes, live_bytes, nested_frames, offline_work
+from tinynas.cost.memory import Spans, file_head_bytes, file_heads, lifetimes, live_bytes, nested_frames, offline_work, written_over
 from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, refuse_bits, runtime_named, static_bytes, unrun_bits
 from tinynas.cost.setup import setup_bytes
@@ -257,7 +257,7 @@ def estimate(
         taken, area = compiled.flash_bytes, compiled.work_bytes
         return work_cost(work, chosen, taken, area, core=core, clock_mhz=clock_mhz, timing=timing, live=compiled.live)
     head, spans = None, lifetimes(work)
-    if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs, spans[1]) is None:
+    if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs, spans[1], over=written_over(work, chosen)) is None:
         plan = offline_work(work, chosen)
         work, head = replace(work, pieces=tuple([work.pieces[i] for i in plan.order])), plan.head_bytes
         spans = lifetimes(work)

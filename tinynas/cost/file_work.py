@@ -49,6 +49,7 @@ SHORT = {
     "FULLY_CONNECTED": "fc",
     "AVERAGE_POOL_2D": "avg_pool",
     "MAX_POOL_2D": "max_pool",
+    "RESIZE_NEAREST_NEIGHBOR": "resize",
 }
 
 

@@ -30,7 +30,7 @@ from tinynas import __version__
 from tinynas.arch import Activation
 from tinynas.cost.schema import packed_bytes
 from tinynas.errors import InternalError
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Op, Pool2D, Shape
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Op, Pool2D, Resize, Shape
 
 Io = Literal["int8", "uint8", "float"]
 """Type of the file's input and output; the network inside is int8."""
@@ -111,7 +111,8 @@ def tensor_form(*, name: bool, buffer: bool = False, quantized: bool = True, typ
 
 OptionKey: TypeAlias = tuple[str | int | tuple[int, int] | bool, ...]
 """What two operators must have in common to share one options table:
-("conv" | "dw", stride, act, same), ("max_pool" | "avg_pool", kernel, stride, same), ("fc" | "add" | "mul", act) or ("mean",)."""
+("conv" | "dw", stride, act, same), ("max_pool" | "avg_pool", kernel, stride, same), ("fc" | "add" | "mul", act) or
+("mean" | "hard_swish" | "resize",)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +141,8 @@ OP_FORMS: dict[Kind, OpForm] = {
     "max_pool": OpForm("MAX_POOL_2D", 17, 2, 5),
     "avg_pool": OpForm("AVERAGE_POOL_2D", 1, 2, 5),
     "mul": OpForm("MUL", 18, 2, 21),
+    "hard_swish": OpForm("HARD_SWISH", 117, 1, 91),
+    "resize": OpForm("RESIZE_NEAREST_NEIGHBOR", 97, 2, 74),
 }
 #: The operators that change the type at the ends of a file: they have no options.
 END_FORMS: dict[str, OpForm] = {"quantize": OpForm("QUANTIZE", 114, 2, 0), "dequantize": OpForm("DEQUANTIZE", 6, 2, 0)}
@@ -159,7 +162,7 @@ def options_form(key: OptionKey) -> Form:
             return Form((*fields, *(() if same else ((0, 1),))))
         case "max_pool" | "avg_pool":
             return Form(((1, 4), (2, 4), (3, 4), (4, 4), *(() if key[3] else ((0, 1),))))
-        case "mean":
+        case "mean" | "hard_swish" | "resize":
             return EMPTY
         case "fc" | "add" | "mul":
             return EMPTY if key[1] == "none" else ACT_ONLY
@@ -286,6 +289,12 @@ def mean_terms(name_length: int, *, full: bool) -> Terms:
     return Terms(front + (name_bytes(name_length + 5) if full else 0), 0, 0, 0, 0, 0, 1)
 
 
+def resize_terms(name_length: int, *, full: bool) -> Terms:
+    """A resizing with the size that it makes, a constant of 8 bytes of its own, without its output tensor."""
+    front = _OPERATOR + 12 + 4 + tensor_form(name=full, buffer=True, quantized=False).size + 8 + 4  # shape, entry in the list of buffers
+    return Terms(front + (name_bytes(name_length + 5) if full else 0), 0, 0, constant_bytes(8), houses_table(8), 1, 1)
+
+
 def plain_terms(inputs: int) -> Terms:
     """An operator without constants that reads ``inputs`` tensors, without its output tensor."""
     return Terms(_OPERATOR + 4 + 4 * inputs, 0, 0, 0, 0, 0, 0)
@@ -324,7 +333,7 @@ def op_terms(op: Op, source: Shape, target: Shape, target_name: str, full: bool,
             weights = packed_bytes(op.in_features * out, op.weight_bits)
         case Add() | Mul():
             act = op.act
-        case Mean():
+        case Mean() | HardSwish() | Resize():
             pass
         case Pool2D():
             window = (op.kernel, op.stride)
@@ -366,9 +375,13 @@ def _terms(
             own, key = plain_terms(1), (kind, *window, same_window(window[1], source, target))
         case "mean":
             own, key = mean_terms(name_length, full=full), (kind,)
+        case "hard_swish":
+            own, key = plain_terms(1), (kind,)
+        case "resize":
+            own, key = resize_terms(name_length, full=full), (kind,)
         case _:
             assert_never(kind)
-    written = activation_terms(target_length, full=full, own_grid=kind not in ("max_pool", "avg_pool"))
+    written = activation_terms(target_length, full=full, own_grid=kind not in ("max_pool", "avg_pool", "resize"))
     terms = Terms(*[a + b for a, b in zip(own, written, strict=True)])
     if not shares_shape:
         terms = terms._replace(front=terms.front + shape_bytes(len(target)) * differs(source, target))
@@ -447,8 +460,9 @@ def structure_terms(keys: frozenset[OptionKey], *, io: Io, flavour: Flavour, pla
         forms += [tensor_form(name=full, buffer=True), tensor_form(name=full, buffer=True, quantized=full)]
     forms += [QUANTIZATION_LAST] if "dw" in kinds else []
     tensors = quantisation = scales = 0
-    if "mean" in kinds:
+    if kinds & {"mean", "resize"}:
         forms.append(tensor_form(name=full, buffer=True, quantized=False))
+    if "mean" in kinds:
         front += 8 + 4  # the shape of the axes, their entry in the list of buffers
     if io != "int8":
         typed = io == "uint8"

@@ -243,6 +243,18 @@ def _terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources:
             return {"call": 1, "out": outputs, "out%4": outputs % 4, "out spread": outputs * spread, "px spread": rows * spread}
         case "concatenation":
             return {"call": 1, "out": outputs, "out%4": outputs % 4, "pieces": len(sources), "px": rows, "px pieces": rows * len(sources)}
+        case "resize":  # a copy of all channels for each pixel, faster where addresses are whole words
+            uneven = _least(channels % 4, 1)
+            return {
+                "call": 1,
+                "lines": out[-3],
+                "px": rows,
+                "out": outputs * (1 - uneven),
+                "out uneven": outputs * uneven,
+                "px C%4": rows * (channels % 4),
+                "px C%16/4": rows * (channels % 16 // 4),
+                "px long": rows * _least(channels // 16, 1),
+            }
         case "pad":
             return {"call": 1, "n": inputs, "out": outputs, "px": rows, "px in": inputs // source[-1], "lines": out[0]}
         case _:

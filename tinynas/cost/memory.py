@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import random
 from bisect import insort
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 from itertools import accumulate
@@ -150,6 +150,40 @@ def buffers_of(work: Work, runtime: Runtime, build: Build | None = None) -> tupl
     return buffers, planned
 
 
+def written_over(work: Work, runtime: Runtime) -> dict[int, int]:
+    """By operator the tensor over which a plan for ``runtime`` lets it write: its first input, of the shape of its output, which nothing
+    reads later in whatever order. TFLM takes such plans: it looks for no overlap, and the kernels of these operators read before they
+    write. None of a file's operators: its plan is what it is.
+    """
+    found: dict[int, int] = {}
+    if work.spans is not None:
+        return found
+    for index, piece in enumerate(work.pieces):
+        if piece.kind in runtime.over and piece.inputs[0] not in (*work.inputs, *work.outputs):
+            source = piece.inputs[0]
+            others = {i for i, other in enumerate(work.pieces) if i != index and source in other.inputs}
+            if not others or others <= _before(work, index):
+                found[index] = source
+    return found
+
+
+def _before(work: Work, index: int) -> set[int]:
+    """The operators that must have run before operator ``index``."""
+    producer = {t: i for i, piece in enumerate(work.pieces) for t in piece.outputs}
+    found: set[int] = set()
+    waiting = [index]
+    while waiting:
+        needed = {producer[t] for t in work.pieces[waiting.pop()].inputs if t in producer} - found
+        found |= needed
+        waiting += needed
+    return found
+
+
+def _aliases(work: Work, over: Mapping[int, int]) -> list[tuple[int, int]]:
+    """(output, the tensor over which it is written), in the order in which they are written."""
+    return [(work.pieces[index].outputs[0], over[index]) for index in sorted(over)]
+
+
 def live_bytes(work: Work, runtime: Runtime, spans: Spans | None = None) -> list[int]:
     """Bytes of tensors and scratch alive during each operator, aligned: no plan that serves all builds can need less than the largest.
 
@@ -172,6 +206,8 @@ def live_bytes(work: Work, runtime: Runtime, spans: Spans | None = None) -> list
     if runtime.builds:
         for index, piece in enumerate(work.pieces):
             live[index] = live[index] + most_scratch(runtime, piece)
+    for index in written_over(work, runtime) if runtime.over else ():
+        live[index] = live[index] - ((work.sizes[work.pieces[index].outputs[0]] + mask) & ~mask)
     if runtime.in_place_depthwise:
         for index, piece in enumerate(work.pieces):
             if piece.kind == "dw" and last[piece.inputs[0]] == (index if moments is None else moments[index][1]):
@@ -257,11 +293,12 @@ def offline_work(work: Work, runtime: Runtime) -> MemoryPlan:
     of the arena and its output at the other, so segments do not see each other: the head of the whole is the largest of
     theirs, and a block of a network can be costed alone.
     """
-    frames = nested_frames(work.pieces, work.inputs, work.outputs)
+    over = written_over(work, runtime)
+    frames = nested_frames(work.pieces, work.inputs, work.outputs, over=over)
     if frames is not None:
         bound = max(live_bytes(work, runtime))
-        return MemoryPlan(tuple(_in_frames(work, frames, bound)), bound, tuple(range(len(work.pieces))))
-    parts = [plan_segment(part, runtime) for part in segments(work)]
+        return MemoryPlan(tuple(_in_frames(work, frames, bound, over)), bound, tuple(range(len(work.pieces))))
+    parts = [plan_segment(part, runtime) for part in segments(work, runtime)]
     arena = max(part.head_bytes for part in parts)
     offsets = [-1] * len(work.sizes)
     order: list[int] = []
@@ -270,7 +307,7 @@ def offline_work(work: Work, runtime: Runtime) -> MemoryPlan:
         order += [len(order) + i for i in part.order]
         for tensor, offset in _oriented(part, arena, mirrored=mirrored).items():
             offsets[tensor] = offset
-        mirrored = not mirrored
+        mirrored = mirrored != part.crosses
     ordered = replace(work, pieces=tuple([work.pieces[i] for i in order]))
     # The runtime places scratch by itself around the plan: take what it really does.
     return MemoryPlan(tuple(offsets), max(arena, file_head_bytes(ordered, runtime, offsets)), tuple(order))
@@ -289,12 +326,18 @@ class Frame:
 
 
 def nested_frames(
-    pieces: Sequence[Piece], inputs: Sequence[int], outputs: Sequence[int], last: Sequence[int] | dict[int, int] | None = None
+    pieces: Sequence[Piece],
+    inputs: Sequence[int],
+    outputs: Sequence[int],
+    last: Sequence[int] | dict[int, int] | None = None,
+    *,
+    over: Mapping[int, int],
 ) -> list[Frame] | None:
     """The frames of a chain of operators whose shortcuts nest (the last one kept is the first that is read); None for others.
 
     Each operator reads what the one before wrote, and may read the innermost shortcut beside it: residual additions,
-    gates, and both inside each other. ``last``: the last operator that reads each tensor, where it is known already.
+    gates, and both inside each other. ``last``: the last operator that reads each tensor, where it is known already. ``over``:
+    :func:`written_over`; what is written over another tensor is in no frame.
     """
     if len(inputs) != 1 or len(outputs) != 1:
         return None
@@ -308,6 +351,13 @@ def nested_frames(
         closes = False
         if len(written) != 1 or current not in read:
             return None
+        if index in over:
+            if len(read) > 1:  # over the shortcut, which so becomes what its frame goes on with
+                if (over[index], last[current]) != (frame.shortcut, index):
+                    return None
+                frame = frames[frame.parent]
+            current = written[0]
+            continue
         if len(read) == 1:
             if last[current] == index:
                 current = written[0]
@@ -332,7 +382,7 @@ def nested_frames(
     return frames if frame is frames[0] and current == outputs[0] else None
 
 
-def _in_frames(work: Work, frames: Sequence[Frame], arena: int) -> list[int]:
+def _in_frames(work: Work, frames: Sequence[Frame], arena: int, over: Mapping[int, int]) -> list[int]:
     """Offsets within ``arena``, the live-bytes bound, for frames that nest.
 
     Along a frame, tensors alternate between the two ends of its part of the arena, so an operator's input and output
@@ -344,27 +394,34 @@ def _in_frames(work: Work, frames: Sequence[Frame], arena: int) -> list[int]:
     offsets = [-1] * len(size)
     at_top: dict[int, bool] = {}
     spans: list[tuple[int, int]] = []
+    own = dict(_aliases(work, over))
     for frame in frames:
         low, high, start = 0, arena, False
         if frame.parent >= 0:
             low, high = spans[frame.parent]
-            start = at_top[frame.shortcut] ^ (len(frame.tensors) % 2 == 0)
-            if at_top[frame.shortcut]:
-                high -= size[frame.shortcut]
+            shortcut = frame.shortcut
+            while shortcut in own:
+                shortcut = own[shortcut]
+            start = at_top[shortcut] ^ (len(frame.tensors) % 2 == 0)
+            if at_top[shortcut]:
+                high -= size[shortcut]
             else:
-                low += size[frame.shortcut]
+                low += size[shortcut]
         spans.append((low, high))
         for index, tensor in enumerate(frame.tensors):
             at_top[tensor] = start ^ (index % 2 == 1)
             offsets[tensor] = high - size[tensor] if at_top[tensor] else low
+    for tensor, source in own.items():
+        offsets[tensor] = offsets[source]
     return offsets
 
 
 # Segments of any shape ----------------------------------------------------------------------------------
 
 
-def segments(work: Work) -> list[Work]:
-    """``work`` cut wherever one tensor alone, the one just written, is alive; tensor numbers stay."""
+def segments(work: Work, runtime: Runtime) -> list[Work]:
+    """``work`` cut wherever one tensor alone, the one just written, is alive, unless another is written over it; tensor numbers stay."""
+    kept_on = set(written_over(work, runtime).values())
     first, last = lifetimes(work)
     end = len(work.pieces) - 1
     kept = [0] * (len(work.pieces) + 1)
@@ -376,7 +433,11 @@ def segments(work: Work) -> list[Work]:
     cuts = [
         i
         for i, piece in enumerate(work.pieces[:-1])
-        if behind[i] == 1 and len(piece.outputs) == 1 and last[piece.outputs[0]] > i and piece.outputs[0] not in work.outputs
+        if behind[i] == 1
+        and len(piece.outputs) == 1
+        and last[piece.outputs[0]] > i
+        and piece.outputs[0] not in work.outputs
+        and piece.outputs[0] not in kept_on
     ]
     parts, start, inputs = [], 0, work.inputs
     for cut in [*cuts, end]:
@@ -388,20 +449,28 @@ def segments(work: Work) -> list[Work]:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """A planned segment: offsets by tensor with the input at the bottom; the output goes to the top of whatever arena there is."""
+    """A planned segment: offsets by tensor with the input at the bottom; the output there too, or, where it crosses, on top of whatever
+    arena there is."""
 
     work: Work
     offsets: dict[int, int]
     head_bytes: int
     order: tuple[int, ...]
+    aliases: list[tuple[int, int]]
+    """Tensors that lie where another does, and that, in order."""
+    crosses: bool
+    """Whether the output lies at the other end than the input."""
 
 
 def _oriented(part: Part, arena: int, *, mirrored: bool) -> dict[int, int]:
     """Offsets in ``arena``, the input at the bottom, or at the top where ``mirrored``."""
     offsets = dict(part.offsets)
-    if len(part.work.outputs) == 1:
+    if len(part.work.outputs) == 1 and part.crosses:
         out = part.work.outputs[0]
         offsets[out] = arena - aligned(part.work.sizes[out])
+        for tensor, source in reversed(part.aliases):
+            if tensor == out:
+                offsets[source], out = offsets[out], source
     if not mirrored:
         return offsets
     return {tensor: arena - offset - aligned(part.work.sizes[tensor]) for tensor, offset in offsets.items()}
@@ -411,17 +480,16 @@ def plan_segment(segment: Work, runtime: Runtime) -> Part:
     """The plan of a part of a network between two cuts, wherever it lies; its work is in the plan's order."""
     order = best_order(segment, runtime)
     ordered = replace(segment, pieces=tuple([segment.pieces[i] for i in order]))
-    buffers, tensors = buffers_of(ordered, runtime)
-    low = tensors.index(segment.inputs[0]) if len(segment.inputs) == 1 else None
-    high = tensors.index(segment.outputs[0]) if len(segment.outputs) == 1 else None
+    over = written_over(ordered, runtime)
+    aliases = _aliases(ordered, over)
     bound = max(live_bytes(ordered, runtime))
-    frames = nested_frames(ordered.pieces, ordered.inputs, ordered.outputs)
+    frames = nested_frames(ordered.pieces, ordered.inputs, ordered.outputs, over=over)
+    crosses = True
     if frames is not None:
-        by_tensor = _in_frames(ordered, frames, bound)
-        offsets, head = [by_tensor[t] if t >= 0 else -1 for t in tensors], bound
+        placed, head = dict(enumerate(_in_frames(ordered, frames, bound, over))), bound
     else:
-        offsets, head = _search(buffers, bound, low, high)
-    part = Part(ordered, {t: offset for t, offset in zip(tensors, offsets, strict=True) if t >= 0}, head, order)
+        placed, head, crosses = _placed(ordered, runtime, bound, aliases)
+    part = Part(ordered, {t: offset for t, offset in placed.items() if offset >= 0}, head, order, aliases, crosses)
     while True:
         # The runtime places scratch by itself, whichever way round the segment lies.
         needed = head
@@ -431,6 +499,30 @@ def plan_segment(segment: Work, runtime: Runtime) -> Part:
         if needed == head:
             return replace(part, head_bytes=head)
         head = needed
+
+
+def _placed(work: Work, runtime: Runtime, bound: int, aliases: Sequence[tuple[int, int]]) -> tuple[dict[int, int], int, bool]:
+    """(offsets by tensor, head, whether the output lies at the other end) by search: the input at the bottom, the output on top, or at
+    the bottom too where that takes less."""
+    buffers, tensors = buffers_of(work, runtime)
+    merged = {t if t >= 0 else -1 - i: buffer for i, (t, buffer) in enumerate(zip(tensors, buffers, strict=True))}
+    first = list(work.outputs)
+    for tensor, source in reversed(aliases):
+        merged[source] = replace(merged[source], last=merged.pop(tensor).last)
+        first = [source if out == tensor else out for out in first]
+    keys = list(merged)
+    low = keys.index(work.inputs[0]) if len(work.inputs) == 1 else None
+    high = keys.index(first[0]) if len(first) == 1 else None
+    buffers, crosses = list(merged.values()), True
+    offsets, head = _search(buffers, bound, low, high)
+    if head > bound and low is not None and high is not None and buffers[low].last < buffers[high].first:
+        others, least = _search(buffers, bound, (low, high), None)
+        if least < head:
+            offsets, head, crosses = others, least, False
+    placed = {key: offset for key, offset in zip(keys, offsets, strict=True) if key >= 0}
+    for tensor, source in aliases:
+        placed[tensor] = placed[source]
+    return placed, head, crosses
 
 
 def best_order(work: Work, runtime: Runtime, *, limit: int = 5_000) -> tuple[int, ...]:
@@ -450,7 +542,9 @@ def best_order(work: Work, runtime: Runtime, *, limit: int = 5_000) -> tuple[int
     scratch = [most_scratch(runtime, piece) for piece in pieces]
     outputs = set(work.outputs)
     # No order can be below what one operator needs by itself; only what is better than the given order is followed.
-    alone = [sum(size[t] for t in {*piece.inputs, *piece.outputs}) + s for piece, s in zip(pieces, scratch, strict=True)]
+    over = written_over(work, runtime)
+    fresh = [0 if index in over else sum(size[t] for t in piece.outputs) for index, piece in enumerate(pieces)]
+    alone = [sum(size[t] for t in set(piece.inputs)) + f + s for piece, f, s in zip(pieces, fresh, scratch, strict=True)]
     known = max(live_bytes(work, runtime))
     if known == max(alone):
         return given
@@ -472,7 +566,7 @@ def best_order(work: Work, runtime: Runtime, *, limit: int = 5_000) -> tuple[int
         for index, piece in enumerate(pieces):
             if index in done or not needs[index] <= done:
                 continue
-            during = live + sum(size[t] for t in piece.outputs) + scratch[index]
+            during = live + fresh[index] + scratch[index]
             if during >= known:
                 continue
             after = live + sum(size[t] for t in piece.outputs)
@@ -484,15 +578,18 @@ def best_order(work: Work, runtime: Runtime, *, limit: int = 5_000) -> tuple[int
     return given
 
 
-def _search(buffers: Sequence[Buffer], bound: int, low: int | None, high: int | None, *, tries: int = 400) -> tuple[list[int], int]:
+def _search(
+    buffers: Sequence[Buffer], bound: int, low: int | tuple[int, int] | None, high: int | None, *, tries: int = 400
+) -> tuple[list[int], int]:
     """The best placement found: first fit by size, then in orders changed by seeded swaps, until the bound is reached.
 
-    ``low`` lies at the bottom, ``high`` on top of whatever is alive with it.
+    ``low`` lies at the bottom (or both of them do), ``high`` on top of whatever is alive with it.
     """
     generator = random.Random(0)
-    others = [i for i in range(len(buffers)) if i not in (low, high)]
+    bottom = low if isinstance(low, tuple) else () if low is None else (low,)
+    others = [i for i in range(len(buffers)) if i not in (*bottom, high)]
     order = sorted(others, key=lambda i: (-buffers[i].size, buffers[i].first))
-    best, head = _first_fit(buffers, order, low, high)
+    best, head = _first_fit(buffers, order, bottom, high)
     for _ in range(tries):
         if head <= bound or not order:
             break
@@ -500,17 +597,17 @@ def _search(buffers: Sequence[Buffer], bound: int, low: int | None, high: int | 
         for _ in range(generator.randint(1, 4)):
             a, b = generator.randrange(len(order)), generator.randrange(len(order))
             candidate[a], candidate[b] = candidate[b], candidate[a]
-        offsets, reached = _first_fit(buffers, candidate, low, high)
+        offsets, reached = _first_fit(buffers, candidate, bottom, high)
         if reached <= head:
             best, head, order = offsets, reached, candidate
     return best, head
 
 
-def _first_fit(buffers: Sequence[Buffer], order: Sequence[int], low: int | None, high: int | None) -> tuple[list[int], int]:
+def _first_fit(buffers: Sequence[Buffer], order: Sequence[int], bottom: Sequence[int], high: int | None) -> tuple[list[int], int]:
     offsets = [-1] * len(buffers)
     placed: list[tuple[int, int]] = []
     head = 0
-    for i in order if low is None else (low, *order):
+    for i in (*bottom, *order):
         buffer, at = buffers[i], 0
         for offset, j in placed:
             other = buffers[j]

@@ -17,7 +17,7 @@ from tinynas.cost.memory import live_bytes
 from tinynas.cost.runtimes import Runtime, runtime_named, static_bytes
 from tinynas.cost.work import Work, from_graph
 from tinynas.errors import InternalError, UserError
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize
 
 #: A stage is cut into at most this many patches a side.
 MAX_PATCHES = 6
@@ -130,9 +130,9 @@ def _back(op: Op, span: Span, size: int, axis: int) -> Span:
             first = span[0] * op.stride[axis] - before
             last = (span[1] - 1) * op.stride[axis] - before + op.kernel[axis]
             return max(first, 0), min(last, size)
-        case Add() | Mul():
+        case Add() | Mul() | HardSwish():
             return span
-        case Mean() | FullyConnected():
+        case Resize() | Mean() | FullyConnected():
             raise InternalError(f"{op.name}: needs the whole map, no patch of it")
     assert_never(op)
 

@@ -98,6 +98,9 @@ class Runtime:
     """Versions of TFLM in use whose arenas differ; what is promised is enough for each of them. None for other runtimes."""
     builds: tuple[tuple[str, Build], ...] = ()
     """(version, build of TFLM's kernels) that count, see :meth:`on`."""
+    over: tuple[str, ...] = ()
+    """Kinds of operators that a plan may let write over their first input, where nothing reads it later: their kernels read what they
+    need of it, an element or a few neighbours, before they write there."""
     frame: Literal["kept", "rows"] | None = None
     """How compiled code takes its frames: whole, in the work area, or row by row (see tinynas.cost.streamed); None for others."""
     core: str | None = None
@@ -135,6 +138,7 @@ RUNTIMES: dict[str, Runtime] = {
             tail=True,
             on_host=True,
             plans=True,
+            over=("hard_swish", "mul"),
             flash="file",
             extra_bytes=0,
             patches=False,
@@ -163,6 +167,7 @@ RUNTIMES: dict[str, Runtime] = {
             tail=True,
             on_host=False,
             plans=True,
+            over=("hard_swish", "mul"),
             flash="file",
             extra_bytes=0,
             patches=False,
@@ -191,6 +196,7 @@ RUNTIMES: dict[str, Runtime] = {
             tail=True,
             on_host=False,
             plans=True,
+            over=("hard_swish",),  # a reference kernel; how esp-nn multiplies was not looked at
             flash="file",
             extra_bytes=0,
             patches=False,

@@ -111,7 +111,7 @@ def _held(kind: str, channels: Any, family: Family) -> Any:
     tensor, each = RECORD_BYTES[family][0], sum(RECORD_BYTES[family][:2]) + 2 * INT_BYTES
     if kind in CHANNELED:  # output, input and weights twice, bias once; a scale a channel in three of them
         return 7 * each + 3 * INT_BYTES * (channels - 1)
-    others = {"mean": 4 * each + 2 * tensor, "fc": 4 * each, "add": 3 * each, "mul": 3 * each}
+    others = {"mean": 4 * each + 2 * tensor, "fc": 4 * each, "add": 3 * each, "mul": 3 * each, "resize": 2 * each + tensor}
     return others.get(kind, 2 * each)
 
 

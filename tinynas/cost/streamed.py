@@ -19,7 +19,7 @@ from typing import Any, Literal, NamedTuple, TypeAlias, assert_never, get_args
 
 from tinynas.cost.memory import Buffer, greedy
 from tinynas.errors import InternalError
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D, Tensor
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize, Tensor, nearest
 
 Frame = Literal["kept", "rows"]
 FRAMES: tuple[Frame, ...] = get_args(Frame)
@@ -64,22 +64,27 @@ def steps_of(graph: Graph, op: Op) -> tuple[int, int]:
 
 
 def window_of(op: Op) -> tuple[int, int, Any]:
-    """(rows that a step reads, rows by which they move on from step to step, rows above the map in the first step)."""
+    """(rows that a step reads, rows by which they move on from step to step, rows above the map in the first step).
+
+    A resizing moves on as :func:`tinynas.graph.nearest` says: 0 stands for that.
+    """
     match op:
         case Pool2D() if gathers(op):
             return 1, 1, 0
         case Conv2D() | DepthwiseConv2D() | Pool2D():
             return op.kernel[0], op.stride[0], op.padding.top
-        case Add() | Mul() | Mean() | FullyConnected():
+        case Add() | Mul() | Mean() | FullyConnected() | HardSwish():
             return 1, 1, 0
+        case Resize():
+            return 1, 0, 0
     assert_never(op)
 
 
 def reads(graph: Graph, op: Op, step: int) -> tuple[Span, ...]:
     """Rows of each input that step ``step`` of ``op`` reads; a vector beside a map is read in each step."""
     window, advance, above = window_of(op)
-    first = step * advance - above
     heights = [rows_of(graph, tensor) for tensor in op.inputs]
+    first = nearest(heights[0], rows_of(graph, op.output))[step] if isinstance(op, Resize) else step * advance - above
     return tuple((min(max(first, 0), height - 1), min(first + window, height) - 1) for height in heights)
 
 
@@ -182,6 +187,8 @@ class _Shape(NamedTuple):
     """0 is what the run of operators reads, i + 1 what its operator i writes."""
     heights: tuple[int, ...]
     """Rows of each input."""
+    places: tuple[int, ...] = ()
+    """Of a resizing: the row that each step reads."""
 
 
 class Kept(NamedTuple):
@@ -198,7 +205,7 @@ class Kept(NamedTuple):
 
 
 def _rows_read(shape: _Shape, step: int) -> tuple[Span, ...]:
-    first = step * shape.advance - shape.above
+    first = shape.places[step] if shape.places else step * shape.advance - shape.above
     return tuple((min(max(first, 0), height - 1), min(first + shape.window, height) - 1) for height in shape.heights)
 
 
@@ -275,7 +282,8 @@ def _shapes(ops: Sequence[Op], tensors: Sequence[Tensor], source: int, index: in
         steps = out if isinstance(op, Mean) else out * each
         depthwise = isinstance(op, DepthwiseConv2D)
         inputs = tuple(position[t] for t in op.inputs)
-        shapes.append(_Shape(window, advance, _one(above, index), steps, each, gathers(op), depthwise, inputs, heights))
+        places = nearest(heights[0], out) if isinstance(op, Resize) else ()
+        shapes.append(_Shape(window, advance, _one(above, index), steps, each, gathers(op), depthwise, inputs, heights, places))
     return tuple(shapes)
 
 

@@ -86,6 +86,8 @@ GRAPH_KERNELS: dict[str, str] = {
     "mean": "MEAN",
     "avg_pool": "AVERAGE_POOL_2D",
     "max_pool": "MAX_POOL_2D",
+    "hard_swish": "HARD_SWISH",
+    "resize": "RESIZE_NEAREST_NEIGHBOR",
 }
 #: Kinds of a Graph whose kernels also keep a multiplier and a shift for each output channel (dense layers have one scale there).
 CHANNELED = ("conv", "dw")
@@ -157,8 +159,8 @@ def _first(pieces: Sequence[Piece], build: Build) -> int:
     later = 0
     for piece in pieces:
         if piece.needs is None:
-            if piece.kind in GRAPH_KERNELS:
-                return kernel_structure(piece.kind, build)
+            if piece.kind in GRAPH_KERNELS and (structure := kernel_structure(piece.kind, build)):
+                return structure
         elif piece.needs[build].structure:
             return piece.needs[build].structure
         elif piece.needs[build].persistent and not later:

@@ -18,7 +18,7 @@ import numpy as np
 from tinynas.cost.flash import OptionKey, Terms, activation_terms, op_terms, paired_outputs, shape_bytes
 from tinynas.cost.instructions import Counts, operator_instructions
 from tinynas.cost.latency import LatencyModel, macs_by_kind
-from tinynas.cost.memory import live_bytes, nested_frames, plan_segment, segments
+from tinynas.cost.memory import live_bytes, nested_frames, plan_segment, segments, written_over
 from tinynas.cost.runtimes import Runtime, refuse_bits, work_buffers
 from tinynas.cost.setup import most_prepared
 from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_data, options_bytes, weight_sums
@@ -180,11 +180,11 @@ def _planned(work: Work, runtime: Runtime) -> tuple[Any, tuple[tuple[Any, ...], 
 
     Where shortcuts nest, the order is as given and the plan reaches the live bytes; else each network has a plan of its own.
     """
-    if not runtime.plans or nested_frames(work.pieces, work.inputs, work.outputs) is not None:
+    if not runtime.plans or nested_frames(work.pieces, work.inputs, work.outputs, over=written_over(work, runtime)) is not None:
         return _largest(live_bytes(work, runtime)), _options(work.pieces, runtime), _prepared(work.pieces, runtime)
     heads, options, prepared = [], [], []
     for row in range(max(np.size(size) for size in work.sizes)):
-        planned = [plan_segment(part, runtime) for part in segments(_row(work, row, runtime))]
+        planned = [plan_segment(part, runtime) for part in segments(_row(work, row, runtime), runtime)]
         heads.append(max(part.head_bytes for part in planned))
         pieces = [piece for part in planned for piece in part.work.pieces]
         options.append(_options(pieces, runtime))

@@ -19,7 +19,7 @@ from tinynas.cost.builds import ScratchByBuild, conv_scratches, dense_scratches,
 from tinynas.cost.esp import Window
 from tinynas.cost.kernel import Build, Needs
 from tinynas.cost.schema import packed_bytes
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Op, Pool2D, Shape, Tensor
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Op, Pool2D, Resize, Shape, Tensor
 from tinynas.target.registrations import Alone
 
 DTYPE_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8, "float64": 8}
@@ -241,6 +241,10 @@ def pieces_of(ops: Sequence[Op], tensors: Sequence[Tensor], *, looked_up: bool =
                         scratch=pool_scratches(op.kind, channels),
                     )
                 )
+            case HardSwish() | Resize():
+                channels = tensors[op.output].shape[-1]
+                pieces.append(Piece(op.kind, op.name, op.inputs, (op.output,), in_channels=channels, out_channels=channels))
+                constants += isinstance(op, Resize)  # the size
             case _:
                 assert_never(op)
     return tuple(pieces), constants

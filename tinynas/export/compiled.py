@@ -24,8 +24,8 @@ from tinynas.cost.work import from_graph
 from tinynas.errors import InternalError, UserError
 from tinynas.export.formats import Made
 from tinynas.files import write_atomic
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Mul, Op, Pool2D
-from tinynas.quantize.fake import ADD_SHIFT, activation_range
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, HardSwish, Mean, Mul, Op, Pool2D, Resize, nearest
+from tinynas.quantize.fake import ADD_SHIFT, activation_range, swished
 from tinynas.quantize.grid import QuantizedGraph
 from tinynas.quantize.integer import fixed_point
 
@@ -39,6 +39,8 @@ _KERNELS: dict[str, tuple[str, str]] = {
     "max_pool": ("max_pool", "max_pool_row(o, rows, y);"),
     "max_gather": ("max_gather", "max_gather_row(o, rows[0], at % o->each == 0, y);"),
     "avg_pool": ("avg_pool", "avg_pool_row(o, rows, y);"),
+    "hard_swish": ("hard_swish", "hard_swish_row(o, rows[0], y);"),
+    "resize": ("resize", "resize_row(o, rows[0], y);"),
     "mean": ("mean", "mean_row(o, at, rows[0], (int32_t *)(void *)scratch, y);"),
 }
 
@@ -99,7 +101,7 @@ def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Fra
     sections += ["dot", "output_wide" if wide else "output_narrow"] if weighted else []
     sections += ["dense"] if {"dense", "conv"} & set(used) else []
     sections += [_KERNELS[kind][0] for kind in used if kind != "dense"]
-    sections += ["driver", frame]
+    sections += ["place_resized" if "resize" in used else "place_plain", "driver", frame]
     body = "".join(_template(f"{section}.c") for section in sections)
     if wide:
         body = re.sub(r"\brescale\(", "rescale_wide(", body)
@@ -145,9 +147,24 @@ def _constants(qgraph: QuantizedGraph, op: Op) -> _Constants:
             m, shift = fixed_point(source.scale / target.scale)
             extra = min((height * width).bit_length() - 1, 32, 31 + shift)
             return _Constants(numbers=[(m << extra) // (height * width), -height * width * source.zero_point], shifts=[extra - shift])
+        case HardSwish():
+            return _Constants(weights=np.array(swished(source, target), np.int8))
+        case Resize():
+            (height, width, _), (rows, columns, _) = qgraph.graph.shape(op.inputs[0]), qgraph.graph.shape(op.output)
+            return _Constants(numbers=[_slope(op.name, height, rows), _slope(op.name, width, columns)])
         case Pool2D():
             return _Constants()
     assert_never(op)
+
+
+def _slope(name: str, size: int, out: int) -> int:
+    """m for which m * place / 2^16, rounded down, is what :func:`nearest` says of every place."""
+    places = nearest(size, out)
+    least = max((-(-(place << 16) // i) for i, place in enumerate(places) if i), default=0)
+    most = min((((place + 1 << 16) - 1) // i for i, place in enumerate(places) if i), default=0)
+    if least > most:
+        raise InternalError(f"{name}: no slope leads from {size} to {out} places as TFLM does")
+    return least
 
 
 def _weighted(qgraph: QuantizedGraph, op: Conv2D | DepthwiseConv2D | FullyConnected) -> _Constants:
@@ -225,6 +242,7 @@ def _tables(qgraph: QuantizedGraph, plan: StreamPlan, kinds: Sequence[str], cons
             text.append(_array(f"static const int8_t weights_{i}", one.weights.tolist()))
         if one.numbers:
             text.append(_array(f"static const int32_t numbers_{i}", one.numbers))
+        if one.shifts:
             text.append(_array(f"static const int8_t shifts_{i}", one.shifts))
     places = [f"  {{{p.offset}u, {p.pitch}u, {p.rows}, {p.step}, {p.shift}}}," for p in plan.places]
     text.append("static const place_t places[] = {\n" + "\n".join(places) + "\n};\n")
@@ -246,7 +264,7 @@ def _operator(qgraph: QuantizedGraph, plan: StreamPlan, index: int, kind: str, c
     padding = (op.padding.top, op.padding.left) if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else (0, 0)
     if isinstance(op, Mul):
         kernel = (1, len(graph.shape(op.inputs[1])) - 1)  # wider than 1: a map, of which each pixel has its own factors
-    low, high = activation_range(op.act if not isinstance(op, Pool2D | Mean) else "none", qgraph.tensors[op.output])
+    low, high = activation_range(op.act if not isinstance(op, Pool2D | Mean | HardSwish | Resize) else "none", qgraph.tensors[op.output])
     zeros = [qgraph.tensors[t].zero_point for t in op.inputs]
     shape, out = graph.shape(op.inputs[0]), graph.shape(op.output)
     steps, each = steps_of(graph, op)

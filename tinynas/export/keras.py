@@ -29,11 +29,13 @@ from tinynas.graph import (
     DepthwiseConv2D,
     FullyConnected,
     Graph,
+    HardSwish,
     Mean,
     Mul,
     Op,
     Padding,
     Pool2D,
+    Resize,
     Windowed,
     same_padding,
 )
@@ -168,6 +170,10 @@ def _describe_op(graph: Graph, op: Op) -> dict[str, Any]:
             return {"kind": "mean", **common}
         case FullyConnected():
             return {"kind": "fc", **common, "out": op.out_features, "act": op.act}
+        case HardSwish():
+            return {"kind": "hard_swish", **common}
+        case Resize():
+            return {"kind": "resize", **common, "size": list(graph.shape(op.output)[:2])}
     assert_never(op)
 
 

@@ -87,6 +87,12 @@ def build(keras: Any, np: Any, graph: Any, weights: Any) -> Any:
             y = layers.Add(name=name)([x, values[op["inputs"][1]]])
             values[op["output"]] = activation(layers, op, y)
             continue
+        elif kind == "hard_swish":
+            values[op["output"]] = layers.Activation("hard_silu", name=name)(x)
+            continue
+        elif kind == "resize":
+            values[op["output"]] = layers.Lambda(nearest(tuple(op["size"])), name=name)(x)
+            continue
         elif kind == "mul":
             gate = values[op["inputs"][1]]
             if op["gate"]:
@@ -100,6 +106,17 @@ def build(keras: Any, np: Any, graph: Any, weights: Any) -> Any:
     for layer, arrays in loads:
         layer.set_weights(arrays)
     return keras.Model(values[graph["input"]], values[graph["output"]])
+
+
+def nearest(size: tuple[int, int]) -> Any:
+    """What resizes a map to ``size`` as TFLite does by default, corners not aligned."""
+
+    def resize(x: Any) -> Any:
+        import tensorflow as tf
+
+        return tf.compat.v1.image.resize_nearest_neighbor(x, size)
+
+    return resize
 
 
 def activation(layers: Any, op: Any, x: Any) -> Any:

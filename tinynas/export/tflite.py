@@ -65,10 +65,12 @@ from tinynas.graph import (
     DepthwiseConv2D,
     FullyConnected,
     Graph,
+    HardSwish,
     Mean,
     Mul,
     Op,
     Pool2D,
+    Resize,
     Weighted,
     Windowed,
     same_padding,
@@ -345,7 +347,7 @@ class _Model:
                 shapes[tensor] = shapes[partners[tensor]]
             else:
                 shapes[tensor] = self.out.leaves.add(_ints((1, *spec.shape)))
-            grids[tensor] = grids[op.inputs[0]] if isinstance(op, Pool2D) else self._grid(quants[tensor])
+            grids[tensor] = grids[op.inputs[0]] if isinstance(op, Pool2D | Resize) else self._grid(quants[tensor])
             self._tensor(shapes[tensor], spec.name, _INT8, grids[tensor])
         self.io_shapes = shapes[graph.inputs[0]], shapes[graph.logits]
 
@@ -404,6 +406,8 @@ class _Model:
                 constants = list(self._weights(op))
             elif isinstance(op, Mean):
                 constants = [self._mean_axes(op)]
+            elif isinstance(op, Resize):
+                constants = [self._size(op)]
             operators.append((op.kind, op, [*op.inputs, *constants], op.output))
         first, last = graph.inputs[0], graph.logits
         if io != "int8":
@@ -434,6 +438,10 @@ class _Model:
         shape, buffer = self.axes
         return self._tensor(shape, f"{op.name}.axes", _INT32, None, buffer)
 
+    def _size(self, op: Resize) -> int:
+        shape, content = self.out.leaves.add(_ints([2])), struct.pack("<2i", *self.graph.shape(op.output)[:2])
+        return self._tensor(shape, f"{op.name}.size", _INT32, None, self.out.buffer(content))
+
     def _options(self, op: Op) -> _Item:
         key = self._option_key(op)
         form = options_form(key)
@@ -449,8 +457,8 @@ class _Model:
                 values = {0: _VALID, 1: op.stride[1], 2: op.stride[0], 3: op.kernel[1], 4: op.kernel[0]}
             case FullyConnected() | Add() | Mul():
                 values = {0: _ACTIVATIONS[op.act]}
-            case Mean():
-                raise InternalError(f"{op.name}: a mean has no options to write")
+            case Mean() | HardSwish() | Resize():
+                raise InternalError(f"{op.name}: has no options to write")
             case _:
                 assert_never(op)
         table = _table(form, values)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from tinynas.config import Config
 from tinynas.errors import DataError
-from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Pool2D
+from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Pool2D, Resize
 from tinynas.graph import Weighted as WeightedOp
 from tinynas.lsq import least_error_step
 from tinynas.quantize.equalize import equalize
@@ -152,15 +152,17 @@ def _least_error(histogram: _Histogram, options: QuantOptions) -> tuple[float, f
 
 
 def grids(graph: Graph, ranges: list[tuple[float, float]]) -> tuple[TensorQuant, ...]:
-    """The grid of every activation; the input's is fixed, a pooling output has its input's."""
+    """The grid of every activation; the input's is fixed, outputs of pooling and resizing have their input's."""
     found = [TensorQuant.covering(low, high) for low, high in ranges]
     found[graph.inputs[0]] = input_quant(graph.input)
     for op in graph.ops:
         match op:
-            case Pool2D():
+            case Pool2D() | Resize():
                 found[op.output] = found[op.inputs[0]]
             case Add():
                 found[op.output] = _addable(found[op.inputs[0]], found[op.inputs[1]], found[op.output])
+            case HardSwish():
+                found[op.output] = _swished(found[op.inputs[0]], found[op.output])
             case Conv2D() | DepthwiseConv2D() | FullyConnected() | Mul() | Mean():
                 pass  # the range that was seen is its grid
             case _:
@@ -172,6 +174,12 @@ def _addable(first: TensorQuant, second: TensorQuant, out: TensorQuant) -> Tenso
     # The runtime's ADD needs twice the larger input scale to be below 2^20 output scales.
     least = 2.0 * max(first.scale, second.scale) / ((1 << 20) - 1)
     return out if out.scale > least else TensorQuant(float(np.float32(least * 1.01)), out.zero_point)
+
+
+def _swished(source: TensorQuant, out: TensorQuant) -> TensorQuant:
+    # The runtime's HARD_SWISH needs more than a 128th of the input's scale.
+    least = source.scale / 128.0
+    return out if out.scale > least * 1.001 else TensorQuant(float(np.float32(least * 1.01)), out.zero_point)
 
 
 # Weights and biases

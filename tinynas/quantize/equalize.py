@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D, Weighted
+from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize, Weighted
 from tinynas.quantize.floats import FloatGraph, FloatRunner, pixels
 
 BATCH = 64
@@ -107,10 +107,12 @@ def _groups(graph: Graph) -> list[set[int]]:
 def _carries(op: Op) -> bool:
     """Whether a positive factor on a channel of every input is the same factor on that channel of the output."""
     match op:
-        case Add() | Mean() | Pool2D():
+        case Add() | Mean() | Pool2D() | Resize():
             return True
         case Mul():
             return False  # factors of both sides would multiply
+        case HardSwish():
+            return False  # bends at -3 and 3
         case Conv2D() | DepthwiseConv2D() | FullyConnected():
             return False  # where factors end and begin
     assert_never(op)

@@ -13,10 +13,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from tinynas.arch import Activation
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Mean, Mul, Op, Pool2D
+from tinynas.errors import InternalError
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, HardSwish, Mean, Mul, Op, Pool2D, Resize
 from tinynas.graph import Weighted as WeightedOp
 from tinynas.model import per_pixel
-from tinynas.quantize.floats import linear_part, torch_layout
+from tinynas.quantize.floats import linear_part, pooled, resized, torch_layout
 from tinynas.quantize.grid import QuantizedGraph, TensorQuant
 from tinynas.quantize.integer import EXACT_FLOAT32, Requantize, fixed_point, multipliers, rescale_int64
 
@@ -145,13 +146,80 @@ class _Pool(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         op = self.op
         if op.op == "max":
-            return F.max_pool2d(x, op.kernel, op.stride)
+            return pooled(op, x)
         # The runtime averages the stored integers, halves away from zero.
         count = op.kernel[0] * op.kernel[1]
         stored = F.avg_pool2d(x.to(torch.float64) + self.zero_point, op.kernel, op.stride, divisor_override=1)
         half = torch.full((), float(count // 2), dtype=torch.float64, device=x.device)
         total = torch.where(stored > 0, stored + half, stored - half)
         return (total / count).trunc_().sub_(self.zero_point).to(torch.float32)
+
+
+class _HardSwish(nn.Module):
+    table: Tensor
+
+    def __init__(self, qgraph: QuantizedGraph, op: HardSwish) -> None:
+        super().__init__()
+        source, target = qgraph.tensors[op.inputs[0]], qgraph.tensors[op.output]
+        self.zero_point = source.zero_point
+        values = np.array(swished(source, target), dtype=np.float32) - target.zero_point
+        self.register_buffer("table", torch.from_numpy(values.astype(np.float32)))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.table[(x + (self.zero_point + 128)).long()]
+
+
+class _Resize(nn.Module):
+    def __init__(self, qgraph: QuantizedGraph, op: Resize) -> None:
+        super().__init__()
+        self.graph, self.op = qgraph.graph, op
+
+    def forward(self, x: Tensor) -> Tensor:
+        return resized(self.graph, self.op, x)
+
+
+def swished(source: TensorQuant, target: TensorQuant) -> list[int]:
+    """What TFLM's HARD_SWISH makes of -128 to 127, in its 16-bit fixed point."""
+    fine = np.float32(np.float32(1.0 / 128.0) * np.float32(source.scale))
+    m_out, shift_out = fixed_point(float(fine / np.float32(target.scale)))
+    m_relu, shift_relu = fixed_point(float(fine / np.float32(3.0 / 32768.0)))
+    if shift_out > 0:
+        raise InternalError(f"HARD_SWISH from scale {source.scale} to {target.scale}: TFLM needs more than a 128th of the former")
+    m_out, m_relu = (32767 if m >= (1 << 31) - 1 - (1 << 15) else (m + (1 << 15)) >> 16 for m in (m_out, m_relu))
+    found = []
+    for value in range(-128, 128):
+        high = (value - source.zero_point) << 7
+        linear = _doubled(high, m_out)
+        gate = high
+        if shift_relu > 0:
+            gate = _within_16(gate << (shift_relu - 1))
+        gate = _doubled(gate, m_relu)
+        if shift_relu > 0:
+            gate = _within_16(gate << 1)
+        elif shift_relu < 0:
+            gate = _rounded_16(gate, -shift_relu)
+        gate = (gate + (1 << 15)) >> 1
+        product = gate * linear
+        scaled = _rounded_16((abs(product) >> 15) * (1 if product >= 0 else -1), -shift_out)
+        found.append(min(max(scaled + target.zero_point, -128), 127))
+    return found
+
+
+def _doubled(a: int, b: int) -> int:
+    """gemmlowp's SaturatingRoundingDoublingHighMul of 16 bits: a * b / 2^15, halves away from zero but for the last negative one."""
+    product = a * b + (1 << 14 if a * b >= 0 else 1 - (1 << 14))
+    return min((abs(product) >> 15) * (1 if product >= 0 else -1), 32767)
+
+
+def _within_16(value: int) -> int:
+    return min(max(value, -32768), 32767)
+
+
+def _rounded_16(value: int, shift: int) -> int:
+    """gemmlowp's RoundingDivideByPOT of 16 bits, whose mask has no more of them."""
+    mask = ((1 << shift) - 1) & 0xFFFF
+    mask -= (mask & 0x8000) << 1
+    return (value >> shift) + ((value & mask) > (mask >> 1) + (value < 0))
 
 
 class FakeQuantNetwork(nn.Module):
@@ -182,6 +250,10 @@ class FakeQuantNetwork(nn.Module):
                 return _Mean(qgraph, op)
             case Pool2D():
                 return _Pool(qgraph, op)
+            case HardSwish():
+                return _HardSwish(qgraph, op)
+            case Resize():
+                return _Resize(qgraph, op)
         assert_never(op)
 
     @torch.inference_mode()

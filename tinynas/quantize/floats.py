@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import assert_never
@@ -13,10 +14,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinynas.arch import Activation
-from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Op, Pool2D, Weighted
+from tinynas.graph import (
+    WEIGHTED,
+    Add,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Graph,
+    HardSwish,
+    Mean,
+    Mul,
+    Op,
+    Pool2D,
+    Resize,
+    Weighted,
+    nearest,
+)
 from tinynas.inputs import Input
 from tinynas.lsq import LEAST_STEP
-from tinynas.model import Network, normalise, per_pixel
+from tinynas.model import Network, normalise, per_pixel, spread
 
 
 @dataclass(frozen=True)
@@ -127,7 +143,7 @@ class FloatRunner:
 
     def step(self, op: Op, read: list[Tensor]) -> Tensor:
         """The output of one operator from its inputs."""
-        return apply(op, read, lambda weighted: self.parameters[weighted.name])
+        return apply(self.graph, op, read, lambda weighted: self.parameters[weighted.name])
 
 
 def walk(graph: Graph, x: Tensor, step: Callable[[Op, list[Tensor]], Tensor], see: Callable[[int, Tensor], None] | None = None) -> Tensor:
@@ -144,7 +160,23 @@ def walk(graph: Graph, x: Tensor, step: Callable[[Op, list[Tensor]], Tensor], se
     return values[graph.logits]
 
 
-def apply(op: Op, read: list[Tensor], parameters: Callable[[Weighted], tuple[Tensor, Tensor]]) -> Tensor:
+def pooled(op: Pool2D, x: Tensor) -> Tensor:
+    """Maxima or averages of windows."""
+    if op.op == "avg":
+        return F.avg_pool2d(x, op.kernel, op.stride)
+    pad = op.padding
+    if not pad.none:
+        x = F.pad(x, (pad.left, pad.right, pad.top, pad.bottom), value=-math.inf)
+    return F.max_pool2d(x, op.kernel, op.stride)
+
+
+def resized(graph: Graph, op: Resize, x: Tensor) -> Tensor:
+    """The nearest pixels."""
+    source, target = graph.shape(op.inputs[0]), graph.shape(op.output)
+    return spread(x, nearest(source[0], target[0]), nearest(source[1], target[1]))
+
+
+def apply(graph: Graph, op: Op, read: list[Tensor], parameters: Callable[[Weighted], tuple[Tensor, Tensor]]) -> Tensor:
     """The real-valued output of ``op``; ``parameters`` gives its weight (PyTorch's layout) and bias."""
     match op:
         case Conv2D() | DepthwiseConv2D() | FullyConnected():
@@ -156,7 +188,11 @@ def apply(op: Op, read: list[Tensor], parameters: Callable[[Weighted], tuple[Ten
         case Mean():
             return read[0].mean((2, 3))
         case Pool2D():
-            return (F.max_pool2d if op.op == "max" else F.avg_pool2d)(read[0], op.kernel, op.stride)
+            return pooled(op, read[0])
+        case HardSwish():
+            return F.hardswish(read[0])
+        case Resize():
+            return resized(graph, op, read[0])
     assert_never(op)
 
 

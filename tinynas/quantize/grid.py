@@ -13,7 +13,7 @@ from typing import assert_never
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Mean, Mul, Pool2D, Weighted
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Pool2D, Resize, Weighted
 from tinynas.graph import largest as largest
 from tinynas.inputs import Input
 
@@ -98,7 +98,9 @@ def random_quantized(graph: Graph, *, seed: int = 0) -> QuantizedGraph:
                 tensors[op.output] = TensorQuant.covering(-rng.uniform(3.0, 6.0), rng.uniform(3.0, 6.0))
             case Mean():
                 tensors[op.output] = TensorQuant.covering(-rng.uniform(0.5, 1.0), rng.uniform(0.5, 2.0))
-            case Pool2D():
+            case HardSwish():
+                tensors[op.output] = TensorQuant.covering(-0.375, rng.uniform(2.0, 4.0))
+            case Pool2D() | Resize():
                 tensors[op.output] = source
             case _:
                 assert_never(op)

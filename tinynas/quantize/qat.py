@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from tinynas.graph import WEIGHTED, FullyConnected, Op, Pool2D, Weighted
+from tinynas.graph import WEIGHTED, FullyConnected, Op, Pool2D, Resize, Weighted
 from tinynas.lsq import WeightGrid
 from tinynas.quantize.calibrate import QuantOptions, assemble, check_images, quantize
 from tinynas.quantize.equalize import equalize
@@ -66,7 +66,7 @@ class QatNetwork(nn.Module):
         return walk(self.graph, x, self._step)
 
     def _step(self, op: Op, read: list[Tensor]) -> Tensor:
-        return self._on_grid(apply(op, read, lambda weighted: (self._weight(weighted), self.biases[_key(weighted)])), op)
+        return self._on_grid(apply(self.graph, op, read, lambda weighted: (self._weight(weighted), self.biases[_key(weighted)])), op)
 
     def _weight(self, op: Weighted) -> Tensor:
         weight, most = self.weights[_key(op)], largest(self.options.bits)
@@ -84,7 +84,7 @@ class QatNetwork(nn.Module):
         return torch.fake_quantize_per_channel_affine(weight, scale, zero, 0, -most, most)
 
     def _on_grid(self, values: Tensor, op: Op) -> Tensor:
-        if isinstance(op, Pool2D) and op.op == "max":
+        if isinstance(op, Resize) or (isinstance(op, Pool2D) and op.op == "max"):
             return values  # is on its input's grid already
         quant = self.tensors[op.output]
         return torch.fake_quantize_per_tensor_affine(values, quant.scale, quant.zero_point, -128, 127)

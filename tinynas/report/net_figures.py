@@ -14,7 +14,7 @@ from tinynas.config import format_size
 from tinynas.cost import Cost
 from tinynas.cost.memory import aligned, plan_offline
 from tinynas.errors import counted
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Kind, Mean, Mul, Pool2D
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Pool2D, Resize
 from tinynas.records import Trial
 from tinynas.report.search_figures import Drawing
 from tinynas.report.words import axes_text, count, percent, shape
@@ -32,6 +32,8 @@ KINDS: dict[Kind | Literal["input"], str] = {
     "fc": "fully connected layer",
     "max_pool": "max pooling",
     "avg_pool": "average pooling",
+    "hard_swish": "h-swish",
+    "resize": "resizing",
 }
 
 
@@ -82,7 +84,7 @@ def strip_info(graph: Graph, cost: Cost) -> StripInfo:
                 kernel, stride = op.kernel, op.stride
             case Add() | Mul():
                 residuals.append((min(made_by[t] for t in op.inputs), len(segments)))
-            case Mean() | FullyConnected():
+            case Mean() | FullyConnected() | HardSwish() | Resize():
                 pass
             case _:
                 assert_never(op)
