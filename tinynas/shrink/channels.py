@@ -82,7 +82,7 @@ def look(graph: Subgraph) -> Look:
         else:
             _leave(found, op)
     for number, tensor in enumerate(graph.tensors):
-        if tensor.is_variable or number in graph.inputs or number in graph.outputs or (number not in written and number not in operands):
+        if tensor.is_variable or number in graph.ends or (number not in written and number not in operands):
             slots.freeze(number)
     return found
 

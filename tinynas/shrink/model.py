@@ -138,14 +138,13 @@ class Subgraph:
     ops: list[Op]
     inputs: list[int]
     outputs: list[int]
+    signed: set[int] = field(default_factory=set)
+    """Tensors that signatures name."""
 
-    def readers(self) -> dict[int, list[Op]]:
-        """Operators that read each tensor."""
-        found: dict[int, list[Op]] = {}
-        for op in self.ops:
-            for tensor in {*op.inputs, *op.intermediates} - {-1}:
-                found.setdefault(tensor, []).append(op)
-        return found
+    @property
+    def ends(self) -> set[int]:
+        """Tensors that the outside sees."""
+        return {*self.inputs, *self.outputs, *self.signed}
 
 
 @dataclass
@@ -208,7 +207,13 @@ class _Reading:
             codes.append((number, self._bytes(at, 1), read.scalar(at, 2, I32, 1)))
         metadata = [(self._bytes(at, 0) or b"", self.buffers[read.scalar(at, 1, U32)] or b"") for at in read.tables(root, 6)]
         graphs = [self._subgraph(at, codes) for at in read.tables(root, 2)]
-        return Model(graphs, metadata, [self._signature(at) for at in read.tables(root, 7)], self._bytes(root, 3))
+        signatures = [self._signature(at) for at in read.tables(root, 7)]
+        for signature in signatures:
+            graph = graphs[signature.subgraph]
+            graph.signed.update(tensor for _, tensor in (*signature.inputs, *signature.outputs))
+            if max(graph.signed, default=0) >= len(graph.tensors):
+                raise ModelFileError("the model file is broken: a signature names a tensor that is not there", "export the model again")
+        return Model(graphs, metadata, signatures, self._bytes(root, 3))
 
     def _content(self, buffer: int) -> bytes | None:
         at, count = self.reader.vector(buffer, 0, 1, limit=MAX_FILE_BYTES)
@@ -326,7 +331,7 @@ def content(tensor: Tensor) -> bytes | None:
 
 def separate(graph: Subgraph) -> None:
     """Give every operator constants of its own, so that one can be changed without the other; the writer stores equal ones once."""
-    ends = {*graph.inputs, *graph.outputs}
+    ends = graph.ends
     uses = Counter(tensor for op in graph.ops for tensor in op.inputs if tensor >= 0)
     for op in graph.ops:
         for place, tensor in enumerate(op.inputs):

@@ -116,7 +116,7 @@ class _Writing:
 
     def file(self) -> bytes:
         make, model = self.make, self.model
-        self.numbers = [_used(graph, [s for s in model.signatures if s.subgraph == i]) for i, graph in enumerate(model.subgraphs)]
+        self.numbers = [_used(graph) for graph in model.subgraphs]
         graphs = [self._subgraph(graph, number) for graph, number in zip(model.subgraphs, self.numbers, strict=True)]
         codes = []
         for number, custom, version in self.codes:
@@ -147,7 +147,7 @@ class _Writing:
 
     def _subgraph(self, graph: Subgraph, number: dict[int, int]) -> _Item:
         make = self.make
-        ends = {*graph.inputs, *graph.outputs}
+        ends = graph.ends
         tensors = [self._tensor(graph.tensors[t], self.names or t in ends) for t in number]
         ops = [self._op(op, number) for op in graph.ops]
         fields: dict[int, tuple[str, Any]] = {
@@ -190,7 +190,9 @@ class _Writing:
         if tensor.scale.size:
             fields[2] = ("ref", make.vector("f", tensor.scale))
         if tensor.zero_point.size:
-            fields[3] = ("ref", make.vector("q", tensor.zero_point))
+            # One zero point stands for all channels, in TFLM and in LiteRT, where they are equal.
+            zeros = tensor.zero_point[:1] if (tensor.zero_point == tensor.zero_point[0]).all() else tensor.zero_point
+            fields[3] = ("ref", make.vector("q", zeros))
         kind, details = tensor.details
         if details is not None:
             fields[4], fields[5] = ("B", kind), ("ref", make.packed(details))
@@ -245,13 +247,11 @@ class _Writing:
         return make.table(fields)
 
 
-def _used(graph: Subgraph, signatures: Sequence[Signature]) -> dict[int, int]:
+def _used(graph: Subgraph) -> dict[int, int]:
     """The new number of each tensor that something refers to, in the old order."""
-    used = {*graph.inputs, *graph.outputs}
+    used = graph.ends
     for op in graph.ops:
         used.update(op.inputs, op.outputs, op.intermediates)
-    for signature in signatures:
-        used.update(tensor for _, tensor in (*signature.inputs, *signature.outputs))
     used.discard(-1)
     return {tensor: number for number, tensor in enumerate(sorted(used))}
 
