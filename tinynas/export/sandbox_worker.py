@@ -181,7 +181,8 @@ def _drawn(spec: dict[str, Any], index: int, rng: np.random.Generator) -> NDArra
             found = coarse
         case _:  # dark or bright, of high or low contrast
             found = rng.normal(rng.uniform(low, high), (high - low) * rng.uniform(0, 0.3), shape)
-    return (np.clip(np.floor(found), low, high) if dtype.kind != "f" else np.clip(found, low, high)).astype(dtype)
+    whole = found if dtype.kind == "f" else np.floor(found)
+    return np.asarray(np.clip(whole, low, high), dtype)
 
 
 class _Runner:

@@ -10,8 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.cost.tflite import parse_model
-from tinynas.errors import InternalError, ModelFileError
-from tinynas.export.sandbox import compare_models, kernels_name
+from tinynas.data import DataSet
+from tinynas.errors import DataError, InternalError, ModelFileError
+from tinynas.export.pixels import read_pixels
+from tinynas.export.sandbox import compare_models, inspect, kernels_name
 from tinynas.shrink import Shrunk, shrink_model
 
 #: Inputs on which outputs are compared, and seconds that it may take.
@@ -60,9 +62,7 @@ class ShrinkReport:
                 "measured": None if proof.arenas is None else list(proof.arenas),
             },
             "channels": {**shrunk.removed, "all": shrunk.channels},
-            "layers": [
-                {"op": layer.number, "kind": layer.kind, "channels": [layer.before, layer.after], **layer.removed} for layer in shrunk.layers
-            ],
+            "layers": [{"op": row.number, "kind": row.kind, "channels": [row.before, row.after], **row.removed} for row in shrunk.layers],
             "operators": [{"op": number, "kind": kind} for number, kind in shrunk.operators],
             "left": list(shrunk.left),
             "notes": list(shrunk.notes),
@@ -135,9 +135,28 @@ def prove(before: bytes, after: bytes, *, inputs: int = INPUTS, seconds: float =
         try:
             found = compare_models(before, after, inputs, seconds=seconds, kernels=kernels, given=given)
         except ModelFileError as error:
-            raise InternalError(
-                f"{name} runs the model, and not once it is shrunk: {error.message}", "nothing was written; please report this with the model"
-            ) from None
+            reason = f"{name} runs the model, and not once it is shrunk: {error.message}"
+            raise InternalError(reason, "nothing was written; please report this with the model") from None
         shown = 0 if given is None else min(len(given), found.compared)
         return Proof(found.compared, found.different, shown, name, time.perf_counter() - started, "", found.arenas)
     return Proof(0, 0, 0, "", 0.0, f"no runtime here runs the model: {'; '.join(refusals)}")
+
+
+def image_inputs(model: bytes, data: DataSet, pixels: str, count: int) -> NDArray[Any]:
+    """Up to ``count`` test images of ``data`` as elements of the model's input, (N, *input shape).
+
+    Raises ModelFileError for models that read no single image, DataError where they read other channels than the images have.
+    """
+    inspected = inspect(model)
+    facts, reading = inspected.facts, read_pixels(inspected.facts, pixels)
+    split = data.split("test", *facts.input_shape)
+    images = np.asarray(split.inputs[:count])
+    if images.shape[1:] != facts.input_shape:
+        raise DataError(f"the images are {images.shape[1:]}, the model reads {facts.input_shape}", "leave --data out")
+    if reading.bgr:
+        images = images[..., ::-1]
+    table = reading.table
+    elements = table[images] if table.ndim == 1 else table[images, np.arange(images.shape[3])]
+    if facts.layout == "nchw":
+        elements = elements.transpose(0, 3, 1, 2)
+    return np.ascontiguousarray((elements[..., 0] if facts.layout == "nhw" else elements)[:, None])

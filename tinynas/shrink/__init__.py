@@ -19,7 +19,7 @@ from tinynas.cost.tflite import parse_model, to_work
 from tinynas.errors import ModelFileError
 from tinynas.shrink.channels import REASONS, look, removed_in
 from tinynas.shrink.identities import without_identities
-from tinynas.shrink.model import PLAN_NAME, Model, Subgraph, read, separate
+from tinynas.shrink.model import PLAN_NAME, Model, Subgraph, join, read, separate
 from tinynas.shrink.weighted import WEIGHTED
 from tinynas.shrink.writer import write
 
@@ -93,6 +93,7 @@ def shrink_model(data: bytes, *, strip_metadata: bool = False, keep_names: bool 
         counted += removed
         gone += without_identities(graph)
     left = tuple(sorted({op.title for op in look(graph).unknown}))
+    join(graph)
     shrunk = write(model, names=keep_names)
     if planned:
         shrunk, note = _planned(model, shrunk, keep_names)

@@ -52,7 +52,7 @@ class Range:
     @property
     def constant(self) -> NDArray[np.bool_]:
         """(C,): whether a channel holds one value alone."""
-        return self.low == self.high
+        return np.asarray(self.low == self.high)
 
     def hull(self, value: int) -> Range:
         """With ``value`` beside it."""

@@ -141,12 +141,12 @@ def _fold(made: Weighted, source: Range, zero: int) -> None:
 
 
 def _weighted_names(made: Weighted, sources: Names, output: Range) -> Names:
-    order = {name: number for number, name in enumerate(dict.fromkeys(sources))}
-    groups = np.array([order[name] for name in sources])
     names: Names = []
-    if not made.multiplier:
-        summed = np.zeros((made.rows, made.values.shape[1], len(order)), np.int64)
-        np.add.at(summed, (slice(None), slice(None), groups), made.values)
+    summed = made.values
+    order = {name: number for number, name in enumerate(dict.fromkeys(sources))}
+    if not made.multiplier and len(order) < len(sources):  # columns that hold the same are one
+        groups = np.array([order[name] for name in sources])
+        summed = np.stack([made.values[:, :, groups == group].sum(2) for group in range(len(order))], 2)
     for row in range(made.rows):
         if output.constant[row]:
             names.append(("still", int(output.low[row])))

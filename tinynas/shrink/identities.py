@@ -22,7 +22,8 @@ def without_identities(graph: Subgraph) -> list[Op]:
     gone: list[Op] = []
     _fix_shapes(graph)
     known: list[Look] = []  # what tensors hold, once it is asked for: taking out what does nothing changes none of it
-    while found := _first_identity(graph, known):
+    needed: set[int] = set()  # operators that were found to do something
+    while found := _first_identity(graph, known, needed):
         op, source = found
         graph.ops = [other for other in graph.ops if other is not op]
         _rewire(graph, op.outputs[0], source)
@@ -39,7 +40,12 @@ def _fix_shapes(graph: Subgraph) -> None:
         if op.kind != "RESHAPE" or len(op.inputs) != 2 or op.inputs[1] < 0 or len(op.outputs) != 1:
             continue
         shape, source, target = (graph.tensors[t] for t in (op.inputs[1], op.inputs[0], op.outputs[0]))
-        if shape.constant or shape.dtype != "int32" or min((*target.dims, *source.dims), default=0) < 1 or source.elements != target.elements:
+        if (
+            shape.constant
+            or shape.dtype != "int32"
+            or min((*target.dims, *source.dims), default=0) < 1
+            or source.elements != target.elements
+        ):
             continue
         fixed = Tensor(None, (len(target.dims),), "int32", np.array(target.dims, "<i4"))
         graph.tensors.append(fixed)
@@ -52,17 +58,18 @@ def _dead(graph: Subgraph, op: Op) -> bool:
     return op.kind in _PURE and not variables and not op.intermediates and not read & set(op.outputs)
 
 
-def _first_identity(graph: Subgraph, known: list[Look]) -> tuple[Op, int] | None:
+def _first_identity(graph: Subgraph, known: list[Look], needed: set[int]) -> tuple[Op, int] | None:
     """(an operator that does nothing and may go, the tensor that stands for its output)."""
     for op in graph.ops:
         if len(op.outputs) != 1 or not op.inputs or min(op.inputs) < 0 or op.intermediates:
             continue
         source = _passes(graph, op)
-        if source is None and op.kind in _ELEMENTWISE:
+        if source is None and op.kind in _ELEMENTWISE and op.number not in needed:
             known += [] if known else [look(graph)]
             source = _gives_back(graph, op, known[0])
         if source is not None and _may_stand_for(graph, source, op.outputs[0]):
             return op, source
+        needed.add(op.number)
     return None
 
 

@@ -21,7 +21,13 @@ from tinynas.cost.tflite import MAX_FILE_BYTES, parse_model
 from tinynas.errors import ModelFileError
 
 #: numpy's element types of the constants that are computed with; others stay bytes.
-_DTYPES = {"int8": np.dtype("i1"), "int4": np.dtype("i1"), "int32": np.dtype("<i4"), "int64": np.dtype("<i8"), "float32": np.dtype("<f4")}
+_DTYPES: dict[str, np.dtype[Any]] = {
+    "int8": np.dtype("i1"),
+    "int4": np.dtype("i1"),
+    "int32": np.dtype("<i4"),
+    "int64": np.dtype("<i8"),
+    "float32": np.dtype("<f4"),
+}
 #: Metadata: where TFLM puts each tensor.
 PLAN_NAME = b"OfflineMemoryAllocation"
 #: Scales beyond this or its inverse are no scales of a network.
@@ -343,3 +349,16 @@ def separate(graph: Subgraph) -> None:
             copied.data = old.data.copy() if isinstance(old.data, np.ndarray) else old.data
             graph.tensors.append(copied)
             op.inputs[place] = len(graph.tensors) - 1
+
+
+def join(graph: Subgraph) -> None:
+    """Let equal constants be one tensor again: each costs a runtime memory of its own."""
+    ends, first, stands_for = graph.ends, dict[tuple[object, ...], int](), dict[int, int]()
+    for number, tensor in enumerate(graph.tensors):
+        data = content(tensor)
+        if data is None or number in ends or tensor.is_variable or tensor.sparsity is not None or tensor.details[0] or tensor.variants:
+            continue
+        grid = (tensor.quantized, tensor.scale.tobytes(), tensor.zero_point.tobytes(), tensor.axis)
+        stands_for[number] = first.setdefault((data, tensor.shape, tensor.dtype, tensor.has_rank, *grid), number)
+    for op in graph.ops:
+        op.inputs = [stands_for.get(tensor, tensor) for tensor in op.inputs]

@@ -21,7 +21,7 @@ class Sink:
 
     def reads(self) -> NDArray[np.bool_]:
         """(columns,): whether any weight of a column is not zero."""
-        return (self.reader.values != 0).any((0, 1))
+        return np.asarray((self.reader.values != 0).any((0, 1)))
 
 
 @dataclass

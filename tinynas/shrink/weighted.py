@@ -50,7 +50,7 @@ class Weighted:
     @property
     def rows(self) -> int:
         """Output channels."""
-        return self.values.shape[0]
+        return len(self.values)
 
     def sums(self, source: Range, zero: int) -> tuple[Ints, Ints] | None:
         """(least, most) accumulator of each row at each kind of place, (P, rows); None where int32 might overflow on the way."""

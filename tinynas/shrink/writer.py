@@ -77,7 +77,7 @@ class _Pieces:
         """A string."""
         return self._leaf(struct.pack("<I", len(value)) + value + b"\0", 4)
 
-    def bytes(self, value: bytes, align: int) -> _Item:
+    def content(self, value: bytes, align: int) -> _Item:
         """A vector of bytes, the first of which is aligned."""
         return self._leaf(struct.pack("<I", len(value)) + value, align)
 
@@ -142,7 +142,7 @@ class _Writing:
     def _buffer(self, data: bytes) -> int:
         if data not in self.buffer_of:
             self.buffer_of[data] = len(self.buffers)
-            self.buffers.append(self.make.table({0: ("ref", self.make.bytes(data, 16))}))
+            self.buffers.append(self.make.table({0: ("ref", self.make.content(data, 16))}))
         return self.buffer_of[data]
 
     def _subgraph(self, graph: Subgraph, number: dict[int, int]) -> _Item:
@@ -215,11 +215,11 @@ class _Writing:
             if op.options is not None:
                 fields[4] = ("ref", make.packed(op.options))
         if op.custom is not None:
-            fields[5] = ("ref", make.bytes(op.custom, 16))
+            fields[5] = ("ref", make.content(op.custom, 16))
         if op.custom_format:
             fields[6] = ("b", op.custom_format)
         if op.mutating:
-            fields[7] = ("ref", make.bytes(bytes(op.mutating), 4))
+            fields[7] = ("ref", make.content(bytes(op.mutating), 4))
         if op.intermediates:
             fields[8] = ("ref", make.vector("i", [number.get(t, -1) for t in op.intermediates]))
         kind, options2 = op.options2
@@ -258,7 +258,8 @@ def _used(graph: Subgraph) -> dict[int, int]:
 
 def _laid_out(items: Sequence[_Item], root: _Item) -> bytes:
     # Pieces were made children first; parents lie before them. What must be aligned most comes last.
-    order = sorted(reversed(items), key=lambda item: (item.align > 4, item.align > 8))
+    parents_first = items[::-1]
+    order = sorted(parents_first, key=lambda item: (item.align > 4, item.align > 8))
     vtables: dict[bytes, int] = {}
     at = 8
     for item in order:
