@@ -593,6 +593,30 @@ def test_files_without_int8_operators_are_refused_in_one_message(dtype: str, tmp
     assert not (tmp_path / "o.tflite").exists()
 
 
+def test_constants_that_the_outside_sees_or_that_change_stay() -> None:
+    def change(variable: bool) -> Any:
+        def done(table: Any) -> None:
+            graph = table.subgraphs[0]
+            if variable:
+                graph.tensors[graph.operators[0].inputs[1]].isVariable = True
+            else:
+                graph.outputs = [*graph.outputs, graph.operators[0].inputs[1]]
+
+        return done
+
+    assert shrink_model(dead_net()).channels == 1
+    for variable in (True, False):
+        made = shrink_model(with_table(dead_net(), change(variable)))
+        assert made.channels == 0
+
+
+def test_a_network_of_a_million_channels_is_refused() -> None:
+    net = Small((1, 1, 1, 1_000_001))
+    net.op("RELU", [net.input], (1, 1, 1, 1_000_001))
+    with pytest.raises(ModelFileError, match="more than 1,000,000 channels"):
+        shrink_model(net.file())
+
+
 def test_broken_files_end_in_a_message() -> None:
     qgraph = planted(random_quantized(random_graph(4), seed=4), 4)
     good = with_table(serialize(qgraph, ModelMeta("0" * 10, ())), lambda table: None)

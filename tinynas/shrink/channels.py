@@ -42,7 +42,7 @@ class Look:
         """What ``tensor`` (int8, not a scalar without dimension) can hold."""
         if tensor not in self.ranges:
             made = self.graph.tensors[tensor]
-            constant = made.array
+            constant = None if made.is_variable else made.array
             self.ranges[tensor] = Range.full(max(made.channels, 1)) if constant is None else Range.of(constant)
         return self.ranges[tensor]
 
@@ -50,7 +50,7 @@ class Look:
         """The names of its channels."""
         if tensor not in self.names:
             made = self.graph.tensors[tensor]
-            constant = made.array
+            constant = None if made.is_variable else made.array
             if constant is None:
                 self.names[tensor] = [(tensor, channel) for channel in range(max(made.channels, 1))]
             else:

@@ -8,9 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.errors import ModelFileError
 from tinynas.shrink.arithmetic import Ints
 from tinynas.shrink.model import Subgraph
 from tinynas.shrink.weighted import Weighted
+
+#: Channels of all tensors together that are followed.
+_MOST = 1_000_000
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,8 @@ class Slots:
         for number, tensor in enumerate(graph.tensors):
             if tensor.int8 and tensor.dims and tensor.channels > 0 and (tensor.array is not None or not tensor.constant):
                 slots.first[number], slots.sizes[number] = len(slots.parent), tensor.channels
+                if len(slots.parent) + tensor.channels > _MOST:
+                    raise ModelFileError(f"its tensors have more than {_MOST:,} channels", "no microcontroller's network is so wide")
                 slots.parent += range(len(slots.parent), len(slots.parent) + tensor.channels)
         return slots
 

@@ -20,6 +20,8 @@ from tinynas.shrink.model import Op, Subgraph, Tensor
 WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _INT32 = 1 << 31
 _SAME, _VALID = 0, 1
+#: Outputs along one axis, beyond which no kinds of places are looked for.
+_MOST_PLACES = 1 << 16
 
 
 @dataclass
@@ -101,6 +103,8 @@ def weighted(graph: Subgraph, op: Op) -> Weighted | None:
     if op.kind not in WEIGHTED or op.options is None or len(op.inputs) not in {2, 3} or len(op.outputs) != 1:
         return None
     inputs = [*op.inputs, -1][:3]
+    if any(t in graph.ends or (t >= 0 and graph.tensors[t].is_variable) for t in inputs[1:]):
+        return None  # weights that the outside sees, or that change
     source, weight, output = (graph.tensors[t] for t in (inputs[0], inputs[1], op.outputs[0]))
     filters = weight.array
     if min(inputs[:2]) < 0 or not (source.int8 and output.int8) or filters is None or weight.dtype not in {"int8", "int4"}:
@@ -177,7 +181,7 @@ def _reach(op: Op, source: tuple[int, ...], output: tuple[int, ...], kernel: tup
     steps = ((options.strideH, options.dilationHFactor), (options.strideW, options.dilationWFactor))
     for axis, (stride, dilation) in enumerate(steps):
         size, out, taps = source[1 + axis], output[1 + axis], kernel[axis]
-        if stride < 1 or dilation < 1 or size < 1 or taps < 1:
+        if stride < 1 or dilation < 1 or size < 1 or taps < 1 or out > _MOST_PLACES:
             return None
         wide = (taps - 1) * dilation + 1
         if out != (-(-size // stride) if options.padding == _SAME else (size - wide + stride) // stride) or out < 1:
