@@ -19,7 +19,7 @@ LINES = [
     {"space", "graph", "lsq"},
     {"cost", "data", "model"},
     {"budget", "records", "quantize"},
-    {"objectives"},
+    {"objectives", "shrink"},
     {"runs", "train"},
     {"search", "promote", "export", "report"},
     {"boards", "doctor", "init"},

@@ -21,8 +21,8 @@ from tinynas.budget import Budget, load_budget
 from tinynas.config import Config, build, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
-from tinynas.errors import RunError, TinynasError, UserError, shell_line
-from tinynas.files import cores, disk_error
+from tinynas.errors import ModelFileError, RunError, TinynasError, UserError, shell_line
+from tinynas.files import cores, disk_error, write_atomic
 from tinynas.foreign import refuse_models, require_tflite, what_is
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives as known_objectives
@@ -743,3 +743,46 @@ def evaluate(
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
     images = open_images(data, overrides=overrides, judged=True)
     return evaluate_splits(model, images, split, subsets=subsets, pixels=pixels, threshold=threshold, workers=default_workers())
+
+
+def shrink(
+    model: str | Path,
+    out: str | Path | None = None,
+    *,
+    strip_metadata: bool = False,
+    keep_names: bool = False,
+    inputs: int = 10_000,
+    seconds: float = 60.0,
+    data: str | None = None,
+    pixels: str = "auto",
+    overrides: Sequence[str] = (),
+) -> dict[str, Any]:
+    """The int8 .tflite ``model`` without what provably changes no bit of its outputs, written to ``out`` (None: nothing is written):
+    the document of ``shrink --json``.
+
+    Both files run on ``inputs`` inputs, for no longer than about ``seconds``: images of ``data`` where it is given (``pixels`` as in
+    :func:`evaluate`), extremes, and random ones. Raises UserError subclasses with the remedy, InternalError where an output differs;
+    then nothing is written.
+    """
+    from tinynas.export.shrunk import image_inputs
+    from tinynas.export.shrunk import shrink as shrunk_of
+
+    path = Path(model)
+    if not path.exists():
+        raise ModelFileError(f"{path}: there is no such file", "give the path of a .tflite file")
+    require_tflite(path)
+    target = None if out is None else Path(out)
+    if target is not None and target.is_dir():
+        raise UserError(f"{target}: is a folder", "name the file to write, such as --out model_shrunk.tflite")
+    if target is not None and target.exists() and target.samefile(path):
+        raise UserError(f"{target}: is the model itself", "write to another file with --out; the original stays to compare with")
+    content = _read_model(path)
+    try:
+        images = None if data is None else image_inputs(content, open_images(data, overrides=overrides, judged=True), pixels, inputs)
+        report = shrunk_of(content, strip_metadata=strip_metadata, keep_names=keep_names, inputs=inputs, seconds=seconds, images=images)
+    except ModelFileError as error:
+        raise ModelFileError(f"{path}: {error.message}", error.hint) from None
+    document = {"model": str(path), "out": None if target is None else str(target), **report.to_json()}
+    if target is not None:
+        write_atomic(target, report.shrunk.model)
+    return document

@@ -232,6 +232,7 @@ _Report = document(
     labels=list[str] | None,
     problems=list[str],
     files=dict[str, str],
+    dead_channels=_Count | None,
     kernels=str | None,
     runtime=str | None,
     verified=_Verified | None,

@@ -25,7 +25,7 @@ from tinynas.cli.common import (
     session,
 )
 from tinynas.cost.runtimes import runtime_names
-from tinynas.errors import UserError, shell_line
+from tinynas.errors import UserError, counted, shell_line
 from tinynas.export.formats import FORMATS
 from tinynas.files import process_number
 
@@ -162,12 +162,22 @@ def promote(
             say(f"verified: {verified_words(verified)}")
             for off in verified.get("notes", ()):
                 say(f"note: {off}", "yellow")
+        _say_dead(row)
         for problem in row.problems:
             say(f"NOT GOOD: {problem}", "bold red")
     say(f"picture: {page}")
     if any(row.problems for row in rows):
         raise typer.Exit(1)
     return next_step("tinynas", "export", opened.path, rows[0].id, "--out", "deploy") if rows else None
+
+
+def _say_dead(row: Any) -> None:
+    if dead := row.report.get("dead_channels"):
+        file = next((path for path in row.files.values() if str(path).endswith(".tflite")), "the .tflite")
+        say(
+            f"{counted(dead, 'channel')} provably without effect on any output; remove with: {shell_line('tinynas', 'shrink', file)}",
+            "yellow",
+        )
 
 
 def _promote_facts(event: Any) -> dict[str, Any]:
@@ -236,6 +246,7 @@ def export(
             say(f"{kind}: {path}")
         if row.report.get("plan"):
             say(f"memory plan: {row.report['plan']}")
+        _say_dead(row)
         for problem in row.problems:
             say(f"NOT GOOD: {problem}", "bold red")
     if row.problems:
@@ -278,3 +289,42 @@ def evaluate(
 
     console().print(evaluation_table(result))
     return None
+
+
+@app.command()
+def shrink(
+    model: Annotated[Path, typer.Argument(metavar="FILE.tflite", help="Any int8 .tflite, whoever made it.")],
+    out: Annotated[
+        Path | None, typer.Option("--out", metavar="F", help="Where to write the smaller file. Without it, it is only said what would go.")
+    ] = None,
+    inputs: Annotated[int, typer.Option("--inputs", metavar="N", min=1, help="Inputs on which both files are run and compared.")] = 10_000,
+    seconds: Annotated[float, typer.Option("--seconds", metavar="S", min=1, help="At most so long, however many were compared.")] = 60.0,
+    strip_metadata: Annotated[bool, typer.Option("--strip-metadata", help="Also drop labels and all other metadata.")] = False,
+    keep_names: Annotated[
+        bool, typer.Option("--keep-names", help="Keep the names of inner tensors, which only people and debuggers read.")
+    ] = False,
+    data: DataOption = None,
+    pixels: Annotated[str, typer.Option("--pixels", metavar="RANGE", help="What the input is made of, as evaluate takes it.")] = "auto",
+    overrides: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Remove from a .tflite what provably changes no bit of its outputs: dead channels, idle operators, bytes that nothing reads."""
+    from tinynas import api
+
+    document = api.shrink(
+        model,
+        out,
+        strip_metadata=strip_metadata,
+        keep_names=keep_names,
+        inputs=inputs,
+        seconds=seconds,
+        data=data,
+        pixels=pixels,
+        overrides=overrides or (),
+    )
+    if json_:
+        return emit(document)
+    from tinynas.report.terminal import shrunk_table
+
+    console().print(shrunk_table(document))
+    return say(f"written: {out}") if out is not None else None

@@ -258,6 +258,8 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
     needed = verified.get("needed_arena_bytes")
     both.append((where, _size(mcu), "not measured" if needed is None else f"{_size(needed)}, on an emulated {_text(verified['target'])}"))
     text += "\n\nThe exported file:\n\n" + _table(("What", "Estimated", "Measured"), both)
+    if dead := report.get("dead_channels"):
+        text += f"\n\n{counted(dead, 'channel')} of it provably change{'s' if dead == 1 else ''} no output: `tinynas shrink` removes them."
     if budget:
         limits = _mapping(budget.get("limits"))
         most = ", ".join(f"{_text(key)} {_amount(QUANTITIES[key], value)}" for key, value in limits.items())

@@ -61,6 +61,7 @@ class ExportRow:
             "runtime": self.report.get("runtime"),
             "evidence": self.report.get("evidence"),
             "plan": self.report.get("plan"),
+            "dead_channels": self.report.get("dead_channels"),
             "kernels": self.report.get("kernels"),
             "problems": self.problems,
             "verified": self.report.get("verified"),

@@ -30,6 +30,7 @@ from tinynas.quantize.fake import FakeQuantNetwork
 from tinynas.quantize.floats import FloatGraph, fold, pixels, predict
 from tinynas.quantize.grid import QuantizedGraph
 from tinynas.records import Artifact
+from tinynas.shrink import dead_channels
 
 #: Images on which the file must equal the quantised network to the bit.
 EQUAL_IMAGES = 16
@@ -228,6 +229,7 @@ def export_model(
         "evidence": {figure: list(known) for figure, known in runtime.evidence.items()},
         "input_rotation": input_rotation,
         "quantization": {**options.quantization.model_dump(mode="json"), "trained": qgraph is not None} if exported.qgraph else None,
+        "dead_channels": dead_channels(exported.model) if options.io == "int8" else None,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
         "files": files,
         **exported.notes,

@@ -117,6 +117,67 @@ def load_litert(model: bytes | Inspected) -> dict[str, str]:
     return found
 
 
+@dataclass(frozen=True)
+class Compared:
+    """Two models on the same inputs."""
+
+    compared: int
+    """Inputs on which all outputs were compared."""
+    different: int
+    """Those for which a byte of an output differs."""
+    arenas: tuple[int, int] | None
+    """Bytes of TFLM's arena of each, head and tail; None where another runtime ran them."""
+
+
+def compare_models(
+    before: bytes, after: bytes, count: int, *, seconds: float, kernels: str = "tflm", given: NDArray[Any] | None = None, seed: int = 0
+) -> Compared:
+    """Every byte of every output of two models with the same inputs and outputs, in a child process: on ``given`` ones (N, *shape of
+    the first input), then on extremes and random ones, up to ``count`` or for about ``seconds``.
+
+    ``kernels``: ``tflm``, or a resolver of LiteRT. Raises ModelFileError where the file is broken or the interpreter does not run it.
+    """
+    files = [parse_model(model) for model in (before, after)]
+    first = files[0]
+    specs = [_spec(first, number) for number in first.inputs]
+    images = np.zeros((0, *specs[0]["shape"]), specs[0]["dtype"]) if given is None else given
+    request = {
+        "runtime": "compare",
+        "kernels": kernels,
+        "memory_bytes": MEMORY_BYTES,
+        "models_bytes": [len(before), len(after)],
+        "arena_bytes": [_arena_sizes(file) for file in files],
+        "inputs": specs,
+        "outputs": len(first.outputs),
+        "given": images.shape,
+        "given_dtype": str(images.dtype),
+        "count": count,
+        "seconds": seconds,
+        "seed": seed,
+    }
+    sent = json.dumps(request).encode() + b"\n" + before + after + np.ascontiguousarray(images).tobytes()
+    answer, _ = _child(sent, START_SECONDS + seconds + 10 * IMAGE_SECONDS)
+    arenas = answer["arena"]
+    return Compared(answer["compared"], answer["different"], None if arenas[0] is None else (sum(arenas[0]), sum(arenas[1])))
+
+
+def _spec(file: ModelFile, number: int) -> dict[str, Any]:
+    """What an input may hold: all of an 8- or 16-bit type; of floats, what the QUANTIZE that reads them tells apart."""
+    tensor = file.tensors[number]
+    spec: dict[str, Any] = {"shape": list(tensor.shape), "dtype": tensor.dtype, "middle": 0}
+    if tensor.dtype in {"int8", "uint8", "int16"}:
+        limits = np.iinfo(tensor.dtype)
+        return {**spec, "low": int(limits.min), "high": int(limits.max), "middle": int(np.clip(tensor.zero_point, limits.min, limits.max))}
+    if tensor.dtype != "float32":
+        return {**spec, "low": 0, "high": 1}  # indices and truth values: others may be read out of bounds
+    grids = [file.tensors[op.outputs[0]] for op in file.ops if op.kind == "QUANTIZE" and op.inputs[:1] == (number,)]
+    if not grids or grids[0].dtype not in {"int8", "uint8"} or not 0 < grids[0].scale < 1e6:
+        return {**spec, "low": -1.0, "high": 1.0}
+    ends = np.iinfo(grids[0].dtype)
+    low, high = ((int(end) - grids[0].zero_point) * grids[0].scale for end in (ends.min, ends.max))
+    return {**spec, "low": low, "high": high}
+
+
 def kernels_name() -> str:
     """What computed figures that come from :func:`run_tflm`."""
     return f"tflite-micro {metadata.version('tflite-micro')} (TFLM reference kernels)"
@@ -151,12 +212,16 @@ def _ask(
         "variables": inspected.facts.variables,
     }
     sent = json.dumps(request).encode() + b"\n" + inspected.data + np.ascontiguousarray(images).tobytes()
+    answer, data = _child(sent, START_SECONDS + IMAGE_SECONDS * len(images))
+    return answer, np.frombuffer(data, np.dtype(answer["dtype"])).reshape(answer["shape"])
+
+
+def _child(sent: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
+    """(the answer, what follows it) of a child process to ``sent``. Raises ModelFileError where the model is at fault."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-P", str(_WORKER)]
     try:
-        done = subprocess.run(
-            command, input=sent, capture_output=True, timeout=START_SECONDS + IMAGE_SECONDS * len(images), env=environment, check=False
-        )
+        done = subprocess.run(command, input=sent, capture_output=True, timeout=seconds, env=environment, check=False)
     except subprocess.TimeoutExpired:
         raise ModelFileError("the interpreter did not finish with the model", "the file is probably broken; export it again") from None
     said = done.stderr.decode("utf-8", "replace").strip()
@@ -170,7 +235,7 @@ def _ask(
     if "error" in answer:
         reason = _reason(answer["error"], said)
         raise ModelFileError(f"the interpreter refuses the model: {reason}", "the file is broken or uses what this runtime lacks")
-    return answer, np.frombuffer(data, np.dtype(answer["dtype"])).reshape(answer["shape"])
+    return answer, data
 
 
 def _reason(error: str, said: str) -> str:

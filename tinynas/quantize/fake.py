@@ -19,7 +19,7 @@ from tinynas.graph import Weighted as WeightedOp
 from tinynas.model import per_pixel
 from tinynas.quantize.floats import linear_part, pooled, resized, torch_layout
 from tinynas.quantize.grid import QuantizedGraph, TensorQuant
-from tinynas.quantize.integer import EXACT_FLOAT32, Requantize, fixed_point, multipliers, rescale_int64
+from tinynas.quantize.integer import EXACT_FLOAT32, Requantize, fixed_point, mean_pair, multipliers, rescale_int64
 
 #: ADD brings both inputs to a common scale with this many extra bits.
 ADD_SHIFT = 20
@@ -125,11 +125,7 @@ class _Mean(nn.Module):
         super().__init__()
         source, target = qgraph.tensors[op.inputs[0]], qgraph.tensors[op.output]
         height, width, _ = qgraph.graph.shape(op.inputs[0])
-        count = height * width
-        m, shift = fixed_point(source.scale / target.scale)
-        # The division by the count goes into the multiplier, truncated; its bits go into the shift.
-        extra = min(count.bit_length() - 1, 32, 31 + shift)
-        pair = ((m << extra) // count, shift - extra)
+        pair = mean_pair(source.scale / target.scale, height * width)
         self.requantize = Requantize([pair], 2, -128 - target.zero_point, 127 - target.zero_point)
 
     def forward(self, x: Tensor) -> Tensor:

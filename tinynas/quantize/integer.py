@@ -38,6 +38,16 @@ def fixed_point(multiplier: float) -> tuple[int, int]:
     return (0, 0) if shift < -31 else (m, shift)
 
 
+def mean_pair(ratio: float, count: int) -> tuple[int, int]:
+    """(m, shift) by which MEAN multiplies the sum of ``count`` elements; ``ratio``: scale of the input by that of the output.
+
+    The division by the count goes into the multiplier, truncated; its bits go into the shift.
+    """
+    m, shift = fixed_point(ratio)
+    extra = min(count.bit_length() - 1, 32, 31 + shift)
+    return (m << extra) // count, shift - extra
+
+
 def rescale_int64(values: Tensor, m: Tensor, shift: Tensor) -> Tensor:
     """int64 ``values`` times m * 2^(shift - 31), rounded as the runtime, for int64 ``m`` and ``shift`` that broadcast."""
     left, right = shift.clamp(min=0), (-shift).clamp(min=0)

@@ -8,6 +8,7 @@ from __future__ import annotations
 import abc
 import contextlib
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -415,6 +416,49 @@ def verified_table(document: Mapping[str, Any]) -> Group:
         Text("as promised", "green")
     ]
     return Group(*lines)
+
+
+def shrunk_table(document: Mapping[str, Any]) -> Group:
+    """What was taken out of a model and what that saves: the document of ``tinynas shrink --json``."""
+    lines: list[Any] = [Text(printable(document["model"]), "bold")]
+    if not document["changed"]:
+        lines.append(Text("nothing was found: no channel, operator or byte can go without changing what it computes or holds"))
+    else:
+        lines += _shrunk_lines(document)
+    lines += [Text(printable(f"note: {note}"), "yellow") for note in document["notes"]]
+    if document["left"]:
+        lines.append(Text(printable(f"left as they are, with all that they touch: {', '.join(document['left'])}"), "dim"))
+    return Group(*lines)
+
+
+def _shrunk_lines(document: Mapping[str, Any]) -> list[Any]:
+    lines: list[Any] = []
+    if document["layers"]:
+        removed = _table("#", "operator", "channels", "constant", "duplicate", "unread", right=("#", "channels"))
+        for layer in document["layers"]:
+            before, after = layer["channels"]
+            why = [str(layer.get(reason, "")) for reason in ("constant", "duplicate", "unread")]
+            removed.add_row(str(layer["op"]), layer["kind"], f"{before} -> {after}", *why)
+        lines.append(removed)
+    if document["operators"]:
+        idle = Counter(op["kind"] for op in document["operators"])
+        lines.append(Text(printable("operators that did nothing: " + ", ".join(f"{count} {kind}" for kind, count in idle.items()))))
+    arena = document["arena_bytes"]
+    table = _table("", "before", "after", right=("before", "after"))
+    rows = (("file", document["bytes"]), ("arena on this computer", arena["estimated"]), ("  as tflite-micro uses it", arena["measured"]))
+    for name, pair in (*rows, ("SRAM on a microcontroller", document["sram_bytes"])):
+        if pair is not None:
+            table.add_row(name, *map(_bytes, pair))
+    table.add_row("multiply-accumulates", *["–" if macs is None else f"{macs:,}" for macs in document["macs"]])
+    lines.append(table)
+    equal = document["equal"]
+    if equal["why_not"]:
+        lines.append(Text(printable(f"proven by arithmetic alone, not compared: {equal['why_not']}"), "yellow"))
+    else:
+        images = f", {equal['images']:,} of them images" if equal["images"] else ""
+        said = f"all outputs equal on {equal['compared']:,} inputs{images}, in {equal['seconds']:,} s: {equal['kernels']}"
+        lines.append(Text(printable(said), "green"))
+    return lines
 
 
 def _bytes(value: int | None) -> str:
