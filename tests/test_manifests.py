@@ -38,7 +38,8 @@ from test_firmware import (
 from tinynas.config import build
 from tinynas.errors import ConfigError
 from tinynas.export.facts import read_facts
-from tinynas.export.firmware import SELF_TEST_FAIL, SELF_TEST_PASS, ArenaFigures, build_firmware, measured_arena
+from tinynas.export.firmware import ArenaFigures, build_firmware, measured_arena
+from tinynas.export.folder import SELF_TEST_FAIL, SELF_TEST_PASS
 from tinynas.export.manifests import LONGEST_NAME, LONGEST_TITLE, arduino_name, identifier, semver
 from tinynas.export.model import ExportOptions
 from tinynas.target.cores import CORES

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tinynas.errors import ModelFileError
-from tinynas.export.firmware import SELF_TEST_PASS
+from tinynas.export.folder import SELF_TEST_PASS
 from tinynas.target.cores import Core
 from tinynas.target.emulator import emulate
 from tinynas.target.flash import flash_of
