@@ -16,10 +16,10 @@ import numpy.typing as npt
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.streamed import Frame
-from tinynas.errors import InternalError, UserError
+from tinynas.errors import InternalError
 from tinynas.export.compiled import CompiledModel, compile_network
 from tinynas.export.folder import check_images, fill_folder, image_words, pick_images, shared_words
-from tinynas.export.formats import Made, check_formats
+from tinynas.export.formats import Made, check_compiled, check_formats
 from tinynas.export.manifests import UNNAMED, PackageOptions, identifier
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import run_tflm
@@ -32,6 +32,8 @@ _ZEPHYR_RAM_KIB, _ZEPHYR_FLASH_KIB = 16, 96
 
 #: The package's page where it names none: there is no runtime but what tinynas writes.
 _PAGE = "https://github.com/tinynas/tinynas"
+#: How frames come -> the runtime.
+_RUNTIMES: dict[Frame, str] = {row.frame: name for name, row in RUNTIMES.items() if row.frame is not None}
 _WORDS: dict[Frame, dict[str, str]] = {
     "kept": {
         "image_sentence": "turned where the network wants it; in one pass and without a second buffer.",
@@ -40,7 +42,7 @@ _WORDS: dict[Frame, dict[str, str]] = {
     },
     "rows": {
         "image_sentence": "row by row as the camera gives them, so that no frame lies in memory.",
-        "frames_words": "Rows of the camera are converted as they come and pushed into the network: no frame lies in memory, only a row of it.",
+        "frames_words": "Rows of the camera are converted as they come and pushed into the network: no frame lies in memory.",
         "sketch_buffer": "static uint8_t row_buffer[160 * 2];  // RGB565, as most camera modules send it\n",
     },
 }
@@ -99,7 +101,7 @@ def build_compiled_firmware(
     source = qgraph.graph.input
     check_formats(["c"], source)
     check_images(source.shape, qgraph.graph.classes, labels, images, rotation)
-    check_rotation(frame, rotation)
+    check_compiled(["c"], _RUNTIMES[frame], exporter="tinynas", io="int8", rotation=rotation)
     if expected is None:
         shown = np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8)
         expected = run_tflm(model, shown).outputs
@@ -144,15 +146,6 @@ def write_format(made: Made, folder: Path) -> Path:
     return folder / "c"
 
 
-def check_rotation(frame: Frame, rotation: int) -> None:
-    """Raise UserError where images must be turned upside down and come row by row."""
-    if rotation and frame == "rows":
-        raise UserError(
-            "frames of a network that reads its images upside down cannot come row by row: its first row is the camera's last",
-            "use frame: kept (the runtime compiled), or --format tflite",
-        )
-
-
 def _words(words: dict[str, str], network: CompiledModel, source: Input, core: str | None) -> dict[str, str]:
     frame, guard = network.plan.frame, words["GUARD"]
     constants = {"kRgb888": "RGB888", "kBgr888": "BGR888", "kRgb565LittleEndian": "RGB565_LITTLE_ENDIAN"}
@@ -160,8 +153,7 @@ def _words(words: dict[str, str], network: CompiledModel, source: Input, core: s
     constants |= {"kArea": "AREA", "kBilinear": "BILINEAR", "kNearest": "NEAREST"}
     constants = {name: f"{guard}_{word}" for name, word in constants.items()}
     converter = converter_bytes(source, frame)
-    runtime = next(name for name, row in RUNTIMES.items() if row.frame == frame)
-    flash = estimate(network.plan.graph, runtime, core=core).program_bytes or network.constant_bytes
+    flash = estimate(network.plan.graph, _RUNTIMES[frame], core=core).program_bytes or network.constant_bytes
     words = {
         **words,
         **_WORDS[frame],
@@ -193,6 +185,7 @@ def _words(words: dict[str, str], network: CompiledModel, source: Input, core: s
         "self_test_format": constants["kRgb888" if source.channels == 3 else "kGray8"],
     }
     parts = {
-        word: image_words(*chosen, words=words, constants=constants, cast="(uint32_t)").rstrip("\n") for word, chosen in _PARTS[frame].items()
+        word: image_words(*chosen, words=words, constants=constants, cast="(uint32_t)").rstrip("\n")
+        for word, chosen in _PARTS[frame].items()
     }
     return {**words, **parts, "classifier_api": parts["classifier_api"] + "\n\n" if "classifier_api" in parts else ""}

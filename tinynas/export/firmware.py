@@ -21,6 +21,7 @@ import numpy.typing as npt
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError
+from tinynas.export import compiled_firmware
 from tinynas.export.facts import ModelFacts, input_table, read_facts
 from tinynas.export.folder import bytes_array, c_float, check_images, fill_folder, image_words, pick_images, shared_words
 from tinynas.export.formats import MODEL_FILE, Made, check_formats
@@ -204,7 +205,10 @@ def write_firmware(
 
 
 def write_format(made: Made, folder: Path) -> Path:
-    """The format ``c``: the firmware folder, with two of the images for its self-test and the arena of the runtime."""
+    """The format ``c``: the firmware folder, with two of the images for its self-test and the arena of the runtime; around the network as C
+    where that is the runtime."""
+    if runtime_named(made.runtime).frame is not None:
+        return compiled_firmware.write_format(made, folder)
     arena = replace(measured_arena(made.model, made.runtime, made.core), section=made.arena_section)
     images = pick_images(made.images, made.truth)
     write_firmware(

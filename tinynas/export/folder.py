@@ -80,9 +80,7 @@ def shared_words(
     }
 
 
-def check_images(
-    shape: tuple[int, int, int], classes: int, labels: Sequence[str], images: npt.NDArray[np.uint8], rotation: int
-) -> None:
+def check_images(shape: tuple[int, int, int], classes: int, labels: Sequence[str], images: npt.NDArray[np.uint8], rotation: int) -> None:
     """Raise UserError where labels, self-test images or the rotation do not fit a network."""
     if len(labels) != classes:
         raise UserError(f"{len(labels)} labels for a model of {classes} classes", "give one label for each output")

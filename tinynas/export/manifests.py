@@ -126,7 +126,7 @@ def plain(text: str) -> str:
 
 
 def manifest_words(name: str, package: PackageOptions, model_sha256: str, sentence: str, page: str) -> dict[str, str]:
-    """Words of the templates that the manifests hold. ``sentence`` says what the network is, without its name; ``page`` is the runtime's."""
+    """Words of the templates that the manifests hold. ``sentence`` says what the network is; ``page`` is the runtime's."""
     title = plain(name)[:LONGEST_TITLE].strip() or "_"
     namespace = identifier(name)
     description = f"{title}: {sentence}"
