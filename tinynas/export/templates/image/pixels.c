@@ -23,21 +23,33 @@ static inline Rgb From565(uint32_t value) {
   return c;
 }
 
+static inline Rgb MakeRgb(uint32_t r, uint32_t g, uint32_t b) {
+  const Rgb c = {r, g, b};
+  return c;
+}
+
 static inline Rgb ReadPixel(const uint8_t* p, PixelFormat format) {
-  const Rgb gray = {p[0], p[0], p[0]};
-  if (format == @kGray8@) return gray;
-  if (format == @kRgb565LittleEndian@) return From565(p[0] | (@u32@(p[1]) << 8));
-  if (format == @kRgb565BigEndian@) return From565(p[1] | (@u32@(p[0]) << 8));
-  const Rgb rgb = {p[0], p[1], p[2]}, bgr = {p[2], p[1], p[0]};
-  return format == @kRgb888@ ? rgb : bgr;
+  switch (format) {
+    case @kRgb888@:
+      return MakeRgb(p[0], p[1], p[2]);
+    case @kBgr888@:
+      return MakeRgb(p[2], p[1], p[0]);
+    case @kRgb565LittleEndian@:
+      return From565(p[0] | (@u32@(p[1]) << 8));
+    case @kRgb565BigEndian@:
+      return From565(p[1] | (@u32@(p[0]) << 8));
+    case @kGray8@:
+      break;
+  }
+  return MakeRgb(p[0], p[0], p[0]);
 }
 
 // ITU-R BT.601 luma in 15-bit fixed point: 0.299 R + 0.587 G + 0.114 B.
 static inline uint32_t Luma(Rgb c) { return (9798u * c.r + 19235u * c.g + 3735u * c.b + 16384u) >> 15; }
 
-// One direction of the resize: `full` pixels of the window, which starts at `start` in the frame, become `scaled`.
+// One direction of the resize: `full` pixels of the window, which starts at `start` in the frame, become those of the input.
 typedef struct {
-  uint32_t start, full, scaled;
+  uint32_t start, full;
 } Axis;
 
 // The part of a frame that is resized, and how.
@@ -69,14 +81,14 @@ static bool FindWindow(int frame_width, int frame_height, PixelFormat format, in
   uint32_t window_height = RoundedRatio(width, kInputHeight, kInputWidth), window_width = RoundedRatio(height, kInputWidth, kInputHeight);
   window_height = window_height < 1 ? 1 : window_height > height ? height : window_height;
   window_width = window_width < 1 ? 1 : window_width > width ? width : window_width;
-  const Axis rows = {(height - window_height) / 2, window_height, kInputHeight};
-  const Axis columns = {(width - window_width) / 2, window_width, kInputWidth};
+  const Axis rows = {(height - window_height) / 2, window_height};
+  const Axis columns = {(width - window_width) / 2, window_width};
   window->step = step;
   window->stride = stride;
   window->rows = rows;
   window->columns = columns;
   if (resize == @kLikeTraining@) {
-    resize = rows.full >= rows.scaled && columns.full >= columns.scaled ? @kArea@ : @kBilinear@;
+    resize = rows.full >= kInputHeight && columns.full >= kInputWidth ? @kArea@ : @kBilinear@;
   }
   window->resize = resize;
   return true;
@@ -88,14 +100,13 @@ static inline uint32_t Rounded(uint32_t sum, uint32_t total) {
   return quotient + (rest > missing || (rest == missing && (quotient & 1u)));
 }
 
-// Sum over the pixels of a row of the window that output pixel x covers. In units of 1/scaled of a frame pixel, output
-// pixel i covers [i * full, (i + 1) * full): all weights are whole numbers and sum to full.
-static Rgb AreaRow(const uint8_t* row, PixelFormat format, uint32_t step, const Axis* columns, uint32_t x) {
-  const uint32_t left = x * columns->full, right = left + columns->full, first = left / columns->scaled;
-  const uint8_t* p = row + first * step;
+// Sum over the pixels of a row, from p on, that an output pixel covers. In units of 1/width of the input of a frame pixel, output
+// pixel i covers [i * full, (i + 1) * full): all weights are whole numbers and sum to full. It begins at `left`, p at `at`.
+static inline Rgb AreaRow(const uint8_t* p, PixelFormat format, uint32_t step, uint32_t full, uint32_t left, uint32_t at) {
+  const uint32_t right = left + full;
   Rgb sum = {0, 0, 0};
-  for (uint32_t at = first * columns->scaled; at < right; at += columns->scaled, p += step) {
-    const uint32_t end = at + columns->scaled < right ? at + columns->scaled : right;
+  for (; at < right; at += kInputWidth, p += step) {
+    const uint32_t end = at + kInputWidth < right ? at + kInputWidth : right;
     const uint32_t weight = end - (at > left ? at : left);
     const Rgb c = ReadPixel(p, format);
     sum.r += weight * c.r;
@@ -105,39 +116,44 @@ static Rgb AreaRow(const uint8_t* row, PixelFormat format, uint32_t step, const 
   return sum;
 }
 
-// Position of output pixel i between two frame pixels, with pixel centers aligned, in 1/2048 of a pixel.
-static void Between(const Axis* axis, uint32_t i, uint32_t* first, uint32_t* second, uint32_t* weight) {
+// Where an output pixel lies between two frame pixels: `weight` / 2048 from the first one to the second.
+typedef struct {
+  uint32_t first, second, weight;
+} Position;
+
+// Of output pixel i of `scaled`, with pixel centers aligned.
+static inline Position Between(uint32_t full, uint32_t scaled, uint32_t i) {
   // (i + 1/2) * full / scaled - 1/2
   int64_t at = 2 * i + 1;
-  at = (at * axis->full - axis->scaled) * 1024;
-  const int64_t fixed = at <= 0 ? 0 : (at + axis->scaled / 2) / axis->scaled;
-  *first = @u32@(fixed >> 11);
-  *weight = @u32@(fixed & 2047);
-  if (*first >= axis->full - 1) {
-    *first = axis->full - 1;
-    *weight = 0;
+  at = (at * full - scaled) * 1024;
+  const int64_t fixed = at <= 0 ? 0 : (at + scaled / 2) / scaled;
+  Position found = {@u32@(fixed >> 11), 0, @u32@(fixed & 2047)};
+  if (found.first >= full - 1) {
+    found.first = full - 1;
+    found.weight = 0;
   }
-  *second = *weight ? *first + 1 : *first;
+  found.second = found.weight ? found.first + 1 : found.first;
+  return found;
 }
 
-// Output pixel x between two pixels of a row of the window, times 2048.
-static Rgb BilinearRow(const uint8_t* row, PixelFormat format, uint32_t step, const Axis* columns, uint32_t x) {
-  uint32_t first, second, weight;
-  Between(columns, x, &first, &second, &weight);
-  const Rgb a = ReadPixel(row + first * step, format), b = ReadPixel(row + second * step, format);
-  const Rgb c = {(2048 - weight) * a.r + weight * b.r, (2048 - weight) * a.g + weight * b.g, (2048 - weight) * a.b + weight * b.b};
+// Between two pixels of a row of the window, times 2048.
+static inline Rgb Across(const uint8_t* row, PixelFormat format, uint32_t step, Position at) {
+  const uint32_t weight = at.weight, rest = 2048 - weight;
+  const Rgb a = ReadPixel(row + at.first * step, format), b = ReadPixel(row + at.second * step, format);
+  const Rgb c = {rest * a.r + weight * b.r, rest * a.g + weight * b.g, rest * a.b + weight * b.b};
   return c;
 }
 
 // Between two such pixels, one below the other.
-static inline Rgb Mix(Rgb above, Rgb below, uint32_t weight) {
-  const Rgb c = {((2048 - weight) * above.r + weight * below.r + (1u << 21)) >> 22, ((2048 - weight) * above.g + weight * below.g + (1u << 21)) >> 22,
-                 ((2048 - weight) * above.b + weight * below.b + (1u << 21)) >> 22};
+static inline Rgb Down(Rgb above, Rgb below, uint32_t weight) {
+  const uint32_t rest = 2048 - weight, half = 1u << 21;
+  const Rgb c = {(rest * above.r + weight * below.r + half) >> 22, (rest * above.g + weight * below.g + half) >> 22,
+                 (rest * above.b + weight * below.b + half) >> 22};
   return c;
 }
 
 // The frame pixel under output pixel i, in the window.
-static inline uint32_t Nearest(const Axis* axis, uint32_t i) { return i * axis->full / axis->scaled; }
+static inline uint32_t Nearest(uint32_t full, uint32_t scaled, uint32_t i) { return i * full / scaled; }
 
 static inline void Store(Rgb c, PixelFormat format, InputElement* out) {
   if (kInputChannels == 1) {
