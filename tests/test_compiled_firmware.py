@@ -642,7 +642,8 @@ def test_promote_delivers_the_folder_and_verifies_it(
     # Elsewhere, with whole frames; and what cannot be compiled is refused by name.
     export = ["export", str(searched.path), net_id, "--out", str(tmp_path / "deploy")]
     assert tinynas([*export, "--runtime", "compiled"]) == 0
-    capsys.readouterr()
+    whole = estimate(lower(searched.arch(net_id)), "compiled", core="cortex-m4").sram_bytes
+    assert f"as C99, for compiled: {whole:,} B of work area, " in capsys.readouterr().out.replace("\n", " ")
     assert b"_frame(" in (tmp_path / "deploy/c/network.h").read_bytes() and (tmp_path / "deploy/model_int8.tflite").is_file()
     for option, why in ((("--exporter", "tensorflow"), "the exporter tensorflow"), (("--io", "uint8"), "input and output of type uint8")):
         assert tinynas([*export, *option]) == 2
