@@ -5,10 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tinynas.arch import load_arch
 from tinynas.budget import UNKNOWN, Budget, load_budget
-from tinynas.config import n_bytes, shipped
+from tinynas.config import build, n_bytes, shipped
 from tinynas.cost import estimate
 from tinynas.errors import ConfigError
 from tinynas.graph import lower
@@ -134,3 +135,38 @@ def test_all_faults_at_once(tmp_path: Path) -> None:
 def test_unknown_name_suggests_the_nearest() -> None:
     with pytest.raises(ConfigError, match=r'did you mean "stm32f746"'):
         load_budget("stm32f764")
+
+
+def test_how_frames_come_is_part_of_the_runtimes_name() -> None:
+    """``compiled`` with ``frame: rows`` is ``compiled-rows``: one name everywhere, whichever way it was written."""
+    size = {"name": "b", "sram": "40 KiB", "flash": "128 KiB", "core": "cortex-m4"}
+    net = lower(load_arch("mcunet-tiny2"))
+    taken = []
+    for given, name in (
+        ({"runtime": "compiled", "frame": "rows"}, "compiled-rows"),
+        ({"runtime": "compiled-rows"}, "compiled-rows"),
+        ({"runtime": "compiled-rows", "frame": "rows"}, "compiled-rows"),
+        ({"runtime": "compiled", "frame": "kept"}, "compiled"),
+        ({"runtime": "compiled"}, "compiled"),
+    ):
+        budget = build({**size, **given}, Budget, source="b.yaml")
+        again = build(yaml.safe_load(budget.to_yaml()), Budget, source="b.yaml")
+        assert budget.runtime == again.runtime == name and again == budget
+        taken.append(estimate(net, budget.runtime, core=budget.core).sram_bytes)
+    assert taken[0] == taken[1] == taken[2] < taken[3] == taken[4]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "frame", "told"),
+    [
+        ("tflm", "kept", r"frame: says how compiled code takes its frames, and the runtime is tflm: leave it out, or write runtime: comp"),
+        ("compiled-rows", "kept", r"frame: contradicts runtime: compiled-rows: leave one of the two out"),
+        ("compiled", "some", r"frame: must be one of 'kept' or 'rows'"),
+        ("compile", "rows", r"runtime: must be one of"),
+    ],
+)
+def test_frames_are_for_compiled_code_alone(runtime: str, frame: str, told: str) -> None:
+    given = {"name": "b", "sram": "40 KiB", "flash": "128 KiB", "runtime": runtime, "frame": frame}
+    with pytest.raises(ConfigError, match=told) as refused:
+        build(given, Budget, source="b.yaml")
+    assert str(refused.value).count("\n") == 1, "one fault, said once"

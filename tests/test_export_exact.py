@@ -10,7 +10,8 @@ from tinynas.arch import Arch, ConvLayer, MBConv, Pool
 from tinynas.errors import ModelFileError, UserError
 from tinynas.export.check import expected_operators
 from tinynas.export.facts import ModelFacts, input_table, real_outputs
-from tinynas.export.firmware import ARENA_MARGIN, ArenaFigures, pick_images
+from tinynas.export.firmware import ARENA_MARGIN, ArenaFigures
+from tinynas.export.folder import pick_images
 from tinynas.export.judge import Rule
 from tinynas.export.manifests import identifier
 from tinynas.export.pixels import read_pixels

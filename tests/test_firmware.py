@@ -33,10 +33,10 @@ from tinynas.export.firmware import (
     ArenaFigures,
     build_firmware,
     measured_arena,
-    pick_images,
     write_firmware,
     write_format,
 )
+from tinynas.export.folder import pick_images
 from tinynas.export.formats import Made
 from tinynas.export.manifests import identifier
 from tinynas.export.sandbox import run_tflm
@@ -810,7 +810,7 @@ def test_the_format_takes_the_section_of_the_arena_along(tmp_path: Path) -> None
     pytest.importorskip("tflite_micro")
     model = tiny_model()
     images = images_for(read_facts(model))
-    for section, said in ((None, "// None is set"), (".bss.axi", '#define TINYNAS_MODEL_ARENA_SECTION ".bss.axi"')):
+    for section, said in ((None, "/* None is set"), (".bss.axi", '#define TINYNAS_MODEL_ARENA_SECTION ".bss.axi"')):
         made = Made(model, Input(12, 16, 3), "tflm", ("a", "b", "c"), images, np.arange(len(images)), arena_section=section)
         header = (write_format(made, tmp_path / str(section)) / "model_settings.h").read_text()
         assert said in header and header.count('_ARENA_SECTION "') == bool(section)

@@ -193,3 +193,18 @@ def violations(value: Any, schema: dict[str, Any], root: dict[str, Any], place: 
                 yield from violations(item, properties[key], root, f"{place}.{key}")
             elif schema.get("additionalProperties") is False:
                 yield f"{place}: unknown key {key}"
+
+
+@pytest.mark.parametrize("runtime", ["compiled", "compiled-rows"])
+def test_a_budget_for_compiled_code_says_how_frames_come(runtime: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from tinynas.cli import run
+
+    assert run(["init", str(tmp_path), "--board", "nano33-ble-sense", "--runtime", runtime]) == 0
+    text = (tmp_path / "budget.yaml").read_text()
+    assert "\nruntime: compiled\n" in text and f"\n{'# ' if runtime == 'compiled' else ''}frame: rows\n" in text
+    budget = load_budget(tmp_path / "budget.yaml")
+    assert (budget.runtime, budget.reserves.sram.runtime, budget.reserves.sram.stack) == (runtime, 0, 8 * 1024)
+    assert load_budget(tmp_path / "budget.yaml", ["frame=rows"]).runtime == "compiled-rows"
+    assert "frame:" not in init.budget_text(find_board("nano33-ble-sense"))
+    assert run(["init", str(tmp_path / "b"), "--runtime", "tflite"]) == 2
+    assert "unknown runtime 'tflite'" in capsys.readouterr().err

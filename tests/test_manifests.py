@@ -15,6 +15,7 @@ import shutil
 import subprocess
 import sys
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,8 @@ from test_firmware import (
 from tinynas.config import build
 from tinynas.errors import ConfigError
 from tinynas.export.facts import read_facts
-from tinynas.export.firmware import SELF_TEST_FAIL, SELF_TEST_PASS, ArenaFigures, build_firmware, measured_arena
+from tinynas.export.firmware import ArenaFigures, build_firmware, measured_arena
+from tinynas.export.folder import SELF_TEST_FAIL, SELF_TEST_PASS
 from tinynas.export.manifests import LONGEST_NAME, LONGEST_TITLE, arduino_name, identifier, semver
 from tinynas.export.model import ExportOptions
 from tinynas.target.cores import CORES
@@ -81,7 +83,7 @@ SEMVER = (
 # what each package system accepts --------------------------------------------------------------------------------
 
 
-def check_arduino(archive: dict[str, bytes]) -> dict[str, str]:
+def check_arduino(archive: dict[str, bytes], *, tflm: bool) -> dict[str, str]:
     """The Arduino library specification, format 1.5, and the rules that arduino-lint makes of it; gives library.properties.
 
     https://arduino.github.io/arduino-cli/latest/library-specification and https://arduino.github.io/arduino-lint/latest/rules/library
@@ -95,7 +97,7 @@ def check_arduino(archive: dict[str, bytes]) -> dict[str, str]:
     properties = dict(lines)
     assert len(properties) == len(lines)
     known = {"name", "version", "author", "maintainer", "sentence", "paragraph", "category", "url", "architectures", "depends", "includes"}
-    assert set(properties) == known
+    assert set(properties) == known - (set() if tflm else {"depends"})
     assert all(value.strip() == value != "" for value in properties.values())
     assert properties["name"] == root  # LS... : the folder of an installed library is called so
     assert re.fullmatch(r"[a-zA-Z][a-zA-Z0-9 _.-]*", properties["name"]) and len(properties["name"]) <= 63  # LP005, LP006
@@ -107,7 +109,7 @@ def check_arduino(archive: dict[str, bytes]) -> dict[str, str]:
     assert properties["category"] in categories.split(",")
     assert re.fullmatch(r"https?://\S+", properties["url"])  # LP031
     assert re.fullmatch(r"\*|[a-z0-9_]+(,[a-z0-9_]+)*", properties["architectures"])  # LP037
-    assert re.fullmatch(r"[A-Za-z][A-Za-z0-9 _.-]* \(>=\d+\.\d+\.\d+\)", properties["depends"])  # LP042
+    assert not tflm or re.fullmatch(r"[A-Za-z][A-Za-z0-9 _.-]* \(>=\d+\.\d+\.\d+\)", properties["depends"])  # LP042
     assert f"{root}/src/{properties['includes']}" in archive  # LP048
     assert properties["includes"] == f"{root}.h"  # LS008
     for path in archive:
@@ -117,7 +119,7 @@ def check_arduino(archive: dict[str, bytes]) -> dict[str, str]:
             case ["library.properties" | "library.json" | "LICENSE"]:
                 pass
             case ["src", file]:
-                assert file.endswith((".h", ".cpp"))
+                assert file.endswith((".h", ".cpp" if tflm else ".c"))
             case ["examples", sketch, file]:
                 assert file == "platformio.ini" or file == f"{sketch}.ino"  # SS001: the file is called as its folder
                 assert f"{root}/examples/{sketch}/{sketch}.ino" in archive
@@ -176,6 +178,15 @@ ZEPHYR_SAMPLE: dict[str, Any] = {
 }
 
 
+#: The same of the folder around a compiled network, which needs no runtime.
+WITHOUT_RUNTIME: dict[str, dict[str, Any]] = {
+    "library.json": {**{key: rule for key, rule in PLATFORMIO.items() if key != "dependencies"}, "frameworks": r"\*"},
+    "idf_component.yml": {**ESP_IDF, "dependencies": {"idf": r">=\d+\.\d+"}},
+    "zephyr/module.yml": {**ZEPHYR_MODULE, "build": {"cmake": r"\S+", "kconfig": r"\S+"}},
+    "sample.yaml": {**ZEPHYR_SAMPLE, "common": {key: rule for key, rule in ZEPHYR_SAMPLE["common"].items() if key != "modules"}},
+}
+
+
 def fits(document: Any, schema: Any, place: str = "") -> None:
     """Every key of the schema is there and no other; texts match their expressions, lists have one or more elements."""
     match schema:
@@ -207,26 +218,28 @@ def unzipped(files: dict[str, bytes]) -> dict[str, bytes]:
     return {path: archive.read(path) for path in archive.namelist()}
 
 
-def check_all(files: dict[str, bytes]) -> None:
-    """Every manifest of the folder, and that what it names is there."""
+def check_all(files: dict[str, bytes], sources: Sequence[str] = SOURCES, *, tflm: bool = True) -> None:
+    """Every manifest of the folder, which compiles ``sources``, and that what it names is there."""
     archive = unzipped(files)
-    properties = check_arduino(archive)
+    rules = {"library.json": PLATFORMIO, "idf_component.yml": ESP_IDF, "zephyr/module.yml": ZEPHYR_MODULE, "sample.yaml": ZEPHYR_SAMPLE}
+    rules = rules if tflm else WITHOUT_RUNTIME
+    properties = check_arduino(archive, tflm=tflm)
     root = properties["name"]
     assert f"{root}.zip" in files and f"{root}.h" in files
 
     library = json.loads(files["library.json"])
-    fits(library, PLATFORMIO, "library.json")
+    fits(library, rules["library.json"], "library.json")
     assert archive[f"{root}/library.json"] == files["library.json"]
     assert library["headers"] == [f"{root}.h"]
-    (dependency,) = library["dependencies"]
-    assert properties["depends"] == f"{dependency['name']} (>={dependency['version'].removeprefix('^')})"
+    for dependency in library.get("dependencies", ()):
+        assert properties["depends"] == f"{dependency['name']} (>={dependency['version'].removeprefix('^')})"
     # What PlatformIO compiles: of the folder as it is, where there is no src/, and of the zip.
     inside = {path.removeprefix(f"{root}/src/") for path in archive if path.startswith(f"{root}/src/")}
-    assert matched(set(files), library["build"]["srcFilter"]) == set(SOURCES)
-    assert matched(inside, library["build"]["srcFilter"]) == {source.replace(".cc", ".cpp") for source in SOURCES}
+    assert matched(set(files), library["build"]["srcFilter"]) == set(sources)
+    assert matched(inside, library["build"]["srcFilter"]) == {source.replace(".cc", ".cpp") for source in sources}
 
     component = yaml.safe_load(files["idf_component.yml"])
-    fits(component, ESP_IDF, "idf_component.yml")
+    fits(component, rules["idf_component.yml"], "idf_component.yml")
     excluded = {path for path in files for pattern in component["files"]["exclude"] if fnmatch.fnmatch(path, pattern.replace("/**/", "/"))}
     assert excluded == {path for path in files if path.startswith(("zephyr/", "qemu/")) or path.endswith((".zip", "library.json"))}
     assert {component["version"], library["version"], properties["version"]} == {component["version"]}
@@ -234,11 +247,12 @@ def check_all(files: dict[str, bytes]) -> None:
     assert component["url"] == library["homepage"] == properties["url"]
 
     module = yaml.safe_load(files["zephyr/module.yml"])
-    fits(module, ZEPHYR_MODULE, "module.yml")
+    fits(module, rules["zephyr/module.yml"], "module.yml")
     assert module["build"]["kconfig"] in files and module["build"]["cmake"] == "."
     namespace = module["name"]
-    assert library["name"] == namespace == re.findall(r"namespace (\w+) {", files["classifier.h"].decode())[0]
-    for kconfig in ("Kconfig", "zephyr/Kconfig"):
+    spelled = r"namespace (\w+) {" if tflm else r"int (\w+)_classify\("
+    assert library["name"] == namespace == re.findall(spelled, files["classifier.h"].decode())[0]
+    for kconfig in ("Kconfig", "zephyr/Kconfig") if tflm else ("zephyr/Kconfig",):
         text = files[kconfig].decode("ascii")
         symbols = re.findall(r"^config (\S+)$", text, re.M)
         assert symbols and all(re.fullmatch(r"TINYNAS_[A-Z0-9_]+", symbol) for symbol in symbols)
@@ -246,11 +260,11 @@ def check_all(files: dict[str, bytes]) -> None:
         assert all(line.count('"') in (0, 2) and "$" not in line for line in text.splitlines())
     (place,) = module["samples"]
     sample = yaml.safe_load(files[f"{place}/sample.yaml"])
-    fits(sample, ZEPHYR_SAMPLE, "sample.yaml")
+    fits(sample, rules["sample.yaml"], "sample.yaml")
     assert list(sample["tests"]) == [f"sample.tinynas.{namespace}"]
     (regex,) = sample["common"]["harness_config"]["regex"]
     assert re.search(regex, f"{namespace} {SELF_TEST_PASS}") and not re.search(regex, f"{namespace} {SELF_TEST_FAIL}")
-    assert f'"{namespace} {SELF_TEST_PASS}"' in files["self_test.cc"].decode()
+    assert f'"{namespace} {SELF_TEST_PASS}"' in files["self_test.cc" if tflm else "self_test.c"].decode()
     for line in files[f"{place}/prj.conf"].decode().splitlines():
         assert line.startswith("#") or re.fullmatch(r"CONFIG_[A-Z0-9_]+=(y|\d+)", line)
 
@@ -394,7 +408,7 @@ def test_the_check_of_manifests_can_fail() -> None:
 #: The commands of ESP-IDF and Zephyr that the folder calls, said instead of done.
 MOCK = """
 foreach(command IN ITEMS idf_component_register zephyr_include_directories zephyr_library_sources zephyr_library_compile_options
-                         zephyr_compile_definitions zephyr_library_compile_definitions)
+                         zephyr_compile_definitions zephyr_library_compile_definitions set_source_files_properties)
   cmake_language(EVAL CODE "function(${command})\\n message(STATUS \\"${command}: \\${ARGV}\\")\\nendfunction()")
 endforeach()
 macro(target_compile_definitions)

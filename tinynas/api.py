@@ -21,6 +21,7 @@ from tinynas.budget import Budget, load_budget
 from tinynas.config import Config, build, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
+from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import ModelFileError, RunError, TinynasError, UserError, shell_line
 from tinynas.files import cores, disk_error, write_atomic
 from tinynas.foreign import refuse_models, require_tflite, what_is
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
     from tinynas.compare import Fit
     from tinynas.data import DataOptions, DataSet, Split
+    from tinynas.export.compiled_verify import VerifiedNetwork
     from tinynas.export.deliver import ExportRow
     from tinynas.export.model import ExportOptions
     from tinynas.export.verify import Verified
@@ -106,25 +108,52 @@ def verify(
     jobs: int | None = None,
     on_step: Callable[[str, int, int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
-) -> Verified:
+) -> Verified | VerifiedNetwork:
     """Run a .tflite, or the exported network of a run (``RUN``, ``RUN:ID``), and its firmware folder on an emulated core.
 
     TFLM comes from the tree ``tflm`` (default: ``$TFLM_DIR``), built into the cache the first time, for each core and kind of
     ``kernels`` (default: those of the run's budget, ``cmsis-nn`` for a file); ``on_note`` hears how long that will take. Of a run the
-    very folder that was exported is built, of a file one is made. Raises UserError where the tool chain, the emulator or the tree is
-    wanting, and what reading the model raises.
+    very folder that was exported is built, of a file one is made. Where the run's budget is for compiled code, the folder holds the network
+    itself and no TFLM is needed. Raises UserError where the tool chain, the emulator or the tree is wanting, and what reading the model
+    raises.
     """
     if names_tflite(net):
         path, folder = Path(net), None
         _read_model(path)  # a path that is wrong is said before what else is wanting
-        kernels = kernels or "cmsis-nn"
+        checks: Callable[..., Verified | VerifiedNetwork] = _prepare_checks(target, tflm, kernels or "cmsis-nn")
     else:
         run, net_id = _of_run(net)
         path = _exported(run, net_id)
         folder = _firmware_folder(run, net_id)
-        kernels = _run_kernels(run, kernels, on_note)
-    checks = _prepare_checks(target, tflm, kernels)
+        checks = _run_checks(run, target, tflm, kernels, on_note)
     return checks(path, folder, jobs=jobs, on_step=on_step, on_note=on_note)
+
+
+def _run_checks(
+    run: Run, target: str, tflm: str | None, kernels: str | None, on_note: Callable[[str], None] | None
+) -> Callable[..., Verified | VerifiedNetwork]:
+    """What verifies a network of ``run`` and its firmware folder; whatever it will need is there, or UserError is raised."""
+    if runtime_named(run.budget.runtime).frame is None:
+        return _prepare_checks(target, tflm, _run_kernels(run, kernels, on_note))
+    from tinynas.export.compiled_verify import check_network_tools, verify_network
+    from tinynas.target.cores import core_named
+
+    core, runtime = core_named(target), run.budget.runtime
+    if kernels is not None:
+        raise UserError(f"--kernels {kernels}: the run's budget is for {runtime}, whose kernels are its own", "leave --kernels out")
+    if tflm is not None and on_note is not None:
+        on_note(f"the run's budget is for {runtime}: {tflm} is not needed, and not looked at")
+    check_network_tools()
+
+    def verify_folder(path: Path, folder: Path | None, **options: Any) -> VerifiedNetwork:
+        net_id = path.parent.name
+        if folder is None:
+            remedy = shell_line("tinynas", "promote", run.path, net_id)
+            raise RunError(f"{run.path}: {net_id} has no folder c/: nothing of {runtime} to run", f"export it again: {remedy}")
+        graph = lower(run.arch(net_id))
+        return verify_network(_read_model(path), path.name, graph, runtime, core, folder, on_step=options.get("on_step"))
+
+    return verify_folder
 
 
 def _prepare_checks(target: str, tflm: str | None, kernels: str) -> Callable[..., Verified]:
@@ -616,7 +645,10 @@ def promote(
             check_formats(formats, opened.arch(net_id).input)
     if verify is not None and formats is not None and "tflite" not in formats:
         raise UserError("--verify: runs the .tflite, and --format does not name it", "add tflite to --format")
-    checks = None if verify is None else _prepare_checks(verify, tflm, _run_kernels(opened, kernels, on_note))
+    if verify is not None and runtime_named(opened.budget.runtime).frame is not None:
+        for net_id in net_ids:
+            _needs_folder(formats, opened.arch(net_id), opened.budget.runtime)
+    checks = None if verify is None else _run_checks(opened, verify, tflm, kernels, on_note)
     options = _export_options(runtime=opened.budget.runtime, core=opened.budget.core)
     rows = []
     for net_id in net_ids:
@@ -633,6 +665,16 @@ def promote(
         error.hint = kept if error.hint is None else f"{error.hint}\n  -> {kept}"
         raise
     return [add_verified(opened, row, verified.to_json(), images) for row, verified in zip(rows, found, strict=True)]
+
+
+def _needs_folder(formats: Sequence[str] | None, arch: Arch, runtime: str) -> None:
+    """Raise UserError where ``formats`` (None: all that fit) leave out the folder that verifying compiled code runs."""
+    from tinynas.export.formats import check_formats
+
+    if formats is None:
+        check_formats(["c"], arch.input)
+    elif "c" not in formats:
+        raise UserError(f"--verify: of {runtime} it runs the folder c/, and --format does not name it", "add c to --format")
 
 
 def _id_or_reference(run: Run, text: str, classes: int) -> str:

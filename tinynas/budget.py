@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from tinynas.config import Bytes, Config, format_size, is_bytes, load, n_bytes, parse_size, resolve, yaml_size
@@ -21,7 +21,8 @@ from tinynas.cost import Cost
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.measured import Measured, read_measured, refitted
 from tinynas.cost.quantities import QUANTITIES, Quantity
-from tinynas.cost.runtimes import pinned_names
+from tinynas.cost.runtimes import pinned_names, runtime_named
+from tinynas.cost.streamed import Frame
 from tinynas.errors import UserError
 from tinynas.regions import Placed, Region, Sram, arena_of, overfull, placed, regions_of
 
@@ -129,6 +130,9 @@ class Budget(Config):
     """Core clock in MHz; latency needs it."""
     runtime: RuntimeName = "tflm"
     """Inference runtime; decides what SRAM and flash mean."""
+    frame: Frame | None = None
+    """How compiled code takes its frames: ``kept`` whole in its work area, or as ``rows`` of the camera, one by one. Only with ``runtime:
+    compiled``, which with ``rows`` is the runtime ``compiled-rows``; left out, what the runtime's name says: ``compiled`` keeps them."""
     sram: Sram
     """SRAM that one program can use contiguously; or a list of the board's memories, each with a name, a size and what lies in it."""
     flash: Bytes
@@ -145,6 +149,26 @@ class Budget(Config):
     """Limits on other quantities by name, sizes with a unit: ``params: 50000``, ``weights_bytes: 100 KiB``."""
     sources: tuple[str, ...] = ()
     """Where the figures come from."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_name(cls, document: Any) -> Any:
+        # Everything else knows one runtime by one name.
+        if isinstance(document, Mapping) and document.get("frame") == "rows" and document.get("runtime") == "compiled":
+            return {**document, "runtime": "compiled-rows"}
+        return document
+
+    @field_validator("frame")
+    @classmethod
+    def _of_compiled_code(cls, frame: Frame | None, info: ValidationInfo) -> Frame | None:
+        runtime = info.data.get("runtime")  # none where it is wrong itself
+        if frame is None or runtime is None or (taken := runtime_named(runtime).frame) == frame:
+            return frame
+        if taken is None:
+            told = "says how compiled code takes its frames, and the runtime is {runtime}: leave it out, or write runtime: compiled"
+        else:
+            told = "contradicts runtime: {runtime}: leave one of the two out, or write runtime: compiled"
+        raise PydanticCustomError("frame", told, {"runtime": runtime})
 
     @model_validator(mode="after")
     def _leaves_room(self) -> Self:

@@ -12,7 +12,7 @@ from tinynas.arch import Arch
 from tinynas.boards import Board, find_board
 from tinynas.budget import Budget
 from tinynas.config import Config, format_size, yaml_size
-from tinynas.cost.runtimes import runtime_for, runtime_names
+from tinynas.cost.runtimes import runtime_for, runtime_named, runtime_names
 from tinynas.errors import UserError
 from tinynas.files import write_atomic
 from tinynas.recipe import Recipe
@@ -89,15 +89,16 @@ def _choices_may_be_single(schema: dict[str, Any]) -> None:
                     field["default"] = list(field["default"])
 
 
-def write(directory: Path, *, board: str | None = None, force: bool = False) -> list[Path]:
+def write(directory: Path, *, board: str | None = None, runtime: str | None = None, force: bool = False) -> list[Path]:
     """Write ``budget.yaml``, ``space.yaml`` and their schemas into ``directory``; the paths, budget first, space second.
 
-    Raises UserError where a file is there already and not ``force``, or for an unknown board.
+    ``runtime`` is what will run the network (None: TFLM with the kernels of the board's maker).
+    Raises UserError where a file is there already and not ``force``, or for an unknown board or runtime.
     """
     chosen = find_board(board or DEFAULT_BOARD)
     files = {
-        directory / "budget.yaml": budget_text(chosen),
-        directory / "space.yaml": space_text(chosen),
+        directory / "budget.yaml": budget_text(chosen, runtime),
+        directory / "space.yaml": space_text(chosen, runtime),
         directory / SCHEMA_DIR / "budget.json": json.dumps(json_schema("budget"), indent=2) + "\n",
         directory / SCHEMA_DIR / "space.json": json.dumps(json_schema("space"), indent=2) + "\n",
     }
@@ -111,20 +112,22 @@ def write(directory: Path, *, board: str | None = None, force: bool = False) -> 
     return list(files)
 
 
-def _kept(board: Board) -> dict[str, int]:
-    """Starting values for reserves in bytes: those of the shipped budgets, less on small chips. Whole 256 B steps."""
+def _kept(board: Board, runtime: str) -> dict[str, int]:
+    """Starting values for reserves in bytes: those of the shipped budgets, less on small chips. Whole 256 B steps. Compiled code has no
+    memory but its work area."""
     wishes = {
         "application": (24 * 1024, board.sram_bytes // 8),
         "stack": (8 * 1024, board.sram_bytes // 16),
-        "runtime": (4 * 1024, board.sram_bytes // 16),
+        "runtime": (4 * 1024 if runtime_named(runtime).frame is None else 0, board.sram_bytes // 16),
         "flash_application": (64 * 1024, board.flash_bytes // 8),
     }
     return {name: min(wish, most) // 256 * 256 for name, (wish, most) in wishes.items()}
 
 
-def budget_text(board: Board) -> str:
-    """A commented budget YAML for ``board``."""
-    kept = _kept(board)
+def budget_text(board: Board, runtime: str | None = None) -> str:
+    """A commented budget YAML for ``board`` and ``runtime`` (None: TFLM with the kernels of the board's maker)."""
+    runtime = runtime or runtime_for(board.core)
+    kept = _kept(board, runtime)
     note = f"# About this board: {board.note}.\n" if board.note else ""
     regions = "".join(f'  - "{region.name}: {region.source}"\n' for region in board.regions)
     where = ", each in the region that names it" if board.regions else ""
@@ -139,7 +142,7 @@ core: {board.core}
 clock_mhz: {board.clock_mhz:g}
 
 # What runs the network decides what SRAM and flash mean: {runtime_names()}.
-runtime: {runtime_for(board.core)}
+runtime: {_runtime(runtime)}
 
 {note}sram: {_sram(board)}
 flash: {yaml_size(board.flash_bytes)}
@@ -166,6 +169,15 @@ sources:
 """
 
 
+def _runtime(name: str) -> str:
+    """What stands behind ``runtime:``, and for compiled code the key ``frame``."""
+    frame = runtime_named(name).frame
+    if frame is None:
+        return name
+    told = "# kept: whole frames, in the network's memory (the default); rows: row by row as the camera gives them, in less memory."
+    return f"compiled\n{told}\n{'# ' if frame == 'kept' else ''}frame: rows"
+
+
 def _sram(board: Board) -> str:
     """What stands behind ``sram:``: a size, or the regions in lines of their own."""
     if not board.regions:
@@ -177,9 +189,9 @@ def _sram(board: Board) -> str:
     return "\n".join(lines)
 
 
-def space_text(board: Board) -> str:
-    """A commented space YAML whose resolutions suit ``board``."""
-    kept = _kept(board)
+def space_text(board: Board, runtime: str | None = None) -> str:
+    """A commented space YAML whose resolutions suit ``board`` with ``runtime``, as :func:`budget_text` takes it."""
+    kept = _kept(board, runtime or runtime_for(board.core))
     room = board.sram_bytes - kept["application"] - kept["stack"] - kept["runtime"]
     # The first convolution holds its input (3 bytes a pixel) and an 8-channel map of a quarter as many pixels.
     sides = [side for side in (32, 48, 64, 80, 96, 112, 128, 144, 160) if 5 * side * side <= room] or [32]

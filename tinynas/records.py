@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, create_model
+from pydantic import AfterValidator, ConfigDict, Discriminator, Field, Tag, TypeAdapter, ValidationError, create_model
 
 from tinynas.errors import RunError
 
@@ -197,6 +197,13 @@ _Figures = document(
     "figures", estimated=float | None, measured=float | None, microcontroller_estimated=float | None, head=float | None, tail=float | None
 )
 _Count = Annotated[int, Field(ge=0)]
+_Firmware = document(
+    "firmware",
+    *("digest", "images", "equal_images", "program_bytes", "failed"),
+    **dict.fromkeys(["digest", "failed"], str),
+    **dict.fromkeys(["images", "equal_images", "program_bytes"], _Count),
+    **dict.fromkeys(["arena_bytes", "used_arena_bytes"], _Count | None),
+)
 _Verified = document(
     "verified",
     *("target", "kernels", "tree", "compiler", "emulator", "promised_arena_bytes", "needed_arena_bytes", "used_arena_bytes"),
@@ -207,18 +214,56 @@ _Verified = document(
         ["promised_arena_bytes", "promised_flash_bytes", "model_bytes", "code_bytes", "equal_outputs", "compared_outputs"], _Count
     ),
     instructions=rows(document("row", "op", "instructions", op=str, instructions=_Count)),
-    firmware=document(
-        "firmware",
-        *("digest", "images", "equal_images", "program_bytes", "failed"),
-        **dict.fromkeys(["digest", "failed"], str),
-        **dict.fromkeys(["images", "equal_images", "program_bytes"], _Count),
-        **dict.fromkeys(["arena_bytes", "used_arena_bytes"], _Count | None),
-    )
-    | None,
+    firmware=_Firmware | None,
     notes=list[str],
     problems=list[str],
     good=bool,
 )
+_VerifiedNetwork = document(
+    "verified network",
+    *("target", "runtime", "compiler", "emulator", "promised_work_bytes", "reserved_work_bytes", "used_work_bytes", "stack_bytes"),
+    *("promised_network_bytes", "network_bytes", "equal_outputs", "compared_outputs", "instructions", "inference_instructions"),
+    *("refused", "firmware", "problems", "good"),
+    **dict.fromkeys(["target", "runtime", "compiler", "emulator", "not_compared", "refused", "folder"], str),
+    **dict.fromkeys(["promised_work_bytes", "reserved_work_bytes", "equal_outputs", "compared_outputs"], _Count),
+    **dict.fromkeys(["used_work_bytes", "stack_bytes", "promised_network_bytes", "network_bytes", "inference_instructions"], _Count | None),
+    instructions=rows(document("row", "op", "instructions", op=str, instructions=_Count)),
+    firmware=_Firmware,
+    notes=list[str],
+    problems=list[str],
+    good=bool,
+)
+
+
+def of_network(verified: Any) -> bool:
+    """Whether what verifying found is of a compiled network, not of a model that TFLM runs."""
+    return isinstance(verified, Mapping) and "promised_work_bytes" in verified
+
+
+def network_figures(verified: Mapping[str, Any]) -> list[tuple[str, int | None, int | None]]:
+    """(what, promised, measured) bytes of a compiled network that was verified, for whoever shows them."""
+    firmware = verified["firmware"]
+    return [
+        ("work area", verified["promised_work_bytes"], verified["used_work_bytes"]),
+        ("stack of an inference", None, verified["stack_bytes"]),
+        ("flash: the network", verified["promised_network_bytes"], verified["network_bytes"]),
+        ("flash: all that is linked", None, firmware["program_bytes"]),
+    ]
+
+
+def firmware_words(firmware: Mapping[str, Any]) -> str:
+    """What the folder ``c/`` around a compiled network takes (``firmware`` of an export's report)."""
+    converter = f" and {firmware['converter_bytes']:,} B of the image converter" if firmware["converter_bytes"] else ""
+    code = "" if firmware["code_bytes"] is None else f" and about {firmware['code_bytes']:,} B of code"
+    return (
+        f"The folder c/ holds the network itself as C99, for {firmware['runtime']}: {firmware['work_bytes']:,} B of work area{converter}, "
+        f"{firmware['flash_bytes']:,} B of constants{code}."
+    )
+
+
+_OfModel: Any = Annotated[_Verified, Tag("of a model")]
+_OfNetwork: Any = Annotated[_VerifiedNetwork, Tag("of a network")]
+_EitherVerified: Any = Annotated[_OfModel | _OfNetwork, Discriminator(lambda found: "of a network" if of_network(found) else "of a model")]
 _Report = document(
     "report",
     accuracy=document("accuracy", float=Share | None, int8=Share | None, split=str | None) | None,
@@ -235,7 +280,15 @@ _Report = document(
     dead_channels=_Count | None,
     kernels=str | None,
     runtime=str | None,
-    verified=_Verified | None,
+    firmware=document(
+        "compiled",
+        *("runtime", "frame", "work_bytes", "converter_bytes", "flash_bytes"),
+        **dict.fromkeys(["runtime", "frame"], str),
+        **dict.fromkeys(["work_bytes", "converter_bytes", "flash_bytes"], _Count),
+        code_bytes=_Count | None,
+    )
+    | None,
+    verified=_EitherVerified | None,
 )
 
 

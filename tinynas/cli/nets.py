@@ -28,6 +28,7 @@ from tinynas.cost.runtimes import runtime_names
 from tinynas.errors import UserError, counted, shell_line
 from tinynas.export.formats import FORMATS
 from tinynas.files import process_number
+from tinynas.records import firmware_words
 
 FormatOption = Annotated[
     str | None,
@@ -158,6 +159,8 @@ def promote(
     out.print(promoted_table(documents))
     for row in rows:
         say(f"files of {row.id}: {row.folder}")
+        if firmware := row.report.get("firmware"):
+            say(firmware_words(firmware))
         if verified := row.report.get("verified"):
             say(f"verified: {verified_words(verified)}")
             for off in verified.get("notes", ()):
@@ -246,6 +249,8 @@ def export(
             say(f"{kind}: {path}")
         if row.report.get("plan"):
             say(f"memory plan: {row.report['plan']}")
+        if firmware := row.report.get("firmware"):
+            say(firmware_words(firmware))
         _say_dead(row)
         for problem in row.problems:
             say(f"NOT GOOD: {problem}", "bold red")

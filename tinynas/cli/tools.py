@@ -9,6 +9,7 @@ import typer
 
 from tinynas.cli.app import app
 from tinynas.cli.common import JsonOption, console, emit, next_step, say, session
+from tinynas.cost.runtimes import runtime_names
 from tinynas.errors import shell_line
 
 
@@ -59,6 +60,10 @@ def init(
     directory: Annotated[Path, typer.Argument(help="Where to write budget.yaml and space.yaml.")] = Path(),
     board: Annotated[str | None, typer.Option("--board", help="A board name of the board table (see: tinynas init --boards).")] = None,
     boards: Annotated[bool, typer.Option("--boards", help="List the boards and stop.")] = False,
+    runtime: Annotated[
+        str | None,
+        typer.Option("--runtime", "-r", metavar="R", help=f"{runtime_names()}. Default: TFLM with its maker's kernels."),
+    ] = None,
     force: Annotated[bool, typer.Option("--force", help="Overwrite files that are there.")] = False,
     json_: JsonOption = False,
 ) -> None:
@@ -75,7 +80,7 @@ def init(
 
         console().print(boards_table(rows))
         return next_step("tinynas", "init", "--board", "stm32f746g-disco", "my_project")
-    written = starter.write(directory, board=board, force=force)
+    written = starter.write(directory, board=board, runtime=runtime, force=force)
     if json_:
         return emit({"files": [str(path) for path in written]})
     for path in written:

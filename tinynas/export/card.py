@@ -23,7 +23,7 @@ from tinynas.errors import counted, printable
 from tinynas.export.formats import FORMATS, fitting
 from tinynas.files import write_atomic
 from tinynas.graph import lower
-from tinynas.records import Artifact, Promoted
+from tinynas.records import Artifact, Promoted, firmware_words, network_figures, of_network
 from tinynas.runs import Run
 
 if TYPE_CHECKING:
@@ -255,7 +255,7 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
     checked = pairs[1][1].get("runtime")
     where = f"SRAM on the microcontroller, `{_text(checked)}`" if checked else "TFLM arena, 32-bit microcontroller"
     verified = _mapping(report.get("verified"))
-    needed = verified.get("needed_arena_bytes")
+    needed = verified.get("used_work_bytes" if of_network(verified) else "needed_arena_bytes")
     both.append((where, _size(mcu), "not measured" if needed is None else f"{_size(needed)}, on an emulated {_text(verified['target'])}"))
     text += "\n\nThe exported file:\n\n" + _table(("What", "Estimated", "Measured"), both)
     if dead := report.get("dead_channels"):
@@ -275,6 +275,8 @@ def _verified(report: Mapping[str, Any]) -> str:
     found = _mapping(report.get("verified"))
     if not found:
         return ""
+    if of_network(found):
+        return _verified_network(found)
     rows = [
         ("Arena promised", _size(found["promised_arena_bytes"])),
         ("Arena to start, in steps of 16 B", _size(found["needed_arena_bytes"])),
@@ -292,7 +294,26 @@ def _verified(report: Mapping[str, Any]) -> str:
         rows.append(("Executed instructions, one inference", _count(sum(row["instructions"] for row in found["instructions"]))))
     rows += [("Tree", f"`{_text(found['tree'])}`"), ("Compiler", _text(found["compiler"])), ("Emulator", _text(found["emulator"]))]
     text = f"## On an emulated {_text(found['target'])}\n\nWith TFLM's {_text(found['kernels'])} kernels:\n\n" + _table(("What", ""), rows)
-    text += "".join(f"\n\n**Not as promised:** {_text(problem)}." for problem in found["problems"])
+    return text + _found(found)
+
+
+def _verified_network(found: Mapping[str, Any]) -> str:
+    firmware = found["firmware"]
+    rows = [(what[:1].upper() + what[1:], _beside(measured, promised)) for what, promised, measured in network_figures(found)]
+    equal = f"{firmware['equal_images']} of {counted(firmware['images'], 'image')} equal bit for bit"
+    rows.append(("Self-test of `c/`", f"{'FAIL' if firmware['failed'] else 'PASS'}, {equal}"))
+    if found["compared_outputs"]:
+        equal = f"{found['equal_outputs']} of {found['compared_outputs']} equal bit for bit"
+        rows.append(("Outputs beside tflite-micro's on a computer", equal))
+    if found["inference_instructions"] is not None:
+        rows.append(("Executed instructions, one inference", _count(found["inference_instructions"])))
+    rows += [("Compiler", _text(found["compiler"])), ("Emulator", _text(found["emulator"]))]
+    head = f"## On an emulated {_text(found['target'])}\n\nThe folder `c/`, which holds the network as C (`{_text(found['runtime'])}`):\n\n"
+    return head + _table(("What", ""), rows) + _found(found)
+
+
+def _found(found: Mapping[str, Any]) -> str:
+    text = "".join(f"\n\n**Not as promised:** {_text(problem)}." for problem in found["problems"])
     text += "".join(f"\n\n{_text(note)}." for note in found.get("notes", ()))
     return text + "\n\nInstructions are exact and are not time: an emulator has no wait states, caches or pipeline."
 
@@ -362,7 +383,8 @@ def _licence(licences: Mapping[str, str] | None) -> str:
 
 
 def _run(arch: Arch, labels: Sequence[str], artifact: Artifact | None, rotation: int, firmware: bool) -> str:
-    return f"## How to run\n\n{_run_host(arch, labels, artifact, rotation)}\n\n{_run_board(arch, firmware)}"
+    compiled = {} if artifact is None else _mapping(artifact.report.get("firmware"))
+    return f"## How to run\n\n{_run_host(arch, labels, artifact, rotation)}\n\n{_run_board(arch, firmware, compiled)}"
 
 
 def _run_host(arch: Arch, labels: Sequence[str], artifact: Artifact | None, rotation: int) -> str:
@@ -402,7 +424,12 @@ print({label})"""
     )
 
 
-def _run_board(arch: Arch, firmware: bool) -> str:
+def _run_board(arch: Arch, firmware: bool, compiled: Mapping[str, Any]) -> str:
+    if firmware and compiled:
+        return (
+            f"On a microcontroller: {firmware_words(compiled)} It is an Arduino library, an ESP-IDF component, a Zephyr module and plain\n"
+            "CMake in one, and needs nothing else; its README says how. Flash the self-test first: it must print PASS."
+        )
     if firmware:
         return (
             "On a microcontroller: the folder `c/` beside this file is an Arduino library, an ESP-IDF component, a Zephyr module and\n"

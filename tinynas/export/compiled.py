@@ -75,8 +75,8 @@ class CompiledModel:
         return self.plan.work_bytes
 
 
-def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Frame = "rows") -> CompiledModel:
-    """``qgraph`` as ``NAME.h`` and ``NAME.c``. ``name`` becomes the prefix of all names in C.
+def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Frame = "rows", file: str | None = None) -> CompiledModel:
+    """``qgraph`` as ``FILE.h`` and ``FILE.c`` (None: ``NAME``). ``name`` becomes the prefix of all names in C.
 
     Raises UserError for a name that C cannot hold, or a network of several outputs or of weights that are no int8.
     """
@@ -90,7 +90,8 @@ def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Fra
     kinds = [kernel_of(op) for op in graph.ops]
     constants = [_constants(qgraph, op) for op in graph.ops]
     wide = any(one.wide for one in constants)
-    words = _words(qgraph, plan, name)
+    file = file or name
+    words = {**_words(qgraph, plan, name), "file": file}
     used = [kind for kind in _KERNELS if kind in kinds]
     words["cases"] = "\n".join(f"    case {kind.upper()}: {_KERNELS[kind][1]} break;" for kind in used)
     weighted, paired = bool({"dense", "conv", "dw"} & set(used)), bool({"add", "mul"} & set(used))
@@ -109,7 +110,7 @@ def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Fra
     tables = _tables(qgraph, plan, kinds, constants)
     code = _fill(_template("types.c"), words) + "\n" + enum + tables + _fill(body, words)
     header = _fill(_template("model.h"), {**words, "api": _fill(_template(f"{frame}.h"), words)})
-    files = {f"{name}.h": header.encode(), f"{name}.c": code.encode()}
+    files = {f"{file}.h": header.encode(), f"{file}.c": code.encode()}
     return CompiledModel(name, files, plan, constant_bytes(plan))
 
 
@@ -120,7 +121,8 @@ def write_format(made: Made, folder: Path) -> Path:
     if made.input_rotation:
         raise UserError("--format compiled: a network that reads its images upside down is not compiled", "use --format c")
     target = folder / "compiled"
-    for path, content in compile_network(made.qgraph).files.items():
+    frame = runtime_named(made.runtime).frame or "rows"
+    for path, content in compile_network(made.qgraph, frame=frame).files.items():
         write_atomic(target / path, content)
     return target
 

@@ -7,15 +7,16 @@ import re
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from tinynas.errors import ModelFileError
-from tinynas.export.firmware import SELF_TEST_PASS
+from tinynas.export.folder import SELF_TEST_PASS
 from tinynas.target.cores import Core
 from tinynas.target.emulator import emulate
 from tinynas.target.flash import flash_of
 from tinynas.target.library import Tree, call, compile_source, kernel_defines
 from tinynas.target.probe import link, startup_code
+from tinynas.target.program import build_program
 
 #: Seconds that the self-test gets.
 SECONDS = 300.0
@@ -44,7 +45,7 @@ def self_test(folder: Path, core: Core, tree: Tree, library: Path, *, seconds: f
 
     Raises UserError where the folder is not whole, or does not compile or link.
     """
-    sources = _sources(folder)
+    sources = _sources(folder, "cc")
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
         flags = (*core.flags, *tree.defines, "-ffunction-sections", "-fdata-sections", "-fno-exceptions", "-w", f"-I{folder}")
@@ -65,6 +66,33 @@ def self_test(folder: Path, core: Core, tree: Tree, library: Path, *, seconds: f
     return SelfTested(folder_digest(folder), *_said(ended.said), size, _why(ended.status, ended.said, seconds))
 
 
+def network_self_test(folder: Path, core: Core, *, seconds: float = SECONDS) -> SelfTested:
+    """The same of a ``folder`` around a compiled network, which needs no library; its arena is the work area."""
+    network = network_sources(folder)
+    mains = {name: _read(folder, name) for name in ("self_test_main.c", "example_main.c")}
+    with tempfile.TemporaryDirectory() as scratch:
+        work = Path(scratch)
+        tests = build_program(core, {**network, "self_test_main.c": mains["self_test_main.c"]}, work)
+        ended = emulate(tests.elf, core, seconds=seconds)
+        parts = {name: text for name, text in network.items() if not name.startswith("self_test")}
+        size = build_program(core, {**parts, "example_main.c": mains["example_main.c"]}, work, (), "--specs=nano.specs").flash_bytes
+    return SelfTested(folder_digest(folder), *_said(ended.said), size, _why(ended.status, ended.said, seconds))
+
+
+def network_sources(folder: Path) -> dict[str, str]:
+    """File name -> text of the sources and headers of a ``folder`` around a compiled network, its programs left out."""
+    names = [path.name for path in _sources(folder, "c")]
+    return {name: _read(folder, name) for name in (*names, *sorted(path.name for path in folder.glob("*.h")))}
+
+
+def folder_sha256(folder: Path) -> str:
+    """SHA-256 of the .tflite with the same numbers as the network in a ``folder``. Raises UserError where it says none."""
+    found = re.search(r"SHA-256 ([0-9a-f]{64})", _read(folder, "model_settings.h"))
+    if found is None:
+        raise _not_whole(folder, "its model_settings.h names no model")
+    return found[1]
+
+
 def folder_model(folder: Path) -> bytes:
     """The .tflite that a firmware folder holds. Raises UserError where there is none."""
     text = _read(folder, "model_data.cc")
@@ -83,13 +111,14 @@ def folder_digest(folder: Path) -> str:
     return total.hexdigest()
 
 
-def _sources(folder: Path) -> list[Path]:
+def _sources(folder: Path, suffix: Literal["cc", "c"]) -> list[Path]:
     """What the folder's own build compiles beside its programs."""
     listed = re.search(r"set\(MODEL_SOURCES ([^)]*)\)", _read(folder, "CMakeLists.txt"))
-    if listed is None or "::SelfTest(" not in _read(folder, "self_test_main.cc"):
-        raise _not_whole(folder, "its CMakeLists.txt or self_test_main.cc is not tinynas's")
+    called = {"cc": "::SelfTest(", "c": "_self_test("}[suffix]
+    if listed is None or called not in _read(folder, f"self_test_main.{suffix}"):
+        raise _not_whole(folder, f"its CMakeLists.txt or self_test_main.{suffix} is not tinynas's")
     sources = [folder / name for name in listed[1].split()]
-    for source in (*sources, folder / "example_main.cc"):
+    for source in (*sources, folder / f"example_main.{suffix}"):
         _read(folder, source.name)
     return sources
 
@@ -107,7 +136,7 @@ def _not_whole(folder: Path, why: str) -> ModelFileError:
 
 def _said(text: str) -> tuple[int | None, int | None, int, int]:
     """(arena bytes set aside, used, images, equal ones) by what the self-test printed."""
-    arena = re.search(r"self-test: arena (\d+) of (\d+) bytes", text)
+    arena = re.search(r"self-test: (?:arena|work area) (\d+) of (\d+) bytes", text)
     images: list[Any] = re.findall(r"self-test: image \d+ is .*, largest difference (\d+) steps: (\w+)", text)
     used, reserved = (None, None) if arena is None else (int(arena[1]), int(arena[2]))
     return reserved, used, len(images), sum(found == ("0", "ok") for found in images)

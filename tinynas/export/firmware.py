@@ -10,46 +10,39 @@ The templates lie in ``templates/firmware``; ``@word@`` in them is replaced, not
 from __future__ import annotations
 
 import hashlib
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from importlib import resources
-from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from tinynas import __version__
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.tflite import parse_model
-from tinynas.errors import InternalError, ModelFileError, UserError, counted
+from tinynas.errors import InternalError, ModelFileError
+from tinynas.export import compiled_firmware
 from tinynas.export.facts import ModelFacts, input_table, read_facts
+from tinynas.export.folder import bytes_array, c_float, check_images, fill_folder, image_words, pick_images, shared_words
 from tinynas.export.formats import MODEL_FILE, Made, check_formats
-from tinynas.export.manifests import UNNAMED, PackageOptions, arduino_zip, manifest_words, plain
+from tinynas.export.manifests import ARDUINO_TFLM, ARDUINO_TFLM_OWNER, ARDUINO_TFLM_SINCE, UNNAMED, PackageOptions
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import measure_arena, run_tflm
 from tinynas.files import write_atomic
 from tinynas.inputs import Input
-from tinynas.target.cores import CORES
-from tinynas.target.emulator import emulator_command
-from tinynas.target.probe import linker_script, startup_code
 from tinynas.target.registrations import added, int8_functions, int8_includes
 
 #: Bytes added to the arena: TFLM's persistent structures grow by a few dozen to a few hundred bytes now and then
 #: between versions, and an arena that a linker places unaligned loses up to 15.
 ARENA_MARGIN = 512
-SELF_TEST_IMAGES = 2
-#: How the last line of the self-test ends, behind the namespace: on every board, in its log and for those who wait for it.
-SELF_TEST_PASS = "self-test: PASS"
-SELF_TEST_FAIL = "self-test: FAIL"
-
 # What Zephyr, the interpreter and a C++ library want beside the arena and the model, roughly: twister passes smaller boards over.
 _ZEPHYR_RAM_KIB, _ZEPHYR_FLASH_KIB = 32, 256
 
-#: The core of the folder's ``qemu/``.
-_EMULATED = CORES["cortex-m4"]
+#: The runtime's page, for packages that name none.
+_PAGE = "https://github.com/tensorflow/tflite-micro"
+#: Names of the image converter's constants.
+_CONSTANTS = {name: f"PixelFormat::{name}" for name in ("kRgb888", "kBgr888", "kRgb565LittleEndian", "kRgb565BigEndian", "kGray8")}
+_CONSTANTS |= {name: f"Resize::{name}" for name in ("kLikeTraining", "kArea", "kBilinear", "kNearest")}
 
 #: .tflite operator -> method of TFLM's MicroMutableOpResolver.
 RESOLVER_METHODS: dict[str, str] = {
@@ -146,14 +139,6 @@ class ArenaFigures:
         return "either of them may" if self.runtime is None else named.get(runtime_named(self.runtime).plain, "either of them may")
 
 
-def _section(guard: str, section: str | None) -> str:
-    """What the settings say of the arena's linker section; a host has no such memory."""
-    if section is None:
-        return "// None is set: it lies where other variables do."
-    condition = f"#if UINTPTR_MAX <= 0xFFFFFFFFu && !defined({guard}_ARENA_SECTION)"
-    return f'{condition}\n#define {guard}_ARENA_SECTION "{section}"\n#endif'
-
-
 def _aligned(size: int) -> int:
     return (size + 15) // 16 * 16
 
@@ -190,12 +175,7 @@ def build_firmware(
     if expected.shape != (len(images), facts.classes) or expected.dtype != np.dtype(facts.output_dtype):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}, the model gives {facts.output_dtype}")
     words = _words(model, facts, source, labels, images, expected, arena, name, rotation, package or PackageOptions())
-    files = {path: _fill(path, text, words) for path, text in (_templates() | _emulated_board()).items()}
-    arduino = {path.removeprefix("arduino/"): files.pop(path) for path in list(files) if path.startswith("arduino/")}
-    library = words["arduino_name"]
-    files[f"{library}.h"] = arduino.pop("library.h")
-    files[f"{library}.zip"] = arduino_zip(library, files, arduino)
-    return dict(sorted(files.items()))
+    return fill_folder("firmware", words, "cc")
 
 
 def write_firmware(
@@ -226,7 +206,10 @@ def write_firmware(
 
 
 def write_format(made: Made, folder: Path) -> Path:
-    """The format ``c``: the firmware folder, with two of the images for its self-test and the arena of the runtime."""
+    """The format ``c``: the firmware folder, with two of the images for its self-test and the arena of the runtime; around the network as C
+    where that is the runtime."""
+    if runtime_named(made.runtime).frame is not None:
+        return compiled_firmware.write_format(made, folder)
     arena = replace(measured_arena(made.model, made.runtime, made.core), section=made.arena_section)
     images = pick_images(made.images, made.truth)
     write_firmware(
@@ -241,18 +224,6 @@ def write_format(made: Made, folder: Path) -> Path:
         package=made.package,
     )
     return folder / "c"
-
-
-def pick_images(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Two images (2, H, W, C) for the self-test out of (N, H, W, C): the first one, and the first of another class.
-
-    Where there is one image, or one class, what is missing is made by mirroring the first image.
-    """
-    if len(images) == 0:
-        raise UserError("there are no images for the self-test", "give data with at least one image")
-    others = np.flatnonzero(labels != labels[0])
-    second = images[others[0]] if len(others) else np.flip(images[0], 1)
-    return np.ascontiguousarray(np.stack([images[0], second]))
 
 
 def measured_arena(model: bytes, runtime: str | None = None, core: str | None = None) -> ArenaFigures:
@@ -279,16 +250,7 @@ def _check_inputs(facts: ModelFacts, source: Input, labels: Sequence[str], image
         raise ModelFileError(
             f"the model's input is {facts.layout}; the firmware folder writes pixels as nhwc", "export the model with tinynas"
         )
-    if len(labels) != facts.classes:
-        raise UserError(f"{len(labels)} labels for a model of {facts.classes} classes", "give one label for each output")
-    if images.dtype != np.uint8 or images.shape != (SELF_TEST_IMAGES, *facts.input_shape):
-        height, width, channels = facts.input_shape
-        raise UserError(
-            f"the self-test images are {images.dtype} {images.shape}",
-            f"give {SELF_TEST_IMAGES} uint8 images of {height} x {width} x {channels}, upright",
-        )
-    if rotation not in (0, 180):
-        raise UserError(f"an input rotation of {rotation} degrees is not possible", "it is 0, or 180 for imported weights")
+    check_images(facts.input_shape, facts.classes, labels, images, rotation)
 
 
 # words for the templates ---------------------------------------------------------------------------------
@@ -306,54 +268,65 @@ def _words(
     rotation: int,
     package: PackageOptions,
 ) -> dict[str, str]:
-    height, width, channels = facts.input_shape
     kinds = tuple(dict.fromkeys(facts.operators))
     endings = parse_model(model).endings
     methods = [RESOLVER_METHODS[kind] + endings[kind] for kind in kinds]
     sha256 = hashlib.sha256(model).hexdigest()
-    what = f"image classifier, {height}x{width}x{channels}, {counted(facts.classes, 'class', 'classes')}"
-    manifest = manifest_words(package.name or name, package, sha256, what)
+    words = shared_words(
+        source,
+        labels,
+        images,
+        expected,
+        name=name,
+        package=package,
+        page=_PAGE,
+        sha256=sha256,
+        rotation=rotation,
+        section=arena.section,
+    )
     function, table = _pixel_code(facts, source)
-    banner = f"Generated by tinynas {__version__}; licensed under Apache-2.0 apart from the model. Do not edit: export again."
     return {
-        "banner": banner,
-        "hash_banner": banner,
-        "star_banner": banner,
-        "version": __version__,
-        **manifest,
-        "self_test_pass": f"{manifest['ns']} {SELF_TEST_PASS}",
-        "self_test_fail": f"{manifest['ns']} {SELF_TEST_FAIL}",
+        **words,
+        "suffix": "cc",
+        "language": "CXX",
+        "language_flags": " -fno-threadsafe-statics -fno-use-cxa-atexit",
+        "model_source": "model_data.cc",
+        "runs_on": "Runs on TensorFlow Lite Micro.",
+        "arduino_tflm": ARDUINO_TFLM,
+        "arduino_tflm_since": ARDUINO_TFLM_SINCE,
+        "arduino_architectures": "mbed_nano,mbed_nicla,mbed_portenta,mbed_giga,esp32",
+        "arduino_depends": f"\ndepends={ARDUINO_TFLM} (>={ARDUINO_TFLM_SINCE})",
+        "platformio_keyword": '"tensorflow lite micro"',
+        "platformio_frameworks": '["arduino"]',
+        "platformio_dependencies": f'\n  "dependencies": [{{"owner": "{ARDUINO_TFLM_OWNER}", "name": "{ARDUINO_TFLM}", '
+        f'"version": "^{ARDUINO_TFLM_SINCE}"}}],',
+        "platformio_sources": '"+<*.cc>", "+<*.cpp>"',
+        "idf_tag": "tflite-micro",
+        "idf_dependency": '\n  espressif/esp-tflite-micro: "^1.3.3"',
+        "zephyr_depends": "\n  depends:\n    - tflite-micro",
+        "zephyr_tags": "tensorflow\n  modules:\n    - tflite-micro",
+        "image_pixels": image_words("pixels.c", words=words, constants=_CONSTANTS, cast="static_cast<uint32_t>"),
+        "image_whole": image_words("whole.c", words=words, constants=_CONSTANTS, cast="static_cast<uint32_t>"),
         "model_bytes": str(len(model)),
         "model_bytes_words": f"{len(model):,} B",
         "model_file": MODEL_FILE,
-        "model_sha256": sha256,
-        "model_array": _bytes_array(model),
-        "input_height": str(height),
-        "input_width": str(width),
-        "input_channels": str(channels),
-        "input_channels_note": "red, green, blue" if channels == 3 else "gray",
+        "model_array": bytes_array(model),
         "input_dtype": facts.input_dtype,
         "input_type": _C_TYPES[facts.input_dtype][0],
         "input_tflite_type": _C_TYPES[facts.input_dtype][1],
-        "input_scale": _float(facts.input_scale),
+        "input_scale": c_float(facts.input_scale),
         "input_zero_point": str(facts.input_zero_point),
-        "input_formula": source.formula,
-        "rotation": str(rotation),
         "rotation_words": ", turned by 180 degrees (`QuantizeFrame` does it)" if rotation else "",
         "pixel_function": function,
         "pixel_table": table,
-        "classes": str(facts.classes),
         "output_dtype": facts.output_dtype,
         "output_type": _C_TYPES[facts.output_dtype][0],
         "output_tflite_type": _C_TYPES[facts.output_dtype][1],
-        "output_scale": _float(facts.output_scale),
+        "output_scale": c_float(facts.output_scale),
         "output_zero_point": str(facts.output_zero_point),
-        "labels": "\n".join(f"    {_c_string(label)}," for label in labels),
-        "labels_words": ", ".join(plain(label) for label in labels[:10]) + (", ..." if len(labels) > 10 else ""),
         "arena_host": str(arena.host_arena),
         "arena_mcu": str(arena.mcu_arena),
         "arena_note": "\n".join(f"// {line}" for line in arena.explained()),
-        "arena_section": _section(manifest["GUARD"], arena.section),
         "arena_words": " ".join(arena.explained()),
         "operator_kinds": str(len(kinds)),
         "operators_words": ", ".join(f"{kind} x {facts.operators.count(kind)}" for kind in kinds),
@@ -364,16 +337,9 @@ def _words(
         )
         + ";",
         "int8_includes": int8_includes(methods),
-        "int8_functions": int8_functions(methods, manifest["GUARD"]),
-        "emulated_flags": " ".join(_EMULATED.flags),
-        "emulator": ";".join(emulator_command(_EMULATED)),
-        "self_test_images": str(len(images)),
-        "self_test_bytes": str(images.size + expected.nbytes),
-        "self_test_format": "PixelFormat::kRgb888" if channels == 3 else "PixelFormat::kGray8",
+        "int8_functions": int8_functions(methods, words["GUARD"]),
+        "self_test_format": _CONSTANTS["kRgb888" if source.channels == 3 else "kGray8"],
         "self_test_tolerance": "0.0001f" if facts.output_dtype == "float32" else "0",
-        "self_test_kernels": "TFLM's reference kernels (tflite-micro, Python wheel)",
-        "self_test_pixels": "\n".join(f"    {{\n{_bytes_array(image.tobytes())}\n    }}," for image in images),
-        "self_test_outputs": "\n".join("    {" + ", ".join(_number(v) for v in row) + "}," for row in expected),
     }
 
 
@@ -381,7 +347,7 @@ def _pixel_code(facts: ModelFacts, source: Input) -> tuple[str, str]:
     # The grid of tinynas files needs no table: element = pixel - 128 (int8) or pixel (uint8).
     head = "inline InputElement QuantizePixel(uint32_t pixel) "
     if facts.input_dtype == "float32":
-        zero_point, scale = _float(source.zero_point), _float(source.scale)
+        zero_point, scale = c_float(source.zero_point), c_float(source.scale)
         return f"{head}{{ return (static_cast<float>(pixel) - {zero_point}) * {scale}; }}", ""
     rows = input_table(facts, source)
     stored, plain = {
@@ -394,59 +360,3 @@ def _pixel_code(facts: ModelFacts, source: Input) -> tuple[str, str]:
     table = "\n// The input element of every pixel value.\nconst InputElement kPixelTable[256] = {\n"
     table += "\n".join(f"    {line}," for line in lines) + "\n};\n"
     return f"extern const InputElement kPixelTable[256];\n{head}{{ return kPixelTable[pixel]; }}", table
-
-
-def _bytes_array(data: bytes) -> str:
-    hexed = [f"0x{value:02x}," for value in range(256)]
-    return "\n".join("    " + "".join(hexed[b] for b in data[i : i + 20]) for i in range(0, len(data), 20))
-
-
-def _float(value: float) -> str:
-    return np.format_float_scientific(np.float32(value), unique=True, trim="0") + "f"
-
-
-def _number(value: Any) -> str:
-    return _float(float(value)) if isinstance(value, np.floating) else str(int(value))
-
-
-def _c_string(text: str) -> str:
-    # Octal escapes end after three digits, hexadecimal ones do not end; "?" could start a trigraph.
-    escaped = "".join(chr(b) if 32 <= b < 127 and chr(b) not in '"\\?' else f"\\{b:03o}" for b in text.encode())
-    return f'"{escaped}"'
-
-
-# files ---------------------------------------------------------------------------------------------------
-
-
-def _templates() -> dict[str, str]:
-    root = resources.files("tinynas.export") / "templates" / "firmware"
-    return dict(sorted(_walk(root, "")))
-
-
-def _emulated_board() -> dict[str, str]:
-    # Start-up code and memory map are those that tinynas itself runs programs with on the emulated core.
-    startup, script = startup_code(), linker_script(_EMULATED)
-    return {"qemu/startup.cc": f"// @banner@\n{startup}", "qemu/mps2_an386.ld": f"/* @star_banner@ */\n{script}"}
-
-
-def _walk(folder: Traversable, prefix: str) -> list[tuple[str, str]]:
-    found: list[tuple[str, str]] = []
-    for entry in folder.iterdir():
-        path = f"{prefix}{entry.name}"
-        if entry.is_dir():
-            found += _walk(entry, f"{path}/")
-        else:
-            found.append((path, entry.read_text(encoding="utf-8")))
-    return found
-
-
-_WORD = re.compile(r"@([A-Za-z_0-9]+)@")
-
-
-def _fill(path: str, text: str, words: Mapping[str, str]) -> bytes:
-    def word(match: re.Match[str]) -> str:
-        if match[1] not in words:
-            raise InternalError(f"the template {path} asks for {match[1]!r}")
-        return words[match[1]]
-
-    return _WORD.sub(word, text).encode()

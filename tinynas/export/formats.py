@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeAlias
 
+from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import UserError
 from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.inputs import Input, InputKind
@@ -78,7 +79,12 @@ def _of(module: str) -> Write:
 #: Name (of ``--format``) -> what writes it.
 FORMATS: dict[str, Format] = {
     "tflite": Format("the int8 .tflite", _of("tflite")),
-    "c": Format("C++ sources around it", _of("firmware"), frozenset({"rgb", "gray"}), "nothing in it makes features"),
+    "c": Format(
+        "sources around it: C++ for TFLM, C99 for a compiled runtime",
+        _of("firmware"),
+        frozenset({"rgb", "gray"}),
+        "nothing in it makes features",
+    ),
     "compiled": Format("the network itself as C, without an interpreter", _of("compiled"), asked=True),
 }
 
@@ -104,3 +110,21 @@ def check_formats(names: Sequence[str], source: Input | None = None) -> None:
                 f"{form.lacks}",
                 f"use --format {possible}" if possible else None,
             )
+
+
+def check_compiled(names: Sequence[str], runtime: str, *, exporter: str, io: str, rotation: int) -> None:
+    """Raise UserError where ``c`` is among the formats, ``runtime`` is compiled code, and what is exported cannot be compiled so."""
+    frame = runtime_named(runtime).frame
+    if "c" not in names or frame is None:
+        return
+    if exporter != "tinynas" or io != "int8":
+        what = f"the exporter {exporter}" if exporter != "tinynas" else f"input and output of type {io}"
+        raise UserError(
+            f"--format c: {runtime} compiles what tinynas quantised to int8, not a model of {what}",
+            "leave --exporter and --io as they are, or write the file alone: --format tflite",
+        )
+    if rotation and frame == "rows":
+        raise UserError(
+            f"--format c: {runtime} takes rows of the camera as they come, and this network reads its images upside down",
+            "keep the frame (runtime: compiled), or write the file alone: --format tflite",
+        )

@@ -18,6 +18,7 @@ from tinynas.config import Config
 
 #: The Arduino library that depends= names, as its own library.properties spells it, and the first version with the header included.
 ARDUINO_TFLM = "Chirale_TensorFLowLite"
+ARDUINO_TFLM_OWNER = "spaziochirale"
 ARDUINO_TFLM_SINCE = "2.0.0"
 
 #: Name of a network that has none.
@@ -66,8 +67,8 @@ class PackageOptions(Config):
     """Its semantic version; none: that of tinynas, with the first digits of the model's SHA-256 behind a ``+``."""
     license: Annotated[str, AfterValidator(_spdx)] = "Apache-2.0"
     """SPDX license expression. The code's by default; the model is its owner's, whose license belongs in here before it is published."""
-    url: Annotated[str, AfterValidator(_url)] = "https://github.com/tensorflow/tflite-micro"
-    """Page of the package; the runtime's by default."""
+    url: Annotated[str, AfterValidator(_url)] | None = None
+    """Page of the package; none: the runtime's."""
 
 
 def semver(version: str) -> str:
@@ -124,8 +125,8 @@ def plain(text: str) -> str:
     return re.sub(r"[^\w .,:;()+-]", "_", text, flags=re.ASCII) or "_"
 
 
-def manifest_words(name: str, package: PackageOptions, model_sha256: str, sentence: str) -> dict[str, str]:
-    """Words of the templates that the manifests hold. ``sentence`` says what the network is, without its name."""
+def manifest_words(name: str, package: PackageOptions, model_sha256: str, sentence: str, page: str) -> dict[str, str]:
+    """Words of the templates that the manifests hold. ``sentence`` says what the network is; ``page`` is the runtime's."""
     title = plain(name)[:LONGEST_TITLE].strip() or "_"
     namespace = identifier(name)
     description = f"{title}: {sentence}"
@@ -136,17 +137,15 @@ def manifest_words(name: str, package: PackageOptions, model_sha256: str, senten
         "GUARD": namespace.upper(),
         "KCONFIG": f"TINYNAS_{namespace.upper()}",
         "arduino_name": arduino_name(namespace),
-        "arduino_tflm": ARDUINO_TFLM,
-        "arduino_tflm_since": ARDUINO_TFLM_SINCE,
         "package_version": package.version or _of_model(semver(__version__), model_sha256),
         "package_license": package.license,
-        "package_url": package.url,
+        "package_url": package.url or page,
         "sentence_json": json.dumps(description),
     }
 
 
 def arduino_zip(library: str, files: Mapping[str, bytes], own: Mapping[str, bytes]) -> bytes:
-    """The library as Arduino and PlatformIO install it: sources under ``src/`` as .cpp, sketches under ``examples/``.
+    """The library as Arduino and PlatformIO install it: sources under ``src/``, C++ as .cpp, sketches under ``examples/``.
 
     ``files`` are those of the firmware folder, ``own`` those that only the library has, by their path inside it. Stored, not
     deflated, with one date: equal bytes everywhere.
@@ -154,7 +153,7 @@ def arduino_zip(library: str, files: Mapping[str, bytes], own: Mapping[str, byte
     content = {f"{library}/{path}": data for path, data in own.items()}
     for path, data in files.items():
         stem, _, suffix = path.rpartition(".")
-        if "/" not in path and suffix in {"h", "cc"} and not stem.endswith("_main"):
+        if "/" not in path and suffix in {"h", "c", "cc"} and not stem.endswith("_main"):
             content[f"{library}/src/{stem}.{'cpp' if suffix == 'cc' else suffix}"] = data
     for path in ("library.json", "LICENSE"):
         content[f"{library}/{path}"] = files[path]

@@ -13,13 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.config import Config
+from tinynas.cost import estimate
 from tinynas.cost.flash import Flavour, Io, file_bytes
 from tinynas.cost.memory import MemoryPlan, plan_offline
 from tinynas.cost.runtimes import runtime_named
 from tinynas.data import Split
 from tinynas.errors import UserError
 from tinynas.export.check import Promise, check, host_arena_bytes, sram_bytes
-from tinynas.export.formats import FORMATS, Made, check_formats
+from tinynas.export.compiled_firmware import converter_bytes
+from tinynas.export.formats import FORMATS, Made, check_compiled, check_formats
 from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.export.rotate import rotate_images
 from tinynas.export.tflite import ModelMeta, serialize
@@ -195,6 +197,7 @@ def export_model(
     floats = network if isinstance(network, FloatGraph) else fold(network)
     graph = floats.graph
     check_formats(formats, graph.input)
+    check_compiled(formats, options.runtime, exporter=options.exporter, io=options.io, rotation=input_rotation)
     turn: Callable[[NDArray[Any]], NDArray[Any]] = rotate_images if input_rotation else np.asarray
     exported = build_model(floats, turn(calibration), labels=labels, options=options, qgraph=qgraph, input_rotation=input_rotation)
     started = time.perf_counter()
@@ -232,11 +235,28 @@ def export_model(
         "dead_channels": dead_channels(exported.model) if options.io == "int8" else None,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
         "files": files,
+        "firmware": _firmware_facts(graph, options) if "c" in formats else None,
         **exported.notes,
     }
     first = next(iter(files))
     sha256 = hashlib.sha256(exported.model).hexdigest()
     return Artifact(net_id or (graph.arch.id if graph.arch is not None else "0" * 10), files[first], first, sha256, document)
+
+
+def _firmware_facts(graph: Graph, options: ExportOptions) -> dict[str, Any] | None:
+    """What the folder ``c/`` takes on a microcontroller where it holds the network as C; of TFLM's the rest of the report tells."""
+    frame = runtime_named(options.runtime).frame
+    if frame is None:
+        return None
+    cost = estimate(graph, options.runtime, core=options.core)
+    return {
+        "runtime": options.runtime,
+        "frame": frame,
+        "work_bytes": cost.sram_bytes,
+        "converter_bytes": converter_bytes(graph.input, frame),
+        "flash_bytes": cost.flash_bytes,
+        "code_bytes": cost.code_bytes,
+    }
 
 
 def promise_of(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinynas.cost.runtimes import runtime_of_tree
 from tinynas.cost.tflite import ModelFile, parse_model
@@ -155,10 +156,10 @@ def verify_model(
     promised = file.estimate(runtime, core=core.name)
     library = build_library(tree, core, kernels, cache, jobs=jobs, on_step=on_step)
     elf = build_probe(tree, core, kernels, cache)
-    inputs, outputs, why = _reference(model)
+    compared = reference(model)
     variables = len(promised.work.resources)
     methods = resolver_methods(file, tree, library)
-    (ran,) = run_probe(elf, core, [Job(model, inputs, variables, count=True)], seconds=300)
+    (ran,) = run_probe(elf, core, [Job(model, compared.inputs, variables, count=True)], seconds=300)
     refused = ": ".join([ran.refused, " | ".join(ran.log[:2])] if ran.log else [ran.refused]) if ran.refused else ""
     whole = None if ran.arena_bytes is None or refused else ran.arena_bytes // 16 * 16  # sizes are looked through as they are set aside
     needed = None if whole is None else smallest_arena(elf, core, model, whole, variables=variables)
@@ -173,9 +174,9 @@ def verify_model(
         promised_arena_bytes=promised.sram_bytes,
         used_arena_bytes=ran.arena_bytes,
         needed_arena_bytes=needed,
-        equal_outputs=sum(got == (want,) for got, want in zip(ran.outputs, outputs, strict=False)),
-        compared_outputs=0 if refused else len(outputs),
-        not_compared=why,
+        equal_outputs=sum(got == (want,) for got, want in zip(ran.outputs, compared.outputs, strict=False)),
+        compared_outputs=0 if refused else len(compared.outputs),
+        not_compared=compared.why,
         promised_flash_bytes=promised.flash_bytes,
         model_bytes=len(model),
         code_bytes=link_operators(tree, core, library, methods).flash_bytes,
@@ -236,13 +237,26 @@ def resolver_methods(file: ModelFile, tree: Tree, library: Path) -> list[str]:
     return [known[kind.replace("_", "").lower()] + file.endings[kind] for kind in kinds]
 
 
-def _reference(model: bytes) -> tuple[tuple[bytes, ...], list[bytes], str]:
-    """Inputs, the outputs of tflite-micro on this computer, and why there are none."""
+@dataclass(frozen=True)
+class Reference:
+    """What tflite-micro on this computer makes of a model."""
+
+    images: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((0, 0, 0, 0), np.uint8))
+    """(N, height, width, channels)."""
+    inputs: tuple[bytes, ...] = ()
+    """The same as the model's input elements."""
+    outputs: tuple[bytes, ...] = ()
+    why: str = ""
+    """Why there is none; empty where there is."""
+
+
+def reference(model: bytes) -> Reference:
+    """:data:`COMPARED` images by seed 0, and the outputs of tflite-micro on this computer, or why there are none."""
     try:
         inspected = inspect(model)
         images = np.random.default_rng(0).integers(0, 256, (COMPARED, *inspected.facts.input_shape), dtype=np.uint8)
         table = input_table(inspected.facts)
         measured = run_tflm(inspected, images, table=table)
     except ModelFileError as error:
-        return (), [], error.message
-    return tuple(table[image].tobytes() for image in images), [row.tobytes() for row in measured.outputs], ""
+        return Reference(why=error.message)
+    return Reference(images, tuple(table[image].tobytes() for image in images), tuple(row.tobytes() for row in measured.outputs))

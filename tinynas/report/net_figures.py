@@ -15,7 +15,7 @@ from tinynas.cost import Cost
 from tinynas.cost.memory import aligned, plan_offline
 from tinynas.errors import counted
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Pool2D, Resize
-from tinynas.records import Trial
+from tinynas.records import Trial, network_figures, of_network
 from tinynas.report.search_figures import Drawing
 from tinynas.report.words import axes_text, count, percent, shape
 from tinynas.report.words import text as escape
@@ -690,9 +690,16 @@ def promises_info(report: Mapping[str, Any]) -> PromisesInfo:
             rows.append(Promise(what, _number(pair.get("estimated")), _number(pair.get("measured")), "B"))
             target = _number(pair.get("microcontroller_estimated"))
             if target is not None:
-                rows.append(Promise("SRAM: the arena on the microcontroller (32 bit)", target, None, "B"))
+                compiled = isinstance(report.get("firmware"), Mapping)
+                where = f"the work area of {pair.get('runtime')}" if compiled else "the arena on the microcontroller (32 bit)"
+                rows.append(Promise(f"SRAM: {where}", target, None, "B"))
     verified = report.get("verified")
-    if isinstance(verified, Mapping):
+    if of_network(verified) and isinstance(verified, Mapping):
+        for what, promised, measured in network_figures(verified):
+            rows.append(
+                Promise(f"{what}, {verified['runtime']} on an emulated {verified['target']}", _number(promised), _number(measured), "B")
+            )
+    elif isinstance(verified, Mapping):
         what = f"arena to start on an emulated {verified.get('target')}, {verified.get('kernels')} kernels"
         rows.append(
             Promise(f"SRAM: {what}", _number(verified.get("promised_arena_bytes")), _number(verified.get("needed_arena_bytes")), "B")

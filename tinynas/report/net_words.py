@@ -8,7 +8,7 @@ from typing import Any
 from tinynas.arch import Arch
 from tinynas.cost import Cost
 from tinynas.errors import counted, shell_line
-from tinynas.records import Artifact, Promoted, Trial
+from tinynas.records import Artifact, Promoted, Trial, firmware_words, of_network
 from tinynas.report import figures
 from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, PromisesInfo, StripInfo, TrainingInfo
 from tinynas.report.run_words import table
@@ -205,7 +205,8 @@ def _promises_words(info: PromisesInfo, artifact: Artifact | None) -> str:
     here = [row for row in info.rows if row.unit == "B" and "emulated" not in row.what]  # what starts there is known in steps of 16 B
     measured = [row.difference for row in here if row.difference is not None]
     said = f"Measured on {text(str(runtime))}, with the file <code>{text(artifact.file)}</code>. "
-    return said + ("What was measured equals its estimate to the byte." if measured and not any(measured) else "")
+    said += "What was measured equals its estimate to the byte. " if measured and not any(measured) else ""
+    return said + (text(firmware_words(found)) if (found := artifact.report.get("firmware")) else "")
 
 
 def _promises_table(info: PromisesInfo) -> str:
@@ -230,7 +231,8 @@ def _verified(artifact: Artifact | None) -> str:
     said = f'<p class="words"><strong>Verified</strong> on an {text(verified_words(found))}.</p>'
     said += "".join(f'<p class="words"><strong>Not as promised:</strong> {text(problem)}.</p>' for problem in found["problems"])
     said += "".join(f'<p class="words">{text(note)}.</p>' for note in found.get("notes", ()))
-    said += f'<p class="words">TFLM from <code>{text(found["tree"])}</code>; {text(found["compiler"])}; {text(found["emulator"])}.</p>'
+    tree = "" if of_network(found) else f"TFLM from <code>{text(found['tree'])}</code>; "
+    said += f'<p class="words">{tree}{text(found["compiler"])}; {text(found["emulator"])}.</p>'
     rows = found["instructions"]
     if not rows:
         return said

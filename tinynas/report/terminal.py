@@ -28,7 +28,7 @@ from tinynas.cost import Cost
 from tinynas.cost.latency import latency_model, why_uncounted
 from tinynas.cost.quantities import milliseconds, shown
 from tinynas.errors import counted, printable
-from tinynas.records import expected_accuracy
+from tinynas.records import expected_accuracy, network_figures, of_network
 from tinynas.regions import Placed
 from tinynas.report.small_plot import FrontPlot
 from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, title
@@ -382,6 +382,8 @@ def boards_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
 
 def verified_table(document: Mapping[str, Any]) -> Group:
     """What an emulated core did with a model, beside what was promised: the document of ``tinynas verify --json``."""
+    if of_network(document):
+        return _verified_network_table(document)
     firmware = document.get("firmware")
     table = _table("", "promised", "measured", right=("promised", "measured"))
     table.add_row("arena in use", "", _bytes(document["used_arena_bytes"]))
@@ -411,11 +413,38 @@ def verified_table(document: Mapping[str, Any]) -> Group:
         lines.append(Text(printable(f"no firmware was built, the file alone was run: {document['no_firmware']}"), "yellow"))
     if document["instructions"]:
         lines.append(_instructions(document["instructions"]))
-    lines += [Text(f"note: {printable(note)}", "yellow") for note in document.get("notes", ())]
-    lines += [Text(f"NOT as promised: {printable(problem)}", "bold red") for problem in document["problems"]] or [
-        Text("as promised", "green")
-    ]
-    return Group(*lines)
+    return Group(*lines, *_kept_promises(document))
+
+
+def _verified_network_table(document: Mapping[str, Any]) -> Group:
+    """The same of a compiled network."""
+    firmware = document["firmware"]
+    table = _table("", "promised", "measured", right=("promised", "measured"))
+    for what, promised, measured in network_figures(document):
+        table.add_row(what, _bytes(promised), _bytes(measured))
+    lines: list[Any] = [Text(printable(document["name"]), "bold"), table]
+    lines.append(Text(f"{document['runtime']} on an emulated {document['target']}", "dim"))
+    lines.append(Text(f"{document['compiler']}; {document['emulator']}", "dim"))
+    if document["compared_outputs"]:
+        same = document["equal_outputs"] == document["compared_outputs"]
+        outputs = counted(document["compared_outputs"], "output")
+        said = f"{document['equal_outputs']} of {outputs} equal those of tflite-micro here, bit for bit"
+        lines.append(Text(said, "" if same else "bold red"))
+    elif not document["refused"]:
+        lines.append(Text(f"outputs were not compared: {document['not_compared']}", "dim"))
+    passed = f"passes its self-test: {firmware['equal_images']} of {counted(firmware['images'], 'image')} equal bit for bit"
+    said = f"the firmware folder ({document['folder']}) {'FAILS its self-test' if firmware['failed'] else passed}"
+    lines.append(Text(printable(said), "bold red" if firmware["failed"] else ""))
+    if document["instructions"]:
+        lines.append(_instructions(document["instructions"]))
+        lines.append(Text(f"{document['inference_instructions']:,} instructions in all, measuring left out", "dim"))
+    return Group(*lines, *_kept_promises(document))
+
+
+def _kept_promises(document: Mapping[str, Any]) -> list[Text]:
+    notes = [Text(f"note: {printable(note)}", "yellow") for note in document.get("notes", ())]
+    problems = [Text(f"NOT as promised: {printable(problem)}", "bold red") for problem in document["problems"]]
+    return notes + (problems or [Text("as promised", "green")])
 
 
 def shrunk_table(document: Mapping[str, Any]) -> Group:

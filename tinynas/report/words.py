@@ -12,6 +12,7 @@ from tinynas.cost.quantities import QUANTITIES
 from tinynas.cost.quantities import count as count
 from tinynas.errors import counted, printable
 from tinynas.inputs import InputKind
+from tinynas.records import network_figures, of_network
 
 KIND_WORDS: dict[InputKind, str] = {"rgb": "RGB", "gray": "gray", "features": "features"}
 
@@ -84,6 +85,8 @@ def roughly(seconds: float) -> str:
 
 def verified_words(document: Mapping[str, Any]) -> str:
     """What verifying a network found (the document of ``tinynas verify --json``), in a sentence."""
+    if of_network(document):
+        return _network_words(document)
     where = f"emulated {document['target']}, {document['kernels']} kernels"
     if document["refused"]:
         return f"{where}: does not run"
@@ -99,6 +102,21 @@ def verified_words(document: Mapping[str, Any]) -> str:
         parts.append(f"{firmware['program_bytes']:,} B of flash in all{beside}")
     parts.append(f"{document['code_bytes']:,} B of TFLM's code")
     parts.append(f"{sum(row['instructions'] for row in document['instructions']):,} instructions")
+    return f"{where}: {', '.join(parts)}"
+
+
+def _network_words(document: Mapping[str, Any]) -> str:
+    where = f"emulated {document['target']}, {document['runtime']}"
+    if document["refused"]:
+        return f"{where}: does not run"
+    parts = []
+    for what, promised, measured in network_figures(document):
+        beside = "" if promised is None else f" ({promised:,} promised)"
+        parts += [] if measured is None else [f"{what} {measured:,} B{beside}"]
+    if document["compared_outputs"]:
+        parts.append(f"{document['equal_outputs']} of {counted(document['compared_outputs'], 'output')} equal bit for bit")
+    parts.append(f"the firmware {'FAILS' if document['firmware']['failed'] else 'passes'} its self-test")
+    parts.append(f"{document['inference_instructions']:,} instructions")
     return f"{where}: {', '.join(parts)}"
 
 

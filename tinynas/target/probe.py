@@ -117,7 +117,7 @@ def operators_header(names: Sequence[str]) -> str:
 
 
 def startup_code() -> str:
-    """What runs on the emulated board before ``main``, and hands its status to the emulator: C++ for every core."""
+    """What runs on the emulated board before ``main``, and hands its status to the emulator: C and C++, for every core."""
     return (_SOURCES / "startup.cc").read_text(encoding="utf-8")
 
 

@@ -1,5 +1,5 @@
 /* @star_banner@ */
-#include "@name@.h"
+#include "@file@.h"
 
 #include <string.h>
 

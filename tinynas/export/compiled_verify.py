@@ -1,0 +1,179 @@
+"""Verify a compiled network: its firmware folder on an emulated core beside what was promised: memory, flash, outputs, instructions.
+
+No runtime is needed for it. The folder is built as it lies there and runs its self-test; then its network alone runs in painted memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from tinynas.cost import estimate
+from tinynas.errors import ModelFileError, UserError, counted
+from tinynas.export.emulated import SelfTested, folder_sha256, network_self_test, network_sources
+from tinynas.export.verify import FLASH_SLACK, reference
+from tinynas.graph import Graph
+from tinynas.target.cores import Core
+from tinynas.target.emulator import emulator_version
+from tinynas.target.library import compiler_version
+from tinynas.target.program import NetworkRun, run_network
+
+
+@dataclass(frozen=True)
+class VerifiedNetwork:
+    """What the emulated core did with a compiled network and its firmware folder, beside what was promised."""
+
+    name: str
+    target: str
+    runtime: str
+    compiler: str
+    emulator: str
+    promised_work_bytes: int
+    reserved_work_bytes: int
+    """What the network's header sets aside."""
+    used_work_bytes: int | None
+    """Of that, bytes in use: painted memory up to the last byte written, and the counters; None where it does not run."""
+    stack_bytes: int | None
+    """Most bytes of stack under an inference."""
+    promised_network_bytes: int | None
+    """Flash: constants and kernels; None where the cost model does not know it."""
+    network_bytes: int | None
+    """The same as linked."""
+    equal_outputs: int
+    compared_outputs: int
+    """Outputs that were compared with tflite-micro's on this computer; 0 where it cannot be."""
+    not_compared: str
+    instructions: tuple[tuple[str, int], ...]
+    """(operator, executed instructions) of one inference."""
+    inference_instructions: int | None
+    """Of all of it, without those of measuring each operator."""
+    refused: str
+    """Why it does not run there; empty where it does."""
+    firmware: SelfTested
+    folder: str
+
+    @property
+    def notes(self) -> list[str]:
+        """What is off and breaks nothing: flash that was linked and is over :data:`FLASH_SLACK` more than was promised."""
+        promised, linked = self.promised_network_bytes, self.network_bytes
+        if promised is None or linked is None or linked <= promised * (1 + FLASH_SLACK):
+            return []
+        return [
+            f"{linked:,} B of code and constants are linked, {100 * (linked / promised - 1):.1f} % more than the {promised:,} B promised"
+        ]
+
+    @property
+    def problems(self) -> list[str]:
+        """What was promised and does not hold; empty where all does."""
+        if self.refused:
+            return [f"does not run on the emulated {self.target}: {self.refused}"]
+        found = []
+        for what, size in (("sets aside", self.reserved_work_bytes), ("uses", self.used_work_bytes)):
+            if size is not None and size > self.promised_work_bytes:
+                found.append(f"{self.promised_work_bytes:,} B of work area were promised, and it {what} {size:,} B")
+        if self.equal_outputs != self.compared_outputs:
+            differ = self.compared_outputs - self.equal_outputs
+            found.append(f"{differ} of {counted(self.compared_outputs, 'output')} differ from tflite-micro's on this computer")
+        if self.firmware.failed:
+            found.append(f"the firmware's self-test fails: {self.firmware.failed}")
+        return found
+
+    @property
+    def good(self) -> bool:
+        """Whether it runs in the memory that was promised, with equal outputs, and its firmware passes its self-test."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``tinynas verify --json``, and ``verified`` of an export's report."""
+        document = asdict(self)
+        document["instructions"] = [{"op": name, "instructions": count} for name, count in self.instructions]
+        return {**document, "notes": self.notes, "problems": self.problems, "good": self.good}
+
+
+def check_network_tools() -> None:
+    """Raise UserError where the tool chain or the emulator is wanting."""
+    compiler_version()
+    emulator_version()
+
+
+def verify_network(
+    model: bytes,
+    name: str,
+    graph: Graph,
+    runtime: str,
+    core: Core,
+    folder: Path,
+    *,
+    on_step: Callable[[str, int, int], None] | None = None,
+) -> VerifiedNetwork:
+    """Build the firmware ``folder`` of ``graph`` on compiled ``runtime`` for ``core`` as it lies there, and run it.
+
+    ``model`` is the .tflite of the same numbers. Raises UserError where the tool chain or the emulator is wanting, ModelFileError for a
+    folder that is not whole or of another model.
+    """
+    if folder_sha256(folder) != hashlib.sha256(model).hexdigest():
+        raise ModelFileError(f"{folder}: holds another model than {name}", "export the network again")
+    sources = network_sources(folder)
+    prefix, reserved, outputs, operators = _network_facts(folder, sources)
+    promised = estimate(graph, runtime, core=core.name)
+    compared = reference(model)
+    if on_step is not None:
+        on_step(f"building the firmware for {core.name}", 0, 2)
+    tested = network_self_test(folder, core)
+    if on_step is not None:
+        on_step(f"running the network on {core.name}", 1, 2)
+    network = {path: text.encode() for path, text in sources.items() if path in {"network.c", "network.h"}}
+    header = {f"{prefix}.h": b'#include "network.h"\n'}
+    ran: NetworkRun | None = None
+    refused = ""
+    frames = [image.tobytes() for image in compared.images] or [bytes(graph.input.height * graph.input.width * graph.input.channels)]
+    try:
+        ran = run_network(core, prefix, {**network, **header}, frames, outputs=outputs, operators=len(operators))
+    except UserError as error:  # it was compiled and linked for the self-test: what is left is that it dies
+        refused = error.message
+    counters = reserved - _area_bytes(sources["network.h"])
+    return VerifiedNetwork(
+        name=name,
+        target=core.name,
+        runtime=runtime,
+        compiler=compiler_version(),
+        emulator=emulator_version(),
+        promised_work_bytes=promised.sram_bytes,
+        reserved_work_bytes=reserved,
+        used_work_bytes=None if ran is None else ran.touched_bytes + counters,
+        stack_bytes=None if ran is None else ran.stack_bytes,
+        promised_network_bytes=promised.program_bytes,
+        network_bytes=None if ran is None else ran.flash_bytes,
+        equal_outputs=0 if ran is None else sum(got == want for got, want in zip(ran.outputs, compared.outputs, strict=False)),
+        compared_outputs=0 if ran is None else len(compared.outputs),
+        not_compared=compared.why,
+        instructions=() if ran is None else tuple(zip(operators, ran.by_operator, strict=True)),
+        inference_instructions=None if ran is None else ran.instructions,
+        refused=refused,
+        firmware=tested,
+        folder=str(folder),
+    )
+
+
+def _network_facts(folder: Path, sources: dict[str, str]) -> tuple[str, int, int, list[str]]:
+    """(prefix of its names, bytes that its header sets aside, outputs, operators) of the network in a folder."""
+    header, code = sources.get("network.h", ""), sources.get("network.c", "")
+    work = re.search(r"#define \w+_WORK_BYTES (\d+)", header)
+    outputs = re.search(r"#define \w+_OUTPUTS (\d+)", header)
+    prefix = re.search(r"^\} ([a-z]\w*)_t;", header, re.MULTILINE)
+    table = re.search(r"operators\[\] = \{\n(.*?)\n\};", code, re.DOTALL)
+    rows = [] if table is None else re.findall(r"^  \{(\w+), .*\}, /\* (.*) \*/$", table[1], re.MULTILINE)
+    if work is None or outputs is None or prefix is None or not rows:
+        raise ModelFileError(
+            f"{folder}: is not a whole firmware folder: its network.h or network.c is not tinynas's", "export the network again"
+        )
+    return prefix[1], int(work[1]), int(outputs[1]), [f"{kind.lower()} {name}" for kind, name in rows]
+
+
+def _area_bytes(header: str) -> int:
+    found = re.search(r"int32_t area\[(\d+)\]", header)
+    return 0 if found is None else 4 * int(found[1])

@@ -1,0 +1,8 @@
+/* @star_banner@ */
+#ifndef @GUARD@_LIBRARY_H
+#define @GUARD@_LIBRARY_H
+
+#include "classifier.h"
+#include "self_test.h"
+
+#endif

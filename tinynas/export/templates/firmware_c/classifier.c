@@ -1,0 +1,40 @@
+/* @star_banner@ */
+#include "classifier.h"
+
+#include <math.h>
+#include <stddef.h>
+
+static @ns@_t network
+#ifdef @GUARD@_ARENA_SECTION
+    __attribute__((section(@GUARD@_ARENA_SECTION)))
+#endif
+    ;
+static bool answered;
+
+@classifier_code@
+@ns@_t *@ns@_network(void) { return &network; }
+
+const int8_t *@ns@_output(void) { return answered ? @ns@_result(&network) : NULL; }
+
+int @ns@_answer(void) {
+  const int8_t *output = @ns@_output();
+  int best = 0;
+  if (output == NULL) return -1;
+  for (int i = 1; i < @GUARD@_CLASSES; ++i) {
+    if (output[i] > output[best]) best = i;
+  }
+  return best;
+}
+
+float @ns@_logit(int class_index) {
+  if (!answered || class_index < 0 || class_index >= @GUARD@_CLASSES) return 0.0f;
+  return @GUARD@_OUTPUT_SCALE * (float)(@ns@_output()[class_index] - @GUARD@_OUTPUT_ZERO_POINT);
+}
+
+float @ns@_probability(int class_index) {
+  if (!answered || class_index < 0 || class_index >= @GUARD@_CLASSES) return 0.0f;
+  const float logit = @ns@_logit(class_index);
+  float sum = 0.0f;
+  for (int i = 0; i < @GUARD@_CLASSES; ++i) sum += expf(@ns@_logit(i) - logit);
+  return 1.0f / sum;
+}

@@ -1,0 +1,36 @@
+/* @star_banner@
+ *
+ * The network in three calls: @ns@_classify a frame, and read the scores.
+ * There is one work area, @GUARD@_WORK_BYTES bytes. For several, call network.h with areas of your own.
+ */
+#ifndef @GUARD@_CLASSIFIER_H
+#define @GUARD@_CLASSIFIER_H
+
+#include "image_input.h"
+#include "model_settings.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* The most likely class of `frame`, 0 to @GUARD@_CLASSES - 1 (@ns@_labels names it), or -1 where something failed. */
+int @ns@_classify(const @ns@_frame_t *frame, @ns@_resize_t resize);
+
+@classifier_api@/* The most likely class of the last frame, or -1 where there was none. */
+int @ns@_answer(void);
+
+/* Of the last frame. The logit is a real number; the probability is its softmax over all classes. */
+float @ns@_logit(int class_index);
+float @ns@_probability(int class_index);
+
+/* The raw outputs of the last frame, each (real / @GUARD@_OUTPUT_SCALE + @GUARD@_OUTPUT_ZERO_POINT); null where there was none. */
+const int8_t *@ns@_output(void);
+
+/* The work area, for callers that have pixels of the input's size: @ns@_run and the rest of network.h. */
+@ns@_t *@ns@_network(void);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif
