@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from itertools import product
 from pathlib import Path
 from types import ModuleType
 
@@ -11,8 +12,12 @@ import pytest
 import torch
 from test_cost_tflite import benchmark
 
+from tinynas.api import load_space
 from tinynas.arch import Arch, ConvLayer, MBConv, load_arch
+from tinynas.budget import Budget
+from tinynas.config import shipped
 from tinynas.cost import RUNTIMES, estimate, plan_offline
+from tinynas.cost.batch import BatchEstimator
 from tinynas.cost.memory import live_bytes, written_over
 from tinynas.cost.work import from_graph
 from tinynas.errors import InternalError
@@ -22,6 +27,9 @@ from tinynas.model import Classifier, ConvBN, Network, inherit
 from tinynas.quantize.calibrate import _swished
 from tinynas.quantize.fake import _rounded_16, swished
 from tinynas.quantize.grid import TensorQuant
+from tinynas.search.counting import Counter
+from tinynas.search.feasible import Feasible
+from tinynas.space import Space
 
 ROOT = Path(__file__).resolve().parent.parent
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed (apt-get install gcc)")
@@ -251,3 +259,65 @@ def test_what_is_kept_is_not_written_over() -> None:
     build.dense("fc", build.mean("pool", y), 2)
     graph = Graph(tuple(build.tensors), tuple(build.ops), Input(8, 8, 3), (0,), (len(build.tensors) - 1,))
     assert written_over(from_graph(graph), RUNTIMES["tflm"]) == {}
+
+
+# Spaces
+
+GATED = Space.model_validate(
+    {
+        "name": "gated",
+        "resolution": 16,
+        "divisor": 4,
+        "stem": {"out": [4, 8]},
+        "stages": [
+            {"out": 8, "depth": [1, 2], "kernel": 3, "expand": [1, 3], "attention": ["none", "spatial"], "act": ["relu6", "h_swish"]},
+            {"out": [8, 12], "kernel": 3, "expand": 2, "stride": [1, 2], "attention": ["none", "se"]},
+        ],
+        "act": "relu",
+    }
+)
+
+
+def every_genotype(space: Space) -> list[tuple[int, ...]]:
+    return sorted({space.canonical(row) for row in product(*(range(len(gene.choices)) for gene in space.genes))})
+
+
+def test_attention_and_activation_are_genes_of_a_stage_where_there_is_a_choice() -> None:
+    assert [gene.name for gene in GATED.genes if gene.name.endswith(("attention", "act"))] == ["s0.attention", "s0.act", "s1.attention"]
+    everything = every_genotype(GATED)
+    assert len(everything) == GATED.size == 2 * (2 + 4) * 2 * 2 * 2 * 2 * 2
+    archs = [GATED.decode(genotype, 3) for genotype in everything]
+    assert len({arch.id for arch in archs}) == len(archs)
+    blocks = [block for arch in archs for block in arch.blocks]
+    assert {(block.attention, block.act) for block in blocks if isinstance(block, MBConv)} == {
+        *product(("none", "spatial"), ("relu6", "h_swish")),
+        *product(("none", "se"), ("relu",)),
+    }
+    for name in shipped("search_spaces"):
+        named = [gene.name for gene in load_space(name).genes if gene.name.endswith(("attention", "act"))]
+        assert bool(named) == (name == "attention")
+
+
+def test_one_attention_without_a_choice_is_no_gene_and_is_there() -> None:
+    space = Space.model_validate({"resolution": 16, "stages": [{"out": 8, "kernel": 3, "expand": 2, "attention": "se", "act": "h_swish"}]})
+    assert not [gene for gene in space.genes if gene.name.endswith(("attention", "act"))]
+    (block,) = space.decode((0,) * len(space.genes), 2).blocks
+    assert isinstance(block, MBConv) and (block.attention, block.act) == ("se", "h_swish")
+
+
+@pytest.mark.parametrize("runtime", ["tflm", "tflm-cmsis-nn", "compiled", "stedgeai", "tinyengine"])
+def test_batches_of_gated_networks_are_exact(runtime: str) -> None:
+    genotypes = every_genotype(GATED)[::7]
+    batch = BatchEstimator(GATED, 3, runtime, "cortex-m4").estimate(np.array(genotypes))
+    for number, genotype in enumerate(genotypes):
+        assert batch.values(number) == estimate(lower(GATED.decode(genotype, 3)), runtime, core="cortex-m4").values(), genotype
+
+
+def test_gated_networks_are_counted_each_once() -> None:
+    loose = Budget.model_validate({"name": "loose", "flash": "1 GiB", "sram": "1 GiB", "reserves": {"flash": {"runtime": "0 B"}}})
+    counter = Counter(Feasible(GATED, 2, loose))
+    starts = counter.starts()
+    assert sum(start[0] for start in starts) == GATED.size
+    drawn = [tuple(counter.draw(starts, np.random.default_rng(seed))) for seed in range(40)]
+    assert all(GATED.holds(row) and GATED.canonical(row) == row for row in drawn)
+    assert {row[GATED.gene_index["s0.attention"]] for row in drawn} == {row[GATED.gene_index["s1.attention"]] for row in drawn} == {0, 1}
