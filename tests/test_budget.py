@@ -58,6 +58,23 @@ def test_excess_and_fits() -> None:
     assert budget.excess({"sram_bytes": 1, "program_bytes": 1})["macs"] == UNKNOWN
 
 
+def test_a_reserve_for_the_stack_limits_what_a_compiled_network_takes_of_it(tmp_path: Path) -> None:
+    text = "name: x\nsram: 64 KiB\nflash: 1 MiB\ncore: cortex-m4\nruntime: {runtime}\nreserves: {{sram: {{stack: {stack} B}}}}\n{more}"
+    cost = estimate(lower(load_arch("mcunet-tiny2")), "compiled", core="cortex-m4")
+    assert cost.stack_bytes is not None
+    enough = load_budget(write(tmp_path, text.format(runtime="compiled", stack=cost.stack_bytes, more="")))
+    assert enough.limits["stack_bytes"] == cost.stack_bytes and enough.fits(cost)
+    short = load_budget(write(tmp_path, text.format(runtime="compiled", stack=cost.stack_bytes - 1, more="")))
+    assert not short.fits(cost) and short.excess(cost)["stack_bytes"] > 0
+    assert short.told(cost)["limits"]["stack_bytes"] == cost.stack_bytes - 1
+    named = load_budget(write(tmp_path, text.format(runtime="compiled", stack=0, more="at_most: {stack_bytes: 100 B}\n")))
+    assert named.limits["stack_bytes"] == 100 and not named.fits(cost)
+    other = load_budget(write(tmp_path, text.format(runtime="tflm", stack=100, more="")))
+    assert "stack_bytes" not in other.limits, "TFLM's is not known"
+    with pytest.raises(ConfigError, match="what tflm takes of the stack is not known"):
+        load_budget(write(tmp_path, text.format(runtime="tflm", stack=0, more="at_most: {stack_bytes: 1 KiB}\n")))
+
+
 def test_flash_holds_the_model_and_its_code_unless_a_reserve_is_there_for_the_code(tmp_path: Path) -> None:
     cost = estimate(lower(load_arch("mcunet-tiny2")), "tflm", core="cortex-m4")
     assert cost.program_bytes is not None and cost.code_bytes is not None

@@ -21,7 +21,7 @@ from tinynas.cost import Cost
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.measured import Measured, read_measured, refitted
 from tinynas.cost.quantities import QUANTITIES, Quantity
-from tinynas.cost.runtimes import pinned_names, runtime_named
+from tinynas.cost.runtimes import pinned_names, runtime_named, why_no_stack
 from tinynas.cost.streamed import Frame
 from tinynas.errors import UserError
 from tinynas.regions import Placed, Region, Sram, arena_of, overfull, placed, regions_of
@@ -239,7 +239,8 @@ class Budget(Config):
     def limits(self) -> dict[str, float]:
         """Limit by name of the quantity, reserves taken off; only limits that are set: memories first.
 
-        Flash limits the model and the code that runs it, or the model alone where a reserve is there for the code.
+        Flash limits the model and the code that runs it, or the model alone where a reserve is there for the code. A reserve for the
+        stack limits what the network takes of it, where the runtime promises that.
         """
         names = {quantity.field: name for name, quantity in QUANTITIES.items() if quantity.field is not None}
         names["flash"] = "program_bytes" if self.reserves.flash.runtime is None else "flash_bytes"
@@ -247,6 +248,8 @@ class Budget(Config):
         for field, name in names.items():
             if name not in limits and (limit := getattr(self, field)) is not None:
                 limits[name] = limit
+        if self.reserves.sram.stack and why_no_stack(self.runtime) is None:
+            limits["stack_bytes"] = int(self.reserves.sram.stack)
         return {**limits, **self.at_most}
 
     def excess(self, cost: Cost | Mapping[str, float | None]) -> dict[str, float]:

@@ -88,6 +88,8 @@ class BatchCost:
     """Executed instructions of an inference; NaN where none were counted."""
     code_bytes: Ints | Floats
     """NaN where it is not known."""
+    stack_bytes: Ints | Floats
+    """NaN where it is not known."""
 
     @property
     def program_bytes(self) -> Ints | Floats:
@@ -431,7 +433,7 @@ class Tables:
             output = make(build, 0)
             part = self._tallied(build, output, reads_input)
             if self.runtime.frame is not None:
-                columns = columns_of(build, len(at))
+                columns = columns_of(build, len(at), self.runtime.core)
                 part = replace(part, head=least_of(columns))
                 table.compiled.append((at, columns))
             table.parts.append((at, part))
@@ -708,9 +710,10 @@ class BatchEstimator:
         code_bytes: Ints | Floats = np.array([math.nan if code is None else code for code in codes], dtype=np.float64)
         if None not in codes:
             code_bytes = code_bytes.astype(np.int64)
+        stack: Ints | Floats = np.full(len(head), np.nan)
         if runtime.frame is not None and merged.heights is not None:
             outputs = -(-self.classes // 4) * 4
-            head, size_bytes = many_compiled(merged.operators, outputs, merged.heights, runtime.frame)
+            head, size_bytes, stack = many_compiled(merged.operators, outputs, merged.heights, runtime.frame, self.core)
             sram = head
         return BatchCost(
             macs=sums.dense + sums.pointwise + sums.depthwise + sums.connected,
@@ -725,6 +728,7 @@ class BatchEstimator:
             if self.tables.counts is None
             else np.where(sums.uncounted, np.nan, sums.instructions.astype(np.float64)),
             code_bytes=code_bytes[inverse],
+            stack_bytes=stack,
         )
 
 
@@ -791,4 +795,5 @@ def _fields(cost: BatchCost) -> list[npt.NDArray[Any]]:
         cost.latency_ms,
         cost.instructions,
         cost.code_bytes,
+        cost.stack_bytes,
     ]

@@ -132,8 +132,9 @@ def code_of(kinds: Iterable[str], runtime: str, core: str | None, uses: Iterable
     if known.code == "linked":
         return _linked(frozenset(kinds), runtime, core, frozenset(uses))
     if known.code == "compiled":
-        size, measured = code_bytes(map(spelled, kinds), core)
-        note = "as linked for Cortex-M0+, M4, M7 and M55, kernel by kernel, within 0.1 kB of the linker's figure"
+        assert known.frame is not None
+        size, measured = code_bytes(map(spelled, kinds), core, known.frame)
+        note = "as linked for Cortex-M0+, M3, M4, M7, M33 and M55, kernel by kernel, within 0.2 kB of the linker's figure"
         return (
             Code(size, 0, "fitted", note) if measured else Code(size, 0, "bound", f"{core or 'the core'} was not measured; the most {note}")
         )

@@ -1,31 +1,58 @@
-"""Costs of the compiled network: its work area, and flash of its constants, and of its code.
+"""Costs of the compiled network: its work area, its stack, and flash of its constants, and of its code.
 
 The code of a kernel is in flash once, however many operators use it; constants and table rows add up.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import json
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from importlib import resources
 from typing import Any, NamedTuple, assert_never
 
-from tinynas.cost.runtimes import CoreKind, core_kind
-from tinynas.cost.streamed import Frame, StreamPlan, gathers, plan_streamed
+from tinynas.cost.streamed import Frame, StreamPlan, gathers, plan_streamed, window_of
+from tinynas.cost.work import Piece
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize
 
 #: Channels of a block of a depthwise convolution's weights; the last block is filled up.
 BLOCK = 4
+#: Operators of every classifier, in the spelling of the table of code.
+_ALWAYS = frozenset({"mean", "fullyconnected"})
 #: From so many tensors on, indices take two bytes.
 WIDE_INDEX = 255
 #: Bytes of a row of the table of tensors, and of that of operators with indices of one and of two bytes.
 PLACE_BYTES, OPERATOR_BYTES = 12, (52, 60)
 
-#: Kind of core -> bytes of code that each operator brings, as arm-none-eabi-gcc 12.2 -O2 links it, C library's copies included; of all
-#: operators together up to 90 B less. A classifier has products and a mean whatever else it has: they are in "".
-CODE_BYTES: dict[CoreKind, dict[str, int]] = {
-    "plain": {"": 2940, "conv2d": 344, "depthwiseconv2d": 1308, "add": 345, "mul": 279, "maxpool2d": 506, "averagepool2d": 302},
-    "dsp": {"": 1734, "conv2d": 384, "depthwiseconv2d": 1152, "add": 321, "mul": 323, "maxpool2d": 254, "averagepool2d": 254},
-    "mve": {"": 1962, "conv2d": 272, "depthwiseconv2d": 960, "add": 297, "mul": 299, "maxpool2d": 286, "averagepool2d": 222},
-}
+#: What an operator's pointer to a row takes of the stack, for each row that a step reads.
+POINTER_BYTES = 4
+#: The functions between a program and a kernel take other frames in other networks (registers that they save): the table has the most of
+#: those that were compiled, and so much more is promised.
+SPARE_STACK_BYTES = 16
+
+
+class Sizes(NamedTuple):
+    """What was measured on a core, with arm-none-eabi-gcc 12.2 at -O2, by kind of operators (compiled.json, written by
+    benchmarks/compiled_tables.py)."""
+
+    code: Mapping[Frame, Mapping[str, int]]
+    """By name of TFLite in small letters: bytes of code that each brings, C library's copies included; of all operators together up to
+    200 B less. A classifier has products and a mean whatever else it has: they are in "". Of sums in 32 bits: networks that round in 64
+    take more."""
+    stack: Mapping[str, int]
+    """By :data:`tinynas.graph.Kind`: bytes of stack from its kernels on; in "" those above a kernel, without pointers to rows."""
+
+
+@lru_cache(maxsize=1)
+def sizes() -> Mapping[str, Sizes]:
+    """The table by core."""
+    read = json.loads(resources.files("tinynas.cost").joinpath("compiled.json").read_text(encoding="utf-8"))
+    return {core: Sizes(row["code"], row["stack"]) for core, row in read.items()}
+
+
+def _of_core(core: str | None) -> tuple[Sizes, ...]:
+    """What counts for ``core``: all that were measured, where it is not among them."""
+    return (sizes()[core],) if core is not None and core in sizes() else tuple(sizes().values())
 
 
 def kernel_of(op: Op) -> str:
@@ -40,6 +67,16 @@ def kernel_of(op: Op) -> str:
         case DepthwiseConv2D() | Add() | Mul() | Mean() | HardSwish() | Resize():
             return op.kind
     assert_never(op)
+
+
+def code_kind(piece: Piece) -> str:
+    """The kind that :func:`code_bytes` knows an operator by: maxima of windows that do not overlap have a kernel of their own."""
+    return "max_gather" if piece.kind == "max_pool" and piece.kernel[0] == piece.stride[0] else piece.kind
+
+
+def most_rows(ops: Iterable[Op]) -> int:
+    """Most rows that a step of ``ops`` reads."""
+    return max(window_of(op)[0] for op in ops)
 
 
 def constants_of(op: Op) -> Any:
@@ -73,15 +110,29 @@ def table_bytes(operators: Any, segments: Any) -> Any:
     return PLACE_BYTES * (operators + 1) + row * operators + 2 * (1 + wide) * segments
 
 
-def code_bytes(operators: Iterable[str], core: str | None) -> tuple[int, bool]:
-    """(bytes of the code of a network with ``operators``, as :data:`CODE_BYTES` spells them, on ``core``; whether cores of its kind were
-    measured: else they are the most of those that were). Whether all convolutions are 1x1, and how windows of maxima lie, is not
-    looked at: all kernels of a kind count."""
-    kind = core_kind(core)
-    known = kind is not None and kind in CODE_BYTES
-    tables = [CODE_BYTES[kind]] if known and kind is not None else list(CODE_BYTES.values())
-    present = sorted(set(operators))
-    return max(table[""] + sum(table.get(name, 0) for name in present) for table in tables), known
+def code_bytes(operators: Iterable[str], core: str | None, frame: Frame) -> tuple[int, bool]:
+    """(bytes of the code of a network with ``operators``, as the table spells them, on ``core``; whether it was measured: else they are the
+    most of those that were). Whether all convolutions are 1x1 is not looked at: all their kernels count."""
+    present = sorted(set(operators) - _ALWAYS)
+    tables = [table.code[frame] for table in _of_core(core)]
+    return max(table[""] + sum(table[name] for name in present) for table in tables), core in sizes()
+
+
+def kernel_stack(op: Op, core: str | None) -> int:
+    """Bytes of stack from the kernel of ``op`` on; the most of all where that was not measured."""
+    return max(table.stack[op.kind] for table in _of_core(core))
+
+
+def stack_bytes(rows: Any, deepest: Any, core: str | None) -> Any:
+    """Bytes of stack that a compiled network promises not to exceed, below a call of its functions: for steps that read at most ``rows``
+    rows, and kernels that take at most ``deepest``. Interrupts come on top. Arrays give arrays."""
+    above = max(table.stack[""] for table in _of_core(core))
+    return above + SPARE_STACK_BYTES + POINTER_BYTES * rows + deepest
+
+
+def network_stack(graph: Graph, core: str | None) -> int:
+    """:func:`stack_bytes` of ``graph``."""
+    return int(stack_bytes(most_rows(graph.ops), max(kernel_stack(op, core) for op in graph.ops), core))
 
 
 def constant_bytes(plan: StreamPlan) -> int:

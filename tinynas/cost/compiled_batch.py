@@ -3,27 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
-from tinynas.cost.compiled import constants_of, table_bytes
-from tinynas.cost.streamed import Frame, Line, endings, lines_of
+from tinynas.cost.compiled import constants_of, kernel_stack, stack_bytes, table_bytes
+from tinynas.cost.streamed import Frame, Line, endings, lines_of, window_of
 from tinynas.graph import Builder
 
 Ints: TypeAlias = npt.NDArray[np.int64]
 
-#: Columns of an operator: its line, constants, and 1.
-COLUMNS = (*Line._fields, "constants", "there")
+#: Columns of an operator: its line, constants, rows that a step reads, stack of its kernel, and 1.
+COLUMNS = (*Line._fields, "constants", "window", "stack", "there")
 
 
-def columns_of(build: Builder, count: int) -> Ints:
-    """(operators, columns, count): what the operators of ``build``, which begin at tensor 0, bring; for ``count`` sizes."""
+class Many(NamedTuple):
+    """Costs of N networks, in bytes."""
+
+    work: Ints
+    flash: Ints
+    stack: Ints
+
+
+def columns_of(build: Builder, count: int, core: str | None) -> Ints:
+    """(operators, columns, count): what the operators of ``build``, which begin at tensor 0, bring on ``core``; for ``count`` sizes."""
     lines = lines_of(build.ops, build.tensors, 0)
     found = np.zeros((len(build.ops), len(COLUMNS), count), dtype=np.int64)
     for row, line, op in zip(found, lines, build.ops, strict=True):
-        for column, value in enumerate((*line, constants_of(op), 1)):
+        for column, value in enumerate((*line, constants_of(op), window_of(op)[0], kernel_stack(op, core), 1)):
             row[column] = value
     return found
 
@@ -35,8 +43,8 @@ def least_of(columns: Ints) -> Ints:
     return np.asarray((rows + named["scratch"] + named["state"]).max(axis=0))
 
 
-def many_compiled(blocks: Sequence[Ints], outputs_bytes: int, heights: Ints, frame: Frame) -> tuple[Ints, Ints]:
-    """(work bytes, flash bytes) of N networks, each put together of ``blocks`` (N, operators, columns) in order; ``outputs_bytes`` on
+def many_compiled(blocks: Sequence[Ints], outputs_bytes: int, heights: Ints, frame: Frame, core: str | None) -> Many:
+    """Costs on ``core`` of N networks, each put together of ``blocks`` (N, operators, columns) in order; ``outputs_bytes`` on
     full words; ``heights`` (N,) of their inputs."""
     table = np.concatenate(blocks, axis=1)
     there = table[:, :, -1]
@@ -53,7 +61,8 @@ def many_compiled(blocks: Sequence[Ints], outputs_bytes: int, heights: Ints, fra
     area, segments, longest = _best_cuts(lines, count, frame)
     wide = 1 + (heights > 255)
     work = -(-(area + (2 * longest + 1) * wide + 1) // 4) * 4
-    return np.asarray(work), np.asarray(constants + table_bytes(count, segments))
+    stack = stack_bytes(fields["window"].max(axis=0), fields["stack"].max(axis=0), core)
+    return Many(np.asarray(work), np.asarray(constants + table_bytes(count, segments)), np.asarray(stack))
 
 
 def _best_cuts(lines: Sequence[Line], count: Ints, frame: Frame) -> tuple[Ints, Ints, Ints]:

@@ -8,7 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from tinynas.cost.code_flash import Code, code_of
-from tinynas.cost.compiled import compiled_cost
+from tinynas.cost.compiled import code_kind, compiled_cost, network_stack
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.instructions import counts_of, operator_instructions
 from tinynas.cost.kernel import Build, aligned
@@ -89,6 +89,8 @@ class Cost:
     """What ``head_bytes`` is more on a 64-bit host, where scratch that holds pointers is wider."""
     instructions: int | None = None
     """Executed instructions of an inference; None where those of the core and runtime, or of an operator, were not counted."""
+    stack_bytes: int | None = None
+    """Stack below the call that it promises not to exceed, interrupts excluded; None where that is not known."""
     timing: LatencyModel | None = field(default=None, repr=False)
     """What ``latency_ms`` is computed by."""
     code: Code | None = None
@@ -174,7 +176,7 @@ class Cost:
         return values_of(self)
 
     def evidence(self) -> dict[str, list[str]]:
-        """By figure (sram, flash, program): how well it is known, and from what."""
+        """By figure (sram, flash, stack, program): how well it is known, and from what."""
         known = {figure: list(found) for figure, found in runtime_named(self.runtime, self.core).evidence.items() if figure != "code"}
         return known if self.code is None else {**known, "program": [self.code.evidence, f"model and code, {self.code.note}"]}
 
@@ -255,7 +257,8 @@ def estimate(
         refuse_bits(chosen, work.pieces)  # what it would take is not known
         compiled = compiled_cost(graph, chosen.frame)
         taken, area = compiled.flash_bytes, compiled.work_bytes
-        return work_cost(work, chosen, taken, area, core=core, clock_mhz=clock_mhz, timing=timing, live=compiled.live)
+        cost = work_cost(work, chosen, taken, area, core=core, clock_mhz=clock_mhz, timing=timing, live=compiled.live)
+        return replace(cost, stack_bytes=network_stack(graph, core))
     head, spans = None, lifetimes(work)
     if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs, spans[1], over=written_over(work, chosen)) is None:
         plan = offline_work(work, chosen)
@@ -344,7 +347,12 @@ def work_cost(
         by_version=arena.by_version,
         instructions=None if work.reasons else instructions(work, core, runtime.name),
         timing=timing,
-        code=code_of((piece.kind for piece in pieces), runtime.name, core, ((piece.kind, piece.alone) for piece in pieces)),
+        code=code_of(
+            (code_kind(piece) if runtime.frame is not None else piece.kind for piece in pieces),
+            runtime.name,
+            core,
+            ((piece.kind, piece.alone) for piece in pieces),
+        ),
     )
 
 

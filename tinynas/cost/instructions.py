@@ -2,7 +2,9 @@
 
 The table (instructions.json) is fitted by benchmarks/latency_counts.py on operators that ran on emulated cores, where every executed
 instruction is counted. One entry is a core and its kernels: ``cortex-m4 cmsis-nn``, ``cortex-m4 reference``, and with ``@arduino`` those
-of the Arduino library. An instruction is no cycle: that is what :mod:`tinynas.cost.latency` makes of measured times.
+of the Arduino library. Those of compiled networks (``cortex-m4 compiled``; compiled_instructions.json) are fitted by
+benchmarks/compiled_counts.py on the operators of whole networks; what drives them is in, the pixels' conversion is not, as TFLM's is
+not. An instruction is no cycle: that is what :mod:`tinynas.cost.latency` makes of measured times.
 """
 
 from __future__ import annotations
@@ -15,11 +17,13 @@ from importlib import resources
 from math import prod
 from typing import Any
 
+from tinynas.cost.compiled_loops import loop_group, loops
+from tinynas.cost.windows import least, taps
 from tinynas.cost.work import Piece, Work
 from tinynas.graph import Shape
 
 #: Version of a runtime -> version of the kernels' table; without one, the newest.
-_KERNELS = {"tflm": "reference", "tflm-cmsis-nn": "cmsis-nn"}
+_KERNELS = {"tflm": "reference", "tflm-cmsis-nn": "cmsis-nn", "compiled": "compiled", "compiled-rows": "compiled"}
 #: Operators of two inputs, of which one may be spread over the other.
 SPREADING = frozenset({"add", "sub", "mul", "maximum", "minimum"})
 #: Operators whose weights may have fewer bits than 8.
@@ -38,16 +42,20 @@ class Counts:
     error: Mapping[str, tuple[float, float]]
     """Group -> (mean, largest) relative error on operators that the fit has not seen."""
     source: str
+    compiled: bool = False
+    """Whether they are of compiled networks, whose loops are others (:mod:`tinynas.cost.compiled_loops`)."""
 
 
 @lru_cache(maxsize=1)
 def tables() -> dict[str, Counts]:
     """All tables by name."""
-    read = json.loads(resources.files("tinynas.cost").joinpath("instructions.json").read_text(encoding="utf-8"))
-    return {
-        name: Counts(name, made["groups"], {group: (mean, worst) for group, (mean, worst) in made["error"].items()}, made["source"])
-        for name, made in read.items()
-    }
+    found = {}
+    for file in ("instructions.json", "compiled_instructions.json"):
+        read = json.loads(resources.files("tinynas.cost").joinpath(file).read_text(encoding="utf-8"))
+        for name, made in read.items():
+            errors = {group: (mean, worst) for group, (mean, worst) in made["error"].items()}
+            found[name] = Counts(name, made["groups"], errors, made["source"], file.startswith("compiled"))
+    return found
 
 
 def counts_of(core: str | None, runtime: str) -> Counts | None:
@@ -59,19 +67,6 @@ def counts_of(core: str | None, runtime: str) -> Counts | None:
     return tables().get(f"{name}@{version}") or tables().get(name)
 
 
-# numpy is imported where there are arrays alone: the costs of one network do without.
-def _most(value: Any, other: Any) -> Any:
-    if isinstance(value, int) and isinstance(other, int):
-        return max(value, other)
-    import numpy as np
-
-    return np.maximum(value, other)
-
-
-def _least(value: Any, other: Any) -> Any:
-    return -_most(-value, -other)
-
-
 def _differ(value: Any, other: Any) -> bool:
     return value != other if isinstance(value, int) and isinstance(other, int) else bool((value != other).any())
 
@@ -79,20 +74,6 @@ def _differ(value: Any, other: Any) -> bool:
 def whole(value: Any) -> Any:
     """``value`` to the nearest whole number, halves to even; arrays give arrays."""
     return round(value) if isinstance(value, float | int) else value.round().astype("int64")
-
-
-def taps(size: Any, out: Any, kernel: int, stride: int) -> Any:
-    """Places of a window along one axis that lie on the map, over all ``out`` places of the window; sizes may be arrays.
-
-    The window's padding is TFLite's: what SAME needs, which is nothing where the window fits (VALID).
-    """
-    before = _most((out - 1) * stride + kernel - size, 0) // 2
-    total: Any = 0
-    for tap in range(kernel):
-        first = _most(-((tap - before) // stride), 0)
-        last = _least((size - 1 + before - tap) // stride, out - 1)
-        total = total + _most(last - first + 1, 0)
-    return total
 
 
 def group_of(kind: str, kernel: tuple[int, int], source: Shape, out: Shape, bits: int = 8) -> str:
@@ -151,7 +132,7 @@ def _terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources:
             area = kernel[0] * kernel[1]
             on_map = batch * down * across
             if kind == "dw" and channels is not deep and _differ(channels, deep):
-                fours = 1 - _least(channels // deep % 4, 1)
+                fours = 1 - least(channels // deep % 4, 1)
                 found = {"call": 1, "px": rows, "px D": rows * deep}
                 for name, count in (
                     ("px C", outputs),
@@ -193,7 +174,7 @@ def _terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources:
                 "K C": columns * channels,
             }
             if kernel == (1, 1):
-                strided, uneven = int(stride != (1, 1)), _least(deep % 4, 1)
+                strided, uneven = int(stride != (1, 1)), least(deep % 4, 1)
                 lines = batch * out_height * strided  # each is a product of matrices by itself
                 return found | {
                     "px K C strided": outputs * columns * strided,
@@ -205,8 +186,8 @@ def _terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources:
                     "lines odd width K C": lines * (out_width % 2) * columns * channels,
                     "lines odd width C": lines * (out_width % 2) * channels,
                     "px C K%16/4": outputs * (columns % 16 // 4),
-                    "px K single": rows * columns * (1 - _least(channels - 1, 1)),
-                    "px single": rows * (1 - _least(channels - 1, 1)),
+                    "px K single": rows * columns * (1 - least(channels - 1, 1)),
+                    "px single": rows * (1 - least(channels - 1, 1)),
                     "px K C uneven": outputs * columns * uneven,
                     "px K uneven": rows * columns * uneven,
                     "px uneven": rows * uneven,
@@ -239,12 +220,12 @@ def _terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources:
             return {"call": 1, "n": inputs, "out": outputs, "px": inputs // (source[-1] if source else 1)}
         case _ if kind in SPREADING:
             sizes = [prod(shape) for shape in sources]
-            spread = sum([_least(abs(outputs - size), 1) for size in sizes])
+            spread = sum([least(abs(outputs - size), 1) for size in sizes])
             return {"call": 1, "out": outputs, "out%4": outputs % 4, "out spread": outputs * spread, "px spread": rows * spread}
         case "concatenation":
             return {"call": 1, "out": outputs, "out%4": outputs % 4, "pieces": len(sources), "px": rows, "px pieces": rows * len(sources)}
         case "resize":  # a copy of all channels for each pixel, faster where addresses are whole words
-            uneven = _least(channels % 4, 1)
+            uneven = least(channels % 4, 1)
             return {
                 "call": 1,
                 "lines": out[-3],
@@ -253,7 +234,7 @@ def _terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources:
                 "out uneven": outputs * uneven,
                 "px C%4": rows * (channels % 4),
                 "px C%16/4": rows * (channels % 16 // 4),
-                "px long": rows * _least(channels // 16, 1),
+                "px long": rows * least(channels // 16, 1),
             }
         case "pad":
             return {"call": 1, "n": inputs, "out": outputs, "px": rows, "px in": inputs // source[-1], "lines": out[0]}
@@ -273,11 +254,13 @@ def _known(
 def _count(
     counts: Counts, kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: Sequence[Shape], out: Shape, bits: int
 ) -> Any:
-    group = group_of(kind, kernel, sources[0], out, bits)
+    if counts.compiled:
+        group, found = loop_group(kind, kernel, stride), loops(kind, kernel, stride, sources, out)
+    else:
+        group, found = group_of(kind, kernel, sources[0], out, bits), terms(kind, kernel, stride, sources, out, bits)
     known = counts.groups.get(group)
     if known is None:
         return None
-    found = terms(kind, kernel, stride, sources, out, bits)
     total = sum([coefficient * found[term] for term, coefficient in known.items()])
     return whole(total)
 

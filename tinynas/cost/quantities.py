@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tinynas.config import format_size
 from tinynas.cost.latency import why_unknown
-from tinynas.cost.runtimes import why_no_code
+from tinynas.cost.runtimes import why_no_code, why_no_stack
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,14 @@ QUANTITIES: dict[str, Quantity] = {
             part=lambda op: op.live_bytes,
             peak=True,
             phrase="of SRAM",
+        ),
+        Quantity(
+            "stack_bytes",
+            "stack",
+            "B",
+            lambda c: c.stack_bytes,
+            place="full",
+            unknown=lambda core, runtime, clock_mhz: why_no_stack(runtime),
         ),
         Quantity(
             "latency_ms",

@@ -59,6 +59,10 @@ _INT4: Mapping[Kind, tuple[int, ...]] = {"conv": (4,), "dw": (4,), "fc": (4,)}
 _NEWEST = "TFLM of October 2026"
 _ARDUINO = "TFLM of December 2023, as in the Arduino library Chirale_TensorFLowLite 2.0.0, built without TF_LITE_STATIC_MEMORY"
 _ESPRESSIF = "esp-tflite-micro with ESP-IDF 5.5, as measured on an ESP32 in August 2026"
+_STACK = (
+    "the deepest way through generated code as arm-none-eabi-gcc 12.2 -O2 lays it out, below the call; interrupts excluded; "
+    "never exceeded on emulated cores"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +95,7 @@ class Runtime:
     """Flash of its own code: bytes that do not depend on the network, those of the table of linked code
     (:mod:`tinynas.cost.code_flash`) or of compiled networks, or None where that is not known."""
     evidence: dict[str, tuple[Evidence, str]]
-    """Per figure (sram, flash; code where it is a number): how well it is known, and from what."""
+    """Per figure (sram, flash; code where it is a number; stack where it is promised): how well it is known, and from what."""
     shares: bool = False
     """Whether outputs lie over inputs, and kernels ask for scratch, as :mod:`tinynas.cost.stedgeai` says."""
     versions: tuple[Version, ...] = ()
@@ -283,8 +287,9 @@ RUNTIMES: dict[str, Runtime] = {
             patches=False,
             frame="kept",
             evidence={
-                "sram": ("exact", "the work area that generated code declares, with the frame in it; its stack is about 0.4 kB more"),
+                "sram": ("exact", "the work area that generated code declares, with the frame in it; beside the stack"),
                 "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
+                "stack": ("bound", _STACK),
             },
         ),
         Runtime(
@@ -303,8 +308,9 @@ RUNTIMES: dict[str, Runtime] = {
             patches=False,
             frame="rows",
             evidence={
-                "sram": ("exact", "the work area that generated code declares, with no frame in it; its stack is about 0.4 kB more"),
+                "sram": ("exact", "the work area that generated code declares, with no frame in it; beside the stack"),
                 "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
+                "stack": ("bound", _STACK),
             },
         ),
     )
@@ -404,6 +410,13 @@ def why_no_code(runtime: str) -> str | None:
     if runtime_named(runtime).code is not None:
         return None
     return f"the flash of the code of {runtime} is not known: give reserves.flash.runtime"
+
+
+def why_no_stack(runtime: str) -> str | None:
+    """Why the stack of ``runtime`` is promised for no network; None where it is."""
+    if "stack" in runtime_named(runtime).evidence:
+        return None
+    return f"what {runtime} takes of the stack is not known"
 
 
 def runtime_names() -> str:

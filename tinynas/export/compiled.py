@@ -1,7 +1,8 @@
 """A quantised network as C: two files of C99 without heap, recursion or interpreter, for one work area of the promised size.
 
 The network is computed as :mod:`tinynas.cost.streamed` plans it; the arithmetic is TFLM's, bit for bit (:mod:`tinynas.quantize.integer`).
-The zero point of an input goes into the biases, since what lies outside of a map is given as that zero point.
+The zero point of an input goes into the biases, since what lies outside of a map is given as that zero point; a depthwise convolution
+leaves out what lies outside, and takes the zero point off what it reads.
 """
 
 from __future__ import annotations
@@ -17,12 +18,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas import __version__
-from tinynas.cost.compiled import BLOCK, WIDE_INDEX, constant_bytes, kernel_of
+from tinynas.cost.compiled import BLOCK, WIDE_INDEX, constant_bytes, kernel_of, most_rows, network_stack
 from tinynas.cost.runtimes import refuse_bits, runtime_named
 from tinynas.cost.streamed import Frame, StreamPlan, plan_streamed, row_bytes, rows_of, steps_of, window_of
 from tinynas.cost.work import from_graph
 from tinynas.errors import InternalError, UserError
 from tinynas.export.formats import Made
+from tinynas.export.rotate import turned_back
 from tinynas.files import write_atomic
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, HardSwish, Mean, Mul, Op, Pool2D, Resize, nearest
 from tinynas.quantize.fake import ADD_SHIFT, activation_range, swished
@@ -69,14 +71,26 @@ class CompiledModel:
     constant_bytes: int
     """Weights, biases, multipliers, shifts and tables, in flash."""
 
+    def stack_bytes(self, core: str | None) -> int:
+        """Bytes of stack that it promises not to exceed on ``core``, interrupts excluded; on any where that is None."""
+        return network_stack(self.plan.graph, core)
+
     @property
     def work_bytes(self) -> int:
         """SRAM beside the stack."""
         return self.plan.work_bytes
 
+    @property
+    def most_rows(self) -> int:
+        """Most rows that a step reads: it keeps a pointer to each."""
+        return most_rows(self.plan.graph.ops)
 
-def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Frame = "rows", file: str | None = None) -> CompiledModel:
-    """``qgraph`` as ``FILE.h`` and ``FILE.c`` (None: ``NAME``). ``name`` becomes the prefix of all names in C.
+
+def compile_network(
+    qgraph: QuantizedGraph, *, name: str = "network", frame: Frame = "rows", file: str | None = None, rotation: int = 0
+) -> CompiledModel:
+    """``qgraph`` as ``FILE.h`` and ``FILE.c`` (None: ``NAME``). ``name`` becomes the prefix of all names in C. ``rotation`` is 180 for a
+    network that reads its images upside down (:mod:`tinynas.export.rotate`): compiled, it reads them as they are.
 
     Raises UserError for a name that C cannot hold, or a network of several outputs or of weights that are no int8.
     """
@@ -84,6 +98,8 @@ def compile_network(qgraph: QuantizedGraph, *, name: str = "network", frame: Fra
         raise UserError(f"{name!r} cannot begin names in C", "use small letters, digits and underscores, a letter first")
     if qgraph.bits > 8:
         raise UserError(f"weights of {qgraph.bits} bits cannot be compiled", "use 8 bits or fewer")
+    if rotation:
+        qgraph = turned_back(qgraph)
     graph = qgraph.graph
     refuse_bits(runtime_named("compiled"), from_graph(graph).pieces)
     plan = plan_streamed(graph, frame=frame)
@@ -118,11 +134,9 @@ def write_format(made: Made, folder: Path) -> Path:
     """The format ``compiled``: the C files of the network. Raises UserError where the model is not of tinynas's own quantiser."""
     if made.qgraph is None:
         raise UserError("--format compiled: the model was quantised by another exporter", "use the exporter tinynas, and --io int8")
-    if made.input_rotation:
-        raise UserError("--format compiled: a network that reads its images upside down is not compiled", "use --format c")
     target = folder / "compiled"
     frame = runtime_named(made.runtime).frame or "rows"
-    for path, content in compile_network(made.qgraph, frame=frame).files.items():
+    for path, content in compile_network(made.qgraph, frame=frame, rotation=made.input_rotation).files.items():
         write_atomic(target / path, content)
     return target
 
@@ -191,9 +205,13 @@ def _weighted(qgraph: QuantizedGraph, op: Conv2D | DepthwiseConv2D | FullyConnec
         real = np.float64(source.scale) * scales.astype(np.float64) / np.float64(target.scale)
     pairs = [fixed_point(float(value)) for value in real]
     sums = by_channel.astype(np.int64)
-    biases = qgraph.biases[op.name].astype(np.int64) - source.zero_point * sums.sum(1)
-    reach = np.abs(biases) + 128 * np.abs(sums).sum(1)
-    if any(most << max(shift, 0) >= 1 << 31 for most, (_, shift) in zip(reach.tolist(), pairs, strict=True)):
+    biases = qgraph.biases[op.name].astype(np.int64)
+    if isinstance(op, DepthwiseConv2D):
+        most = 255  # of an input less its zero point
+    else:
+        most, biases = 128, biases - source.zero_point * sums.sum(1)
+    reach = np.abs(biases) + most * np.abs(sums).sum(1)
+    if any(far << max(shift, 0) >= 1 << 31 for far, (_, shift) in zip(reach.tolist(), pairs, strict=True)):
         raise InternalError(f"{op.name}: sums beyond 32 bits")
     numbers, shifts = [0] * (2 * channels), [0] * channels
     for i, (bias, (m, shift)) in enumerate(zip(biases.tolist(), pairs, strict=True)):
@@ -225,11 +243,12 @@ def _words(qgraph: QuantizedGraph, plan: StreamPlan, name: str) -> dict[str, str
         "output_scale": np.format_float_scientific(np.float32(result.scale), unique=True, trim="0") + "f",
         "output_zero_point": str(result.zero_point),
         "work_bytes": str(plan.work_bytes),
+        "stack_bytes": str(network_stack(graph, None)),
         "area_words": str(plan.area_bytes // 4),
         "counter_type": f"uint{8 * plan.counter_bytes}_t",
         "index_type": f"uint{8 * _index_bytes(plan)}_t",
         "longest": str((plan.counters - 1) // 2),
-        "most_rows": str(max(window_of(op)[0] for op in graph.ops)),
+        "most_rows": str(most_rows(graph.ops)),
         "result": str(plan.places[graph.logits].offset),
         "input": str(source),
         "frame": str(plan.places[source].offset),

@@ -16,7 +16,7 @@ from tinynas.target.emulator import emulate
 from tinynas.target.flash import flash_of
 from tinynas.target.library import Tree, call, compile_source, kernel_defines
 from tinynas.target.probe import link, startup_code
-from tinynas.target.program import build_program
+from tinynas.target.program import compile_program, link_program
 
 #: Seconds that the self-test gets.
 SECONDS = 300.0
@@ -72,10 +72,10 @@ def network_self_test(folder: Path, core: Core, *, seconds: float = SECONDS) -> 
     mains = {name: _read(folder, name) for name in ("self_test_main.c", "example_main.c")}
     with tempfile.TemporaryDirectory() as scratch:
         work = Path(scratch)
-        tests = build_program(core, {**network, "self_test_main.c": mains["self_test_main.c"]}, work)
+        objects = {o.name.removesuffix(".c.o"): o for o in compile_program(core, {**network, **mains}, work)}
+        tests = link_program(core, [o for name, o in objects.items() if name != "example_main"], work)
         ended = emulate(tests.elf, core, seconds=seconds)
-        parts = {name: text for name, text in network.items() if not name.startswith("self_test")}
-        size = build_program(core, {**parts, "example_main.c": mains["example_main.c"]}, work, (), "--specs=nano.specs").flash_bytes
+        size = link_program(core, [o for name, o in objects.items() if "self_test" not in name], work, "--specs=nano.specs").flash_bytes
     return SelfTested(folder_digest(folder), *_said(ended.said), size, _why(ended.status, ended.said, seconds))
 
 

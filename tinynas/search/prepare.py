@@ -49,6 +49,8 @@ MIN_EPOCH_IMAGES = 512
 EPOCH_IMAGES = 2000
 #: Seconds between two looks at what others did.
 POLL = 0.2
+#: Costs for which pools of older runs have no column.
+LATER = frozenset({"program_bytes", "stack_bytes"})
 
 
 @dataclass(frozen=True)
@@ -288,10 +290,9 @@ def _load_pool(run: Run, space: Space) -> Pool:
             drawn, share, counted = map(float, file["facts"])
             genotypes = file["genotypes"].astype(np.int64)
             unknown = np.full(len(genotypes), np.nan)
-            # Runs of version 0.3 have no column for the flash of model and code.
+            # Older runs have no column for the flash of model and code (0.3), and for the stack.
             costs = {
-                name: unknown if name == "program_bytes" and f"cost_{name}" not in file else file[f"cost_{name}"].astype(np.float64)
-                for name in COSTS
+                name: unknown if name in LATER and f"cost_{name}" not in file else file[f"cost_{name}"].astype(np.float64) for name in COSTS
             }
     except FileNotFoundError:
         raise run.damaged(path, MISSING) from None

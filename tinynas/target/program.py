@@ -16,7 +16,8 @@ from tinynas.target.probe import _SOURCES, instructions, link
 
 #: How compiled networks are compiled.
 LEVEL = "-O2"
-#: Included by programs: ``ticks()``, ``start_clock()``, and ``paint()`` and ``painted()`` for the bytes of stack in between.
+#: Included by programs: ``ticks()``, ``start_clock()``, and ``paint()`` and ``painted(stack_pointer())`` for the bytes of stack
+#: that calls in between took.
 HEADER = r"""
 #include <stdint.h>
 #include <stdio.h>
@@ -36,15 +37,22 @@ static inline void start_clock(void) {
   }
 }
 #define STACK_BYTES 8192
-static __attribute__((noinline)) uintptr_t paint(void) {
-  const uintptr_t top = (uintptr_t)__builtin_frame_address(0) - 64;
-  for (uintptr_t at = top - STACK_BYTES; at < top; at += 4) *(volatile uint32_t *)at = 0xa5a5a5a5u;
-  return top;
+#define STACK_PAINT 0xa5a5a5a5u
+static inline __attribute__((always_inline)) uintptr_t stack_pointer(void) {
+  uintptr_t at;
+  __asm__ volatile("mov %0, sp" : "=r"(at));
+  return at;
 }
-static __attribute__((noinline)) uint32_t painted(uintptr_t top) {
-  uintptr_t at = top - STACK_BYTES;
-  while (at < top && *(volatile uint32_t *)at == 0xa5a5a5a5u) at += 4;
-  return (uint32_t)(top - at);
+/* Paints the stack below its own frame. */
+static __attribute__((noinline)) void paint(void) {
+  const uintptr_t top = stack_pointer() - 64;
+  for (uintptr_t at = top - STACK_BYTES; at < top; at += 4) *(volatile uint32_t *)at = STACK_PAINT;
+}
+/* Bytes of stack that what was called since then took below `from`, the caller's stack pointer. */
+static __attribute__((noinline)) uint32_t painted(uintptr_t from) {
+  uintptr_t at = from - STACK_BYTES;
+  while (at < from && *(volatile uint32_t *)at == STACK_PAINT) at += 4;
+  return (uint32_t)(from - at);
 }
 """
 
@@ -58,22 +66,31 @@ class Program:
     """Code, constants and initialised data of all of it."""
 
 
-def build_program(core: Core, sources: Mapping[str, str | bytes], folder: Path, flags: Sequence[str] = (), *extra: str) -> Program:
-    """Compile and link ``sources`` (file name -> text, headers too) in ``folder`` for ``core``. Raises UserError with the tools' words."""
+def compile_program(core: Core, sources: Mapping[str, str | bytes], folder: Path, flags: Sequence[str] = ()) -> list[Path]:
+    """The objects of ``sources`` (file name -> text, headers too), compiled in ``folder`` for ``core``. Raises UserError with the tools'
+    words."""
     objects = []
     for name, text in {**sources, "emulated.h": HEADER}.items():
         (folder / name).write_bytes(text if isinstance(text, bytes) else text.encode())
-    common = (*core.flags, "-ffunction-sections", "-fdata-sections", f"-I{folder}")
     for name in sources:
         if name.endswith(".c"):
             objects.append(folder / f"{name}.o")
-            command = ["arm-none-eabi-gcc", "-std=c99", LEVEL, *common, *flags, "-c", str(folder / name), "-o", str(objects[-1])]
-            call(command, f"compile {name}")
-    startup = folder / "startup.o"
-    compile_source(_SOURCES / "startup.cc", startup, (*common, f"-DTINYNAS_FLOAT_UNIT={int(core.float_unit)}"))
-    elf = folder / "program.elf"
+            command = ["arm-none-eabi-gcc", "-std=c99", LEVEL, *_common(core, folder), *flags, "-c", str(folder / name)]
+            call([*command, "-o", str(objects[-1])], f"compile {name}")
+    return objects
+
+
+def link_program(core: Core, objects: Sequence[Path], folder: Path, *extra: str) -> Program:
+    """A program of ``objects``, and what starts it on an emulated core. Raises UserError with the tools' words."""
+    startup, elf = folder / "startup.o", folder / "program.elf"
+    if not startup.is_file():
+        compile_source(_SOURCES / "startup.cc", startup, (*_common(core, folder), f"-DTINYNAS_FLOAT_UNIT={int(core.float_unit)}"))
     link(core, [*objects, startup], elf, *extra)
     return Program(elf, flash_of(call(["arm-none-eabi-size", "-A", str(elf)], "measure the program")))
+
+
+def _common(core: Core, folder: Path) -> tuple[str, ...]:
+    return (*core.flags, "-ffunction-sections", "-fdata-sections", f"-I{folder}")
 
 
 def run_emulated(program: Program, core: Core, *, seconds: float = 120.0) -> list[list[str]]:
@@ -106,9 +123,9 @@ void %(name)s_trace(int op, int ends) {
 int main(void) {
   for (int i = 0; i < %(count)d; ++i) {
     memset(&net, 0xa5, sizeof net);
-    const uintptr_t top = paint();
+    paint();
     %(name)s_run(&net, frames[i]);
-    printf("stack %%lu\n", (unsigned long)painted(top));
+    printf("stack %%lu\n", (unsigned long)painted(stack_pointer()));
     uint32_t last = 0;
     for (uint32_t j = 0; j < sizeof net.area; ++j) if (((const uint8_t *)net.area)[j] != 0xa5) last = j + 1;
     printf("touched %%lu\noutput ", (unsigned long)last);
@@ -145,6 +162,17 @@ class NetworkRun:
     """Of each operator, in the graph's order; the driver's own are not in it."""
 
 
+def added_flash(core: Core, name: str, objects: Sequence[Path], folder: Path) -> int:
+    """Bytes of code and constants that the compiled network ``name``, whose ``objects`` and header lie in ``folder``, adds to a program
+    for ``core``."""
+    small = f'#include "{name}.h"\nextern {name}_t net;\n{name}_t net;\n'
+    small += f"int main(void) {{ {name}_run(&net, (const uint8_t *)&net); return *{name}_result(&net); }}\n"
+    empty = "#include <stdint.h>\nextern uint8_t net[64];\nuint8_t net[64];\nint main(void) { return net[3]; }\n"
+    mains = [compile_program(core, {f"{what}.c": text}, folder) for what, text in (("small", small), ("empty", empty))]
+    with_it = link_program(core, [*objects, *mains[0]], folder, "--specs=nano.specs").flash_bytes
+    return with_it - link_program(core, mains[1], folder, "--specs=nano.specs").flash_bytes
+
+
 def run_network(
     core: Core, name: str, files: Mapping[str, bytes], frames: Sequence[bytes], *, outputs: int, operators: int, flags: Sequence[str] = ()
 ) -> NetworkRun:
@@ -155,15 +183,13 @@ def run_network(
     rows = ",\n".join("  {" + ",".join(map(str, frame)) + "}" for frame in frames)
     words = {"name": name, "UPPER": name.upper(), "count": len(frames), "bytes": len(frames[0]), "frames": rows}
     main = _MAIN % {**words, "outputs": outputs, "operators": operators}
-    small = f'#include "{name}.h"\nextern {name}_t net;\n{name}_t net;\n'
-    small += f"int main(void) {{ {name}_run(&net, (const uint8_t *)&net); return *{name}_result(&net); }}\n"
-    empty = "#include <stdint.h>\nextern uint8_t net[64];\nuint8_t net[64];\nint main(void) { return net[3]; }\n"
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        with_it = build_program(core, {**files, "main.c": small}, folder, flags, "--specs=nano.specs").flash_bytes
-        without = build_program(core, {"main.c": empty}, folder, flags, "--specs=nano.specs").flash_bytes
-        lines = run_emulated(build_program(core, {**files, "main.c": main}, folder, flags), core)
-        traced = run_emulated(build_program(core, {**files, "main.c": main}, folder, (*flags, f"-D{name.upper()}_TRACE")), core)
+        objects = compile_program(core, files, folder, flags)
+        flash = added_flash(core, name, objects, folder)
+        lines = run_emulated(link_program(core, [*objects, *compile_program(core, {"main.c": main}, folder, flags)], folder), core)
+        tracing = (*flags, f"-D{name.upper()}_TRACE")
+        traced = run_emulated(link_program(core, compile_program(core, {**files, "main.c": main}, folder, tracing), folder), core)
     said: dict[str, list[str]] = {}
     for words_ in lines:
         said.setdefault(words_[0], []).extend(words_[1:])
@@ -172,7 +198,7 @@ def run_network(
         tuple(bytes.fromhex(text) for text in said["output"]),
         max(map(int, said["stack"])),
         max(map(int, said["touched"])),
-        with_it - without,
+        flash,
         instructions(int(said["all"][0]), core),
         by_operator,
     )

@@ -1,5 +1,5 @@
 
-static void conv_row(const op_t *o, const int8_t *const *rows, int8_t *patches, int8_t *y) {
+static APART void conv_row(const op_t *o, const int8_t *const *rows, int8_t *patches, int8_t *y) {
   const uint32_t channels = o->in_c, kernel = o->kernel_w, k = o->kernel_h * kernel * channels;
   for (uint32_t x = 0; x < o->out_w; x += 2) {
     const uint32_t n = x + 1 < o->out_w ? 2 : 1;

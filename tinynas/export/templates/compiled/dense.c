@@ -1,6 +1,6 @@
 
 /* Two output channels (one where they are odd and it is the last) of `pixels` pixels. */
-static inline void dense_pixels(const op_t *o, uint32_t k, const int8_t *x, uint32_t step, const uint32_t pixels, int8_t *y) {
+static ALWAYS void dense_pixels(const op_t *o, uint32_t k, const int8_t *x, uint32_t step, const uint32_t pixels, int8_t *y) {
   const int32_t twice = 2 * o->zero_out + 1, low = o->low, high = o->high;
   const uint32_t channels = o->out_c;
   const int8_t *w = o->weights, *shifts = o->shifts, *const x_end = x + k;
@@ -23,13 +23,14 @@ static inline void dense_pixels(const op_t *o, uint32_t k, const int8_t *x, uint
       }
     }
 #elif DSP
-    for (; x0 + 4 <= x_end; w0 += 4, w1 += 4, x0 += 4) {
+    const int8_t *x1 = x + step;
+    for (; x0 + 4 <= x_end; w0 += 4, w1 += 4, x0 += 4, x1 += 4) {
       const uint32_t u = load4(w0), v = load4(w1), s = load4(x0);
       const int32_t ue = EVEN(u), uo = ODD(u), ve = EVEN(v), vo = ODD(v), se = EVEN(s), so = ODD(s);
       a0 = __smlad(so, uo, __smlad(se, ue, a0));
       a1 = __smlad(so, vo, __smlad(se, ve, a1));
       if (pixels > 1) {
-        const uint32_t t = load4(x0 + step);
+        const uint32_t t = load4(x1);
         const int32_t te = EVEN(t), to = ODD(t);
         b0 = __smlad(to, uo, __smlad(te, ue, b0));
         b1 = __smlad(to, vo, __smlad(te, ve, b1));
@@ -64,7 +65,7 @@ static inline void dense_pixels(const op_t *o, uint32_t k, const int8_t *x, uint
 }
 
 /* A matrix product for each of n pixels of k numbers, `step` bytes apart. */
-static void dense(const op_t *o, uint32_t k, const int8_t *x, uint32_t step, uint32_t n, int8_t *y) {
+static APART void dense(const op_t *o, uint32_t k, const int8_t *x, uint32_t step, uint32_t n, int8_t *y) {
   for (; n > 1; n -= 2, x += 2 * step, y += 2 * o->out_c) dense_pixels(o, k, x, step, 2, y);
   if (n > 0) dense_pixels(o, k, x, 0, 1, y);
 }

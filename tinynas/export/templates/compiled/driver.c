@@ -33,7 +33,7 @@ void @name@_trace(int op, int ends);
 #endif
 
 /* As long as an operator of the segment has what it reads, the deepest of these computes a row. */
-static void advance(@name@_t *m) {
+static APART void advance(@name@_t *m) {
   const op_t *ops = &operators[segments[m->segment].first];
   const uint32_t count = segments[m->segment].count;
   for (uint32_t i = count; i-- > 0;) {

@@ -1,6 +1,6 @@
 
 /* One input row goes into the output row, which the first row of a window begins. */
-static void max_gather_row(const op_t *o, const int8_t *row, int first, int8_t *y) {
+static APART void max_gather_row(const op_t *o, const int8_t *row, int first, int8_t *y) {
   for (uint32_t x = 0; x < o->out_w; ++x) {
     for (uint32_t c = 0; c < o->out_c; ++c, ++y) {
       const int8_t *in = row + x * o->stride_w * o->in_c + c;

@@ -1,5 +1,5 @@
 
-static void max_pool_row(const op_t *o, const int8_t *const *rows, int8_t *y) {
+static APART void max_pool_row(const op_t *o, const int8_t *const *rows, int8_t *y) {
   for (uint32_t x = 0; x < o->out_w; ++x) {
     for (uint32_t c = 0; c < o->out_c; ++c) {
       int8_t most = -128;

@@ -1,5 +1,5 @@
 
-static void mean_row(const op_t *o, uint32_t step, const int8_t *row, int32_t *sums, int8_t *y) {
+static APART void mean_row(const op_t *o, uint32_t step, const int8_t *row, int32_t *sums, int8_t *y) {
   if (step == 0) {
     for (uint32_t c = 0; c < o->out_c; ++c) sums[c] = o->numbers[1];
   }

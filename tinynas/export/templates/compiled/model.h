@@ -21,6 +21,8 @@ extern "C" {
 #define @UPPER@_OUTPUT_SCALE @output_scale@
 #define @UPPER@_OUTPUT_ZERO_POINT (@output_zero_point@)
 #define @UPPER@_WORK_BYTES @work_bytes@
+/* At most so much stack below a call on any Cortex-M, as gcc 12 compiles it at -O2; interrupts take theirs beside. */
+#define @UPPER@_STACK_BYTES @stack_bytes@
 
 typedef struct {
   int32_t area[@area_words@]; /* rows of activations */

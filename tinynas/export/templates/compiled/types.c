@@ -43,4 +43,13 @@ typedef struct {
   index_t first, count;
 } segment_t;
 
+/* A kernel is a function of its own, whatever else the program holds: so its code and its part of the stack are known. */
+#if defined(__GNUC__)
+#define APART __attribute__((noinline))
+#define ALWAYS inline __attribute__((always_inline))
+#else
+#define APART
+#define ALWAYS inline
+#endif
+
 #define CLAMP(x, low, high) ((x) < (low) ? (low) : (x) > (high) ? (high) : (x))

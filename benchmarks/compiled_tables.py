@@ -1,0 +1,163 @@
+"""What the code and the stack of compiled networks take, by core and kernel: the table tinynas/cost/compiled.json.
+
+For each emulated core, small networks of one kernel beside those that every classifier has are compiled with both ways to take frames,
+and with both arithmetics (a network of which sums may leave +-2^30, or are shifted left, rounds in 64 bits). The linker says the code: the
+table has that of 32 bits. The compiler's call graph (``-fcallgraph-info=su``) says the deepest way through the stack: the table has the
+most of all. What the C library's functions take of the stack the compiler does not know: they lie at the end of a way, and count as
+``LIBRARY_BYTES``. benchmarks/compiled_equal.py holds the table against linked programs and painted stacks of whole networks.
+
+    python benchmarks/compiled_tables.py
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+
+from tinynas.arch import load_arch
+from tinynas.cost import compiled
+from tinynas.cost.compiled import Sizes
+from tinynas.cost.streamed import FRAMES, Frame
+from tinynas.export.compiled import CompiledModel, compile_network
+from tinynas.graph import Builder, Graph, Kind, lower
+from tinynas.inputs import Input
+from tinynas.quantize.grid import QuantizedGraph, random_quantized
+from tinynas.target.cores import CORES, Core
+from tinynas.target.library import call
+from tinynas.target.program import LEVEL, added_flash, compile_program
+
+ROOT = Path(__file__).resolve().parent.parent
+TABLE = ROOT / "tinynas" / "cost" / "compiled.json"
+#: What memcpy, memset, and multiplications and divisions of 64 bits take at most: measured at the end of ways whose frames are known.
+LIBRARY_BYTES = 40
+#: A kind of operators -> operators that show its kernels, beside a mean and a matrix product.
+SHOWN = ("conv2d", "depthwiseconv2d", "add", "mul", "maxgather", "maxpool2d", "averagepool2d", "hardswish", "resizenearestneighbor")
+
+#: A kind of operators -> functions of generated code that a step calls for it.
+KERNELS: dict[Kind, tuple[str, ...]] = {
+    "conv": ("conv_row", "dense"),
+    "fc": ("dense",),
+    "dw": ("dw_row",),
+    "add": ("add_row",),
+    "mul": ("mul_row",),
+    "max_pool": ("max_pool_row", "max_gather_row"),
+    "avg_pool": ("avg_pool_row",),
+    "hard_swish": ("hard_swish_row",),
+    "resize": ("resize_row",),
+    "mean": ("mean_row",),
+}
+
+
+def network(*kinds: str) -> Graph:
+    """A classifier with the kernels of ``kinds``."""
+    build = Builder((8, 8, 8))
+    x = 0
+    if "conv2d" in kinds:
+        x = build.conv("conv", x, 8, (3, 3), (1, 1), "relu6")
+    if "depthwiseconv2d" in kinds:
+        x = build.depthwise("dw", x, (3, 3), (1, 1), "relu6")
+    if "add" in kinds:
+        x = build.add("add", x, x)
+    if "mul" in kinds:
+        x = build.mul("mul", x, x)
+    if "maxgather" in kinds:
+        x = build.pool("gather", x, "max", (2, 2), (2, 2))
+    if "maxpool2d" in kinds:
+        x = build.pool("max", x, "max", (3, 3), (1, 1))
+    if "averagepool2d" in kinds:
+        x = build.pool("avg", x, "avg", (2, 2), (2, 2))
+    if "hardswish" in kinds:
+        x = build.hard_swish("swish", x)
+    if "resizenearestneighbor" in kinds:
+        x = build.resize("resize", x, (12, 12))
+    logits = build.dense("fc", build.mean("mean", x), 4)
+    return Graph(tuple(build.tensors), tuple(build.ops), Input(8, 8, 8), (0,), (logits,))
+
+
+def widened(qgraph: QuantizedGraph) -> QuantizedGraph:
+    """The same with sums that are shifted left."""
+    scales = {name: scale * np.float32(600) for name, scale in qgraph.weight_scales.items()}
+    return replace(qgraph, weight_scales=scales, biases={name: bias // 600 for name, bias in qgraph.biases.items()})
+
+
+def models(graph: Graph) -> dict[tuple[Frame, bool], CompiledModel]:
+    """(frame, whether it rounds in 64 bits) -> ``graph`` compiled."""
+    qgraph = random_quantized(graph, seed=1)
+    both = {False: qgraph, True: widened(qgraph)}
+    return {(frame, wide): compile_network(one, name="net", frame=frame) for frame in FRAMES for wide, one in both.items()}
+
+
+def frames_and_calls(core: Core, model: CompiledModel) -> tuple[dict[str, int], dict[str, set[str]]]:
+    """(bytes of stack by function, functions by the one that calls them) as the compiler lays ``model`` out."""
+    with tempfile.TemporaryDirectory() as scratch:
+        for name, text in model.files.items():
+            (Path(scratch) / name).write_bytes(text)
+        source = Path(scratch) / f"{model.name}.c"
+        command = ["arm-none-eabi-gcc", "-std=c99", LEVEL, *core.flags, "-ffunction-sections", "-fcallgraph-info=su"]
+        call([*command, "-c", str(source), "-o", f"{source}.o"], "compile a network")
+        (graph,) = Path(scratch).glob("*.ci")
+        text = graph.read_text()
+    frames = {name: int(size) for name, size in re.findall(r'node: \{ title: "([^"]+)" label: "[^"]*?(\d+) bytes \(static\)"', text)}
+    assert "dynamic" not in text
+    calls: dict[str, set[str]] = {}
+    for source_name, target in re.findall(r'edge: \{ sourcename: "([^"]+)" targetname: "([^"]+)"', text):
+        calls.setdefault(source_name, set()).add(target)
+    return frames, calls
+
+
+def deepest(name: str, frames: dict[str, int], calls: dict[str, set[str]]) -> int:
+    """Bytes of the deepest way from ``name`` on; a function that is not here is the C library's."""
+    if name not in frames:
+        return LIBRARY_BYTES
+    return frames[name] + max((deepest(called, frames, calls) for called in calls.get(name, ())), default=0)
+
+
+def stack_of(core: Core, model: CompiledModel) -> dict[str, int]:
+    """Bytes of the stack from what a program calls down to a step, without its pointers to rows, by ""; and from each kernel on."""
+    frames, calls = frames_and_calls(core, model)
+    depth = {name.rpartition(":")[2].partition(".")[0]: deepest(name, frames, calls) for name in frames}
+    kernels = {kind: max((depth[name] for name in names if name in depth), default=0) for kind, names in KERNELS.items()}
+    # Frames end on 8 bytes: so may the pointers.
+    above = max(depth[name] for name in depth if name.startswith("net_")) - max(kernels.values()) - 4 * model.most_rows + 4
+    return {"": above, **kernels}
+
+
+def code_of(core: Core, model: CompiledModel) -> int:
+    """Bytes that ``model`` adds to a program beside its constants."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        return added_flash(core, model.name, compile_program(core, model.files, folder), folder) - model.constant_bytes
+
+
+def measured(core: Core) -> dict[str, Any]:
+    """A row of the table: code by frame and kind of operators, where "" is what every classifier takes, and a kind what it adds; stack by
+    kind, from its kernels on."""
+    code: dict[Frame, dict[str, int]] = {frame: {} for frame in FRAMES}
+    stack: dict[str, int] = dict.fromkeys(("", *KERNELS), 0)
+    graphs = {kind: network(kind) for kind in ("", *SHOWN)} | {"all": network(*SHOWN), "zoo": lower(load_arch("mcunet-tiny2"))}
+    for kind, graph in graphs.items():
+        for (frame, wide), model in models(graph).items():
+            if kind in ("", *SHOWN) and not wide:
+                code[frame][kind] = code_of(core, model) - (code[frame][""] if kind else 0)
+            stack = {name: max(most, now) for (name, most), now in zip(stack.items(), stack_of(core, model).values(), strict=True)}
+    return {"code": code, "stack": stack}
+
+
+def main() -> None:
+    blank = Sizes({frame: dict.fromkeys(("", *SHOWN), 0) for frame in FRAMES}, dict.fromkeys(("", *KERNELS), 0))
+    # What headers of networks of new kernels say meanwhile.
+    with mock.patch.object(compiled, "sizes", lambda: {"": blank}), ThreadPoolExecutor(3) as pool:
+        found = dict(zip(CORES, pool.map(measured, CORES.values()), strict=True))
+    TABLE.write_text(json.dumps(found, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
