@@ -30,7 +30,7 @@ LINES = [
 ]
 LEVEL = {room: level for level, line in enumerate(LINES) for room in line}
 #: Rooms of one line that may see each other: the model is quantised, so the quantiser sits just above it.
-NEIGHBOURS = {("quantize", "model"), ("space", "graph"), ("doctor", "boards"), ("init", "boards")}
+NEIGHBOURS = {("quantize", "model"), ("space", "graph"), ("lsq", "graph"), ("doctor", "boards"), ("init", "boards")}
 
 
 def room_of(path: Path) -> str:

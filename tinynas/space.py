@@ -140,8 +140,8 @@ class Space(Config):
     weight_bits: Bits = EIGHT
     """Bits of weights: of the stages' expand and project convolutions, the head and the classifier, where they do not say their own.
 
-    Depthwise convolutions and the stem are not meant: with 4 bits they lose more than their few bytes are worth
-    (results/benchmarks/bits_training).
+    Depthwise convolutions and the stem are not meant: they hold few of a network's bytes, and with 4 bits depthwise convolutions
+    cost accuracy (results/benchmarks/bits_training).
     """
     depthwise_bits: Bits = EIGHT
     """Bits of the weights of the stages' depthwise convolutions, where they do not say their own."""
