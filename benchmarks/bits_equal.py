@@ -5,7 +5,7 @@ weights, go through the quantiser and the writer. Of each: bytes of the file and
 the integer forward against tflite-micro's, LiteRT's resolvers; then, with the plan made for each library, outputs and arena on emulated
 cores.
 
-    python benchmarks/bits_equal.py [--networks 200] [--seed 0] [--out results/benchmarks] CORE:KERNELS:TREE...
+    python benchmarks/bits_equal.py [--networks 200] [--emulated 40] [--seed 0] [--out results/benchmarks] CORE:KERNELS:TREE...
 
 for example ``cortex-m4:reference:../tflm cortex-m4:cmsis-nn:../tflm_arduino``; libraries are built into TINYNAS_CACHE the first time. Does
 not show accuracy (weights are random), nor cores that qemu does not have.
@@ -161,6 +161,7 @@ def main() -> int:
     """Run, write the tables; 1 where a promise is not kept."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--networks", type=int, default=200)
+    parser.add_argument("--emulated", type=int, default=40, help="how many of them also run on emulated cores")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "benchmarks")
     parser.add_argument("library", nargs="*", help="CORE:KERNELS:TREE")
@@ -175,7 +176,7 @@ def main() -> int:
             case = None
         cases += [] if case is None else [case]
         seed += 1
-    cores = [on_core(cases, word, Path(os.environ["TINYNAS_CACHE"])) for word in args.library]
+    cores = [on_core(cases[: args.emulated], word, Path(os.environ["TINYNAS_CACHE"])) for word in args.library]
     document = {
         "version": __version__,
         "command": " ".join(["python benchmarks/bits_equal.py", *(Path(a).name if "/" in a and ":" not in a else a for a in sys.argv[1:])]),

@@ -26,12 +26,12 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from tinynas.cost.code_flash import Column, linked_code, parse_columns, spelled  # noqa: E402
+from tinynas.cost.code_flash import Column, general, linked_code, parse_columns, spelled  # noqa: E402
 from tinynas.target.cores import CORES, Core  # noqa: E402
 from tinynas.target.flash import Linked, classes_of, compile_all, compile_programs, link_program, program_name  # noqa: E402
 from tinynas.target.library import KERNELS, Kernels, Library, Tree, build_library, compiler_version  # noqa: E402
 from tinynas.target.probe import _SOURCES, operators  # noqa: E402
-from tinynas.target.registrations import INT8, INT8_KERNELS  # noqa: E402
+from tinynas.target.registrations import BOTH, INT4, INT4_KERNELS, INT8, INT8_KERNELS, split  # noqa: E402
 
 TABLE = ROOT / "tinynas/cost/code_flash.json"
 RESULTS = ROOT / "results/benchmarks"
@@ -68,7 +68,19 @@ def drawn(names: Sequence[str], seed: int = 0) -> dict[str, list[str]]:
     usual = [f"Add{one}" for one in USUAL.split()]
     sets |= {f"usual {number}": sorted(map(_int8, draw.sample(usual, draw.randint(2, 12)))) for number in range(1, 11)}
     sets |= {f"any {number}": sorted(draw.sample(sorted(names), draw.randint(1, 14))) for number in range(1, 11)}
-    return {name: [one for one in chosen if one in names] for name, chosen in sets.items()}
+    found = {name: [one for one in chosen if one in names] for name, chosen in sets.items()}
+    for end, words in ((INT4, "weights of 4 bits"), (BOTH, "weights of 8 and 4 bits")):
+        for name in ("tinynas, inverted residuals", "tinynas, everything"):
+            methods = [one + end if one in INT4_KERNELS else _int8(one) for one in general[name]]
+            if all(set(_parts(one)) <= set(names) for one in methods):
+                found[f"{name}, {words}"] = methods
+    return found
+
+
+def _parts(method: str) -> list[str]:
+    """The methods whose kernels ``method`` registers, in the table's terms."""
+    plain, end = split(method)
+    return [plain + INT8, plain + INT4] if end == BOTH else [method]
 
 
 def _int8(method: str) -> str:
@@ -118,7 +130,7 @@ def measure(label: str, tree: Tree, core: Core, libraries: Mapping[Kernels, Path
             truth = {
                 name: linked(1 + len(names) + number).flash_bytes
                 for number, (name, chosen) in enumerate(sets.items())
-                if set(chosen) <= set(alone)
+                if {part for one in chosen for part in _parts(one)} <= set(alone)
             }
             rows.append(
                 {
@@ -131,16 +143,20 @@ def measure(label: str, tree: Tree, core: Core, libraries: Mapping[Kernels, Path
                     "firmware_bytes": max(firmware.values()),
                     "operators": sorted(_plain(name) for name in alone),
                     "classes": {" ".join(sorted(map(_plain, names))): size for names, size in classes.items()},
-                    "sets": {name: [sorted(map(_plain, sets[name])), size] for name, size in truth.items()},
+                    "sets": {
+                        name: [sorted(_plain(part) for one in sets[name] for part in _parts(one)), size] for name, size in truth.items()
+                    },
                 }
             )
     return rows
 
 
 def _methods(tree: Tree, library: Path) -> tuple[str, ...]:
-    """The resolver's methods, and those for int8 alone."""
+    """The resolver's methods, and those for int8 alone, and for weights of 4 bits alone where the tree has any."""
     found = operators(tree, library)
-    return (*found, *(f"{name}{INT8}" for name in found if name in INT8_KERNELS))
+    headers = "".join(path.read_text(encoding="utf-8") for path in sorted((tree.path / "tensorflow/lite/micro/kernels").glob("*.h")))
+    narrow = [name for name in found if name in INT4_KERNELS and f"Register_{INT8_KERNELS[name].operator}_INT4(" in headers]
+    return (*found, *(f"{name}{INT8}" for name in found if name in INT8_KERNELS), *(f"{name}{INT4}" for name in narrow))
 
 
 def _plain(method: str) -> str:
@@ -174,7 +190,7 @@ def text_of(document: Mapping[str, Any]) -> str:
 
 def _ours(table: Sequence[Column], runtime: str, core: str) -> str:
     kinds = frozenset(map(spelled, PUBLIC))
-    code = linked_code(table, kinds, runtime, core, kinds)
+    code = linked_code(table, kinds, runtime, core, general(kinds))
     assert code is not None
     return f"{code.runtime_bytes / 1000:.1f} + {code.firmware_bytes / 1000:.1f} kB ({code.evidence})"
 
@@ -253,6 +269,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("trees", nargs="*", metavar="NAME=PATH")
     parser.add_argument("--cache", type=Path, default=Path.home() / ".cache/tinynas")
+    parser.add_argument("--again", action="store_true", help="measure also where the sources are those of the table")
     parser.add_argument("--build", action="store_true", help="build the libraries that are missing: minutes each")
     options = parser.parse_args()
     stored = RESULTS / "flash_table.json"
@@ -266,7 +283,9 @@ def main() -> int:
                 if tree.arduino and kernels == "reference":
                     continue
                 key = (core.name, RUNTIMES[kernels], label)
-                if any((row["core"], row["runtime"], row["version"]) == key and row["digest"] == tree.digest[:16] for row in rows):
+                if not options.again and any(
+                    (row["core"], row["runtime"], row["version"]) == key and row["digest"] == tree.digest[:16] for row in rows
+                ):
                     continue
                 library = Library.of(tree, core, kernels, options.cache).file
                 if options.build:

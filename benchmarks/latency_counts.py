@@ -33,6 +33,7 @@ from one_op import T, one_op, options  # noqa: E402
 from tinynas.cost.instructions import group_of, operator_instructions, tables, terms  # noqa: E402
 from tinynas.cost.tflite import read_model, to_work  # noqa: E402
 from tinynas.errors import UserError  # noqa: E402
+from tinynas.export.tflite import packed_weights  # noqa: E402
 from tinynas.target.cores import core_named  # noqa: E402
 from tinynas.target.library import Tree, kernels_named  # noqa: E402
 from tinynas.target.probe import Job, build_probe, run_probe  # noqa: E402
@@ -74,8 +75,8 @@ half. Table: `tinynas/cost/instructions.json`; terms: `terms` in `tinynas/cost/i
 Instructions are no cycles: memory waits, caches and dual issue are not in them. Weights and inputs are random; kernels whose work depends
 on the values (`LOGISTIC`, `SOFTMAX`) were counted on those. The kernels are built as TFLM's own Makefile does (-O2, GCC).
 """
-OUTRO = """Not shown: streaming models with resource variables (esphome's), operators of other element types than int8, and single operators
-of more than 300,000 multiplications (whole models have larger ones)."""
+OUTRO = """Groups called int4 have weights of 4 bits. Not shown: streaming models with resource variables (esphome's), operators of other
+element types, and single operators of more than 300,000 multiplications (whole models have larger ones)."""
 
 Op = dict[str, Any]
 """A drawn operator: kind, kernel, stride, sources, out, as the cost models see them."""
@@ -168,6 +169,7 @@ def draw() -> Iterator[Op]:
         if number % 8 == 7:
             out = (*out[:2], 1)
         yield {"kind": "conv", "kernel": kernel, "stride": (stride, stride), "sources": [(size, size, deep)], "out": out}
+    yield from few_bits()
     for number in range(6):
         yield {"kind": "shape", "kernel": (1, 1), "stride": (1, 1), "sources": [(number + 1, 4, 8)], "out": (4,)}
         yield {"kind": "pack", "kernel": (1, 1), "stride": (1, 1), "sources": [()] * (2 + number // 2), "out": (2 + number // 2,)}
@@ -175,6 +177,29 @@ def draw() -> Iterator[Op]:
         height, width, deep = int(rng.integers(1, 9)), int(rng.integers(1, 9)), channels(rng, 96)
         out = (int(rng.integers(height, 6 * height)), int(rng.integers(width, 6 * width)), deep)
         yield {"kind": "resize", "kernel": (1, 1), "stride": (1, 1), "sources": [(height, width, deep)], "out": out}
+
+
+def few_bits() -> Iterator[Op]:
+    """Operators with weights of 4 bits, always the same."""
+    rng = np.random.default_rng(17)
+    for kind, count in (("conv", 60), ("pointwise", 60), ("dw", 80), ("fc", 40)):
+        made = 0
+        while made < count:
+            kernel = (1, 1) if kind in ("pointwise", "fc") else KERNELS[int(rng.integers(len(KERNELS)))]
+            stride = int(rng.choice([1, 1, 1, 2]))
+            size = int(rng.integers(3, 33))
+            deep = channels(rng, 160)
+            wide = deep if kind == "dw" else channels(rng, 160)
+            out = (-(-size // stride), -(-size // stride), wide)
+            macs = out[0] * out[1] * wide * kernel[0] * kernel[1] * (1 if kind == "dw" else deep)
+            few: Op = {"kernel": kernel, "stride": (stride, stride), "weight_bits": 4}
+            if kind == "fc":
+                yield {"kind": "fc", **few, "stride": (1, 1), "sources": [(deep,)], "out": (wide,)}
+            elif macs > MACS:
+                continue
+            else:
+                yield {"kind": {"pointwise": "conv"}.get(kind, kind), **few, "sources": [(size, size, deep)], "out": out}
+            made += 1
 
 
 def model_of(op: Op) -> bytes:
@@ -187,6 +212,8 @@ def model_of(op: Op) -> bytes:
 
     def weights(shape: tuple[int, ...], axis: int | None) -> T:
         scale = 1 / 64 if axis is None else [1 / 64] * shape[axis]
+        if op.get("weight_bits", 8) == 4:
+            return T(shape, "int4", data=packed_weights(rng.integers(-7, 8, shape).astype(np.int8), 4), scale=scale, axis=axis or 0)
         return T(shape, data=rng.integers(-127, 128, shape), scale=scale, axis=axis or 0)
 
     def bias(count: int, per_channel: bool) -> T:
@@ -355,10 +382,14 @@ def fit(rows: list[Any], name: str) -> tuple[dict[str, dict[str, float]], dict[s
     for row in rows:
         if "op" in row and name in row["counts"]:
             op = row["op"]
-            groups.setdefault(group_of(op["kind"], tuple(op["kernel"]), op["sources"][0], op["out"]), []).append((op, row["counts"][name]))
+            group = group_of(op["kind"], tuple(op["kernel"]), op["sources"][0], op["out"], op.get("weight_bits", 8))
+            groups.setdefault(group, []).append((op, row["counts"][name]))
     made, errors, signed = {}, {}, {}
     for group, samples in groups.items():
-        found = [terms(op["kind"], tuple(op["kernel"]), tuple(op["stride"]), op["sources"], op["out"]) for op, _ in samples]
+        found = [
+            terms(op["kind"], tuple(op["kernel"]), tuple(op["stride"]), op["sources"], op["out"], op.get("weight_bits", 8))
+            for op, _ in samples
+        ]
         matrix = np.array([[float(value) for value in term.values()] for term in found])
         counted = np.array([count for _, count in samples], float)
         seen = np.arange(len(samples)) % 2 == 0

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from tinynas.cost.code_flash import INT8, Column, code_of, columns, linked_code, parse_columns, spelled
+from tinynas.cost.code_flash import INT8, Column, code_of, columns, general, linked_code, parse_columns, spelled
 from tinynas.cost.flash import OP_FORMS
 from tinynas.errors import UserError
 from tinynas.target.cores import core_named
 from tinynas.target.flash import classes_of, kept_parts, link_programs, union_bytes
 from tinynas.target.library import Kernels, Library, Tree, compiler_version
-from tinynas.target.registrations import INT8_KERNELS
+from tinynas.target.registrations import INT8_KERNELS, Alone
 
 SHARED = Path(os.environ.get("TINYNAS_TEST_DATA", Path(__file__).parent.parent.parent / "shared/data")).parent
 
@@ -84,12 +84,12 @@ INT8_TABLE = {
 def test_kernels_for_int8_alone_are_taken_where_a_version_has_them_and_every_use_is_int8() -> None:
     table = parse_columns(INT8_TABLE)
     new, old = table
-    assert new.registered(some("conv2d", "add"), some()) == some("conv2dint8", "add")
-    assert new.registered(some("conv2d", "add"), some("conv2d")) == some("conv2d", "add")
-    assert old.registered(some("conv2d", "add"), some()) == some("conv2d", "add")
+    assert new.registered(some("conv2d", "add"), {}) == some("conv2dint8", "add")
+    assert new.registered(some("conv2d", "add"), general(["conv2d"])) == some("conv2d", "add")
+    assert old.registered(some("conv2d", "add"), {}) == some("conv2d", "add")
 
     def found(name: str, core: str, mixed: frozenset[str]) -> int:
-        code = linked_code(table, some("conv2d", "add"), name, core, mixed)
+        code = linked_code(table, some("conv2d", "add"), name, core, general(mixed))
         assert code is not None
         return code.runtime_bytes
 
@@ -100,9 +100,32 @@ def test_kernels_for_int8_alone_are_taken_where_a_version_has_them_and_every_use
     assert (found("s", "c1", some()), found("s@new", "c1", some())) == (1410, 1350)  # of another runtime: as the general kernels
 
 
+# The same with a kernel for weights of 4 bits alone, of 70 B and 5 B that it shares with the one for int8: conv2dint4 is 8.
+INT4_TABLE = {
+    "operators": ["conv2d", "conv2dint8", "add", "conv2dint4"],
+    "columns": [columned("c1", "r", "new", 1000, 9, "f"), columned("c1", "r", "old", 1200, 9, "7")],
+    "classes": [["1", [300, 200]], ["2", [90, 110]], ["3", [40, 0]], ["4", [10, 10]], ["8", [70, 0]], ["a", [5, 0]]],
+}
+
+
+def test_kernels_for_weights_of_4_bits_are_taken_where_a_version_has_them() -> None:
+    def found(name: str, *uses: Alone) -> int:
+        code = linked_code(parse_columns(INT4_TABLE), some("conv2d", "add"), name, "c1", {"conv2d": frozenset(uses)})
+        assert code is not None
+        return code.runtime_bytes
+
+    assert found("r@new", "int8") == 1000 + 90 + 40 + 5 + 10
+    assert found("r@new", "int4") == 1000 + 70 + 5 + 10
+    assert found("r@new", "int4", "int8") == 1000 + 70 + 90 + 40 + 5 + 10
+    for other in (("",), ("int4", ""), ("int8", "int4", "")):
+        assert found("r@new", *other) == 1000 + 300 + 40 + 10
+    # Without such a kernel the general one computes both.
+    assert found("r@old", "int8") == 1320 and found("r@old", "int4") == found("r@old", "int8", "int4") == 1410
+
+
 def test_files_take_the_kernels_that_their_tensors_allow() -> None:
     def size(runtime: str, *mixed: str) -> int:
-        code = code_of({"conv", "dw"}, runtime, "cortex-m4", mixed)
+        code = code_of({"conv", "dw"}, runtime, "cortex-m4", [(kind, "") for kind in mixed])
         assert code is not None
         return code.runtime_bytes
 
@@ -193,7 +216,7 @@ def test_promised_flash_of_the_firmware_folder_is_the_linkers_within_a_percent(t
     column, tree, library = linked_column()
     model = tiny_model()
     tested = self_test(folder(tmp_path / "c", model), core_named(column.core), tree, library)
-    runtime = column.bytes_of(column.registered(some("conv2d", "depthwiseconv2d", "mean", "fullyconnected"), some()))
+    runtime = column.bytes_of(column.registered(some("conv2d", "depthwiseconv2d", "mean", "fullyconnected"), {}))
     assert tested.failed == "" and runtime is not None
     assert abs((runtime + column.firmware_bytes + len(model)) / tested.program_bytes - 1) <= 0.01
 

@@ -14,6 +14,7 @@ from tinynas.api import load_space
 from tinynas.config import shipped
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.batch import BatchEstimator
+from tinynas.cost.runtimes import runtime_named, weight_bits_of
 from tinynas.errors import UserError
 from tinynas.graph import lower
 from tinynas.space import Space
@@ -96,6 +97,45 @@ def test_equal_on_any_space(space: Space, classes: int, on: tuple[str, str], see
     genotypes = [space.draw(lambda _, n: generator.randrange(n)) for _ in range(8)]
     found, expected = batch_and_single(space, classes, *on, genotypes)
     assert found == expected
+
+
+FEW = [on for on in ON if all(4 in weight_bits_of(runtime_named(*on), kind) for kind in ("conv", "dw", "fc"))]
+
+
+@settings(max_examples=25, deadline=None)
+@given(spaces(), st.integers(1, 20), st.sampled_from(FEW), st.integers(0, 10**6))
+def test_equal_with_bits_of_any_choice(space: Space, classes: int, on: tuple[str, str], seed: int) -> None:
+    generator = random.Random(seed)
+
+    def bits() -> list[int]:
+        return generator.choice([[8], [4], [8, 4], [4, 8]])
+
+    document = space.model_dump()
+    document |= {"weight_bits": bits(), "classifier_bits": bits(), "depthwise_bits": bits()}
+    document["stem"]["weight_bits"], document["head"]["weight_bits"] = bits(), bits()
+    first, *others = document["stages"]
+    document["stages"] = [{**first, "weight_bits": bits(), "depthwise_bits": bits()}, *others]
+    space = Space.model_validate(document)
+    genotypes = [space.draw(lambda _, n: generator.randrange(n)) for _ in range(8)]
+    found, expected = batch_and_single(space, classes, *on, genotypes)
+    assert found == expected
+
+
+def test_bits_make_files_small() -> None:
+    switched = {name: [8, 4] for name in ("weight_bits", "depthwise_bits", "classifier_bits")}
+    space = Space.model_validate({**load_space("tiny").model_dump(), **switched})
+    genotype = np.array(space.draw(lambda name, n: 0 if "bits" in name else n - 1))
+    bits = [index for index, gene in enumerate(space.genes) if "bits" in gene.name]
+    rows = np.repeat(genotype[None], len(bits) + 1, axis=0)
+    rows[np.arange(1, len(bits) + 1), bits] = 1
+    flash = BatchEstimator(space, 2, "tflm-cmsis-nn", "cortex-m4").estimate(rows).flash_bytes
+    assert (flash[1:] < flash[0]).all()
+
+
+def test_what_a_runtime_does_not_run_is_not_searched() -> None:
+    space = Space.model_validate({**load_space("tiny").model_dump(), "weight_bits": [8, 4]})
+    with pytest.raises(UserError, match="tinyengine does not run weights of 4 bits"):
+        BatchEstimator(space, 2, "tinyengine", "cortex-m7")
 
 
 def test_every_runtime_is_compared() -> None:

@@ -177,7 +177,6 @@ def test_null_where_the_evidence_is_of_other_kernels() -> None:
     for data, weights, said in (
         ("float32", "float32", "0:conv computes in float32"),
         ("int16", "int8", "int16 with int8 weights"),
-        ("int8", "int4", "int8 with int4 weights"),
         ("float32", "int8", "float32 with int8 weights"),
         ("uint8", "uint8", "uint8"),
     ):

@@ -16,7 +16,11 @@ import numpy as np
 import pytest
 
 from tinynas.cli import run as cli
+from tinynas.graph import few_bits, lower
+from tinynas.model import Network
+from tinynas.quantize import fold
 from tinynas.runs import Run
+from tinynas.train.quantised import load_trained
 
 SPACE = """\
 name: test
@@ -153,6 +157,37 @@ def test_promote_and_export_keep_every_promise(place: Path, searched: Path, caps
     assert foreign["macs"] == answer(capsys, "estimate", f"{searched}:{row['id']}")["macs"]
     page = answer(capsys, "report", str(searched))["report"]
     assert "http://" not in Path(page).read_text(encoding="utf-8")[:2000]
+
+
+@pytest.mark.xdist_group("line")
+def test_mixed_bits_from_the_search_to_the_file(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Bits are a switch of a space that exists; what is found is trained on its grids and exported as it was trained."""
+    out = place / "coarse"
+    bits = ["--set", "space.weight_bits=4", "--set", "space.depthwise_bits=[8,4]", "--set", "space.classifier_bits=[4,8]"]
+    small = ["--set", "epoch_images=60", "--set", "rungs=[1]", "--set", "pool=50", "--trials", "3", "--workers", "1"]
+    found = answer(capsys, "search", *inputs(place), *bits, *small, "--out", str(out))
+    run = Run.open(out)
+    net_id = found["front"][0]["id"]
+    layers = few_bits(lower(run.arch(net_id)))
+    assert len(layers) >= 5 and "stem" not in layers and set(layers.values()) == {4}
+    assert run.space.weight_bits == (4,) and [trial.genotype for trial in run.trials() if trial.id == net_id]
+    code = cli(["promote", str(out), net_id, "--epochs", "6", "--json"])
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    assert f"{net_id}: weights of 4 bits in {len(layers)} layers: trained on grids with learned steps from epoch 1 on" in shown.err
+    (row,) = json.loads(shown.out)["promoted"]
+    assert row["flash_bytes"]["estimated"] == row["flash_bytes"]["measured"] == found["front"][0]["flash_bytes"]
+    assert row["arena_bytes"]["estimated"] == row["arena_bytes"]["measured"]
+    assert row["accuracy"]["float"] > 0.7 and abs(row["accuracy"]["float"] - row["accuracy"]["int8"]) < 0.1
+    trained = load_trained(lower(run.arch(net_id)), run.weights_file(net_id))
+    assert isinstance(trained, Network) and set(fold(trained).steps) == set(layers)
+    net = run.net_dir(net_id)
+    measured = answer(capsys, "evaluate", str(net / "model_int8.tflite"), "--data", str(place / "images"), "--split", "test")
+    assert measured["accuracy"] == pytest.approx(row["accuracy"]["int8"], abs=1e-9)
+    exported = answer(capsys, "export", str(out), net_id, "--out", str(place / "exported-coarse"), "--format", "tflite")
+    assert Path(exported["files"]["tflite"]).read_bytes() == (net / "model_int8.tflite").read_bytes()
+    assert cli(["search", "--resume", "--out", str(out), "--set", "space.weight_bits=[8,4]"]) == 2
+    assert "space.weight_bits 4, not 8, 4" in capsys.readouterr().err.replace("\n", " ")
 
 
 @pytest.mark.xdist_group("line")

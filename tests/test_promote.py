@@ -232,6 +232,37 @@ def test_quantised_promotion_stores_its_grids(tmp_path: Path) -> None:
     assert evaluate(trained, data.split("test", SIDE, SIDE, 3)).accuracy == promoted.test_accuracy
 
 
+def test_weights_of_few_bits_are_promoted_on_their_grids_and_it_is_said(tmp_path: Path) -> None:
+    document = NET.model_dump()
+    document["blocks"][0]["weight_bits"], document["classifier_bits"] = 4, 4
+    coarse = Arch.model_validate(document)
+    runs = [new_run(tmp_path / name) for name in ("whole", "killed")]
+    for run in runs:
+        run.write_arch(coarse)
+    recipe = RECIPE.model_copy(update={"few_bits_from": 0.5})
+    events, data = go(runs[0], coarse.id, recipe=recipe)
+    said = "weights of 4 bits in 3 layers: trained on grids with learned steps from epoch 3 on (recipe.few_bits_from)"
+    assert [event.note for event in events if event.note] == [said] and events[0].kind == "started"
+    promoted = events[-1].promoted
+    assert promoted is not None and promoted.best_epoch > 2 and promoted.recipe["few_bits_from"] == 0.5
+    trained = load_trained(lower(coarse), runs[0].weights_file(coarse.id))
+    assert evaluate(trained, data.split("test", SIDE, SIDE, 3)).accuracy == promoted.test_accuracy
+
+    def stop(event: PromoteEvent) -> None:
+        if event.epoch == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        promote(runs[1], [coarse.id], data=Images(), recipe=recipe, on_event=stop)  # type: ignore[arg-type]
+    events, _ = go(runs[1], coarse.id, recipe=recipe)
+    assert (events[0].kind, events[0].epoch, events[0].note) == ("resumed", 2, said)
+    assert runs[0].weights_file(coarse.id).read_bytes() == runs[1].weights_file(coarse.id).read_bytes()
+    # Of 8 bits nothing is said, and what does not concern them does not make another training of it.
+    plain, _ = go(runs[0], recipe=recipe)
+    assert plain[0].note is None and "few_bits_from" not in plain[-1].promoted.recipe  # type: ignore[union-attr]
+    assert [event.kind for event in go(runs[0], recipe=RECIPE)[0]] == ["known"]
+
+
 PARALLEL = """
 import sys
 from pathlib import Path

@@ -136,6 +136,22 @@ def test_a_choice_that_is_no_number_counts_by_its_place() -> None:
     assert list(features.values[color]) == [0.0, 1.0]
 
 
+def test_bits_are_features_and_their_effect_is_found() -> None:
+    space = Space.model_validate({**TINY.model_dump(), "weight_bits": [8, 4], "classifier_bits": [4, 8]})
+    feasible = Feasible(space, 2, load_budget("stm32f746"))
+    genes, features = space.gene_index, Features(feasible)
+    assert features.stages["weight_bits"] == [genes[f"s{s}.weight_bits"] for s in range(len(space.stages))]
+    assert {genes["head.weight_bits"], genes["classifier_bits"]} <= set(features.whole)
+    rows = feasible.draw(60, np.random.default_rng(0))
+    costs = feasible.costs(rows)
+    bits = np.sum([features.values[gene][rows[:, gene]] for gene in features.stages["weight_bits"]], axis=0)
+    assert bits.min() >= 4 * len(space.stages) and bits.max() <= 8 * len(space.stages)
+    # Accuracy that falls with every stage of few bits, and with nothing else.
+    model = Linear(features(rows, costs), 0.3 + 0.01 * bits)
+    predicted = model.predict(features(rows, costs), model.weights)
+    assert np.corrcoef(predicted, bits)[0, 1] > 0.98
+
+
 # the fit ----------------------------------------------------------------------------------------------
 
 

@@ -52,7 +52,7 @@ def test_bits_are_genes_behind_all_others_where_something_else_than_8_is_offered
     # A genotype of the space without bits names the same network, where every gene of bits chooses 8.
     switched = tiny(head={"out": [0, 16]}, weight_bits=[8, 4])
     for genotype in itertools.product(*(range(len(gene.choices)) for gene in plain.genes)):
-        assert switched.decode((*genotype, 0, 0), 3) == plain.decode(genotype, 3)
+        assert switched.decode((*genotype, 0, 0, 0), 3) == plain.decode(genotype, 3)
         assert "bits" not in plain.decode(genotype, 3).to_yaml()
 
 
@@ -92,8 +92,8 @@ def test_one_switch_for_spaces_that_exist() -> None:
     for name in shipped("search_spaces"):
         space = load_space(name, ["weight_bits=[8,4]"])
         bits = [gene.name for gene in space.genes if "bits" in gene.name]
-        assert bits == [*(f"s{s}.weight_bits" for s in range(len(space.stages))), "head.weight_bits"]
-        assert space.size > load_space(name).size * 2 ** len(space.stages)
+        assert bits == [*(f"s{s}.weight_bits" for s in range(len(space.stages))), "head.weight_bits", "classifier_bits"]
+        assert space.size > load_space(name).size * 2 ** (len(space.stages) + 1)
 
 
 @pytest.mark.parametrize("name", sorted(shipped("search_spaces")))

@@ -138,11 +138,15 @@ class Space(Config):
     act: LayerActivation = "relu6"
     """Activation of every non-linear convolution."""
     weight_bits: Bits = EIGHT
-    """Bits of the weights of the stages' expand and project convolutions and of the head, where they do not say their own."""
+    """Bits of weights: of the stages' expand and project convolutions, the head and the classifier, where they do not say their own.
+
+    Depthwise convolutions and the stem are not meant: with 4 bits they lose more than their few bytes are worth
+    (results/benchmarks/bits_training).
+    """
     depthwise_bits: Bits = EIGHT
     """Bits of the weights of the stages' depthwise convolutions, where they do not say their own."""
-    classifier_bits: Bits = EIGHT
-    """Bits of the weights of the classifier."""
+    classifier_bits: Bits | None = None
+    """Bits of the weights of the classifier; none: the space's."""
 
     @model_validator(mode="after")
     def _buildable(self) -> Self:
@@ -196,7 +200,7 @@ class Space(Config):
             Gene("stem.weight_bits", self.stem.weight_bits),
             *stages,
             Gene("head.weight_bits", head, only_with="head.out"),
-            Gene("classifier_bits", self.classifier_bits),
+            Gene("classifier_bits", self.classifier_bits or self.weight_bits),
         )
 
     def offered(self, name: str) -> tuple[Any, ...]:

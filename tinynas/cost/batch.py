@@ -45,6 +45,7 @@ from tinynas.errors import InternalError, UserError
 from tinynas.graph import Builder, MBSizes, classifier, mbconv
 from tinynas.inputs import KIND_CHANNELS, Input
 from tinynas.space import Space, StageSpace, make_divisible
+from tinynas.target.registrations import Alone
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -168,8 +169,8 @@ class Table:
                 rows[at, layout.head + 1], rows[at, layout.head + 2] = part.work_buffer, part.int16_kernel
             for key in part.keys:
                 layout.mark(rows, at, layout.keys.index(key))
-            for kind in part.mixed:
-                layout.mark(rows, at, len(layout.keys) + layout.mixed.index(kind))
+            for use in part.uses.intersection(layout.uses):
+                layout.mark(rows, at, len(layout.keys) + layout.uses.index(use))
             for value in part.dense:
                 layout.mark(rows, at, layout.first_dense + np.searchsorted(layout.dense, value))
             for value in part.channels:
@@ -195,8 +196,8 @@ def _sums(columns: Ints) -> Sums:
 
 
 class _Layout:
-    """Where the columns lie, and which bit stands for which options table, kind of operator that is not int8 alone, dense width and
-    channel count of a convolution."""
+    """Where the columns lie, and which bit stands for which options table, use of an operator that is not int8 everywhere, dense
+    width and channel count of a convolution."""
 
     def __init__(self, tables: Sequence[Table], runtime: Runtime) -> None:
         tallies = [part for table in tables for _, part in table.parts]
@@ -210,8 +211,10 @@ class _Layout:
         self.maximised = slice(self.head, self.head + (3 if self.buffers else 1))
         self.bits = slice(self.maximised.stop, None)
         self.keys: list[OptionKey] = sorted({key for part in tallies for key in part.keys}, key=str)
-        self.mixed: list[str] = sorted({kind for part in tallies for kind in part.mixed})
-        self.first_dense = len(self.keys) + len(self.mixed)
+        uses = {use for part in tallies for use in part.uses}
+        elsewhere = {kind for kind, alone in uses if alone != "int8"}
+        self.uses: list[tuple[str, Alone]] = sorted(use for use in uses if use[0] in elsewhere)
+        self.first_dense = len(self.keys) + len(self.uses)
         if self.first_dense > _WORD:
             raise InternalError(f"a space needs {self.first_dense} different options tables and kernels, {_WORD} are foreseen")
         self.dense = _distinct(value for part in tallies for value in part.dense)
@@ -246,12 +249,12 @@ class _Layout:
         return occurs
 
     def keys_of(self, rows: Ints) -> int:
-        """Bits of the options tables, and of the kinds that are not int8 alone, that every one of ``rows`` (N, columns) needs."""
+        """Bits of the options tables, and of the uses that are not int8 everywhere, that every one of ``rows`` (N, columns) needs."""
         return int(np.bitwise_and.reduce(rows[:, self.bits.start])) & ((1 << self.first_dense) - 1)
 
     def masks(self, columns: Ints) -> tuple[Ints, Ints]:
-        """Which sets of options tables and kinds that are not int8 alone there are, as bits, and which of these sets each network of
-        ``columns`` (columns, N) has."""
+        """Which sets of options tables, and of uses that are not int8 everywhere, there are, as bits, and which of these sets each network
+        of ``columns`` (columns, N) has."""
         return np.unique(columns[self.bits.start] & ((1 << self.first_dense) - 1), return_inverse=True)
 
     def keys_in(self, mask: int) -> frozenset[OptionKey]:
@@ -260,8 +263,8 @@ class _Layout:
 
     def code_bytes(self, mask: int, runtime: str, core: str | None) -> int | None:
         """Flash of the code for the operators of these options tables: :func:`tinynas.cost.code_flash.code_of`."""
-        mixed = [kind for bit, kind in enumerate(self.mixed, start=len(self.keys)) if mask >> bit & 1]
-        code = code_of((str(key[0]) for key in self.keys_in(mask)), runtime, core, mixed)
+        uses = [use for bit, use in enumerate(self.uses, start=len(self.keys)) if mask >> bit & 1]
+        code = code_of((str(key[0]) for key in self.keys_in(mask)), runtime, core, uses)
         return None if code is None else code.total_bytes
 
     def structure(self, mask: int) -> Terms:
@@ -338,7 +341,7 @@ class BitsAxis:
     def __len__(self) -> int:
         return len(self.choices)
 
-    def number(self, genes: Any) -> Any:
+    def number(self, genes: Sequence[Any] | Ints) -> Any:
         """The point that ``genes`` choose, each a number or an array of them."""
         at: Any = 0
         for column, count in zip(self.columns, self.counts, strict=True):
@@ -696,7 +699,7 @@ class BatchEstimator:
         if self.latency is None or self.clock_mhz is None:
             latency = np.full(len(head), np.nan)
         else:
-            latency = np.where(sums.uncounted, np.nan, self.latency.ms(sums.cycles, self.clock_mhz))
+            latency = np.where(sums.untimed, np.nan, self.latency.ms(sums.cycles, self.clock_mhz))
         masks, inverse = layout.masks(columns)
         size_bytes: Any = (
             layout.file_bytes(columns, sums, self.classes, self.tables.formula, masks, inverse) if runtime.flash == "file" else 0
@@ -769,7 +772,8 @@ def _operators(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool
 def _numbers(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None) -> Ints:
     at = indices[0]
     for count, index in zip(table.counts[1:], indices[1:], strict=True):
-        at = at * count + index
+        if count > 1:
+            at = at * count + index
     if where is not None:
         at = np.where(where, at, table.size)
     return at

@@ -12,14 +12,21 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from importlib import resources
-from typing import Any
+from typing import Any, TypeAlias
 
 from tinynas.cost.compiled import code_bytes
 from tinynas.cost.flash import OP_FORMS
 from tinynas.cost.runtimes import Evidence, runtime_named
+from tinynas.target.registrations import Alone
 
-#: What an operator's name ends in that is computed by a kernel for int8 alone.
-INT8 = "int8"
+#: What an operator's name ends in that is computed by a kernel for int8 alone, and for int8 with weights of 4 bits alone.
+INT8, INT4 = "int8", "int4"
+_KERNELS: Mapping[Alone, str] = {"int8": INT8, "int4": INT4}
+Uses: TypeAlias = Mapping[str, frozenset[Alone]]
+"""Operators -> what their uses compute, where that is not int8 alone."""
+
+
+_INT8_ALONE: frozenset[Alone] = frozenset({"int8"})
 
 
 @dataclass(frozen=True)
@@ -37,13 +44,20 @@ class Column:
     firmware_bytes: int
     """What the firmware folder adds to the least program: image converter, classifier, self-test; without model and test images."""
     operators: frozenset[str]
-    """Those whose kernels it has, in the spelling of :func:`spelled`; with :data:`INT8` behind it, an operator's kernel for int8 alone."""
+    """Those whose kernels it has, in the spelling of :func:`spelled`; with :data:`INT8` or :data:`INT4` behind it, an operator's
+    kernel for these alone."""
     classes: tuple[tuple[frozenset[str], int], ...]
     """(operators any of which brings it, bytes)."""
 
-    def registered(self, operators: frozenset[str], mixed: frozenset[str]) -> frozenset[str]:
-        """What a program adds for ``operators``: kernels for int8 alone where there are any, but for those in ``mixed``."""
-        return frozenset(name + INT8 if name not in mixed and name + INT8 in self.operators else name for name in operators)
+    def registered(self, operators: frozenset[str], uses: Uses) -> frozenset[str]:
+        """What a program adds for ``operators``: kernels for what their ``uses`` compute alone where there are any, for int8 where they
+        are not given; the general ones for others."""
+        found: set[str] = set()
+        for name in operators:
+            asked = uses.get(name, _INT8_ALONE)
+            kernels = {name + _KERNELS[one] for one in asked if one}
+            found |= kernels if "" not in asked and kernels <= self.operators else {name}
+        return frozenset(found)
 
     def bytes_of(self, operators: frozenset[str]) -> int | None:
         """Bytes of a program with ``operators``; None where it lacks one of them."""
@@ -106,17 +120,17 @@ def columns() -> tuple[Column, ...]:
     return parse_columns(json.loads((resources.files("tinynas.cost") / "code_flash.json").read_text(encoding="utf-8")))
 
 
-def code_of(kinds: Iterable[str], runtime: str, core: str | None, mixed: Iterable[str] = ()) -> Code | None:
+def code_of(kinds: Iterable[str], runtime: str, core: str | None, uses: Iterable[tuple[str, Alone]] = ()) -> Code | None:
     """Flash of the code that runs operators of ``kinds``; None where it is not known.
 
-    ``mixed`` are those that are not int8 in every use: they take the general kernels, the others those for int8 alone, as the firmware
-    folder adds them.
+    ``uses`` are (kind, what it computes) of each operator, or of those alone that are not int8 in every use: they take the kernels for
+    int8 and for weights of 4 bits alone, or general ones, as the firmware folder adds them.
     ``runtime`` may pin a version (``tflm-cmsis-nn@arduino``); else it is the largest of the versions measured. A core or runtime
     that was not measured gets the largest of those that were, as a bound.
     """
     known = runtime_named(runtime)
     if known.code == "linked":
-        return _linked(frozenset(kinds), runtime, core, frozenset(mixed))
+        return _linked(frozenset(kinds), runtime, core, frozenset(uses))
     if known.code == "compiled":
         size, measured = code_bytes(map(spelled, kinds), core)
         note = "as linked for Cortex-M0+, M4, M7 and M55, kernel by kernel, within 0.1 kB of the linker's figure"
@@ -127,20 +141,26 @@ def code_of(kinds: Iterable[str], runtime: str, core: str | None, mixed: Iterabl
 
 
 @lru_cache(maxsize=4096)
-def _linked(kinds: frozenset[str], name: str, core: str | None, mixed: frozenset[str]) -> Code | None:
-    return linked_code(columns(), frozenset(map(spelled, kinds)), name, core, frozenset(map(spelled, mixed)))
+def _linked(kinds: frozenset[str], name: str, core: str | None, uses: frozenset[tuple[str, Alone]]) -> Code | None:
+    found: dict[str, frozenset[Alone]] = {}
+    for kind, alone in uses:
+        found[spelled(kind)] = found.get(spelled(kind), frozenset()) | {alone}
+    return linked_code(columns(), frozenset(map(spelled, kinds)), name, core, found)
 
 
-def linked_code(
-    table: Iterable[Column], operators: frozenset[str], name: str, core: str | None, mixed: frozenset[str] = frozenset()
-) -> Code | None:
+def general(operators: Iterable[str]) -> Uses:
+    """Uses of ``operators`` that take the general kernels."""
+    return dict.fromkeys(operators, frozenset({""}))
+
+
+def linked_code(table: Iterable[Column], operators: frozenset[str], name: str, core: str | None, uses: Uses | None = None) -> Code | None:
     """The code of ``operators`` by a ``table``: see :func:`code_of`."""
     plain, _, version = name.partition("@")
     of_core = [column for column in table if column.core == core] or list(table)
     of_runtime = [column for column in of_core if column.runtime == plain] or of_core
     chosen = [column for column in of_runtime if column.version == version] or of_runtime
     # Nobody knows what kernels of another runtime leave out.
-    sets = [(column, column.registered(operators, mixed if column.runtime == plain else operators)) for column in chosen]
+    sets = [(column, column.registered(operators, (uses or {}) if column.runtime == plain else general(operators))) for column in chosen]
     known = [(size, column) for column, added in sets if (size := column.bytes_of(added)) is not None]
     if not known:
         return None

@@ -12,7 +12,7 @@ from tinynas.cost.compiled import compiled_cost
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.instructions import counts_of, operator_instructions
 from tinynas.cost.kernel import Build, aligned
-from tinynas.cost.latency import LatencyModel, instructions, latency_model, latency_ms
+from tinynas.cost.latency import FEW_BITS, LatencyModel, instructions, latency_model, latency_ms
 from tinynas.cost.memory import Spans, file_head_bytes, file_heads, lifetimes, live_bytes, nested_frames, offline_work, written_over
 from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, refuse_bits, runtime_named, static_bytes, unrun_bits
@@ -119,6 +119,15 @@ class Cost:
         """Milliseconds between which nine of ten measurements lie; None where there is no latency."""
         return None if self.latency_ms is None or self.timing is None else self.timing.interval(self.latency_ms)
 
+    @cached_property
+    def weights_by_bits(self) -> dict[int, int]:
+        """Bits of a weight -> how many weights have as many, most bits first."""
+        found: dict[int, int] = {}
+        for piece in self.work.pieces:
+            if piece.weights:
+                found[piece.weight_bits] = found.get(piece.weight_bits, 0) + piece.weights
+        return dict(sorted(found.items(), reverse=True))
+
     @property
     def runs(self) -> bool | None:
         """Whether the runtime runs it: not where :attr:`reasons` are given; None where that is not known."""
@@ -174,6 +183,7 @@ class Cost:
         return {
             "runtime": self.runtime,
             **self.values(),
+            "weights_by_bits": {str(bits): count for bits, count in self.weights_by_bits.items()},
             "latency": self._latency(),
             "instructions": self.instructions,
             "runs": self.runs,
@@ -308,6 +318,9 @@ def work_cost(
     macs = sum([piece.macs for piece in pieces])
     biases = sum([piece.biases for piece in pieces])
     weights_bytes = sum([piece.weights_bytes for piece in pieces])
+    latency = None if work.reasons else latency_ms(work, timing, clock_mhz)
+    if latency is not None and any(piece.arithmetic in FEW_BITS for piece in pieces):
+        work = replace(work, notes=(*work.notes, _UNTIMED_BITS))
     if arena is None:
         arena = _Arena(None, (most if isinstance(most, int) else max(most.values())) + static_bytes(runtime, work), 0, 0, ())
     return Cost(
@@ -319,7 +332,7 @@ def work_cost(
         sram_bytes=arena.bytes if runtime.tail else arena.head_bytes,
         head_bytes=arena.head_bytes,
         tail_bytes=arena.tail_bytes,
-        latency_ms=None if work.reasons else latency_ms(work, timing, clock_mhz),
+        latency_ms=latency,
         peak_op=pieces[peak].name,
         peak_index=peak,
         work=work,
@@ -331,8 +344,13 @@ def work_cost(
         by_version=arena.by_version,
         instructions=None if work.reasons else instructions(work, core, runtime.name),
         timing=timing,
-        code=code_of((piece.kind for piece in pieces), runtime.name, core, (piece.kind for piece in pieces if not piece.int8)),
+        code=code_of((piece.kind for piece in pieces), runtime.name, core, ((piece.kind, piece.alone) for piece in pieces)),
     )
+
+
+_UNTIMED_BITS = (
+    "kernels for weights of 4 bits were counted and never timed: the latency takes as many cycles an instruction as those for int8 need"
+)
 
 
 @dataclass(frozen=True, slots=True)

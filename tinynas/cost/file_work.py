@@ -17,7 +17,7 @@ from tinynas.cost.refusals import refusals
 from tinynas.cost.schema import FILE_BITS, FileOp, FileTensor, Subgraph, words
 from tinynas.cost.scopes import Walk, walk
 from tinynas.cost.work import Piece, Work
-from tinynas.target.registrations import INT8_INPUTS
+from tinynas.target.registrations import INT4_OPERATORS, INT8_INPUTS, Alone
 
 #: Operators that move, scale, compare or transform values, or that call subgraphs: no MACs of their own by our convention.
 _NO_MACS = frozenset(
@@ -281,12 +281,15 @@ def _arithmetic(source: FileTensor, weights: FileTensor | None) -> str:
     return f"{source.dtype} with {weights.dtype} weights"
 
 
-def int8_alone(op: FileOp, tensors: Sequence[FileTensor]) -> bool:
-    """Whether a kernel for int8 alone computes ``op``; False for operators that have none."""
+def alone(op: FileOp, tensors: Sequence[FileTensor]) -> Alone:
+    """What a kernel that computes ``op`` may be for alone; "" for operators that have no such kernel."""
     count = INT8_INPUTS.get(op.kind)
     if count is None or len(op.inputs) < count or not op.outputs:
-        return False
-    return all(number >= 0 and tensors[number].dtype == "int8" for number in (*op.inputs[:count], *op.outputs))
+        return ""
+    types = [tensors[number].dtype if number >= 0 else "" for number in (*op.inputs[:count], *op.outputs)]
+    if op.kind in INT4_OPERATORS and types == ["int8", "int4", "int8"]:
+        return "int4"
+    return "int8" if set(types) == {"int8"} else ""
 
 
 def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weights) -> Piece:
@@ -324,6 +327,6 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weig
         channels_out,
         weight_bits=FILE_BITS[matrix.dtype] if matrix is not None else 8,
         arithmetic=_arithmetic(source, matrix) if counted and source is not None else "int8",
-        int8=int8_alone(op, tensors),
+        alone=alone(op, tensors),
         needs=file_needs(op, tensors),
     )

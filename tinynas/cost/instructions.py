@@ -22,6 +22,8 @@ from tinynas.graph import Shape
 _KERNELS = {"tflm": "reference", "tflm-cmsis-nn": "cmsis-nn"}
 #: Operators of two inputs, of which one may be spread over the other.
 SPREADING = frozenset({"add", "sub", "mul", "maximum", "minimum"})
+#: Operators whose weights may have fewer bits than 8.
+_OF_FEW_BITS = frozenset({"conv", "dw", "fc"})
 #: Operators by which files work out shapes, on a few numbers of 4 bytes.
 _OF_SHAPES = frozenset({"shape", "pack", "strided_slice"})
 
@@ -93,8 +95,14 @@ def taps(size: Any, out: Any, kernel: int, stride: int) -> Any:
     return total
 
 
-def group_of(kind: str, kernel: tuple[int, int], source: Shape, out: Shape) -> str:
-    """Operators whose instructions one formula counts: a kernel may have several, by the path that it takes."""
+def group_of(kind: str, kernel: tuple[int, int], source: Shape, out: Shape, bits: int = 8) -> str:
+    """Operators whose instructions one formula counts: a kernel may have several, by the path that it takes, and for weights of fewer
+    ``bits`` than 8 there are others."""
+    group = _group(kind, kernel, source, out)
+    return group if bits == 8 else f"{group} int{bits}"
+
+
+def _group(kind: str, kernel: tuple[int, int], source: Shape, out: Shape) -> str:
     match kind:
         case "conv":
             return "pointwise" if kernel == (1, 1) else "conv"
@@ -106,9 +114,31 @@ def group_of(kind: str, kernel: tuple[int, int], source: Shape, out: Shape) -> s
             return kind
 
 
-def terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: Sequence[Shape], out: Shape) -> dict[str, Any]:
+def terms(
+    kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: Sequence[Shape], out: Shape, bits: int = 8
+) -> dict[str, Any]:
     """What the instructions of an operator are linear in: how often its loops turn. Shapes are without the batch, or with it; sizes may
-    be integer arrays. ``px`` is output pixels, ``C`` output channels, ``K`` multiplications an output, ``in`` those on the map alone."""
+    be integer arrays. ``px`` is output pixels, ``C`` output channels, ``K`` multiplications an output, ``in`` those on the map alone.
+
+    Weights of fewer ``bits`` than 8 are unpacked, once or for each output, and rows of an odd number of them begin within a byte.
+    """
+    found = _terms(kind, kernel, stride, sources, out)
+    if bits == 8:
+        return found
+    outputs, channels = prod(out), out[-1]
+    rows = outputs // channels
+    columns = kernel[0] * kernel[1] * (1 if kind == "dw" else sources[0][-1])
+    odd = columns % 2
+    found |= {
+        "K C": columns * channels,
+        "px C odd K": outputs * odd,
+        "px K C odd K": outputs * columns * odd,
+        "px odd C": rows * (channels % 2),
+    }
+    return found
+
+
+def _terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: Sequence[Shape], out: Shape) -> dict[str, Any]:
     source = sources[0]
     inputs, outputs = prod(source), prod(out)
     channels = out[-1] if out else 1
@@ -232,18 +262,22 @@ def terms(kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: 
 
 
 @lru_cache(maxsize=65536)
-def _known(counts: str, kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: tuple[Shape, ...], out: Shape) -> int | None:
+def _known(
+    counts: str, kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: tuple[Shape, ...], out: Shape, bits: int
+) -> int | None:
     """:func:`operator_instructions` of whole numbers, which repeat from network to network."""
-    found: int | None = _count(tables()[counts], kind, kernel, stride, sources, out)
+    found: int | None = _count(tables()[counts], kind, kernel, stride, sources, out, bits)
     return found
 
 
-def _count(counts: Counts, kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: Sequence[Shape], out: Shape) -> Any:
-    group = group_of(kind, kernel, sources[0], out)
+def _count(
+    counts: Counts, kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: Sequence[Shape], out: Shape, bits: int
+) -> Any:
+    group = group_of(kind, kernel, sources[0], out, bits)
     known = counts.groups.get(group)
     if known is None:
         return None
-    found = terms(kind, kernel, stride, sources, out)
+    found = terms(kind, kernel, stride, sources, out, bits)
     total = sum([coefficient * found[term] for term, coefficient in known.items()])
     return whole(total)
 
@@ -254,8 +288,9 @@ def operator_instructions(counts: Counts, piece: Piece, work: Work) -> Any:
     if not piece.inputs or not piece.outputs:
         return None
     sources, out = tuple([work.shapes[tensor] for tensor in piece.inputs]), work.shapes[piece.outputs[0]]
+    bits = piece.weight_bits if piece.kind in _OF_FEW_BITS else 8
     if not (isinstance(work.sizes[piece.inputs[0]], int) and isinstance(work.sizes[piece.outputs[0]], int)):
-        return _count(counts, piece.kind, piece.kernel, piece.stride, sources, out)
+        return _count(counts, piece.kind, piece.kernel, piece.stride, sources, out, bits)
     kind, elements = piece.kind, prod(sources[0])
     if work.sizes[piece.inputs[0]] not in (0, elements) and kind not in _OF_SHAPES:
         if kind != "quantize" or work.sizes[piece.inputs[0]] != 4 * elements:
@@ -263,4 +298,4 @@ def operator_instructions(counts: Counts, piece: Piece, work: Work) -> Any:
         kind = "quantize float"
     if kind in SPREADING and len(sources) == 1 and piece.weights:
         sources = (*sources, (piece.weights,))  # a constant
-    return _known(counts.name, kind, piece.kernel, piece.stride, sources, out)
+    return _known(counts.name, kind, piece.kernel, piece.stride, sources, out, bits)

@@ -30,6 +30,10 @@ TERMS = (*RATES, *CALLS)
 #: Operators with MACs -> the kind of :data:`KINDS` that they count as; a convolution of 1x1 is pointwise.
 _KIND_OF = {"conv": "dense", "dw": "depthwise", "fc": "connected", "transpose_conv": "dense"}
 _CALL_OF = {"avg_pool": "pool", "max_pool": "pool", "mean": "pool", "softmax": "softmax", "fc": "connected call"}
+#: Arithmetic of weights of few bits whose instructions were counted; see :attr:`LatencyModel.narrow` for their times.
+FEW_BITS = frozenset({"int8 with int4 weights"})
+#: Runtimes that run the very kernels that were counted.
+COUNTED = frozenset({"tflm", "tflm-cmsis-nn"})
 #: Operators with MACs of files for which nothing was ever fitted.
 UNTIMED = frozenset(
     {"batch_matmul", "conv_3d", "conv_3d_transpose", "svdf", "rnn", "lstm"}
@@ -53,11 +57,16 @@ class LatencyModel:
     """The measurements it is fitted on."""
     own: int = 0
     """Measurements of the user's own among them."""
+    narrow: bool = False
+    """Whether the runtime runs the kernels of :attr:`counts` where weights have fewer bits than 8."""
 
     def op_cycles(self, piece: Piece, work: Work) -> Any:
-        """Cycles of an operator of ``work``, whole; None where nothing of its kind was counted. Arrays give arrays."""
+        """Cycles of an operator of ``work``, whole; None where nothing of its kind was counted. Arrays give arrays.
+
+        Kernels for weights of few bits were never timed: they take as many cycles an instruction as those for int8.
+        """
         executed = operator_instructions(tables()[self.counts], piece, work)
-        if executed is None:
+        if executed is None or (piece.weight_bits != 8 and piece.arithmetic in FEW_BITS and not self.narrow):
             return None
         rate, call = terms_of(piece)
         total = executed * self.cycles[rate] + self.cycles[call]
@@ -85,7 +94,12 @@ def models() -> dict[tuple[str, str], LatencyModel]:
     read = json.loads(resources.files("tinynas.cost").joinpath("latency.json").read_text(encoding="utf-8"))
     return {
         (row["core"], row["runtime"]): LatencyModel(
-            row["counts"], tuple([row["cycles"][term] for term in TERMS]), row["spread"], row["error"], row["source"]
+            row["counts"],
+            tuple([row["cycles"][term] for term in TERMS]),
+            row["spread"],
+            row["error"],
+            row["source"],
+            narrow=row["runtime"] in COUNTED,
         )
         for row in read
     }
@@ -120,7 +134,7 @@ def why_untimed(work: Work) -> str | None:
         return f"the MACs of {', '.join(work.uncounted)} are not known"
     for piece in work.pieces:
         if not isinstance(piece.macs, int) or piece.macs:
-            if piece.arithmetic != "int8":
+            if piece.arithmetic != "int8" and not (piece.arithmetic in FEW_BITS and piece.kind in _KIND_OF):
                 return f"the evidence is of int8 kernels, and {piece.name} computes in {piece.arithmetic}"
             if piece.kind in UNTIMED:
                 return f"nothing was measured of {piece.kind}"
@@ -168,7 +182,11 @@ def why_uncounted(work: Work, model: LatencyModel) -> str | None:
     """Why ``model`` says nothing about ``work``; None where it does."""
     if (why := why_untimed(work)) is not None:
         return why
-    missing = dict.fromkeys(piece.kind for piece in work.pieces if model.op_cycles(piece, work) is None)
+    missing = dict.fromkeys(
+        piece.kind + (f" with weights of {piece.weight_bits} bits" if piece.arithmetic in FEW_BITS else "")
+        for piece in work.pieces
+        if model.op_cycles(piece, work) is None
+    )
     return f"no instructions were counted of {', '.join(missing)} on these elements" if missing else None
 
 

@@ -20,7 +20,7 @@ from pathlib import Path
 from tinynas.arch import load_arch
 from tinynas.config import Config, read_text
 from tinynas.cost.file_work import SHORT
-from tinynas.cost.latency import CALLS, RATES, TERMS, LatencyModel, features, latency_model, why_untimed
+from tinynas.cost.latency import CALLS, COUNTED, RATES, TERMS, LatencyModel, features, latency_model, why_untimed
 from tinynas.cost.tflite import read_model, to_work
 from tinynas.cost.work import Work, from_graph
 from tinynas.errors import ConfigError, Fault, UserError
@@ -143,4 +143,6 @@ def refitted(core: str, runtime: str, rows: Sequence[Measured], clock_mhz: float
     left = math.sqrt(float(typical @ np.linalg.solve(curvature, typical)) + ROW**2)
     spread = math.exp(1.645 * left) if before is None else min(math.exp(1.645 * left), before.spread)
     said = f"{len(rows)} of your own" + ("" if before is None else f", then {before.source}")
-    return LatencyModel(counts_name(core, runtime), tuple(own.tolist()), spread, math.expm1(left), said, len(rows))
+    return LatencyModel(
+        counts_name(core, runtime), tuple(own.tolist()), spread, math.expm1(left), said, len(rows), runtime.partition("@")[0] in COUNTED
+    )

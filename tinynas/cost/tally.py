@@ -25,6 +25,7 @@ from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_dat
 from tinynas.cost.work import Piece, Work, pieces_of, tensor_bytes
 from tinynas.errors import InternalError
 from tinynas.graph import Builder
+from tinynas.target.registrations import Alone
 
 #: Places, modulo their largest alignment on a 32-bit microcontroller, at which parsed options can start.
 STARTS = 4
@@ -52,7 +53,9 @@ class Sums(NamedTuple):
     convolutions: Any
     """Operators of the first kind in a file's list of codes."""
     uncounted: Any
-    """Operators whose instructions and cycles are not known: those with weights of few bits."""
+    """Operators whose instructions are not known, where the core and runtime were counted: some of those with weights of few bits."""
+    untimed: Any
+    """The same of cycles, where there is a latency model."""
     instructions: Any
     """Executed; 0 where nothing was counted of the core and runtime."""
     cycles: Any
@@ -77,8 +80,8 @@ class Tally:
     """TinyEngine's, see :func:`tinynas.cost.runtimes.work_buffers`; and its int16 kernel."""
     int16_kernel: Any
     keys: frozenset[OptionKey]
-    mixed: frozenset[str]
-    """Kinds of operators of which one is not computed by a kernel for int8 alone."""
+    uses: frozenset[tuple[str, Alone]]
+    """(kind, what a kernel may be for alone) of each operator."""
     channels: tuple[Any, ...]
     """Output channels of each convolution."""
     dense: tuple[Any, ...]
@@ -103,7 +106,8 @@ def tally(
     pieces, constants = pieces_of(ops, tensors)
     refuse_bits(runtime, pieces)
     work = Work(tuple(map(tensor_bytes, tensors)), tuple(t.shape for t in tensors), pieces, (0,), (output,), len(tensors) + constants)
-    timed = [piece for piece in pieces if piece.arithmetic == "int8"]
+    executed = [] if counts is None else [operator_instructions(counts, piece, work) for piece in pieces]
+    cycles = [] if timing is None else [timing.op_cycles(piece, work) for piece in pieces]
     paired = paired_outputs(ops)
     files = []
     for op in ops:
@@ -126,9 +130,10 @@ def tally(
         tensors=terms.tensors,
         operators=len(ops),
         convolutions=sum(op.kind == "conv" for op in ops),
-        uncounted=len(pieces) - len(timed),
-        instructions=0 if counts is None else _all_known([operator_instructions(counts, piece, work) for piece in timed]),
-        cycles=0 if timing is None else _all_known([timing.op_cycles(piece, work) for piece in timed]),
+        uncounted=_unknown(executed, pieces),
+        untimed=_unknown(cycles, pieces),
+        instructions=sum(known for known in executed if known is not None),
+        cycles=sum(known for known in cycles if known is not None),
         arrays=sum(channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED),
     )
     kept = tuple(
@@ -149,16 +154,18 @@ def tally(
         _largest([buffer for buffer, _ in buffers]),
         _largest([kernel for _, kernel in buffers]),
         frozenset(file.key for file in files),
-        frozenset(piece.kind for piece in pieces if not piece.int8),
+        frozenset((piece.kind, piece.alone) for piece in pieces),
         tuple(count for file in files for count in file.channels),
         tuple(count for file in files for count in file.dense),
     )
 
 
-def _all_known(values: Sequence[Any]) -> Any:
-    if any(value is None for value in values):
+def _unknown(values: Sequence[Any], pieces: Sequence[Piece]) -> int:
+    """How many of ``values``, one an operator where there are any, are not known."""
+    missing = [piece for value, piece in zip(values, pieces, strict=False) if value is None]
+    if any(piece.weight_bits == 8 for piece in missing):
         raise InternalError("the instructions of an operator of spaces were not counted", "run benchmarks/latency_counts.py")
-    return sum(values)
+    return len(missing)
 
 
 def _largest(values: Sequence[Any]) -> Any:

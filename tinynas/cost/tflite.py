@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinynas.cost.estimator import Cost, file_cost
-from tinynas.cost.file_work import file_work, int8_alone, without_pads
+from tinynas.cost.file_work import alone, file_work, without_pads
 from tinynas.cost.flatbuffer import I8, I32, I64, NO_OPTIONS, U8, U32, U64, Options, Reader, broken
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.runtimes import runtime_named
@@ -21,6 +21,7 @@ from tinynas.cost.schema import OPERATORS, TYPES, FileOp, FileTensor, Subgraph
 from tinynas.cost.work import Work
 from tinynas.errors import ModelFileError
 from tinynas.foreign import require_tflite
+from tinynas.target.registrations import Alone, ending
 
 #: Larger files are refused: no microcontroller model comes near, and reading must stay bounded.
 MAX_FILE_BYTES = 256 * 1024 * 1024
@@ -67,9 +68,12 @@ class ModelFile:
         return file_cost(work, chosen, self.size_bytes, self.plan, core=core, clock_mhz=clock_mhz, timing=timing)
 
     @property
-    def int8_kinds(self) -> frozenset[str]:
-        """Operators by TFLite's names that a kernel for int8 alone computes in every use."""
-        return frozenset({op.kind for op in self.ops} - {op.kind for op in self.ops if not int8_alone(op, self.tensors)})
+    def endings(self) -> dict[str, str]:
+        """Operators by TFLite's names -> what the resolver's method that adds them ends in: which kernels suffice for all uses."""
+        uses: dict[str, set[Alone]] = {}
+        for op in self.ops:
+            uses.setdefault(op.kind, set()).add(alone(op, self.tensors))
+        return {kind: ending(found) for kind, found in uses.items()}
 
     @property
     def constant_bytes(self) -> int:

@@ -20,6 +20,7 @@ from tinynas.cost.esp import Window
 from tinynas.cost.kernel import Build, Needs
 from tinynas.cost.schema import packed_bytes
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Op, Pool2D, Resize, Shape, Tensor
+from tinynas.target.registrations import Alone
 
 DTYPE_BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int32": 4, "float32": 4, "int64": 8, "float64": 8}
 
@@ -47,8 +48,8 @@ class Piece:
     """Bits of each weight in the file, where it has weights."""
     arithmetic: str = "int8"
     """Element type of what is multiplied, where it has MACs; such as ``float32``, or ``int16 with int8 weights``."""
-    int8: bool = True
-    """Whether a kernel for int8 alone computes it, where there is one."""
+    alone: Alone = "int8"
+    """What a kernel that computes it may be for alone, where there is one."""
     needs: Mapping[Build, Needs] | None = None
     """What TFLM's kernel of a file's operator takes in the arena; None for the operators of a Graph, which are int8, and for those
     that the table of kernels does not have."""
@@ -92,6 +93,10 @@ class Work:
     """Why the runtime does not run it; empty where it does, None where that is not known."""
 
 
+#: Bits of weights -> what a kernel may be for alone.
+_ALONE: dict[int, Alone] = {8: "int8", 4: "int4", 2: ""}
+
+
 def _arithmetic(bits: int) -> str:
     return "int8" if bits == 8 else f"int8 with int{bits} weights"
 
@@ -114,7 +119,7 @@ def _conv(name: str, x: int, y: int, window: Window, out: int, bits: int) -> Pie
         conv_scratches(window, out, bits),
         bits,
         _arithmetic(bits),
-        bits == 8,
+        _ALONE[bits],
     )
 
 
@@ -137,7 +142,7 @@ def _depthwise(name: str, x: int, y: int, window: Window, bits: int) -> Piece:
         depthwise_scratches(window, bits),
         bits,
         _arithmetic(bits),
-        bits == 8,
+        _ALONE[bits],
     )
 
 
@@ -157,7 +162,7 @@ def _dense(name: str, x: int, y: int, inputs: int, outputs: int, bits: int) -> P
         scratch=dense_scratches(inputs, outputs, bits),
         weight_bits=bits,
         arithmetic=_arithmetic(bits),
-        int8=bits == 8,
+        alone=_ALONE[bits],
     )
 
 

@@ -17,6 +17,8 @@ from tinynas.arch import Arch, pair
 from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.quantities import QUANTITIES, Quantity, shown
+from tinynas.cost.runtimes import unrun_bits
+from tinynas.cost.work import from_graph
 from tinynas.errors import counted, printable
 from tinynas.export.formats import FORMATS, fitting
 from tinynas.files import write_atomic
@@ -80,15 +82,18 @@ def run_card(
 ) -> str:
     """The card of a network of ``run``, from what the run folder holds; ``data`` (see :func:`data_facts`) says more of the images.
 
-    Costs are estimated for every runtime, with latency for the budget's core where there is evidence.
+    Costs are estimated for every runtime that runs weights of its bits, with latency for the budget's core where there is evidence.
     Raises RunError for an unknown id.
     """
     net_id = run.resolve_id(net_id)
     arch, budget, env = run.arch(net_id), run.budget, run.env
     graph = lower(arch)
     timings = {budget.runtime.partition("@")[0]: budget.timing}  # the user's own measurements are of the budget's runtime
+    pieces = from_graph(graph).pieces
     costs = {
-        name: estimate(graph, name, core=budget.core, clock_mhz=budget.timed_mhz, timing=timings.get(name)).to_json() for name in RUNTIMES
+        name: estimate(graph, name, core=budget.core, clock_mhz=budget.timed_mhz, timing=timings.get(name)).to_json()
+        for name, runtime in RUNTIMES.items()
+        if not unrun_bits(runtime, pieces)
     }
     return model_card(
         arch,
@@ -125,7 +130,8 @@ def _front_matter(arch: Arch, licences: Mapping[str, str] | None) -> str:
     licence = (licences or {}).get("weights", UNKNOWN)
     lines = ["---", f"license: {_yaml(licence)}", "library_name: tflite"]
     lines += ["pipeline_tag: image-classification"] if _task(arch) == "image" else []
-    return "\n".join([*lines, "tags: [tinyml, microcontroller, int8, tinynas]", "---"])
+    widths = "".join(f"int{bits}, " for bits in sorted({8, *_weights(arch)}, reverse=True))
+    return "\n".join([*lines, f"tags: [tinyml, microcontroller, {widths}tinynas]", "---"])
 
 
 def _what(arch: Arch, labels: Sequence[str], rotation: int) -> str:
@@ -140,7 +146,16 @@ def _what(arch: Arch, labels: Sequence[str], rotation: int) -> str:
         ("Architecture", f"`{arch.id}`: {_blocks(arch)}"),
         ("Made with", f"tinynas {__version__}"),
     ]
+    bits = _weights(arch)
+    if set(bits) - {8}:
+        many = " and ".join(f"{_count(found)} of {width} bits" for width, found in bits.items())
+        rows.insert(-1, ("Weights", f"{many}; activations of 8 bits"))
     return _table(("What", ""), rows)
+
+
+def _weights(arch: Arch) -> dict[int, int]:
+    """Bits of a weight -> how many weights have as many."""
+    return estimate(lower(arch)).weights_by_bits
 
 
 def _task(arch: Arch) -> str:

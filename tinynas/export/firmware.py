@@ -35,7 +35,7 @@ from tinynas.inputs import Input
 from tinynas.target.cores import CORES
 from tinynas.target.emulator import emulator_command
 from tinynas.target.probe import linker_script, startup_code
-from tinynas.target.registrations import INT8, added, int8_functions, int8_includes
+from tinynas.target.registrations import added, int8_functions, int8_includes
 
 #: Bytes added to the arena: TFLM's persistent structures grow by a few dozen to a few hundred bytes now and then
 #: between versions, and an arena that a linker places unaligned loses up to 15.
@@ -308,8 +308,8 @@ def _words(
 ) -> dict[str, str]:
     height, width, channels = facts.input_shape
     kinds = tuple(dict.fromkeys(facts.operators))
-    int8 = parse_model(model).int8_kinds
-    methods = [RESOLVER_METHODS[kind] + INT8 * (kind in int8) for kind in kinds]
+    endings = parse_model(model).endings
+    methods = [RESOLVER_METHODS[kind] + endings[kind] for kind in kinds]
     sha256 = hashlib.sha256(model).hexdigest()
     what = f"image classifier, {height}x{width}x{channels}, {counted(facts.classes, 'class', 'classes')}"
     manifest = manifest_words(package.name or name, package, sha256, what)

@@ -23,7 +23,7 @@ from tinynas.export.formats import FORMATS, Made, check_formats
 from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.export.rotate import rotate_images
 from tinynas.export.tflite import ModelMeta, serialize
-from tinynas.graph import Graph
+from tinynas.graph import WEIGHTED, Graph
 from tinynas.model import Network
 from tinynas.quantize.calibrate import QuantOptions, quantize
 from tinynas.quantize.fake import FakeQuantNetwork
@@ -128,6 +128,8 @@ def _write_tensorflow(source: Source) -> Exported:
 
     if source.options.io != "int8":
         raise UserError("the tensorflow exporter writes int8 input and output only", "leave --io at int8, or use the exporter tinynas")
+    if any(isinstance(op, WEIGHTED) and op.weight_bits < 8 for op in source.floats.graph.ops):
+        raise UserError("the tensorflow exporter writes weights of 8 bits only", "use the exporter tinynas")
     if source.qgraph is not None:
         raise UserError("the tensorflow exporter cannot keep the grids of quantisation-aware training", "use the exporter tinynas")
     theirs = export_keras(source.floats, source.calibration)

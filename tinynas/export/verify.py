@@ -23,7 +23,6 @@ from tinynas.target.emulator import emulator_version
 from tinynas.target.flash import link_operators
 from tinynas.target.library import Kernels, Library, Tree, build_library, compiler_version
 from tinynas.target.probe import Job, build_probe, operators, run_probe, smallest_arena
-from tinynas.target.registrations import INT8
 
 #: Inputs on which outputs are compared, drawn by seed 0.
 COMPARED = 4
@@ -227,14 +226,14 @@ def still_verified(report: Mapping[str, Any], folder: Path) -> dict[str, Any] | 
 
 
 def resolver_methods(file: ModelFile, tree: Tree, library: Path) -> list[str]:
-    """The resolver's methods for the operators of ``file``, as the firmware adds them: :data:`INT8` stands behind those that are int8 in
-    every use. Raises ModelFileError where the tree has none for one."""
+    """The resolver's methods for the operators of ``file``, as the firmware adds them, with :attr:`ModelFile.endings` behind them.
+    Raises ModelFileError where the tree has none for one."""
     known = {method.removeprefix("Add").lower(): method for method in operators(tree, library)}
     kinds = sorted({op.kind for op in file.ops})
     missing = [kind for kind in kinds if kind.replace("_", "").lower() not in known]
     if missing:
         raise ModelFileError(f"{file.name}: TFLM in {tree.path} has no {', '.join(missing)}", "take a newer tree, or another model")
-    return [known[kind.replace("_", "").lower()] + INT8 * (kind in file.int8_kinds) for kind in kinds]
+    return [known[kind.replace("_", "").lower()] + file.endings[kind] for kind in kinds]
 
 
 def _reference(model: bytes) -> tuple[tuple[bytes, ...], list[bytes], str]:

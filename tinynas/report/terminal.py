@@ -173,7 +173,10 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
         if key == "program_bytes" and cost.code is not None:
             code = [("runtime", cost.code.runtime_bytes), ("firmware", cost.code.firmware_bytes)]
             _add_parts(table, [("model", cost.flash_bytes), *(part for part in code if part[1])], len(columns))
-    runtime = Text(f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})", "dim")
+    said = f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})"
+    if set(cost.weights_by_bits) - {8}:
+        said += "; weights: " + ", ".join(f"{count(found)} of {bits} bits" for bits, found in cost.weights_by_bits.items())
+    runtime = Text(said, "dim")
     head = [Text(printable(name), "bold")] if name else []
     notes = [Text(f"note: {note}") for note in _notes(cost, budget)]
     body: list[Any] = [*head, table, runtime, *(Text(line, "dim") for line in known_lines(cost)), *notes]
