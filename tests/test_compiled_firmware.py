@@ -481,7 +481,8 @@ GOOD = VerifiedNetwork(
     promised_work_bytes=1000,
     reserved_work_bytes=1000,
     used_work_bytes=998,
-    stack_bytes=300,
+    promised_stack_bytes=320,
+    stack_bytes=320,
     promised_network_bytes=5000,
     network_bytes=5050,
     equal_outputs=4,
@@ -499,11 +500,17 @@ def test_what_is_promised_is_held_against_what_was_used() -> None:
     assert GOOD.good and GOOD.notes == []
     assert replace(GOOD, network_bytes=5051).notes == ["5,051 B of code and constants are linked, 1.0 % more than the 5,000 B promised"]
     bad = replace(
-        GOOD, reserved_work_bytes=1004, used_work_bytes=1001, equal_outputs=3, firmware=replace(GOOD.firmware, failed="m self-test: FAIL")
+        GOOD,
+        reserved_work_bytes=1004,
+        used_work_bytes=1001,
+        stack_bytes=321,
+        equal_outputs=3,
+        firmware=replace(GOOD.firmware, failed="m self-test: FAIL"),
     )
     assert bad.problems == [
         "1,000 B of work area were promised, and it sets aside 1,004 B",
         "1,000 B of work area were promised, and it uses 1,001 B",
+        "320 B of stack were promised, and an inference takes 321 B",
         "1 of 4 outputs differ from tflite-micro's on this computer",
         "the firmware's self-test fails: m self-test: FAIL",
     ]
@@ -518,7 +525,7 @@ def test_what_is_promised_is_held_against_what_was_used() -> None:
         text = console.export_text()
         assert ("NOT as promised" in text) == (not one.good) and "compiled-rows on an emulated cortex-m4" in text
     assert verified_words(GOOD.to_json()) == (
-        "emulated cortex-m4, compiled-rows: work area 998 B (1,000 promised), stack of an inference 300 B, "
+        "emulated cortex-m4, compiled-rows: work area 998 B (1,000 promised), stack of an inference 320 B (320 promised), "
         "flash: the network 5,050 B (5,000 promised), flash: all that is linked 22,000 B, 4 of 4 outputs equal bit for bit, "
         "the firmware passes its self-test, 4,100 instructions"
     )
@@ -535,7 +542,7 @@ def test_a_folder_on_an_emulated_cortex_m4(tmp_path: Path, frame: Frame) -> None
     assert found.good and found.notes == [] and (found.equal_outputs, found.compared_outputs) == (4, 4)
     assert found.promised_work_bytes == found.reserved_work_bytes == found.firmware.arena_bytes == cost.sram_bytes
     assert found.used_work_bytes is not None and cost.sram_bytes - 4 < found.used_work_bytes <= cost.sram_bytes
-    assert found.stack_bytes is not None and 100 < found.stack_bytes < 512
+    assert found.stack_bytes is not None and 100 < found.stack_bytes <= found.promised_stack_bytes == cost.stack_bytes
     assert found.network_bytes is not None and found.network_bytes < 1.01 * (found.promised_network_bytes or 0)
     assert f"about {cost.program_bytes:,} B" in (c / "README.md").read_text()
     assert [name for name, _ in found.instructions] == [f"{_kernel(op.kind, op.name)} {op.name}" for op in qgraph.graph.ops]

@@ -221,11 +221,21 @@ _Verified = document(
 )
 _VerifiedNetwork = document(
     "verified network",
-    *("target", "runtime", "compiler", "emulator", "promised_work_bytes", "reserved_work_bytes", "used_work_bytes", "stack_bytes"),
+    *(
+        "target",
+        "runtime",
+        "compiler",
+        "emulator",
+        "promised_work_bytes",
+        "reserved_work_bytes",
+        "used_work_bytes",
+        "promised_stack_bytes",
+        "stack_bytes",
+    ),
     *("promised_network_bytes", "network_bytes", "equal_outputs", "compared_outputs", "instructions", "inference_instructions"),
     *("refused", "firmware", "problems", "good"),
     **dict.fromkeys(["target", "runtime", "compiler", "emulator", "not_compared", "refused", "folder"], str),
-    **dict.fromkeys(["promised_work_bytes", "reserved_work_bytes", "equal_outputs", "compared_outputs"], _Count),
+    **dict.fromkeys(["promised_work_bytes", "promised_stack_bytes", "reserved_work_bytes", "equal_outputs", "compared_outputs"], _Count),
     **dict.fromkeys(["used_work_bytes", "stack_bytes", "promised_network_bytes", "network_bytes", "inference_instructions"], _Count | None),
     instructions=rows(document("row", "op", "instructions", op=str, instructions=_Count)),
     firmware=_Firmware,
@@ -245,7 +255,7 @@ def network_figures(verified: Mapping[str, Any]) -> list[tuple[str, int | None, 
     firmware = verified["firmware"]
     return [
         ("work area", verified["promised_work_bytes"], verified["used_work_bytes"]),
-        ("stack of an inference", None, verified["stack_bytes"]),
+        ("stack of an inference", verified["promised_stack_bytes"], verified["stack_bytes"]),
         ("flash: the network", verified["promised_network_bytes"], verified["network_bytes"]),
         ("flash: all that is linked", None, firmware["program_bytes"]),
     ]

@@ -175,6 +175,7 @@ def _words(words: dict[str, str], network: CompiledModel, source: Input, core: s
         "frame": frame,
         "converter_bytes": str(converter),
         "converter_words": f", and {converter:,} B for the rows that the converter is at" if converter else "",
+        "stack_bytes": f"{network.stack_bytes(core):,}",
         "work_bytes_words": f"{network.work_bytes:,} B",
         "constant_bytes_words": f"{network.constant_bytes:,} B",
         "flash_words": f"{flash:,} B",

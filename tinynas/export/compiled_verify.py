@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from tinynas.cost import estimate
+from tinynas.cost.compiled import network_stack
 from tinynas.errors import ModelFileError, UserError, counted
 from tinynas.export.emulated import SelfTested, folder_sha256, network_self_test, network_sources
 from tinynas.export.verify import FLASH_SLACK, reference
@@ -37,6 +38,7 @@ class VerifiedNetwork:
     """What the network's header sets aside."""
     used_work_bytes: int | None
     """Of that, bytes in use: painted memory up to the last byte written, and the counters; None where it does not run."""
+    promised_stack_bytes: int
     stack_bytes: int | None
     """Most bytes of stack under an inference."""
     promised_network_bytes: int | None
@@ -75,6 +77,8 @@ class VerifiedNetwork:
         for what, size in (("sets aside", self.reserved_work_bytes), ("uses", self.used_work_bytes)):
             if size is not None and size > self.promised_work_bytes:
                 found.append(f"{self.promised_work_bytes:,} B of work area were promised, and it {what} {size:,} B")
+        if self.stack_bytes is not None and self.stack_bytes > self.promised_stack_bytes:
+            found.append(f"{self.promised_stack_bytes:,} B of stack were promised, and an inference takes {self.stack_bytes:,} B")
         if self.equal_outputs != self.compared_outputs:
             differ = self.compared_outputs - self.equal_outputs
             found.append(f"{differ} of {counted(self.compared_outputs, 'output')} differ from tflite-micro's on this computer")
@@ -145,6 +149,7 @@ def verify_network(
         promised_work_bytes=promised.sram_bytes,
         reserved_work_bytes=reserved,
         used_work_bytes=None if ran is None else ran.touched_bytes + counters,
+        promised_stack_bytes=network_stack(graph, core.name),
         stack_bytes=None if ran is None else ran.stack_bytes,
         promised_network_bytes=promised.program_bytes,
         network_bytes=None if ran is None else ran.flash_bytes,
