@@ -5,12 +5,13 @@ qemu-system-arm). Writes results/benchmarks/firmware_cost.json and .md. Instruct
 (one per nanosecond of virtual time, read through SysTick); they are no cycles: a real core adds memory waits and
 pipeline stalls.
 
-    python benchmarks/firmware_cost.py
+    python benchmarks/firmware_cost.py [TREE]      # TFLM's sources, for their headers; default: $TFLM_DIR, or ../shared/tflm
 """
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -21,11 +22,23 @@ import numpy as np
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
-from test_firmware import CORTEX_M4, FORMATS, SOURCES, STUB, folder, read_facts, tiny_model  # noqa: E402
+from test_firmware import FORMATS, SOURCES, folder, read_facts, tiny_model  # noqa: E402
+
+from tinynas.target.cores import CORES  # noqa: E402
+from tinynas.target.library import Tree  # noqa: E402
 
 FRAME = (320, 240)
 INPUT = (96, 96)
 METHODS = ("kArea", "kBilinear", "kNearest")
+CORTEX_M4 = (
+    "arm-none-eabi-g++",
+    "-Os",
+    *CORES["cortex-m4"].flags,
+    "-ffunction-sections",
+    "-fdata-sections",
+    "-fno-exceptions",
+    "-fno-rtti",
+)
 TICK_INSTRUCTIONS = 40  # SysTick of mps2-an386 runs at 25 MHz, the emulator at one instruction per nanosecond
 
 MAIN = r"""
@@ -59,12 +72,15 @@ int main() {
 
 
 def main() -> None:
+    tree = Tree.find(Path(sys.argv[1] if len(sys.argv) > 1 else os.environ.get("TFLM_DIR", ROOT.parent / "shared" / "tflm")))
     model = tiny_model(3, *INPUT)
     with tempfile.TemporaryDirectory() as name:
         c = folder(Path(name) / "c", model)
         flash = {}
         for source in SOURCES:
-            subprocess.run([*CORTEX_M4, "-std=c++17", "-I.", f"-I{STUB}", "-c", source, "-o", "o.o"], cwd=c, check=True)
+            subprocess.run(
+                [*CORTEX_M4, "-std=c++17", "-I.", *tree.defines, *tree.includes, "-w", "-c", source, "-o", "o.o"], cwd=c, check=True
+            )
             size = subprocess.run(["arm-none-eabi-size", "o.o"], cwd=c, check=True, capture_output=True, text=True).stdout
             flash[source] = int(size.splitlines()[1].split()[0])
         (c / "bench.cc").write_text(MAIN.replace("WIDTH", str(FRAME[0])).replace("HEIGHT", str(FRAME[1])))
