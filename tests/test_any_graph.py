@@ -18,6 +18,7 @@ from tinynas.cost.memory import (
     nested_frames,
     offline_work,
     segments,
+    written_over,
 )
 from tinynas.cost.work import Piece, Work, from_graph
 from tinynas.graph import Builder, Graph, MBSizes, classifier, lower
@@ -119,7 +120,7 @@ def test_the_estimate_equals_the_plan_of_random_branching_graphs(runtime: str) -
         assert cost.exact_plan
         bound = max(live_bytes(work, RUNTIMES[runtime]))
         above += head > bound
-        nests = nested_frames(work.pieces, work.inputs, work.outputs) is not None
+        nests = nested_frames(work.pieces, work.inputs, work.outputs, over=written_over(work, RUNTIMES[runtime])) is not None
         nested += nests
         assert head == bound or not nests, f"{seed}: nested shortcuts reach the live bytes"
     assert 0 < nested < GRAPHS
@@ -152,7 +153,7 @@ def test_two_shortcuts_inside_each_other_by_hand() -> None:
     g = gate(build, "g", a, 2)
     graph = close(build, build.add("add", x, build.pointwise("p", g, 4, "none")))
     work = from_graph(graph)
-    assert nested_frames(work.pieces, work.inputs, work.outputs) is not None
+    assert nested_frames(work.pieces, work.inputs, work.outputs, over=written_over(work, RUNTIMES["tflm"])) is not None
     assert [len(part.pieces) for part in segments(work)] == [1, 7, 1, 1]
     # Operators: x; a; mean with sums (4 * 3 B), rank and axes (16 + 8, aligned 16 each); two dense layers; gate; p; add; pool; fc.
     expected = [128, 112, 112 + 16 + 48, 112 + 32, 112 + 32, 112 + 16 + 48, 64 + 48 + 64, 192, 64 + 16 + 48, 32]

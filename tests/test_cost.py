@@ -156,7 +156,9 @@ def test_tinyengine_mobilenet_of_its_readme() -> None:
 def test_runtimes_state_their_evidence() -> None:
     for name, runtime in RUNTIMES.items():
         assert runtime.name == name
-        assert set(runtime.evidence) == {"sram", "flash"} | ({"code"} if isinstance(runtime.code, int) else set())
+        assert set(runtime.evidence) == {"sram", "flash"} | ({"code"} if isinstance(runtime.code, int) else set()) | (
+            {"stack"} if runtime.frame else set()
+        )
         assert all(kind in {"exact", "fitted", "bound"} and words for kind, words in runtime.evidence.values())
 
 

@@ -372,7 +372,7 @@ def test_figures_of_what_does_not_run_are_known_all_the_same() -> None:
 def test_packed_weights_take_half_a_byte() -> None:
     cost = parse_model(file(dense("int8", "int4", content=bytes(16)))).estimate()
     assert (cost.params, cost.weights_bytes, cost.runs) == (32, 16, True)
-    assert "int8 with int4 weights" in str(why_untimed(cost.work))
+    assert why_untimed(cost.work) is None
     with pytest.raises(ModelFileError, match="needs 16 B and has 15 B"):
         parse_model(file(dense("int8", "int4", content=bytes(15))))
 

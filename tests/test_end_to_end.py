@@ -174,7 +174,9 @@ def test_mixed_bits_from_the_search_to_the_file(place: Path, capsys: pytest.Capt
     code = cli(["promote", str(out), net_id, "--epochs", "6", "--json"])
     shown = capsys.readouterr()
     assert code == 0, shown.err
-    assert f"{net_id}: weights of 4 bits in {len(layers)} layers: trained on grids with learned steps from epoch 1 on" in shown.err
+    assert f"{net_id}: weights of 4 bits in {len(layers)} layers: trained on grids with learned steps from epoch 1 on" in " ".join(
+        shown.err.split()
+    )
     (row,) = json.loads(shown.out)["promoted"]
     assert row["flash_bytes"]["estimated"] == row["flash_bytes"]["measured"] == found["front"][0]["flash_bytes"]
     assert row["arena_bytes"]["estimated"] == row["arena_bytes"]["measured"]

@@ -217,10 +217,14 @@ def band(value: float, edges: Sequence[float]) -> int:
     return sum(value > edge for edge in edges)
 
 
+#: Choices that are words: how much each asks for beside the others of its gene.
+_ASKED: Mapping[str, int] = {**KIND_CHANNELS, "none": 0, "se": 1, "spatial": 2, "relu6": 0, "relu": 0, "h_swish": 1}
+
+
 def _magnitude(choice: Any) -> float:
-    """How much a choice asks for, to find a gene's smallest: a number as it is, a size by its area, an input by its channels."""
+    """How much a choice asks for, to find a gene's smallest: a number as it is, a size by its area, a word by the table."""
     if isinstance(choice, str):
-        return float(KIND_CHANNELS[choice])  # type: ignore[index]
+        return float(_ASKED[choice])
     if isinstance(choice, tuple):
         return math.sqrt(choice[0] * choice[1])
     return float(choice)
