@@ -262,7 +262,7 @@ def test_how_well_each_figure_is_known_is_on_the_card() -> None:
     partly = full(costs={"tflm": partly_known("reverse").to_json()})
     (row,) = [line for line in partly.splitlines() if line.startswith("| `tflm` |")]
     assert "KiB), at least |" in row and "KiB), exact |" in row
-    assert "the runtime's own part for hard_swish is not known, so SRAM is at least this" in partly
+    assert "the runtime's own part for reverse is not known, so SRAM is at least this" in partly
 
 
 def partly_known(*kinds: str) -> Cost:

@@ -218,7 +218,15 @@ def band(value: float, edges: Sequence[float]) -> int:
 
 
 #: Choices that are words: how much each asks for beside the others of its gene.
-_ASKED: Mapping[str, int] = {**KIND_CHANNELS, "none": 0, "se": 1, "spatial": 2, "relu6": 0, "relu": 0, "h_swish": 1}
+_ASKED: Mapping[str, int] = {
+    **{str(kind): channels for kind, channels in KIND_CHANNELS.items()},
+    "none": 0,
+    "se": 1,
+    "spatial": 2,
+    "relu6": 0,
+    "relu": 0,
+    "h_swish": 1,
+}
 
 
 def _magnitude(choice: Any) -> float:
