@@ -43,12 +43,12 @@ def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulated]:
     """TFLM on an emulated Cortex-M4; a test is skipped, with the reason, where its tools or sources are not there."""
     from thin_tflm import emulator_of
 
-    worker = "PYTEST_XDIST_WORKER" in os.environ  # the other worker goes on with other tests on the other core
+    worker = "PYTEST_XDIST_WORKER" in os.environ
     base = tmp_path_factory.getbasetemp()
     kept = os.environ.get("TINYNAS_TARGET_CACHE", (base.parent if worker else base) / "target")
     # TFLM's messages hold the paths of its sources, and linked flash is compared: these are about as long as those of the table.
     with tempfile.TemporaryDirectory(prefix="t") as trees:
-        yield emulator_of(Path(trees), Path(kept), 1 if worker else None)
+        yield emulator_of(Path(trees), Path(kept))
 
 
 @pytest.fixture(scope="session")

@@ -93,8 +93,8 @@ def _wanted(file: Path) -> bool:
     return file.stem in _INTERPRETER.split() or ("kernels" in file.parts and file.stem.removesuffix("_common") in _KERNELS)
 
 
-def emulator_of(scratch: Path, kept: Path, jobs: int | None) -> Emulated:
-    """Builds each library once into ``kept`` with ``jobs`` compilers; thin trees are made in ``scratch``."""
+def emulator_of(scratch: Path, kept: Path) -> Emulated:
+    """Builds each library once into ``kept``; thin trees are made in ``scratch``."""
 
     @cache
     def build(name: str, kernels: Kernels) -> Thin:
@@ -103,7 +103,7 @@ def emulator_of(scratch: Path, kept: Path, jobs: int | None) -> Emulated:
         tree, core = Tree.find(tree_folder(name)), CORES["cortex-m4"]
         if not Library.of(tree, core, kernels, kept).file.is_file():
             tree = thin_tree(tree.path, scratch / f"{name}-{kernels}")
-        library = build_library(tree, core, kernels, kept, jobs=jobs)
+        library = build_library(tree, core, kernels, kept)
         return Thin(tree, core, kernels, kept, library, build_probe(tree, core, kernels, kept))
 
     return lambda name, kernels="cmsis-nn": build(name, kernels)  # the default and the word are one
