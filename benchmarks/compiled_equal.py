@@ -625,6 +625,21 @@ def _beside_words(rows: list[dict[str, Any]]) -> list[str]:
     return lines
 
 
+def as_rows(document: dict[str, Any]) -> str:
+    """JSON with a line for each entry of each part: small, and changes of it can be read."""
+
+    def compact(value: Any) -> str:
+        return json.dumps(value, separators=(",", ":"))
+
+    parts = []
+    for name, value in document.items():
+        pairs = isinstance(value, dict)
+        lines = [f"{compact(key)}:{compact(one)}" for key, one in value.items()] if pairs else [compact(one) for one in value]
+        opening, closing = "{}" if pairs else "[]"
+        parts.append(f"{compact(name)}: {opening}\n" + ",\n".join(lines) + f"\n{closing}")
+    return "{\n" + ",\n".join(parts) + "\n}\n"
+
+
 def part(given: argparse.Namespace, name: str) -> dict[str, Any]:
     """What the part ``name`` of the campaign found."""
     match name:
@@ -644,11 +659,11 @@ def part(given: argparse.Namespace, name: str) -> dict[str, Any]:
         case "report":
             document = json.loads((given.out / "compiled.json").read_text())
             graphs = emulated_graphs(given.emulated, given.seed) | {f"zoo {name}": lower(load_arch(name)) for name in BESIDE}
-            rows = [
+            again = [
                 {**row, **promised(graphs[row["name"]], row["core"], row["frame"])} for row in document["emulated"] + document["beside"]
             ]
             cut = len(document["emulated"])
-            return {"emulated": rows[:cut], "beside": rows[cut:]}
+            return {"emulated": again[:cut], "beside": again[cut:]}
         case "beside":
             return {"beside": beside(given.tflm, given.cache)} if given.tflm else {}
         case _:
@@ -672,7 +687,7 @@ def main() -> None:
         found = part(given, name)
         known = json.loads(results.read_text()) if results.is_file() else {}  # other parts may have been written meanwhile
         document = {**known, **part(given, "bounds"), **found}
-        results.write_text(json.dumps(document, indent=1) + "\n")
+        results.write_text(as_rows(document))
     (given.out / "compiled.md").write_text(report(document))
     print(report(document))
 
