@@ -218,10 +218,8 @@ def test_gates_and_shortcuts_are_planned(frame: Frame) -> None:
 def test_maxima_that_grow_stay_until_they_are_whole() -> None:
     for blocks in ((Pool(),), (Pool(), ConvLayer(out=4, kernel=1), Pool())):
         for frame in FRAMES:
-            plan = plan_streamed(
-                lower(Arch(height=29, width=29, classes=100, stem=ConvLayer(out=20, kernel=1), blocks=blocks)), frame=frame
-            )
-            rehearse(plan)
+            graph = lower(Arch(height=29, width=29, classes=100, stem=ConvLayer(out=20, kernel=1), blocks=blocks))
+            assert rehearse(plan_streamed(graph, frame=frame)) == sum(steps_of(graph, op)[0] for op in graph.ops)
 
 
 def test_the_rehearsal_finds_a_ring_that_is_a_row_short() -> None:
