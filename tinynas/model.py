@@ -175,17 +175,18 @@ class ResizeOp(nn.Module):
 
     def __init__(self, source: Shape, target: Shape) -> None:
         super().__init__()
-        self.rows, self.columns = nearest(source[0], target[0]), nearest(source[1], target[1])
+        # On the device of the network: a copy from the host at each step could not be recorded in a CUDA graph.
+        for axis, name in enumerate(("rows", "columns")):
+            self.register_buffer(name, torch.tensor(nearest(source[axis], target[axis])), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, C, H', W')."""
-        return spread(x, self.rows, self.columns)
+        return spread(x, self.get_buffer("rows"), self.get_buffer("columns"))
 
 
-def spread(x: Tensor, rows: Sequence[int], columns: Sequence[int]) -> Tensor:
-    """The pixels of (B, C, H, W) at ``rows`` and ``columns``."""
-    down, across = (torch.tensor(places, device=x.device) for places in (rows, columns))
-    return x.index_select(2, down).index_select(3, across)
+def spread(x: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """The pixels of (B, C, H, W) at ``rows`` and ``columns``, numbers on the same device."""
+    return x.index_select(2, rows).index_select(3, columns)
 
 
 class Classifier(nn.Module):

@@ -173,7 +173,8 @@ def pooled(op: Pool2D, x: Tensor) -> Tensor:
 def resized(graph: Graph, op: Resize, x: Tensor) -> Tensor:
     """The nearest pixels."""
     source, target = graph.shape(op.inputs[0]), graph.shape(op.output)
-    return spread(x, nearest(source[0], target[0]), nearest(source[1], target[1]))
+    rows, columns = (torch.tensor(nearest(source[axis], target[axis]), device=x.device) for axis in (0, 1))
+    return spread(x, rows, columns)
 
 
 def apply(graph: Graph, op: Op, read: list[Tensor], parameters: Callable[[Weighted], tuple[Tensor, Tensor]]) -> Tensor:

@@ -33,6 +33,7 @@ from tinynas.model import Network, normalise, read_tensors, trainable_groups, wr
 from tinynas.quantize.qat import prepare_qat
 from tinynas.recipe import Recipe
 from tinynas.train.feed import make_feed
+from tinynas.train.graphs import Forward, recorded
 from tinynas.train.losses import make_loss
 from tinynas.train.norms import reestimate_norms
 from tinynas.train.quantised import Trained, calibration_rows, grids_in, on_grids, state_of, weights_in
@@ -133,6 +134,7 @@ class Trainer:
         self._float_epochs = recipe.epochs - recipe.qat_epochs
         #: epochs before weights of fewer than 8 bits are on their grids
         self._free_epochs = free_epochs(recipe, graph)
+        self._grids_on: bool | None = None
         self._set_grids(0)
         self._warmup_steps = recipe.warmup_epochs * self.steps_per_epoch
 
@@ -140,6 +142,7 @@ class Trainer:
         self._raw = network.to(self.device)
         self._average = None if average is None else average.to(self.device)
         self._optimizer = _optimizer(self._raw, self.recipe)
+        self._recorded: Forward | None = None
 
     @property
     def trained(self) -> Trained:
@@ -236,7 +239,7 @@ class Trainer:
         self._optimizer.zero_grad(set_to_none=True)
         autocast = self.recipe.precision == "bfloat16" and self.device.type == "cuda"
         with torch.autocast("cuda", torch.bfloat16) if autocast else contextlib.nullcontext():
-            logits = self._raw(images)
+            logits = self._forward(images)
         logits = logits.float()
         loss = self._loss(logits, labels)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -246,6 +249,21 @@ class Trainer:
         if self._average is not None:
             self._update_average(step)
         return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+
+    def _forward(self, images: Tensor) -> Tensor:
+        if not self._may_record():
+            logits: Tensor = self._raw(images)
+            return logits
+        if self._recorded is None:
+            self._recorded = recorded(self._raw, images)
+        return self._recorded(images)
+
+    def _may_record(self) -> bool:
+        # Dropout draws from a generator of its own, quantisation in the loop changes what a step does, and bfloat16 caches casts:
+        # those steps run kernel by kernel.
+        raw = self._raw
+        plain = isinstance(raw, Network) and not raw.dropout
+        return self.device.type == "cuda" and plain and self.recipe.precision == "float32" and self.world == 1
 
     def _update_average(self, step: int) -> None:
         assert self._average is not None
@@ -267,9 +285,12 @@ class Trainer:
     def _set_grids(self, epoch: int, *, fit: bool = False) -> None:
         """Put weights of few bits on their grids, or take them off, as they are at the end of ``epoch`` (0: before the first)."""
         # The switch and the first steps follow from the epoch and the weights, so that no state has to hold them.
+        on = max(1, epoch) > self._free_epochs
+        if on != self._grids_on:
+            self._grids_on, self._recorded = on, None
         for network in (self._raw, self._average):
             if isinstance(network, Network):
-                network.set_grids(max(1, epoch) > self._free_epochs)
+                network.set_grids(on)
                 if fit:
                     network.fit_grids()
 

@@ -45,7 +45,8 @@ class _Light:
 
     def __call__(self, images: Tensor, epoch: int, indices: NDArray[np.int64]) -> Tensor:
         s = self.settings
-        draw = torch.from_numpy(uniforms(self.seed, epoch, indices, 7)).to(images.device, torch.float32)
+        # A few numbers an image are worked out here and sent at once: on a GPU each small step costs a launch, and `inv` waits for it.
+        draw = torch.from_numpy(uniforms(self.seed, epoch, indices, 7)).to(torch.float32)
         signed = draw[:, 1:] * 2 - 1
         mirror = torch.where(draw[:, 0] < s.flip, -1.0, 1.0)
         matrix = _affine(
@@ -55,10 +56,15 @@ class _Light:
             signed[:, 2] * s.shift * self.width,
             signed[:, 3] * s.shift * self.height,
         )
-        pixels = _warp(_to_float(images), torch.linalg.inv(matrix))
         gain = 1 + signed[:, 4] * s.contrast
         offset = 128 * (1 - gain) + signed[:, 5] * s.brightness * 255
-        return _to_uint8(pixels * gain[:, None, None, None] + offset[:, None, None, None])
+        sizes = (self.height, self.width)
+        sent = torch.cat(
+            [_grid_matrix(_about_centre(torch.linalg.inv(matrix), *sizes), *sizes).flatten(1), gain[:, None], offset[:, None]], 1
+        )
+        sent = sent.to(images.device, non_blocking=True)
+        pixels = _at(_to_float(images), sent[:, :6].reshape(-1, 2, 3))
+        return _to_uint8(pixels * sent[:, 6, None, None, None] + sent[:, 7, None, None, None])
 
 
 class _Strong:
@@ -84,7 +90,7 @@ class _Strong:
             apply * u(-0.05, 0.05) * self.width,
             apply * u(-0.05, 0.05) * self.height,
         )
-        pixels = torch.where(apply[:, None, None, None] > 0, _warp(pixels, torch.linalg.inv(matrix)), pixels)
+        pixels = torch.where(apply[:, None, None, None] > 0, _warp(pixels, matrix), pixels)
         pixels = self._weather(pixels, u() < s.weather, u)
         pixels = self._holes(pixels, u() < s.dropout, u)
         return _to_uint8(pixels)
@@ -192,27 +198,38 @@ def _affine(mirror: Tensor, angle: Tensor, scale: Tensor, shift_x: Tensor, shift
     return matrix
 
 
-def _warp(pixels: Tensor, inverse: Tensor) -> Tensor:
-    """``pixels`` (B, C, H, W) through (B, 3, 3) matrices from output to input, in pixels from the centre."""
-    height, width = pixels.shape[2:]
+def _warp(pixels: Tensor, matrix: Tensor) -> Tensor:
+    """``pixels`` (B, C, H, W) through (B, 3, 3) matrices from input to output, in pixels from the centre."""
+    inverse, _ = torch.linalg.inv_ex(matrix)  # `inv` would wait for the GPU at each step to look at the errors
+    return _sample(pixels, _about_centre(inverse, *pixels.shape[2:]))
+
+
+def _about_centre(inverse: Tensor, height: int, width: int) -> Tensor:
+    """(B, 2, 3) from output to input pixels, of (B, 3, 3) from output to input in pixels from the centre."""
     matrix = inverse[:, :2].clone()
-    centre = torch.tensor([(width - 1) / 2, (height - 1) / 2], device=pixels.device)
-    matrix[:, :, 2] += centre - inverse[:, :2, :2] @ centre
-    return _sample(pixels, matrix)
+    for row, middle in enumerate(((width - 1) / 2, (height - 1) / 2)):
+        matrix[:, row, 2] += middle - inverse[:, row, 0] * ((width - 1) / 2) - inverse[:, row, 1] * ((height - 1) / 2)
+    return matrix
 
 
 def _sample(pixels: Tensor, matrix: Tensor) -> Tensor:
     """Bilinear, mirrored at the border pixels' centres as OpenCV's REFLECT_101; ``matrix`` (B, 2, 3) maps output pixels to input pixels."""
-    height, width = pixels.shape[2:]
-    y, x = torch.meshgrid(
-        torch.arange(height, device=pixels.device, dtype=pixels.dtype),
-        torch.arange(width, device=pixels.device, dtype=pixels.dtype),
-        indexing="ij",
-    )
-    points = torch.stack([x, y, torch.ones_like(x)], -1).reshape(1, -1, 3)
-    found = points @ matrix.transpose(1, 2)
-    scale = torch.tensor([2 / max(1, width - 1), 2 / max(1, height - 1)], device=pixels.device)
-    grid = (found * scale - 1).reshape(len(pixels), height, width, 2)
+    return _at(pixels, _grid_matrix(matrix, *pixels.shape[2:]))
+
+
+def _grid_matrix(matrix: Tensor, height: int, width: int) -> Tensor:
+    """The (B, 2, 3) map between pixels as PyTorch wants it: between coordinates from -1 to 1 at the border pixels' centres."""
+    across, down = max(1, width - 1) / 2, max(1, height - 1) / 2
+    found = torch.empty_like(matrix)
+    for row, half in enumerate((across, down)):
+        found[:, row, 0] = matrix[:, row, 0] * (across / half)
+        found[:, row, 1] = matrix[:, row, 1] * (down / half)
+        found[:, row, 2] = (matrix[:, row, 0] * across + matrix[:, row, 1] * down + matrix[:, row, 2]) / half - 1
+    return found
+
+
+def _at(pixels: Tensor, matrix: Tensor) -> Tensor:
+    grid = functional.affine_grid(matrix, list(pixels.shape), align_corners=True)
     return functional.grid_sample(pixels, grid, mode="bilinear", padding_mode="reflection", align_corners=True)
 
 
