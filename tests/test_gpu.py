@@ -26,7 +26,7 @@ def test_a_recorded_step_is_the_step(kind: str, monkeypatch: pytest.MonkeyPatch)
     plain = Trainer(GRAPH, TRAIN, VAL, settings, seed=0)
     plain.run()
     assert plain._recorded is None
-    np.testing.assert_allclose([m.train_loss for m in recorded.history], [m.train_loss for m in plain.history], rtol=0.05)
+    np.testing.assert_allclose([m.loss for m in recorded.history], [m.loss for m in plain.history], rtol=0.05)
     assert abs(recorded.history[-1].val_loss - plain.history[-1].val_loss) < 0.1
 
 
@@ -43,6 +43,7 @@ def test_a_state_of_the_gpu_goes_on_anywhere(tmp_path: Path) -> None:
 
 
 def test_grids_that_come_late_are_recorded_anew() -> None:
+    assert ARCH.stem is not None
     graph = lower(ARCH.model_copy(update={"classifier_bits": 4, "stem": ARCH.stem.model_copy(update={"weight_bits": 2})}))
     trainer = Trainer(graph, TRAIN, VAL, recipe(epochs=4, few_bits_from=0.5), seed=0)
     trainer.run(2)
