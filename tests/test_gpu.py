@@ -18,7 +18,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a G
 
 @pytest.mark.parametrize("kind", ["none", "light", "wake-vision"])
 def test_a_recorded_step_is_the_step(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    settings = recipe(epochs=3, augment=Augment(kind=kind), precision="float32")  # type: ignore[arg-type]
+    settings = recipe(epochs=3, augment=Augment(kind=kind), precision="float32")
     recorded = Trainer(GRAPH, TRAIN, VAL, settings, seed=0)
     recorded.run()
     assert recorded._recorded is not None
