@@ -33,7 +33,7 @@ from tinynas.model import Network, normalise, read_tensors, trainable_groups, wr
 from tinynas.quantize.qat import prepare_qat
 from tinynas.recipe import Recipe
 from tinynas.train.feed import make_feed
-from tinynas.train.graphs import Forward, recorded
+from tinynas.train.graphs import RecordedGradients
 from tinynas.train.losses import make_loss
 from tinynas.train.norms import reestimate_norms
 from tinynas.train.quantised import Trained, calibration_rows, grids_in, on_grids, state_of, weights_in
@@ -142,7 +142,7 @@ class Trainer:
         self._raw = network.to(self.device)
         self._average = None if average is None else average.to(self.device)
         self._optimizer = _optimizer(self._raw, self.recipe)
-        self._recorded: Forward | None = None
+        self._recorded: RecordedGradients | None = None
 
     @property
     def trained(self) -> Trained:
@@ -236,27 +236,28 @@ class Trainer:
     def _step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         for group in self._optimizer.param_groups:
             group["lr"] = self.learning_rate(step)
-        self._optimizer.zero_grad(set_to_none=True)
-        autocast = self.recipe.precision == "bfloat16" and self.device.type == "cuda"
-        with torch.autocast("cuda", torch.bfloat16) if autocast else contextlib.nullcontext():
-            logits = self._forward(images)
-        logits = logits.float()
-        loss = self._loss(logits, labels)
-        loss.backward()  # type: ignore[no-untyped-call]
+        if self._may_record():
+            if self._recorded is None:
+                self._recorded = RecordedGradients(self._raw, self._gradients, images, labels)
+            loss, hits = self._recorded(images, labels)
+        else:
+            self._optimizer.zero_grad(set_to_none=True)
+            loss, hits = self._gradients(images, labels)
         if self.world > 1:
             _average_gradients(self._raw, self.world)
         self._optimizer.step()
         if self._average is not None:
             self._update_average(step)
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+        return loss, hits
 
-    def _forward(self, images: Tensor) -> Tensor:
-        if not self._may_record():
-            logits: Tensor = self._raw(images)
-            return logits
-        if self._recorded is None:
-            self._recorded = recorded(self._raw, images)
-        return self._recorded(images)
+    def _gradients(self, images: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        autocast = self.recipe.precision == "bfloat16" and self.device.type == "cuda"
+        with torch.autocast("cuda", torch.bfloat16) if autocast else contextlib.nullcontext():
+            logits = self._raw(images)
+        logits = logits.float()
+        loss = self._loss(logits, labels)
+        loss.backward()  # type: ignore[no-untyped-call]
+        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
     def _may_record(self) -> bool:
         # Dropout draws from a generator of its own, quantisation in the loop changes what a step does, and bfloat16 caches casts:
