@@ -211,7 +211,9 @@ def picture(rows: Sequence[dict[str, Any]]) -> str:
             path = " ".join(f"{place[f]:.1f},{up(mean(found)):.1f}" for f, found in means.items() if found)
             parts.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
             parts += [
-                f'<circle cx="{place[f]:.1f}" cy="{up(value):.1f}" r="3.5" fill="{color}"/>' for f, found in means.items() for value in found
+                f'<circle cx="{place[f]:.1f}" cy="{up(value):.1f}" r="3.5" fill="{color}"/>'
+                for f, found in means.items()
+                for value in found
             ]
             parts.append(f'<text x="{left + 90 * at}" y="{high + 66}" fill="{color}">{side}</text>')
     return "\n".join([*parts, "</svg>", ""])

@@ -57,7 +57,9 @@ def loops(
             lines = taps(height, down, kernel[0], stride[0]) * fours
             threes = lines * whole_windows(width, across, kernel[1], stride[1]) if kernel[1] == 3 else 0
             block, word = 4 * kernel[0] * kernel[1], 32 // bits
-            unpacked = {"step C/4 words": down * fours * (block // word), "step C/4 rest": down * fours * (block % word)} if bits < 8 else {}
+            unpacked = (
+                {"step C/4 words": down * fours * (block // word), "step C/4 rest": down * fours * (block % word)} if bits < 8 else {}
+            )
             return unpacked | {
                 "step": down,
                 "step C/4": down * fours,
