@@ -1,7 +1,8 @@
 """Networks with weights of random bits: what was promised of each against tflite-micro, and TFLM on emulated cores.
 
 Writes results/benchmarks/bits_equal.{json,md}. Random architectures with attention, whose weights have 8 or 4 bits operator by operator,
-and random float weights, go through the quantiser and the writer. Of each: bytes of the file and of the arena against what ``estimate`` said, outputs of
+and random float weights, go through the quantiser and the writer. Of each: bytes of the file and of the arena against what ``estimate``
+said, outputs of
 the integer forward against tflite-micro's, LiteRT's resolvers; then, with the plan made for each library, outputs and arena on emulated
 cores.
 

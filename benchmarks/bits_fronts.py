@@ -5,7 +5,8 @@
     python benchmarks/bits_fronts.py --rows rows/*.jsonl                        # the page and the picture
 
 What it measures. A job is a data set, a seed, a limit of the model's flash (24, 40 or 64 KiB, beside 96 KiB of SRAM, for TFLM with
-CMSIS-NN on a Cortex-M4), and a side: ``space.weight_bits`` of the shipped space is [8], [4] or [8, 4]; depthwise weights and the stem's keep
+CMSIS-NN on a Cortex-M4), and a side: ``space.weight_bits`` of the shipped space is [8], [4] or [8, 4]; depthwise weights and the stem's
+keep
 8 bits on each side. The search trains ``--trials`` networks, then the network of which it expects most is trained for ``--epochs`` epochs,
 and its integer forward, which equals the file in tflite-micro bit for bit, names the test images: these are read once. Rows that are there
 are not made again. The number of networks limits the search, so what else runs on the computer changes nothing.
@@ -151,11 +152,14 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# Weights of 8, of 4 and of chosen bits in the same flash",
         "",
-        f"Made by `python benchmarks/bits_fronts.py` of tinynas {first['tinynas']}, which says what is not measured. Space `{first['space']}`, "
-        f"{first['trials']} networks trained in each search, {first['epochs']} epochs of full training; accuracy of the integer network on the",
+        f"Made by `python benchmarks/bits_fronts.py` of tinynas {first['tinynas']}, which says what is not measured. Space "
+        f"`{first['space']}`, "
+        f"{first['trials']} networks trained in each search, {first['epochs']} epochs of full training; accuracy of the integer "
+        f"network on the",
         "test images, which nothing else reads.",
         "",
-        "| data | seed | flash, KiB | int8 | int4 | mixed | mixed - int8, points | mixed - int4 | file of mixed, B | its weights of 8 / 4 bits |",
+        "| data | seed | flash, KiB | int8 | int4 | mixed | mixed - int8, points | mixed - int4 | file of mixed, B | its weights "
+        "of 8 / 4 bits |",
         "|---|--:|--:|--:|--:|--:|--:|--:|--:|---|",
     ]
     gains: dict[tuple[str, int], list[float]] = {}

@@ -4,8 +4,10 @@
     python benchmarks/coco_mcu_person.py --data ../shared/data/images/person64 --job 2 --rows rows/coco2.jsonl
     python benchmarks/coco_mcu_person.py --rows rows/coco*.jsonl                # the page
 
-What it measures. The same network, seed, recipe and images; weights of all convolutions and of the classifier have 8, 4 or 2 bits, and those
-of few bits are on their grids from the first epoch on. Accuracy of the integer network (bit for bit that of the file and of the compiled network) on the
+What it measures. The same network, seed, recipe and images; weights of all convolutions and of the classifier have 8, 4 or 2 bits, and
+those
+of few bits are on their grids from the first epoch on. Accuracy of the integer network (bit for bit that of the file and of the compiled
+network) on the
 test images, bytes of weights, of the .tflite (none for 2 bits: TFLM has no kernel) and of the compiled network's constants.
 
 What it does not show. What coco_mcu reached: its images had 256 px and it was trained for long; here a side is what ``--side`` says.
@@ -94,10 +96,12 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# coco_mcu on person64 at 8, 4 and 2 bits",
         "",
-        f"Made by `python benchmarks/coco_mcu_person.py` of tinynas {first['tinynas']}, which says what is not measured: {first['side']} px, "
+        f"Made by `python benchmarks/coco_mcu_person.py` of tinynas {first['tinynas']}, which says what is not measured: "
+        f"{first['side']} px, "
         f"{first['epochs']} epochs, {first['params']:,} parameters, {first['macs']:,} MACs.",
         "",
-        "| bits | test, integer network | weights and biases, B | .tflite, B | compiled: constants, B | with code, B | work area, rows, B |",
+        "| bits | test, integer network | weights and biases, B | .tflite, B | compiled: constants, B | with code, B | work area, "
+        "rows, B |",
         "|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in sorted(rows, key=lambda row: -row["bits"]):

@@ -3,7 +3,8 @@
     python benchmarks/compiled_bits.py [--networks 200] [--emulated 12] [--rows results/benchmarks/compiled_bits.jsonl]
 
 Random architectures, whose weights have 8, 4 or 2 bits operator by operator, with squeeze-and-excite and spatial gates and with h-swish,
-and random weights. Each is compiled by gcc with all warnings as errors and with address and undefined-behaviour sanitizers, for frames in rows and
+and random weights. Each is compiled by gcc with all warnings as errors and with address and undefined-behaviour sanitizers, for frames
+in rows and
 kept by turns, runs in painted memory and is compared with the integer forward, which equals tflite-micro where that has kernels. The
 smallest run on emulated Cortex-M4 and M0+ too: outputs, painted work area and stack, linked flash beside the promised. A row is a
 network: rows that are there are not made again. Does not show accuracy, nor speed on a board.
@@ -128,7 +129,8 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         f"| nothing written beyond them | {sum(r['inside'] for r in host)} |",
         f"| constants of the promised size | {sum(r['constants_exact'] for r in host)} |",
         "",
-        "| core | networks | outputs equal | inside the work area | stack within the promise | flash by promise, of those in 32 bits: worst |",
+        "| core | networks | outputs equal | inside the work area | stack within the promise | flash by promise, of those in 32 "
+        "bits: worst |",
         "|---|--:|--:|--:|--:|--:|",
     ]
     for core in CORE_NAMES:

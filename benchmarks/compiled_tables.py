@@ -229,7 +229,7 @@ def measured(core: Core) -> dict[str, Any]:
 
 def main() -> None:
     sizes = dict.fromkeys(("", *SHOWN, *FEW), 0)
-    blank = Sizes({frame: sizes for frame in FRAMES}, dict.fromkeys(("", *KERNELS, *FEW_KERNELS), 0))
+    blank = Sizes(dict.fromkeys(FRAMES, sizes), dict.fromkeys(("", *KERNELS, *FEW_KERNELS), 0))
     # What headers of networks of new kernels say meanwhile.
     with mock.patch.object(compiled, "sizes", lambda: {"": blank}), ThreadPoolExecutor(3) as pool:
         found = dict(zip(CORES, pool.map(measured, CORES.values()), strict=True))

@@ -20,6 +20,7 @@ from tinynas.cost import estimate
 from tinynas.cost.compiled import SPARE_STACK_BYTES, constants_of, few_kernels, kernel_of, network_stack, sizes, table_bytes
 from tinynas.cost.compiled_loops import loop_group, loops
 from tinynas.cost.instructions import counts_of, tables
+from tinynas.cost.schema import packed_bytes
 from tinynas.cost.streamed import (
     ALIGNMENT,
     FRAMES,
@@ -37,7 +38,6 @@ from tinynas.cost.streamed import (
     steps_of,
     work_area_bytes,
 )
-from tinynas.cost.schema import packed_bytes
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import ConfigError, InternalError, UserError
 from tinynas.export.compiled import _constants, compile_network, packed_rows, write_format
@@ -375,7 +375,7 @@ def test_rows_are_packed_by_words() -> None:
     four = packed_rows(np.array([[1, 2, 3, -1, 4, 5, -2, 7, 6, -7, 3]], np.int8), 4)
     assert [int(byte) & 255 for byte in four] == [0x41, 0x52, 0xE3, 0x7F, 0x96, 0x03]
     row = [1, 0, -1, 1, 0, 1, 1, -1, -1, -1, 0, 0, 1, 0, 0, -1]
-    two = packed_rows(np.array([row + [1, -1, 0, 1, -1]] * 2, np.int8), 2)
+    two = packed_rows(np.array([[*row, 1, -1, 0, 1, -1]] * 2, np.int8), 2)
     word = [0b01110001, 0b00110100, 0b00000111, 0b11001101]
     assert [int(byte) & 255 for byte in two] == [*word, 0b01001101, 0b11] * 2
     assert packed_rows(np.array([[1, -128]], np.int8)[:, :1], 8).tolist() == [1]

@@ -83,7 +83,8 @@ def most_rows(ops: Iterable[Op]) -> int:
 
 
 def constants_of(op: Op) -> Any:
-    """Bytes of the weights, numbers and shifts of ``op``; arrays give arrays. Weights of few bits are packed row by row: of a convolution or
+    """Bytes of the weights, numbers and shifts of ``op``; arrays give arrays. Weights of few bits are packed row by row: of a "
+    "convolution or
     matrix product a row is an output's, of a depthwise convolution a block of channels."""
     match op:
         case Conv2D():

@@ -12,8 +12,8 @@ from tinynas import metrics
 from tinynas.budget import Budget
 from tinynas.config import format_size
 from tinynas.cost import Cost
-from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.memory import aligned, plan_offline
+from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import counted
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Pool2D, Resize
 from tinynas.records import Trial, network_figures, of_network
