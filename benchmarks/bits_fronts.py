@@ -5,9 +5,9 @@
     python benchmarks/bits_fronts.py --rows rows/*.jsonl                        # the page and the picture
 
 What it measures. A job is a data set, a seed, a limit of the model's flash (24, 40 or 64 KiB, beside 96 KiB of SRAM, for TFLM with
-CMSIS-NN on a Cortex-M4), and a side: ``space.weight_bits`` of the shipped space is [8], [4] or [8, 4]; depthwise weights and the stem's
-keep
-8 bits on each side. The search trains ``--trials`` networks, then the network of which it expects most is trained for ``--epochs`` epochs,
+CMSIS-NN on a Cortex-M4), and a side: ``space.weight_bits`` is [8], [4] or [8, 4] of the shipped space with width multipliers of 0.5 to 1.25
+(by those that it has, none of 8 bits takes 24 KiB); depthwise weights and the stem's keep 8 bits on each side. The search trains
+``--trials`` networks, then the network of which it expects most is trained for ``--epochs`` epochs,
 and its integer forward, which equals the file in tflite-micro bit for bit, names the test images: these are read once. Rows that are there
 are not made again. The number of networks limits the search, so what else runs on the computer changes nothing.
 
@@ -36,6 +36,8 @@ FLASH_KIB = (24, 40, 64)
 #: Side -> bits that the space offers.
 SIDES = {"int8": "[8]", "int4": "[4]", "mixed": "[8,4]"}
 COLORS = {"int8": "#8a5a00", "int4": "#1f4e9c", "mixed": "#0b6e4f"}
+#: Width multipliers of the space: at 8 bits none of the shipped ones leads to a network of 24 KiB.
+WIDTHS = "[0.5,0.75,1.0,1.25]"
 CALIBRATION = 256
 #: The runtime's part of the flash is a reserve, so that what is left is the model's.
 BUDGET = """\
@@ -111,7 +113,7 @@ def work(job: Job, options: argparse.Namespace) -> dict[str, Any]:
     with tempfile.TemporaryDirectory(prefix="bits-fronts-") as scratch:
         budget = Path(scratch) / "budget.yaml"
         budget.write_text(BUDGET.format(flash=job.flash_kib, whole=job.flash_kib + 100), encoding="utf-8")
-        changes = [f"space.weight_bits={SIDES[job.side]}", *options.set]
+        changes = [f"space.weight_bits={SIDES[job.side]}", f"space.width_mult={WIDTHS}", *options.set]
         where = {"space": options.space, "data": job.place, "out": Path(scratch) / "run", "overrides": changes}
         run, _ = search(str(budget), **where, trials=options.trials, timeout=options.timeout, workers=1, seed=job.seed)
         images = open_data(job.place)
