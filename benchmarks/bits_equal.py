@@ -1,7 +1,8 @@
 """Networks with weights of random bits: what was promised of each against tflite-micro, and TFLM on emulated cores.
 
-Writes results/benchmarks/bits_equal.{json,md}. Random architectures, whose weights have 8 or 4 bits operator by operator, and random float
-weights, go through the quantiser and the writer. Of each: bytes of the file and of the arena against what ``estimate`` said, outputs of
+Writes results/benchmarks/bits_equal.{json,md}. Random architectures with attention, whose weights have 8 or 4 bits operator by operator,
+and random float weights, go through the quantiser and the writer. Of each: bytes of the file and of the arena against what ``estimate``
+said, outputs of
 the integer forward against tflite-micro's, LiteRT's resolvers; then, with the plan made for each library, outputs and arena on emulated
 cores.
 
@@ -27,7 +28,7 @@ import numpy as np
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "benchmarks")]
 
-from int8_cases import random_arch, with_bits  # noqa: E402
+from int8_cases import random_arch, with_attention, with_bits  # noqa: E402
 from int8_robustness import random_network  # noqa: E402
 
 from tinynas import __version__  # noqa: E402
@@ -38,7 +39,7 @@ from tinynas.export import build_model  # noqa: E402
 from tinynas.export.sandbox import inspect, load_litert, run_tflm  # noqa: E402
 from tinynas.export.tflite import ModelMeta, serialize  # noqa: E402
 from tinynas.files import write_atomic  # noqa: E402
-from tinynas.graph import WEIGHTED, lower  # noqa: E402
+from tinynas.graph import WEIGHTED, Mul, lower  # noqa: E402
 from tinynas.quantize import FakeQuantNetwork, QuantizedGraph  # noqa: E402
 from tinynas.quantize.floats import pixels  # noqa: E402
 from tinynas.target.cores import core_named  # noqa: E402
@@ -64,11 +65,11 @@ class Case:
 
 
 def case_of(seed: int) -> Case | None:
-    """Network number ``seed``; None where none of its operators drew few bits."""
-    arch = with_bits(random_arch(seed, small=seed % 4 != 0), seed)
+    """Network number ``seed``; None where none of its operators drew few bits, or no block attention."""
+    arch = with_bits(with_attention(random_arch(seed, small=seed % 4 != 0), seed), seed)
     graph = lower(arch)
     bits = [op.weight_bits for op in graph.ops if isinstance(op, WEIGHTED)]
-    if 4 not in bits:
+    if 4 not in bits or not any(isinstance(op, Mul) for op in graph.ops):
         return None
     images = np.random.default_rng(seed).integers(0, 256, (16, *graph.input.shape), dtype=np.uint8)
     exported = build_model(random_network(graph, seed, images), images)
@@ -82,6 +83,8 @@ def case_of(seed: int) -> Case | None:
         "name": arch.id,
         "weighted": len(bits),
         "narrow": bits.count(4),
+        "operators": len(graph.ops),
+        "gates": sum(isinstance(op, Mul) for op in graph.ops),
         "bytes": int(ours.size),
         "different": int((ours != measured.outputs).sum()),
         "litert": not any(reason for resolver, reason in load_litert(inspected).items() if resolver != "BUILTIN_REF"),
@@ -132,7 +135,8 @@ def page(document: dict[str, Any]) -> str:
     """The table as Markdown."""
     nets = document["networks"]
     rows = [
-        ("networks with weights of 8 and 4 bits", len(nets)),
+        ("networks with weights of 8 and 4 bits and with attention", len(nets)),
+        ("operators of them; multiplications by a gate", f"{sum(n['operators'] for n in nets)}; {sum(n['gates'] for n in nets)}"),
         ("operators with weights; with 4 bits", f"{sum(n['weighted'] for n in nets)}; {sum(n['narrow'] for n in nets)}"),
         ("output bytes that differ from tflite-micro's", f"{sum(n['different'] for n in nets)} of {sum(n['bytes'] for n in nets):,}"),
         ("files of the promised size", sum(n["size_exact"] for n in nets)),

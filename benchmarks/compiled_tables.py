@@ -15,22 +15,25 @@ from __future__ import annotations
 import json
 import re
 import tempfile
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from unittest import mock
 
 import numpy as np
 
-from tinynas.arch import load_arch
+from tinynas.arch import WeightBits, load_arch
 from tinynas.cost import compiled
 from tinynas.cost.code_flash import spelled
-from tinynas.cost.compiled import Sizes, code_kind
+from tinynas.cost.compiled import FEW, Sizes, code_kind, few_kernels
 from tinynas.cost.streamed import FRAMES, Frame
 from tinynas.cost.work import from_graph
 from tinynas.export.compiled import CompiledModel, compile_network
-from tinynas.graph import Builder, Graph, Kind, lower
+from tinynas.graph import WEIGHTED, Builder, DepthwiseConv2D, Graph, Kind, few_bits, lower
 from tinynas.inputs import Input
 from tinynas.quantize.grid import QuantizedGraph, random_quantized
 from tinynas.target.cores import CORES, Core
@@ -43,6 +46,16 @@ TABLE = ROOT / "tinynas" / "cost" / "compiled.json"
 LIBRARY_BYTES = 40
 #: A kind of operators -> operators that show its kernels, beside a mean and a matrix product.
 SHOWN = ("conv2d", "depthwiseconv2d", "add", "mul", "maxgather", "maxpool2d", "averagepool2d", "hardswish", "resizenearestneighbor")
+
+#: What weights of few bits bring (tinynas.cost.compiled.FEW) -> (kinds of operators, bits by operator's name): what the code of these takes
+#: beyond the sum of what the table has so far.
+FEW_SHOWN: dict[str, tuple[tuple[str, ...], dict[str, WeightBits]]] = {
+    "products4": (("pointwise",), {"pw": 4}),
+    "products2": (("pointwise",), {"pw": 2}),
+    "depthwisefew": (("depthwiseconv2d",), {"dw": 4}),
+    "convmixed": (("conv2d", "second"), {"second": 4}),
+    "without8": (("pointwise",), {"pw": 4, "fc": 4}),
+}
 
 #: Whole networks: what their code takes beyond the sum of their kinds goes to what every classifier takes, so that no promise is too low.
 WHOLE = ("mcunet-tiny2", "colabnas-k8c5", "mobilenetv1-0.25")
@@ -60,16 +73,26 @@ KERNELS: dict[Kind, tuple[str, ...]] = {
     "resize": ("resize_row",),
     "mean": ("mean_row",),
 }
+#: The same for weights of few bits, by tinynas.cost.compiled.stack_kind.
+FEW_KERNELS: dict[str, tuple[str, ...]] = {
+    f"{kind}{bits}": names
+    for bits in (4, 2)
+    for kind, names in {"conv": ("conv_row", f"dense{bits}"), "fc": (f"dense{bits}",), "dw": ("dw_row",)}.items()
+}
 
 
-def network(*kinds: str) -> Graph:
-    """A classifier with the kernels of ``kinds``."""
+def network(*kinds: str, bits: Mapping[str, WeightBits] = MappingProxyType({})) -> Graph:
+    """A classifier with the kernels of ``kinds``; ``bits`` of weights by operator's name, where they are not 8."""
     build = Builder((8, 8, 8))
     x = 0
     if "conv2d" in kinds:
         x = build.conv("conv", x, 8, (3, 3), (1, 1), "relu6")
+    if "second" in kinds:
+        x = build.conv("second", x, 8, (3, 3), (1, 1), "relu6", bits.get("second", 8))
+    if "pointwise" in kinds:
+        x = build.pointwise("pw", x, 8, "relu6", bits.get("pw", 8))
     if "depthwiseconv2d" in kinds:
-        x = build.depthwise("dw", x, (3, 3), (1, 1), "relu6")
+        x = build.depthwise("dw", x, (3, 3), (1, 1), "relu6", bits.get("dw", 8))
     if "add" in kinds:
         x = build.add("add", x, x)
     if "mul" in kinds:
@@ -84,7 +107,7 @@ def network(*kinds: str) -> Graph:
         x = build.hard_swish("swish", x)
     if "resizenearestneighbor" in kinds:
         x = build.resize("resize", x, (12, 12))
-    logits = build.dense("fc", build.mean("mean", x), 4)
+    logits = build.dense("fc", build.mean("mean", x), 4, bits=bits.get("fc", 8))
     return Graph(tuple(build.tensors), tuple(build.ops), Input(8, 8, 8), (0,), (logits,))
 
 
@@ -94,11 +117,36 @@ def widened(qgraph: QuantizedGraph) -> QuantizedGraph:
     return replace(qgraph, weight_scales=scales, biases={name: bias // 600 for name, bias in qgraph.biases.items()})
 
 
+def of_graph(graph: Graph) -> dict[str, frozenset[int]]:
+    """Bits of weights by operator, as the table spells them."""
+    found: dict[str, frozenset[int]] = {}
+    for piece in from_graph(graph).pieces:
+        if piece.weights:
+            found[spelled(piece.kind)] = found.get(spelled(piece.kind), frozenset()) | {piece.weight_bits}
+    return found
+
+
+def with_bits(graph: Graph, widths: Sequence[int]) -> Graph:
+    """``graph`` with weights of these bits: of convolutions in turn the first and the second, of depthwise ones the third and the first."""
+    ops = []
+    for number, op in enumerate(graph.ops):
+        if isinstance(op, DepthwiseConv2D):
+            op = replace(op, weight_bits=widths[2 * (number % 2)])  # type: ignore[arg-type]
+        elif isinstance(op, WEIGHTED):
+            op = replace(op, weight_bits=widths[number % 2])  # type: ignore[arg-type]
+        ops.append(op)
+    return replace(graph, ops=tuple(ops))
+
+
 def models(graph: Graph) -> dict[tuple[Frame, bool], CompiledModel]:
     """(frame, whether it rounds in 64 bits) -> ``graph`` compiled."""
     qgraph = random_quantized(graph, seed=1)
-    both = {False: qgraph, True: widened(qgraph)}
-    return {(frame, wide): compile_network(one, name="net", frame=frame) for frame in FRAMES for wide, one in both.items()}
+    # Random weights of few bits have large steps: a sum of theirs may be shifted left.
+    plain = replace(qgraph, weight_scales={name: scale / np.float32(64) for name, scale in qgraph.weight_scales.items()})
+    both = {False: plain if few_bits(graph) else qgraph, True: widened(qgraph)}
+    made = {(frame, wide): compile_network(one, name="net", frame=frame) for frame in FRAMES for wide, one in both.items()}
+    assert all(("return rescale_wide(sum" in model.files["net.c"].decode()) == wide for (_, wide), model in made.items())
+    return made
 
 
 def frames_and_calls(core: Core, model: CompiledModel) -> tuple[dict[str, int], dict[str, set[str]]]:
@@ -126,14 +174,16 @@ def deepest(name: str, frames: dict[str, int], calls: dict[str, set[str]]) -> in
     return frames[name] + max((deepest(called, frames, calls) for called in calls.get(name, ())), default=0)
 
 
-def stack_of(core: Core, model: CompiledModel) -> dict[str, int]:
-    """Bytes of the stack from what a program calls down to a step, without its pointers to rows, by ""; and from each kernel on."""
+def stack_of(core: Core, model: CompiledModel, *, few: bool) -> dict[str, int]:
+    """Bytes of the stack from what a program calls down to a step, without its pointers to rows, by ""; and from each kernel on. ``few``:
+    of a network with weights of few bits, whose kernels of 8 bits are not counted: they call others."""
     frames, calls = frames_and_calls(core, model)
     depth = {name.rpartition(":")[2].partition(".")[0]: deepest(name, frames, calls) for name in frames}
-    kernels = {kind: max((depth[name] for name in names if name in depth), default=0) for kind, names in KERNELS.items()}
+    every = {**KERNELS, **FEW_KERNELS} if few else KERNELS
+    kernels = {kind: max((depth[name] for name in names if name in depth), default=0) for kind, names in every.items()}
     # Frames end on 8 bytes: so may the pointers.
     above = max(depth[name] for name in depth if name.startswith("net_")) - max(kernels.values()) - 4 * model.most_rows + 4
-    return {"": above, **kernels}
+    return {"": above, **{kind: size for kind, size in kernels.items() if not few or kind in FEW_KERNELS}}
 
 
 def code_of(core: Core, model: CompiledModel) -> int:
@@ -147,7 +197,7 @@ def measured(core: Core) -> dict[str, Any]:
     """A row of the table: code by frame and kind of operators, where "" is what every classifier takes, and a kind what it adds; stack by
     kind, from its kernels on."""
     code: dict[Frame, dict[str, int]] = {frame: {} for frame in FRAMES}
-    stack: dict[str, int] = dict.fromkeys(("", *KERNELS), 0)
+    stack: dict[str, int] = dict.fromkeys(("", *KERNELS, *FEW_KERNELS), 0)
     graphs = {kind: network(kind) for kind in ("", *SHOWN)} | {"all": network(*SHOWN)} | {name: lower(load_arch(name)) for name in WHOLE}
     for kind, graph in graphs.items():
         for (frame, wide), model in models(graph).items():
@@ -157,12 +207,29 @@ def measured(core: Core) -> dict[str, Any]:
             elif kind in WHOLE and not wide:
                 present = {spelled(code_kind(piece)) for piece in from_graph(graph).pieces} & set(SHOWN)
                 sizes[""] += max(0, code_of(core, model) - sizes[""] - sum(sizes[name] for name in present))
-            stack = {name: max(most, now) for (name, most), now in zip(stack.items(), stack_of(core, model).values(), strict=True)}
+            stack |= {name: max(stack[name], now) for name, now in stack_of(core, model, few=False).items()}
+    for name, (kinds, bits) in FEW_SHOWN.items():
+        for (frame, wide), model in models(network(*kinds, bits=bits)).items():
+            if not wide:
+                present = {kind for kind in kinds if kind in SHOWN}
+                known = few_kernels(of_graph(model.plan.graph)) - {name}
+                code[frame][name] = code_of(core, model) - sum(code[frame][each] for each in ("", *present, *known))
+            stack |= {kind: max(stack[kind], now) for kind, now in stack_of(core, model, few=True).items()}
+    for name, widths in product(WHOLE, ((4, 4, 4), (2, 2, 2), (8, 4, 4), (4, 2, 8))):
+        graph = with_bits(lower(load_arch(name)), widths)
+        for (frame, wide), model in models(graph).items():
+            if not wide:
+                operators = {spelled(code_kind(piece)) for piece in from_graph(graph).pieces} & set(SHOWN)
+                sizes, few = code[frame], few_kernels(of_graph(graph))
+                beyond = code_of(core, model) - sizes[""] - sum(sizes[each] for each in operators | few)
+                sizes[f"products{min(widths)}"] += max(0, beyond)
+            stack |= {kind: max(stack[kind], now) for kind, now in stack_of(core, model, few=True).items()}
     return {"code": code, "stack": stack}
 
 
 def main() -> None:
-    blank = Sizes({frame: dict.fromkeys(("", *SHOWN), 0) for frame in FRAMES}, dict.fromkeys(("", *KERNELS), 0))
+    sizes = dict.fromkeys(("", *SHOWN, *FEW), 0)
+    blank = Sizes(dict.fromkeys(FRAMES, sizes), dict.fromkeys(("", *KERNELS, *FEW_KERNELS), 0))
     # What headers of networks of new kernels say meanwhile.
     with mock.patch.object(compiled, "sizes", lambda: {"": blank}), ThreadPoolExecutor(3) as pool:
         found = dict(zip(CORES, pool.map(measured, CORES.values()), strict=True))

@@ -44,6 +44,22 @@ def with_bits(arch: Arch, seed: int, choices: Sequence[WeightBits] = (8, 4)) -> 
     return Arch.model_validate(arch.model_copy(update=update).model_dump())
 
 
+def with_attention(arch: Arch, seed: int) -> Arch:
+    """``arch`` with random attention and h-swish in its inverted residuals, where they can have them."""
+    draw = random.Random(seed)
+    for index, block in enumerate(arch.blocks):
+        if isinstance(block, MBConv):
+            act = draw.choice([block.act, "h_swish"])
+            changed = block.model_copy(update={"attention": draw.choice(["none", "se", "spatial"]), "act": act})
+            try:
+                tried = Arch.model_validate({**arch.model_dump(), "blocks": (*arch.blocks[:index], changed, *arch.blocks[index + 1 :])})
+                lower(tried)
+            except (ArchError, ValueError):
+                continue
+            arch = tried
+    return arch
+
+
 def _draw(draw: random.Random, small: bool) -> Arch:
     side = (8, 48) if small else (16, 128)
     act = draw.choice(["relu6", "relu6", "relu", "none"])

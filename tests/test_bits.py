@@ -26,8 +26,8 @@ from tinynas.cost.work import from_graph
 from tinynas.errors import ArchError, InternalError, UserError
 from tinynas.export import ExportOptions, build_model
 from tinynas.export.check import Promise, check, host_arena_bytes
-from tinynas.export.compiled import compile_network
-from tinynas.export.tflite import ModelMeta, dummy_file, packed_weights, serialize
+from tinynas.export.sandbox import run_tflm
+from tinynas.export.tflite import ModelMeta, dummy_file, packed_weights, serialize, storable
 from tinynas.graph import WEIGHTED, Builder, Graph, MBSizes, classifier, lower, mbconv
 from tinynas.inputs import Input
 from tinynas.quantize import FakeQuantNetwork, QuantOptions, quantize
@@ -327,7 +327,8 @@ def test_few_levels_cut_off_the_largest_weights() -> None:
 def test_which_bits_a_runtime_runs() -> None:
     assert {name: [weight_bits_of(r, kind) for kind in ("conv", "dw", "fc")] for name, r in RUNTIMES.items()} == {
         **{name: [(8, 4)] * 3 for name in ("tflm", "tflm-cmsis-nn", "tflm-esp-nn")},
-        **{name: [(8,)] * 3 for name in ("tinyengine", "stedgeai", "compiled", "compiled-rows")},
+        **{name: [(8,)] * 3 for name in ("tinyengine", "stedgeai")},
+        **{name: [(8, 4, 2)] * 3 for name in ("compiled", "compiled-rows")},
     }
     assert weight_bits_of(RUNTIMES["tflm"], "add") == (8,)
     (reason,) = unrun_bits(RUNTIMES["tinyengine"], from_graph(with_all(4)).pieces)
@@ -360,13 +361,33 @@ def test_a_file_that_a_runtime_does_not_run_says_so() -> None:
         assert read.estimate(name).reasons == ("weights of 4 bits (0:conv, 1:conv, 3:conv and 2 more)",)
 
 
-def test_compiled_code_refuses_them() -> None:
-    for name in ("compiled", "compiled-rows"):
-        with pytest.raises(UserError, match=f"{name} does not run weights of 4 bits") as caught:
-            estimate(lower(MIXED), name)
-        assert "tflm, tflm-cmsis-nn, tflm-esp-nn" in str(caught.value)
-    with pytest.raises(UserError, match="compiled does not run weights of 4 bits"):
-        compile_network(random_quantized(lower(MIXED)))
+def test_who_runs_two_bits_is_said() -> None:
+    with pytest.raises(UserError, match="tflm does not run weights of 2 bits") as caught:
+        tally(_built(2), 4, runtime_named("tflm"))
+    assert "a runtime that runs 2: compiled, compiled-rows" in str(caught.value)
+    assert estimate(with_all(2), "compiled").runs and estimate(lower(MIXED), "compiled-rows").runs
+
+
+def test_a_file_beside_a_compiled_network_has_its_integers() -> None:
+    """Two bits in four: what tflite-micro answers to the file is what the network of two bits computes."""
+    graph = lower(with_bits(random_arch(3), 3, (8, 4, 2)))
+    assert {op.weight_bits for op in graph.ops if isinstance(op, WEIGHTED)} == {8, 4, 2}
+    qgraph = random_quantized(graph, seed=3)
+    stored = storable(qgraph)
+    assert [op.weight_bits for op in stored.graph.ops if isinstance(op, WEIGHTED)] == [
+        4 if op.weight_bits == 2 else op.weight_bits for op in graph.ops if isinstance(op, WEIGHTED)
+    ]
+    assert storable(stored).graph is stored.graph and stored.weights is qgraph.weights
+    images = image_of(graph, 3)
+    outputs = FakeQuantNetwork(qgraph)(pixels(images, graph.input)).numpy()
+    ran = run_tflm(serialize(stored, ModelMeta("0123456789", tuple(map(str, range(graph.classes))))), images)
+    assert np.array_equal(ran.outputs, outputs)
+    options = ExportOptions(runtime="compiled")
+    exported = build_model(random_floats(graph), images, options=options)
+    assert exported.qgraph is not None and exported.qgraph.graph is not stored.graph
+    assert "2 in the compiled network" in exported.notes["weights"] and len(exported.model) == exported.estimated_bytes
+    with pytest.raises(ArchError, match=r"runtime: compiled"):
+        build_model(random_floats(graph), images)
 
 
 def test_two_bits_are_not_written() -> None:

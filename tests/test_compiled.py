@@ -11,15 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from int8_cases import random_graph
+from int8_cases import random_arch, random_graph, with_attention, with_bits
 from test_cost_tflite import benchmark
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, load_arch
 from tinynas.budget import load_budget
 from tinynas.cost import estimate
-from tinynas.cost.compiled import SPARE_STACK_BYTES, constants_of, network_stack, sizes, table_bytes
+from tinynas.cost.compiled import SPARE_STACK_BYTES, constants_of, few_kernels, kernel_of, network_stack, sizes, table_bytes
 from tinynas.cost.compiled_loops import loop_group, loops
 from tinynas.cost.instructions import counts_of, tables
+from tinynas.cost.schema import packed_bytes
 from tinynas.cost.streamed import (
     ALIGNMENT,
     FRAMES,
@@ -32,17 +33,18 @@ from tinynas.cost.streamed import (
     row_bytes,
     rows_of,
     scratch_of,
+    scratch_of_shape,
     state_of,
     steps_of,
     work_area_bytes,
 )
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import ConfigError, InternalError, UserError
-from tinynas.export.compiled import _constants, compile_network, write_format
+from tinynas.export.compiled import _constants, compile_network, packed_rows, write_format
 from tinynas.export.formats import Made
 from tinynas.export.rotate import rotate_images, turned_back
 from tinynas.export.tflite import dummy_file
-from tinynas.graph import Builder, Conv2D, Graph, Mean, lower
+from tinynas.graph import Builder, Conv2D, Graph, Mean, Mul, lower
 from tinynas.inputs import Input
 from tinynas.model import normalise
 from tinynas.quantize import FakeQuantNetwork, QuantizedGraph, TensorQuant
@@ -50,6 +52,18 @@ from tinynas.quantize.grid import random_quantized
 from tinynas.target.cores import CORES
 from tinynas.target.library import COMPILER
 from tinynas.target.program import run_network
+
+
+def few_graph(seed: int) -> Graph:
+    """A random network whose weights have 8, 4 and 2 bits, with attention."""
+    return lower(with_bits(with_attention(random_arch(seed), seed), seed, (8, 4, 2)))
+
+
+def quick_few(seed: int) -> bool:
+    """Whether it is small, and has attention."""
+    graph = few_graph(seed)
+    return sum(isinstance(op, Mul) for op in graph.ops) > 0 and estimate(graph).macs < 300_000
+
 
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed (apt-get install gcc)")
 needs_tools = pytest.mark.skipif(
@@ -353,16 +367,89 @@ def test_only_the_kernels_that_are_used_are_in_it() -> None:
     assert compile_network(random_quantized(graph)).files == compile_network(random_quantized(graph)).files
 
 
-def test_what_cannot_be_compiled_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+# weights of few bits ----------------------------------------------------------------------------------
+
+
+def test_rows_are_packed_by_words() -> None:
+    """By hand: byte j of a word holds numbers j, j + 4 and so on, from its lowest bits up; the rest follows in order."""
+    four = packed_rows(np.array([[1, 2, 3, -1, 4, 5, -2, 7, 6, -7, 3]], np.int8), 4)
+    assert [int(byte) & 255 for byte in four] == [0x41, 0x52, 0xE3, 0x7F, 0x96, 0x03]
+    row = [1, 0, -1, 1, 0, 1, 1, -1, -1, -1, 0, 0, 1, 0, 0, -1]
+    two = packed_rows(np.array([[*row, 1, -1, 0, 1, -1]] * 2, np.int8), 2)
+    word = [0b01110001, 0b00110100, 0b00000111, 0b11001101]
+    assert [int(byte) & 255 for byte in two] == [*word, 0b01001101, 0b11] * 2
+    assert packed_rows(np.array([[1, -128]], np.int8)[:, :1], 8).tolist() == [1]
+    for bits, most in ((4, 7), (2, 1)):
+        assert packed_rows(np.full((1, 3), most, np.int8), bits).size == packed_bytes(3, bits)
+        with pytest.raises(InternalError, match=f"reach beyond the {most} of {bits} bits"):
+            packed_rows(np.full((1, 3), most + 1, np.int8), bits)
+
+
+def test_costs_of_few_bits_by_hand() -> None:
+    build = Builder((8, 8, 5))
+    x = build.conv("conv", 0, 3, (3, 3), (1, 1), "relu6", 4)
+    x = build.depthwise("dw", x, (3, 3), (1, 1), "relu6", 2)
+    build.dense("fc", build.mean("mean", x), 7, bits=2)
+    conv, dw, _, fc = build.ops
+    assert constants_of(conv) == 3 * (23 + 9)  # 45 weights a row: 22 bytes and a half
+    assert constants_of(dw) == 9 + 9 * 4  # a block of four channels, 36 weights
+    assert constants_of(fc) == 7 * (1 + 9)
+    assert scratch_of_shape(dw, (8, 8, 3)) == 4 * 8 + 36 and scratch_of_shape(replace(dw, weight_bits=8), (8, 8, 3)) == 32  # type: ignore[type-var]
+    found = loops("fc", (1, 1), (1, 1), [(1, 1, 45)], (7,), 4)
+    assert (found["single C/2 words"], found["single C/2 words/4"], found["single C/2 rest/4"], found["single C/2 rest%4"]) == (20, 8, 4, 4)
+    assert loop_group("fc", (1, 1), (1, 1), 4) == "dense int4" and loop_group("dw", (3, 3), (1, 1), 8) == "dw"
+    assert loops("dw", (3, 3), (1, 1), [(8, 8, 5)], (8, 8, 5), 2)["step C/4 words"] == 8 * 2 * 2
+    assert loops("dw", (3, 3), (1, 1), [(8, 8, 5)], (8, 8, 5), 2)["step C/4 rest"] == 8 * 2 * 4
+
+
+def test_kernels_of_few_bits_are_told_by_their_uses() -> None:
+    bits = {"conv2d": frozenset({8, 4}), "fullyconnected": frozenset({2}), "depthwiseconv2d": frozenset({2, 8})}
+    assert few_kernels(bits) == {"products4", "products2", "convmixed", "depthwisefew"}
+    assert few_kernels({"conv2d": frozenset({4}), "fullyconnected": frozenset({4})}) == {"products4", "without8"}
+    assert few_kernels({"conv2d": frozenset({8}), "fullyconnected": frozenset({8}), "depthwiseconv2d": frozenset({8})}) == set()
+
+
+FEW = [seed for seed in range(40) if quick_few(seed)][:8]
+
+
+@needs_gcc
+@pytest.mark.parametrize("frame", FRAMES)
+def test_networks_of_few_bits_on_this_computer(tmp_path: Path, frame: Frame) -> None:
+    """Random bits and attention: outputs, nothing beyond the work area, sizes as promised; with sanitizers."""
+    benchmark_equal = benchmark("compiled_equal")
+    qgraphs = [random_quantized(few_graph(seed), seed=seed) for seed in FEW]
+    models = [compile_network(qgraph, name=f"net{i}", frame=frame) for i, qgraph in enumerate(qgraphs)]
+    images = [np.random.default_rng(i).integers(0, 256, (2, *q.graph.input.shape), dtype=np.uint8) for i, q in enumerate(qgraphs)]
+    built = benchmark_equal.program(models, 2, tmp_path)
+    kinds = {kind for qgraph in qgraphs for kind in map(kernel_of, qgraph.graph.ops)}
+    assert {"dense", "dense4", "dense2", "conv", "conv4", "conv2", "dw", "dw4", "dw2"} <= kinds
+    for qgraph, model, frames, ran in zip(qgraphs, models, images, benchmark_equal.run_program(built, models, images), strict=True):
+        assert np.array_equal(ran.outputs, outputs_of(qgraph, frames))
+        promised = estimate(qgraph.graph, "compiled" if frame == "kept" else "compiled-rows")
+        assert ran.size == model.work_bytes == promised.sram_bytes and model.constant_bytes == promised.flash_bytes
+        assert ran.touched <= model.plan.area_bytes < ran.touched + 4
+
+
+@needs_tools
+@pytest.mark.parametrize("core", ["cortex-m0plus", "cortex-m4", "cortex-m55"])
+def test_networks_of_few_bits_on_emulated_cores(core: str) -> None:
+    for number, seed in enumerate(FEW[:2]):
+        graph = few_graph(seed)
+        qgraph = random_quantized(graph, seed=seed)
+        frame = FRAMES[number % 2]
+        model = compile_network(qgraph, name="net", frame=frame)
+        images = np.random.default_rng(seed).integers(0, 256, (1, *graph.input.shape), dtype=np.uint8)
+        ran = run_network(CORES[core], "net", model.files, [images[0].tobytes()], outputs=graph.classes, operators=len(graph.ops))
+        assert ran.outputs == (outputs_of(qgraph, images)[0].astype(np.int8).tobytes(),)
+        assert ran.touched_bytes <= model.plan.area_bytes and ran.stack_bytes <= model.stack_bytes(core)
+
+
+def test_what_cannot_be_compiled_is_named() -> None:
     qgraph = random_quantized(lower(Arch(height=8, width=8, classes=2, stem=ConvLayer(out=4))))
     with pytest.raises(UserError, match=r"'My-Net' cannot begin names"):
         compile_network(qgraph, name="My-Net")
     with pytest.raises(InternalError, match="stem: sums beyond 32 bits"):
         compile_network(replace(qgraph, biases={**qgraph.biases, "stem": np.full(4, 2**31 - 1, np.int32)}))
-    monkeypatch.setattr(Conv2D, "weight_bits", 4, raising=False)
-    with pytest.raises(UserError, match=r"compiled does not run weights of 4 bits \(stem"):
-        compile_network(qgraph)
-    monkeypatch.undo()
     tensors = list(qgraph.tensors)
     tensors[0] = TensorQuant(tensors[0].scale, 100)
     code = compile_network(replace(qgraph, tensors=tuple(tensors))).files["network.c"].decode()

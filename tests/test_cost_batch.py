@@ -199,3 +199,15 @@ def test_speed() -> None:
 
     assert len(genotypes) / seconds(lambda: batch.estimate(genotypes)) > 150_000
     assert len(graphs) / seconds(lambda: [estimate(graph) for graph in graphs]) > 1_500
+
+
+@pytest.mark.parametrize(("runtime", "core"), [("compiled", "cortex-m4"), ("compiled-rows", "cortex-m0plus"), ("compiled", "cortex-m55")])
+def test_equal_with_few_bits_compiled(runtime: str, core: str) -> None:
+    """Kernels, constants, work area and stack of weights of 8, 4 and 2 bits, chosen apart for each kind of operator."""
+    choices = ["weight_bits=[8,4,2]", "depthwise_bits=[8,2]", "stem.weight_bits=[8,4]"]
+    space = load_space("attention", choices)
+    generator = random.Random(core)
+    genotypes = [space.draw(lambda _, n: generator.randrange(n)) for _ in range(80)]
+    found, expected = batch_and_single(space, 10, runtime, core, genotypes)
+    assert found == expected
+    assert len({one["program_bytes"] for one in found}) > 40

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
+import os
 import random
 import zipfile
 from collections.abc import Sequence
@@ -22,13 +24,13 @@ from tflite_files import schema
 from tflm_many import run_many
 
 from tinynas import api
-from tinynas.arch import Arch, ConvLayer, MBConv
+from tinynas.arch import Arch, ConvLayer, MBConv, load_arch
 from tinynas.cli import run
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError
 from tinynas.export.sandbox import compare_models
 from tinynas.export.shrunk import prove
-from tinynas.export.tflite import ModelMeta, serialize
+from tinynas.export.tflite import ModelMeta, dummy_file, serialize
 from tinynas.graph import Conv2D, DepthwiseConv2D, lower
 from tinynas.quantize.grid import QuantizedGraph, random_quantized
 from tinynas.shrink import Shrunk, dead_channels, shrink_model
@@ -707,3 +709,18 @@ def test_models_of_others(name: str, most: int, channels: int, test_data: Path) 
     made = shrink_model(model)
     assert made.channels == channels and len(made.model) <= most
     equal(model, made.model, 6)
+
+
+def test_a_full_disk_leaves_what_was_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    path, out = tmp_path / "m.tflite", tmp_path / "o.tflite"
+    path.write_bytes(dummy_file(lower(load_arch("mcunet-tiny2"))))
+    out.write_bytes(b"before")
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tinynas.files.os.fsync", full)
+    assert run(["shrink", str(path), "--out", str(out), "--inputs", "1", "--strip-metadata"]) == 2
+    said = capsys.readouterr().err
+    assert str(out) in said.replace("\n", "") and "No space left" in said and "Traceback" not in said
+    assert out.read_bytes() == b"before" and sorted(file.name for file in tmp_path.iterdir()) == ["m.tflite", "o.tflite"]

@@ -17,6 +17,7 @@ from typing import Any, TypeAlias
 from tinynas.cost.compiled import code_bytes
 from tinynas.cost.flash import OP_FORMS
 from tinynas.cost.runtimes import Evidence, runtime_named
+from tinynas.cost.work import WEIGHT_BITS
 from tinynas.target.registrations import Alone
 
 #: What an operator's name ends in that is computed by a kernel for int8 alone, and for int8 with weights of 4 bits alone.
@@ -133,7 +134,10 @@ def code_of(kinds: Iterable[str], runtime: str, core: str | None, uses: Iterable
         return _linked(frozenset(kinds), runtime, core, frozenset(uses))
     if known.code == "compiled":
         assert known.frame is not None
-        size, measured = code_bytes(map(spelled, kinds), core, known.frame)
+        bits: dict[str, frozenset[int]] = {}
+        for kind, alone in uses:
+            bits[spelled(kind)] = bits.get(spelled(kind), frozenset()) | {WEIGHT_BITS[alone]}
+        size, measured = code_bytes(map(spelled, kinds), core, known.frame, bits)
         note = "as linked for Cortex-M0+, M3, M4, M7, M33 and M55, kernel by kernel, within 0.2 kB of the linker's figure"
         return (
             Code(size, 0, "fitted", note) if measured else Code(size, 0, "bound", f"{core or 'the core'} was not measured; the most {note}")

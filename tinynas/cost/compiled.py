@@ -11,14 +11,18 @@ from functools import lru_cache
 from importlib import resources
 from typing import Any, NamedTuple, assert_never
 
+from tinynas.cost.schema import packed_bytes
 from tinynas.cost.streamed import Frame, StreamPlan, gathers, plan_streamed, window_of
 from tinynas.cost.work import Piece
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize
+from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize
 
 #: Channels of a block of a depthwise convolution's weights; the last block is filled up.
 BLOCK = 4
 #: Operators of every classifier, in the spelling of the table of code.
 _ALWAYS = frozenset({"mean", "fullyconnected"})
+#: What weights of few bits bring: products of each width, what is saved where none has 8 bits, the choice between products of
+#: convolutions, and what unpacks the weights of depthwise convolutions.
+FEW = ("products4", "products2", "without8", "convmixed", "depthwisefew")
 #: From so many tensors on, indices take two bytes.
 WIDE_INDEX = 255
 #: Bytes of a row of the table of tensors, and of that of operators with indices of one and of two bytes.
@@ -38,9 +42,9 @@ class Sizes(NamedTuple):
     code: Mapping[Frame, Mapping[str, int]]
     """By name of TFLite in small letters: bytes of code that each brings, C library's copies included; of all operators together up to
     200 B less. A classifier has products and a mean whatever else it has: they are in "". Of sums in 32 bits: networks that round in 64
-    take more."""
+    take more. Names of :data:`FEW` say what weights of few bits bring."""
     stack: Mapping[str, int]
-    """By :data:`tinynas.graph.Kind`: bytes of stack from its kernels on; in "" those above a kernel, without pointers to rows."""
+    """By :func:`stack_kind`: bytes of stack from its kernels on; in "" those above a kernel, without pointers to rows."""
 
 
 @lru_cache(maxsize=1)
@@ -58,13 +62,12 @@ def _of_core(core: str | None) -> tuple[Sizes, ...]:
 def kernel_of(op: Op) -> str:
     """The kernel of ``op`` in generated code."""
     match op:
-        case Conv2D():
-            return "dense" if op.kernel == (1, 1) else "conv"
-        case FullyConnected():
-            return "dense"
+        case Conv2D() | DepthwiseConv2D() | FullyConnected():
+            kind = "dense" if isinstance(op, FullyConnected) or (isinstance(op, Conv2D) and op.kernel == (1, 1)) else op.kind
+            return kind if op.weight_bits == 8 else f"{kind}{op.weight_bits}"
         case Pool2D():
             return "max_gather" if gathers(op) else op.kind
-        case DepthwiseConv2D() | Add() | Mul() | Mean() | HardSwish() | Resize():
+        case Add() | Mul() | Mean() | HardSwish() | Resize():
             return op.kind
     assert_never(op)
 
@@ -80,14 +83,16 @@ def most_rows(ops: Iterable[Op]) -> int:
 
 
 def constants_of(op: Op) -> Any:
-    """Bytes of the weights, numbers and shifts of ``op``; arrays give arrays."""
+    """Bytes of the weights, numbers and shifts of ``op``; arrays give arrays. Weights of few bits are packed row by row: of a "
+    "convolution or
+    matrix product a row is an output's, of a depthwise convolution a block of channels."""
     match op:
         case Conv2D():
-            return op.out_channels * (op.kernel[0] * op.kernel[1] * op.in_channels + 9)
+            return op.out_channels * (packed_bytes(op.kernel[0] * op.kernel[1] * op.in_channels, op.weight_bits) + 9)
         case DepthwiseConv2D():
-            return -(-op.channels // BLOCK) * BLOCK * (op.kernel[0] * op.kernel[1] + 9)
+            return -(-op.channels // BLOCK) * (packed_bytes(BLOCK * op.kernel[0] * op.kernel[1], op.weight_bits) + 9 * BLOCK)
         case FullyConnected():
-            return op.out_features * (op.in_features + 9)
+            return op.out_features * (packed_bytes(op.in_features, op.weight_bits) + 9)
         case Add():
             return 3 * 5
         case Mul():
@@ -110,17 +115,34 @@ def table_bytes(operators: Any, segments: Any) -> Any:
     return PLACE_BYTES * (operators + 1) + row * operators + 2 * (1 + wide) * segments
 
 
-def code_bytes(operators: Iterable[str], core: str | None, frame: Frame) -> tuple[int, bool]:
+def code_bytes(operators: Iterable[str], core: str | None, frame: Frame, bits: Mapping[str, frozenset[int]]) -> tuple[int, bool]:
     """(bytes of the code of a network with ``operators``, as the table spells them, on ``core``; whether it was measured: else they are the
-    most of those that were). Whether all convolutions are 1x1 is not looked at: all their kernels count."""
-    present = sorted(set(operators) - _ALWAYS)
+    most of those that were). Whether all convolutions are 1x1 is not looked at: all their kernels count. ``bits`` of weights by operator,
+    where they are not 8 alone."""
+    found = set(operators)
+    present = sorted((found - _ALWAYS) | few_kernels({name: bits.get(name, frozenset({8})) for name in found | {"fullyconnected"}}))
     tables = [table.code[frame] for table in _of_core(core)]
     return max(table[""] + sum(table[name] for name in present) for table in tables), core in sizes()
 
 
+def few_kernels(bits: Mapping[str, frozenset[int]]) -> set[str]:
+    """What the kernels of a network bring, of :data:`FEW`, whose operators have weights of these ``bits``."""
+    convs = bits.get("conv2d", frozenset())
+    products = convs | bits["fullyconnected"]
+    found = {f"products{each}" for each in products if each < 8}
+    found |= {"without8"} if 8 not in products else set()
+    found |= {"convmixed"} if len(convs) > 1 else set()
+    return found | ({"depthwisefew"} if bits.get("depthwiseconv2d", frozenset()) - {8} else set())
+
+
+def stack_kind(op: Op) -> str:
+    """What :attr:`Sizes.stack` knows the kernel of ``op`` by: its kind, and the bits of its weights where they are few."""
+    return f"{op.kind}{op.weight_bits}" if isinstance(op, WEIGHTED) and op.weight_bits < 8 else op.kind
+
+
 def kernel_stack(op: Op, core: str | None) -> int:
     """Bytes of stack from the kernel of ``op`` on; the most of all where that was not measured."""
-    return max(table.stack[op.kind] for table in _of_core(core))
+    return max(table.stack[stack_kind(op)] for table in _of_core(core))
 
 
 def stack_bytes(rows: Any, deepest: Any, core: str | None) -> Any:

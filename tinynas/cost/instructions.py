@@ -255,7 +255,7 @@ def _count(
     counts: Counts, kind: str, kernel: tuple[int, int], stride: tuple[int, int], sources: Sequence[Shape], out: Shape, bits: int
 ) -> Any:
     if counts.compiled:
-        group, found = loop_group(kind, kernel, stride), loops(kind, kernel, stride, sources, out)
+        group, found = loop_group(kind, kernel, stride, bits), loops(kind, kernel, stride, sources, out, bits)
     else:
         group, found = group_of(kind, kernel, sources[0], out, bits), terms(kind, kernel, stride, sources, out, bits)
     known = counts.groups.get(group)

@@ -56,6 +56,9 @@ class Version:
 #: What TFLM runs beside 8 bits since spring 2023, reference kernels, CMSIS-NN's and esp-nn's: a dense layer with one scale alone.
 _INT4: Mapping[Kind, tuple[int, ...]] = {"conv": (4,), "dw": (4,), "fc": (4,)}
 
+#: What compiled networks read beside 8 bits: the kernels unpack it.
+_UNPACKED: Mapping[Kind, tuple[int, ...]] = {"conv": (4, 2), "dw": (4, 2), "fc": (4, 2)}
+
 _NEWEST = "TFLM of October 2026"
 _ARDUINO = "TFLM of December 2023, as in the Arduino library Chirale_TensorFLowLite 2.0.0, built without TF_LITE_STATIC_MEMORY"
 _ESPRESSIF = "esp-tflite-micro with ESP-IDF 5.5, as measured on an ESP32 in August 2026"
@@ -286,6 +289,7 @@ RUNTIMES: dict[str, Runtime] = {
             extra_bytes=0,
             patches=False,
             frame="kept",
+            narrow=_UNPACKED,
             evidence={
                 "sram": ("exact", "the work area that generated code declares, with the frame in it; beside the stack"),
                 "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
@@ -307,6 +311,7 @@ RUNTIMES: dict[str, Runtime] = {
             extra_bytes=0,
             patches=False,
             frame="rows",
+            narrow=_UNPACKED,
             evidence={
                 "sram": ("exact", "the work area that generated code declares, with no frame in it; beside the stack"),
                 "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),

@@ -90,10 +90,12 @@ def reads(graph: Graph, op: Op, step: int) -> tuple[Span, ...]:
 
 def scratch_of_shape(op: Op, out: Sequence[Any]) -> Any:
     """Bytes that a step of ``op`` needs beside its rows, for an output of shape ``out``: two patches of a convolution, a row of four
-    channels of a depthwise one."""
+    channels of a depthwise one, with the weights of these channels where they are unpacked."""
     if isinstance(op, Conv2D) and op.kernel != (1, 1):
         return 2 * op.kernel[0] * op.kernel[1] * op.in_channels
-    return 4 * out[1] if isinstance(op, DepthwiseConv2D) else 0
+    if isinstance(op, DepthwiseConv2D):
+        return 4 * out[1] + (4 * op.kernel[0] * op.kernel[1] if op.weight_bits < 8 else 0)
+    return 0
 
 
 def state_of_shape(op: Op, out: Sequence[Any]) -> Any:

@@ -95,6 +95,8 @@ class Work:
 
 #: Bits of weights -> what a kernel may be for alone.
 _ALONE: dict[int, Alone] = {8: "int8", 4: "int4", 2: ""}
+#: The same the other way, of the operators of a Graph.
+WEIGHT_BITS: dict[Alone, int] = {alone: bits for bits, alone in _ALONE.items()}
 
 
 def _arithmetic(bits: int) -> str:

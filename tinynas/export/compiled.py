@@ -19,14 +19,14 @@ from numpy.typing import NDArray
 
 from tinynas import __version__
 from tinynas.cost.compiled import BLOCK, WIDE_INDEX, constant_bytes, kernel_of, most_rows, network_stack
-from tinynas.cost.runtimes import refuse_bits, runtime_named
+from tinynas.cost.runtimes import runtime_named
+from tinynas.cost.schema import packed_bytes
 from tinynas.cost.streamed import Frame, StreamPlan, plan_streamed, row_bytes, rows_of, steps_of, window_of
-from tinynas.cost.work import from_graph
 from tinynas.errors import InternalError, UserError
 from tinynas.export.formats import Made
 from tinynas.export.rotate import turned_back
 from tinynas.files import write_atomic
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, HardSwish, Mean, Mul, Op, Pool2D, Resize, nearest
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, HardSwish, Mean, Mul, Op, Pool2D, Resize, largest, nearest
 from tinynas.quantize.fake import ADD_SHIFT, activation_range, swished
 from tinynas.quantize.grid import QuantizedGraph
 from tinynas.quantize.integer import fixed_point
@@ -34,8 +34,14 @@ from tinynas.quantize.integer import fixed_point
 #: Kind of kernel -> (template of its code, how a step calls it).
 _KERNELS: dict[str, tuple[str, str]] = {
     "dense": ("dense", "dense(o, o->in_c, rows[0], (uint32_t)o->in_c * o->stride_w, o->out_w, y);"),
+    "dense4": ("narrow", "dense4(o, o->in_c, rows[0], (uint32_t)o->in_c * o->stride_w, o->out_w, y);"),
+    "dense2": ("narrow", "dense2(o, o->in_c, rows[0], (uint32_t)o->in_c * o->stride_w, o->out_w, y);"),
     "conv": ("conv", "conv_row(o, rows, scratch, y);"),
+    "conv4": ("conv", "conv_row(o, rows, scratch, y);"),
+    "conv2": ("conv", "conv_row(o, rows, scratch, y);"),
     "dw": ("dw", "dw_row(o, rows, scratch, y);"),
+    "dw4": ("dw", "dw_row(o, rows, scratch, y);"),
+    "dw2": ("dw", "dw_row(o, rows, scratch, y);"),
     "add": ("add", "add_row(o, rows[0], row_of(m, o->input2, at), y);"),
     "mul": ("mul", "mul_row(o, rows[0], row_of(m, o->input2, at < o->in2_h ? at : o->in2_h - 1u), y);"),
     "max_pool": ("max_pool", "max_pool_row(o, rows, y);"),
@@ -46,6 +52,14 @@ _KERNELS: dict[str, tuple[str, str]] = {
     "mean": ("mean", "mean_row(o, at, rows[0], (int32_t *)(void *)scratch, y);"),
 }
 
+
+#: Kinds whose kernels are made of matrix products, by the bits of their weights; and those of depthwise convolutions.
+_PRODUCTS: dict[int, frozenset[str]] = {
+    8: frozenset({"dense", "conv"}),
+    4: frozenset({"dense4", "conv4"}),
+    2: frozenset({"dense2", "conv2"}),
+}
+_CONVS, _DEPTHWISE = {"conv": "dense", "conv4": "dense4", "conv2": "dense2"}, {"dw": 8, "dw4": 4, "dw2": 2}
 
 _TAKEN: dict[Frame, str] = {"rows": "row by row", "kept": "frame by frame"}
 
@@ -101,7 +115,6 @@ def compile_network(
     if rotation:
         qgraph = turned_back(qgraph)
     graph = qgraph.graph
-    refuse_bits(runtime_named("compiled"), from_graph(graph).pieces)
     plan = plan_streamed(graph, frame=frame)
     kinds = [kernel_of(op) for op in graph.ops]
     constants = [_constants(qgraph, op) for op in graph.ops]
@@ -109,17 +122,23 @@ def compile_network(
     file = file or name
     words = {**_words(qgraph, plan, name), "file": file}
     used = [kind for kind in _KERNELS if kind in kinds]
+    words |= _bits_words(used)
     words["cases"] = "\n".join(f"    case {kind.upper()}: {_KERNELS[kind][1]} break;" for kind in used)
-    weighted, paired = bool({"dense", "conv", "dw"} & set(used)), bool({"add", "mul"} & set(used))
+    products = [bits for bits, those in _PRODUCTS.items() if those & set(used)]
+    weighted, paired = bool(products or _DEPTHWISE.keys() & set(used)), bool({"add", "mul"} & set(used))
     sections = ["rows_of"]
     sections += ["rescale_wide"] if wide or "mean" in used else []
     sections += ["rescale_narrow"] if not wide and (weighted or paired) else []
     sections += ["rescale_add"] if not wide and paired else []
     sections += ["dot", "output_wide" if wide else "output_narrow"] if weighted else []
-    sections += ["dense"] if {"dense", "conv"} & set(used) else []
-    sections += [_KERNELS[kind][0] for kind in used if kind != "dense"]
+    sections += ["dense"] if 8 in products else []
+    sections += ["parts"] if {4, 2} & set(products) else []
+    sections += [f"narrow{bits}" for bits in products if bits < 8]
+    sections += ["products"] if words["products"] == "products" else []
+    sections += ["unpack"] if {"dw4", "dw2"} & set(used) else []
+    sections += list(dict.fromkeys(_KERNELS[kind][0] for kind in used if _KERNELS[kind][0] not in {"dense", "narrow"}))
     sections += ["place_resized" if "resize" in used else "place_plain", "driver", frame]
-    body = "".join(_template(f"{section}.c") for section in sections)
+    body = "".join(_narrow(int(section[-1])) if section in {"narrow4", "narrow2"} else _template(f"{section}.c") for section in sections)
     if wide:
         body = re.sub(r"\brescale\(", "rescale_wide(", body)
     enum = "enum { " + ", ".join(kind.upper() for kind in used) + " };\n"
@@ -139,6 +158,58 @@ def write_format(made: Made, folder: Path) -> Path:
     for path, content in compile_network(made.qgraph, frame=frame, rotation=made.input_rotation).files.items():
         write_atomic(target / path, content)
     return target
+
+
+#: How four weights in order, of so many bits, are put into bytes 0 and 2 of a word.
+_SPREAD = {
+    4: "  return (uint32_t)(uint8_t)w[0] | (uint32_t)(uint8_t)w[1] << 16;",
+    2: "  const uint32_t four = (uint8_t)*w;\n  return (four & 15u) | (four & 240u) << 12;",
+}
+
+
+def _narrow(bits: int) -> str:
+    """The matrix products for weights of ``bits``."""
+    parts = range(8 // bits)
+    high = f"0x{(0xFF << 8 - bits) & 0xFF:02x}u"
+    above = [8 - bits * (part + 1) for part in parts]
+    words = {
+        "bits": str(bits),
+        "group": str(32 // bits),
+        "up": str(8 - bits),
+        "next": str(8 - 2 * bits),
+        "high": high,
+        "each": str(len(parts)),
+        "four": str(bits // 2),
+        "parts": "\n".join(f"      PART({above[part]}, {high}, x0 + {4 * part});" for part in parts),
+        "words": "\n".join(f"        ONE({24 + above[part]}, {bits}, x0 + {4 * part});" for part in parts),
+        "row": "\n".join(f"      ONE({24 + above[part]}, {bits}, x0 + {part});" for part in parts),
+        "spread": _SPREAD[bits],
+    }
+    return _fill(_template("narrow.c"), words)
+
+
+def _bits_words(used: Sequence[str]) -> dict[str, str]:
+    """What the kernels of a network with these kinds of operators call for the bits of their weights."""
+    convs = [kind for kind in _CONVS if kind in used]
+    cases = [f"    case {kind.upper()}: {_CONVS[kind]}(o, k, x, step, n, y); break;" for kind in convs]
+    found = {
+        "products": "products" if len(convs) > 1 else _CONVS[convs[0]] if convs else "",
+        "products_cases": "\n".join(cases),
+        "dw_weights": "const int8_t *block = o->weights;",
+        "dw_next": "block += kernel_h * kernel_w * 4",
+        "dw_block": "",
+    }
+    depthwise = [kind for kind in _DEPTHWISE if kind in used]
+    if {"dw4", "dw2"} & set(depthwise):
+        *others, last = (f"{_DEPTHWISE[kind]}" for kind in depthwise)
+        bits = "".join(f"o->kind == {kind.upper()} ? {one} : " for kind, one in zip(depthwise, others, strict=False)) + last
+        block = "unpacked(weights, each, bits, line + 4u * o->out_w)"
+        found |= {
+            "dw_weights": f"const int8_t *weights = o->weights;\n  const uint32_t each = kernel_h * kernel_w * 4, bits = {bits};",
+            "dw_next": "weights += (each * bits + 7) / 8",
+            "dw_block": f"const int8_t *const block = {'bits == 8 ? weights : ' if 'dw' in depthwise else ''}{block};\n    ",
+        }
+    return found
 
 
 # constants -----------------------------------------------------------------------------------------------
@@ -183,6 +254,29 @@ def _slope(name: str, size: int, out: int) -> int:
     return least
 
 
+def packed_rows(rows: NDArray[np.int8], bits: int) -> NDArray[np.int8]:
+    """``rows`` (rows, weights) as the kernels read them: a byte each, or, of fewer ``bits``, words of 32 / bits weights, of which byte j
+    holds the numbers j, j + 4 and so on, from its lowest bits up; then what is left of the row in order. Each row begins on a byte.
+
+    Raises InternalError for integers that ``bits`` do not hold.
+    """
+    if rows.size and int(np.abs(rows.astype(np.int16)).max()) > largest(bits):
+        raise InternalError(f"weights reach beyond the {largest(bits)} of {bits} bits", "please report this with the architecture")
+    if bits == 8:
+        return rows.reshape(-1)
+    each, group = 8 // bits, 32 // bits
+    count, size = rows.shape
+    fields = rows.view(np.uint8) & ((1 << bits) - 1)
+    whole = size // group * group
+    words = fields[:, :whole].reshape(count, -1, each, 4)
+    rest = np.zeros((count, packed_bytes(size - whole, bits), each), np.uint8)
+    rest.reshape(count, -1)[:, : size - whole] = fields[:, whole:]
+    places = bits * np.arange(each)
+    front = (words << places[None, None, :, None]).sum(2).reshape(count, -1)
+    packed = np.concatenate([front, (rest << places).sum(2)], axis=1).astype(np.uint8)
+    return packed.view(np.int8).reshape(-1)
+
+
 def _weighted(qgraph: QuantizedGraph, op: Conv2D | DepthwiseConv2D | FullyConnected) -> _Constants:
     weights = qgraph.weights[op.name]
     source, target = qgraph.tensors[op.inputs[0]], qgraph.tensors[op.output]
@@ -192,11 +286,11 @@ def _weighted(qgraph: QuantizedGraph, op: Conv2D | DepthwiseConv2D | FullyConnec
         channels = -(-op.channels // BLOCK) * BLOCK
         packed = np.zeros((taps.shape[0], channels), np.int8)
         packed[:, : op.channels] = taps
-        stored = packed.reshape(-1, channels // BLOCK, BLOCK).transpose(1, 0, 2).reshape(-1)
+        rows = packed.reshape(-1, channels // BLOCK, BLOCK).transpose(1, 0, 2).reshape(channels // BLOCK, -1)
         by_channel = taps.T
     else:
         by_channel = weights.reshape(len(weights), -1)
-        stored, channels = by_channel.reshape(-1), len(by_channel)
+        rows, channels = by_channel, len(by_channel)
     count = len(by_channel)
     if isinstance(op, FullyConnected):
         # TFLM multiplies input and weight scale in float32 here.
@@ -211,12 +305,14 @@ def _weighted(qgraph: QuantizedGraph, op: Conv2D | DepthwiseConv2D | FullyConnec
     else:
         most, biases = 128, biases - source.zero_point * sums.sum(1)
     reach = np.abs(biases) + most * np.abs(sums).sum(1)
+    if int((most * np.abs(sums).sum(1)).max()) << (8 - op.weight_bits) >= 1 << 31:
+        raise InternalError(f"{op.name}: sums of weights in the highest bits of a byte beyond 32 bits")
     if any(far << max(shift, 0) >= 1 << 31 for far, (_, shift) in zip(reach.tolist(), pairs, strict=True)):
         raise InternalError(f"{op.name}: sums beyond 32 bits")
     numbers, shifts = [0] * (2 * channels), [0] * channels
     for i, (bias, (m, shift)) in enumerate(zip(biases.tolist(), pairs, strict=True)):
         numbers[2 * i], numbers[2 * i + 1], shifts[i] = bias, m, -shift - 1  # the second rounding takes the last bit
-    return _Constants(stored, numbers, shifts, bool(reach.max() >= 1 << 30) or min(shifts) < 0)
+    return _Constants(packed_rows(rows, op.weight_bits), numbers, shifts, bool(reach.max() >= 1 << 30) or min(shifts) < 0)
 
 
 # text ----------------------------------------------------------------------------------------------------

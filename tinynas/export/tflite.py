@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias, assert_never
 
@@ -271,9 +271,23 @@ def serialize(qgraph: QuantizedGraph, meta: ModelMeta, plan: MemoryPlan | None =
         raise ArchError(
             f"weights of {' or '.join(map(str, sorted(_WEIGHT_TYPES, reverse=True)))} bits can be written into a .tflite; "
             f"those of {', '.join(unwritten[:3])}{' and others' if len(unwritten) > 3 else ''} have 2",
-            "TFLM has no kernel for weights of 2 bits: give them 4",
+            "TFLM has no kernel for weights of 2 bits: give them 4, or compile the network (runtime: compiled)",
         )
     return _Model(qgraph, meta, plan).bytes()
+
+
+def storable(qgraph: QuantizedGraph) -> QuantizedGraph:
+    """``qgraph`` with its weights of 2 bits in 4, which a .tflite can hold: the same integers, so the same outputs."""
+    return replace(qgraph, graph=storable_graph(qgraph.graph))
+
+
+def storable_graph(graph: Graph) -> Graph:
+    """``graph`` with weights of 4 bits where it has 2; itself where it has none."""
+    few = [isinstance(op, WEIGHTED) and op.weight_bits not in _WEIGHT_TYPES for op in graph.ops]
+    if not any(few):
+        return graph
+    ops = [replace(op, weight_bits=4) if narrow and isinstance(op, WEIGHTED) else op for narrow, op in zip(few, graph.ops, strict=True)]
+    return replace(graph, ops=tuple(ops))
 
 
 class _Model:

@@ -13,6 +13,7 @@ from tinynas.budget import Budget
 from tinynas.config import format_size
 from tinynas.cost import Cost
 from tinynas.cost.memory import aligned, plan_offline
+from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import counted
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Pool2D, Resize
 from tinynas.records import Trial, network_figures, of_network
@@ -212,12 +213,13 @@ class MemoryInfo:
 
 def memory_info(graph: Graph, cost: Cost, budget: Budget | None = None) -> MemoryInfo:
     """Live tensors by operator, where the plan puts them, and the limit."""
-    plan = plan_offline(graph, cost.runtime, cost.core)
+    # Compiled code keeps rows of tensors: it has no plan of whole ones.
+    plan = plan_offline(graph, cost.runtime, cost.core) if runtime_named(cost.runtime).frame is None else None
     lifetimes = graph.lifetimes
-    fits = plan.head_bytes == cost.head_bytes and plan.order == tuple(range(len(graph.ops)))
+    fits = plan is not None and plan.head_bytes == cost.head_bytes and plan.order == tuple(range(len(graph.ops)))
     boxes = [
         Box(tensor.name, offset, aligned(tensor.elements), *lifetimes[index])
-        for index, (tensor, offset) in enumerate(zip(graph.tensors, plan.offsets, strict=True))
+        for index, (tensor, offset) in enumerate(zip(graph.tensors, () if plan is None else plan.offsets, strict=plan is not None))
         if offset >= 0
     ]
     alive = [
@@ -400,6 +402,8 @@ class Layer:
     macs: int
     weights_bytes: int
     live_bytes: int
+    weight_bits: int | None = None
+    """Bits of a weight; None where it has none."""
 
 
 @dataclass(frozen=True)
@@ -423,7 +427,7 @@ def kind_words(kind: str) -> str:
 
 def layers_info(cost: Cost) -> LayersInfo:
     """Rows of a cost, and what dominates."""
-    layers = tuple(Layer(r.name, r.kind, r.output_shape, r.macs, r.weights_bytes, r.live_bytes) for r in cost.layers)
+    layers = tuple(Layer(r.name, r.kind, r.output_shape, r.macs, r.weights_bytes, r.live_bytes, r.weight_bits) for r in cost.layers)
     heavy = max(layers, key=lambda layer: layer.macs)
     big = max(layers, key=lambda layer: layer.weights_bytes)
     macs, weights = max(1, cost.macs), max(1, cost.weights_bytes)
@@ -433,6 +437,7 @@ def layers_info(cost: Cost) -> LayersInfo:
 def draw_layers(info: LayersInfo) -> Drawing:
     """Two panels over one axis: MACs and weight bytes of every operator."""
     x = list(range(len(info.layers)))
+    few = any(layer.weight_bits not in (None, 8) for layer in info.layers)
     panels = (
         ("MACs", [layer.macs for layer in info.layers], "y", "@front", [count(layer.macs) for layer in info.layers]),
         (
@@ -440,7 +445,10 @@ def draw_layers(info: LayersInfo) -> Drawing:
             [layer.weights_bytes / 1024 for layer in info.layers],
             "y2",
             "@good",
-            [format_size(layer.weights_bytes) for layer in info.layers],
+            [
+                format_size(layer.weights_bytes) + (f" of {layer.weight_bits} bits" if few and layer.weight_bits else "")
+                for layer in info.layers
+            ],
         ),
     )
     data = [

@@ -15,6 +15,6 @@ static APART void conv_row(const op_t *o, const int8_t *const *rows, int8_t *pat
         if (rows[line] != NULL) memcpy(at + before * channels, rows[line] + from * channels, taken * channels);
       }
     }
-    dense(o, k, patches, k, n, y + x * o->out_c);
+    @products@(o, k, patches, k, n, y + x * o->out_c);
   }
 }

@@ -43,11 +43,11 @@ static APART void dw_row(const op_t *o, const int8_t *const *rows, int8_t *line,
 #if DSP && !MVE
   const int32_t zeros = (int32_t)(((uint32_t)-zero & 0xffffu) * 0x10001u);
 #endif
-  const int8_t *block = o->weights;
+  @dw_weights@
   const int32_t *numbers = o->numbers;
   const int8_t *shifts = o->shifts;
-  for (uint32_t c = 0; c < channels; c += 4, block += kernel_h * kernel_w * 4, numbers += 8, shifts += 4) {
-    int8_t *to = line;
+  for (uint32_t c = 0; c < channels; c += 4, @dw_next@, numbers += 8, shifts += 4) {
+    @dw_block@int8_t *to = line;
     int32_t first = -(int32_t)o->pad_left;
     for (uint32_t x = 0; x < o->out_w; ++x, first += o->stride_w, to += 4) {
       int32_t a0 = numbers[0], a1 = numbers[2], a2 = numbers[4], a3 = numbers[6];
