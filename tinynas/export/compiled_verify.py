@@ -8,15 +8,14 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from tinynas.cost import estimate
 from tinynas.cost.compiled import network_stack
-from tinynas.errors import ModelFileError, UserError, counted
+from tinynas.errors import ModelFileError, UserError
 from tinynas.export.emulated import SelfTested, folder_sha256, network_self_test, network_sources
-from tinynas.export.verify import FLASH_SLACK, reference
+from tinynas.export.verify import Finding, reference
 from tinynas.graph import Graph
 from tinynas.target.cores import Core
 from tinynas.target.emulator import emulator_version
@@ -25,7 +24,7 @@ from tinynas.target.program import NetworkRun, run_network
 
 
 @dataclass(frozen=True)
-class VerifiedNetwork:
+class VerifiedNetwork(Finding):
     """What the emulated core did with a compiled network and its firmware folder, beside what was promised."""
 
     name: str
@@ -58,44 +57,19 @@ class VerifiedNetwork:
     firmware: SelfTested
     folder: str
 
-    @property
-    def notes(self) -> list[str]:
-        """What is off and breaks nothing: flash that was linked and is over :data:`FLASH_SLACK` more than was promised."""
-        promised, linked = self.promised_network_bytes, self.network_bytes
-        if promised is None or linked is None or linked <= promised * (1 + FLASH_SLACK):
-            return []
-        return [
-            f"{linked:,} B of code and constants are linked, {100 * (linked / promised - 1):.1f} % more than the {promised:,} B promised"
-        ]
-
-    @property
-    def problems(self) -> list[str]:
-        """What was promised and does not hold; empty where all does."""
-        if self.refused:
-            return [f"does not run on the emulated {self.target}: {self.refused}"]
+    def memory_problems(self) -> list[str]:
+        """A work area or a stack that does not suffice."""
         found = []
         for what, size in (("sets aside", self.reserved_work_bytes), ("uses", self.used_work_bytes)):
             if size is not None and size > self.promised_work_bytes:
                 found.append(f"{self.promised_work_bytes:,} B of work area were promised, and it {what} {size:,} B")
         if self.stack_bytes is not None and self.stack_bytes > self.promised_stack_bytes:
             found.append(f"{self.promised_stack_bytes:,} B of stack were promised, and an inference takes {self.stack_bytes:,} B")
-        if self.equal_outputs != self.compared_outputs:
-            differ = self.compared_outputs - self.equal_outputs
-            found.append(f"{differ} of {counted(self.compared_outputs, 'output')} differ from tflite-micro's on this computer")
-        if self.firmware.failed:
-            found.append(f"the firmware's self-test fails: {self.firmware.failed}")
         return found
 
-    @property
-    def good(self) -> bool:
-        """Whether it runs in the memory that was promised, with equal outputs, and its firmware passes its self-test."""
-        return not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """The document of ``tinynas verify --json``, and ``verified`` of an export's report."""
-        document = asdict(self)
-        document["instructions"] = [{"op": name, "instructions": count} for name, count in self.instructions]
-        return {**document, "notes": self.notes, "problems": self.problems, "good": self.good}
+    def linked(self) -> list[tuple[str, int | None, int | None, str]]:
+        """The network's part of the program."""
+        return [("code and constants", self.promised_network_bytes, self.network_bytes, "")]
 
 
 def check_network_tools() -> None:

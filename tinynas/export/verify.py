@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import tempfile
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,8 +32,64 @@ COMPARED = 4
 FLASH_SLACK = 0.01
 
 
+class Finding(ABC):
+    """What an emulated core did with something, beside what was promised of it."""
+
+    target: str
+    equal_outputs: int
+    compared_outputs: int
+    """Outputs of inputs that were compared with tflite-micro on this computer; 0 where it cannot be."""
+    instructions: tuple[tuple[str, int], ...]
+    """(operator, executed instructions) of one inference."""
+    refused: str
+    """Why it does not run there; empty where it does."""
+    firmware: SelfTested | None
+    """What the firmware folder did there; None where there is none."""
+
+    @abstractmethod
+    def memory_problems(self) -> list[str]:
+        """Bytes of memory that were promised and do not suffice."""
+
+    @abstractmethod
+    def linked(self) -> list[tuple[str, int | None, int | None, str]]:
+        """(what, promised, linked, what may explain more) bytes of flash; None where not known."""
+
+    @property
+    def notes(self) -> list[str]:
+        """What is off and breaks nothing: flash that was linked and is over :data:`FLASH_SLACK` more than was promised."""
+        return [
+            f"{size:,} B of {what} are linked, {100 * (size / promised - 1):.1f} % more than the {promised:,} B promised{why}"
+            for what, promised, size, why in self.linked()
+            if promised is not None and size is not None and size > promised * (1 + FLASH_SLACK)
+        ]
+
+    @property
+    def problems(self) -> list[str]:
+        """What was promised and does not hold; empty where all does."""
+        if self.refused:
+            return [f"does not run on the emulated {self.target}: {self.refused}"]
+        found = self.memory_problems()
+        if self.equal_outputs != self.compared_outputs:
+            differ = self.compared_outputs - self.equal_outputs
+            found.append(f"{differ} of {counted(self.compared_outputs, 'output')} differ from tflite-micro's on this computer")
+        if self.firmware is not None and self.firmware.failed:
+            found.append(f"the firmware's self-test fails: {self.firmware.failed}")
+        return found
+
+    @property
+    def good(self) -> bool:
+        """Whether it runs, in the memory that was promised, with equal outputs, and its firmware passes its self-test."""
+        return not self.problems
+
+    def to_json(self) -> dict[str, Any]:
+        """The document of ``tinynas verify --json``, and ``verified`` of an export's report."""
+        document = asdict(cast("Any", self))  # each finding is a dataclass
+        document["instructions"] = [{"op": name, "instructions": count} for name, count in self.instructions]
+        return {**document, "notes": self.notes, "problems": self.problems, "good": self.good}
+
+
 @dataclass(frozen=True)
-class Verified:
+class Verified(Finding):
     """What the emulated core did with a model, beside what was promised."""
 
     name: str
@@ -71,49 +128,20 @@ class Verified:
     promised_program_bytes: int | None = None
     """The same of the firmware's program: model, TFLM's code, and what the folder adds."""
 
-    @property
-    def notes(self) -> list[str]:
-        """What is off and breaks nothing: flash that was linked and is over :data:`FLASH_SLACK` more than was promised."""
-        found = []
-        linked = None if self.firmware is None else self.firmware.program_bytes
-        for what, promised, measured in (
-            ("code of TFLM and its kernels", self.promised_code_bytes, self.code_bytes),
-            ("flash in all", self.promised_program_bytes, linked),
-        ):
-            if promised is not None and measured is not None and measured > promised * (1 + FLASH_SLACK):
-                more = f"{100 * (measured / promised - 1):.1f} %"
-                found.append(
-                    f"{measured:,} B of {what} are linked, {more} more than the {promised:,} B promised "
-                    "(messages hold the paths of TFLM's sources: a tree in a long path takes more)"
-                )
-        return found
-
-    @property
-    def problems(self) -> list[str]:
-        """What was promised and does not hold; empty where all does."""
-        if self.refused:
-            return [f"does not run on the emulated {self.target}: {self.refused}"]
-        found = []
+    def memory_problems(self) -> list[str]:
+        """An arena that does not suffice."""
         needed, promised = self.needed_arena_bytes, self.promised_arena_bytes
-        if needed is None or needed > _rounded(promised):
-            found.append(f"{promised:,} B of arena were promised, and it needs {'more' if needed is None else f'{needed:,} B'} to start")
-        if self.equal_outputs != self.compared_outputs:
-            differ = self.compared_outputs - self.equal_outputs
-            found.append(f"{differ} of {counted(self.compared_outputs, 'output')} differ from tflite-micro's on this computer")
-        if self.firmware is not None and self.firmware.failed:
-            found.append(f"the firmware's self-test fails: {self.firmware.failed}")
-        return found
+        if needed is not None and needed <= _rounded(promised):
+            return []
+        return [f"{promised:,} B of arena were promised, and it needs {'more' if needed is None else f'{needed:,} B'} to start"]
 
-    @property
-    def good(self) -> bool:
-        """Whether it runs, in the arena that was promised, with equal outputs, and its firmware passes its self-test."""
-        return not self.problems
-
-    def to_json(self) -> dict[str, Any]:
-        """The document of ``tinynas verify --json``, and ``verified`` of an export's report."""
-        document = asdict(self)
-        document["instructions"] = [{"op": name, "instructions": count} for name, count in self.instructions]
-        return {**document, "notes": self.notes, "problems": self.problems, "good": self.good}
+    def linked(self) -> list[tuple[str, int | None, int | None, str]]:
+        """TFLM's code, and the whole program."""
+        why = " (messages hold the paths of TFLM's sources: a tree in a long path takes more)"
+        return [
+            ("code of TFLM and its kernels", self.promised_code_bytes, self.code_bytes, why),
+            ("flash in all", self.promised_program_bytes, None if self.firmware is None else self.firmware.program_bytes, why),
+        ]
 
 
 def _rounded(size: int) -> int:
