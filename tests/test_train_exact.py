@@ -479,6 +479,7 @@ def test_the_default_recipe_is_the_one_that_was_measured() -> None:
         "qat_epochs": 0,
         "qat_lr": 5e-4,
         "few_bits_from": 0.0,
+        "branches": "none",
     }
     found = Recipe().model_dump()
     augment = found.pop("augment")

@@ -249,7 +249,7 @@ class Network(nn.Module):
         module = self._modules[module_name(op_name)]
         if isinstance(module, ConvBN):
             return module.conv, module.bn
-        assert isinstance(module, Classifier), f"{op_name} has no weights"
+        assert isinstance(module, Classifier), f"{op_name} has no weights, or branches that are not folded"
         return module.linear, None
 
     def grid_of(self, op_name: str) -> WeightGrid | None:
