@@ -183,8 +183,8 @@ def table(rows: Sequence[dict[str, Any]]) -> str:
     lines = [
         "# What decides at this size",
         "",
-        f"Made by `python benchmarks/recipes.py`, which says what is not measured. {NETWORK}, accuracy on the test images after the last epoch,",
-        "mean of the seeds; differences to the base row, with the standard error that the number of test images leaves, seeds apart.",
+        f"Made by `python benchmarks/recipes.py`, which says what is not measured. {NETWORK}, accuracy on the test images after the last",
+        "epoch, mean of the seeds; differences to the base row, with the standard error that the number of test images leaves.",
         "",
     ]
     by: dict[str, dict[str, list[dict[str, Any]]]] = defaultdict(lambda: defaultdict(list))
