@@ -278,7 +278,7 @@ class Worker:
                 return session.trainings.train(
                     arch,
                     session.plan.rungs[job.rung],
-                    parent=session.run.arch(job.parent) if session.settings.inherit and job.parent and job.rung == 0 else None,
+                    parent=session.run.arch(job.parent) if job.parent and job.rung == 0 and session.settings.inherit else None,
                     deadline=session.clock.deadline,
                 )
             except TinynasError:
