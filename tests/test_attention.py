@@ -23,7 +23,7 @@ from tinynas.cost.work import from_graph
 from tinynas.errors import InternalError
 from tinynas.graph import GATE_START, Builder, Conv2D, FullyConnected, Graph, HardSwish, Mul, lower, nearest
 from tinynas.inputs import Input
-from tinynas.model import Classifier, ConvBN, Network, inherit
+from tinynas.model import Classifier, ConvBN, Network
 from tinynas.quantize.calibrate import _swished
 from tinynas.quantize.fake import _rounded_16, swished
 from tinynas.quantize.grid import TensorQuant
@@ -160,14 +160,6 @@ def test_every_weight_of_a_gate_learns() -> None:
         network(torch.rand(16, 3, 20, 14)).square().sum().backward()
         still = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert still == []
-
-
-def test_a_block_inherits_its_weights_whether_it_is_gated_or_not() -> None:
-    plain, gated = Network(lower(net()), seed=1), Network(lower(net(attention="se")), seed=2)
-    before = gated.get_submodule("s0_b0_gate").linear.weight.clone()  # type: ignore[operator, union-attr]
-    inherit(gated, plain.state_dict())
-    assert torch.equal(gated.get_submodule("s0_b0_dw").conv.weight, plain.get_submodule("s0_b0_dw").conv.weight)  # type: ignore[union-attr, arg-type]
-    assert torch.equal(gated.get_submodule("s0_b0_gate").linear.weight, before)  # type: ignore[union-attr, arg-type]
 
 
 # Files

@@ -13,13 +13,14 @@ from test_train import ARCH, TRAIN, VAL, images, recipe, same, timeless
 from tinynas.arch import Arch
 from tinynas.graph import WEIGHTED, FullyConnected, few_bits, lower
 from tinynas.lsq import LEAST_STEP, WeightGrid, largest, least_error_step, on_grid
-from tinynas.model import Network, inherit, normalise
+from tinynas.model import Network, normalise
 from tinynas.quantize import FakeQuantNetwork, QuantOptions, finish_qat, fold, prepare_qat, quantize
 from tinynas.quantize.equalize import equalize
 from tinynas.quantize.floats import pixels, predict
 from tinynas.train import Trainer, evaluate
 from tinynas.train.loop import deciding, free_epochs
 from tinynas.train.quantised import load_trained, save_trained
+from tinynas.train.slices import slice_weights
 
 
 def with_bits(arch: Arch, weights: int = 4, depthwise: int = 8, stem: int = 8, classifier: int = 8) -> Arch:
@@ -167,8 +168,9 @@ def test_what_is_trained_is_what_the_integers_do() -> None:
 
 def test_children_inherit_weights_of_any_bits_and_fit_their_own_grids() -> None:
     parent = Network(lower(ARCH), seed=5)
-    child = Network(lower(MIXED), seed=6)
-    assert inherit(child, parent.state_dict()) == len(parent.state_dict())
+    made = slice_weights(lower(ARCH), parent.state_dict(), lower(MIXED), seed=6)
+    child = made.network
+    assert {layer.kind for layer in made.layers} == {"taken"}
     t = Trainer(lower(MIXED), TRAIN, VAL, recipe(epochs=1), seed=0, device=torch.device("cpu"), weights=child.state_dict())
     t._set_grids(1, fit=True)
     assert isinstance(t._raw, Network)

@@ -14,7 +14,7 @@ from torch import nn
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable, load_arch
 from tinynas.graph import Graph, lower, same_padding
 from tinynas.inputs import Input
-from tinynas.model import Network, inherit, module_name, normalise, trainable_groups
+from tinynas.model import Network, module_name, normalise, trainable_groups
 
 
 def random_arch(rng: random.Random) -> Arch:
@@ -188,92 +188,3 @@ def test_dropout_acts_in_training_only_and_follows_its_generator() -> None:
     assert torch.equal(logits(1), logits(1)) and not torch.equal(logits(1), logits(2))
     network.eval()
     assert torch.equal(logits(1), logits(2))
-
-
-def test_inherit_copies_what_is_common() -> None:
-    def net(out: int, kernel: int, seed: int) -> Network:
-        return Network(lower(Arch(height=8, width=8, classes=2, blocks=(MBConv(out=out, kernel=kernel, expand=2),))), seed=seed)
-
-    parent, same, wider = net(4, 3, 0), net(4, 3, 1), net(6, 5, 1)
-    drawn = wider.named_op("s0.b0.project")[0].weight.clone()
-    assert inherit(same, parent.state_dict()) == len(same.state_dict())
-    x = torch.rand(2, 3, 8, 8)
-    assert torch.equal(same.eval()(x), parent.eval()(x))
-    inherit(wider, parent.state_dict())
-    assert torch.equal(wider.named_op("s0.b0.dw")[0].weight[:, :, 1:4, 1:4], parent.named_op("s0.b0.dw")[0].weight)
-    assert torch.equal(wider.named_op("s0.b0.project")[0].weight[:4], parent.named_op("s0.b0.project")[0].weight)
-    assert torch.equal(wider.named_op("s0.b0.project")[0].weight[4:], drawn[4:])
-
-
-def staged(*depths: int, **block: float) -> Graph:
-    """A network of stages of 4, 6, 8, ... channels, its operators named by stage and place in it."""
-    blocks = [
-        MBConv(out=4 + 2 * s, stride=2 if b == 0 else 1, **{"kernel": 3, "expand": 2, **block})
-        for s, d in enumerate(depths)
-        for b in range(d)
-    ]
-    stem, head = ConvLayer(out=4, kernel=3), ConvLayer(out=10, kernel=1)
-    return lower(Arch(height=32, width=32, classes=2, stem=stem, blocks=tuple(blocks), head=head))
-
-
-def test_a_deeper_early_stage_inherits_stage_by_stage() -> None:
-    parent, child = Network(staged(1, 2, 1), seed=0), Network(staged(2, 2, 1), seed=1)
-    drawn = {key: value.clone() for key, value in child.state_dict().items()}
-    theirs = parent.state_dict()
-    assert inherit(child, theirs) == len(theirs)
-    for key, value in child.state_dict().items():
-        same_place = not key.startswith("s0_b1_")
-        assert torch.equal(value, theirs[key] if same_place else drawn[key]), key
-    assert any(key.startswith("s1_b1_dw") for key in theirs)
-
-
-def test_inherited_kernels_are_centred_whether_they_grow_or_shrink() -> None:
-    small, large = Network(staged(1, kernel=3), seed=0), Network(staged(1, kernel=5), seed=1)
-    ring = large.named_op("s0.b0.dw")[0].weight.detach().clone()
-    inherit(large, small.state_dict())
-    grown = large.named_op("s0.b0.dw")[0].weight.detach()
-    assert torch.equal(grown[:, :, 1:4, 1:4], small.named_op("s0.b0.dw")[0].weight)
-    ring[:, :, 1:4, 1:4] = grown[:, :, 1:4, 1:4]
-    assert torch.equal(grown, ring), "what lies around them stays as drawn"
-    again = Network(staged(1, kernel=3), seed=2)
-    inherit(again, large.state_dict())
-    assert torch.equal(again.named_op("s0.b0.dw")[0].weight, grown[:, :, 1:4, 1:4])
-
-
-def test_a_channel_keeps_its_weights_and_statistics_from_layer_to_layer() -> None:
-    narrow, wide = Network(staged(1, expand=2), seed=0), Network(staged(1, expand=3), seed=1)
-    for module in narrow.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            torch.nn.init.uniform_(module.running_mean, 1, 2)
-            torch.nn.init.uniform_(module.running_var, 2, 3)
-            torch.nn.init.uniform_(module.weight, 3, 4)
-    inherit(wide, narrow.state_dict())
-    for name, axis in (("expand", 0), ("dw", 0), ("project", 1)):
-        (few, norm), (many, more) = narrow.named_op(f"s0.b0.{name}"), wide.named_op(f"s0.b0.{name}")
-        # 8 of 12 channels between expansion and projection are the parent's, the same 8 in all three layers.
-        assert torch.equal(many.weight.narrow(axis, 0, 8), few.weight)
-        assert norm is not None and more is not None
-        kept = len(norm.weight)
-        for values, known in ((more.running_mean, norm.running_mean), (more.running_var, norm.running_var), (more.weight, norm.weight)):
-            assert values is not None and known is not None
-            assert torch.equal(values[:kept], known)
-        assert more.running_mean is not None and more.running_var is not None
-        assert more.running_mean[kept:].eq(0).all()
-        assert more.running_var[kept:].eq(1).all()
-        assert len(more.weight) == (4 if name == "project" else 12)
-
-
-def test_blocks_of_other_operators_inherit_nothing() -> None:
-    plain = Network(lower(Arch(height=8, width=8, classes=2, blocks=(MBConv(out=4, expand=1),))), seed=0)
-    graph = lower(Arch(height=8, width=8, classes=2, blocks=(MBConv(out=4, expand=2),)))
-    expanded = Network(graph, seed=1)
-    drawn = {key: value.clone() for key, value in expanded.state_dict().items()}
-    assert inherit(expanded, plain.state_dict()) == 2, "the classifier's weights and biases"
-    assert all(torch.equal(value, drawn[key]) for key, value in expanded.state_dict().items() if not key.startswith("fc"))
-    # A classifier behind a head reads other features than one behind the last block.
-    first = module_name(graph.ops[1].name)
-    headed = Network(lower(Arch(height=8, width=8, classes=2, blocks=(MBConv(out=4, expand=2),), head=ConvLayer(out=4, kernel=1))), seed=2)
-    ours = headed.named_op("fc")[0].weight.clone()
-    inherit(headed, expanded.state_dict())
-    assert torch.equal(headed.named_op("fc")[0].weight, ours)
-    assert torch.equal(headed.get_submodule(first).conv.weight, expanded.get_submodule(first).conv.weight)

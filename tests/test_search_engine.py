@@ -9,19 +9,23 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import optuna
 import pytest
-from search_runs import SPACE, budget, session_of
+import torch
+from search_runs import RECIPE, SPACE, budget, session_of
 
 from tinynas import pareto
 from tinynas.api import PreparedSearch, prepare_search
 from tinynas.budget import Budget
 from tinynas.errors import BudgetError, RunError
+from tinynas.graph import lower
+from tinynas.model import Network
 from tinynas.records import Trial
 from tinynas.search import SearchEvent, SearchSettings, prepare, proposals, search, worker
 from tinynas.search.prepare import open_session
 from tinynas.space import Space
+from tinynas.train.branches import fold_branches
+from tinynas.train.slices import slice_weights
 
 
 def test_a_search_records_everything(prepared: Callable[..., PreparedSearch]) -> None:
@@ -273,15 +277,29 @@ def test_a_damaged_training_state_is_trained_again(prepared: Callable[..., Prepa
 def test_a_mutation_may_inherit_weights(prepared: Callable[..., PreparedSearch]) -> None:
     one = prepared(trials=3, inherit=True)
     session = session_of(one)
-    parent = SPACE.decode(tuple(int(i) for i in session.pool.genotypes[0]), 3)
-    session.trainings.train(parent, 2)
-    child = session.trainings._inherited(parent, parent.id)
-    assert child is not None
-    from tinynas.graph import lower
-    from tinynas.model import Network
+    parent, child = (SPACE.decode(tuple(int(i) for i in session.pool.genotypes[n]), 3) for n in (0, 1))
+    trainings = session.trainings
+    assert trainings._begun(lower(child), parent) is None, "it was not trained"
+    trainings.train(parent, 2)
+    begun = trainings.trainer(child, parent)
+    trained = trainings.trainer(parent)._raw
+    expected = slice_weights(lower(parent), trained.state_dict(), lower(child), seed=session.settings.seed).network.state_dict()
+    assert all(torch.equal(value, expected[key]) for key, value in begun._raw.state_dict().items())
+    fresh = Network(lower(child), seed=session.settings.seed).state_dict()
+    assert any(not torch.equal(value, fresh[key]) for key, value in expected.items())
+    assert one.go().counts.trained == 3
 
-    fresh = Network(lower(parent), seed=session.settings.seed).state_dict()
-    assert any(not np.array_equal(child[key].numpy(), fresh[key].numpy()) for key in fresh)
+
+def test_a_parent_with_branches_is_folded_first(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=3, inherit=True, recipe={**RECIPE, "branches": "fold"})
+    session = session_of(one)
+    parent = SPACE.decode(tuple(int(i) for i in session.pool.genotypes[0]), 3)
+    session.trainings.train(parent, 1)
+    source = session.trainings._parent(parent)
+    raw = session.trainings.trainer(parent)._raw
+    assert source is not None and isinstance(raw, Network)
+    folded = fold_branches(raw).state_dict()
+    assert all(torch.equal(value, folded[key]) for key, value in source.state_dict().items())
     assert one.go().counts.trained == 3
 
 

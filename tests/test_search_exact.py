@@ -122,6 +122,8 @@ def test_a_search_that_is_told_nothing_does_what_the_documents_say() -> None:
         "epoch_images": 0,
         "explore": 0.7,
         "inherit": False,
+        "images": None,
+        "slices": 0.0,
         "storage": None,
     }
 

@@ -466,7 +466,7 @@ class PreparedSearch:
         return result
 
     def _nothing_yet(self) -> bool:
-        if not self.run.is_new or self.run.begun:
+        if not self.run.is_new or self.run.begun or (self.run.path / "donor.json").exists():
             return False
         try:
             with self.run.searching():

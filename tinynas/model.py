@@ -250,7 +250,7 @@ class Network(nn.Module):
         module = self._modules[module_name(op_name)]
         if isinstance(module, ConvBN):
             return module.conv, module.bn
-        assert isinstance(module, Classifier), f"{op_name} has no weights"
+        assert isinstance(module, Classifier), f"{op_name} has no weights, or branches that are not folded"
         return module.linear, None
 
     def grid_of(self, op_name: str) -> WeightGrid | None:
@@ -303,50 +303,6 @@ class Network(nn.Module):
                     module.bn.bias.fill_(module.start)
         self.fit_grids()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-
-def inherit(child: Network, parent: Mapping[str, Tensor]) -> int:
-    """Copy what fits of ``parent``'s state into ``child``; the number of child tensors that inherited.
-
-    Blocks meet by name, where they are made of the same operators: without its expansion, say, a block's other weights are
-    about other channels. So do the operators after the blocks (a classifier reads the head, where there is one). Where
-    shapes differ, the common leading channels and the common centre of the kernel are copied, everywhere alike, so that
-    a channel's weights stay together from layer to layer (MobileNet stages widen at the end, kernels grow around their
-    centre). Batch norm's weights and statistics go with their channels. What has no counterpart stays as drawn, new
-    channels with a mean of 0 and a variance of 1. Grids of few bits are not inherited: a training fits its own.
-    """
-    own, theirs = _by_place(child.state_dict()), _by_place(parent)
-    inherited = 0
-    with torch.no_grad():
-        for place, targets in own.items():
-            sources = theirs.get(place, {})
-            if targets.keys() != sources.keys() or any(sources[key].ndim != target.ndim for key, target in targets.items()):
-                continue
-            for key, target in targets.items():
-                common = [min(n, m) for n, m in zip(target.shape, sources[key].shape, strict=True)]
-                target[_common(target.shape, common)] = sources[key][_common(sources[key].shape, common)]
-                inherited += 1
-    return inherited
-
-
-def _by_place(state: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
-    # Of a block "s2.b1" the modules are "s2_b1_dw" and so on; stem, head and fc have one word. Those that work out a gate stand apart:
-    # a block is the same with and without.
-    places: dict[str, dict[str, Tensor]] = {}
-    for key, value in state.items():
-        module, _, part = key.partition(".")
-        if part.startswith("grid."):
-            continue
-        block, _, last = module.rpartition("_")
-        block += " gate" if last in GATES else ""
-        places.setdefault(block or ("stem" if module == "stem" else "after the blocks"), {})[key] = value
-    return places
-
-
-def _common(shape: Sequence[int], common: Sequence[int]) -> tuple[slice, ...]:
-    # Channels (axes 0 and 1) from the first, taps of the kernel around the middle.
-    starts = [(n - size) // 2 if axis >= 2 else 0 for axis, (n, size) in enumerate(zip(shape, common, strict=True))]
-    return tuple(slice(start, start + size) for start, size in zip(starts, common, strict=True))
 
 
 def save_weights(network: Network, path: Path, metadata: Mapping[str, str]) -> None:

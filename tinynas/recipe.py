@@ -118,6 +118,8 @@ class Recipe(Config):
     """Train on this many images, the same for every network, stratified by class; 0 for all."""
     epoch_images: Annotated[int, Field(ge=0)] = 0
     """Images of an epoch, drawn anew each time; 0 for all. Smaller epochs are finer steps of fidelity over the same data."""
+    branches: Literal["none", "fold"] = "none"
+    """``fold``: smaller convolutions, and the input, train beside each k x k one; folded into it, exactly, in all that is evaluated."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
     """CPU threads. One is the fastest per core; candidates are trained side by side instead. Results are bit-identical per value."""
     precision: Literal["float32", "bfloat16"] = "float32"

@@ -97,6 +97,7 @@ _KINDS: dict[str, Any] = {
     "plan": document(
         "plan", classes=Annotated[int, Field(ge=2)], reference=list[_PAIR], rungs=list[int], notes=list[str], max_macs=float | None
     ),
+    "donor": document("donor", "genotype", genotype=list[int]),
     "clock": Annotated[
         document(
             "clock",
@@ -163,6 +164,8 @@ _REMEDIES = {
     "budget.yaml": f"{_RESTORE}: it is written once, when a search begins",
     "env.json": f"{_RESTORE}: it is written once, when a search begins",
     "plan.json": f"{_RESTORE}; or remove it, and this plans anew: {{resume}}",
+    "donor.json": f"{_RESTORE}; or remove it, and this chooses anew: {{resume}}",
+    "donor.weights.safetensors": f"{_RESTORE}; or start a new run: its networks began with slices of it",
     "pool.npz": f"{_RESTORE}; or remove plan.json, and this draws and plans anew: {{resume}}",
     "study.journal": f"{_RESTORE}, or start a new run: what was trained is known to it alone",
     "front.json": "this writes it anew: {resume}",

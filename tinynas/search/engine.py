@@ -46,7 +46,7 @@ def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sear
     or trainings keep failing.
     """
     started = time.monotonic()
-    if settings.timeout is None and settings.trials is None:
+    if settings.timeout is None and settings.trials is None and settings.images is None:
         settings = settings.model_copy(update={"timeout": DEFAULT_TIMEOUT_S})
     with run.searching():
         return _search(run, space, budget, data, settings, View(run, settings, on_event, started), started)
@@ -57,8 +57,9 @@ def _search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sea
     reason, interrupted = "", False
     session: Session | None = None
     try:
-        feasible = prepare(run, space, budget, data, settings, view.emit)
-        session = open_session(run, space, budget, data, settings, Clock.begun(started, settings.timeout), feasible=feasible)
+        clock = Clock.begun(started, settings.timeout)
+        feasible = prepare(run, space, budget, data, settings, view.emit, clock)
+        session = open_session(run, space, budget, data, settings, clock, feasible=feasible)
         if settings.storage is not None:
             run.moved(storage=settings.storage)
         view.begin(session)
@@ -133,7 +134,8 @@ def _plan_text(session: Session) -> str:
     plan = session.plan
     images = counted(plan.epoch_images, "image") if plan.epoch_images else "all images"
     minutes = (session.clock.timeout or 0) / 60
-    how_many = counted(plan.networks, "network") if plan.networks is not None else counted(minutes, "minute")
+    limits = [counted(plan.networks, "network")] if plan.networks is not None else [counted(minutes, "minute")] if minutes else []
+    how_many = " and ".join([*limits, *([] if session.settings.images is None else [f"{session.settings.images:,} training images"])])
     if len(plan.rungs) == 1:
         return f"{how_many}; {counted(plan.rungs[0], 'epoch')} of {images} for every network"
     return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {plan.deepen:.0%} of the training deepens the front"

@@ -6,8 +6,9 @@ import io
 import time
 import zipfile
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -18,11 +19,13 @@ from tinynas.cost import estimate
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.errors import RunError, counted
 from tinynas.files import cores, write_atomic
-from tinynas.graph import lower
+from tinynas.graph import Graph, lower
+from tinynas.model import Network, load_weights
 from tinynas.objectives import Objective, objectives
-from tinynas.records import JsonRecord
+from tinynas.records import JsonRecord, Trial
 from tinynas.runs import MISSING, Run
 from tinynas.search.clock import Clock
+from tinynas.search.donor import donor_of, train_donor
 from tinynas.search.feasible import COSTS, Feasible, Pool, strata
 from tinynas.search.pool import draw_pool
 from tinynas.search.schedule import Plan
@@ -31,7 +34,7 @@ from tinynas.search.spaces import SpaceTable, largest_size, rank_spaces
 from tinynas.search.strategies import STRATEGIES, Strategy
 from tinynas.search.study import Study
 from tinynas.search.training import Trainings, seconds_per_image
-from tinynas.space import Space
+from tinynas.space import Genotype, Space, resolution_text
 
 if TYPE_CHECKING:
     from tinynas.data import DataSet
@@ -47,6 +50,8 @@ STARTED = 32
 MIN_EPOCH_IMAGES = 512
 #: Training images of an epoch where no time limit decides: the tabular benchmark's.
 EPOCH_IMAGES = 2000
+#: Epochs of the donor where the time ends its training.
+MAX_DONOR_EPOCHS = 100_000
 #: Seconds between two looks at what others did.
 POLL = 0.2
 #: Costs for which pools of older runs have no column.
@@ -91,6 +96,10 @@ class RunPlan(JsonRecord):
     """For each objective (worst, best) values of the hypervolume's box."""
     notes: tuple[str, ...]
     """What was decided, for people."""
+    donor: tuple[int, ...] = ()
+    """The genotype of the network that the others begin with slices of; empty: they begin as drawn."""
+    donor_images: float = 0.0
+    """Images that its training counts as (:meth:`Session.share_of_images`)."""
 
     def schedule(self, networks: int | None) -> Plan:
         """The schedule's plan for so many networks (None: as many as the time allows), which a resumption may change."""
@@ -121,6 +130,15 @@ class Session:
     reference: tuple[tuple[float, float], ...]
     """For each objective (worst, best) values of the hypervolume's box."""
     clock: Clock
+    donor_images: float = 0.0
+
+    def share_of_images(self, trials: Iterable[Trial]) -> float:
+        """How much of ``settings.images`` was trained, 0 and up; 0 where they are no limit. An image counts as the time it takes in
+        training, by the plan's speed, one of a network of the pool's mean MACs as 1."""
+        if self.settings.images is None:
+            return 0.0
+        used = sum(trial.images * image_weight(self.speed, self.pool, float(trial.costs["macs"] or 0.0)) for trial in trials)
+        return (self.donor_images + used) / self.settings.images
 
     @property
     def cost(self) -> str:
@@ -138,8 +156,17 @@ def cost_of(goals: Sequence[Objective]) -> str:
     return next((goal.cost for goal in goals if goal.cost is not None), "macs")
 
 
-def prepare(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, say: Say) -> Feasible:
+def image_weight(speed: Speed, pool: Pool, macs: float) -> float:
+    """Training time of an image of a network of so many MACs against that of the pool's mean."""
+    return speed.of(macs) / speed.of(float(pool.costs["macs"].mean()))
+
+
+def prepare(
+    run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, say: Say, clock: Clock | None = None
+) -> Feasible:
     """Measure, choose, draw and plan, once for a run, and write it to its folder; what fits, within what is searched.
+
+    With ``settings.slices`` the donor is trained too, until ``clock`` has used their share of its time.
 
     Raises BudgetError where nothing fits.
     """
@@ -180,9 +207,12 @@ def prepare(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sea
         )
         note("plan", text)
     _save_pool(run, pool)
+    rungs = strategy.rungs(settings.rungs, timed=settings.trials is None)
+    epoch_images = plan_epochs(settings, pool, speed, None if capacity is None else capacity * (1.0 - settings.slices))
+    donor, donor_images = _donate(run, feasible, pool, speed, data, settings, say, note, clock) if settings.slices else ((), 0.0)
     plan = RunPlan(
-        rungs=strategy.rungs(settings.rungs, timed=_timed(settings)),
-        epoch_images=plan_epochs(settings, pool, speed, capacity),
+        rungs=rungs,
+        epoch_images=epoch_images,
         edges=strata(pool.costs[cost_of(goals)], settings.bands, log=QUANTITIES[cost_of(goals)].log),
         deepen=settings.deepen,
         explore=strategy.explore(settings.explore),
@@ -192,9 +222,63 @@ def prepare(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sea
         speed=(speed.fixed, speed.per_mac),
         reference=reference(goals, pool, classes),
         notes=tuple(notes),
+        donor=donor,
+        donor_images=donor_images,
     )
     run.write_json("plan", plan.to_json())
     return feasible
+
+
+def _donate(
+    run: Run,
+    feasible: Feasible,
+    pool: Pool,
+    speed: Speed,
+    data: DataSet,
+    settings: SearchSettings,
+    say: Say,
+    note: Say,
+    clock: Clock | None,
+) -> tuple[Genotype, float]:
+    """Train the network that the others begin with slices of; its genotype (empty: too little time) and what its images count as."""
+    # Chosen once: where this was killed, the machine's speed, and what follows from it, may be measured differently now.
+    kept = run.read_json("donor")
+    genotype = donor_of(feasible.space, feasible.subspaces) if kept is None else tuple(kept["genotype"])
+    if not feasible.space.holds(genotype):
+        raise run.damaged(run.path / "donor.json", "it is not of the run's space")
+    if kept is None:
+        run.write_json("donor", {"genotype": list(genotype)})
+    arch = feasible.space.decode(genotype, feasible.classes)
+    macs = float(estimate(lower(arch)).macs)
+    weight = image_weight(speed, pool, macs)
+    images = min(settings.epoch_images or EPOCH_IMAGES, len(data.members["train"]))
+    recipe = settings.recipe.model_copy(update={"epoch_images": images})
+    until, deadline = recipe.epochs, None
+    if settings.images is not None or settings.trials is not None:
+        # Of a number of networks as many images as they take to their first rung, and the share that deepens the front.
+        whole = settings.images or (settings.trials or 0) * settings.rungs[0] * images / (1.0 - settings.deepen)
+        until = max(1, round(settings.slices * whole / weight / images))
+    elif clock is not None and clock.timeout is not None:
+        until, deadline = MAX_DONOR_EPOCHS, clock.started + settings.slices * clock.timeout
+    trainings = Trainings(data, recipe.model_copy(update={"epochs": max(recipe.epochs, until)}), settings.seed, run.state_dir())
+    name = f"a network of {macs / 1e6:.1f} M MACs, the largest of the space at {resolution_text((arch.height, arch.width))} px"
+    say("plan", f"training {name}")
+    outcome = train_donor(trainings, arch, donor_file(run), until_epoch=until, deadline=deadline)
+    if not outcome.scores:
+        note("plan", f"Networks begin as drawn: of {name}, nothing can be cut ({outcome.failure}).")
+        return (), outcome.images * weight
+    counted_as = outcome.images * weight
+    note(
+        "plan",
+        f"Networks begin with slices of {name}, trained for {counted(outcome.epochs, 'epoch')} ({outcome.scores['accuracy']:.1%} on "
+        f"validation); its {outcome.images:,} images count as {counted_as:,.0f}.",
+    )
+    return genotype, counted_as
+
+
+def donor_file(run: Run) -> Path:
+    """The weights that a search's networks begin with slices of."""
+    return run.state_dir() / "donor.weights.safetensors"
 
 
 def _timed(settings: SearchSettings) -> bool:
@@ -320,12 +404,23 @@ def _stored_plan(run: Run, document: Any, space: Space, settings: SearchSettings
         "shares that are none": not (0 <= plan.deepen < 1 and 0 < plan.explore <= 1),
         "sub-spaces that the space lacks": not all(0 <= r < resolutions and 0 <= w < widths for r, w in plan.subspaces),
         "fewer than two classes": plan.classes < 2,
+        "a donor that is not of its space": bool(plan.donor) and not space.holds(plan.donor),
         "a speed that is none": min(plan.speed) < 0 or sum(plan.speed) <= 0,
         "another box than its objectives span": len(plan.reference) != len(objectives(settings.objectives)),
     }
     if wrong := [what for what, is_so in faults.items() if is_so]:
         raise run.damaged(path, f"it has {wrong[0]}")
     return plan
+
+
+def _stored_donor(run: Run, graph: Graph) -> Network:
+    path = donor_file(run)
+    if not path.exists():
+        raise run.damaged(path, MISSING)
+    try:
+        return load_weights(graph, path)
+    except RunError as error:
+        raise run.damaged(path, error.message) from None
 
 
 def open_session(
@@ -354,6 +449,7 @@ def open_session(
     )
     # Samplers of processes that work side by side draw differently.
     study = Study.open(run, space, goals, settings.storage, strategy.sampler(settings.seed + 7919 * index))
+    donor = _stored_donor(run, lower(space.decode(stored.donor, stored.classes))) if stored.donor else None
     int8 = any(goal.needs == "int8_accuracy" for goal in goals)
     return Session(
         run,
@@ -366,9 +462,10 @@ def open_session(
         _load_pool(run, space),
         plan,
         study,
-        Trainings(data, recipe, settings.seed, run.state_dir() / "nets", int8=int8, inherit=settings.inherit),
+        Trainings(data, recipe, settings.seed, run.state_dir() / "nets", int8=int8, donor=donor),
         stored.classes,
         Speed(*stored.speed),
         stored.reference,
         clock or Clock(time.monotonic()),
+        stored.donor_images,
     )

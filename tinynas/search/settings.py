@@ -33,6 +33,8 @@ class SearchSettings(Config):
     """Networks to train; none: as many as the time allows."""
     timeout: Seconds | None = None
     """Seconds until the front is final; none: until all ``trials`` are trained, or 8 minutes where no trials are given."""
+    images: Annotated[int, Field(ge=1)] | None = None
+    """Training images after which no training is begun, those of larger networks counting as more; none: no such limit."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1
     """Processes that train side by side, one thread each; 1 trains in this process, reproducibly."""
     seed: Annotated[int, Field(ge=0)] = 0
@@ -59,6 +61,8 @@ class SearchSettings(Config):
     """Share of the time in which new networks are started."""
     inherit: bool = False
     """A mutated network starts from its parent's weights: common channels, and the common centre of kernels."""
+    slices: Annotated[float, Field(ge=0, le=0.9)] = 0.0
+    """Share of the time (or of ``images``) in which one large network of the space is trained, of which all others begin with slices."""
     storage: str | None = None
     """Optuna storage URL, such as postgresql://user@host/db; none: the journal file in the run folder."""
     recipe: Recipe = Recipe.proxy()

@@ -10,9 +10,13 @@ from typing import TYPE_CHECKING, Literal
 
 from tinynas.arch import Arch
 from tinynas.errors import RunError
-from tinynas.graph import lower
+from tinynas.graph import Graph, lower
+from tinynas.model import Network, read_tensors
 from tinynas.recipe import Recipe
 from tinynas.train import Diverged, Trainer
+from tinynas.train.branches import plain_state
+from tinynas.train.quantised import weights_in
+from tinynas.train.slices import slice_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -64,8 +68,12 @@ def failed(error: Exception) -> Outcome:
 class Trainings:
     """Trains the networks of one search on one data set."""
 
-    def __init__(self, data: DataSet, recipe: Recipe, seed: int, state_dir: Path, *, int8: bool = False, inherit: bool = False) -> None:
-        self.data, self.recipe, self.seed, self.state_dir, self.int8, self.inherit = data, recipe, seed, state_dir, int8, inherit
+    def __init__(
+        self, data: DataSet, recipe: Recipe, seed: int, state_dir: Path, *, int8: bool = False, donor: Network | None = None
+    ) -> None:
+        self.data, self.recipe, self.seed, self.state_dir, self.int8 = data, recipe, seed, state_dir, int8
+        #: what networks without a parent begin with slices of
+        self.donor = donor
         self._splits: dict[tuple[str, int, int, int], Split] = {}
 
     def split(self, name: Literal["train", "val"], arch: Arch) -> Split:
@@ -79,11 +87,11 @@ class Trainings:
         """The resumable state of a network's proxy training."""
         return self.state_dir / f"{net_id}.safetensors"
 
-    def trainer(self, arch: Arch, parent: str | None = None) -> Trainer:
-        """A trainer of ``arch``, continued from its saved state where there is one."""
+    def trainer(self, arch: Arch, parent: Arch | None = None) -> Trainer:
+        """A trainer of ``arch``, continued from its saved state where there is one; else begun with slices of ``parent`` or the donor."""
         graph = lower(arch)
         path = self.state_file(arch.id)
-        weights = self._inherited(arch, parent) if self.inherit and parent and not path.exists() else None
+        weights = None if path.exists() else self._begun(graph, parent)
         trainer = Trainer(graph, self.split("train", arch), self.split("val", arch), self.recipe, seed=self.seed, weights=weights)
         if path.exists():
             try:
@@ -99,7 +107,7 @@ class Trainings:
         arch: Arch,
         until_epoch: int,
         *,
-        parent: str | None = None,
+        parent: Arch | None = None,
         deadline: float | None = None,
         on_epoch: Callable[[int, float], None] | None = None,
     ) -> Outcome:
@@ -127,17 +135,18 @@ class Trainings:
                 scores["int8_accuracy"] = self._int8_accuracy(trainer, arch)
         return Outcome(trainer.epoch, images, scores, time.monotonic() - started, images - before)
 
-    def _inherited(self, arch: Arch, parent: str) -> dict[str, Tensor] | None:
-        from tinynas.model import Network, inherit, read_tensors
+    def _begun(self, graph: Graph, parent: Arch | None) -> dict[str, Tensor] | None:
+        """What a network begins with; None where that is drawn."""
+        source = self._parent(parent) or self.donor
+        return None if source is None else slice_weights(source.graph, source.state_dict(), graph, seed=self.seed).network.state_dict()
 
-        path = self.state_file(parent)
-        if not path.exists():
+    def _parent(self, parent: Arch | None) -> Network | None:
+        if parent is None or not self.state_file(parent.id).exists():
             return None
-        tensors, _ = read_tensors(path)
-        known = {key.removeprefix("raw."): value for key, value in tensors.items() if key.startswith("raw.")}
-        child = Network(lower(arch), seed=self.seed)
-        inherit(child, known)
-        return child.state_dict()
+        tensors, _ = read_tensors(self.state_file(parent.id))
+        network = Network(lower(parent))
+        network.load_state_dict(plain_state(network.graph, weights_in(tensors, "raw.")))
+        return network
 
     def _int8_accuracy(self, trainer: Trainer, arch: Arch) -> float:
         import numpy as np

@@ -79,6 +79,8 @@ class View:
             progress = min(1.0, self.counts.trained / trials)
             if progress > 0:
                 eta = elapsed / progress * (1 - progress)
+        if self.session is not None:
+            progress = max(progress, min(1.0, self.session.share_of_images(self.records.values())))
         if timeout is not None:
             progress = max(progress, min(1.0, elapsed / timeout))
             eta = min(timeout - elapsed, eta if eta is not None else math.inf)

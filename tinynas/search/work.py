@@ -60,6 +60,7 @@ class Worker:
         self._costs: dict[Genotype, tuple[Arch, Cost]] = {}
         self._aside: list[tuple[Job, str]] = []
         self._failures, self._succeeded = 0, False
+        self._used = 0.0
 
     def run(self) -> str:
         """Work until nothing is left to do; the reason why it ended.
@@ -138,17 +139,17 @@ class Worker:
         return self.session.clock.seconds_left()
 
     def progress(self) -> float:
-        """Share of the time that is gone, 0..1."""
-        return self.session.clock.progress()
+        """Share of the time, or of the images, that is gone, 0..1."""
+        return max(self.session.clock.progress(), self._used)
 
     def decide(self) -> Decision:
         """What comes next, decided under the study's lock and noted in the study; most of the thinking is done before, without it."""
-        study, strategy = self.study, self.session.strategy
+        session, study, strategy = self.session, self.study, self.session.strategy
         if self.seconds_left() <= 0:
             return "the time is used"
         rehearsed: tuple[int, ...] | None = None
         for left in reversed(range(REHEARSALS + 1)):
-            with database_errors(self.session.settings.storage), study.deciding():
+            with database_errors(session.settings.storage), study.deciding():
                 study.reclaim()
                 ledger = study.ledger()
                 while ledger.waiting:
@@ -156,6 +157,9 @@ class Worker:
                     if job is not None:
                         return job
                     ledger = study.ledger()
+                self._used = session.share_of_images(ledger.records.values())
+                if self._used >= 1.0:
+                    return "the images are used"
                 if not left or ledger.key == rehearsed:
                     return strategy.decide(self, ledger)
             strategy.rehearse(self, ledger)
@@ -274,7 +278,7 @@ class Worker:
                 return session.trainings.train(
                     arch,
                     session.plan.rungs[job.rung],
-                    parent=job.parent if job.rung == 0 else None,
+                    parent=session.run.arch(job.parent) if job.parent and job.rung == 0 and session.settings.inherit else None,
                     deadline=session.clock.deadline,
                 )
             except TinynasError:

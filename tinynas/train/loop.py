@@ -32,6 +32,7 @@ from tinynas.graph import Graph, few_bits
 from tinynas.model import Network, normalise, read_tensors, trainable_groups, write_tensors
 from tinynas.quantize.qat import prepare_qat
 from tinynas.recipe import Recipe
+from tinynas.train.branches import add_branches, fold_branches
 from tinynas.train.feed import make_feed
 from tinynas.train.graphs import RecordedGradients
 from tinynas.train.losses import make_loss
@@ -117,10 +118,14 @@ class Trainer:
         network = Network(graph, seed=seed)
         if weights is not None:
             network.load_state_dict(dict(weights))
+        if recipe.branches == "fold":
+            add_branches(network, seed=seed, trained=weights is not None)
         network.dropout = recipe.dropout
         self._generator = network.generator = torch.Generator(self.device)
         average = Network(graph, seed=seed) if recipe.ema else None
         if average is not None:
+            if recipe.branches == "fold":
+                add_branches(average, seed=seed)
             average.load_state_dict(network.state_dict())
         self._raw: Trained
         self._average: Trained | None
@@ -146,8 +151,10 @@ class Trainer:
 
     @property
     def trained(self) -> Trained:
-        """The network as it is evaluated and exported: averaged weights where the recipe averages, on int8 grids in the last phase."""
-        return self._raw if self._average is None else self._average
+        """The network as it is evaluated and exported: averaged weights where the recipe averages, without branches, on int8 grids in the
+        last phase."""
+        network = self._raw if self._average is None else self._average
+        return fold_branches(network) if isinstance(network, Network) else network
 
     @property
     def network(self) -> Network:
@@ -405,7 +412,9 @@ def free_epochs(recipe: Recipe, graph: Graph) -> int:
 
 def deciding(recipe: Recipe, graph: Graph) -> dict[str, Any]:
     """What of ``recipe`` decides how ``graph`` is trained, for records."""
-    return recipe.model_dump(mode="json", exclude={"threads", *([] if few_bits(graph) else ["few_bits_from"])})
+    # States of older versions stay theirs: what says nothing is left out.
+    silent = {"branches": recipe.branches == "none", "few_bits_from": not few_bits(graph)}
+    return recipe.model_dump(mode="json", exclude={"threads", *(name for name, is_so in silent.items() if is_so)})
 
 
 def _optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
