@@ -128,11 +128,29 @@ class Recipe(Config):
     """Rate at which they begin; a half cosine takes it to 0."""
     few_bits_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the epochs in float after which weights of fewer than 8 bits are trained on their grids; 0: from the first on."""
+    init: Annotated[str, Field(min_length=1)] | None = None
+    """Whose weights the training begins with: a .tflite, .safetensors, a PyTorch state dict, RUN:ID or zoo:NAME; none: drawn at random."""
+    init_pixels: str = "auto"
+    """What the first layer of ``init`` reads where its file does not tell, as ``tinynas evaluate --pixels`` takes it."""
+    freeze: Annotated[int, Field(ge=0)] | tuple[str, ...] = 0
+    """What of ``init`` is not trained: the stem and the first N stages, or the parts of these names (stem, s0, s1.b0, head)."""
+    old_lr: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Rate of the layers that come from ``init``, as a share of that of the new ones."""
+    teacher: Annotated[str, Field(min_length=1)] | None = None
+    """A network whose answers are learnt beside the labels: a .tflite, RUN:ID or zoo:NAME."""
+    teacher_pixels: str = "auto"
+    """What the teacher reads where its file does not tell, as ``init_pixels``."""
+    teacher_temperature: Annotated[float, Field(gt=0, le=100)] = 4.0
+    """By which the logits of both are divided: the higher, the more counts how unlikely the unlikely classes are."""
+    teacher_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the teacher in the loss; the rest is that of the labels."""
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
         if self.qat_epochs >= self.epochs:
             raise ValueError(f"qat_epochs {self.qat_epochs} leaves none of the {self.epochs} epochs for training in float")
+        if self.init is None and (self.freeze or self.old_lr != 1.0):
+            raise ValueError("freeze and old_lr are about the weights of init, and there is no init")
         if self.loss == "sce" and self.sce_alpha == 0 and self.sce_beta == 0:
             raise ValueError("sce_alpha and sce_beta are both 0: nothing is learnt")
         return self

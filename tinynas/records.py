@@ -191,6 +191,8 @@ class Promoted(JsonRecord):
     """Test confusion of the float network: rows are true classes."""
     qat: bool = False
     """Trained with quantisation in the loop."""
+    init: dict[str, Any] = field(default_factory=dict)
+    """What weights it began with, layer by layer; empty where they were drawn at random."""
 
 
 _Figures = document(
