@@ -43,7 +43,7 @@ def symmetric_cross_entropy(
 
 
 def taught(hard: Tensor, logits: Tensor, said: Tensor, *, weight: float, temperature: float) -> Tensor:
-    """``(1 - weight) * hard + weight * T^2 * KL(teacher || learner)``, both softened by ``temperature`` T (Hinton et al., arXiv 1503.02531).
+    """``(1 - weight) * hard + weight * T^2 * KL(teacher || learner)``, both softened by the temperature T (Hinton, arXiv 1503.02531).
 
     ``hard``: the loss of the labels; ``said``: the teacher's logits (B, classes). T^2 keeps the gradient's size whatever T is.
     """

@@ -17,12 +17,11 @@ from torch import Tensor
 
 from tinynas.errors import UserError, counted
 from tinynas.graph import WEIGHTED, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Weighted
-from tinynas.inputs import Input
 from tinynas.model import BatchNorm, ConvBN, Network, module_name, normalise
 from tinynas.recipe import Recipe
 from tinynas.train.start import Start
-from tinynas.weights.layers import Floats, Known, Layer, Norm
-from tinynas.weights.match import Picks, choose_channels, columns_of, kernel_of, pair_layers, rows_of
+from tinynas.weights.layers import Floats, Known, Layer
+from tinynas.weights.match import Picks, choose_channels, columns_of, kernel_of, pair_layers
 
 #: Training images on which batch norm's statistics are measured.
 NORM_IMAGES = 256
@@ -253,7 +252,7 @@ class _Made:
         picked = rows[rows >= 0]
         if norm is None:
             # Ours has no batch norm here: what the source has is folded in.
-            weight, bias = layer.folded()
+            _, bias = layer.folded()
             assert isinstance(module.bias, Tensor) and isinstance(module.weight, Tensor)
             if layer.norm is not None:
                 factor = torch.from_numpy(layer.norm.factor[picked])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class _Value:
     factor: Floats | None = None
     offset: Floats | None = None
     """It is factor * tensor + offset, for each channel."""
-    pad: Padding = Padding()
+    pad: Padding = field(default_factory=Padding)
     ended: bool = False
     """A softmax or logistic function stands behind it."""
 
@@ -124,7 +124,7 @@ def _pixels(facts: Any, given: str, known_from: str, known: bool) -> tuple[Any, 
     if grid is not None:
         # Each of the grid's steps is a byte.
         return Pixels("the file's input grid", (float(grid.zero_point - grid.limits[0]),), (1 / grid.scale,)), known_from
-    return NAMED[ASSUMED], known_from if known else f"assumed: nothing in the file tells; say it with recipe.init_pixels"
+    return NAMED[ASSUMED], known_from if known else "assumed: nothing in the file tells; say it with recipe.init_pixels"
 
 
 # weights -----------------------------------------------------------------------------------------------

@@ -93,7 +93,8 @@ def _order(text: str, names: tuple[str, ...], classes: int, labels: tuple[str, .
     if not names and classes == len(labels):
         notes.append(f"the teacher {text} does not name its {classes} classes: they are taken to be {', '.join(labels)}, in this order")
         return list(range(classes))
+    theirs, ours = class_words(names, classes), class_words(labels, len(labels))
     raise UserError(
-        f"recipe.teacher: {text} tells other classes apart: {class_words(names, classes)}; the data have {class_words(labels, len(labels))}",
+        f"recipe.teacher: {text} tells other classes apart: {theirs}; the data have {ours}",
         "a teacher must know the same classes: promote one on these data, or begin from its weights instead (--init)",
     )
