@@ -24,6 +24,7 @@ LINES = [
     {"search", "export", "report"},
     {"weights"},
     {"promote"},
+    {"stages"},
     {"boards", "doctor", "init"},
     {"compare"},
     {"api"},

@@ -16,18 +16,18 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from tinynas import __version__, metrics
 from tinynas.arch import Arch
 from tinynas.data import DataSet
-from tinynas.errors import RunError, counted
+from tinynas.errors import RunError, UserError, counted
 from tinynas.files import write_atomic
 from tinynas.graph import Graph, few_bits, lower
 from tinynas.model import read_tensors
-from tinynas.recipe import Recipe
+from tinynas.recipe import Recipe, Stop
 from tinynas.records import Promoted
 from tinynas.runs import Run
 from tinynas.train import EpochMetrics, Trainer, evaluate
@@ -71,11 +71,15 @@ def promote(
     seed: int = 0,
     on_event: OnEvent | None = None,
     known: Known | None = None,
+    stop: Stop | None = None,
+    earlier: Sequence[tuple[str, Sequence[Mapping[str, str]]]] = (),
+    stages: tuple[dict[str, Any], ...] = (),
 ) -> list[Promoted]:
     """Train the networks ``ids`` of ``run`` with ``recipe``; write weights, history and metrics into the run.
 
     A network that was promoted with the same recipe, seed and data, and the same weights to begin with and teacher, is not trained
-    again. ``known``: what ``recipe.init`` holds, where it was opened already. Raises RunError for unknown ids and unwritable folders,
+    again. ``known``: what ``recipe.init`` holds, where it was opened already. ``stop`` ends a training before its last epoch. ``earlier``:
+    rows of the histories of stages before this one, by their numbers, and ``stages`` what they reached (:mod:`tinynas.stages`). Raises RunError for unknown ids and unwritable folders,
     Diverged where the loss is no longer a number, UserError for weights and teachers that do not fit. Under ``torchrun`` all processes
     share the work and the run folder; the first one writes.
     """
@@ -83,11 +87,22 @@ def promote(
     if known is None and recipe.init is not None:
         known = open_source(recipe.init, pixels=recipe.init_pixels)
     with process_group() as device:
-        return [_promote(run, net_id, data, recipe, seed, device, on_event, known) for net_id in net_ids]
+        more = _More(known, stop, tuple(earlier), stages)
+        return [_promote(run, net_id, data, recipe, seed, device, on_event, more) for net_id in net_ids]
+
+
+@dataclass(frozen=True)
+class _More:
+    """What trainings have that do not stand alone."""
+
+    source: Known | None
+    stop: Stop | None
+    earlier: tuple[tuple[str, Sequence[Mapping[str, str]]], ...]
+    stages: tuple[dict[str, Any], ...]
 
 
 def _promote(
-    run: Run, net_id: str, data: DataSet, recipe: Recipe, seed: int, device: torch.device, on_event: OnEvent | None, source: Known | None
+    run: Run, net_id: str, data: DataSet, recipe: Recipe, seed: int, device: torch.device, on_event: OnEvent | None, more: _More
 ) -> Promoted:
     def tell(kind: Literal["started", "resumed", "epoch", "done", "known"], epoch: int, **more: object) -> None:
         if on_event is not None and rank() == 0:
@@ -95,9 +110,15 @@ def _promote(
 
     arch = run.arch(net_id)
     graph = lower(arch)
-    labels, shape = tuple(data.labels), graph.input.shape
+    labels, shape, source, stop = tuple(data.labels), graph.input.shape, more.source, more.stop
+    if stop is not None and recipe.qat_epochs:
+        raise UserError("stop: quantisation comes with the last epochs, which a rule to stop may leave out", "leave stop or qat_epochs out")
     teacher = None if recipe.teacher is None else open_teacher(recipe.teacher, labels, graph.input, pixels=recipe.teacher_pixels)
     settings = recipe_record(recipe, graph, data) | _files(source, teacher)
+    if stop is not None:
+        settings["stop"] = stop.model_dump(mode="json")
+    if more.stages:
+        settings["stages"] = len(more.stages) + 1
     asked = few_bits_note(graph, recipe)
     known = _known(run, net_id, graph)
     if known is not None and _deciding(known.recipe) == _deciding(settings) and known.seed == seed:
@@ -115,7 +136,7 @@ def _promote(
     if checkpoint.state.exists():
         trainer.load(checkpoint.state)
         if rank() == 0:  # a kill between the state and its row leaves the row out, and behind the last epoch no other comes
-            write_atomic(run.train_csv(net_id), history_csv(trainer.history))
+            write_atomic(run.train_csv(net_id), history_csv(trainer.history, more.earlier))
         tell("resumed", trainer.epoch, note=asked)
     else:
         tell("started", 0, note=asked, begun=begun)
@@ -124,12 +145,15 @@ def _promote(
     def after_epoch(metrics: EpochMetrics) -> None:
         if rank() == 0:
             checkpoint.write(trainer)
-            write_atomic(run.train_csv(net_id), history_csv(trainer.history))
+            write_atomic(run.train_csv(net_id), history_csv(trainer.history, more.earlier))
         tell("epoch", metrics.epoch, metrics=metrics)
 
-    trainer.run(on_epoch=after_epoch)
+    if stop is None:
+        trainer.run(on_epoch=after_epoch)
+    while stop is not None and trainer.epoch < recipe.epochs and not stop.reached([m.val_accuracy for m in trainer.history]):
+        trainer.run(until_epoch=trainer.epoch + 1, on_epoch=after_epoch)
     barrier()
-    promoted = _finish(run, arch, graph, trainer, checkpoint, data, settings, begun)
+    promoted = _finish(run, arch, graph, trainer, checkpoint, data, settings, begun, more.stages)
     tell("done", recipe.epochs, promoted=promoted)
     return promoted
 
@@ -168,6 +192,7 @@ def _finish(
     data: DataSet,
     settings: dict[str, object],
     begun: Begun | None,
+    stages: tuple[dict[str, Any], ...],
 ) -> Promoted:
     best = best_epoch(trainer.history, trainer.recipe, graph)
     network = load_trained(graph, checkpoint.weights(best.epoch)).to(trainer.device)
@@ -186,6 +211,7 @@ def _finish(
         confusion=tuple(map(tuple, metrics.confusion(test.labels, result.logits.argmax(1), result.logits.shape[1]))),
         qat=trainer.recipe.qat_epochs > 0,
         init={} if begun is None else begun.to_json(),
+        stages=stages,
     )
     if rank() == 0:
         metadata = {"tinynas": __version__, "arch": arch.id, "labels": json.dumps(data.labels), "epoch": str(best.epoch)}
@@ -218,12 +244,18 @@ def best_epoch(history: Sequence[EpochMetrics], recipe: Recipe, graph: Graph) ->
     return max(eligible, key=lambda m: (m.val_accuracy, -m.val_loss, -m.epoch))
 
 
-def history_csv(history: Sequence[EpochMetrics]) -> str:
-    """``train.csv``: one row an epoch."""
+def history_csv(history: Sequence[EpochMetrics], earlier: Sequence[tuple[str, Sequence[Mapping[str, str]]]] = ()) -> str:
+    """``train.csv``: one row an epoch; behind the epochs of ``earlier`` stages, numbered on, where there are any."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(EpochMetrics)], lineterminator="\n")
+    names = [field.name for field in dataclasses.fields(EpochMetrics)]
+    writer = csv.DictWriter(text, [*names, *(["stage"] if earlier else [])], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**dataclasses.asdict(m), "seconds": round(m.seconds, 3)} for m in history)
+    done = 0
+    for number, rows in earlier:
+        writer.writerows({**row, "epoch": done + index, "stage": number} for index, row in enumerate(rows, 1))
+        done += len(rows)
+    last = {"stage": len(earlier) + 1} if earlier else {}
+    writer.writerows({**dataclasses.asdict(m), "epoch": done + m.epoch, "seconds": round(m.seconds, 3), **last} for m in history)
     return text.getvalue()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -164,3 +165,27 @@ class Recipe(Config):
     def full(cls, **changes: Any) -> Self:
         """The recipe of ``promote``."""
         return cls(**changes)
+
+
+class Stop(Config):
+    """When a training ends before its last epoch; whichever comes first."""
+
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """So many epochs without a better validation accuracy."""
+    accuracy: Share | None = None
+    """This validation accuracy is reached."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.patience is None and self.accuracy is None:
+            raise ValueError("says nothing: give patience, accuracy, or both")
+        return self
+
+    def reached(self, accuracies: Sequence[float]) -> bool:
+        """Whether a training with these validation accuracies, one an epoch, ends here."""
+        if not accuracies:
+            return False
+        if self.accuracy is not None and accuracies[-1] >= self.accuracy:
+            return True
+        best = max(range(len(accuracies)), key=lambda i: (accuracies[i], -i))
+        return self.patience is not None and len(accuracies) - 1 - best >= self.patience
