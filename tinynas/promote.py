@@ -78,10 +78,11 @@ def promote(
     """Train the networks ``ids`` of ``run`` with ``recipe``; write weights, history and metrics into the run.
 
     A network that was promoted with the same recipe, seed and data, and the same weights to begin with and teacher, is not trained
-    again. ``known``: what ``recipe.init`` holds, where it was opened already. ``stop`` ends a training before its last epoch. ``earlier``:
-    rows of the histories of stages before this one, by their numbers, and ``stages`` what they reached (:mod:`tinynas.stages`). Raises RunError for unknown ids and unwritable folders,
-    Diverged where the loss is no longer a number, UserError for weights and teachers that do not fit. Under ``torchrun`` all processes
-    share the work and the run folder; the first one writes.
+    again. ``known``: what ``recipe.init`` holds, where it was opened already. ``stop`` ends a training before its last epoch.
+    ``earlier``: rows of the histories of stages before this one, by their numbers, and ``stages`` what they reached
+    (:mod:`tinynas.stages`). Raises RunError for unknown ids and unwritable folders, Diverged where the loss is no longer a number,
+    UserError for weights and teachers that do not fit. Under ``torchrun`` all processes share the work and the run folder; the first
+    one writes.
     """
     net_ids = list(dict.fromkeys(run.resolve_id(text) for text in ids))
     if known is None and recipe.init is not None:
