@@ -6,6 +6,7 @@ import hashlib
 import json
 import pickle
 import re
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -56,7 +57,9 @@ def read_safetensors(path: Path, title: str) -> Known:
 def read_state_dict(path: Path, title: str) -> Known:
     """The layers in a PyTorch state dict. Raises ModelFileError for a pickle that holds anything but tensors: it is not run."""
     try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of pickles in another protocol: what is wrong with them is said below
+            found = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         what = re.search(r"(?:GLOBAL|global|class|function) ['\"]?([\w.]+)", str(error))
         named = f" (it asks for {what[1]})" if what else ""
