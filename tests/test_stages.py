@@ -115,8 +115,9 @@ def test_the_wake_vision_entrys_three_stages_run_on_files_of_the_real_schema(tmp
         write_shard(source / split / f"{split}-00000-of-00001.parquet", rows, large)
         for part in ("validation", "test"):
             write_shard(source / split / f"{part}-00000-of-00001.parquet", [row(next(seed), i % 2) for i in range(12)])
-        out = tmp_path / "data" / f"wake-vision-{split.removeprefix('train_')}"
-        wake_vision(WakeVisionOptions(source=source / split, out=out, size=48, train=split))  # type: ignore[arg-type]
+        part_ = split.removeprefix("train_")
+        out = tmp_path / "data" / f"wake-vision-{part_}"
+        wake_vision(WakeVisionOptions(source=source / split, out=out, size=48, parts=(part_, "validation", "test")))  # type: ignore[arg-type]
     from data_cases import make_folder
 
     make_folder(tmp_path / "data" / "vww", {"person": 30, "no_person": 30})
@@ -150,7 +151,7 @@ def test_a_file_is_tuned_from_its_own_weights(stripes: str, tmp_path: Path) -> N
     rows_ = api.promote(
         str(path), data=stripes, budget="stm32f746", out=tmp_path / "run", epochs=1, formats=["tflite"], on_event=heard.append
     )
-    assert heard[0].begun is not None and heard[0].begun.count("taken") == 12 and heard[0].begun.source == str(path)
+    assert heard[0].begun is not None and heard[0].begun.count("taken") == 13 and heard[0].begun.source == str(path)
     assert rows_[0].promoted is not None and rows_[0].promoted["recipe"]["init_sha256"]
     with pytest.raises(UserError, match="this is a run"):
         api.promote(tmp_path / "run", [rows_[0].id], budget="stm32f746")

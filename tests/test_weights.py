@@ -101,7 +101,7 @@ def test_a_tflite_in_a_network_computes_what_the_file_does_before_any_training(t
     with torch.no_grad():
         dequantised = own((torch.from_numpy(IMAGES).permute(0, 3, 1, 2).float() - mean) / std).numpy()
     child, found = began(SMALL, source, ("x", "y", "z"))
-    assert found.count("taken") == len(found.rows) == 12 and not found.unused
+    assert found.count("taken") == len(found.rows) == 13 and not found.unused
     assert np.abs(logits(child) - dequantised).max() < 1e-4 * np.abs(dequantised).max(), "batch norm is measured, its function kept"
     ran = inspect(path.read_bytes())
     integers = real_outputs(run_litert(ran, IMAGES, table=read_pixels(ran.facts).table), ran.facts)

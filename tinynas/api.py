@@ -643,7 +643,7 @@ def promote(
     staged = None if stages is None else load_stages(stages)
     if isinstance(run, str) and _names_network(run):
         place = data or (staged.stages[-1].data if staged is not None else None)
-        run, ids, data = _run_for(run, budget, place, out, seed, routed, staged), [run], None
+        ids, run, data = [run], _run_for(run, budget, place, out, seed, routed, staged), None
         routed["data"] = []
     elif budget is not None or out is not None:
         raise UserError("--budget and --out are for a network without a run, and this is a run", "leave them out: a run has its own")
@@ -658,11 +658,11 @@ def promote(
     if init is not None:
         document["init"] = init
     images = _run_images(opened, data, routed["data"], on_note)
-    found = {_id_or_reference(opened, text, len(images.labels)): text for text in ids}
-    net_ids = list(found)
+    typed = {_id_or_reference(opened, text, len(images.labels)): text for text in ids}
+    net_ids = list(typed)
 
     def recipe_of(net_id: str) -> Recipe:
-        own = {"init": found[net_id]} if document.get("init") is None and staged is None and _is_tflite(found[net_id]) else {}
+        own = {"init": typed[net_id]} if document.get("init") is None and staged is None and _is_tflite(typed[net_id]) else {}
         return build({**document, **own}, Recipe, source="recipe", overrides=changes)
 
     recipes = {net_id: recipe_of(net_id) for net_id in net_ids}  # faults are said before hours of training

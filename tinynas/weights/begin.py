@@ -78,7 +78,7 @@ class Begun:
     @property
     def summary(self) -> str:
         """One sentence."""
-        parts = [f"{counted(self.count(fate), 'layer')} {fate}" for fate in ("taken", "cut", "new") if self.count(fate)]  # type: ignore[arg-type]
+        parts = [f"{counted(self.count(fate), 'layer')} {fate}" for fate in ("taken", "cut", "new") if self.count(fate)]
         left = f"; {counted(len(self.unused), 'layer')} of it left out" if self.unused else ""
         return f"begins from {self.source} ({self.what}): {', '.join(parts)}{left}"
 
@@ -88,7 +88,7 @@ class Begun:
             "source": self.source,
             "what": self.what,
             "sha256": self.start.sha256,
-            **{fate: self.count(fate) for fate in ("taken", "cut", "new")},  # type: ignore[arg-type]
+            **{fate: self.count(fate) for fate in ("taken", "cut", "new")},
             "unused": list(self.unused),
             "notes": list(self.notes),
             "layers": [row.to_json() for row in self.rows],

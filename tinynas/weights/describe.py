@@ -63,7 +63,7 @@ class _Describing:
         if not isinstance(last, FullyConnected) or self.peek(1) is not None:
             raise self.fail("is more than one classifier behind the average")
         document = {"name": name, "height": height, "width": width, "channels": channels, "classes": last.out_features}
-        return Arch(**document, stem=stem, blocks=tuple(blocks), head=head)  # type: ignore[arg-type]
+        return Arch(**document, stem=stem, blocks=tuple(blocks), head=head)
 
     def _plain_conv(self, x: int) -> bool:
         op = self.peek()
@@ -81,7 +81,7 @@ class _Describing:
         op = self.peek()
         self.at += 1
         act, x = self._act(op)
-        return ConvLayer(out=op.out_channels, kernel=op.kernel, stride=op.stride, act=act), x  # type: ignore[arg-type]
+        return ConvLayer(out=op.out_channels, kernel=op.kernel, stride=op.stride, act=act), x
 
     def _block(self, x: int) -> tuple[Block, int]:
         op = self.peek()

@@ -156,8 +156,9 @@ def _real(tensor: files.Tensor, axis: int) -> Floats | None:
         shape[axis] = tensor.scale.size
     scale = tensor.scale.astype(np.float64).reshape(shape if tensor.scale.size > 1 else ())
     zero = tensor.zero_point.astype(np.float64)
-    zero = zero.reshape(shape) if zero.size > 1 and zero.size == tensor.scale.size else (zero[0] if zero.size else 0.0)
-    return np.asarray((values - zero) * scale, np.float32)
+    each = zero.size > 1 and zero.size == tensor.scale.size
+    shift: Any = zero.reshape(shape) if each else zero[0] if zero.size else 0.0
+    return np.asarray((values - shift) * scale, np.float32)
 
 
 def _weights(graph: files.Subgraph, op: files.Op, constant: Callable[[int, int], Floats | None]) -> tuple[Floats, Floats] | None:

@@ -121,7 +121,8 @@ def layers_of_network(network: Trained) -> tuple[Layer, ...]:
             if bn is not None and bn.running_mean is not None and bn.running_var is not None:
                 weight = layer.weight.detach().cpu().contiguous().numpy()
                 bias = bias * 0 if layer.bias is None else layer.bias.detach().cpu().numpy()
-                values = [t.detach().cpu().numpy().copy() for t in (bn.weight, bn.bias, bn.running_mean, bn.running_var)]
-                norm = Norm(*values, bn.eps)
+                parts = (bn.weight, bn.bias, bn.running_mean, bn.running_var)
+                gamma, beta, mean, var = (t.detach().cpu().numpy().copy() for t in parts)
+                norm = Norm(gamma, beta, mean, var, bn.eps)
         layers.append(Layer(op.name, kind, weight.copy(), bias.copy(), norm))  # type: ignore[arg-type]
     return tuple(layers)
