@@ -129,7 +129,8 @@ def test_the_wake_vision_entrys_three_stages_run_on_files_of_the_real_schema(tmp
     training = rows_[0].promoted
     assert training is not None and [stage["name"] for stage in training["stages"]] == ["vww", "large"]
     assert training["init"]["taken"] >= 24 and training["recipe"]["init"] == "previous"
-    assert "large" in (rows_[0].folder / "card.html").read_text()
+    card = next(rows_[0].folder.glob("*.md")).read_text()
+    assert "Stage 2, large" in card and "Began with" in card
     again = api.promote("mcunet-tiny2", stages="small.yaml", budget="stm32f746", out=tmp_path / "run", formats=["tflite"])
     assert again[0].promoted == training
 
