@@ -480,6 +480,15 @@ def test_the_default_recipe_is_the_one_that_was_measured() -> None:
         "qat_lr": 5e-4,
         "few_bits_from": 0.0,
         "branches": "none",
+        # Nothing is begun with, nobody teaches.
+        "init": None,
+        "init_pixels": "auto",
+        "freeze": 0,
+        "old_lr": 1.0,
+        "teacher": None,
+        "teacher_pixels": "auto",
+        "teacher_temperature": 4.0,
+        "teacher_weight": 0.5,
     }
     found = Recipe().model_dump()
     augment = found.pop("augment")

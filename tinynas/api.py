@@ -608,6 +608,10 @@ def promote(
     verify: str | None = None,
     tflm: str | None = None,
     kernels: str | None = None,
+    init: str | None = None,
+    stages: str | None = None,
+    budget: str | None = None,
+    out: str | Path | None = None,
     overrides: Sequence[str] = (),
     on_event: Callable[[PromoteEvent], None] | None = None,
     on_note: Callable[[str], None] | None = None,
@@ -622,24 +626,49 @@ def promote(
     :data:`tinynas.export.formats.FORMATS`, by default all that can hold a network. The files are planned and checked for the runtime
     of the run's budget. ``verify`` names an emulated core on which the exported files are verified at the end, with ``tflm`` and
     ``kernels`` as in :func:`verify`; what was found goes into the records and onto the card, and ``on_step`` hears of a first build.
-    Raises UserError subclasses with the remedy; where verifying will lack something, before anything is trained.
+    ``init``: whose weights the training begins with (:func:`tinynas.weights.open_source`); a network that is given as a .tflite begins
+    with its own. ``stages``: a YAML of trainings one after the other (:mod:`tinynas.stages`), or a shipped name; the last one is on the
+    run's data. Where ``run`` names a network (as ``ids`` may), a run without a search is made for it in ``out`` (default: a new folder
+    under ``results/``), with ``budget`` and ``data``. Raises UserError subclasses with the remedy; where verifying will lack something,
+    before anything is trained.
     """
     from tinynas.export.deliver import add_verified, export_promoted
     from tinynas.export.formats import check_formats
     from tinynas.promote import promote as train_in_full
     from tinynas.recipe import Recipe
+    from tinynas.stages import load_stages, open_stages, promote_stages
     from tinynas.train.group import rank
 
-    opened = run if isinstance(run, Run) else Run.open(run)
     routed = route_overrides(overrides)
+    staged = None if stages is None else load_stages(stages)
+    if isinstance(run, str) and _names_network(run):
+        place = data or (staged.stages[-1].data if staged is not None else None)
+        ids, run, data = [run], _run_for(run, budget, place, out, seed, routed, staged), None
+        routed["data"] = []
+    elif budget is not None or out is not None:
+        raise UserError("--budget and --out are for a network without a run, and this is a run", "leave them out: a run has its own")
+    opened = run if isinstance(run, Run) else Run.open(run)
     given = {key: value for key, value in {"epochs": epochs, "threads": threads}.items() if value is not None}
     document = Recipe.full(**given).model_dump(mode="json")
     if qat:
         document["qat_epochs"] = max(1, document["epochs"] // 6)
     changes = [text.removeprefix("recipe.") for text in routed[""]]
-    recipe = build(document, Recipe, source="recipe", overrides=changes)
+    if staged is not None and (changes or qat or epochs is not None or init is not None):
+        raise UserError("--stages: each stage has its own recipe", "write epochs, init and all else into the file of the stages")
+    if init is not None:
+        document["init"] = init
     images = _run_images(opened, data, routed["data"], on_note)
-    net_ids = list(dict.fromkeys(_id_or_reference(opened, text, len(images.labels)) for text in ids))
+    typed = {_id_or_reference(opened, text, len(images.labels)): text for text in ids}
+    net_ids = list(typed)
+
+    def recipe_of(net_id: str) -> Recipe:
+        own = {"init": typed[net_id]} if document.get("init") is None and staged is None and _is_tflite(typed[net_id]) else {}
+        return build({**document, **own}, Recipe, source="recipe", overrides=changes)
+
+    recipes = {net_id: recipe_of(net_id) for net_id in net_ids}  # faults are said before hours of training
+    sets = None if staged is None else open_stages(staged, _open_data, seed=_seed_of(opened))
+    if sets is not None and (difference := opened.other_data(sets[-1])) is not None:
+        raise RunError(f"{stages}: the last stage's images are not those of {opened.path}: {difference}", "end with the run's own data")
     if formats is not None:  # before hours of training
         for net_id in net_ids:
             check_formats(formats, opened.arch(net_id).input)
@@ -652,7 +681,11 @@ def promote(
     options = _export_options(runtime=opened.budget.runtime, core=opened.budget.core)
     rows = []
     for net_id in net_ids:
-        (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipe, seed=seed, on_event=on_event)
+        if staged is not None and sets is not None:
+            arch = opened.arch(net_id)
+            promoted = promote_stages(opened, arch, staged, sets, seed=seed, threads=threads, on_event=on_event)
+        else:
+            (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipes[net_id], seed=seed, on_event=on_event)
         if rank() == 0:
             rows.append(export_promoted(opened, net_id, opened.net_dir(net_id), images, promoted, options, formats))
     if checks is None:
@@ -677,10 +710,79 @@ def _needs_folder(formats: Sequence[str] | None, arch: Arch, runtime: str) -> No
         raise UserError(f"--verify: of {runtime} it runs the folder c/, and --format does not name it", "add c to --format")
 
 
+def _is_tflite(text: str) -> bool:
+    return Path(text).is_file() and what_is(text).is_tflite
+
+
+def _names_network(text: str) -> bool:
+    """Whether ``text`` is a network (a zoo name, an arch file, a .tflite), and no run."""
+    return not (Path(text) / "config.yaml").is_file() and (
+        (text in shipped("zoo") and not (Path("results") / text / "config.yaml").is_file()) or Path(text).is_file() or _is_tflite(text)
+    )
+
+
+def _open_data(place: str, *, seed: int, options: DataOptions) -> DataSet:
+    from tinynas.data import open_data
+
+    return open_data(place, seed=seed, options=options)
+
+
+def _seed_of(run: Run) -> int:
+    return int(run.setting("settings").get("seed", 0))
+
+
+def _run_for(
+    net: str, budget: str | None, data: str | None, out: str | Path | None, seed: int, routed: Mapping[str, list[str]], staged: Any
+) -> Run:
+    """The run in which ``net`` is trained without a search: ``out`` where it is there already, else a new one."""
+    from tinynas.data import SPLITS, DataOptions
+    from tinynas.weights.describe import arch_of_file
+
+    if out is not None and (Path(out) / "config.yaml").is_file():
+        return Run.open(out)
+    if budget is None or data is None:
+        missing = "--budget" if budget is None else "--data"
+        raise UserError(
+            f"{net}: is a network, not a run, and {missing} is missing", "say for which board and on which images, or name a run"
+        )
+    arch = arch_of_file(net) if _is_tflite(net) else load_net(net)
+    limits = load_budget(budget, routed["budget"])
+    options = staged.stages[-1].data_options if staged is not None else DataOptions()
+    options = _absolute_groups(build(options.model_dump(mode="json"), DataOptions, source="data options", overrides=routed["data"]))
+    images = _open_data(data, seed=seed, options=options)
+    path = (
+        Path(out)
+        if out is not None
+        else Run.fresh_path(re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(net).stem}-{Path(data).name}").strip("-."))
+    )
+    return Run.create(
+        path,
+        config={
+            **data_place(data, path),
+            "data_options": options.model_dump(mode="json", exclude_defaults=True),
+            "settings": {"objectives": ["accuracy", "macs"], "seed": seed},
+            "space_choice": f"nothing is searched: {arch.name or net} is trained as it is",
+        },
+        space=load_space("tiny"),
+        budget=limits,
+        env={
+            "seed": seed,
+            "data": images.fingerprint,
+            "labels": list(images.labels),
+            "notes": list(images.notes),
+            "images": {split: len(rows) for split, rows in images.members.items()},
+            "counts": {split: images.counts(split) for split in SPLITS},
+            **_given(groups=_groups_digest(options)),
+        },
+    )
+
+
 def _id_or_reference(run: Run, text: str, classes: int) -> str:
     """The id that ``text`` begins; a zoo name or an arch file joins the run, as the reference row beside its networks."""
     if text in shipped("zoo") or Path(text).is_file():
-        arch = load_net(text).with_classes(classes)
+        from tinynas.weights.describe import arch_of_file
+
+        arch = (arch_of_file(text) if _is_tflite(text) else load_net(text)).with_classes(classes)
         run.write_arch(arch)
         return arch.id
     return run.resolve_id(text)

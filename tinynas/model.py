@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any, assert_never
 
@@ -215,6 +215,8 @@ class Network(nn.Module):
         #: share of the classifier's inputs dropped in training mode, and what decides which
         self.dropout = 0.0
         self.generator: torch.Generator | None = None
+        #: submodules that are not trained: they stay in evaluation mode, their batch norm as it is
+        self.frozen: frozenset[str] = frozenset()
         #: per operator: submodule name, tensors read, tensor written, tensors that die afterwards
         self._steps: list[tuple[str, tuple[int, ...], int, tuple[int, ...]]] = []
         for index, op in enumerate(graph.ops):
@@ -222,6 +224,13 @@ class Network(nn.Module):
             self.add_module(name, _module(graph, op))
             self._steps.append((name, op.inputs, op.output, graph.dying[index]))
         self.reset(seed)
+
+    def train(self, mode: bool = True) -> Network:
+        """Training mode for all but :attr:`frozen` submodules."""
+        super().train(mode)
+        for name in self.frozen:
+            self.get_submodule(name).eval()
+        return self
 
     def forward(self, x: Tensor) -> Tensor:
         """Logits (B, classes) from a normalised float (B, C, H, W)."""
@@ -377,8 +386,28 @@ def _split_padding(padding: Padding) -> tuple[tuple[int, int, int, int] | None, 
     return (padding.left, padding.right, padding.top, padding.bottom), (0, 0)
 
 
-def trainable_groups(network: nn.Module, weight_decay: float) -> list[dict[str, Sequence[Tensor] | float]]:
-    """Optimiser groups: decay for convolution and linear weights, none for batch norm and biases."""
-    decayed = [p for p in network.parameters() if p.ndim > 1]
-    plain = [p for p in network.parameters() if p.ndim <= 1]
-    return [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+def trainable_groups(
+    network: nn.Module, weight_decay: float, old: Set[str] = frozenset(), old_lr: float = 1.0
+) -> list[dict[str, Sequence[Tensor] | float]]:
+    """Optimiser groups: decay for convolution and linear weights, none for batch norm and biases; what is frozen is in none.
+
+    ``rate`` is what the learning rate is multiplied with: ``old_lr`` for the modules ``old``, 1 for the others.
+    """
+    groups: list[dict[str, Sequence[Tensor] | float]] = []
+    for rate in dict.fromkeys((1.0, old_lr)):
+        chosen = [
+            parameter
+            for name, parameter in network.named_parameters()
+            if parameter.requires_grad and (old_lr if module_of(name) in old else 1.0) == rate
+        ]
+        if not chosen:
+            continue
+        decayed, plain = [p for p in chosen if p.ndim > 1], [p for p in chosen if p.ndim <= 1]
+        groups += [{"params": decayed, "weight_decay": weight_decay, "rate": rate}, {"params": plain, "weight_decay": 0.0, "rate": rate}]
+    return groups
+
+
+def module_of(parameter: str) -> str:
+    """The submodule of :class:`Network` that a parameter belongs to, by its name there or in the network on int8 grids."""
+    first, _, rest = parameter.partition(".")
+    return rest.partition(".")[0] if first in ("weights", "biases", "grids") else first

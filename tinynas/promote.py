@@ -16,23 +16,26 @@ import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
 from tinynas import __version__, metrics
 from tinynas.arch import Arch
 from tinynas.data import DataSet
-from tinynas.errors import RunError, counted
+from tinynas.errors import RunError, UserError, counted
 from tinynas.files import write_atomic
 from tinynas.graph import Graph, few_bits, lower
-from tinynas.recipe import Recipe
+from tinynas.model import read_tensors
+from tinynas.recipe import Recipe, Stop
 from tinynas.records import Promoted
 from tinynas.runs import Run
 from tinynas.train import EpochMetrics, Trainer, evaluate
 from tinynas.train.group import barrier, process_group, rank
 from tinynas.train.loop import deciding, free_epochs
 from tinynas.train.quantised import load_trained, save_trained
+from tinynas.weights import Begun, Known, begin, open_source, open_teacher
+from tinynas.weights.teacher import NetTeacher
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class PromoteEvent:
     """With ``done`` and ``known``."""
     note: str | None = None
     """With ``started`` and ``resumed``: what the network itself asks of its training."""
+    begun: Begun | None = None
+    """With ``started``: what of ``recipe.init`` the training begins with."""
 
 
 OnEvent = Callable[[PromoteEvent], None]
@@ -65,52 +70,91 @@ def promote(
     recipe: Recipe,
     seed: int = 0,
     on_event: OnEvent | None = None,
+    known: Known | None = None,
+    stop: Stop | None = None,
+    earlier: Sequence[tuple[str, Sequence[Mapping[str, str]]]] = (),
+    stages: tuple[dict[str, Any], ...] = (),
 ) -> list[Promoted]:
     """Train the networks ``ids`` of ``run`` with ``recipe``; write weights, history and metrics into the run.
 
-    A network that was promoted with the same recipe, seed and data is not trained again. Raises RunError for unknown ids
-    and unwritable folders, Diverged where the loss is no longer a number. Under ``torchrun`` all processes share the work
-    and the run folder; the first one writes.
+    A network that was promoted with the same recipe, seed and data, and the same weights to begin with and teacher, is not trained
+    again. ``known``: what ``recipe.init`` holds, where it was opened already. ``stop`` ends a training before its last epoch.
+    ``earlier``: rows of the histories of stages before this one, by their numbers, and ``stages`` what they reached
+    (:mod:`tinynas.stages`). Raises RunError for unknown ids and unwritable folders, Diverged where the loss is no longer a number,
+    UserError for weights and teachers that do not fit. Under ``torchrun`` all processes share the work and the run folder; the first
+    one writes.
     """
     net_ids = list(dict.fromkeys(run.resolve_id(text) for text in ids))
+    if known is None and recipe.init is not None:
+        known = open_source(recipe.init, pixels=recipe.init_pixels)
     with process_group() as device:
-        return [_promote(run, net_id, data, recipe, seed, device, on_event) for net_id in net_ids]
+        more = _More(known, stop, tuple(earlier), stages)
+        return [_promote(run, net_id, data, recipe, seed, device, on_event, more) for net_id in net_ids]
 
 
-def _promote(run: Run, net_id: str, data: DataSet, recipe: Recipe, seed: int, device: torch.device, on_event: OnEvent | None) -> Promoted:
+@dataclass(frozen=True)
+class _More:
+    """What trainings have that do not stand alone."""
+
+    source: Known | None
+    stop: Stop | None
+    earlier: tuple[tuple[str, Sequence[Mapping[str, str]]], ...]
+    stages: tuple[dict[str, Any], ...]
+
+
+def _promote(
+    run: Run, net_id: str, data: DataSet, recipe: Recipe, seed: int, device: torch.device, on_event: OnEvent | None, more: _More
+) -> Promoted:
     def tell(kind: Literal["started", "resumed", "epoch", "done", "known"], epoch: int, **more: object) -> None:
         if on_event is not None and rank() == 0:
             on_event(PromoteEvent(kind, net_id, epoch, recipe.epochs, **more))  # type: ignore[arg-type]
 
     arch = run.arch(net_id)
     graph = lower(arch)
-    settings = recipe_record(recipe, graph, data)
+    labels, shape, source, stop = tuple(data.labels), graph.input.shape, more.source, more.stop
+    if stop is not None and recipe.qat_epochs:
+        raise UserError("stop: quantisation comes with the last epochs, which a rule to stop may leave out", "leave stop or qat_epochs out")
+    teacher = None if recipe.teacher is None else open_teacher(recipe.teacher, labels, graph.input, pixels=recipe.teacher_pixels)
+    settings = recipe_record(recipe, graph, data) | _files(source, teacher)
+    if stop is not None:
+        settings["stop"] = stop.model_dump(mode="json")
+    if more.stages:
+        settings["stages"] = len(more.stages) + 1
     asked = few_bits_note(graph, recipe)
     known = _known(run, net_id, graph)
     if known is not None and _deciding(known.recipe) == _deciding(settings) and known.seed == seed:
         tell("known", known.epochs, promoted=known)
         return known
-    shape = graph.input.shape
-    trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), recipe, seed=seed, device=device)
     checkpoint = _Checkpoint(run.checkpoint_dir(net_id), settings, seed)
+    if checkpoint.state.exists():
+        checkpoint.check_files(recipe)
+    train = data.split("train", *shape)
+    begun = None if source is None else begin(graph, source, labels, train.inputs, recipe, seed=seed, device=device)
+    start = None if begun is None else begun.start
+    trainer = Trainer(graph, train, data.split("val", *shape), recipe, seed=seed, device=device, start=start, teacher=teacher)
+    told = [asked, *(() if teacher is None else teacher.notes)]
+    asked = "; ".join(text for text in told if text) or None
     if checkpoint.state.exists():
         trainer.load(checkpoint.state)
         if rank() == 0:  # a kill between the state and its row leaves the row out, and behind the last epoch no other comes
-            write_atomic(run.train_csv(net_id), history_csv(trainer.history))
+            write_atomic(run.train_csv(net_id), history_csv(trainer.history, more.earlier))
         tell("resumed", trainer.epoch, note=asked)
     else:
-        tell("started", 0, note=asked)
+        tell("started", 0, note=asked, begun=begun)
     barrier()  # nobody writes a state before everybody has read the old one
 
     def after_epoch(metrics: EpochMetrics) -> None:
         if rank() == 0:
             checkpoint.write(trainer)
-            write_atomic(run.train_csv(net_id), history_csv(trainer.history))
+            write_atomic(run.train_csv(net_id), history_csv(trainer.history, more.earlier))
         tell("epoch", metrics.epoch, metrics=metrics)
 
-    trainer.run(on_epoch=after_epoch)
+    if stop is None:
+        trainer.run(on_epoch=after_epoch)
+    while stop is not None and trainer.epoch < recipe.epochs and not stop.reached([m.val_accuracy for m in trainer.history]):
+        trainer.run(until_epoch=trainer.epoch + 1, on_epoch=after_epoch)
     barrier()
-    promoted = _finish(run, arch, graph, trainer, checkpoint, data, settings)
+    promoted = _finish(run, arch, graph, trainer, checkpoint, data, settings, begun, more.stages)
     tell("done", recipe.epochs, promoted=promoted)
     return promoted
 
@@ -127,12 +171,29 @@ def _known(run: Run, net_id: str, graph: Graph) -> Promoted | None:
 
 
 def _deciding(settings: Mapping[str, object]) -> dict[str, object]:
-    # What data are called says nothing: they are known by their fingerprint, wherever they lie.
-    return {key: value for key, value in settings.items() if key != "data"}
+    # What data, weights and teachers are called says nothing: they are known by their content, wherever they lie.
+    return {key: value for key, value in settings.items() if key not in ("data", "init", "teacher")}
+
+
+#: Of the settings: digests of files, by the setting that names the file.
+_DIGESTS = {"init": "init_sha256", "teacher": "teacher_sha256"}
+
+
+def _files(source: Known | None, teacher: NetTeacher | None) -> dict[str, object]:
+    found = {"init": source, "teacher": teacher}
+    return {_DIGESTS[name]: one.sha256 for name, one in found.items() if one is not None}
 
 
 def _finish(
-    run: Run, arch: Arch, graph: Graph, trainer: Trainer, checkpoint: _Checkpoint, data: DataSet, settings: dict[str, object]
+    run: Run,
+    arch: Arch,
+    graph: Graph,
+    trainer: Trainer,
+    checkpoint: _Checkpoint,
+    data: DataSet,
+    settings: dict[str, object],
+    begun: Begun | None,
+    stages: tuple[dict[str, Any], ...],
 ) -> Promoted:
     best = best_epoch(trainer.history, trainer.recipe, graph)
     network = load_trained(graph, checkpoint.weights(best.epoch)).to(trainer.device)
@@ -150,6 +211,8 @@ def _finish(
         recipe=settings,
         confusion=tuple(map(tuple, metrics.confusion(test.labels, result.logits.argmax(1), result.logits.shape[1]))),
         qat=trainer.recipe.qat_epochs > 0,
+        init={} if begun is None else begun.to_json(),
+        stages=stages,
     )
     if rank() == 0:
         metadata = {"tinynas": __version__, "arch": arch.id, "labels": json.dumps(data.labels), "epoch": str(best.epoch)}
@@ -182,12 +245,18 @@ def best_epoch(history: Sequence[EpochMetrics], recipe: Recipe, graph: Graph) ->
     return max(eligible, key=lambda m: (m.val_accuracy, -m.val_loss, -m.epoch))
 
 
-def history_csv(history: Sequence[EpochMetrics]) -> str:
-    """``train.csv``: one row an epoch."""
+def history_csv(history: Sequence[EpochMetrics], earlier: Sequence[tuple[str, Sequence[Mapping[str, str]]]] = ()) -> str:
+    """``train.csv``: one row an epoch; behind the epochs of ``earlier`` stages, numbered on, where there are any."""
     text = io.StringIO()
-    writer = csv.DictWriter(text, [field.name for field in dataclasses.fields(EpochMetrics)], lineterminator="\n")
+    names = [field.name for field in dataclasses.fields(EpochMetrics)]
+    writer = csv.DictWriter(text, [*names, *(["stage"] if earlier else [])], lineterminator="\n")
     writer.writeheader()
-    writer.writerows({**dataclasses.asdict(m), "seconds": round(m.seconds, 3)} for m in history)
+    done = 0
+    for number, rows in earlier:
+        writer.writerows({**row, "epoch": done + index, "stage": number} for index, row in enumerate(rows, 1))
+        done += len(rows)
+    last = {"stage": len(earlier) + 1} if earlier else {}
+    writer.writerows({**dataclasses.asdict(m), "epoch": done + m.epoch, "seconds": round(m.seconds, 3), **last} for m in history)
     return text.getvalue()
 
 
@@ -201,12 +270,31 @@ class _Checkpoint:
 
     def __init__(self, folder: Path, settings: dict[str, object], seed: int) -> None:
         self.folder = folder
-        content = json.dumps([_deciding(settings), seed], sort_keys=True)
+        # Of other files under the same settings it is the same state, and refused by what it says of them.
+        self.settings = {key: settings[key] for key in _DIGESTS.values() if key in settings}
+        plain = {key: value for key, value in _deciding(settings).items() if key not in self.settings}
+        content = json.dumps([plain, seed], sort_keys=True)
         self.key = hashlib.sha256(content.encode()).hexdigest()[:10]
         self.state = folder / f"{self.key}.safetensors"
 
     def weights(self, epoch: int) -> Path:
         return self.folder / f"{self.key}-epoch{epoch}.safetensors"
+
+    def check_files(self, recipe: Recipe) -> None:
+        """Raises RunError where the unfinished training began with other weights, or had another teacher."""
+        try:
+            begun = json.loads(read_tensors(self.state)[1]["of"])
+        except (LookupError, TypeError, ValueError):
+            return  # what is damaged is told by its reader
+        for name, setting in _DIGESTS.items():
+            before, now = begun.get(name), self.settings.get(setting)
+            if before is not None and before != now:
+                what = "a teacher" if name == "teacher" else "weights to begin with"
+                raise RunError(
+                    f"{self.state}: the unfinished training has {what} of another content (sha256 {str(before)[:12]}...) than "
+                    f"{getattr(recipe, name)} has now ({str(now)[:12]}...)",
+                    f"restore the file, or remove {self.state} to start over",
+                )
 
     def write(self, trainer: Trainer) -> None:
         best = best_epoch(trainer.history, trainer.recipe, trainer.graph)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
@@ -130,11 +131,29 @@ class Recipe(Config):
     """Rate at which they begin; a half cosine takes it to 0."""
     few_bits_from: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the epochs in float after which weights of fewer than 8 bits are trained on their grids; 0: from the first on."""
+    init: Annotated[str, Field(min_length=1)] | None = None
+    """Whose weights the training begins with: a .tflite, .safetensors, a PyTorch state dict, RUN:ID or zoo:NAME; none: drawn at random."""
+    init_pixels: str = "auto"
+    """What the first layer of ``init`` reads where its file does not tell, as ``tinynas evaluate --pixels`` takes it."""
+    freeze: Annotated[int, Field(ge=0)] | tuple[str, ...] = 0
+    """What of ``init`` is not trained: the stem and the first N stages, or the parts of these names (stem, s0, s1.b0, head)."""
+    old_lr: Annotated[float, Field(ge=0, le=1)] = 1.0
+    """Rate of the layers that come from ``init``, as a share of that of the new ones."""
+    teacher: Annotated[str, Field(min_length=1)] | None = None
+    """A network whose answers are learnt beside the labels: a .tflite, RUN:ID or zoo:NAME."""
+    teacher_pixels: str = "auto"
+    """What the teacher reads where its file does not tell, as ``init_pixels``."""
+    teacher_temperature: Annotated[float, Field(gt=0, le=100)] = 4.0
+    """By which the logits of both are divided: the higher, the more counts how unlikely the unlikely classes are."""
+    teacher_weight: Annotated[float, Field(gt=0, le=1)] = 0.5
+    """Share of the teacher in the loss; the rest is that of the labels."""
 
     @model_validator(mode="after")
     def _phases_fit(self) -> Self:
         if self.qat_epochs >= self.epochs:
             raise ValueError(f"qat_epochs {self.qat_epochs} leaves none of the {self.epochs} epochs for training in float")
+        if self.init is None and (self.freeze or self.old_lr != 1.0):
+            raise ValueError("freeze and old_lr are about the weights of init, and there is no init")
         if self.loss == "sce" and self.sce_alpha == 0 and self.sce_beta == 0:
             raise ValueError("sce_alpha and sce_beta are both 0: nothing is learnt")
         return self
@@ -148,3 +167,27 @@ class Recipe(Config):
     def full(cls, **changes: Any) -> Self:
         """The recipe of ``promote``."""
         return cls(**changes)
+
+
+class Stop(Config):
+    """When a training ends before its last epoch; whichever comes first."""
+
+    patience: Annotated[int, Field(ge=1)] | None = None
+    """So many epochs without a better validation accuracy."""
+    accuracy: Share | None = None
+    """This validation accuracy is reached."""
+
+    @model_validator(mode="after")
+    def _says_something(self) -> Self:
+        if self.patience is None and self.accuracy is None:
+            raise ValueError("says nothing: give patience, accuracy, or both")
+        return self
+
+    def reached(self, accuracies: Sequence[float]) -> bool:
+        """Whether a training with these validation accuracies, one an epoch, ends here."""
+        if not accuracies:
+            return False
+        if self.accuracy is not None and accuracies[-1] >= self.accuracy:
+            return True
+        best = max(range(len(accuracies)), key=lambda i: (accuracies[i], -i))
+        return self.patience is not None and len(accuracies) - 1 - best >= self.patience

@@ -191,6 +191,10 @@ class Promoted(JsonRecord):
     """Test confusion of the float network: rows are true classes."""
     qat: bool = False
     """Trained with quantisation in the loop."""
+    stages: tuple[dict[str, Any], ...] = ()
+    """What the stages before this training reached, in their order; empty where it stands alone."""
+    init: dict[str, Any] = field(default_factory=dict)
+    """What weights it began with, layer by layer; empty where they were drawn at random."""
 
 
 _Figures = document(

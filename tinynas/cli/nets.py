@@ -96,7 +96,13 @@ def estimate(
 
 @app.command()
 def promote(
-    run: Annotated[str, typer.Argument(metavar="RUN", help="A run folder, or its name under results/.")],
+    run: Annotated[
+        str,
+        typer.Argument(
+            metavar="RUN | NET",
+            help="A run folder, or its name under results/; or a network (a zoo name, an arch YAML, a .tflite) without a run.",
+        ),
+    ],
     ids: Annotated[
         list[str] | None,
         typer.Argument(metavar="[ID...]", help="Networks of the run, 'best' (default), 'knee', or a zoo name as a reference."),
@@ -118,12 +124,27 @@ def promote(
     ] = None,
     tflm: TflmOption = None,
     kernels: KernelsOption = None,
+    init: Annotated[
+        str | None,
+        typer.Option(
+            "--init",
+            metavar="SOURCE",
+            help="Begin with the weights of a .tflite, .safetensors, a PyTorch state dict, RUN:ID or zoo:NAME.",
+        ),
+    ] = None,
+    stages: Annotated[
+        str | None, typer.Option("--stages", metavar="S", help="A YAML of trainings one after the other, or a shipped name.")
+    ] = None,
+    budget: BudgetOption = None,
+    out_: Annotated[
+        Path | None, typer.Option("--out", metavar="DIR", help="Of a network without a run: the run's folder (default: results/NET-DATA).")
+    ] = None,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Train networks of a run in full, measure them once on the test images, and export the int8 file."""
     from tinynas import api
-    from tinynas.report.terminal import promote_progress, promoted_table
+    from tinynas.report.terminal import init_table, promote_progress, promoted_table
     from tinynas.report.words import verified_words
     from tinynas.runs import Run
 
@@ -142,6 +163,10 @@ def promote(
             verify=verify,
             tflm=tflm,
             kernels=kernels,
+            init=init,
+            stages=stages,
+            budget=budget,
+            out=out_,
             overrides=overrides or (),
             on_event=lambda event: progress(_promote_facts(event)),
             on_note=note,
@@ -151,12 +176,15 @@ def promote(
         return None
     from tinynas.report import write_report
 
-    opened = Run.open(run)
+    opened = Run.open(rows[0].folder.parent.parent) if rows else Run.open(run)
     page = write_report(opened)
     documents = [row.to_json() for row in rows]
     if json_:
         return emit({"run": str(opened.path), "promoted": documents, "report": str(page)})
     out.print(promoted_table(documents))
+    for document in documents:
+        if begun := (document["training"] or {}).get("init"):
+            out.print(init_table(begun))
     for row in rows:
         say(f"files of {row.id}: {row.folder}")
         if firmware := row.report.get("firmware"):
@@ -191,6 +219,8 @@ def _promote_facts(event: Any) -> dict[str, Any]:
     if event.kind == "resumed":
         more = "" if event.note is None else f"; {event.note}"
         facts["message"] = f"{event.id}: continuing after epoch {event.epoch}{more}"
+    if event.begun is not None:
+        facts["message"] = f"{event.id}: {event.begun.summary}" + "".join(f"; {text}" for text in event.begun.notes)
     if event.kind == "known":
         facts["message"] = f"{event.id}: was trained with these settings before; nothing is trained again"
     if event.metrics is not None:

@@ -196,6 +196,12 @@ def _recipe(promoted: Promoted | None) -> str:
         ("Seed", str(promoted.seed)),
         ("Time", f"{promoted.seconds:,.0f} s"),
     ]
+    if begun := promoted.init:
+        counts = ", ".join(f"{begun[fate]} {fate}" for fate in ("taken", "cut", "new"))
+        rows.append(("Began with", _text(f"{begun['source']} ({begun['what']}); layers: {counts}")))
+    for number, stage in enumerate(promoted.stages, 1):
+        reached = f"{stage['epochs']} epochs, validation {_share(stage['val_accuracy'])}, test {_share(stage['test_accuracy'])}"
+        rows.append((_text(f"Stage {number}, {stage['name']}"), reached))
     rows += [(_text(key.replace("_", " ")), _text(value)) for key, value in _flat(promoted.recipe) if key != "epochs"]
     return "## Training\n\n" + _table(("Setting", "Value"), rows)
 

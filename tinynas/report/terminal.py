@@ -330,6 +330,15 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     return table
 
 
+def init_table(begun: Mapping[str, Any]) -> RenderableType:
+    """What weights a training began with, layer by layer: the document ``init`` of ``tinynas promote --json``."""
+    table = _table("layer", "weights", "", "from", "")
+    for row in begun["layers"]:
+        fate = f"{row['fate']}, frozen" if row["frozen"] else row["fate"]
+        table.add_row(*(Text(printable(text)) for text in (row["layer"], row["shape"], fate, row["source"], row["note"])))
+    return table
+
+
 def _measured(pair: Mapping[str, Any]) -> str:
     measured, estimated = pair.get("measured"), pair.get("estimated")
     promised = "–" if estimated is None else f"{estimated / 1024:,.1f}"

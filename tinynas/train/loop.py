@@ -13,7 +13,7 @@ import functools
 import json
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Set
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -29,15 +29,16 @@ from tinynas.data import Split
 from tinynas.data.split import epoch_order
 from tinynas.errors import DataError, RunError, TinynasError
 from tinynas.graph import Graph, few_bits
-from tinynas.model import Network, normalise, read_tensors, trainable_groups, write_tensors
+from tinynas.model import Network, module_of, normalise, read_tensors, trainable_groups, write_tensors
 from tinynas.quantize.qat import prepare_qat
 from tinynas.recipe import Recipe
 from tinynas.train.branches import add_branches, fold_branches
 from tinynas.train.feed import make_feed
 from tinynas.train.graphs import RecordedGradients
-from tinynas.train.losses import make_loss
+from tinynas.train.losses import make_loss, taught
 from tinynas.train.norms import reestimate_norms
 from tinynas.train.quantised import Trained, calibration_rows, grids_in, on_grids, state_of, weights_in
+from tinynas.train.start import Start, Teacher
 
 #: Images a step of evaluation: larger does not run faster on a CPU.
 EVAL_BATCH = 256
@@ -46,6 +47,9 @@ EMA_MAX_DECAY = 0.9999
 #: Training images that set the activation grids of quantisation-aware training.
 QAT_CALIBRATION = 512
 CHECKPOINT_FORMAT = "1"
+#: Settings that say something only where there is an init, or a teacher.
+_OF_INIT = {"init", "init_pixels", "freeze", "old_lr"}
+_OF_TEACHER = {"teacher", "teacher_pixels", "teacher_temperature", "teacher_weight"}
 
 
 class Diverged(TinynasError):
@@ -87,9 +91,10 @@ def pick_device() -> torch.device:
 class Trainer:
     """A training of one network that can be stopped at any epoch and continued.
 
-    ``weights`` (names to tensors, such as a parent's) replace the initial weights. ``resident`` keeps the images in the
-    device's memory and augments them there; by default on a GPU, where they fit. In a process group
-    (``torch.distributed`` initialised) every process takes its share of each batch.
+    ``weights`` (names to tensors, such as a parent's) replace the initial weights; so does ``start``, which also says what of them is
+    frozen or trained at a lower rate. ``teacher`` is asked about every batch. ``resident`` keeps the images in the device's memory and
+    augments them there; by default on a GPU, where they fit. In a process group (``torch.distributed`` initialised) every process
+    takes its share of each batch.
     """
 
     def __init__(
@@ -102,6 +107,8 @@ class Trainer:
         seed: int,
         device: torch.device | None = None,
         weights: Mapping[str, Tensor] | None = None,
+        start: Start | None = None,
+        teacher: Teacher | None = None,
         resident: bool | None = None,
     ) -> None:
         for name, split in (("train", train), ("validation", val)):
@@ -115,7 +122,11 @@ class Trainer:
         self.val = val
         self.history: list[EpochMetrics] = []
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+        self._start, self._teacher = start, teacher
+        if teacher is not None:
+            teacher.to(self.device)
         network = Network(graph, seed=seed)
+        weights = weights if start is None else start.weights
         if weights is not None:
             network.load_state_dict(dict(weights))
         if recipe.branches == "fold":
@@ -146,7 +157,11 @@ class Trainer:
     def _start_phase(self, network: Trained, average: Trained | None) -> None:
         self._raw = network.to(self.device)
         self._average = None if average is None else average.to(self.device)
-        self._optimizer = _optimizer(self._raw, self.recipe)
+        old = frozenset[str]() if self._start is None else self._start.old
+        if self._start is not None:
+            for trained in filter(None, (self._raw, self._average)):
+                _freeze(trained, self._start.frozen)
+        self._optimizer = _optimizer(self._raw, self.recipe, old)
         self._recorded: RecordedGradients | None = None
 
     @property
@@ -242,7 +257,7 @@ class Trainer:
 
     def _step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         for group in self._optimizer.param_groups:
-            group["lr"] = self.learning_rate(step)
+            group["lr"] = self.learning_rate(step) * group["rate"]
         if self._may_record():
             if self._recorded is None:
                 self._recorded = RecordedGradients(self._raw, self._gradients, images, labels)
@@ -263,6 +278,9 @@ class Trainer:
             logits = self._raw(images)
         logits = logits.float()
         loss = self._loss(logits, labels)
+        if self._teacher is not None:
+            recipe, said = self.recipe, self._teacher.logits(images)
+            loss = taught(loss, logits, said, weight=recipe.teacher_weight, temperature=recipe.teacher_temperature)
         loss.backward()  # type: ignore[no-untyped-call]
         return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
@@ -359,7 +377,11 @@ class Trainer:
         arch = self.graph.arch.id if self.graph.arch is not None else ""
         recipe = deciding(self.recipe, self.graph)
         images = [len(self.train.labels), len(self.val.labels)]
-        return json.dumps({"arch": arch, "recipe": recipe, "seed": self.seed, "images": images}, sort_keys=True)
+        # Files are known by their content, wherever they lie.
+        origin = {"init": self._start, "teacher": self._teacher}
+        files = {name: found.sha256 for name, found in origin.items() if found is not None}
+        plain = {key: value for key, value in recipe.items() if key not in origin}
+        return json.dumps({"arch": arch, "recipe": plain, "seed": self.seed, "images": images, **files}, sort_keys=True)
 
     def _tensors(self) -> dict[str, Tensor]:
         tensors = {f"raw.{key}": value for key, value in state_of(self._raw).items()}
@@ -413,12 +435,23 @@ def free_epochs(recipe: Recipe, graph: Graph) -> int:
 def deciding(recipe: Recipe, graph: Graph) -> dict[str, Any]:
     """What of ``recipe`` decides how ``graph`` is trained, for records."""
     # States of older versions stay theirs: what says nothing is left out.
-    silent = {"branches": recipe.branches == "none", "few_bits_from": not few_bits(graph)}
-    return recipe.model_dump(mode="json", exclude={"threads", *(name for name, is_so in silent.items() if is_so)})
+    idle = {"threads"} if few_bits(graph) else {"threads", "few_bits_from"}
+    idle |= {"branches"} if recipe.branches == "none" else set()
+    idle |= _OF_INIT if recipe.init is None else set()
+    idle |= _OF_TEACHER if recipe.teacher is None else set()
+    return recipe.model_dump(mode="json", exclude=idle)
 
 
-def _optimizer(network: torch.nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    groups = trainable_groups(network, recipe.weight_decay)
+def _freeze(network: torch.nn.Module, frozen: Set[str]) -> None:
+    for name, parameter in network.named_parameters():
+        if module_of(name) in frozen:
+            parameter.requires_grad_(False)
+    if isinstance(network, Network):
+        network.frozen = frozenset(frozen)
+
+
+def _optimizer(network: torch.nn.Module, recipe: Recipe, old: Set[str]) -> torch.optim.Optimizer:
+    groups = trainable_groups(network, recipe.weight_decay, old, recipe.old_lr)
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True, fused=True)

@@ -40,3 +40,13 @@ def symmetric_cross_entropy(
         cross = (1.0 - label_smoothing) * cross - label_smoothing * log_p.mean()
     p_label = log_p.gather(1, labels[:, None]).exp()
     return alpha * cross + (beta * -math.log(clip)) * (1.0 - p_label).mean()
+
+
+def taught(hard: Tensor, logits: Tensor, said: Tensor, *, weight: float, temperature: float) -> Tensor:
+    """``(1 - weight) * hard + weight * T^2 * KL(teacher || learner)``, both softened by the temperature T (Hinton, arXiv 1503.02531).
+
+    ``hard``: the loss of the labels; ``said``: the teacher's logits (B, classes). T^2 keeps the gradient's size whatever T is.
+    """
+    log_p, log_q = F.log_softmax(logits / temperature, dim=1), F.log_softmax(said / temperature, dim=1)
+    soft = F.kl_div(log_p, log_q, reduction="batchmean", log_target=True)
+    return (1.0 - weight) * hard + (weight * temperature**2) * soft
