@@ -190,7 +190,8 @@ def test_a_network_and_its_firmware_on_an_emulated_cortex_m4(
     assert firmware["failed"] == "" and firmware["images"] == firmware["equal_images"] == 2
     assert firmware["used_arena_bytes"] == found["used_arena_bytes"] <= found["promised_arena_bytes"] < firmware["arena_bytes"]
     assert found["model_bytes"] == found["promised_flash_bytes"] == model.stat().st_size
-    # Flash as it was promised, within 1 % either way; compiled at once, within 4 %. The firmware's own code is little: quantizer, classifier, resolver.
+    # Flash as it was promised, within 1 % either way; compiled at once, within 4 %.
+    # The firmware's own code is little: quantizer, classifier, resolver.
     assert 0 < firmware["program_bytes"] - found["model_bytes"] - found["code_bytes"] < 6_000
     close = 0.01 if apart else 0.04
     assert (found["notes"] == []) == (found["code_bytes"] <= 1.01 * found["promised_code_bytes"])
