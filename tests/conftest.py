@@ -23,6 +23,17 @@ os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 ROOT = Path(__file__).parent.parent
 
 
+@pytest.hookimpl(tryfirst=True)  # before groups are read
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests that share what a fixture made for their module go to one worker: another would make it again."""
+    for item in items:
+        made = getattr(item, "_fixtureinfo", None)
+        if made is None or item.get_closest_marker("xdist_group") is not None:
+            continue
+        if any(each.scope in ("module", "class") for defined in made.name2fixturedefs.values() for each in defined):
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder with real images and models; tests that need it are skipped where it is absent."""

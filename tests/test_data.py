@@ -271,6 +271,7 @@ def test_person64(test_data: Path, tmp_path: Path) -> None:
     assert data.split("test", 48, 48, 3).inputs.shape == (960, 48, 48, 3)
 
 
+@pytest.mark.slow  # groups of real images are never parted: test_data_groups shows it on two smaller sets
 def test_inria_mirror_images_stay_with_their_originals(test_data: Path, tmp_path: Path) -> None:
     root = test_data / "images" / "inria_64x128"
     if not root.is_dir():

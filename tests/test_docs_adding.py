@@ -28,7 +28,7 @@ def run_python(code: str, package: Path | None = None) -> str:
 
 def copy_with(folder: Path, path: str, changes: dict[str, str]) -> Path:
     """A copy of the package in ``folder``, in whose file ``path`` each text is replaced."""
-    shutil.copytree(ROOT / "tinynas", folder / "tinynas", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tinynas", folder / "tinynas")  # with what is compiled: it is known by its source's time
     for name in ("budgets", "search_spaces"):
         shutil.copytree(ROOT / name, folder / name)
     shutil.copy(ROOT / "pyproject.toml", folder)

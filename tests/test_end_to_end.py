@@ -192,6 +192,7 @@ def test_mixed_bits_from_the_search_to_the_file(place: Path, capsys: pytest.Capt
     assert "space.weight_bits 4, not 8, 4" in capsys.readouterr().err.replace("\n", " ")
 
 
+@pytest.mark.slow  # by the command line what test_search_engine shows of the call
 @pytest.mark.xdist_group("line")
 def test_equal_searches_write_equal_trials(place: Path, searched: Path) -> None:
     out = place / "again"
@@ -241,6 +242,7 @@ def test_ctrl_c_exits_130_and_prints_the_command_that_continues(place: Path) -> 
     assert "Traceback" not in errors.decode()
 
 
+@pytest.mark.slow  # by the command line what test_promote shows of the call
 @pytest.mark.xdist_group("line")
 def test_a_killed_promote_resumes(place: Path, searched: Path) -> None:
     run = Run.open(searched)

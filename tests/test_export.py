@@ -199,11 +199,12 @@ def networks() -> list[Graph]:
     return _random_networks(24)
 
 
+@pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("runtime", OF_FILES)
-def test_the_file_of_each_runtime_costs_what_its_graph_was_promised(runtime: str, networks: list[Graph]) -> None:
+def test_the_file_of_each_runtime_costs_what_its_graph_was_promised(runtime: str, part: int, networks: list[Graph]) -> None:
     """SRAM of the file as read back, by a second route: its own operators and the plan in it."""
     others = 0
-    for graph in networks:
+    for graph in networks[part::2]:
         plan, notes = file_plan(graph, runtime)
         model = parse_model(dummy_file(graph, plan=plan))
         cost = estimate(graph, runtime)
@@ -214,7 +215,7 @@ def test_the_file_of_each_runtime_costs_what_its_graph_was_promised(runtime: str
         careless = parse_model(dummy_file(graph, plan=plan_offline(graph, "tflm"))).estimate(runtime).sram_bytes
         others += careless > cost.sram_bytes
     # What this is for: planned for the reference kernels, many files need more with others that ask for scratch.
-    assert (others > 5) == (runtime in {"tflm-cmsis-nn", "tflm-esp-nn"})
+    assert (others > 2) == (runtime in {"tflm-cmsis-nn", "tflm-esp-nn"})
 
 
 @pytest.mark.parametrize("seed", [5, 30, 50])

@@ -57,20 +57,38 @@ def test_a_star_gives_the_api_and_nothing_else() -> None:
     assert found == str(tinynas.__all__)
 
 
-@pytest.mark.parametrize(
-    "code",
-    [
+def test_rooms_are_modules_beside_the_calls() -> None:
+    calls = "from inspect import isfunction; from tinynas.api import export, promote, search; "
+    calls += "assert all(map(isfunction, (export, promote, search)))"
+    rooms = (
         "import tinynas.search.spaces as s; s.choose_space",
         "import tinynas.search.settings; tinynas.search.settings.SearchSettings",
         "from tinynas import api; import tinynas.search, tinynas.promote, tinynas.export.check; tinynas.export.check.check",
         "import tinynas; tinynas.api.search; import tinynas.search; tinynas.search.SearchSettings; tinynas.api.search",
-    ],
-)
-def test_rooms_are_modules_beside_the_calls(code: str) -> None:
-    calls = "from inspect import isfunction; from tinynas.api import export, promote, search; "
-    calls += "assert all(map(isfunction, (export, promote, search)))"
-    _python(f"{code}; {calls}")
-    _python(f"{calls}; {code}")
+    )
+    _forked(*(code for room in rooms for code in (f"{room}; {calls}", f"{calls}; {room}")))
+
+
+def _forked(*codes: str) -> None:
+    """Run each of ``codes`` in a process in which nothing of tinynas is imported yet, what it stands on is."""
+    forked = """
+import os, sys
+import numpy, optuna, pydantic, torch
+assert not any(name.partition(".")[0] == "tinynas" for name in sys.modules)
+for code in sys.argv[1:]:
+    if (child := os.fork()) == 0:
+        status = 1
+        try:
+            exec(code, {"__name__": "__main__"})
+            status = 0
+        finally:
+            sys.excepthook(*sys.exc_info()) if status else None
+            sys.stderr.flush()
+            os._exit(status)
+    assert os.waitpid(child, 0)[1] == 0, code
+"""
+    done = subprocess.run([sys.executable, "-c", forked, *codes], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("call", [api.search, api.prepare_search, api.promote, api.export], ids=lambda call: call.__name__)

@@ -204,7 +204,7 @@ def test_scales_go_by_the_table(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_one_line_is_a_new_cost_everywhere(tmp_path: Path) -> None:
-    shutil.copytree(ROOT / "tinynas", tmp_path / "tinynas", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(ROOT / "tinynas", tmp_path / "tinynas")  # with what is compiled: it is known by its source's time
     for folder in ("budgets", "search_spaces"):
         shutil.copytree(ROOT / folder, tmp_path / folder)
     table = tmp_path / "tinynas" / "cost" / "quantities.py"

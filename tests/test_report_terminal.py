@@ -155,6 +155,24 @@ def test_promoted_table_shows_estimated_beside_measured() -> None:
     assert "42.0 KiB (42.0)" in text
 
 
+def test_promoted_table_shows_work_area_and_stack_of_compiled_networks() -> None:
+    """Promised, and measured where it was verified; not the arena of TFLM, which does not run them."""
+    document = {
+        "id": "aaaaaaaaaa",
+        "accuracy": {"float": 0.861, "int8": 0.858, "split": "test"},
+        "agreement": 0.991,
+        "flash_bytes": {"estimated": 84000, "measured": 84000},
+        "arena_bytes": {"estimated": 43008, "measured": 43024},
+        "firmware": {"runtime": "compiled", "work_bytes": 10240, "stack_bytes": 512},
+    }
+    whole = shown(terminal.promoted_table([document]), width=120)
+    assert "arena" not in whole and "work area (promised)" in whole and "stack (promised)" in whole
+    assert "– (10.0)" in row(whole, "aaaaaaaaaa") and "– (0.5)" in row(whole, "aaaaaaaaaa") and "42.0" not in whole
+    document["verified"] = {"used_work_bytes": 10000, "stack_bytes": 480}
+    text = row(shown(terminal.promoted_table([document]), width=120), "aaaaaaaaaa")
+    assert "9.8 KiB (10.0)" in text and "480 B (0.5)" in text
+
+
 def test_bars_are_ascii_where_the_terminal_is() -> None:
     assert shown(terminal.Bar(0.5, 10), encoding="ascii").strip() == "#####....."
     assert shown(terminal.Bar(0.5, 10)).strip() == "█████·····"

@@ -175,10 +175,11 @@ def small_network() -> bytes:
 
 
 @pytest.mark.xdist_group("target")
+@pytest.mark.parametrize("apart", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["at once", "as users build it"])
 def test_a_network_and_its_firmware_on_an_emulated_cortex_m4(
-    emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], apart: bool
 ) -> None:
-    thin = emulated("newest")
+    thin = emulated("newest", apart=apart)
     monkeypatch.setenv("TINYNAS_CACHE", str(thin.kept))
     model = tmp_path / "net.tflite"
     model.write_bytes(small_network())
@@ -189,10 +190,13 @@ def test_a_network_and_its_firmware_on_an_emulated_cortex_m4(
     assert firmware["failed"] == "" and firmware["images"] == firmware["equal_images"] == 2
     assert firmware["used_arena_bytes"] == found["used_arena_bytes"] <= found["promised_arena_bytes"] < firmware["arena_bytes"]
     assert found["model_bytes"] == found["promised_flash_bytes"] == model.stat().st_size
-    # Flash as it was promised, within 1 % either way. The firmware's own code is little: quantizer, classifier, resolver.
+    # Flash as it was promised, within 1 % either way; compiled at once, within 4 %.
+    # The firmware's own code is little: quantizer, classifier, resolver.
     assert 0 < firmware["program_bytes"] - found["model_bytes"] - found["code_bytes"] < 6_000
-    assert found["notes"] == [] and found["promised_code_bytes"] == pytest.approx(found["code_bytes"], rel=0.01)
-    assert found["promised_program_bytes"] == pytest.approx(firmware["program_bytes"], rel=0.01)
+    close = 0.01 if apart else 0.04
+    assert (found["notes"] == []) == (found["code_bytes"] <= 1.01 * found["promised_code_bytes"])
+    assert found["promised_code_bytes"] == pytest.approx(found["code_bytes"], rel=close)
+    assert found["promised_program_bytes"] == pytest.approx(firmware["program_bytes"], rel=close)
     ops = [row["op"] for row in found["instructions"]]
     assert ops == [op.kind for op in parse_model(model.read_bytes()).ops]
     assert sum(row["instructions"] for row in found["instructions"]) > 100_000

@@ -255,14 +255,16 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
             text += f"\n\nHow well these are known:\n\n{sources}"
     else:
         text += "Estimates by runtime: unknown."
-    pairs = [(title, _mapping(report.get(key))) for title, key in (("File", "flash_bytes"), ("TFLM arena, 64-bit host", "arena_bytes"))]
-    both = [(title, _size(pair.get("estimated")), _size(pair.get("measured"))) for title, pair in pairs]
-    mcu = pairs[1][1].get("microcontroller_estimated")
-    checked = pairs[1][1].get("runtime")
+    compiled, arena = _mapping(report.get("firmware")), _mapping(report.get("arena_bytes"))
+    pairs = [("File", _mapping(report.get("flash_bytes"))), ("TFLM arena, 64-bit host", arena)]
+    both = [(title, _size(pair.get("estimated")), _size(pair.get("measured"))) for title, pair in pairs[: 1 if compiled else 2]]
+    mcu, checked = arena.get("microcontroller_estimated"), arena.get("runtime")
     where = f"SRAM on the microcontroller, `{_text(checked)}`" if checked else "TFLM arena, 32-bit microcontroller"
     verified = _mapping(report.get("verified"))
     needed = verified.get("used_work_bytes" if of_network(verified) else "needed_arena_bytes")
-    both.append((where, _size(mcu), "not measured" if needed is None else f"{_size(needed)}, on an emulated {_text(verified['target'])}"))
+    both.append((where, _size(mcu), _emulated(needed, verified)))
+    if compiled.get("stack_bytes") is not None:  # TFLM's own arena says nothing of a network that it does not run
+        both.append(("Stack of an inference", _size(compiled["stack_bytes"]), _emulated(verified.get("stack_bytes"), verified)))
     text += "\n\nThe exported file:\n\n" + _table(("What", "Estimated", "Measured"), both)
     if dead := report.get("dead_channels"):
         text += f"\n\n{counted(dead, 'channel')} of it provably change{'s' if dead == 1 else ''} no output: `tinynas shrink` removes them."
@@ -275,6 +277,10 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
     else:
         text += "\n\nBudget: unknown."
     return text
+
+
+def _emulated(measured: object, verified: Mapping[str, Any]) -> str:
+    return "not measured" if measured is None else f"{_size(measured)}, on an emulated {_text(verified['target'])}"
 
 
 def _verified(report: Mapping[str, Any]) -> str:

@@ -59,6 +59,7 @@ class ExportRow:
             "flash_bytes": self.report.get("flash_bytes"),
             "arena_bytes": self.report.get("arena_bytes"),
             "runtime": self.report.get("runtime"),
+            "firmware": self.report.get("firmware"),
             "evidence": self.report.get("evidence"),
             "plan": self.report.get("plan"),
             "dead_channels": self.report.get("dead_channels"),

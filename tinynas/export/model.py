@@ -257,6 +257,7 @@ def _firmware_facts(graph: Graph, options: ExportOptions) -> dict[str, Any] | No
         "runtime": options.runtime,
         "frame": frame,
         "work_bytes": cost.sram_bytes,
+        "stack_bytes": cost.stack_bytes,
         "converter_bytes": converter_bytes(graph.input, frame),
         "flash_bytes": cost.flash_bytes,
         "code_bytes": cost.code_bytes,

@@ -692,13 +692,14 @@ class PromisesInfo:
 def promises_info(report: Mapping[str, Any]) -> PromisesInfo:
     """Rows from an export report: flash, arena (here and on an emulated core), accuracy (float and int8), agreement."""
     rows = []
+    compiled = isinstance(report.get("firmware"), Mapping)
     for key, what in (("flash_bytes", "flash: the .tflite file"), ("arena_bytes", "SRAM: the arena on this computer (64 bit)")):
         pair = report.get(key)
         if isinstance(pair, Mapping):
-            rows.append(Promise(what, _number(pair.get("estimated")), _number(pair.get("measured")), "B"))
+            if key != "arena_bytes" or not compiled:  # TFLM's arena says nothing of a network that it does not run
+                rows.append(Promise(what, _number(pair.get("estimated")), _number(pair.get("measured")), "B"))
             target = _number(pair.get("microcontroller_estimated"))
             if target is not None:
-                compiled = isinstance(report.get("firmware"), Mapping)
                 where = f"the work area of {pair.get('runtime')}" if compiled else "the arena on the microcontroller (32 bit)"
                 rows.append(Promise(f"SRAM: {where}", target, None, "B"))
     verified = report.get("verified")

@@ -315,8 +315,13 @@ def front_table(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str] | No
 
 
 def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The rows of ``tinynas promote --json``: float and int8 accuracy, estimated and measured sizes."""
-    columns = ("float", "int8", "agreement", "flash (estimated)", "arena (estimated)")
+    """The rows of ``tinynas promote --json``: float and int8 accuracy, estimated and measured sizes.
+
+    Of a compiled network memory is its work area and stack, measured where it was verified: TFLM runs it nowhere but here.
+    """
+    compiled = any(row.get("firmware") for row in rows)
+    memory = ("work area (promised)", "stack (promised)") if compiled else ("arena (estimated)",)
+    columns = ("float", "int8", "agreement", "file (estimated)" if compiled else "flash (estimated)", *memory)
     table = _table("network", *columns, right=columns)
     for row in rows:
         accuracy = row.get("accuracy") or {}
@@ -325,7 +330,8 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             percent(accuracy.get("float")),
             percent(accuracy.get("int8")),
             percent(row.get("agreement")),
-            *[_measured(row.get(key) or {}) for key in ("flash_bytes", "arena_bytes")],
+            _measured(row.get("flash_bytes") or {}),
+            *(_compiled_memory(row) if compiled else [_measured(row.get("arena_bytes") or {})]),
         )
     return table
 
@@ -337,6 +343,12 @@ def init_table(begun: Mapping[str, Any]) -> RenderableType:
         fate = f"{row['fate']}, frozen" if row["frozen"] else row["fate"]
         table.add_row(*(Text(printable(text)) for text in (row["layer"], row["shape"], fate, row["source"], row["note"])))
     return table
+
+
+def _compiled_memory(row: Mapping[str, Any]) -> list[str]:
+    firmware, verified = row.get("firmware") or {}, row.get("verified") or {}
+    pairs = [("work_bytes", "used_work_bytes"), ("stack_bytes", "stack_bytes")]
+    return [_measured({"estimated": firmware.get(promised), "measured": verified.get(measured)}) for promised, measured in pairs]
 
 
 def _measured(pair: Mapping[str, Any]) -> str:
