@@ -652,7 +652,7 @@ def promote(
     options = _export_options(runtime=opened.budget.runtime, core=opened.budget.core)
     rows = []
     for net_id in net_ids:
-        (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipe, seed=seed, on_event=on_event)
+        (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipe, seed=seed, on_event=on_event, on_note=on_note)
         if rank() == 0:
             rows.append(export_promoted(opened, net_id, opened.net_dir(net_id), images, promoted, options, formats))
     if checks is None:

@@ -382,7 +382,8 @@ def free_epochs(recipe: Recipe, graph: Graph) -> int:
 
 
 def deciding(recipe: Recipe, graph: Graph) -> dict[str, Any]:
-    """What of ``recipe`` decides how ``graph`` is trained, for records."""
+    """What of ``recipe`` decides how ``graph`` is trained, in numbers, for records."""
+    recipe = recipe.model_copy(update={"augment": recipe.augment.settled()})
     return recipe.model_dump(mode="json", exclude={"threads", *([] if few_bits(graph) else ["few_bits_from"])})
 
 
