@@ -135,11 +135,11 @@ def table(rows: list[dict[str, Any]], trained: list[dict[str, Any]]) -> str:
         "  its own it needs the map and a padded copy at once: 48 x 48 and 49 x 49 at the second block, which is then the peak. Files of",
         "  tinynas pad inside the convolution and give the same answers. That sum is exact: Keras's own file of 0.25 (ST's model zoo)",
         "  has 75,280 B of activations, as here.",
-        "- **What is left of RAM** is, for RGB and K = 1,024, 5.6 to 6.0 kB at every width: what does not grow with the network (structures",
-        "  of the padding operators, a classifier of more layers, static memory of the runtime). For gray it is not so even: the slides' one",
-        "  figure is that of RGB. Gray networks need less, most of all at 0.1, where the image is the largest part.",
-        "- **ROM** is the file and 41 to 54 kB: kernels and code without the interpreter, as Edge Impulse's compiler links them. With TFLM's",
-        "  interpreter it is 74 kB; `compiled` is the same idea here, and keeps its maps in rows.",
+        "- **What is left of RAM** is, for RGB and K = 1,024, 5.6 to 6.0 kB at every width: what does not grow with the network",
+        "  (structures of the padding operators, a classifier of more layers, static memory of the runtime). For gray it is not so even:",
+        "  the slides' one figure is that of RGB. Gray networks need less, most of all at 0.1, where the image is the largest part.",
+        "- **ROM** is the file and 41 to 54 kB: kernels and code without the interpreter, as Edge Impulse's compiler links them.",
+        "  With TFLM's interpreter it is 74 kB; `compiled` is the same idea here, and keeps its maps in rows.",
         "",
     ]
     if trained:

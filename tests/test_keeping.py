@@ -151,6 +151,26 @@ def test_a_change_costs_much_beyond_noise_and_trifles() -> None:
     assert not small.costs_much(_judged([1] * 6 + [0] * 4)), "three of ten are within three errors"
 
 
+def test_a_heavy_change_has_to_teach_something_and_another_must_not_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    # 1,000 images, 900 right, 0.4 above chance. Heavy: more than 160 images fewer.
+    def verdict(changed: int, second: int) -> str:
+        asker = _asker([1] * 900 + [0] * 100, [0] * 1000)
+        looked, trained = (_judged([1] * right + [0] * (1000 - right)) for right in (changed, second))
+        judged = iter([trained])
+        monkeypatch.setattr(asker, "look", lambda question, settings: looked)
+        monkeypatch.setattr(asker, "exchanged", lambda looked: [])
+        monkeypatch.setattr(asker, "_trained", lambda augment, deadline: None)
+        monkeypatch.setattr(asker, "_judge", lambda trainer, split: next(judged))
+        return asker.answer(MIRROR, Augment()).verdict
+
+    # Of 1,000 images n that differ, all one way, are n / sqrt(n) = sqrt(n) errors, nearly: 4 are two errors.
+    assert verdict(changed=735, second=900) == "off" and verdict(changed=735, second=903) == "off"
+    assert verdict(changed=735, second=906) == "kept", "it teaches something"
+    assert verdict(changed=745, second=900) == "kept" and verdict(changed=745, second=897) == "kept"
+    assert verdict(changed=745, second=894) == "off", "it does harm"
+    assert verdict(changed=925, second=0) == "kept", "it costs nothing: no second network is asked"
+
+
 def test_open_questions_are_those_with_auto_and_no_answer() -> None:
     names = [q.name for q in open_questions(Augment())]
     assert names == ["mirroring", "rotation", "zoom", "shift", "light"]

@@ -81,7 +81,7 @@ class WakeVisionAugment(Config):
     """Share of the area a random crop keeps, from and to; it is resized back to the full size. ``auto``: 0.8 to 1, and half as much
     cut off, or nothing, where that is found to change labels."""
     crop_ratio: Ratios = "auto"
-    """Aspect ratio of the crop, from and to; ``auto``: 0.75 to 1.33, as for the scale."""
+    """Aspect ratio of the crop of a square, from and to (of another shape: times its own); ``auto``: 0.75 to 1.33, as for the scale."""
     flip: Chance = "auto"
     """Probability of a mirror image; ``auto``: 0.5, and 0 where mirroring is found to change labels."""
     color: Chance = "auto"

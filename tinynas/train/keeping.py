@@ -3,8 +3,9 @@
 A mirrored photograph shows the same thing; a mirrored digit, letter or sign shows another one, or none that ever occurs. Nobody but the
 data can tell. A small network is trained without any change of its images. Of its validation images it is asked twice: as they are, and
 changed. Where a change costs it much of what it knows, far beyond the noise, the change is unfamiliar, or it changes labels. A second
-network tells these apart: it is trained alike, but with the change. Where that is no better on untouched images than the first, the
-change teaches nothing that holds here, and is left out (or halved, where half of it costs little). Otherwise it stays.
+network tells these apart: it is trained alike, but with the change. Where it is worse than the first on untouched images, beyond the
+noise (or, of a change that costs nearly half of what is known, no better), the change teaches what is not so here, and is left out, or
+halved where half of it costs little. Otherwise it stays.
 
 Noise is the standard error of a paired difference, over images or, where that is larger, over groups (the frames of one track).
 results/benchmarks/label_keeping.md shows what this answers on four data sets, and what the answers are worth.
@@ -43,6 +44,8 @@ MUCH = 0.2
 #: ... and so many standard errors; and where so many of two classes' right images are taken for the other class.
 SURE = 3.0
 EXCHANGED, EXCHANGED_IMAGES = 0.5, 8
+#: Beyond this share a change has to show that it teaches something; below, that it does harm.
+HEAVY = 0.4
 #: A second network is better, or worse, where the difference is beyond so many standard errors.
 BEYOND = 2.0
 
@@ -199,8 +202,9 @@ class Asker:
         gain, noise = self.gain(second, where)
         names = tuple((self.labels[a], self.labels[b]) for a, b in pairs)
         found = replace(found, trained=second.accuracy, trained_error=self.error(second), exchanged=names)
-        # Of all images the second network has to be better; of a few classes the first one has: chance finds pairs, too.
-        if gain > BEYOND * noise if where.all() else gain > -BEYOND * noise:
+        # What costs so much is not merely unfamiliar: the second network has to be better. Of anything else, it must not be worse.
+        better, worse = gain > BEYOND * noise, gain < -BEYOND * noise
+        if better or not (worse or self.share_lost(looked) > HEAVY):
             return found
         half = {name: _half(name, value) for name, value in settings.items()}
         if question.halves and not self.costs_much(self.look(question, half)):
@@ -219,7 +223,12 @@ class Asker:
         """Whether so many fewer are right that it is neither noise nor a trifle."""
         assert self.judged is not None
         drop = self.judged.accuracy - looked.accuracy
-        return drop > SURE * self.error(looked) and drop > MUCH * (self.judged.accuracy - self.chance)
+        return drop > SURE * self.error(looked) and self.share_lost(looked) > MUCH
+
+    def share_lost(self, looked: Judged) -> float:
+        """What the change costs, as a share of what the network knows above guessing."""
+        assert self.judged is not None
+        return (self.judged.accuracy - looked.accuracy) / (self.judged.accuracy - self.chance)
 
     def exchanged(self, looked: Judged) -> list[tuple[int, int]]:
         """Pairs of classes of which most images that were right are taken for the other class, both ways."""

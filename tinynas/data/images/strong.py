@@ -79,11 +79,11 @@ STEPS = ("crop", "flip", "color", "blur", "affine", "weather", "dropout")
 def pipeline(settings: WakeVisionAugment, height: int, width: int) -> dict[str, Any]:
     """The steps by name, in order; each is an albumentations transform for RGB uint8 images of ``height`` x ``width``."""
     side, strengths = min(height, width), settings.strengths
+    # The ratio is that of a square's crop, as on a GPU: of other shapes a crop keeps the shape.
+    ratio = tuple(share * width / height for share in strengths.crop_ratio)
     hole = (max(1, round(settings.hole_size[0] * side)), max(1, round(settings.hole_size[1] * side)))
     return {
-        "crop": A.RandomResizedCrop(
-            size=(height, width), scale=strengths.crop_scale, ratio=strengths.crop_ratio, interpolation=cv2.INTER_LINEAR, p=1.0
-        ),
+        "crop": A.RandomResizedCrop(size=(height, width), scale=strengths.crop_scale, ratio=ratio, interpolation=cv2.INTER_LINEAR, p=1.0),
         "flip": A.HorizontalFlip(p=strengths.flip),
         "color": A.SomeOf(
             [
