@@ -54,6 +54,7 @@ class Images:
 
     def __init__(self) -> None:
         self.asked: list[str] = []
+        self.members = {"train": np.arange(160), "val": np.arange(96), "test": np.arange(80)}
 
     def split(self, split: str, height: int, width: int, channels: int) -> Split:
         self.asked.append(split)

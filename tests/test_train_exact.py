@@ -493,7 +493,9 @@ def test_the_default_recipe_is_the_one_that_was_measured() -> None:
     found = Recipe().model_dump()
     augment = found.pop("augment")
     assert found == plain and Recipe.full() == Recipe()
-    assert (augment["light"]["brightness"], augment["light"]["contrast"]) == (0.08, 0.1)
+    assert augment["kind"] == "light" and set(augment["light"].values()) == {"auto"}
+    light = {"flip": 0.5, "rotate": 10.0, "zoom": 0.15, "shift": 0.08, "brightness": 0.08, "contrast": 0.1}
+    assert Recipe().augment.settled().light.model_dump() == light
     proxy = Recipe.proxy().model_dump()
     proxy.pop("augment")
     assert proxy == {**plain, "epochs": 12, "schedule": "constant", "warmup_epochs": 0.5, "ema": 1.0, "bn_images": 512}

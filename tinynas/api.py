@@ -685,7 +685,9 @@ def promote(
             arch = opened.arch(net_id)
             promoted = promote_stages(opened, arch, staged, sets, seed=seed, threads=threads, on_event=on_event)
         else:
-            (promoted,) = train_in_full(opened, [net_id], data=images, recipe=recipes[net_id], seed=seed, on_event=on_event)
+            (promoted,) = train_in_full(
+                opened, [net_id], data=images, recipe=recipes[net_id], seed=seed, on_event=on_event, on_note=on_note
+            )
         if rank() == 0:
             rows.append(export_promoted(opened, net_id, opened.net_dir(net_id), images, promoted, options, formats))
     if checks is None:

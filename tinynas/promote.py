@@ -22,20 +22,25 @@ import torch
 
 from tinynas import __version__, metrics
 from tinynas.arch import Arch
+from tinynas.config import build
 from tinynas.data import DataSet
 from tinynas.errors import RunError, UserError, counted
 from tinynas.files import write_atomic
 from tinynas.graph import Graph, few_bits, lower
 from tinynas.model import read_tensors
-from tinynas.recipe import Recipe, Stop
+from tinynas.recipe import Augment, Recipe, Stop
 from tinynas.records import Promoted
 from tinynas.runs import Run
 from tinynas.train import EpochMetrics, Trainer, evaluate
 from tinynas.train.group import barrier, process_group, rank
+from tinynas.train.keeping import ask, settled
 from tinynas.train.loop import deciding, free_epochs
 from tinynas.train.quantised import load_trained, save_trained
 from tinynas.weights import Begun, Known, begin, open_source, open_teacher
 from tinynas.weights.teacher import NetTeacher
+
+#: Of the images of a full training, what may go into asking whether augmentation keeps labels.
+ASKING = 0.1
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,7 @@ def promote(
     recipe: Recipe,
     seed: int = 0,
     on_event: OnEvent | None = None,
+    on_note: Callable[[str], None] | None = None,
     known: Known | None = None,
     stop: Stop | None = None,
     earlier: Sequence[tuple[str, Sequence[Mapping[str, str]]]] = (),
@@ -77,19 +83,47 @@ def promote(
 ) -> list[Promoted]:
     """Train the networks ``ids`` of ``run`` with ``recipe``; write weights, history and metrics into the run.
 
-    A network that was promoted with the same recipe, seed and data, and the same weights to begin with and teacher, is not trained
-    again. ``known``: what ``recipe.init`` holds, where it was opened already. ``stop`` ends a training before its last epoch.
-    ``earlier``: rows of the histories of stages before this one, by their numbers, and ``stages`` what they reached
-    (:mod:`tinynas.stages`). Raises RunError for unknown ids and unwritable folders, Diverged where the loss is no longer a number,
-    UserError for weights and teachers that do not fit. Under ``torchrun`` all processes share the work and the run folder; the first
-    one writes.
+    What the recipe's augmentation leaves open is as in the search; where that left it open, too, the data are asked
+    (:mod:`tinynas.train.keeping`), and ``on_note`` hears what was found. A network that was promoted with the same recipe, seed and
+    data, and the same weights to begin with and teacher, is not trained again. ``known``: what ``recipe.init`` holds, where it was
+    opened already. ``stop`` ends a training before its last epoch. ``earlier``: rows of the histories of stages before this one, by
+    their numbers, and ``stages`` what they reached (:mod:`tinynas.stages`). Raises RunError for unknown ids and unwritable folders,
+    Diverged where the loss is no longer a number, UserError for weights and teachers that do not fit. Under ``torchrun`` all
+    processes share the work and the run folder; the first one writes.
     """
     net_ids = list(dict.fromkeys(run.resolve_id(text) for text in ids))
     if known is None and recipe.init is not None:
         known = open_source(recipe.init, pixels=recipe.init_pixels)
     with process_group() as device:
+        recipe = settled_recipe(run, data, recipe, seed, on_note)
         more = _More(known, stop, tuple(earlier), stages)
         return [_promote(run, net_id, data, recipe, seed, device, on_event, more) for net_id in net_ids]
+
+
+def settled_recipe(run: Run, data: DataSet, recipe: Recipe, seed: int, on_note: Callable[[str], None] | None) -> Recipe:
+    """``recipe`` in numbers: what is ``auto`` as the search had it, by its settings or by what it found, or as the data say now."""
+    augment = as_searched(run, recipe.augment)
+    answers = run.label_answers()
+    seen = int(ASKING * recipe.epochs * min(recipe.subset or len(data.members["train"]), len(data.members["train"])))
+    found, lines = ask(data, augment, answers, seed=seed, seen=seen)
+    if rank() == 0:
+        if found != answers and found.answers:
+            run.write_label_answers(found)
+        if on_note is not None:
+            for line in lines:
+                on_note(line)
+    return recipe.model_copy(update={"augment": settled(augment, found.known())})
+
+
+def as_searched(run: Run, augment: Augment) -> Augment:
+    """``augment`` with the numbers that the run's search was begun with, where its own are ``auto``."""
+    searched = (run.config.get("settings") or {}).get("recipe", {}).get("augment")
+    if searched is None or searched.get("kind") != augment.kind:
+        return augment
+    before = build(searched, Augment, source=run.config_file)
+    mine, theirs = ((a.light, a.wake_vision)[augment.kind == "wake-vision"] for a in (augment, before))
+    open_ones = {name: getattr(theirs, name) for name, value in mine.model_dump().items() if value == "auto"}
+    return augment.changed(light=open_ones) if augment.kind == "light" else augment.changed(wake_vision=open_ones)
 
 
 @dataclass(frozen=True)

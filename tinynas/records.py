@@ -8,7 +8,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import typing
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Annotated, Any, Literal, Self
 
@@ -170,6 +170,65 @@ def as_expected(record: Trial) -> Trial:
     change = record.expected_accuracy - record.accuracy
     moved = {name: value + change for name, value in record.scores.items() if name in ("accuracy", "int8_accuracy")}
     return replace(record, scores={**record.scores, **moved})
+
+
+@dataclass(frozen=True)
+class LabelAnswer(JsonRecord):
+    """What was found of one change that augmentation makes: does it keep labels? Accuracies are shares of validation images."""
+
+    question: str
+    settings: dict[str, Any]
+    """As they were asked about."""
+    verdict: Literal["kept", "halved", "off"]
+    used: dict[str, Any]
+    """As they are used from now on."""
+    plain: float
+    """Accuracy of the network that was trained without changes, on images as they are."""
+    changed: float
+    """The same network's on changed images."""
+    error: float
+    """Standard error of their difference."""
+    trained: float | None = None
+    """Accuracy of the network that was trained with the change, on images as they are; None: there was no need of one."""
+    trained_error: float | None = None
+    """Standard error of its difference from ``plain``."""
+    exchanged: tuple[tuple[str, str], ...] = ()
+    """Classes that the change takes for each other."""
+
+    def text(self, kind: str) -> str:
+        """One sentence for people; ``kind`` is the augmentation's."""
+        figures = f"a small network knows {self.plain:.0%} of validation images, and {self.changed:.0%} of them changed"
+        if self.trained is not None:
+            figures += f"; trained with it, it knows {self.trained:.0%}"
+        if self.exchanged:
+            some = ", ".join(f"{a} and {b}" for a, b in self.exchanged[:3])
+            figures += f"; it takes {some}{', ...' if len(self.exchanged) > 3 else ''} for each other"
+        back = " ".join(f"recipe.augment.{kind.replace('-', '_')}.{name}={_written(value)}" for name, value in self.settings.items())
+        if self.verdict == "kept":
+            return f"{self.question} is unfamiliar, not wrong, here ({figures}): {self.verdict}"
+        return f"{self.question} changes labels here ({figures}): {self.verdict}; --set {back} overrides"
+
+
+@dataclass(frozen=True)
+class LabelAnswers(JsonRecord):
+    """What is known of the changes that augmentation makes to one data set: ``augment.json``."""
+
+    data: str
+    """Its fingerprint."""
+    answers: tuple[dict[str, Any], ...] = ()
+    """As :meth:`LabelAnswer.to_json` writes them."""
+
+    def known(self) -> list[LabelAnswer]:
+        """The answers. Raises RunError for one that is none."""
+        return [LabelAnswer.from_json(document) for document in self.answers]
+
+    def with_more(self, answers: Sequence[LabelAnswer]) -> LabelAnswers:
+        """These and further ones."""
+        return replace(self, answers=(*self.answers, *(answer.to_json() for answer in answers)))
+
+
+def _written(value: Any) -> str:
+    return f"[{','.join(f'{v:g}' for v in value)}]" if isinstance(value, (tuple, list)) else f"{value:g}"
 
 
 @dataclass(frozen=True)

@@ -35,7 +35,19 @@ from tinynas.cost.quantities import QUANTITIES
 from tinynas.errors import ConfigError, DataError, DiskError, RunError, counted, shell_line
 from tinynas.files import LockHeldError, append_line, cores, disk_error, locked, no_number, read_lines, write_atomic
 from tinynas.objectives import objectives
-from tinynas.records import Artifact, JsonRecord, NetId, Promoted, Trial, as_expected, document, expected_accuracy, rows, wrong
+from tinynas.records import (
+    Artifact,
+    JsonRecord,
+    LabelAnswers,
+    NetId,
+    Promoted,
+    Trial,
+    as_expected,
+    document,
+    expected_accuracy,
+    rows,
+    wrong,
+)
 from tinynas.space import Space
 
 if TYPE_CHECKING:
@@ -171,6 +183,7 @@ _REMEDIES = {
     "front.json": "this writes it anew: {resume}",
     "summary.json": "this writes it anew: {resume}",
     "clock.json": "this writes it anew: {resume}",
+    "augment.json": f"{_RESTORE}, or remove it, and it is asked anew whether augmentation keeps labels",
     "spaces.json": f"{_RESTORE}, or remove it: only a picture of the report is lost",
     "trials.jsonl": f"{_RESTORE}; or remove it, and this writes it anew from the study: {{resume}}",
     "times.jsonl": f"{_RESTORE}, or remove it: only the times of the trainings are lost",
@@ -523,6 +536,22 @@ class Run:
         """The content of ``<name>.json``, or None where it does not exist. Raises RunError where it holds something else."""
         path = self.path / f"{name}.json"
         return self._checked(name, self._read_json(path), path) if path.exists() else None
+
+    def label_answers(self) -> LabelAnswers | None:
+        """``augment.json``: whether augmentation keeps labels here; None where nobody has asked."""
+        path = self.path / "augment.json"
+        if not path.exists():
+            return None
+        found = self._record(LabelAnswers, self._read_json(path), path)
+        try:
+            found.known()
+        except RunError as error:
+            self._damaged(path, error.message)
+        return found
+
+    def write_label_answers(self, answers: LabelAnswers) -> None:
+        """Replace ``augment.json``."""
+        self.write_json("augment", answers.to_json())
 
     def write_trials_csv(self) -> None:
         """``trials.csv``: one row a trial, for spreadsheets."""

@@ -22,6 +22,7 @@ from tinynas.files import cores, write_atomic
 from tinynas.graph import Graph, lower
 from tinynas.model import Network, load_weights
 from tinynas.objectives import Objective, objectives
+from tinynas.recipe import Recipe
 from tinynas.records import JsonRecord, Trial
 from tinynas.runs import MISSING, Run
 from tinynas.search.clock import Clock
@@ -35,6 +36,7 @@ from tinynas.search.strategies import STRATEGIES, Strategy
 from tinynas.search.study import Study
 from tinynas.search.training import Trainings, seconds_per_image
 from tinynas.space import Genotype, Space, resolution_text
+from tinynas.train.keeping import SEEN, ask, settled
 
 if TYPE_CHECKING:
     from tinynas.data import DataSet
@@ -52,6 +54,8 @@ MIN_EPOCH_IMAGES = 512
 EPOCH_IMAGES = 2000
 #: Epochs of the donor where the time ends its training.
 MAX_DONOR_EPOCHS = 100_000
+#: Of what a search trains first, and of its time, what may go into asking whether augmentation keeps labels; and the least seconds.
+ASKING, ASKING_TIME, LEAST_ASKING = 0.2, 0.05, 5.0
 #: Seconds between two looks at what others did.
 POLL = 0.2
 #: Costs for which pools of older runs have no column.
@@ -182,6 +186,7 @@ def prepare(
 
     if choice := run.config.get("space_choice"):
         note("space", choice)
+    settle_augment(run, data, settings, note)
     rng = np.random.default_rng((settings.seed, 0x9001))
     # What the time allows is asked where it alone ends the search.
     capacity = _capacity(settings) if strategy.narrows else None
@@ -288,6 +293,31 @@ def _timed(settings: SearchSettings) -> bool:
 def _capacity(settings: SearchSettings) -> float | None:
     # Core seconds of training; None where the time alone does not end the search.
     return settings.timeout * min(settings.workers, cores()) if settings.timeout is not None and _timed(settings) else None
+
+
+def settle_augment(run: Run, data: DataSet, settings: SearchSettings, note: Say) -> None:
+    """Ask the data which changes keep labels, where the recipe leaves that open and the search is long enough, and write it down."""
+    seen, seconds = SEEN, None
+    if settings.trials is not None:
+        images = min(settings.epoch_images or EPOCH_IMAGES, len(data.members["train"]))
+        seen = int(ASKING * settings.trials * settings.rungs[0] * images)
+    if settings.timeout is not None:
+        seconds = ASKING_TIME * settings.timeout
+    if seconds is not None and seconds < LEAST_ASKING:
+        return
+    before = run.label_answers()
+    answers, lines = ask(data, settings.recipe.augment, before, seed=settings.seed, seen=seen, seconds=seconds)
+    if answers != before and answers.answers:
+        run.write_label_answers(answers)
+    for line in lines:
+        note("plan", line)
+
+
+def settled_recipe(run: Run, data: DataSet, recipe: Recipe) -> Recipe:
+    """``recipe`` in numbers, with what is known of the run's data."""
+    answers = run.label_answers()
+    known = answers.known() if answers is not None and answers.data == data.fingerprint else []
+    return recipe.model_copy(update={"augment": settled(recipe.augment, known)})
 
 
 def measure_speed(feasible: Feasible, trainings: Trainings, rng: np.random.Generator) -> Speed:
@@ -444,7 +474,7 @@ def open_session(
     stored = _stored_plan(run, document, space, settings)
     goals, strategy = objectives(settings.objectives), STRATEGIES[settings.strategy]
     plan = stored.schedule(settings.trials)
-    recipe = settings.recipe.model_copy(
+    recipe = settled_recipe(run, data, settings.recipe).model_copy(
         update={"epoch_images": plan.epoch_images or settings.recipe.epoch_images, "epochs": max(settings.recipe.epochs, plan.rungs[-1])}
     )
     # Samplers of processes that work side by side draw differently.

@@ -433,7 +433,8 @@ def free_epochs(recipe: Recipe, graph: Graph) -> int:
 
 
 def deciding(recipe: Recipe, graph: Graph) -> dict[str, Any]:
-    """What of ``recipe`` decides how ``graph`` is trained, for records."""
+    """What of ``recipe`` decides how ``graph`` is trained, in numbers, for records."""
+    recipe = recipe.model_copy(update={"augment": recipe.augment.settled()})
     # States of older versions stay theirs: what says nothing is left out.
     idle = {"threads"} if few_bits(graph) else {"threads", "few_bits_from"}
     idle |= {"branches"} if recipe.branches == "none" else set()

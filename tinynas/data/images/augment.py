@@ -32,14 +32,14 @@ class Light:
     """Mirror, rotation, scale and shift in one warp; brightness and contrast in one table."""
 
     def __init__(self, settings: LightAugment, height: int, width: int, channels: int, seed: int) -> None:
-        self.settings = settings
+        self.strengths = settings.strengths
         self.shape = (height, width, channels)
         self.seed = seed
         cv2.setNumThreads(1)  # the images are small: threads cost more than they bring, and candidates train side by side
 
     def __call__(self, images: Batch, epoch: int, indices: NDArray[np.int64]) -> Batch:
         """``images`` (B, H, W, C) changed; see ``Augmenter``."""
-        s = self.settings
+        s = self.strengths
         height, width, _ = self.shape
         draw = uniforms(self.seed, epoch, indices, 7)
         signed = draw[:, 1:] * 2 - 1

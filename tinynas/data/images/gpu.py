@@ -41,10 +41,10 @@ def make_gpu_augmenter(augment: Augment, height: int, width: int, channels: int,
 
 class _Light:
     def __init__(self, settings: LightAugment, height: int, width: int, seed: int) -> None:
-        self.settings, self.height, self.width, self.seed = settings, height, width, seed
+        self.strengths, self.height, self.width, self.seed = settings.strengths, height, width, seed
 
     def __call__(self, images: Tensor, epoch: int, indices: NDArray[np.int64]) -> Tensor:
-        s = self.settings
+        s = self.strengths
         # A few numbers an image are worked out here and sent at once: on a GPU each small step costs a launch, and `inv` waits for it.
         draw = torch.from_numpy(uniforms(self.seed, epoch, indices, 7)).to(torch.float32)
         signed = draw[:, 1:] * 2 - 1
@@ -70,6 +70,7 @@ class _Light:
 class _Strong:
     def __init__(self, settings: WakeVisionAugment, height: int, width: int, channels: int, seed: int) -> None:
         self.settings, self.height, self.width, self.channels, self.seed = settings, height, width, channels, seed
+        self.strengths = settings.strengths
 
     def __call__(self, images: Tensor, epoch: int, indices: NDArray[np.int64]) -> Tensor:
         s = self.settings
@@ -80,9 +81,9 @@ class _Strong:
             return low + (high - low) * next(column)
 
         pixels = self._crop(_to_float(images), u)
-        pixels = self._color(pixels, u() < s.color, u)
+        pixels = self._color(pixels, u() < self.strengths.color, u)
         pixels = self._blur(pixels, u() < s.blur, u)
-        apply = (u() < s.affine).to(pixels.dtype)
+        apply = (u() < self.strengths.affine).to(pixels.dtype)
         matrix = _affine(
             torch.ones_like(apply),
             apply * math.radians(10) * u(-1, 1),
@@ -96,7 +97,7 @@ class _Strong:
         return _to_uint8(pixels)
 
     def _crop(self, pixels: Tensor, u: Callable[..., Tensor]) -> Tensor:
-        s = self.settings
+        s = self.strengths
         area, log_ratio = u(*s.crop_scale), u(math.log(s.crop_ratio[0]), math.log(s.crop_ratio[1]))
         wide = (area * log_ratio.exp()).sqrt().clamp(max=1.0)
         high = (area / log_ratio.exp()).sqrt().clamp(max=1.0)

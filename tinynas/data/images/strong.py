@@ -78,13 +78,13 @@ STEPS = ("crop", "flip", "color", "blur", "affine", "weather", "dropout")
 
 def pipeline(settings: WakeVisionAugment, height: int, width: int) -> dict[str, Any]:
     """The steps by name, in order; each is an albumentations transform for RGB uint8 images of ``height`` x ``width``."""
-    side = min(height, width)
+    side, strengths = min(height, width), settings.strengths
+    # The ratio is that of a square's crop, as on a GPU: of other shapes a crop keeps the shape.
+    ratio = tuple(share * width / height for share in strengths.crop_ratio)
     hole = (max(1, round(settings.hole_size[0] * side)), max(1, round(settings.hole_size[1] * side)))
     return {
-        "crop": A.RandomResizedCrop(
-            size=(height, width), scale=settings.crop_scale, ratio=settings.crop_ratio, interpolation=cv2.INTER_LINEAR, p=1.0
-        ),
-        "flip": A.HorizontalFlip(p=settings.flip),
+        "crop": A.RandomResizedCrop(size=(height, width), scale=strengths.crop_scale, ratio=ratio, interpolation=cv2.INTER_LINEAR, p=1.0),
+        "flip": A.HorizontalFlip(p=strengths.flip),
         "color": A.SomeOf(
             [
                 A.ColorJitter(brightness=0.2, contrast=0.2, saturation=0.2, hue=0.1, p=1.0),
@@ -93,7 +93,7 @@ def pipeline(settings: WakeVisionAugment, height: int, width: int) -> dict[str, 
                 A.CLAHE(clip_limit=(1.0, 4.0), tile_grid_size=(8, 8), p=1.0),
             ],
             n=1,
-            p=settings.color,
+            p=strengths.color,
         ),
         "blur": A.OneOf([A.GaussianBlur(blur_limit=(3, 7), p=1.0), A.MotionBlur(blur_limit=7, p=1.0)], p=settings.blur),
         "affine": A.Affine(
@@ -102,7 +102,7 @@ def pipeline(settings: WakeVisionAugment, height: int, width: int) -> dict[str, 
             rotate=(-10, 10),
             interpolation=cv2.INTER_LINEAR,
             border_mode=cv2.BORDER_REFLECT_101,
-            p=settings.affine,
+            p=strengths.affine,
         ),
         "weather": A.OneOf(
             [
