@@ -77,8 +77,6 @@ def jobs(data: Sequence[str], seeds: Sequence[int]) -> list[Job]:
 
 def integer_accuracy(run: Any, net_id: str, images: Any) -> tuple[float, int]:
     """(share of the test images that the integer network names right, how many there are)."""
-    import torch
-
     from tinynas.graph import lower
     from tinynas.model import Network
     from tinynas.quantize import FakeQuantNetwork, finish_qat, fold, quantize
@@ -92,11 +90,10 @@ def integer_accuracy(run: Any, net_id: str, images: Any) -> tuple[float, int]:
         qgraph = quantize(fold(trained), images.split("train", *shape).subset(CALIBRATION, 0).inputs)
     else:
         qgraph = finish_qat(trained)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, test = FakeQuantNetwork(qgraph).to(device), images.split("test", *shape)
+    network, test = FakeQuantNetwork(qgraph), images.split("test", *shape)
     right = 0
     for start in range(0, len(test.labels), 256):
-        found = network(pixels(test.inputs[start : start + 256], graph.input).to(device)).argmax(1).cpu().numpy()
+        found = network(pixels(test.inputs[start : start + 256], graph.input)).argmax(1).numpy()
         right += int((found == test.labels[start : start + 256]).sum())
     return right / len(test.labels), len(test.labels)
 

@@ -41,8 +41,6 @@ def subject(side: int, classes: int, bits: int) -> Arch:
 
 def work(bits: int, options: argparse.Namespace) -> dict[str, Any]:
     """The row of a training."""
-    import torch
-
     from tinynas.cost import estimate
     from tinynas.data import open_data
     from tinynas.graph import lower
@@ -63,11 +61,10 @@ def work(bits: int, options: argparse.Namespace) -> dict[str, Any]:
         qgraph = finish_qat(trained)
     else:
         qgraph = quantize(fold(trained), data.split("train", *shape).subset(CALIBRATION, 0).inputs)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network, test = FakeQuantNetwork(qgraph).to(device), data.split("test", *shape)
+    network, test = FakeQuantNetwork(qgraph), data.split("test", *shape)
     right = 0
     for start in range(0, len(test.labels), 128):
-        found = network(pixels(test.inputs[start : start + 128], graph.input).to(device)).argmax(1).cpu().numpy()
+        found = network(pixels(test.inputs[start : start + 128], graph.input)).argmax(1).numpy()
         right += int((found == test.labels[start : start + 128]).sum())
     compiled, tflm = estimate(graph, "compiled-rows", core="cortex-m4"), estimate(graph, "tflm-cmsis-nn", core="cortex-m4")
     return {

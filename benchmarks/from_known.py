@@ -27,7 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from recipes import network
+from recipes_first import network
 
 from tinynas.arch import Arch, load_arch
 from tinynas.cost import estimate

@@ -239,8 +239,9 @@ def _noise(found: dict[str, list[dict[str, Any]]]) -> list[str]:
         for share in FLIPPED:
             rows = found.get("base" if (loss, share) == ("SCE", 0.0) else f"{loss}; {share:.0%} flipped", [])
             cells.append(f"{100 * mean(row['test_accuracy'] for row in rows):.1f} %" if rows else "")
-        lines.append(f"| {loss} | " + " | ".join(cells) + " |")
-    return lines
+        if any(cells):
+            lines.append(f"| {loss} | " + " | ".join(cells) + " |")
+    return lines if len(lines) > 2 else ["Trainings under flipped labels: none yet."]
 
 
 def main() -> None:

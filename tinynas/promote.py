@@ -117,7 +117,9 @@ def settled_recipe(run: Run, data: DataSet, recipe: Recipe, seed: int, on_note: 
 
 def as_searched(run: Run, augment: Augment) -> Augment:
     """``augment`` with the numbers that the run's search was begun with, where its own are ``auto``."""
-    searched = (run.config.get("settings") or {}).get("recipe", {}).get("augment")
+    # A stage is a run without a search: the data of each stage are asked.
+    settings = run.config.get("settings") if run.config_file.exists() else None
+    searched = (settings or {}).get("recipe", {}).get("augment")
     if searched is None or searched.get("kind") != augment.kind:
         return augment
     before = build(searched, Augment, source=run.config_file)

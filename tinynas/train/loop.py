@@ -285,10 +285,10 @@ class Trainer:
         return loss.detach(), (logits.detach().argmax(1) == labels).sum()
 
     def _may_record(self) -> bool:
-        # Dropout draws from a generator of its own, quantisation in the loop changes what a step does, and bfloat16 caches casts:
-        # those steps run kernel by kernel.
+        # Dropout draws from a generator of its own, quantisation in the loop changes what a step does, a teacher may copy from the
+        # host, and bfloat16 caches casts: those steps run kernel by kernel.
         raw = self._raw
-        plain = isinstance(raw, Network) and not raw.dropout
+        plain = isinstance(raw, Network) and not raw.dropout and self._teacher is None
         return self.device.type == "cuda" and plain and self.recipe.precision == "float32" and self.world == 1
 
     def _update_average(self, step: int) -> None:
@@ -297,8 +297,7 @@ class Trainer:
         phase_step = step if isinstance(self._raw, Network) else step - self._float_epochs * self.steps_per_epoch
         horizon = self.recipe.ema * self.steps_per_epoch
         decay = min(math.exp(-1.0 / horizon), (1.0 + phase_step) / (10.0 + phase_step), EMA_MAX_DECAY)
-        target = [*self._average.parameters(), *self._average.buffers()]
-        source = [*self._raw.parameters(), *self._raw.buffers()]
+        target, source = (_moving(network) for network in (self._average, self._raw))
         with torch.no_grad():
             torch._foreach_lerp_(target, source, 1.0 - decay)
 
@@ -456,6 +455,11 @@ def _optimizer(network: torch.nn.Module, recipe: Recipe, old: Set[str]) -> torch
     if recipe.optimizer == "adamw":
         return torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
     return torch.optim.SGD(groups, lr=recipe.lr, momentum=0.9, nesterov=True, fused=True)
+
+
+def _moving(network: torch.nn.Module) -> list[Tensor]:
+    # Whole numbers, such as the pixels that a resize reads, are no weights.
+    return [tensor for tensor in (*network.parameters(), *network.buffers()) if tensor.is_floating_point()]
 
 
 def _average_gradients(network: torch.nn.Module, world: int) -> None:
