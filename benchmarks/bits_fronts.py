@@ -79,8 +79,7 @@ def integer_accuracy(run: Any, net_id: str, images: Any) -> tuple[float, int]:
     """(share of the test images that the integer network names right, how many there are)."""
     from tinynas.graph import lower
     from tinynas.model import Network
-    from tinynas.quantize import FakeQuantNetwork, finish_qat, fold, quantize
-    from tinynas.quantize.floats import pixels
+    from tinynas.quantize import finish_qat, fold, quantize
     from tinynas.train.quantised import load_trained
 
     graph = lower(run.arch(net_id))
@@ -90,12 +89,20 @@ def integer_accuracy(run: Any, net_id: str, images: Any) -> tuple[float, int]:
         qgraph = quantize(fold(trained), images.split("train", *shape).subset(CALIBRATION, 0).inputs)
     else:
         qgraph = finish_qat(trained)
-    network, test = FakeQuantNetwork(qgraph), images.split("test", *shape)
-    right = 0
+    test = images.split("test", *shape)
+    return share_right(qgraph, test), len(test.labels)
+
+
+def share_right(qgraph: Any, test: Any) -> float:
+    """Share of the images ``test`` that the integer network ``qgraph`` names right."""
+    from tinynas.quantize import FakeQuantNetwork
+    from tinynas.quantize.floats import pixels
+
+    network, right = FakeQuantNetwork(qgraph), 0
     for start in range(0, len(test.labels), 256):
-        found = network(pixels(test.inputs[start : start + 256], graph.input)).argmax(1).numpy()
+        found = network(pixels(test.inputs[start : start + 256], qgraph.graph.input)).argmax(1).numpy()
         right += int((found == test.labels[start : start + 256]).sum())
-    return right / len(test.labels), len(test.labels)
+    return right / len(test.labels)
 
 
 def work(job: Job, options: argparse.Namespace) -> dict[str, Any]:
@@ -203,7 +210,7 @@ def picture(rows: Sequence[dict[str, Any]]) -> str:
             return 30 + high * (1 - (value - least) / (best - least))
 
         parts += [
-            f'<text x="{left}" y="20" font-weight="bold">{name}</text>',
+            f'<text x="{left}" y="20" font-weight="bold">{name}: accuracy on the test images over the flash of the model</text>',
             f'<rect x="{left}" y="30" width="{wide}" height="{high}" fill="none" stroke="#999"/>',
             f'<text x="{left - 4}" y="{high + 30}" text-anchor="end">{100 * least:.0f} %</text>',
             f'<text x="{left - 4}" y="40" text-anchor="end">{100 * best:.0f} %</text>',

@@ -22,6 +22,8 @@ from pathlib import Path
 from time import perf_counter
 from typing import Any
 
+from bits_fronts import share_right
+
 from tinynas import __version__
 from tinynas.arch import Arch, load_arch
 from tinynas.files import append_line, read_lines, write_atomic
@@ -44,8 +46,7 @@ def work(bits: int, options: argparse.Namespace) -> dict[str, Any]:
     from tinynas.cost import estimate
     from tinynas.data import open_data
     from tinynas.graph import lower
-    from tinynas.quantize import FakeQuantNetwork, finish_qat, fold, quantize
-    from tinynas.quantize.floats import pixels
+    from tinynas.quantize import finish_qat, fold, quantize
     from tinynas.quantize.qat import QatNetwork
     from tinynas.recipe import Recipe
     from tinynas.train import Trainer
@@ -61,11 +62,8 @@ def work(bits: int, options: argparse.Namespace) -> dict[str, Any]:
         qgraph = finish_qat(trained)
     else:
         qgraph = quantize(fold(trained), data.split("train", *shape).subset(CALIBRATION, 0).inputs)
-    network, test = FakeQuantNetwork(qgraph), data.split("test", *shape)
-    right = 0
-    for start in range(0, len(test.labels), 128):
-        found = network(pixels(test.inputs[start : start + 128], graph.input)).argmax(1).numpy()
-        right += int((found == test.labels[start : start + 128]).sum())
+    test = data.split("test", *shape)
+    right = share_right(qgraph, test)
     compiled, tflm = estimate(graph, "compiled-rows", core="cortex-m4"), estimate(graph, "tflm-cmsis-nn", core="cortex-m4")
     return {
         "bits": bits,
@@ -73,7 +71,7 @@ def work(bits: int, options: argparse.Namespace) -> dict[str, Any]:
         "side": options.side,
         "epochs": options.epochs,
         "seed": options.seed,
-        "int": round(right / len(test.labels), 5),
+        "int": round(right, 5),
         "validation": round(trainer.history[-1].val_accuracy, 5),
         "test_images": len(test.labels),
         "params": tflm.params,

@@ -407,6 +407,34 @@ def few_bits(graph: Graph) -> dict[str, int]:
     return {op.name: op.weight_bits for op in graph.ops if isinstance(op, WEIGHTED) and op.weight_bits < 8}
 
 
+def outputs_of(op: Weighted) -> int:
+    """Output channels of ``op``: rows of its weights."""
+    match op:
+        case Conv2D():
+            return op.out_channels
+        case DepthwiseConv2D():
+            return op.channels
+        case FullyConnected():
+            return op.out_features
+        case _:
+            assert_never(op)
+
+
+def tied_channels(graph: Graph) -> list[int]:
+    """For each tensor the lowest number among those that have its channels: what an addition ties, or a depthwise convolution passes on."""
+    first = list(range(len(graph.tensors)))
+    for op in graph.ops:
+        match op:
+            case Conv2D() | FullyConnected():
+                continue
+            case DepthwiseConv2D() | Add() | Mul() | Mean() | Pool2D() | HardSwish() | Resize():
+                groups = {first[tensor] for tensor in (*op.inputs, op.output)}
+                first = [min(groups) if group in groups else group for group in first]
+            case _:
+                assert_never(op)
+    return first
+
+
 def lower(arch: Arch) -> Graph:
     """The graph of ``arch``: every shape, every pad, the operator order.
 

@@ -14,6 +14,7 @@ import re
 import sys
 import tempfile
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
@@ -185,11 +186,11 @@ def _drawn(spec: dict[str, Any], index: int, rng: np.random.Generator) -> NDArra
     return np.asarray(np.clip(whole, low, high), dtype)
 
 
-class _Runner:
+class _Runner(ABC):
     """A model in an interpreter: every output of a list of inputs."""
 
-    def outputs_of(self, values: list[NDArray[Any]]) -> list[NDArray[Any]]:
-        raise NotImplementedError
+    @abstractmethod
+    def outputs_of(self, values: list[NDArray[Any]]) -> list[NDArray[Any]]: ...
 
     def arena(self) -> list[int] | None:
         return None

@@ -10,26 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal, assert_never
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from tinynas.graph import (
-    WEIGHTED,
-    Add,
-    Conv2D,
-    DepthwiseConv2D,
-    FullyConnected,
-    Graph,
-    HardSwish,
-    Mean,
-    Mul,
-    Pool2D,
-    Resize,
-    Weighted,
-    same_padding,
-)
+from tinynas.graph import WEIGHTED, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Weighted, outputs_of, same_padding, tied_channels
 from tinynas.model import BN_EPS, GATES, Network, module_name
 
 SliceKind = Literal["taken", "cut", "grown", "new"]
@@ -148,7 +134,7 @@ class _Order:
 
     def __init__(self, graph: Graph, state: Mapping[str, Tensor]) -> None:
         self.graph = graph
-        self._tied = _tied(graph)
+        self._tied = tied_channels(graph)
         written: dict[int, Tensor] = {}
         read: dict[int, Tensor] = {}
         for op in graph.ops:
@@ -182,21 +168,6 @@ def _gather(into: dict[int, Tensor], group: int, norms: Tensor) -> None:
     into[group] = into.get(group, torch.zeros_like(norms)) + norms**2
 
 
-def _tied(graph: Graph) -> list[int]:
-    """For each tensor the first one whose channels are its own."""
-    first = list(range(len(graph.tensors)))
-    for op in graph.ops:
-        match op:
-            case Conv2D() | FullyConnected():
-                continue
-            case DepthwiseConv2D() | Add() | Mul() | Mean() | Pool2D() | HardSwish() | Resize():
-                groups = {first[tensor] for tensor in (*op.inputs, op.output)}
-                first = [min(groups) if group in groups else group for group in first]
-            case _:
-                assert_never(op)
-    return first
-
-
 def _colors(ours: int, theirs: int) -> Tensor:
     """Inputs as a matrix (ours, theirs). On a gray picture, whose three colours are equal, gray and colour see the same."""
     match ours, theirs:
@@ -210,14 +181,10 @@ def _colors(ours: int, theirs: int) -> Tensor:
 
 def _rows(source: Graph, order: _Order, other: Weighted, op: Weighted, last: bool) -> Tensor | None:
     """The outputs of ``other`` that ``op`` begins with; None where they mean something else."""
-    ours, theirs = (o.channels if isinstance(o, DepthwiseConv2D) else _out(o) for o in (op, other))
+    ours, theirs = (outputs_of(each) for each in (op, other))
     if last or other.output in source.outputs:
         return torch.arange(ours) if last and other.output in source.outputs and ours == theirs else None
     return order.first(other.output, ours)
-
-
-def _out(op: Conv2D | FullyConnected) -> int:
-    return op.out_channels if isinstance(op, Conv2D) else op.out_features
 
 
 def _take(network: Network, op: Weighted, layer: _Layer, rows: Tensor, columns: Tensor) -> tuple[int, ...]:

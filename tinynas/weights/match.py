@@ -13,20 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.graph import (
-    WEIGHTED,
-    Add,
-    Conv2D,
-    DepthwiseConv2D,
-    FullyConnected,
-    Graph,
-    HardSwish,
-    Mean,
-    Mul,
-    Pool2D,
-    Resize,
-    Weighted,
-)
+from tinynas.graph import WEIGHTED, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Weighted, outputs_of, tied_channels
 from tinynas.weights.layers import Layer
 
 Picks = NDArray[np.int64]
@@ -37,11 +24,6 @@ _ADJACENT, _NAMED = 0.5, 1.0
 def columns_of(op: Weighted) -> int:
     """Input channels of ``op``."""
     return op.in_channels if isinstance(op, Conv2D) else op.channels if isinstance(op, DepthwiseConv2D) else op.in_features
-
-
-def rows_of(op: Weighted) -> int:
-    """Output channels of ``op``."""
-    return op.out_channels if isinstance(op, Conv2D) else op.channels if isinstance(op, DepthwiseConv2D) else op.out_features
 
 
 def kernel_of(op: Weighted) -> tuple[int, ...]:
@@ -81,7 +63,7 @@ def _alike(op: Weighted, layer: Layer) -> float | None:
     """How alike two layers are, above 0; None where they are of different kinds."""
     if op.kind != layer.kind or (op.kind == "conv" and (kernel_of(op) == (1, 1)) != (layer.kernel == (1, 1))):
         return None
-    sizes = [(rows_of(op), layer.rows), *zip(kernel_of(op), layer.kernel, strict=True)]
+    sizes = [(outputs_of(op), layer.rows), *zip(kernel_of(op), layer.kernel, strict=True)]
     if op.kind != "dw":
         sizes.append((columns_of(op), layer.columns))
     share = 1.0
@@ -107,29 +89,12 @@ class Channels:
         return self.picks.get(self.classes[tensor])
 
 
-def channel_classes(graph: Graph) -> list[int]:
-    """For each tensor the lowest number among those that share its channels."""
-    parent = list(range(len(graph.tensors)))
-
-    def root(tensor: int) -> int:
-        while parent[tensor] != tensor:
-            tensor = parent[tensor]
-        return tensor
-
-    for op in graph.ops:
-        if isinstance(op, (Add, Mul, Pool2D, Mean, HardSwish, Resize, DepthwiseConv2D)):
-            for tensor in op.inputs:
-                one, other = sorted((root(tensor), root(op.output)))
-                parent[other] = one
-    return [root(tensor) for tensor in range(len(parent))]
-
-
 def choose_channels(graph: Graph, taken: dict[str, Layer]) -> Channels:
     """The channels of each tensor, where ``taken`` (operator name -> layer) says what meets what. The classifier may be among them.
 
     A layer whose channels are not those of the layers around it is removed from ``taken``.
     """
-    classes = channel_classes(graph)
+    classes = tied_channels(graph)
     while True:
         sizes: dict[int, dict[int, int]] = {}
         for op, layer in _pairs(graph, taken):
