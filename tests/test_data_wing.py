@@ -19,6 +19,7 @@ from tinynas.data.noise import estimate_noise
 from tinynas.data.scan import Measured, scan, sort_out
 from tinynas.data.sources import Place
 from tinynas.errors import DataError
+from tinynas.inputs import Input
 from tinynas.recipe import Augment
 
 PACKAGE = Path(__file__).parent.parent / "tinynas"
@@ -35,7 +36,8 @@ def decode(data: bytes) -> np.ndarray:
     return (np.frombuffer(data, np.int8).astype(np.int16) + 128).astype(np.uint8).reshape(FRAMES, BINS, 1)
 
 
-def first_frames(feature: np.ndarray, height: int, width: int, channels: int) -> np.ndarray:
+def first_frames(feature: np.ndarray, network: Input) -> np.ndarray:
+    height, width, _ = network.shape
     if height > FRAMES or width != BINS:
         raise DataError(f"features of {height}x{width} cannot be made of {FRAMES}x{BINS}", "use fewer frames")
     return feature[:height]

@@ -589,7 +589,7 @@ def label_noise(images: DataSet, *, seed: int = 0, epochs: int = 8) -> dict[str,
         trainer.run()
         return softmax(trainer.evaluate(judged).logits.astype(np.float64))
 
-    return estimate_noise(images.split("train", *graph.input.shape), images.labels, score, seed=seed).to_json()
+    return estimate_noise(images.read_by(graph.input, "train"), images.labels, score, seed=seed).to_json()
 
 
 # promoting and exporting ------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from pydantic_core import PydanticCustomError
 
 from tinynas.config import Config, build, parse_yaml, read_text, resolve
 from tinynas.errors import ConfigError, Fault
+from tinynas.front_end import FrontEnd
 from tinynas.inputs import KIND_CHANNELS, Input, InputKind, kind_of_channels
 
 Activation = Literal["relu6", "relu", "none"]
@@ -61,7 +62,7 @@ Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 WeightBits = Literal[8, 4, 2]
 """Bits that a weight takes in the file; activations are int8, biases int32."""
 #: Fields that networks had not at first: left out of the id where they say what was meant before.
-_LATER: dict[str, Any] = {"weight_bits": 8, "depthwise_bits": 8, "classifier_bits": 8, "attention": "none", "squeeze": 4}
+_LATER: dict[str, Any] = {"weight_bits": 8, "depthwise_bits": 8, "classifier_bits": 8, "attention": "none", "squeeze": 4, "front_end": None}
 
 
 class ConvLayer(Config):
@@ -156,16 +157,18 @@ class Arch(Config):
 
     name: str | None = None
     """A name for people; not part of the id."""
-    height: Annotated[int, Field(ge=4, le=MAX_RESOLUTION)]
-    """Input height in pixels."""
-    width: Annotated[int, Field(ge=4, le=MAX_RESOLUTION)]
-    """Input width in pixels."""
+    height: Annotated[int, Field(ge=1, le=MAX_RESOLUTION)]
+    """Input height in pixels; of sound: frames."""
+    width: Annotated[int, Field(ge=1, le=MAX_RESOLUTION)]
+    """Input width in pixels; of sound: features of a frame, or 1 where these are channels."""
     channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] = 3
     """Input channels: 3 for RGB, 1 for grayscale; any number for features."""
     input_kind: InputKind | None = None
     """What is read: rgb, gray or features; where it is left out, the channels tell."""
     classes: Annotated[int, Field(ge=1, le=MAX_CLASSES)]
     """Outputs of the classifier (logits)."""
+    front_end: FrontEnd | None = None
+    """What makes the input out of sound; it gives height, width and channels."""
     stem: ConvLayer | None = None
     """First convolution."""
     blocks: Annotated[tuple[Block, ...], Field(max_length=MAX_BLOCKS)] = ()
@@ -186,12 +189,23 @@ class Arch(Config):
         fixed = None if self.input_kind is None else KIND_CHANNELS.get(self.input_kind)
         if fixed is not None and fixed != self.channels:
             raise ValueError(f"an input of kind {self.input_kind} has {fixed} channel{'s' if fixed > 1 else ''}, not {self.channels}")
+        if self.front_end is not None:
+            given = (self.height, self.width, self.channels)
+            if given != self.front_end.shape:
+                made, asked = ("x".join(map(str, shape)) for shape in (self.front_end.shape, given))
+                raise ValueError(f"the front end makes {made} (frames x features x channels), the network reads {asked}")
+            if self.input_kind not in (None, "features"):
+                raise ValueError(f"what a front end makes is features, not {self.input_kind}")
         return self
 
     @cached_property
     def input(self) -> Input:
         """What the network reads."""
-        return Input(self.height, self.width, self.channels, self.input_kind or kind_of_channels(self.channels))
+        return Input(self.height, self.width, self.channels, self.input_kind or self._usual_kind, front_end=self.front_end)
+
+    @property
+    def _usual_kind(self) -> InputKind:
+        return "features" if self.front_end is not None else kind_of_channels(self.channels)
 
     @cached_property
     def block_names(self) -> tuple[str, ...]:
@@ -214,7 +228,7 @@ class Arch(Config):
     def id(self) -> str:
         """Ten hex digits of the SHA-256 of the content: all but the names (``name``, ``stages``)."""
         content = self.model_dump(mode="json", exclude={"name", "stages"})
-        if self.input_kind in (None, kind_of_channels(self.channels)):
+        if self.input_kind in (None, self._usual_kind):
             del content["input_kind"]  # says nothing that the channels do not
         canonical = json.dumps(_without_later(content), sort_keys=True, separators=(",", ":"))
         return hashlib.sha256(canonical.encode()).hexdigest()[:10]

@@ -11,6 +11,8 @@ import re
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from tinynas.front_end import FrontEnd
+
 InputKind = Literal["rgb", "gray", "features"]
 #: Channels of the kinds that fix them.
 KIND_CHANNELS: dict[InputKind, int] = {"rgb": 3, "gray": 1}
@@ -35,6 +37,8 @@ class Input:
     scale: float = 1.0 / 128.0
     """Exactly representable in float32, so that 8-bit inputs lose nothing."""
     zero_point: int = 128
+    front_end: FrontEnd | None = None
+    """What makes the stored bytes out of sound; None where they are not made of sound, or by something else."""
 
     @property
     def shape(self) -> tuple[int, int, int]:

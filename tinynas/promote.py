@@ -147,7 +147,7 @@ def _promote(
 
     arch = run.arch(net_id)
     graph = lower(arch)
-    labels, shape, source, stop = tuple(data.labels), graph.input.shape, more.source, more.stop
+    labels, source, stop = tuple(data.labels), more.source, more.stop
     if stop is not None and recipe.qat_epochs:
         raise UserError("stop: quantisation comes with the last epochs, which a rule to stop may leave out", "leave stop or qat_epochs out")
     teacher = None if recipe.teacher is None else open_teacher(recipe.teacher, labels, graph.input, pixels=recipe.teacher_pixels)
@@ -164,10 +164,10 @@ def _promote(
     checkpoint = _Checkpoint(run.checkpoint_dir(net_id), settings, seed)
     if checkpoint.state.exists():
         checkpoint.check_files(recipe)
-    train = data.split("train", *shape)
+    train = data.read_by(graph.input, "train")
     begun = None if source is None else begin(graph, source, labels, train.inputs, recipe, seed=seed, device=device)
     start = None if begun is None else begun.start
-    trainer = Trainer(graph, train, data.split("val", *shape), recipe, seed=seed, device=device, start=start, teacher=teacher)
+    trainer = Trainer(graph, train, data.read_by(graph.input, "val"), recipe, seed=seed, device=device, start=start, teacher=teacher)
     told = [asked, *(() if teacher is None else teacher.notes)]
     asked = "; ".join(text for text in told if text) or None
     if checkpoint.state.exists():
@@ -233,7 +233,7 @@ def _finish(
 ) -> Promoted:
     best = best_epoch(trainer.history, trainer.recipe, graph)
     network = load_trained(graph, checkpoint.weights(best.epoch)).to(trainer.device)
-    test = data.split("test", *graph.input.shape)  # the only place where training code sees the test images
+    test = data.read_by(graph.input, "test")  # the only place where training code sees the test images
     result = evaluate(network, test, threads=trainer.recipe.threads)
     promoted = Promoted(
         id=arch.id,

@@ -22,7 +22,7 @@ from tinynas.data.leaks import find_leaks
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, Record, plural
-from tinynas.data.signal import Input, Signal
+from tinynas.data.signal import Decoded, Signal
 from tinynas.data.split import SPLITS, apportion, order_key
 from tinynas.errors import DataError
 
@@ -39,7 +39,7 @@ class Source:
     """What was opened, for people."""
     signal: Signal
     records: Sequence[Record]
-    read: Callable[[int], bytes | Input] = field(repr=False)
+    read: Callable[[int], bytes | Decoded] = field(repr=False)
     """The encoded bytes, or the decoded input, of record ``i``."""
     bad: Sequence[Bad] = ()
     notes: Sequence[str] = ()
@@ -74,7 +74,7 @@ def assemble(
     if assigned is not None and records and not options.judged:
         _check_splits(name, members, targets, labels, said, faults, kind)
 
-    def read(i: int) -> bytes | Input:
+    def read(i: int) -> bytes | Decoded:
         return source.read(int(keep[i]))
 
     data = DataSet(

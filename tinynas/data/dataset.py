@@ -18,9 +18,11 @@ from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, BadInput, Leak, Record, Straddle
 from tinynas.data.scan import in_threads
-from tinynas.data.signal import Input, Signal
+from tinynas.data.signal import Decoded, Signal
 from tinynas.data.split import ALL, SPLITS, Split
 from tinynas.errors import DataError, counted
+from tinynas.front_end import FrontEnd
+from tinynas.inputs import Input, kind_of_channels
 
 
 class UnusableData(DataError):
@@ -66,7 +68,7 @@ class DataSet:
     """Groups that are in several splits at once: splits carved here never have any."""
     duplicates: int
     """Records that repeat another one of the same split."""
-    read: Callable[[int], bytes | Input] = field(repr=False)
+    read: Callable[[int], bytes | Decoded] = field(repr=False)
     """The encoded bytes, or the decoded input, of record ``i``."""
     options: DataOptions = field(default_factory=DataOptions)
     cache: Path = field(default_factory=default_cache_dir)
@@ -95,21 +97,22 @@ class DataSet:
         found = np.bincount(self.targets[self.rows(split)], minlength=len(self.labels))
         return dict(zip(self.labels, map(int, found), strict=True))
 
-    def split(self, split: str, height: int, width: int, channels: int) -> Split:
+    def split(self, split: str, height: int, width: int, channels: int, front_end: FrontEnd | None = None) -> Split:
         """``"train"``, ``"val"``, ``"test"``, or ``"all"`` of these, as uint8 (N, height, width, channels).
 
-        Made once and mapped from the cache from then on; several processes may ask at once. Raises DataError for an
-        unknown split, an impossible size, records that vanished, or a disk that is full.
+        Sounds are read through ``front_end``, whose shape the sizes are (see :meth:`read_by`). Made once and mapped from the
+        cache from then on; several processes may ask at once. Raises DataError for an unknown split, an impossible size,
+        records that vanished, or a disk that is full.
         """
         rows, signal = self.rows(split), self.signal
-        if channels not in signal.channels or height < 1 or width < 1:
+        if (signal.channels and channels not in signal.channels) or height < 1 or width < 1:
             allowed = " or ".join(map(str, signal.channels))
             raise DataError(
                 f"{signal.kind}s of {height}x{width}x{channels} (height x width x channels) cannot be made",
                 f"use sizes of at least 1 with {allowed} channel{'' if signal.channels == (1,) else 's'}",
             )
-        shape = (height, width, channels)
-        inputs = mapped(self._cached(split, rows, shape), (len(rows), *shape), self._made(split, rows, shape))
+        wanted = Input(height, width, channels, kind_of_channels(channels) if front_end is None else "features", front_end=front_end)
+        inputs = mapped(self._cached(split, rows, wanted), (len(rows), *wanted.shape), self._made(split, rows, wanted))
         return Split(
             inputs,
             self.targets[rows],
@@ -118,6 +121,10 @@ class DataSet:
             kind=signal.kind,
         )
 
+    def read_by(self, network: Input, split: str) -> Split:
+        """``split`` as a network with the input ``network`` reads it. Errors as of :meth:`split`."""
+        return self.split(split, *network.shape, front_end=network.front_end)
+
     def values(self, attribute: str, split: str) -> NDArray[np.int8]:
         """``attribute`` of the inputs of ``split``, in its order: 1, 0 or -1. Raises DataError for an unknown one."""
         if attribute not in self.attributes:
@@ -125,8 +132,8 @@ class DataSet:
         column: NDArray[np.int8] = self.attributes[attribute][self.rows(split)]
         return column
 
-    def decoded(self, record: int) -> Input:
-        """Record ``record`` at its own size, uint8 (H, W, C). Raises BadInput or OSError where it is gone."""
+    def decoded(self, record: int) -> Decoded:
+        """Record ``record`` at its own size, an image as uint8 (H, W, C). Raises BadInput or OSError where it is gone."""
         data = self.read(record)
         return self.signal.decode(data) if isinstance(data, bytes) else data
 
@@ -141,26 +148,28 @@ class DataSet:
             )
         return self.members[split]
 
-    def _cached(self, split: str, rows: NDArray[np.int64], shape: tuple[int, int, int]) -> Path:
-        signal, size = self.signal, "x".join(map(str, shape))
+    def _cached(self, split: str, rows: NDArray[np.int64], wanted: Input) -> Path:
+        signal, size = self.signal, "x".join(map(str, wanted.shape))
+        if wanted.front_end is not None:
+            size += f"-{hashlib.sha256(wanted.front_end.model_dump_json().encode()).hexdigest()[:12]}"
         content = hashlib.sha256("\n".join(self.records[i].digest for i in rows).encode()).hexdigest()
         key = f"{split}-{size}-{signal.kind}-{signal.how}-{signal.version}-{content[:16]}.npy"
         return self.cache / "inputs" / self.fingerprint[:24] / key
 
-    def _made(self, split: str, rows: NDArray[np.int64], shape: tuple[int, int, int]) -> Callable[[], Iterator[NDArray[np.uint8]]]:
+    def _made(self, split: str, rows: NDArray[np.int64], wanted: Input) -> Callable[[], Iterator[NDArray[np.uint8]]]:
         def make() -> Iterator[NDArray[np.uint8]]:
             done = 0
-            for part in in_threads(lambda i: self._fitted(int(i), shape), rows):
+            for part in in_threads(lambda i: self._fitted(int(i), wanted), rows):
                 done += len(part)
                 if self.on_progress is not None:
-                    self.on_progress(f"decoding {split} at {shape[0]}x{shape[1]}", done, len(rows))
+                    self.on_progress(f"decoding {split} at {wanted.height}x{wanted.width}", done, len(rows))
                 yield np.stack(part)
 
         return make
 
-    def _fitted(self, record: int, shape: tuple[int, int, int]) -> Input:
+    def _fitted(self, record: int, wanted: Input) -> NDArray[np.uint8]:
         try:
-            return self.signal.fit(self.decoded(record), *shape)
+            return self.signal.fit(self.decoded(record), wanted)
         except (BadInput, OSError) as error:
             raise DataError(
                 f"{self.name}: {self.records[record].name} could be read before and cannot now: {error}",

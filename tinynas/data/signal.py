@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data.records import Record
+from tinynas.inputs import Input
 
-Input = NDArray[np.uint8]
-"""(height, width, channels)."""
+Decoded = NDArray[Any]
+"""One record as its signal decodes it: an image's pixels (height, width, channels), a recording's samples."""
 
 
 def no_advice(records: Sequence[Record]) -> list[str]:
@@ -30,11 +32,11 @@ class Signal:
     how: str
     """The settings that ``decode`` and ``fit`` are bound to, such as "crop", safe in a file name: part of the cache's key."""
     channels: tuple[int, ...]
-    """The numbers of channels that ``fit`` can give."""
-    decode: Callable[[bytes], Input]
-    """uint8 (H, W, C) of a record's bytes, at its own size. Raises BadInput."""
-    fit: Callable[[Input, int, int, int], Input]
-    """A decoded one as uint8 (height, width, channels)."""
+    """The numbers of channels that ``fit`` can give; none: any, ``fit`` judges."""
+    decode: Callable[[bytes], Decoded]
+    """A record's bytes at its own size. Raises BadInput."""
+    fit: Callable[[Decoded, Input], NDArray[np.uint8]]
+    """A decoded one as uint8 (height, width, channels) of what a network reads. Raises DataError where it cannot be made."""
     unit: str = ""
     """Of the sizes of records, with its space: " px"."""
     advice: Callable[[Sequence[Record]], list[str]] = no_advice

@@ -80,7 +80,6 @@ def export_promoted(
     elsewhere ``export.json``. Raises UserError subclasses with the remedy.
     """
     graph = lower(run.arch(net_id))
-    shape = graph.input.shape
     weights = run.weights_file(net_id)
     try:
         trained = load_trained(graph, weights)
@@ -89,11 +88,11 @@ def export_promoted(
     before = _exported_before(run, net_id)
     artifact = export_model(
         trained if isinstance(trained, Network) else trained.floats(),
-        calibration=images.split("train", *shape).subset(CALIBRATION_IMAGES, 0).inputs,
+        calibration=images.read_by(graph.input, "train").subset(CALIBRATION_IMAGES, 0).inputs,
         labels=images.labels,
         out=folder,
         formats=fitting(graph.input) if formats is None else formats,
-        evaluation=images.split("test", *shape),
+        evaluation=images.read_by(graph.input, "test"),
         split_name="test",
         options=options,
         qgraph=None if isinstance(trained, Network) else finish_qat(trained),

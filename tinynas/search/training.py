@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 from tinynas.arch import Arch
 from tinynas.errors import RunError
 from tinynas.graph import Graph, lower
+from tinynas.inputs import Input
 from tinynas.model import Network, read_tensors
 from tinynas.recipe import Recipe
 from tinynas.train import Diverged, Trainer
@@ -74,13 +75,13 @@ class Trainings:
         self.data, self.recipe, self.seed, self.state_dir, self.int8 = data, recipe, seed, state_dir, int8
         #: what networks without a parent begin with slices of
         self.donor = donor
-        self._splits: dict[tuple[str, int, int, int], Split] = {}
+        self._splits: dict[tuple[str, Input], Split] = {}
 
     def split(self, name: Literal["train", "val"], arch: Arch) -> Split:
         """The mapped split at the resolution of ``arch``."""
-        key = (name, arch.height, arch.width, arch.channels)
+        key = (name, arch.input)
         if key not in self._splits:
-            self._splits[key] = self.data.split(name, arch.height, arch.width, arch.channels)
+            self._splits[key] = self.data.read_by(arch.input, name)
         return self._splits[key]
 
     def state_file(self, net_id: str) -> Path:

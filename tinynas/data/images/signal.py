@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 
@@ -12,7 +11,7 @@ from tinynas.data.images.fit import resize
 from tinynas.data.options import DataOptions
 from tinynas.data.records import Record, plural
 from tinynas.data.scan import Measured
-from tinynas.data.signal import Input, Signal
+from tinynas.data.signal import Decoded, Signal
 
 PIXELS = 1
 """Version of how pixels are made (decoding, resizing)."""
@@ -32,7 +31,7 @@ def image_signal(options: DataOptions) -> Signal:
         how=options.fit,
         channels=(1, 3),
         decode=decode,
-        fit=partial(resize, fit=options.fit),
+        fit=lambda image, network: resize(image, *network.shape, fit=options.fit),
         unit=" px",
         advice=_advice if options.fit != "crop" else lambda records: _lost_to_the_crop(records) + _advice(records),
     )
@@ -45,7 +44,7 @@ def measure(data: bytes) -> Measured:
     return Measured(height, width, span_of(pixels))
 
 
-def span_of(pixels: Input) -> int:
+def span_of(pixels: Decoded) -> int:
     """The levels between the darkest and the brightest pixel, but for a thousandth at either end (dead pixels), at most 255."""
     height, width = pixels.shape[:2]
     sample = pixels[:: -(-height // SAMPLE), :: -(-width // SAMPLE)].reshape(-1, pixels.shape[2])
