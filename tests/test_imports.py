@@ -16,7 +16,7 @@ LINES = [
     {"errors", "metrics", "pareto"},
     {"files", "config", "foreign"},
     {"front_end"},
-    {"inputs"},
+    {"inputs", "sound"},
     {"arch", "recipe", "regions", "target"},
     {"space", "graph", "lsq"},
     {"cost", "data", "model"},
