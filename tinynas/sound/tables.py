@@ -60,6 +60,8 @@ class Tables:
     """A weight of 12 fractional bits for each of those bins, within the channel that it rises to."""
     falling: NDArray[np.int64]
     """And within the channel before: 4,096 less ``rising``, or one more where both were rounded up."""
+    filters: NDArray[np.float64]
+    """(bins, len(rising)): the same weights as a matrix."""
     gain: NDArray[np.int64] | None
     """(125,): what PCAN multiplies by over the noise's estimate, in segments of three numbers after two; none without PCAN."""
     cosine: NDArray[np.int64] | None
@@ -86,6 +88,7 @@ def tables_of(front_end: FrontEnd) -> Tables:
         widths,
         rising,
         falling,
+        _matrix(widths, rising, falling),
         _gain(SMOOTHING_BITS - correction) if front_end.pcan else None,
         cosine,
         cosine_bits,
@@ -135,6 +138,14 @@ def _filters(front_end: FrontEnd) -> tuple[int, NDArray[np.int64], NDArray[np.in
     half, one = F32(0.5), F32(1 << FILTER_BITS)
     rising, falling = np.floor(weight * one + half), np.floor((F32(1) - weight) * one + half)
     return first, widths.astype(np.int64), rising.astype(np.int64), falling.astype(np.int64)
+
+
+def _matrix(widths: NDArray[np.int64], rising: NDArray[np.int64], falling: NDArray[np.int64]) -> NDArray[np.float64]:
+    matrix, column = np.zeros((len(widths) + 1, len(rising))), np.arange(len(rising))
+    channel = np.repeat(np.arange(len(widths)), widths)
+    matrix[channel, column] = rising
+    matrix[channel + 1, column] = falling
+    return matrix[1:-1]
 
 
 def _gain(input_bits: int) -> NDArray[np.int64]:
