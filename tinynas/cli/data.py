@@ -183,21 +183,26 @@ def vww(
 def info(
     d: Annotated[
         str,
-        typer.Argument(metavar="D", help="An image folder, a table of labels (CSV), a data set name, hf:owner/name, or a parquet file."),
+        typer.Argument(
+            metavar="D", help="A folder of images or sounds, a table of labels (CSV), a data set name, hf:owner/name, or a parquet file."
+        ),
     ],
     samples: Annotated[
-        Path | None, typer.Option("--samples", metavar="FILE.png", help="Write a sheet of random images of each class.")
+        Path | None,
+        typer.Option(
+            "--samples", "--sheet", metavar="FILE.png", help="Write a sheet of random images, or spectra of sounds, of each class."
+        ),
     ] = None,
     augment: Annotated[
-        str | None, typer.Option("--augment", help="With --samples: none, light or wake-vision, as training changes the images.")
+        str | None, typer.Option("--augment", help="With --samples: none, light or wake-vision, as training changes the inputs.")
     ] = None,
-    size: Annotated[int, typer.Option("--size", min=16, max=512, help="Short side in pixels of the images on the sheet.")] = 96,
+    size: Annotated[int, typer.Option("--size", min=16, max=512, help="Short side in pixels of the pictures on the sheet.")] = 96,
     noise: Annotated[bool, typer.Option("--noise", help="Estimate the share of wrong labels (trains a small net three times).")] = False,
     seed: SeedOption = 0,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say what is in a data set: classes, sizes, splits, duplicates, leakage, broken images; and all that is wrong with it."""
+    """Say what is in a data set: classes, sizes, splits, duplicates, leakage, broken files; and all that is wrong with it."""
     from tinynas import api
     from tinynas.data.dataset import UnusableData
 
@@ -207,8 +212,8 @@ def info(
         except UnusableData as error:
             _show_unusable(error, json_)
             raise
-        from tinynas.data.images.sheet import augmented_sheet, sample_sheet
         from tinynas.data.info import describe
+        from tinynas.data.sheets import augmented_sheet, sample_sheet
 
         document = describe(images)
         if samples is not None and augment is not None:
@@ -247,7 +252,11 @@ def _show_unusable(error: UnusableData, json_: bool) -> None:
 def _facts(document: dict[str, Any]) -> Iterator[str]:
     kind, unit = document["kind"], " px" if document["kind"] == "image" else ""
     sizes = ""
-    if document["sizes"] is not None:
+    if document["sizes"] is not None and "seconds" in document["sizes"]:
+        seconds, rates = document["sizes"]["seconds"], list(document["sizes"]["rates"])
+        shown = ", ".join(f"{int(rate):,}" for rate in rates[:3]) + (" ..." if len(rates) > 3 else "")
+        sizes = f", {seconds['min']:.2f}-{seconds['max']:.2f} s, {seconds['sum'] / 60:,.1f} minutes in all, at {shown} Hz"
+    elif document["sizes"] is not None:
         native, short = document["sizes"]["native"], document["sizes"]["short_side"]
         sizes = f", about {native['height']}x{native['width']}{unit} (height x width; short side {short['min']}-{short['max']})"
     yield f"{document['name']}: {counted(document['images'], kind)} of {counted(len(document['labels']), 'class', 'classes')}{sizes}"
@@ -272,7 +281,7 @@ def _facts(document: dict[str, Any]) -> Iterator[str]:
     if "label_noise" in document:
         noise = document["label_noise"]
         yield (
-            f"  label noise: at most about {100 * noise['share']:.1f} % of {noise['judged']:,} training images "
+            f"  label noise: at most about {100 * noise['share']:.1f} % of {noise['judged']:,} training {kind}s "
             f"(by a cross-validated net of {100 * noise['accuracy']:.1f} % accuracy); the surest suspects:"
         )
         for suspect in noise["suspects"][:10]:

@@ -114,8 +114,7 @@ def _check_classes(name: str, base: Path, tree: Tree, reading: Reading, labelled
         if told:
             what, remedy = "; ".join(what for what, _ in told), "; ".join(remedy for _, remedy in told)
             raise DataError(f"{name}: holds no {kinds} that are read: {what}{unreadable}", remedy)
-        one, other = tree.wanted.examples
-        example = f"such as {tree.root.name or 'data'}/{one} and {tree.root.name or 'data'}/{other}"
+        example = "such as " + " and ".join(f"{tree.root.name or 'data'}/{files}" for files in tree.wanted.examples)
         remedy = "check the permissions" if tree.unreadable else f"put them into one sub-folder for each class, {example}"
         raise DataError(f"{name}: holds no {kinds}{inside}{unreadable}", remedy)
     empty = {label: folders for label, folders in sorted(reading.classes.items()) if not any(folder.total for folder in folders)}

@@ -139,6 +139,7 @@ def _apply(name: str, tables: Sequence[Table], reading: Reading, *, believed: bo
                     )
                 )
             parts.setdefault(i, row.split or splits.get(table.path))
+            reading.files[i].rows = tuple(table.parts.get(i, (row,)))
     names = few([shown(table.path) for table in tables], 3)
     both = Counter((str(found.label), labels[i]) for i, found in enumerate(reading.files) if found.label is not None and i in labels)
     if believed or reading.alone is not None or not reading.labelled():

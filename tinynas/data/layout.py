@@ -22,6 +22,22 @@ from tinynas.data.walk import Folder, Tree, Wanted
 from tinynas.errors import DataError, printable
 
 
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line that says something about a file."""
+
+    line: int
+    file: str
+    label: str | None
+    split: str | None
+    start: str = ""
+    """Where in the file it begins, as it is written; empty where nothing is said of it."""
+    end: str = ""
+    fold: str = ""
+    group: str = ""
+    """What it belongs with: a speaker, a session."""
+
+
 @dataclass(slots=True)
 class Found:
     """One wanted file of the tree."""
@@ -32,6 +48,8 @@ class Found:
     label: str | None
     """Name of its class folder; None where it lies in none."""
     split: str | None
+    rows: tuple[Row, ...] = ()
+    """What a table says about it: several rows where they are about parts of it."""
 
 
 @dataclass(slots=True)

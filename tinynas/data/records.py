@@ -30,6 +30,8 @@ class Record(NamedTuple):
     """What it belongs with by its source (a device, a track, a speaker); ``data.groups`` overrules it."""
     span: int | None = None
     """How much of its range it uses, such as the levels between the darkest and the brightest of an image; None where not measured."""
+    file: str | None = None
+    """What it was cut out of, where its name is not a file's."""
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tinynas.data.layout import Found, few, shown
+from tinynas.data.layout import Found, Row, few, shown
 from tinynas.data.options import DataOptions
 from tinynas.data.partnames import part_of, value_of
 from tinynas.data.records import plural
@@ -64,22 +64,6 @@ GROUP_COLUMNS = _words("speaker speakerid group groups session recordingid srcfi
 _TRUTHS = {"0": False, "0.0": False, "false": False, "no": False, "": False, "1": True, "1.0": True, "true": True, "yes": True}
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")  # a spreadsheet's numbers
 _LISTS = re.compile(r"^(labels?|annotations?|list|files|images|classes|gt|truth|index|meta(data)?|data)$", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line that says something about a file."""
-
-    line: int
-    file: str
-    label: str | None
-    split: str | None
-    start: str = ""
-    """Where in the file it begins, as it is written; empty where nothing is said of it."""
-    end: str = ""
-    fold: str = ""
-    group: str = ""
-    """What it belongs with: a speaker, a session."""
 
 
 @dataclass(slots=True)
