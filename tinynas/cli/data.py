@@ -179,6 +179,44 @@ def vww(
     return _report(report, "vww", json_)
 
 
+FromOption = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="PATH", help="The archive, or the folder that it was unpacked into: nothing is downloaded."),
+]
+
+
+def _sound_set(name: str, title: str) -> None:
+    def command(source: FromOption = None, out: OutOption = None, json_: JsonOption = False) -> None:
+        from tinynas.data.prepare import SoundSetOptions, sounds
+
+        options = _options(SoundSetOptions, None, source=source, out=out)
+        session.continue_command = shell_line("tinynas", *session.arguments)
+        with counting_progress() as progress:
+            report = sounds(name, options, progress)
+        if json_:
+            return emit(report.to_json())
+        for split, counts in report.sounds.items():
+            shown = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
+            more = f", and {counted(len(counts) - 8, 'more class', 'more classes')}" if len(counts) > 8 else ""
+            say(f"{split or 'all'}: {counted(sum(counts.values()), 'sound')}: {shown}{more}")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.to_json()["bad"]["reasons"].items())
+        say(f"{counted(len(report.bad), 'bad sound')}{f': {reasons}' if reasons else ''}")
+        say(f"prepared in {report.path}")
+        return next_step("tinynas", "data", "info", name if out is None else str(out / "manifest.csv"))
+
+    command.__doc__ = f"Fetch {title}, or take it from where it is, and write a manifest."
+    prepare.command(name)(command)
+
+
+for _name, _title in {
+    "speech-commands": "Speech Commands v0.02 (35 words; 2.4 GB)",
+    "esc10": "ESC-10 (ten sounds of the surroundings, part of ESC-50; 600 MB)",
+    "esc50": "ESC-50 (fifty sounds of the surroundings; 600 MB)",
+    "fsdd": "the Free Spoken Digit Dataset (16 MB)",
+}.items():
+    _sound_set(_name, _title)
+
+
 @data.command()
 def info(
     d: Annotated[
