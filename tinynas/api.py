@@ -874,21 +874,40 @@ def evaluate(
     subsets: bool = False,
     pixels: str = "auto",
     threshold: str | float | None = None,
+    front_end: str | None = None,
+    stream: bool = False,
+    hop_ms: int | None = None,
+    false_alarms: float = 1.0,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Accuracy of a .tflite on images, with kernels that equal TFLM's: the document of ``evaluate --json``.
+    """Accuracy of a .tflite on images or sounds, with kernels that equal TFLM's: the document of ``evaluate --json``.
 
     ``split`` may be ``all``. ``pixels``: the range of the input where the file does not tell it, such as ``0..1``,
     ``imagenet`` or ``MEAN,STD``. ``threshold``: above which a single output says yes, in its real units, or ``raw:X`` in those of a
-    quantised output. Raises UserError subclasses with the remedy.
+    quantised output. ``front_end``: the network whose front end makes sounds the input, where the file does not tell it. ``stream``:
+    also false alarms an hour and missed events on whole recordings, in windows every ``hop_ms``, smoothed as misses the fewest
+    validation events at ``false_alarms`` an hour. Raises UserError subclasses with the remedy.
     """
-    from tinynas.export.evaluate import evaluate_splits, read_file
+    from tinynas.export.evaluate import Stream, evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
 
     require_tflite(model)
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
     images = open_images(data, overrides=overrides, judged=True)
-    return evaluate_splits(model, images, split, subsets=subsets, pixels=pixels, threshold=threshold, workers=default_workers())
+    hears = None if front_end is None else load_net(front_end).front_end
+    if front_end is not None and hears is None:
+        raise UserError(f"{front_end}: has no front end", "give a network that reads sounds")
+    return evaluate_splits(
+        model,
+        images,
+        split,
+        subsets=subsets,
+        pixels=pixels,
+        threshold=threshold,
+        workers=default_workers(),
+        front_end=hears,
+        stream=Stream(hop_ms, false_alarms) if stream else None,
+    )
 
 
 def shrink(

@@ -17,7 +17,7 @@ from tinynas.data.cache import mapped
 from tinynas.data.groups import Groups
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
-from tinynas.data.records import Bad, BadInput, Leak, Record, Straddle
+from tinynas.data.records import Bad, BadInput, Leak, Record, Recording, Straddle
 from tinynas.data.scan import in_threads
 from tinynas.data.signal import Decoded, Signal, Waves
 from tinynas.data.split import ALL, SPLITS, Anew, Split
@@ -82,6 +82,8 @@ class DataSet:
     """Which records belong together; None where nothing is known of it."""
     attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict, repr=False)
     """Further facts, such as ``near`` or ``dark``: name to one number a record: 1 yes, 0 no, -1 does not apply."""
+    recordings: Mapping[str, Recording] = field(default_factory=dict, repr=False)
+    """Of sounds: what the records were cut out of, by their :attr:`~tinynas.data.records.Record.file`."""
     on_progress: OnProgress | None = field(default=None, repr=False)
 
     @property

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 
 class BadInput(Exception):
@@ -55,6 +56,18 @@ class Straddle:
 
     group: str
     splits: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A whole recording that pieces were cut out of, for judging a stream."""
+
+    length: float
+    """In milliseconds, as all times here."""
+    events: tuple[tuple[float, float, str], ...]
+    """(start, end, label) of what a table says is in it; none where it says nothing of times."""
+    read: Callable[[float, float], Any] = field(repr=False)
+    """What lies from a start to an end, as the signal decodes it. Raises BadInput or OSError."""
 
 
 def plural(count: int, noun: str) -> str:

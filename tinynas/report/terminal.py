@@ -569,6 +569,24 @@ def _fit_cell(fit: Mapping[str, Any]) -> Text:
     return Text(f"{'fits' if fit['fits'] else 'no  '} {title(fit['binding'])} {used}", "green" if fit["fits"] else "red")
 
 
+def _stream_lines(stream: Mapping[str, Any]) -> list[Any]:
+    smoothing = stream["smoothing"]
+    hours = f"{stream['hours']:.2f} hours of {counted(stream['recordings'], 'recording')}"
+    how = f"mean of {counted(smoothing['windows'], 'window')} every {stream['hop_ms']} ms, from {smoothing['threshold']:g} on"
+    curve: Any = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    for column in ("threshold", "missed", "false alarms an hour"):
+        curve.add_column(column, justify="right")
+    shown = dict.fromkeys((row["missed"], row["false_alarms"]) for row in stream["curve"])
+    first = {key: next(row for row in stream["curve"] if (row["missed"], row["false_alarms"]) == key) for key in shown}
+    for row in first.values():
+        curve.add_row(f"{row['threshold']:g}", f"{row['missed']:,}", f"{row['false_alarms_per_hour']:.2f}")
+    return [
+        Text(f"stream: {hours}: {stream['missed']:,} of {counted(stream['events'], 'event')} missed, "),
+        Text(f"  {stream['false_alarms_per_hour']:.2f} false alarms an hour ({how}; chosen on {smoothing['chosen_on']})"),
+        curve,
+    ]
+
+
 def evaluation_table(result: Mapping[str, Any]) -> Group:
     """The document of ``tinynas evaluate --json``: figures, whence they are, the confusion of up to twelve classes, subsets, warnings."""
     figures = Table.grid(padding=(0, 2))
@@ -577,7 +595,7 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
             figures.add_row(words, Text(percent(result[key], 2), "bold"))
     if result.get("auc") is not None:
         figures.add_row("area under the ROC curve", f"{result['auc']:.4f}")
-    figures.add_row("images", f"{result.get('n', 0):,}" + (f" ({result['split']})" if result.get("split") else ""))
+    figures.add_row(f"{result.get('kind', 'image')}s", f"{result.get('n', 0):,}" + (f" ({result['split']})" if result.get("split") else ""))
     if result.get("kernels"):
         figures.add_row("kernels", Text(str(result["kernels"])))
     if result.get("pixels"):
@@ -589,6 +607,8 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
     if result.get("order_known_from"):
         figures.add_row("order of classes", Text(str(result["order_known_from"])))
     parts: list[Any] = [figures]
+    if result.get("stream"):
+        parts += [Text(), *_stream_lines(result["stream"])]
     confusion = result.get("confusion") or ()
     if confusion and len(confusion) <= 12:
         labels = [str(label) for label in result.get("labels") or range(len(confusion))]

@@ -16,7 +16,7 @@ from tinynas.data.labels import clean
 from tinynas.data.layout import Row
 from tinynas.data.options import REST, DataOptions
 from tinynas.data.progress import OnProgress
-from tinynas.data.records import Bad, Record, plural
+from tinynas.data.records import Bad, Record, Recording, plural
 from tinynas.data.scan import Seen, scan
 from tinynas.data.signal import Decoded
 from tinynas.data.sounds.change import Changer
@@ -100,6 +100,11 @@ def open_sounds(
         piece = pieces[i]
         return part(paths[piece.file], piece.start, piece.end, options.clip)
 
+    def recording(i: int) -> Recording:
+        length = float(seen[i].size[0])
+        events = [(*_times(row, found, length, []), clean(row.label)) for row in found.files[i].rows if row.start and row.label]
+        return Recording(length, tuple(events), lambda start, end: part(paths[i], start, end, 0))
+
     changer = Changer([paths[i] for i in noise if seen[i].problem is None])
     source = Source(
         found.name,
@@ -110,6 +115,7 @@ def open_sounds(
         notes=notes,
         faults=faults,
         label_order=sorted({piece.label for piece in pieces}) if found.reading.classes else None,
+        recordings={found.names[i]: recording(i) for i in dict.fromkeys(piece.file for piece in pieces)},
     )
     return assemble(source, _with_labels(options, pieces), seed=seed, cache=store, on_progress=on_progress)
 
