@@ -38,10 +38,8 @@ def test_shift_echo_and_background_by_hand() -> None:
     pulse = np.zeros(2000, np.float32)
     pulse[0] = 1.0
     heard = echoed(pulse, 1000, 0.0, np.array([0.5, 0.0]), np.array([0.1, 0.9]))  # a room of 0.1 s: 100 samples
-    assert (
-        heard[0] == 1.0 and heard[51] == pytest.approx(0.5 * 10**-1.5) and heard[1] == pytest.approx(-0.5)
+    assert heard[0] == 1.0 and heard[51] == pytest.approx(0.5 * 10**-1.5) and heard[1] == pytest.approx(-0.5)
     assert np.count_nonzero(heard) == 3
-    )
     speech = np.concatenate([np.zeros(100), np.full(100, 1000.0)]).astype(np.float32)  # half of it is silence, which does not count
     noise = np.random.default_rng(1).normal(0, 7, 200).astype(np.float32)
     level = np.sqrt(np.mean(behind(speech, noise, 20.0) ** 2))
