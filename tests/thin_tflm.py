@@ -1,8 +1,8 @@
 """TFLM on an emulated core for tests: trees with the kernels that tinynas's networks need, of which few compilers make a library.
 
 TFLM's headers take a compiler longer than its sources, so that all sources of a level of optimization are one for it, and the header of
-the schema is left out but for what reads files: a library takes ten seconds of one core, where :func:`build_library` takes three. Programs come out up to 3 % larger, as compilers inline more of
-what they see; ``apart`` asks for the library as users build it.
+the schema is left out but for what reads files: a library takes ten seconds of one core, where :func:`build_library` takes three
+minutes. Programs come out up to 3 % larger, as compilers inline more of what they see; ``apart`` asks for the library as users build it.
 
 Sources lie beside the test data (``../shared/tflm``, ``../shared/tflm_arduino``); ``TFLM_DIR`` names another newest one. What is built
 is kept for the session, or in ``TINYNAS_TARGET_CACHE``; where that holds a whole tree's library already, it is taken.
