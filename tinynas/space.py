@@ -64,7 +64,7 @@ def _as_choices(value: object) -> object:
 
 _C = BeforeValidator(_as_choices)
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_CHANNELS)], ...], _C]
-Kernels = Annotated[tuple[Annotated[Axes, axes(range(1, 10, 2), "1, 3, 5, 7 or 9")], ...], _C]
+Kernels = Annotated[tuple[Annotated[Axes, axes(range(1, 10, 2), "1, 3, 5, 7 or 9", heights=range(1, 16, 2))], ...], _C]
 Strides = Annotated[tuple[Annotated[Axes, axes(range(1, 3), "1 or 2")], ...], _C]
 Bits = Annotated[tuple[WeightBits, ...], _C]
 #: What a space offers that says nothing of bits: no gene.
