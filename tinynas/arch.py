@@ -58,16 +58,16 @@ def axes(sizes: range, words: str | None = None, *, heights: range | None = None
         return sides[0] if sides[0] == sides[1] else (sides[0], sides[1])
 
     # For editors: few sizes are listed, many are bounded.
-    side, high = (Annotated[int, WithJsonSchema({"type": "integer", **_rule(of)})] for of in (sizes, heights or sizes))
-    kinds: Any = side | tuple[high, side]
-    return BeforeValidator(check, json_schema_input_type=kinds)
+    side, high = _listed(sizes), _listed(heights or sizes)
+    return BeforeValidator(check, json_schema_input_type=side | tuple[high, side])
 
 
-def _rule(sizes: range) -> dict[str, Any]:
-    return {"enum": list(sizes)} if len(sizes) <= 16 else {"minimum": sizes[0], "maximum": sizes[-1]}
+def _listed(sizes: range) -> Any:
+    rule: dict[str, Any] = {"enum": list(sizes)} if len(sizes) <= 16 else {"minimum": sizes[0], "maximum": sizes[-1]}
+    return Annotated[int, WithJsonSchema({"type": "integer", **rule})]
 
 
-Kernel = Annotated[Axes, axes(range(1, 12), heights=range(1, 16))]
+Kernel = Annotated[Axes, axes(range(1, 12), heights=range(1, 32))]
 Stride = Annotated[Axes, axes(range(1, 5))]
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 WeightBits = Literal[8, 4, 2]
