@@ -274,7 +274,6 @@ def prepare_search(
         raise UserError("no budget given", "add --budget with a YAML or a shipped name (see: tinynas budgets)")
     limits = load_budget(budget, routed["budget"]) if isinstance(budget, str) else budget
     chosen_space = load_space(space, routed["space"]) if isinstance(space, str) else space
-    candidates = _shipped_spaces(routed["space"]) if chosen_space is None else []
     defaults = (settings or SearchSettings()).model_dump(mode="json")
     lasting |= _given(storage=storage or os.environ.get(STORAGE_VARIABLE) or None)
     chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
@@ -289,7 +288,9 @@ def prepare_search(
         from tinynas.search import choose_space
 
         classes = classes_for(images.labels)
+        candidates = _shipped_spaces(routed["space"], sounds=images.signal.kind == "sound")
         chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
+    _reads(chosen_space, images)
     kept = chosen if chosen.storage is None else chosen.model_copy(update={"storage": without_password(chosen.storage)})
     path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
     run = Run.create(
@@ -526,12 +527,25 @@ def _newest_run() -> Path:
     return runs[-1].parent
 
 
-def _shipped_spaces(overrides: Sequence[str] = ()) -> list[Space]:
-    return [load_space(str(path), overrides) for path in shipped("search_spaces").values()]
+def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: bool = False) -> list[Space]:
+    """Those of images, or of sounds."""
+    paths = [str(path) for path in shipped("search_spaces").values()]
+    return [load_space(path, overrides) for path in paths if (load_space(path).front_end is not None) == sounds]
 
 
-def choose_space(budget: str | Budget, *, classes: int = 2, native_size: tuple[int, int] = (0, 0), seed: int = 0) -> tuple[Space, str]:
-    """The shipped space that leads under ``budget``, and a sentence that says why.
+def _reads(space: Space, data: DataSet) -> None:
+    """Raises UserError where ``space`` is of sounds and ``data`` of images, or the other way round."""
+    kind = data.signal.kind
+    if space.front_end is not None and kind == "image":
+        raise UserError(f"space {space.name!r} hears sounds through a front end, and {data.name} holds images", "use a space of images")
+    if space.front_end is None and kind == "sound":
+        raise UserError(f"space {space.name!r} reads images, and {data.name} holds sounds", "use a space with a front_end, such as listen")
+
+
+def choose_space(
+    budget: str | Budget, *, classes: int = 2, native_size: tuple[int, int] = (0, 0), seed: int = 0, sounds: bool = False
+) -> tuple[Space, str]:
+    """The shipped space of images, or of ``sounds``, that leads under ``budget``, and a sentence that says why.
 
     ``search`` asks this where no space is named, with the ``classes`` and the ``native_size`` (height, width) of its images: zeros
     stands for images of any size.
@@ -539,11 +553,11 @@ def choose_space(budget: str | Budget, *, classes: int = 2, native_size: tuple[i
     from tinynas.search import choose_space as choose
 
     limits = load_budget(budget) if isinstance(budget, str) else budget
-    return choose(_shipped_spaces(), limits, classes=classes, seed=seed, native_size=native_size)
+    return choose(_shipped_spaces(sounds=sounds), limits, classes=classes, seed=seed, native_size=native_size)
 
 
 def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, seed: int = 0) -> SpaceTable:
-    """The (resolution, width) sub-spaces of ``space`` ranked by the MACs of what fits ``budget``; see ``tinynas spaces``."""
+    """The (size of input, width) sub-spaces of ``space`` ranked by the MACs of what fits ``budget``; see ``tinynas spaces``."""
     from tinynas.search import rank_spaces as rank
 
     chosen = load_space(space) if isinstance(space, str) else space

@@ -10,6 +10,15 @@ from pydantic import Field, model_validator
 from tinynas.config import Config
 
 SampleRate = Literal[8000, 16000, 22050, 32000, 44100, 48000]
+FeatureKind = Literal["mel", "mfcc"]
+Layout = Literal["map", "series"]
+ClipMs = Annotated[int, Field(ge=20, le=60_000)]
+WindowMs = Annotated[int, Field(ge=4, le=200)]
+StrideMs = Annotated[int, Field(ge=1, le=200)]
+Bins = Annotated[int, Field(ge=4, le=128)]
+Coefficients = Annotated[int, Field(ge=2, le=128)]
+LowHz = Annotated[float, Field(ge=0, le=24_000)]
+HighHz = Annotated[float, Field(gt=0, le=24_000)]
 MAX_SAMPLES = 1 << 22
 """Of a clip: beyond it a length is a typing mistake."""
 
@@ -18,29 +27,29 @@ class FrontEnd(Config):
     """Log-mel features or their cosine transform, in the integers of TFLM's micro front end: window, FFT, filter bank, noise
     reduction, gain control (PCAN), logarithm."""
 
-    kind: Literal["mel", "mfcc"] = "mel"
+    kind: FeatureKind = "mel"
     """Logarithms of the filter bank's channels, or the first of their cosine transform."""
     sample_rate: SampleRate = 16000
     """Samples a second; recordings of another rate are resampled."""
-    clip_ms: Annotated[int, Field(ge=20, le=60_000)] = 1000
+    clip_ms: ClipMs = 1000
     """What the network hears at once, in milliseconds."""
-    window_ms: Annotated[int, Field(ge=4, le=200)] = 30
+    window_ms: WindowMs = 30
     """One frame, in milliseconds."""
-    stride_ms: Annotated[int, Field(ge=1, le=200)] = 20
+    stride_ms: StrideMs = 20
     """From one frame to the next, in milliseconds."""
-    bins: Annotated[int, Field(ge=4, le=128)] = 40
+    bins: Bins = 40
     """Channels of the filter bank."""
-    coefficients: Annotated[int, Field(ge=2, le=128)] = 10
+    coefficients: Coefficients = 10
     """Of the cosine transform that are kept, the first included; with ``kind: mfcc``."""
-    low_hz: Annotated[float, Field(ge=0, le=24_000)] = 125.0
+    low_hz: LowHz = 125.0
     """Where the filter bank begins."""
-    high_hz: Annotated[float, Field(gt=0, le=24_000)] | None = None
+    high_hz: HighHz | None = None
     """Where it ends; none: 7,500 Hz, or 15/16 of half the sample rate where that is less."""
     noise_reduction: bool = True
     """Subtract a running estimate of each channel's steady noise."""
     pcan: bool = True
     """Automatic gain control of each channel (PCAN)."""
-    layout: Literal["map", "series"] = "map"
+    layout: Layout = "map"
     """``map``: frames x features with one channel, for 2-D convolutions; ``series``: frames x 1 with a channel a feature, for 1-D ones."""
 
     @model_validator(mode="after")

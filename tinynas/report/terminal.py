@@ -31,7 +31,7 @@ from tinynas.errors import counted, printable
 from tinynas.records import expected_accuracy, network_figures, of_network
 from tinynas.regions import Placed
 from tinynas.report.small_plot import FrontPlot
-from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, title
+from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, subspace_input, title
 
 #: Seconds between two plain progress lines where the output is no terminal.
 PLAIN_EVERY = 15.0
@@ -385,10 +385,9 @@ def subspaces_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for row in rows:
         quantiles = row["macs_quantiles"]
         middle, most = (amount("macs", q) for q in (quantiles[10], quantiles[-1])) if quantiles else ("–", "–")
-        resolution = row["resolution"] if isinstance(row["resolution"], int) else shape(row["resolution"])
         mean = amount("macs", row["mean_macs"]) if quantiles else "–"
         bands = ", ".join(f"band {band + 1}" for band in row["bands"])
-        table.add_row(f"{resolution}px x{row['width_mult']:g}", percent(row["share"], 0), mean, middle, most, bands)
+        table.add_row(f"{subspace_input(row)}, x{row['width_mult']:g}", percent(row["share"], 0), mean, middle, most, bands)
     return table
 
 
