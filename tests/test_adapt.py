@@ -15,8 +15,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 from adapt_cases import Case, make_case
+from test_cost_tflite import benchmark
 
-from tinynas.adapt import SCHEMES, Learner, Learning, UpdateBudget, learn, make_task, open_learnable, scheme_named
+from tinynas.adapt import SCHEMES, Learner, Learning, UpdateBudget, learn, load_update_budget, make_task, open_learnable, scheme_named
 from tinynas.adapt import sparse as sparse_update
 from tinynas.adapt.comparing import Setup, compare, open_task, table, work
 from tinynas.adapt.learner import LostLearning, with_classes
@@ -545,3 +546,104 @@ def test_a_classifier_for_more_classes_begins_with_the_old_rows() -> None:
     assert np.array_equal(made.weights["fc"][:2], floats.weights["fc"])
     assert made.biases["fc"][2:] == pytest.approx(np.full(3, floats.biases["fc"].mean()))
     assert with_classes(floats, 2, 0, head="extend", seed=0) is floats
+
+
+def test_a_network_of_a_run_and_a_tflite_learn_the_same_way(case: Case, tmp_path: Path) -> None:
+    from tinynas.api import load_space
+    from tinynas.arch import load_arch
+    from tinynas.budget import load_budget
+    from tinynas.export.tflite import ModelMeta, serialize
+    from tinynas.runs import Run, data_place
+
+    path = tmp_path / "run"
+    settings = {"objectives": ["accuracy", "macs"], "seed": 0}
+    made = Run.create(
+        path,
+        config={**data_place(str(case.old), path), "data_options": {}, "settings": settings},
+        space=load_space("tiny"),
+        budget=load_budget("stm32f746"),
+        env={"labels": ["blue", "green", "red"]},
+    )
+    arch = load_arch(str(case.arch))
+    made.write_arch(arch)
+    made.weights_file(arch.id).write_bytes(case.weights.read_bytes())
+    setup = Setup(f"{path}:{arch.id}", str(case.new))
+    task = open_task(setup, budget_of(), 0)
+    assert (task.old, task.labels[:3]) == (3, ("blue", "green", "red"))
+    assert task.old_test is not None and len(task.old_test.labels) == 36  # the run's own images
+    by_file = open_task(setup_of(case), budget_of(), 0)
+    images = task.test.inputs
+    assert np.allclose(predict(task.floats, images), predict(by_file.floats, images), atol=1e-5)
+    learner = Learner(task.net.floats, Learning(mode="int8"), calibration=np.array(task.train.inputs))
+    file = tmp_path / "net.tflite"
+    file.write_bytes(serialize(learner.integers(), ModelMeta("net", flavour="lean"), None))
+    of_file = open_task(Setup(str(file), str(case.new), old=None), budget_of(), 0)
+    assert of_file.labels[:3] == ("output 0", "output 1", "output 2")
+    assert of_file.old_test is None
+    whole, quantised = predict(task.net.floats, images), predict(of_file.net.floats, images)
+    assert np.abs(whole - quantised).max() < 0.25 * np.abs(whole).max()
+    one, two = (choose(scheme_named("last"), scene_of(each, budget_of()))[1] for each in (task, of_file))
+    assert (one.ram_bytes, one.macs) == (two.ram_bytes, two.macs)
+
+
+def test_figures_show_what_the_documents_say(task: Task, tmp_path: Path) -> None:
+    from tinynas.report.adapt_figures import draw_learned, draw_memory, layers_table, learned_info, memory_info, write_learned_picture
+
+    plans = [row.to_json() for row in plan(task.floats.graph, budget_of(), [scheme_named("bias"), scheme_named("sparse")])]
+    info = memory_info(plans)
+    assert info.schemes == ("bias",)
+    assert max(info.live[0]) == plans[0]["cost"]["live_bytes"]
+    assert info.steps[0][0] == "forward of stem" and info.steps[0][-1].startswith("backward of")
+    assert [trace["name"] for trace in draw_memory(info)["data"]] == ["bias"]
+    assert layers_table(plans[0]).row_count == sum(row["on_path"] for row in plans[0]["cost"]["layers"])
+    lines = [
+        {"scheme": "<b>", "budget": "b", "new": 0.5, "old": None, "extra_bytes": 2048},
+        {"scheme": "last", "budget": "b", "new": 0.75, "old": 0.25, "extra_bytes": 4096},
+        {"scheme": "last", "budget": "a", "new": 0.5, "old": 0.5, "extra_bytes": 1024},
+        {"scheme": "last", "budget": "c", "new": None, "old": None, "extra_bytes": None},
+    ]
+    learned = learned_info(lines)
+    assert learned.bytes == ((1024, 4096), (2048,)) and learned.new == ((0.5, 0.75), (0.5,))
+    traces = draw_learned(learned)["data"]
+    assert [trace["name"] for trace in traces] == ["last, new classes", "last, old classes", "&lt;b&gt;, new classes"]
+    assert traces[1]["y"] == [50.0, 25.0]
+    page = write_learned_picture(lines, tmp_path / "x.html").read_text(encoding="utf-8")
+    assert "<b>, new" not in page
+
+
+def test_the_page_of_docs_holds_what_is_read_and_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import re
+    import runpy
+
+    page = (Path(__file__).parent.parent / "docs" / "adapt.md").read_text(encoding="utf-8")
+    blocks = dict(re.findall(r"^```(yaml|python)\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    monkeypatch.chdir(tmp_path)
+    Path("update.yaml").write_text(blocks["yaml"], encoding="utf-8")
+    Path("example.py").write_text(blocks["python"], encoding="utf-8")
+    budget = load_update_budget("update.yaml")
+    assert (budget.extra, budget.learning.images) == (64 * 1024, 20)
+    capsys.readouterr()
+    runpy.run_path("example.py")
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()] == ["last", "bias"]
+    named = set(re.findall(r"^\| `(\w+)` \|", page.split("## Schemes")[1], re.MULTILINE))
+    assert named == set(SCHEMES)
+
+
+def test_the_help_names_all_schemes() -> None:
+    from tinynas.cli.adapt import SchemesOption
+
+    assert SchemesOption.__metadata__[0].help.startswith(", ".join(SCHEMES))
+
+
+def test_the_benchmark_lists_each_job_once_and_tells_what_was_refused() -> None:
+    made = benchmark("adapt_schemes")
+    jobs = made.jobs(["tin20=a", "gtsrb48=b"], [0, 1])
+    assert len(set(jobs)) == len(jobs) == 2 * 2 * 2 * (1 + 3 * len(made.SCHEMES))
+    assert {*made.SCHEMES, "full"} == set(SCHEMES)
+    row = {"data": "tin20", "seed": 0, "extra_kib": 16, "scheme": "last", "replay": 0, "net": "n", "problem": ""}
+    figures = {"new": 0.5, "old": 0.25, "extra_bytes": 8192, "macs": 1000, "parameters": 10}
+    page = made.page([row | figures, row | figures | {"seed": 1, "new": 0.7}, row | {"scheme": "bias", "problem": "does not fit"}])
+    assert "| tin20 | 0 | 16 | last | 60.0% | 25.0% | 8.0 | 1,000 | 10 | 2 |" in page
+    assert "- tin20, bias, 16 KiB: does not fit" in page

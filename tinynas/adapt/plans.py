@@ -45,7 +45,7 @@ class Planned:
         document["used"] = {name: {"taken": taken, "limit": limit} for name, (taken, limit) in self.used.items()}
         if self.cost is None or self.update is None:
             return {**document, "cost": None, "update": {}, "live": []}
-        live = [{"at": piece.name, "bytes": alive} for piece, alive in zip(self.cost.work.pieces, self.cost.live, strict=True)]
+        live = [{"at": self.cost.step(index), "bytes": alive} for index, alive in enumerate(self.cost.live)]
         return {**document, "cost": self.cost.to_json(), "update": self.update.to_json(self.graph), "live": live}
 
 

@@ -23,7 +23,9 @@ from tinynas.cli.common import (
 )
 from tinynas.errors import UserError, shell_line
 
-commands = typer.Typer(name="adapt", help="Learn new classes on the board: what fits, what is learned so, and which scheme is best.")
+commands = typer.Typer(
+    name="adapt", help="Learn new classes on the board: what fits, what is learned so, and which scheme is best.", no_args_is_help=True
+)
 app.add_typer(commands)
 
 NetArgument = Annotated[

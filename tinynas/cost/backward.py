@@ -170,7 +170,12 @@ class UpdateCost:
     @property
     def peak(self) -> str:
         """Where most is alive, for people: ``forward of s0.b0.expand``."""
-        return self.work.pieces[self.peak_index].name
+        return self.step(self.peak_index)
+
+    def step(self, index: int) -> str:
+        """Operator ``index`` of :attr:`work`, for people."""
+        name = self.work.pieces[index].name
+        return f"forward of {name}" if index < len(self.rows) else name
 
     def total(self, name: str) -> int:
         """The sum of a column of :attr:`rows`."""
