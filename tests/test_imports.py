@@ -25,7 +25,7 @@ LINES = [
     {"runs", "train"},
     {"search", "export", "report"},
     {"weights"},
-    {"promote"},
+    {"promote", "adapt"},
     {"stages"},
     {"boards", "doctor", "init"},
     {"compare"},

@@ -965,3 +965,62 @@ def shrink(
     if target is not None:
         write_atomic(target, report.shrunk.model)
     return document
+
+
+# learning on the board --------------------------------------------------------------------------------
+
+
+def adapt(
+    what: str,
+    net: str,
+    budgets: Sequence[str],
+    data: str | None = None,
+    *,
+    schemes: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    old: str | None = None,
+    init: str | None = None,
+    pixels: str = "auto",
+    out: str | Path | None = None,
+    jobs: int = 1,
+    draw: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    on_step: Callable[[str, int, int], None] | None = None,
+    on_row: Callable[[dict[str, Any], int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Learning on the board: the document of ``adapt plan|run|compare --json``; ``what`` is one of these three words.
+
+    ``net``: ``RUN:ID``, a .tflite, or an arch file or zoo name with the weights ``init`` (``plan`` without ``data`` needs none).
+    ``budgets``: YAMLs of update budgets; ``plan`` and ``run`` take one. ``data`` is learned, ``old`` images say what becomes of the
+    classes that the network knows (default: those of its run). ``schemes``: of :data:`tinynas.adapt.SCHEMES` (``run`` takes one;
+    default: all). ``overrides``: ``data.KEY=VALUE``, ``old.KEY=VALUE``, or a key of the budgets. ``out`` is the file that ``run``
+    writes the network to, or the folder of ``compare``, whose finished rows are not made again. ``draw``: an HTML file for a picture.
+    Raises UserError subclasses with the remedy.
+    """
+    from tinynas.adapt.line import AdaptLine
+
+    routed: dict[str, list[str]] = {"data": [], "old": [], "": []}
+    for text in overrides:
+        head, dot, rest = text.partition(".")
+        routed[head if dot and head in ("data", "old") else ""].append(rest if dot and head in ("data", "old") else text)
+    line = AdaptLine(
+        net, tuple(budgets), data, tuple(schemes), tuple(seeds), old, init, pixels, {name: tuple(texts) for name, texts in routed.items()}
+    )
+    match what:
+        case "plan":
+            document = line.plan(on_step=on_step, on_note=on_note)
+        case "run":
+            document = line.run(None if out is None else Path(out), on_step=on_step, on_note=on_note)
+        case "compare":
+            document = line.compare(None if out is None else Path(out), jobs=jobs, on_row=on_row, on_note=on_note)
+        case _:
+            raise UserError(f"adapt {what}: is nothing that can be done", "use plan, run or compare")
+    if draw is not None and what != "run":
+        from tinynas.report.adapt_figures import write_learned_picture, write_memory_picture
+
+        if what == "plan":
+            write_memory_picture(document["schemes"], Path(draw))
+        else:
+            write_learned_picture(document["table"], Path(draw))
+    return document
