@@ -891,7 +891,7 @@ def evaluate(
     front_end: str | None = None,
     stream: bool = False,
     hop_ms: int | None = None,
-    false_alarms: float = 1.0,
+    alarms_an_hour: float = 1.0,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Accuracy of a .tflite on images or sounds, with kernels that equal TFLM's: the document of ``evaluate --json``.
@@ -900,7 +900,7 @@ def evaluate(
     ``imagenet`` or ``MEAN,STD``. ``threshold``: above which a single output says yes, in its real units, or ``raw:X`` in those of a
     quantised output. ``front_end``: the network whose front end makes sounds the input, where the file does not tell it. ``stream``:
     also false alarms an hour and missed events on whole recordings, in windows every ``hop_ms``, smoothed as misses the fewest
-    validation events at ``false_alarms`` an hour. Raises UserError subclasses with the remedy.
+    validation events at ``alarms_an_hour``. Raises UserError subclasses with the remedy.
     """
     from tinynas.export.evaluate import Stream, evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
@@ -920,7 +920,7 @@ def evaluate(
         threshold=threshold,
         workers=default_workers(),
         front_end=hears,
-        stream=Stream(hop_ms, false_alarms) if stream else None,
+        stream=Stream(hop_ms, alarms_an_hour) if stream else None,
     )
 
 

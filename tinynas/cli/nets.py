@@ -320,8 +320,8 @@ def evaluate(
         bool, typer.Option("--stream", help="Of sounds: also false alarms an hour and missed events on whole recordings.")
     ] = False,
     hop: Annotated[int | None, typer.Option("--hop", metavar="MS", min=1, help="From window to window; default: clip / 4.")] = None,
-    false_alarms: Annotated[
-        float, typer.Option("--false-alarms", metavar="N", min=0, help="So many an hour are allowed where the smoothing is chosen.")
+    alarms_an_hour: Annotated[
+        float, typer.Option("--alarms-an-hour", metavar="N", min=0, help="So many an hour are allowed where the smoothing is chosen.")
     ] = 1.0,
     subsets: Annotated[bool, typer.Option("--subsets", help="Also by the attributes the data has (distance, lighting, ...).")] = False,
     overrides: SetOption = None,
@@ -340,7 +340,7 @@ def evaluate(
         front_end=front_end,
         stream=stream,
         hop_ms=hop,
-        false_alarms=false_alarms,
+        alarms_an_hour=alarms_an_hour,
         overrides=overrides or (),
     )
     if json_:
