@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,17 @@ from pydantic import ValidationError
 from search_runs import budget, small_search
 from test_cost_batch import ON, batch_and_single
 
+from tinynas.api import load_net, load_space
 from tinynas.config import n_bytes
+from tinynas.cost import estimate
 from tinynas.data import DataOptions, DataSet, Record, Signal
 from tinynas.data.assemble import Source, assemble
 from tinynas.data.sources import DATASETS, Dataset
 from tinynas.errors import DataError, UserError
+from tinynas.graph import lower
 from tinynas.inputs import Input
 from tinynas.report import write_report
-from tinynas.report.words import subspace_input, summary
+from tinynas.report.words import amount, subspace_input, summary
 from tinynas.runs import Run
 from tinynas.search.counting import count_feasible
 from tinynas.search.feasible import Feasible, as_genotype
@@ -160,6 +164,20 @@ def test_what_people_read_of_a_network_that_hears() -> None:
 def test_what_no_space_of_sounds_can_be_is_named(changes: dict[str, Any], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         sounds(**changes)
+
+
+def test_the_space_of_the_documentation_is_one(tmp_path: Path) -> None:
+    page = (Path(__file__).parent.parent / "docs" / "sound.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    (tmp_path / "claps.yaml").write_text(block)
+    space = load_space(str(tmp_path / "claps.yaml"))
+    assert len(space.sizes) == 3 * 3 * 3  # strides, bins, and mel or one of two coefficients
+    for pick in (lambda _, n: 0, lambda _, n: n - 1):
+        assert estimate(lower(space.sample(pick, 2))).macs > 0
+    for name in ("ds-cnn-kws", "sparknet-c16", "bc-resnet-1"):
+        cost = estimate(lower(load_net(name)))
+        (row,) = re.findall(rf"^\| `{name}` .*$", page, re.MULTILINE)
+        assert row.endswith(f"| {amount('macs', cost.macs)} | {amount('params', cost.params)} |")
 
 
 # a search -------------------------------------------------------------------------------------------------

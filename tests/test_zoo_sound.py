@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,7 +12,11 @@ from typing import Any
 import pytest
 
 from tinynas.api import load_net
+from tinynas.arch import Arch
+from tinynas.budget import Budget
+from tinynas.config import n_bytes
 from tinynas.cost import estimate
+from tinynas.cost.explain import explain
 from tinynas.graph import lower
 
 #: MLPerf Tiny (Banbury et al., arXiv 2106.07597, table 1) and its repository: multiplications, parameters, and KiB of the file.
@@ -43,6 +48,18 @@ def test_ds_cnn_is_the_benchmark_s_by_hand() -> None:
     assert cost.macs == 25 * 5 * (kernel + 4 * (depthwise + pointwise)) + 64 * 12 == MLPERF["kws_ref_model"][0]
     assert cost.params == kernel + 64 + 4 * (depthwise + 64 + pointwise + 64) + 64 * 12 + 12 == MLPERF["kws_ref_model"][1]
     assert [lower(arch).shape(op.output) for op in lower(arch).ops][:-2] == [(25, 5, 64)] * 9
+
+
+@pytest.mark.parametrize("name", ["ds-cnn-kws", "sparknet-c16"])
+def test_what_would_make_a_network_of_sound_fit_is_a_front_end_that_makes_its_input(name: str) -> None:
+    arch = load_net(name)
+    sram = estimate(lower(arch)).sram_bytes
+    tight = Budget.model_validate({"name": "tight", "flash": n_bytes(10**6), "sram": n_bytes(sram - 400)})
+    found = {change.kind: change for change in explain(arch, tight).changes}
+    assert "resolution" not in found
+    changed = found["front_end"]
+    assert Arch.model_validate(changed.arch.model_dump()) == changed.arch and changed.cost.sram_bytes <= sram - 400
+    assert re.search(r"front end's \w+ \d+ -> \d+ \(\d+ frames of \d+\)", changed.what)
 
 
 def test_sparknet_is_heard_along_time_alone_and_bc_resnet_keeps_all_frames() -> None:

@@ -58,7 +58,8 @@ def axes(sizes: range, words: str | None = None, *, heights: range | None = None
         return sides[0] if sides[0] == sides[1] else (sides[0], sides[1])
 
     # For editors: few sizes are listed, many are bounded.
-    side, high = _listed(sizes), _listed(heights or sizes)
+    side: Any = _listed(sizes)
+    high: Any = _listed(heights or sizes)
     return BeforeValidator(check, json_schema_input_type=side | tuple[high, side])
 
 

@@ -350,7 +350,8 @@ class Space(Config):
             if any(index and gene.only_for not in (None, values["kind"]) for gene, index in zip(genes, choices, strict=True)):
                 continue  # the same as another
             one = self.front_end.front_end(values)
-            found.append(InputSize(choices, (one.frames, one.features), f"{one.frames} frames of {one.features}", values))
+            told = {name: value for name, value in values.items() if name != "coefficients" or one.kind == "mfcc"}
+            found.append(InputSize(choices, (one.frames, one.features), f"{one.frames} frames of {one.features}", told))
         return tuple(InputSize(one.choices, one.resolution, one.text + _apart(one, found), one.front_end) for one in found)
 
     @cached_property
@@ -516,8 +517,8 @@ def _chooses(gene: Gene) -> bool:
 def _apart(one: InputSize, sizes: Sequence[InputSize]) -> str:
     """What tells ``one`` apart among sizes of as many frames and features."""
     alike = [size.front_end or {} for size in sizes if size.resolution == one.resolution]
-    telling = {name: value for name, value in (one.front_end or {}).items() if len({other[name] for other in alike}) > 1}
-    return "".join(f", {name} {value}" for name, value in telling.items() if name != "coefficients" or "mfcc" in telling.values())
+    telling = {name: value for name, value in (one.front_end or {}).items() if len({other.get(name) for other in alike}) > 1}
+    return "".join(f", {name} {value}" for name, value in telling.items())
 
 
 def input_text(given: Input) -> str:
