@@ -33,6 +33,7 @@ from tinynas.cost.flash import (
     with_contents,
     zero_point_terms,
 )
+from tinynas.cost.front_end import FrontEndCosts, front_end_cost
 from tinynas.cost.instructions import Counts, counts_of
 from tinynas.cost.kernel import FAMILY_OF, aligned
 from tinynas.cost.latency import LatencyModel, latency_model
@@ -42,6 +43,7 @@ from tinynas.cost.setup import RECORDS, planning_bytes, preparing_bytes
 from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
+from tinynas.front_end import FrontEnd
 from tinynas.graph import Builder, MBSizes, classifier, mbconv
 from tinynas.inputs import KIND_CHANNELS, Input
 from tinynas.space import Space, StageSpace, make_divisible
@@ -90,6 +92,9 @@ class BatchCost:
     """NaN where it is not known."""
     stack_bytes: Ints | Floats
     """NaN where it is not known."""
+    front_end: FrontEndCosts | None = None
+    """What turns sound into their inputs takes; None where there is none. Every other figure is of the networks alone; :meth:`values` and
+    all that is limited has both."""
 
     @property
     def program_bytes(self) -> Ints | Floats:
@@ -413,7 +418,7 @@ class Tables:
             table.lay_out(self.layout)
 
     def _formula(self) -> str:
-        formulas = {Input(1, 1, KIND_CHANNELS[color], color).formula for color in self.space.color}
+        formulas = {Input(1, 1, KIND_CHANNELS[color], color).written for color in self.space.color}
         if len(formulas) != 1:
             raise InternalError(f"the inputs of space {self.space.name!r} have different formulas: {', '.join(sorted(formulas))}")
         return formulas.pop()
@@ -644,7 +649,8 @@ class BatchEstimator:
         parts = [self._chunk(genes[at : at + CHUNK]) for at in range(0, len(genes), CHUNK)] or [self._chunk(genes)]
         if len(parts) == 1:
             return parts[0]
-        return BatchCost(*[np.concatenate(columns) for columns in zip(*[_fields(part) for part in parts], strict=True)])
+        joined: Any = [np.concatenate(columns) for columns in zip(*[_fields(part) for part in parts], strict=True)]
+        return BatchCost(*joined)
 
     def _chunk(self, genes: npt.NDArray[Any]) -> BatchCost:
         tables = self.tables
@@ -781,6 +787,21 @@ def _numbers(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_]
     if where is not None:
         at = np.where(where, at, table.size)
     return at
+
+
+def with_front_ends(
+    cost: BatchCost,
+    front_ends: Sequence[FrontEnd],
+    which: Ints,
+    classes: int,
+    *,
+    core: str | None = None,
+    clock_mhz: float | None = None,
+    timing: LatencyModel | None = None,
+) -> BatchCost:
+    """``cost`` of networks of ``classes``, beside it that of the front end that each reads: number ``which`` of ``front_ends``."""
+    costs = [front_end_cost(each, classes, core=core, clock_mhz=clock_mhz, timing=timing) for each in front_ends]
+    return replace(cost, front_end=FrontEndCosts.of(costs).take(which))
 
 
 def _fields(cost: BatchCost) -> list[npt.NDArray[Any]]:

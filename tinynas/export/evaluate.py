@@ -88,7 +88,10 @@ def evaluate_splits(
             f"{path}: reads {shape[0]}x{shape[1]} with {counted(shape[2], 'channel')}; images have {kinds}",
             "is it a model of images? tinynas estimate works with any model",
         )
-    judged = data.split(split, *shape)
+    front_end = inspected.facts.front_end
+    if front_end is not None and data.signal.kind == "image":
+        raise DataError(f"{path}: hears sound ({front_end.summary}); {data.name} holds images", "give recordings with --data")
+    judged = data.split(split, *shape, front_end=front_end)
     if not len(judged):
         held = ", ".join(f"{name} {len(rows):,}" for name, rows in data.members.items())
         raise DataError(
@@ -97,13 +100,15 @@ def evaluate_splits(
     trial = "val" if len(data.members.get("val", ())) else split
     sample = None
     if not read_pixels(inspected.facts, pixels).known:
-        sample = (judged if trial == split else data.split(trial, *shape)).subset(SAMPLE, seed=0)
+        sample = (judged if trial == split else data.split(trial, *shape, front_end=front_end)).subset(SAMPLE, seed=0)
     document: dict[str, Any] = {"model": str(path), "data": data.name, "split": split}
     name = f"{len(sample)} images of the split {trial}" if sample is not None else ""
     found, rule, reading = _evaluated(inspected, judged, data.labels, pixels, threshold, sample, name, workers)
     document |= found
     if subsets:
-        parts = {name: run(inspected, data.split(name, *shape), reading, workers)[0] for name in splits_for(data, split)}
+        parts = {
+            name: run(inspected, data.split(name, *shape, front_end=front_end), reading, workers)[0] for name in splits_for(data, split)
+        }
         document["subsets"] = subset_report(data, {name: rule.predict(outputs) for name, outputs in parts.items()})
     return document
 

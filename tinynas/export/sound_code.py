@@ -55,18 +55,18 @@ def front_end_words(front_end: FrontEnd, name: str) -> dict[str, str]:
         "pcan": str(int(front_end.pcan)),
         "mfcc": str(int(front_end.kind == "mfcc")),
         "odd_stages": str(int((front_end.fft_size // 2).bit_length() % 2 == 0)),
-        "window_values": _numbers(tables.window),
-        "sine_values": _numbers(tables.sine),
+        "window_values": numbers(tables.window),
+        "sine_values": numbers(tables.sine),
         "width_type": "uint16_t" if wide else "uint8_t",
-        "width_values": _numbers(tables.widths),
+        "width_values": numbers(tables.widths),
         "weight_count": str(len(tables.rising)),
-        "weight_values": _numbers(tables.rising | flags << 15),
+        "weight_values": numbers(tables.rising | flags << 15),
         "first_bin": str(tables.first_bin),
-        "log_values": _numbers(LOG_CURVE),
+        "log_values": numbers(LOG_CURVE),
         "correction": str(tables.correction),
-        "gain_values": "" if tables.gain is None else _numbers(tables.gain),
+        "gain_values": "" if tables.gain is None else numbers(tables.gain),
         "gain_shift": str(tables.gain_shift),
-        "cosine_values": "" if tables.cosine is None else "\n    " + ",\n    ".join("{" + _numbers(row) + "}" for row in tables.cosine),
+        "cosine_values": "" if tables.cosine is None else "\n    " + ",\n    ".join("{" + numbers(row) + "}" for row in tables.cosine),
         "cosine_bits": str(tables.cosine_bits),
         "span": str(tables.span),
         "even_smoothing": str(EVEN_SMOOTHING),
@@ -77,6 +77,7 @@ def front_end_words(front_end: FrontEnd, name: str) -> dict[str, str]:
     }
 
 
-def _numbers(values: Iterable[int]) -> str:
+def numbers(values: Iterable[int]) -> str:
+    """Numbers in lines, for an array in C."""
     words = [str(int(value)) for value in np.asarray(values)]
     return ",\n    ".join(", ".join(words[at : at + _LINE]) for at in range(0, len(words), _LINE))
