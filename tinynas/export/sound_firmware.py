@@ -41,7 +41,7 @@ def stored_sound(front_end: FrontEnd) -> npt.NDArray[np.int16]:
     for i in range(count):
         seed = (seed * 1664525 + 1013904223) % (1 << 32)
         noise[i] = seed // (1 << 16) - (1 << 15)
-    sound = voice * burst // 65536 + noise * (burst < 2000) // 32
+    sound = voice * burst // 16384 + noise * (burst < 2000) // 32
     return np.clip(sound, -32768, 32767).astype(np.int16)
 
 
