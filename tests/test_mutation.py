@@ -186,6 +186,7 @@ def run(root: Path, *more: str) -> tuple[dict[str, object], str]:
     return json.loads((out / "mutation.json").read_text()), done.stderr
 
 
+@pytest.mark.slow
 def test_killed_and_surviving_mutants_are_told_apart(toy: Path) -> None:
     before = {path: path.read_bytes() for path in toy.rglob("*") if path.is_file()}
     found, _ = run(toy)
