@@ -64,6 +64,11 @@ def built_library(folder: Path) -> Path:
     tree = Path(os.environ.get("TFLM_DIR", data.parent / "tflm"))
     if not (tree / LIBRARY).is_dir() or which("g++") is None:
         pytest.skip("TFLM's sources (TFLM_DIR) or a compiler are not here")
+    return library_of(tree, folder)
+
+
+def library_of(tree: Path, folder: Path) -> Path:
+    """The program around the library of the TFLM ``tree``, built in ``folder``."""
     (folder / "rounded.h").write_text(ROUNDED)
     (folder / "driver.cc").write_text(DRIVER.replace("LIB", LIBRARY))
     include = ["-O2", f"-I{tree}", f"-I{tree}/third_party/kissfft"]

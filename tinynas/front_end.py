@@ -75,6 +75,14 @@ class FrontEnd(Config):
         return self
 
     @property
+    def summary(self) -> str:
+        """For people, in one line: ``49 frames of 40 mel bins, 30 ms every 20 ms of 1 s at 16 kHz, noise reduction, PCAN``."""
+        what = f"{self.coefficients} MFCC of {self.bins} mel bins" if self.kind == "mfcc" else f"{self.bins} mel bins"
+        steps = "".join(f", {name}" for name, there in (("noise reduction", self.noise_reduction), ("PCAN", self.pcan)) if there)
+        rate, clip = f"{self.sample_rate / 1000:g} kHz", f"{self.clip_ms / 1000:g} s"
+        return f"{self.frames} frames of {what}, {self.window_ms} ms every {self.stride_ms} ms of {clip} at {rate}{steps}"
+
+    @property
     def top_hz(self) -> float:
         """Where the filter bank ends, in Hz."""
         return min(7500.0, self.sample_rate * 15 / 32) if self.high_hz is None else self.high_hz

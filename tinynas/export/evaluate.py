@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.config import build
 from tinynas.data import DataSet, Split
 from tinynas.errors import DataError, ModelFileError, counted
 from tinynas.export.facts import real_outputs
@@ -135,11 +134,14 @@ class Stream:
 
 
 def front_end_of(inspected: Inspected, data: DataSet, path: str, given: FrontEnd | None = None) -> FrontEnd | None:
-    """What makes the model's input out of ``data``: None unless these are sounds. Raises DataError where that is not known."""
+    """What makes the model's input out of ``data``: None unless these are sounds. Raises DataError where that is not known, or where a
+    model of sounds is to judge images."""
+    told, shape = inspected.facts.front_end, inspected.facts.input_shape
     if data.signal.waves is None:
+        if told is not None and data.signal.kind == "image":
+            raise DataError(f"{path}: hears sound ({told.summary}); {data.name} holds images", "give recordings with --data")
         return None
-    told, shape = inspected.facts.metadata.get("front_end"), inspected.facts.input_shape
-    front_end = given or (build(told, FrontEnd, source=path) if isinstance(told, dict) else None)
+    front_end = given or told
     size = "x".join(map(str, shape))
     if front_end is None:
         raise DataError(f"{path}: reads {size}, and nothing says how sounds become that", "say whose front end it has: --front-end NET")
