@@ -28,7 +28,7 @@ from tinynas.adapt.schemes import choose
 from tinynas.adapt.tasks import Task
 from tinynas.cli import run
 from tinynas.config import n_bytes
-from tinynas.cost.updates import Part, Update, full_update, inputs_part, last_layers, outputs_part, weighted_of
+from tinynas.cost.updates import Part, Update, biases_of, full_update, inputs_part, last_layers, outputs_part, weighted_of
 from tinynas.errors import BudgetError, UserError
 from tinynas.quantize import FakeQuantNetwork
 from tinynas.quantize.floats import pixels, predict
@@ -361,6 +361,60 @@ def test_a_larger_budget_takes_more_of_the_last_layers(task: Task) -> None:
         update, _ = choose(scheme_named("last"), scene_of(task, budget_of(extra=extra * 1024)))
         counts.append(len(update.parts))
     assert counts[0] < counts[1] < counts[2] == len(weighted_of(task.floats.graph))
+
+
+def test_a_limit_may_be_reached_and_not_passed(task: Task) -> None:
+    update = last_layers(task.floats.graph, 2)
+    free = scene_of(task, budget_of(extra=1 << 20))
+    cost = free.cost(update)
+    for name, value in (("ram", cost.ram_bytes), ("extra", cost.extra_bytes), ("macs", cost.macs), ("share", cost.share)):
+        for less in (0, 1e-9 if name == "share" else 1):
+            limit = value - less
+            budget = UpdateBudget(learning=free.budget.learning, **{name: n_bytes(int(limit)) if name in ("ram", "extra") else limit})
+            assert budget.fits(cost) is (less == 0), name
+            assert scene_of(task, budget).fits(update) is (less == 0), name
+
+
+def test_su_takes_the_largest_preset_that_fits(task: Task) -> None:
+    wide, narrow = (scheme_named("su").choose(scene_of(task, budget_of(extra=extra))) for extra in (1 << 20, 6 * 1024))
+    graph = task.floats.graph
+    # 52 - 48 = 4 from the end of the convolutions: all of the first convolution of the last block but one.
+    convolutions = weighted_of(graph)[:-1]
+    assert len(wide.parts[convolutions[-4].name].rows) == len(biases(convolutions[-4]))
+    assert wide.parameters(graph) > narrow.parameters(graph)
+
+
+def biases(op: Any) -> tuple[int, ...]:
+    return biases_of(op).biases
+
+
+def test_tinytrain_takes_the_layer_of_largest_score_first(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    scene = scene_of(task, budget_of(extra=4 * 1024))
+    layers = [op.name for op in scene.ops[:-1]]
+    best = layers[-1]
+    information = {op.name: np.full(len(biases(op)), 1e-6 if op.name != best else 1e6) for op in scene.ops}
+    information[best][5] = 2e6
+    monkeypatch.setattr("tinynas.adapt.schemes.fisher", lambda learner, split: information)
+    part = scheme_named("tinytrain").choose(scene).parts[best]
+    assert part.rows and 5 in part.rows
+    alone = next(
+        ratio
+        for ratio in (1.0, 0.5, 0.25, 0.125)
+        if scene.fits(Update(dict(scene.base.parts) | {best: outputs_part(scene.ops[-2], ratio_channels(information[best], ratio))}))
+    )
+    assert len(part.rows) == len(ratio_channels(information[best], alone))
+
+
+def test_momentum_of_what_is_no_longer_updated_is_dropped(task: Task) -> None:
+    learner = Learner(task.floats, Learning(momentum=0.9, batch=4))
+    stem, *_, last = weighted_of(task.floats.graph)
+    images, labels = np.array(task.train.inputs[:4]), np.array(task.train.labels[:4])
+    learner.step(images, labels, Update({stem.name: outputs_part(stem, [0, 1, 2]), last.name: outputs_part(last, [3, 4])}), 0.1)
+    learner.forget_momentum(Update({stem.name: Part((1,), (0, 2), (2,))}))
+    slow, slow_bias = learner._momenta[stem.name]
+    assert slow[1, [0, 2]].abs().sum() > 0 and slow[[0, 2]].abs().sum() == 0 and slow[1, 1].abs().sum() == 0
+    assert slow_bias[2] != 0 and slow_bias[[0, 1]].abs().sum() == 0
+    assert all(tensor.abs().sum() == 0 for tensor in learner._momenta[last.name])
 
 
 def test_a_budget_below_the_classifier_is_refused_and_a_plan_says_so(task: Task) -> None:

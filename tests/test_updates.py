@@ -12,7 +12,7 @@ from test_any_graph import close, random_graph
 from tinynas.arch import Arch, ConvLayer, MBConv, load_arch
 from tinynas.cost import estimate
 from tinynas.cost.backward import ARITHMETICS, UpdateCost, estimate_update, gradients_needed
-from tinynas.cost.memory import aligned, buffers_of, written_over
+from tinynas.cost.memory import aligned, buffers_of, greedy, written_over
 from tinynas.cost.runtimes import RUNTIMES, most_scratch
 from tinynas.cost.updates import (
     Part,
@@ -66,6 +66,7 @@ def test_all_of_two_operators_by_hand() -> None:
     assert cost.peak == "backward of conv"
     assert max(cost.live) == 48 + 16 + 512 + 896 + aligned(1144) + 96 + 16 == cost.head_bytes
     assert cost.ram_bytes == aligned(cost.head_bytes + cost.inference.tail_bytes)
+    assert 0 in cost.work.pieces[-1].inputs  # the image itself: what is kept whole is not copied
 
 
 def test_biases_by_hand() -> None:
@@ -106,6 +107,23 @@ def test_a_depthwise_convolution_keeps_the_channels_that_are_updated() -> None:
     for part in (outputs_part(dw, [0, 3, 7]), inputs_part(dw, [0, 3, 7])):
         assert row(estimate_update(graph, Update({"dw": part})), "dw")["kept_bytes"] == 3 * 36
     assert columns_of(dw) == 1
+
+
+@pytest.mark.parametrize(("kernel", "each"), [((16, 16), 1), ((17, 16), 2)])
+def test_the_place_of_a_maximum_takes_a_byte_for_as_many_places_as_a_byte_tells(kernel: tuple[int, int], each: int) -> None:
+    build = Builder((17, 16, 3))
+    graph = close(build, build.pool("max", build.pointwise("conv", 0, 4, "none"), "max", kernel, (1, 1)))
+    assert row(estimate_update(graph, full_update(graph)), "max")["mask_bytes"] == each * (17 - kernel[0] + 1) * 4
+
+
+def test_a_plan_is_never_above_the_greedy_one_and_below_it_where_that_leaves_gaps() -> None:
+    better = 0
+    for graph in GRAPHS:
+        cost = estimate_update(graph, full_update(graph), momentum=True)
+        _, head = greedy(buffers_of(cost.work, RUNTIMES["tflm"])[0])
+        assert max(cost.live) <= cost.head_bytes <= head
+        better += cost.head_bytes < head
+    assert better
 
 
 def test_element_types_are_what_the_table_says() -> None:
