@@ -216,7 +216,7 @@ class Run:
             raise RunError(f"{path}: is a file, not a folder", "choose another --out")
         run._before = set(path.iterdir()) if path.exists() else set()
         texts = {
-            "space.yaml": yaml.safe_dump(space.model_dump(mode="json"), sort_keys=False, default_flow_style=None),
+            "space.yaml": yaml.safe_dump(space.to_json(), sort_keys=False, default_flow_style=None),
             "budget.yaml": budget.to_yaml(),
             "env.json": json.dumps({**environment(), **env}, indent=2),
         }

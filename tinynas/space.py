@@ -476,6 +476,10 @@ class Space(Config):
             classifier_bits=value["classifier_bits"],
         )
 
+    def to_json(self) -> dict[str, Any]:
+        """What a YAML of it holds: of images nothing of a front end, of sounds neither resolution nor color."""
+        return self.model_dump(mode="json", exclude={"front_end"} if self.front_end is None else {"resolution", "color"})
+
     def draw(self, choose: Callable[[str, int], int]) -> Genotype:
         """A canonical genotype; ``choose(gene name, n)`` gives an index below n, and is asked for active genes only."""
         genotype: list[int] = []
