@@ -20,7 +20,7 @@ from tinynas.cost.setup import setup_bytes
 from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
 from tinynas.errors import UserError
-from tinynas.graph import Graph, Shape
+from tinynas.graph import Graph, Shape, padded_as_same, zeros_behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -250,6 +250,8 @@ def estimate(
     Raises UserError for an unknown runtime.
     """
     chosen = runtime_named(runtime, core)
+    if chosen.frame is None:
+        graph = padded_as_same(graph)  # what a file holds
     work = from_graph(graph)
     if reasons := unrun_bits(chosen, work.pieces):
         work = replace(work, reasons=reasons)
@@ -258,6 +260,8 @@ def estimate(
         compiled = compiled_cost(graph, chosen.frame)
         taken, area = compiled.flash_bytes, compiled.work_bytes
         cost = work_cost(work, chosen, taken, area, core=core, clock_mhz=clock_mhz, timing=timing, live=compiled.live)
+        if zeros_behind(graph):  # loops are counted for SAME
+            cost = replace(cost, instructions=None, latency_ms=None)
         return replace(cost, stack_bytes=network_stack(graph, core))
     head, spans = None, lifetimes(work)
     if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs, spans[1], over=written_over(work, chosen)) is None:
