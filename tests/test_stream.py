@@ -3,24 +3,40 @@
 from __future__ import annotations
 
 import random
+import shutil
+import subprocess
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from int8_cases import with_bits
 from pydantic import ValidationError
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
 from tinynas.cost import estimate
 from tinynas.cost.memory import plan_offline
+from tinynas.cost.stepwise import StepPlan, plan_steps
+from tinynas.cost.streamed import plan_streamed, work_area_bytes
 from tinynas.cost.tflite import parse_model
-from tinynas.errors import ArchError
+from tinynas.errors import ArchError, UserError
+from tinynas.export.compiled import compile_network
 from tinynas.export.sandbox import run_tflm
+from tinynas.export.stepwise import StreamModel, compile_stream
 from tinynas.export.tflite import ModelMeta, serialize, storable, with_zeros_behind
-from tinynas.graph import Graph, Padding, causal_padding, lower, padded_as_same, same_padding, zeros_behind
+from tinynas.graph import WINDOWED, Graph, Mean, Padding, causal_padding, lower, padded_as_same, same_padding, zeros_behind
 from tinynas.model import Network, normalise
 from tinynas.quantize import FakeQuantNetwork, QuantizedGraph
 from tinynas.quantize.grid import random_quantized
+from tinynas.target.cores import CORES
+from tinynas.target.library import COMPILER
+from tinynas.target.program import compile_program, link_program, run_emulated
 from tinynas.train.slices import common_taps
+
+needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not installed (apt-get install gcc)")
+needs_tools = pytest.mark.skipif(
+    shutil.which(COMPILER) is None or shutil.which("qemu-system-arm") is None, reason=f"{COMPILER} or qemu-system-arm is not installed"
+)
 
 
 def sound(height: int = 17, width: int = 6, **fields: object) -> Arch:
@@ -149,3 +165,144 @@ def test_a_kernel_and_a_larger_one_share_their_last_rows() -> None:
     down, across = common_taps(graph, graph.ops[0], (5, 5))  # type: ignore[arg-type]
     assert down == (slice(0, 3), slice(2, 5))
     assert across == (slice(0, 3), slice(1, 4))
+
+
+# The plan
+
+
+def test_a_plan_by_hand() -> None:
+    # 17x6x1 -> conv 5x3 stride 2 to 4 (9x3) -> dw 3x1 (9x3), pointwise to 5 -> mean -> fc 3
+    graph = lower(sound(blocks=(Separable(out=5, kernel=(3, 1)),)))
+    plan = plan_steps(graph)
+    # Kept: 5 rows of 6 (30 -> 32), 3 of 3 x 4 (36), a place, 5 sums and 9 x 5 int16 of the mean (4 + 20 + 92), 3 outputs (4).
+    assert plan.state_bytes == 32 + 36 + 4 + 20 + 92 + 4
+    # Passing: patches 2 x 15 (32) with nothing else; a dw row (12) with scratch 4 x 3 (12); dw row and pw row (12 + 16); 5 -> 8.
+    assert plan.passing_bytes == 32
+    assert plan.counters == 2 * 6 + 5 and plan.counter_bytes == 1
+    assert plan.work_bytes == 188 + 32 + 20
+    assert (plan.first, plan.every, plan.period) == (17, 2, 2)
+    # Every second frame: 3 x 4 x 15 of the stem, 3 x 4 x 3 of the depthwise, 3 x 4 x 5 of the pointwise, 5 x 3 of the classifier.
+    assert sorted(plan.macs) == [0, 180 + 36 + 60 + 15]
+    assert plan.average_macs == (180 + 36 + 60 + 15) / 2
+    assert plan.state_bytes < work_area_bytes(graph, frame="kept")
+
+
+def test_networks_that_wait_for_what_is_to_come_are_refused() -> None:
+    with pytest.raises(UserError, match="pads behind the last row"):
+        plan_steps(lower(sound(causal=False)))
+    with pytest.raises(UserError, match="a gate"):
+        plan_steps(lower(sound(causal=False, stem=None, blocks=(MBConv(out=4, kernel=1, attention="se"),))))
+
+
+# The code
+
+
+MAIN = r"""
+#include <stdio.h>
+#include "net_stream.h"
+static const uint8_t frames[][NET_WIDTH * NET_CHANNELS] = {%s};
+static net_t m;
+int main(void) {
+  for (int round = 0; round < 2; ++round) {
+    net_reset(&m);
+    for (unsigned i = 0; i < sizeof frames / sizeof frames[0]; ++i) {
+      if (!net_step(&m, frames[i])) continue;
+      printf("%%u", i);
+      for (int c = 0; c < NET_OUTPUTS; ++c) printf(" %%d", net_result(&m)[c]);
+      printf("\n");
+    }
+  }
+  return sizeof m == NET_WORK_BYTES ? 0 : 1;
+}
+"""
+
+
+CORE_MAIN = r"""
+#include "emulated.h"
+#include "net_stream.h"
+static const uint8_t frames[][NET_WIDTH * NET_CHANNELS] = {%(rows)s};
+static net_t m;
+int main(void) {
+  net_reset(&m);
+  for (unsigned i = 0; i < sizeof frames / sizeof frames[0]; ++i) {
+    if (!net_step(&m, frames[i])) continue;
+    printf("out");
+    for (int c = 0; c < NET_OUTPUTS; ++c) printf(" %%d", net_result(&m)[c]);
+    printf("\n");
+  }
+  printf("done\n");
+  return 0;
+}
+"""
+
+
+def built(model: StreamModel, frames: np.ndarray, folder: Path) -> list[list[int]]:
+    """What a program with sanitizers says of each output: the frame, and the numbers."""
+    folder.mkdir()
+    rows = ",\n".join("{" + ",".join(map(str, row.reshape(-1))) + "}" for row in frames)
+    for path, content in {**model.files, "main.c": (MAIN % rows).encode()}.items():
+        (folder / path).write_bytes(content)
+    flags = ["-std=c99", "-Wall", "-Wextra", "-Werror", "-O1", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
+    subprocess.run(["gcc", *flags, "main.c", "net_stream.c", "-o", "main"], cwd=folder, check=True)
+    said = subprocess.run(["./main"], cwd=folder, check=True, capture_output=True, text=True).stdout
+    return [[int(word) for word in line.split()] for line in said.splitlines()]
+
+
+def reference(qgraph: QuantizedGraph, frames: np.ndarray, plan: StepPlan) -> dict[int, list[int]]:
+    """Outputs by frame: the network's body on the whole recording at once, then mean and classifier of the last rows of its map."""
+    graph = qgraph.graph
+    mean = next(i for i, op in enumerate(graph.ops) if isinstance(op, Mean))
+    assert graph.arch is not None
+    long = lower(Arch.model_validate({**graph.arch.model_dump(), "height": len(frames)}))
+    pads = [[op.padding for op in net.ops if isinstance(op, WINDOWED)] for net in (long, graph)]
+    assert pads[0] == pads[1]
+    x = torch.from_numpy(frames.astype(np.float32)).permute(2, 0, 1)[None] - graph.input.zero_point
+    values = {0: x}
+    network = FakeQuantNetwork(QuantizedGraph(long, qgraph.tensors, qgraph.weights, qgraph.weight_scales, qgraph.biases))
+    clip = FakeQuantNetwork(qgraph)
+    found = {}
+    with torch.inference_mode():
+        for op, step in zip(long.ops[:mean], network.steps, strict=False):
+            values[op.output] = step(*[values[t] for t in op.inputs])
+        rows = values[graph.ops[mean].inputs[0]]
+        height = graph.shape(graph.ops[mean].inputs[0])[0]
+        for last in range(height, rows.shape[2] + 1):
+            out = rows[:, :, last - height : last]
+            for step in list(clip.steps)[mean:]:
+                out = step(out)
+            numbers = (out + qgraph.tensors[graph.logits].zero_point).to(torch.int64).reshape(-1).tolist()
+            found[plan.first - 1 + plan.every * (last - height)] = numbers
+    return found
+
+
+@needs_gcc
+@pytest.mark.parametrize("seed", range(6))
+def test_a_stream_gives_the_clip_and_then_a_sliding_window(seed: int, tmp_path: Path) -> None:
+    arch = drawn(seed + 20)
+    if seed % 2:
+        arch = with_bits(arch, seed, (8, 4, 2))
+    qgraph = random_quantized(lower(arch), seed=seed)
+    model = compile_stream(qgraph, name="net")
+    frames = arch.height + 3 * model.plan.period
+    sound_of_it = np.random.default_rng(seed).integers(0, 256, (frames, arch.width, arch.channels), dtype=np.uint8)
+    said = built(model, sound_of_it, tmp_path / "net")
+    assert said[: len(said) // 2] == said[len(said) // 2 :], "a reset begins again"
+    outputs = {line[0]: line[1:] for line in said}
+    clip = outputs[max(frame for frame in outputs if frame < arch.height)]
+    assert clip == whole(qgraph, sound_of_it[None, : arch.height])[0].tolist()
+    assert outputs == reference(qgraph, sound_of_it, model.plan)
+    assert model.constant_bytes == compile_network(qgraph).constant_bytes - 2 * len(plan_streamed(qgraph.graph, frame="rows").segments)
+
+
+@needs_tools
+def test_a_stream_on_an_emulated_core(tmp_path: Path) -> None:
+    qgraph = random_quantized(lower(drawn(24)), seed=5)
+    model, height = compile_stream(qgraph, name="net"), qgraph.graph.input.height
+    frames = clips_of(qgraph.graph, 1, 7)[0]
+    rows = ",\n".join("{" + ",".join(map(str, row.reshape(-1))) + "}" for row in frames)
+    main = CORE_MAIN % {"rows": rows}
+    core = CORES["cortex-m4"]
+    objects = compile_program(core, {**model.files, "main.c": main}, tmp_path)
+    lines = run_emulated(link_program(core, objects, tmp_path), core)
+    said = [[int(word) for word in line[1:]] for line in lines if line[0] == "out"]
+    assert said[-1] == whole(qgraph, frames[None])[0].tolist(), height
