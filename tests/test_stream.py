@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import shutil
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,21 +14,27 @@ import torch
 from int8_cases import with_bits
 from pydantic import ValidationError
 
+from tinynas.api import load_space
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
 from tinynas.cost import estimate
+from tinynas.cost.batch import BatchEstimator
 from tinynas.cost.memory import plan_offline
 from tinynas.cost.stepwise import StepPlan, plan_steps
 from tinynas.cost.streamed import plan_streamed, work_area_bytes
 from tinynas.cost.tflite import parse_model
+from tinynas.cost.work import from_graph
 from tinynas.errors import ArchError, UserError
 from tinynas.export.compiled import compile_network
+from tinynas.export.formats import FORMATS, Made, check_compiled
 from tinynas.export.sandbox import run_tflm
 from tinynas.export.stepwise import StreamModel, compile_stream
 from tinynas.export.tflite import ModelMeta, serialize, storable, with_zeros_behind
+from tinynas.front_end import FrontEnd
 from tinynas.graph import WINDOWED, Graph, Mean, Padding, causal_padding, lower, padded_as_same, same_padding, zeros_behind
 from tinynas.model import Network, normalise
 from tinynas.quantize import FakeQuantNetwork, QuantizedGraph
 from tinynas.quantize.grid import random_quantized
+from tinynas.report.words import stream_words
 from tinynas.target.cores import CORES
 from tinynas.target.library import COMPILER
 from tinynas.target.program import compile_program, link_program, run_emulated
@@ -306,3 +313,62 @@ def test_a_stream_on_an_emulated_core(tmp_path: Path) -> None:
     lines = run_emulated(link_program(core, objects, tmp_path), core)
     said = [[int(word) for word in line[1:]] for line in lines if line[0] == "out"]
     assert said[-1] == whole(qgraph, frames[None])[0].tolist(), height
+
+
+# The runtime
+
+
+def test_what_a_stream_costs_is_what_its_code_declares() -> None:
+    front = FrontEnd(clip_ms=400, stride_ms=20, bins=8)
+    arch = sound(front.frames, 8, front_end=front, blocks=(MBConv(out=4, kernel=3, expand=2, residual=True), Separable(out=6, stride=2)))
+    graph = lower(arch)
+    cost, model = estimate(graph, "compiled-stream"), compile_stream(random_quantized(graph), name="net")
+    header = model.files["net_stream.h"].decode()
+    assert f"#define NET_WORK_BYTES {cost.sram_bytes}\n" in header
+    assert cost.flash_bytes == model.constant_bytes
+    assert cost.stack_bytes is None and cost.instructions is None and cost.latency_ms is None
+    told = cost.to_json()["stream"]
+    assert told["state_bytes"] + told["passing_bytes"] + told["counter_bytes"] == cost.sram_bytes
+    assert told["frames_a_second"] == 50 and told["macs_a_second"] == 50 * told["average_macs"]
+    assert told["average_macs"] < told["most_macs"] and told["every"] == 4
+    assert estimate(graph, "compiled-rows").to_json()["stream"] is None
+    words = stream_words(cost.stream)  # type: ignore[arg-type]
+    assert "outputs from frame" in words and f"{told['most_macs']:,} at most" in words
+
+
+def test_macs_of_steps_add_up_to_those_of_a_recording() -> None:
+    # Without padding in front of strides a clip of whole periods computes what its steps do.
+    for seed in range(8):
+        graph = lower(drawn(seed + 40))
+        plan = plan_steps(graph)
+        mean = next(i for i, op in enumerate(graph.ops) if isinstance(op, Mean))
+        longer = []
+        for periods in (1, 3):
+            assert graph.arch is not None
+            size = graph.input.height + periods * plan.period
+            pieces = from_graph(lower(Arch.model_validate({**graph.arch.model_dump(), "height": size}))).pieces
+            longer.append(sum(piece.macs for piece in pieces[:mean]))
+        behind = sum(piece.macs for piece in from_graph(graph).pieces[mean + 1 :]) * plan.period // plan.every
+        assert longer[1] - longer[0] == 2 * (sum(plan.macs) - behind - mean_macs(graph, plan)), seed
+
+
+def mean_macs(graph: Graph, plan: StepPlan) -> int:
+    """Multiply-accumulates of the mean's rows in a period."""
+    index, op = next((i, op) for i, op in enumerate(graph.ops) if isinstance(op, Mean))
+    return from_graph(graph).pieces[index].macs // graph.shape(op.inputs[0])[0] * plan.period // plan.every
+
+
+def test_a_stream_is_not_searched_and_has_no_folder() -> None:
+    with pytest.raises(UserError, match="cannot be searched"):
+        BatchEstimator(load_space("tiny"), 2, "compiled-stream")
+    with pytest.raises(UserError, match="--format stream"):
+        check_compiled(["c"], "compiled-stream", exporter="tinynas", io="int8", rotation=0)
+
+
+def test_the_format_writes_both_files(tmp_path: Path) -> None:
+    qgraph = random_quantized(lower(sound()))
+    made = Made(b"", qgraph.graph.input, "compiled-stream", (), clips_of(qgraph.graph, 1), np.zeros(1, np.int64), qgraph=qgraph)
+    folder = FORMATS["stream"].write(made, tmp_path)
+    assert sorted(path.name for path in folder.iterdir()) == ["network_stream.c", "network_stream.h"]
+    with pytest.raises(UserError, match="another exporter"):
+        FORMATS["stream"].write(replace(made, qgraph=None), tmp_path)

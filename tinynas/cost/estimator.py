@@ -17,6 +17,7 @@ from tinynas.cost.memory import Spans, file_head_bytes, file_heads, lifetimes, l
 from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, refuse_bits, runtime_named, static_bytes, unrun_bits
 from tinynas.cost.setup import setup_bytes
+from tinynas.cost.stepwise import StreamCost, plan_steps, step_constants, stream_cost
 from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
 from tinynas.errors import UserError
@@ -95,6 +96,8 @@ class Cost:
     """What ``latency_ms`` is computed by."""
     code: Code | None = None
     """Flash of the code that runs it; None where that is not known."""
+    stream: StreamCost | None = None
+    """What it keeps and computes in each step, on a runtime that streams; ``macs`` are those of a whole clip."""
 
     @property
     def code_bytes(self) -> int | None:
@@ -204,6 +207,7 @@ class Cost:
                 "runtime_bytes": None if self.code is None else self.code.runtime_bytes,
                 "firmware_bytes": None if self.code is None else self.code.firmware_bytes,
             },
+            "stream": None if self.stream is None else self.stream.to_json(),
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
             "uncounted": list(self.work.uncounted),
@@ -257,6 +261,11 @@ def estimate(
         work = replace(work, reasons=reasons)
     if chosen.frame is not None:
         refuse_bits(chosen, work.pieces)  # what it would take is not known
+        if chosen.stream:
+            steps = plan_steps(graph)
+            taken, live = step_constants(graph), (steps.work_bytes,) * len(graph.ops)
+            cost = work_cost(work, chosen, taken, steps.work_bytes, core=core, clock_mhz=clock_mhz, timing=timing, live=live)
+            return replace(cost, stream=stream_cost(steps), instructions=None, latency_ms=None)
         compiled = compiled_cost(graph, chosen.frame)
         taken, area = compiled.flash_bytes, compiled.work_bytes
         cost = work_cost(work, chosen, taken, area, core=core, clock_mhz=clock_mhz, timing=timing, live=compiled.live)

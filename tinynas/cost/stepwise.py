@@ -208,6 +208,56 @@ def plan_steps(graph: Graph) -> StepPlan:
     return StepPlan(graph, places, tuple(scratch), state, head)
 
 
+@dataclass(frozen=True, slots=True)
+class StreamCost:
+    """What a streamed network keeps and computes."""
+
+    state_bytes: int
+    """Kept from step to step."""
+    passing_bytes: int
+    """Inside one step."""
+    counter_bytes: int
+    """Places in rings, and rows to wait for; filled up to full words."""
+    first: int
+    """Frames from a reset to the first outputs."""
+    every: int
+    """Frames from outputs to outputs."""
+    period: int
+    """Frames after which what is computed repeats itself."""
+    average_macs: float
+    """Multiply-accumulates of a step, on average over a period."""
+    most_macs: int
+    """Of the step that has most."""
+    frames_a_second: float | None
+    """As the front end gives them; None where there is none."""
+
+    @property
+    def macs_a_second(self) -> float | None:
+        """Multiply-accumulates in a second of sound; None without a front end."""
+        return None if self.frames_a_second is None else self.average_macs * self.frames_a_second
+
+    def to_json(self) -> dict[str, float | None]:
+        """For ``tinynas estimate --json``."""
+        names = "state_bytes passing_bytes counter_bytes first every period average_macs most_macs frames_a_second macs_a_second"
+        return {name: getattr(self, name) for name in names.split()}
+
+
+def stream_cost(plan: StepPlan) -> StreamCost:
+    """The figures of ``plan``."""
+    front = plan.graph.input.front_end
+    return StreamCost(
+        plan.state_bytes,
+        plan.passing_bytes,
+        plan.work_bytes - plan.area_bytes,
+        plan.first,
+        plan.every,
+        plan.period,
+        plan.average_macs,
+        max(plan.macs),
+        None if front is None else front.sample_rate / front.stride,
+    )
+
+
 def step_constants(graph: Graph) -> int:
     """Bytes of all constants of a streamed network: those of the compiled one, without a table of segments."""
     return int(sum(constants_of(op) for op in graph.ops) + table_bytes(len(graph.ops), 0))
