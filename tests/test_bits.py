@@ -328,7 +328,7 @@ def test_which_bits_a_runtime_runs() -> None:
     assert {name: [weight_bits_of(r, kind) for kind in ("conv", "dw", "fc")] for name, r in RUNTIMES.items()} == {
         **{name: [(8, 4)] * 3 for name in ("tflm", "tflm-cmsis-nn", "tflm-esp-nn")},
         **{name: [(8,)] * 3 for name in ("tinyengine", "stedgeai")},
-        **{name: [(8, 4, 2)] * 3 for name in ("compiled", "compiled-rows")},
+        **{name: [(8, 4, 2)] * 3 for name in ("compiled", "compiled-rows", "compiled-stream")},
     }
     assert weight_bits_of(RUNTIMES["tflm"], "add") == (8,)
     (reason,) = unrun_bits(RUNTIMES["tinyengine"], from_graph(with_all(4)).pieces)

@@ -40,7 +40,7 @@ from tinynas.cost.streamed import (
 )
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import ConfigError, InternalError, UserError
-from tinynas.export.compiled import _constants, compile_network, packed_rows, write_format
+from tinynas.export.compiled import compile_network, constants_for, packed_rows, write_format
 from tinynas.export.formats import Made
 from tinynas.export.rotate import rotate_images, turned_back
 from tinynas.export.tflite import dummy_file
@@ -461,7 +461,7 @@ def test_constants_are_counted_by_hand_and_as_they_are_written() -> None:
     for seed in range(6):
         qgraph = random_quantized(random_graph(seed), seed=seed)
         for op in qgraph.graph.ops:
-            written = _constants(qgraph, op)
+            written = constants_for(qgraph, op)
             assert constants_of(op) == written.weights.size + 4 * len(written.numbers) + len(written.shifts), op
     # 3x3 from 3 to 5 channels: weights, and for each channel bias, multiplier and shift.
     assert constants_of(lower(Arch(height=8, width=8, classes=2, stem=ConvLayer(out=5))).ops[0]) == 5 * 27 + 5 * 9

@@ -66,7 +66,7 @@ def test_memory_and_flash_of_generated_code() -> None:
     assert engine.head_bytes == 2048 + 6144 + 2048 + 2 * 20 * 20 + 2 * 27 * 8
     assert {runtime.extra_bytes for runtime in RUNTIMES.values()} == {0}
     assert [name for name, runtime in RUNTIMES.items() if runtime.shares] == ["stedgeai"]
-    assert [runtime.alignment for runtime in RUNTIMES.values()] == [16, 16, 16, 1, 1, 4, 4]
+    assert [runtime.alignment for runtime in RUNTIMES.values()] == [16, 16, 16, 1, 1, 4, 4, 4]
     assert [name for name, runtime in RUNTIMES.items() if runtime.patches] == ["tinyengine"]
     assert [name for name, runtime in RUNTIMES.items() if runtime.tail] == ["tflm", "tflm-cmsis-nn", "tflm-esp-nn"]
 

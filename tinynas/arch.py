@@ -74,7 +74,15 @@ Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 WeightBits = Literal[8, 4, 2]
 """Bits that a weight takes in the file; activations are int8, biases int32."""
 #: Fields that networks had not at first: left out of the id where they say what was meant before.
-_LATER: dict[str, Any] = {"weight_bits": 8, "depthwise_bits": 8, "classifier_bits": 8, "attention": "none", "squeeze": 4, "front_end": None}
+_LATER: dict[str, Any] = {
+    "weight_bits": 8,
+    "depthwise_bits": 8,
+    "classifier_bits": 8,
+    "attention": "none",
+    "squeeze": 4,
+    "front_end": None,
+    "causal": False,
+}
 
 
 class ConvLayer(Config):
@@ -181,6 +189,9 @@ class Arch(Config):
     """Outputs of the classifier (logits)."""
     front_end: FrontEnd | None = None
     """What makes the input out of sound; it gives height, width and channels."""
+    causal: bool = False
+    """Pad along the height in front alone, so that nothing waits for rows (frames of sound) that are yet to come: such a network can be
+    streamed (docs/sound.md)."""
     stem: ConvLayer | None = None
     """First convolution."""
     blocks: Annotated[tuple[Block, ...], Field(max_length=MAX_BLOCKS)] = ()
@@ -201,6 +212,9 @@ class Arch(Config):
         fixed = None if self.input_kind is None else KIND_CHANNELS.get(self.input_kind)
         if fixed is not None and fixed != self.channels:
             raise ValueError(f"an input of kind {self.input_kind} has {fixed} channel{'s' if fixed > 1 else ''}, not {self.channels}")
+        gated = next((b.attention for b in self.blocks if isinstance(b, MBConv) and b.attention != "none"), None)
+        if self.causal and gated is not None:
+            raise ValueError(f"a causal network cannot have attention {gated}: its gates are worked out from rows that are yet to come")
         if self.front_end is not None:
             given = (self.height, self.width, self.channels)
             if given != self.front_end.shape:

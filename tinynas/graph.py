@@ -11,7 +11,7 @@ structure, which is how the batch estimator tabulates blocks with the builder th
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias, assert_never
 
@@ -45,6 +45,12 @@ def same_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
     total = (-(-size // stride) - 1) * stride + kernel - size
     total = total * (total > 0)  # at least 0, for arrays too
     return total // 2, total - total // 2
+
+
+def causal_padding(size: int, kernel: int, stride: int) -> tuple[int, int]:
+    """(before, after) in pixels where all that :func:`same_padding` adds goes before: the last window ends with the last pixel, or
+    before it."""
+    return sum(same_padding(size, kernel, stride)), 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,8 +277,9 @@ class Graph:
 class Builder:
     """Makes a graph operator by operator: ids, shapes and padding. Each method answers with the id of its output."""
 
-    def __init__(self, shape: Shape) -> None:
+    def __init__(self, shape: Shape, *, causal: bool = False) -> None:
         self.tensors = [Tensor("input", shape)]
+        self._down = causal_padding if causal else same_padding
         self.ops: list[Op] = []
 
     def tensor(self, name: str, shape: Shape) -> int:
@@ -286,7 +293,7 @@ class Builder:
 
     def _window(self, x: int, kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[Padding, int, int, int]:
         height, width, channels = self.shape(x)
-        padding = Padding(*same_padding(height, kernel[0], stride[0]), *same_padding(width, kernel[1], stride[1]))
+        padding = Padding(*self._down(height, kernel[0], stride[0]), *same_padding(width, kernel[1], stride[1]))
         return padding, -(-height // stride[0]), -(-width // stride[1]), channels
 
     def conv(
@@ -402,6 +409,33 @@ def largest(bits: int) -> int:
     return (1 << (bits - 1)) - 1
 
 
+def zeros_behind(graph: Graph) -> dict[str, int]:
+    """Rows of zeros that a kernel needs behind its last one so that SAME pads in front as ``graph`` does, by operator that pads along the
+    height in front alone and not as SAME: TFLite knows SAME and VALID. The window then moves as before, and what it sees more counts 0.
+    """
+    found = {}
+    for op in graph.ops:
+        if isinstance(op, (Conv2D, DepthwiseConv2D)) and op.padding.top > 0 and op.padding.bottom == 0:
+            height, (kernel, _), (stride, _) = graph.shape(op.inputs[0])[0], op.kernel, op.stride
+            if same_padding(height, kernel, stride) != (op.padding.top, 0):
+                found[op.name] = op.padding.top  # twice the padding is halved
+    return found
+
+
+def padded_as_same(graph: Graph) -> Graph:
+    """``graph`` with kernels that SAME pads, see :func:`zeros_behind`: what a .tflite of it holds; itself where nothing changes."""
+    behind = zeros_behind(graph)
+    if not behind:
+        return graph
+    ops: list[Op] = []
+    for op in graph.ops:
+        if isinstance(op, (Conv2D, DepthwiseConv2D)) and op.name in behind:
+            pad = replace(op.padding, bottom=op.padding.top)
+            op = replace(op, kernel=(op.kernel[0] + behind[op.name], op.kernel[1]), padding=pad)
+        ops.append(op)
+    return replace(graph, ops=tuple(ops))
+
+
 def few_bits(graph: Graph) -> dict[str, int]:
     """Bits of the weights of each operator that has fewer than 8, by its name."""
     return {op.name: op.weight_bits for op in graph.ops if isinstance(op, WEIGHTED) and op.weight_bits < 8}
@@ -440,7 +474,7 @@ def lower(arch: Arch) -> Graph:
 
     Raises ArchError where a block cannot be built on what comes in.
     """
-    build = Builder(arch.input.shape)
+    build = Builder(arch.input.shape, causal=arch.causal)
     x = 0
     if arch.stem is not None:
         x = build.conv("stem", x, arch.stem.out, pair(arch.stem.kernel), pair(arch.stem.stride), arch.stem.act, arch.stem.weight_bits)

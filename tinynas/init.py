@@ -175,7 +175,7 @@ sources:
 def _runtime(name: str) -> str:
     """What stands behind ``runtime:``, and for compiled code the key ``frame``."""
     frame = runtime_named(name).frame
-    if frame is None:
+    if frame is None or runtime_named(name).stream:
         return name
     told = "# kept: whole frames, in the network's memory (the default); rows: row by row as the camera gives them, in less memory."
     return f"compiled\n{told}\n{'# ' if frame == 'kept' else ''}frame: rows"

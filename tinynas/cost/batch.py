@@ -634,6 +634,11 @@ class BatchEstimator:
         clock_mhz: float | None = None,
         timing: LatencyModel | None = None,
     ) -> None:
+        if runtime_named(runtime).stream:
+            raise UserError(
+                f"networks for {runtime} cannot be searched: the search knows no bound of what a stream keeps",
+                "search with runtime: compiled-rows; then tinynas estimate NET --runtime compiled-stream, of a network with causal: true",
+            )
         self.space = space
         self.classes = classes
         self.latency = None if clock_mhz is None else timing or latency_model(core, runtime)

@@ -19,11 +19,12 @@ from tinynas.cost.memory import Spans, file_head_bytes, file_heads, lifetimes, l
 from tinynas.cost.quantities import values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, refuse_bits, runtime_named, static_bytes, unrun_bits
 from tinynas.cost.setup import setup_bytes
+from tinynas.cost.stepwise import StreamCost, plan_steps, step_constants, stream_cost
 from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
 from tinynas.errors import UserError
 from tinynas.front_end import FrontEnd
-from tinynas.graph import Graph, Shape
+from tinynas.graph import Graph, Shape, padded_as_same, zeros_behind
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +102,8 @@ class Cost:
     front_end: FrontEndCost | None = None
     """What turns sound into its input takes; None where there is none. Every other figure is of the network alone; :meth:`values` and all
     that is limited has both."""
+    stream: StreamCost | None = None
+    """What it keeps and computes in each step, on a runtime that streams; ``macs`` are those of a whole clip."""
 
     @property
     def code_bytes(self) -> int | None:
@@ -212,6 +215,7 @@ class Cost:
                 "firmware_bytes": None if self.code is None else self.code.firmware_bytes,
             },
             "front_end": None if self.front_end is None else self.front_end.to_json(),
+            "stream": None if self.stream is None else self.stream.to_json(),
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
             "uncounted": list(self.work.uncounted),
@@ -274,14 +278,23 @@ def _outputs(graph: Graph) -> int:
 
 def _network_cost(graph: Graph, runtime: str, core: str | None, clock_mhz: float | None, timing: LatencyModel | None) -> Cost:
     chosen = runtime_named(runtime, core)
+    if chosen.frame is None:
+        graph = padded_as_same(graph)  # what a file holds
     work = from_graph(graph)
     if reasons := unrun_bits(chosen, work.pieces):
         work = replace(work, reasons=reasons)
     if chosen.frame is not None:
         refuse_bits(chosen, work.pieces)  # what it would take is not known
+        if chosen.stream:
+            steps = plan_steps(graph)
+            taken, live = step_constants(graph), (steps.work_bytes,) * len(graph.ops)
+            cost = work_cost(work, chosen, taken, steps.work_bytes, core=core, clock_mhz=clock_mhz, timing=timing, live=live)
+            return replace(cost, stream=stream_cost(steps), instructions=None, latency_ms=None)
         compiled = compiled_cost(graph, chosen.frame)
         taken, area = compiled.flash_bytes, compiled.work_bytes
         cost = work_cost(work, chosen, taken, area, core=core, clock_mhz=clock_mhz, timing=timing, live=compiled.live)
+        if zeros_behind(graph):  # loops are counted for SAME
+            cost = replace(cost, instructions=None, latency_ms=None)
         return replace(cost, stack_bytes=network_stack(graph, core))
     head, spans = None, lifetimes(work)
     if chosen.plans and nested_frames(work.pieces, work.inputs, work.outputs, spans[1], over=written_over(work, chosen)) is None:

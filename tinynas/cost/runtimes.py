@@ -110,6 +110,8 @@ class Runtime:
     need of it, an element or a few neighbours, before they write there."""
     frame: Literal["kept", "rows"] | None = None
     """How compiled code takes its frames: whole, in the work area, or row by row (see tinynas.cost.streamed); None for others."""
+    stream: bool = False
+    """Whether compiled code takes frames of sound without end and keeps its state (:mod:`tinynas.cost.stepwise`): causal networks alone."""
     core: str | None = None
     """The core that compiled code is for."""
     narrow: Mapping[Kind, tuple[int, ...]] = field(default_factory=dict)
@@ -316,6 +318,28 @@ RUNTIMES: dict[str, Runtime] = {
                 "sram": ("exact", "the work area that generated code declares, with no frame in it; beside the stack"),
                 "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
                 "stack": ("bound", _STACK),
+            },
+        ),
+        Runtime(
+            name="compiled-stream",
+            title="tinynas's own C, without an interpreter; frames of sound come without end, one in each step",
+            alignment=4,
+            in_place_depthwise=False,
+            work_buffers=False,
+            pads_inside=True,
+            tail=False,
+            on_host=False,
+            plans=False,
+            flash="constants",
+            code="compiled",
+            extra_bytes=0,
+            patches=False,
+            frame="rows",
+            stream=True,
+            narrow=_UNPACKED,
+            evidence={
+                "sram": ("exact", "what generated code declares: the rows and sums that it keeps, and what passes; beside the stack"),
+                "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
             },
         ),
     )

@@ -18,6 +18,7 @@ from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.quantities import QUANTITIES, Quantity, shown
 from tinynas.cost.runtimes import unrun_bits
+from tinynas.cost.stepwise import why_no_stream
 from tinynas.cost.work import from_graph
 from tinynas.errors import counted, printable
 from tinynas.export.formats import FORMATS, fitting
@@ -93,7 +94,7 @@ def run_card(
     costs = {
         name: estimate(graph, name, core=budget.core, clock_mhz=budget.timed_mhz, timing=timings.get(name)).to_json()
         for name, runtime in RUNTIMES.items()
-        if not unrun_bits(runtime, pieces)
+        if not unrun_bits(runtime, pieces) and (not runtime.stream or why_no_stream(graph) is None)
     }
     return model_card(
         arch,

@@ -24,7 +24,7 @@ from tinynas.export.facts import input_table, real_outputs
 from tinynas.export.judge import rule_of
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import inspect, kernels_name, load_litert, run_tflm
-from tinynas.graph import DepthwiseConv2D, Graph
+from tinynas.graph import DepthwiseConv2D, Graph, padded_as_same
 from tinynas.quantize.grid import TensorQuant
 
 #: LiteRT's reference kernels have no depthwise convolution with weights of four bits, its others do.
@@ -120,7 +120,7 @@ def sram_bytes(graph: Graph, runtime: str, plan: MemoryPlan | None, core: str | 
     chosen = runtime_named(runtime, core)
     if plan is not None or not chosen.plans:
         return estimate(graph, runtime, core=core).sram_bytes
-    return file_cost(from_graph(graph), chosen, 0, None, core=None, clock_mhz=None).sram_bytes
+    return file_cost(from_graph(padded_as_same(graph)), chosen, 0, None, core=None, clock_mhz=None).sram_bytes
 
 
 def _in_order(work: Work, plan: MemoryPlan | None) -> Work:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +21,7 @@ from tinynas import __version__
 from tinynas.cost.compiled import BLOCK, WIDE_INDEX, constant_bytes, kernel_of, most_rows, network_stack
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.schema import packed_bytes
-from tinynas.cost.streamed import Frame, StreamPlan, plan_streamed, row_bytes, rows_of, steps_of, window_of
+from tinynas.cost.streamed import Frame, Place, StreamPlan, plan_streamed, row_bytes, rows_of, steps_of, window_of
 from tinynas.errors import InternalError, UserError
 from tinynas.export.formats import Made
 from tinynas.export.rotate import turned_back
@@ -32,7 +32,7 @@ from tinynas.quantize.grid import QuantizedGraph
 from tinynas.quantize.integer import fixed_point
 
 #: Kind of kernel -> (template of its code, how a step calls it).
-_KERNELS: dict[str, tuple[str, str]] = {
+KERNELS: dict[str, tuple[str, str]] = {
     "dense": ("dense", "dense(o, o->in_c, rows[0], (uint32_t)o->in_c * o->stride_w, o->out_w, y);"),
     "dense4": ("narrow", "dense4(o, o->in_c, rows[0], (uint32_t)o->in_c * o->stride_w, o->out_w, y);"),
     "dense2": ("narrow", "dense2(o, o->in_c, rows[0], (uint32_t)o->in_c * o->stride_w, o->out_w, y);"),
@@ -108,45 +108,58 @@ def compile_network(
 
     Raises UserError for a name that C cannot hold, or a network of several outputs or of weights that are no int8.
     """
-    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
-        raise UserError(f"{name!r} cannot begin names in C", "use small letters, digits and underscores, a letter first")
-    if qgraph.bits > 8:
-        raise UserError(f"weights of {qgraph.bits} bits cannot be compiled", "use 8 bits or fewer")
+    check_compilable(qgraph, name)
     if rotation:
         qgraph = turned_back(qgraph)
     graph = qgraph.graph
     plan = plan_streamed(graph, frame=frame)
     kinds = [kernel_of(op) for op in graph.ops]
-    constants = [_constants(qgraph, op) for op in graph.ops]
+    constants = [constants_for(qgraph, op) for op in graph.ops]
     wide = any(one.wide for one in constants)
     file = file or name
     words = {**_words(qgraph, plan, name), "file": file}
-    used = [kind for kind in _KERNELS if kind in kinds]
-    words |= _bits_words(used)
-    words["cases"] = "\n".join(f"    case {kind.upper()}: {_KERNELS[kind][1]} break;" for kind in used)
-    products = [bits for bits, those in _PRODUCTS.items() if those & set(used)]
-    weighted, paired = bool(products or _DEPTHWISE.keys() & set(used)), bool({"add", "mul"} & set(used))
-    sections = ["rows_of"]
-    sections += ["rescale_wide"] if wide or "mean" in used else []
+    used = [kind for kind in KERNELS if kind in kinds]
+    words |= bits_words(used)
+    words["cases"] = "\n".join(f"    case {kind.upper()}: {KERNELS[kind][1]} break;" for kind in used)
+    kernels = kernel_sections(used, wide=wide, products=words["products"] == "products")
+    sections = ["rows_of", *kernels, "place_resized" if "resize" in used else "place_plain", "driver", frame]
+    body = kernel_text(sections, wide=wide)
+    enum = "enum { " + ", ".join(kind.upper() for kind in used) + " };\n"
+    tables = _tables(qgraph, plan, kinds, constants)
+    code = fill(template("types.c"), words) + "\n" + enum + tables + fill(body, words)
+    header = fill(template("model.h"), {**words, "api": fill(template(f"{frame}.h"), words)})
+    files = {f"{file}.h": header.encode(), f"{file}.c": code.encode()}
+    return CompiledModel(name, files, plan, constant_bytes(plan))
+
+
+def check_compilable(qgraph: QuantizedGraph, name: str) -> None:
+    """Raise UserError for a ``name`` that C cannot hold, or weights of more than 8 bits."""
+    if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
+        raise UserError(f"{name!r} cannot begin names in C", "use small letters, digits and underscores, a letter first")
+    if qgraph.bits > 8:
+        raise UserError(f"weights of {qgraph.bits} bits cannot be compiled", "use 8 bits or fewer")
+
+
+def kernel_sections(used: Sequence[str], *, wide: bool, products: bool) -> list[str]:
+    """The templates of the kernels of kinds ``used``, in order. ``wide``: some sums leave 32 bits; ``products``: convolutions choose."""
+    widths = [bits for bits, those in _PRODUCTS.items() if those & set(used)]
+    weighted, paired = bool(widths or _DEPTHWISE.keys() & set(used)), bool({"add", "mul"} & set(used))
+    sections = ["rescale_wide"] if wide or "mean" in used else []
     sections += ["rescale_narrow"] if not wide and (weighted or paired) else []
     sections += ["rescale_add"] if not wide and paired else []
     sections += ["dot", "output_wide" if wide else "output_narrow"] if weighted else []
-    sections += ["dense"] if 8 in products else []
-    sections += ["parts"] if {4, 2} & set(products) else []
-    sections += [f"narrow{bits}" for bits in products if bits < 8]
-    sections += ["products"] if words["products"] == "products" else []
+    sections += ["dense"] if 8 in widths else []
+    sections += ["parts"] if {4, 2} & set(widths) else []
+    sections += [f"narrow{bits}" for bits in widths if bits < 8]
+    sections += ["products"] if products else []
     sections += ["unpack"] if {"dw4", "dw2"} & set(used) else []
-    sections += list(dict.fromkeys(_KERNELS[kind][0] for kind in used if _KERNELS[kind][0] not in {"dense", "narrow"}))
-    sections += ["place_resized" if "resize" in used else "place_plain", "driver", frame]
-    body = "".join(_narrow(int(section[-1])) if section in {"narrow4", "narrow2"} else _template(f"{section}.c") for section in sections)
-    if wide:
-        body = re.sub(r"\brescale\(", "rescale_wide(", body)
-    enum = "enum { " + ", ".join(kind.upper() for kind in used) + " };\n"
-    tables = _tables(qgraph, plan, kinds, constants)
-    code = _fill(_template("types.c"), words) + "\n" + enum + tables + _fill(body, words)
-    header = _fill(_template("model.h"), {**words, "api": _fill(_template(f"{frame}.h"), words)})
-    files = {f"{file}.h": header.encode(), f"{file}.c": code.encode()}
-    return CompiledModel(name, files, plan, constant_bytes(plan))
+    return sections + list(dict.fromkeys(KERNELS[kind][0] for kind in used if KERNELS[kind][0] not in {"dense", "narrow"}))
+
+
+def kernel_text(sections: Sequence[str], *, wide: bool) -> str:
+    """The code of ``sections``, of which words are still to be filled in."""
+    body = "".join(_narrow(int(section[-1])) if section in {"narrow4", "narrow2"} else template(f"{section}.c") for section in sections)
+    return re.sub(r"\brescale\(", "rescale_wide(", body) if wide else body
 
 
 def write_format(made: Made, folder: Path) -> Path:
@@ -185,10 +198,10 @@ def _narrow(bits: int) -> str:
         "row": "\n".join(f"      ONE({24 + above[part]}, {bits}, x0 + {part});" for part in parts),
         "spread": _SPREAD[bits],
     }
-    return _fill(_template("narrow.c"), words)
+    return fill(template("narrow.c"), words)
 
 
-def _bits_words(used: Sequence[str]) -> dict[str, str]:
+def bits_words(used: Sequence[str]) -> dict[str, str]:
     """What the kernels of a network with these kinds of operators call for the bits of their weights."""
     convs = [kind for kind in _CONVS if kind in used]
     cases = [f"    case {kind.upper()}: {_CONVS[kind]}(o, k, x, step, n, y); break;" for kind in convs]
@@ -215,7 +228,8 @@ def _bits_words(used: Sequence[str]) -> dict[str, str]:
 # constants -----------------------------------------------------------------------------------------------
 
 
-def _constants(qgraph: QuantizedGraph, op: Op) -> _Constants:
+def constants_for(qgraph: QuantizedGraph, op: Op) -> _Constants:
+    """What ``op`` reads from flash."""
     target = qgraph.tensors[op.output]
     source = qgraph.tensors[op.inputs[0]]
     match op:
@@ -353,6 +367,20 @@ def _words(qgraph: QuantizedGraph, plan: StreamPlan, name: str) -> dict[str, str
 
 def _tables(qgraph: QuantizedGraph, plan: StreamPlan, kinds: Sequence[str], constants: Sequence[_Constants]) -> str:
     graph = qgraph.graph
+    operators = []
+    for i, op in enumerate(graph.ops):
+        begin, end = plan.segments[plan.segment_of(i)]
+        writers = {graph.ops[j].output: str(j - begin) for j in range(begin, end)}
+        row = TableRow(tuple(writers.get(t, "OUTSIDE") for t in op.inputs), window_of(op), steps_of(graph, op), plan.scratch[i])
+        operators.append(operator_row(qgraph, i, kinds[i], constants[i], row))
+    segments = [f"  {{{begin}, {end - begin}}}," for begin, end in plan.segments]
+    text = [*constant_arrays(constants), place_table(plan.places), operator_table(operators)]
+    text.append("static const segment_t segments[] = {\n" + "\n".join(segments) + "\n};\n")
+    return "\n" + "\n".join(text)
+
+
+def constant_arrays(constants: Sequence[_Constants]) -> list[str]:
+    """Weights, numbers and shifts of each operator."""
     text = []
     for i, one in enumerate(constants):
         if one.weights.size:
@@ -361,21 +389,33 @@ def _tables(qgraph: QuantizedGraph, plan: StreamPlan, kinds: Sequence[str], cons
             text.append(_array(f"static const int32_t numbers_{i}", one.numbers))
         if one.shifts:
             text.append(_array(f"static const int8_t shifts_{i}", one.shifts))
-    places = [f"  {{{p.offset}u, {p.pitch}u, {p.rows}, {p.step}, {p.shift}}}," for p in plan.places]
-    text.append("static const place_t places[] = {\n" + "\n".join(places) + "\n};\n")
-    operators = [_operator(qgraph, plan, i, kinds[i], constants[i]) for i in range(len(graph.ops))]
-    text.append("static const op_t operators[] = {\n" + "\n".join(operators) + "\n};\n")
-    segments = [f"  {{{begin}, {end - begin}}}," for begin, end in plan.segments]
-    text.append("static const segment_t segments[] = {\n" + "\n".join(segments) + "\n};\n")
-    return "\n" + "\n".join(text)
+    return text
 
 
-def _operator(qgraph: QuantizedGraph, plan: StreamPlan, index: int, kind: str, constants: _Constants) -> str:
+def place_table(places: Sequence[Place]) -> str:
+    """Where the rows of each tensor lie."""
+    rows = [f"  {{{p.offset}u, {p.pitch}u, {p.rows}, {p.step}, {p.shift}}}," for p in places]
+    return "static const place_t places[] = {\n" + "\n".join(rows) + "\n};\n"
+
+
+def operator_table(rows: Sequence[str]) -> str:
+    """The operators."""
+    return "static const op_t operators[] = {\n" + "\n".join(rows) + "\n};\n"
+
+
+class TableRow(NamedTuple):
+    """What a driver needs of an operator beside its kernel's numbers."""
+
+    sources: tuple[str, ...]
+    window: tuple[int, int, int]
+    steps: tuple[int, int]
+    scratch: int
+
+
+def operator_row(qgraph: QuantizedGraph, index: int, kind: str, constants: _Constants, row: TableRow) -> str:
+    """The row of operator ``index`` in the table of operators."""
     graph = qgraph.graph
     op = graph.ops[index]
-    begin, end = plan.segments[plan.segment_of(index)]
-    writers = {graph.ops[i].output: i - begin for i in range(begin, end)}
-    sources = [str(writers[t]) if t in writers else "OUTSIDE" for t in op.inputs]
     kernel = op.kernel if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else (1, 1)
     stride = op.stride if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else (1, 1)
     padding = (op.padding.top, op.padding.left) if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else (0, 0)
@@ -384,7 +424,7 @@ def _operator(qgraph: QuantizedGraph, plan: StreamPlan, index: int, kind: str, c
     low, high = activation_range(op.act if not isinstance(op, Pool2D | Mean | HardSwish | Resize) else "none", qgraph.tensors[op.output])
     zeros = [qgraph.tensors[t].zero_point for t in op.inputs]
     shape, out = graph.shape(op.inputs[0]), graph.shape(op.output)
-    steps, each = steps_of(graph, op)
+    sources, (steps, each) = row.sources, row.steps
     two = len(op.inputs) > 1
     values = [
         kind.upper(),
@@ -396,7 +436,7 @@ def _operator(qgraph: QuantizedGraph, plan: StreamPlan, index: int, kind: str, c
         *kernel,
         *stride,
         *padding,
-        *window_of(op),
+        *row.window,
         zeros[0],
         zeros[1] if two else 0,
         qgraph.tensors[op.output].zero_point,
@@ -410,7 +450,7 @@ def _operator(qgraph: QuantizedGraph, plan: StreamPlan, index: int, kind: str, c
         out[-1],
         steps,
         each,
-        f"{plan.scratch[index]}u",
+        f"{row.scratch}u",
         f"weights_{index}" if constants.weights.size else "NULL",
         f"numbers_{index}" if constants.numbers else "NULL",
         f"shifts_{index}" if constants.shifts else "NULL",
@@ -430,9 +470,11 @@ def _array(declaration: str, values: Iterable[int]) -> str:
     return f"{declaration}[] = {{\n" + "\n".join([*lines, line]) + "\n};\n"
 
 
-def _template(name: str) -> str:
+def template(name: str) -> str:
+    """The text of a template of compiled networks."""
     return (resources.files("tinynas.export") / "templates" / "compiled" / name).read_text(encoding="utf-8")
 
 
-def _fill(text: str, words: dict[str, str]) -> str:
+def fill(text: str, words: dict[str, str]) -> str:
+    """``text`` with its ``@words@``."""
     return re.sub(r"@([A-Za-z_]+)@", lambda match: words[match[1]], text)

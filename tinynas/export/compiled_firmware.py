@@ -34,7 +34,7 @@ _ZEPHYR_RAM_KIB, _ZEPHYR_FLASH_KIB = 16, 96
 #: The package's page where it names none: there is no runtime but what tinynas writes.
 _PAGE = "https://github.com/tinynas/tinynas"
 #: How frames come -> the runtime.
-_RUNTIMES: dict[Frame, str] = {row.frame: name for name, row in RUNTIMES.items() if row.frame is not None}
+_RUNTIMES: dict[Frame, str] = {row.frame: name for name, row in RUNTIMES.items() if row.frame and not row.stream}
 _WORDS: dict[Frame, dict[str, str]] = {
     "kept": {
         "image_sentence": "turned where the network wants it; in one pass and without a second buffer.",

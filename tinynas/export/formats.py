@@ -93,6 +93,7 @@ FORMATS: dict[str, Format] = {
         lacks="nothing in it makes features",
     ),
     "compiled": Format("the network itself as C, without an interpreter", _of("compiled"), asked=True),
+    "stream": Format("a causal network as C that takes a frame of sound at a time", _of("stepwise"), asked=True),
 }
 
 
@@ -122,6 +123,8 @@ def check_formats(names: Sequence[str], source: Input | None = None) -> None:
 def check_compiled(names: Sequence[str], runtime: str, *, exporter: str, io: str, rotation: int) -> None:
     """Raise UserError where ``c`` is among the formats, ``runtime`` is compiled code, and what is exported cannot be compiled so."""
     frame = runtime_named(runtime).frame
+    if "c" in names and runtime_named(runtime).stream:
+        raise UserError(f"--format c: no folder around {runtime} is known", "use --format stream for the network, or tflite for the file")
     if "c" not in names or frame is None:
         return
     if exporter != "tinynas" or io != "int8":

@@ -24,8 +24,8 @@ from tinynas.export.compiled_firmware import converter_bytes
 from tinynas.export.formats import FORMATS, Made, check_compiled, check_formats
 from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.export.rotate import rotate_images
-from tinynas.export.tflite import ModelMeta, serialize, storable, storable_graph
-from tinynas.graph import WEIGHTED, Graph
+from tinynas.export.tflite import ModelMeta, serialize, storable, storable_graph, with_zeros_behind
+from tinynas.graph import WEIGHTED, Graph, few_bits
 from tinynas.model import Network
 from tinynas.quantize.calibrate import QuantOptions, quantize
 from tinynas.quantize.fake import FakeQuantNetwork
@@ -105,9 +105,10 @@ def _write_ours(source: Source) -> Exported:
     quantized = time.perf_counter()
     planned = source.options.plan and source.options.io == "int8"
     # What a compiled network reads in 2 bits, the file beside it holds in 4: evaluating, verifying and the self-test run the file.
-    wide = storable(qgraph) if runtime_named(source.options.runtime).frame is not None else qgraph
+    # What pads in front alone, it holds with zeros behind, for each runtime that reads files.
+    wide = storable(qgraph) if runtime_named(source.options.runtime).frame is not None else with_zeros_behind(qgraph)
     plan, notes = file_plan(wide.graph, source.options.runtime, source.options.core) if planned else (None, {})
-    if wide.graph is not qgraph.graph:
+    if any(bits < 4 for bits in few_bits(qgraph.graph).values()) and wide.graph is not qgraph.graph:
         notes = {**notes, "weights": "weights of 2 bits take 4 in the .tflite, for which TFLM has kernels, and 2 in the compiled network"}
     model = serialize(wide, source.meta, plan)
     seconds = {"quantize": quantized - started, "write": time.perf_counter() - quantized}

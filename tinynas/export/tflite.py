@@ -73,7 +73,9 @@ from tinynas.graph import (
     Resize,
     Weighted,
     Windowed,
+    padded_as_same,
     same_padding,
+    zeros_behind,
 )
 from tinynas.quantize.grid import QuantizedGraph, TensorQuant, largest, random_quantized
 
@@ -277,12 +279,25 @@ def serialize(qgraph: QuantizedGraph, meta: ModelMeta, plan: MemoryPlan | None =
 
 
 def storable(qgraph: QuantizedGraph) -> QuantizedGraph:
-    """``qgraph`` with its weights of 2 bits in 4, which a .tflite can hold: the same integers, so the same outputs."""
-    return replace(qgraph, graph=storable_graph(qgraph.graph))
+    """``qgraph`` as a .tflite can hold it, with the same outputs: weights of 2 bits in 4 (the same integers), and kernels padded in front
+    alone with rows of zeros behind (:func:`tinynas.graph.zeros_behind`)."""
+    return replace(with_zeros_behind(qgraph), graph=storable_graph(qgraph.graph))
+
+
+def with_zeros_behind(qgraph: QuantizedGraph) -> QuantizedGraph:
+    """``qgraph`` with kernels that TFLite's SAME pads; itself where it needs none."""
+    behind = zeros_behind(qgraph.graph)
+    if not behind:
+        return qgraph
+    weights = dict(qgraph.weights)
+    for name, rows in behind.items():
+        weights[name] = np.pad(weights[name], ((0, 0), (0, rows), (0, 0), (0, 0)))
+    return replace(qgraph, graph=padded_as_same(qgraph.graph), weights=weights)
 
 
 def storable_graph(graph: Graph) -> Graph:
-    """``graph`` with weights of 4 bits where it has 2; itself where it has none."""
+    """``graph`` with weights of 4 bits where it has 2, and kernels that SAME pads; itself where nothing changes."""
+    graph = padded_as_same(graph)
     few = [isinstance(op, WEIGHTED) and op.weight_bits not in _WEIGHT_TYPES for op in graph.ops]
     if not any(few):
         return graph
@@ -505,7 +520,10 @@ class _Model:
                 for size, kernel, stride, out in zip(source[:2], op.kernel, op.stride, target[:2], strict=True)
             )
         if not right:
-            raise ArchError(f"{op.name}: its padding is neither TFLite's SAME nor none", "pad as tinynas.graph.same_padding does")
+            raise ArchError(
+                f"{op.name}: its padding is neither TFLite's SAME nor none",
+                "pad as tinynas.graph.same_padding does; for a causal network: storable",
+            )
 
     # Metadata
 

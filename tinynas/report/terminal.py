@@ -32,7 +32,7 @@ from tinynas.errors import counted, printable
 from tinynas.records import expected_accuracy, network_figures, of_network
 from tinynas.regions import Placed
 from tinynas.report.small_plot import FrontPlot
-from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, subspace_input, title
+from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, stream_words, subspace_input, title
 
 #: Seconds between two plain progress lines where the output is no terminal.
 PLAIN_EVERY = 15.0
@@ -182,6 +182,8 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
     if cost.front_end is not None:
         table.add_row("front end", _front_end(cost.front_end), *[""] * (len(columns) - 2))
     said = f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})"
+    if cost.stream is not None:
+        said = f"runtime {cost.runtime}; MACs are those of a whole clip\n{stream_words(cost.stream)}"
     if set(cost.weights_by_bits) - {8}:
         said += "; weights: " + ", ".join(f"{count(found)} of {bits} bits" for bits, found in cost.weights_by_bits.items())
     runtime = Text(said, "dim")

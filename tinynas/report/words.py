@@ -10,6 +10,7 @@ from tinynas.arch import Arch, Axes, ConvLayer, MBConv, Pool, Separable, pair
 from tinynas.config import format_size
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.cost.quantities import count as count
+from tinynas.cost.stepwise import StreamCost
 from tinynas.errors import counted, printable
 from tinynas.inputs import InputKind
 from tinynas.records import network_figures, of_network
@@ -41,6 +42,14 @@ def amount(name: str, value: float | None) -> str:
 def size(size_bytes: float | None) -> str:
     """Bytes for people; a dash where they are not known."""
     return "–" if size_bytes is None else format_size(round(size_bytes))
+
+
+def stream_words(stream: StreamCost) -> str:
+    """What a network keeps and computes that takes a frame at a time."""
+    kept = f"kept {size(stream.state_bytes)}, inside a step {size(stream.passing_bytes)}, counters {stream.counter_bytes} B"
+    each = f"MACs a step {stream.average_macs:,.1f} on average, {stream.most_macs:,} at most"
+    second = "" if stream.macs_a_second is None else f", {stream.macs_a_second:,.0f} a second"
+    return f"{kept}; {each}{second}; outputs from frame {stream.first} on, every {counted(stream.every, 'frame')}"
 
 
 def title(name: str) -> str:

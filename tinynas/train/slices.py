@@ -15,7 +15,18 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from tinynas.graph import WEIGHTED, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Weighted, outputs_of, same_padding, tied_channels
+from tinynas.graph import (
+    WEIGHTED,
+    Conv2D,
+    DepthwiseConv2D,
+    FullyConnected,
+    Graph,
+    Weighted,
+    causal_padding,
+    outputs_of,
+    same_padding,
+    tied_channels,
+)
 from tinynas.model import BN_EPS, GATES, Network, module_name
 
 SliceKind = Literal["taken", "cut", "grown", "new"]
@@ -194,7 +205,7 @@ def _take(network: Network, op: Weighted, layer: _Layer, rows: Tensor, columns: 
     part = ours.weight[: len(rows)]
     part.zero_()
     inside = tuple(slice(0, min(n, m)) for n, m in zip(part.shape[:2], taken.shape[:2], strict=True))
-    taps = () if isinstance(op, FullyConnected) else common_taps(op, network.graph.shape(op.inputs[0]), taken.shape[2:])
+    taps = () if isinstance(op, FullyConnected) else common_taps(network.graph, op, taken.shape[2:])
     part[*inside, *(own for own, _ in taps)] = taken[*inside, *(other for _, other in taps)]
     if norm is None:
         assert ours.bias is not None
@@ -211,15 +222,17 @@ def _take(network: Network, op: Weighted, layer: _Layer, rows: Tensor, columns: 
     return tuple(layer.weight.shape)
 
 
-def common_taps(op: Conv2D | DepthwiseConv2D, size: Sequence[int], kernel: Sequence[int]) -> tuple[tuple[slice, slice], ...]:
-    """Where ``op``'s kernel and one of size ``kernel`` in its place see the same pixels of a map of ``size`` (height, width).
+def common_taps(graph: Graph, op: Conv2D | DepthwiseConv2D, kernel: Sequence[int]) -> tuple[tuple[slice, slice], ...]:
+    """Where the kernel of ``op`` of ``graph`` and one of size ``kernel`` in its place see the same pixels.
 
     For each axis the taps of ``op``'s and of the other. They share their middle, unless one of them is 1 and strides over an even
-    size: TFLite then pads a kernel of 3 on one side alone.
+    size: TFLite then pads a kernel of 3 on one side alone; or the network is causal: along the height they share their last rows.
     """
     taps = []
-    for pixels, ours, theirs, stride in zip(size[:2], op.kernel, kernel, op.stride, strict=True):
-        ahead = same_padding(pixels, ours, stride)[0] - same_padding(pixels, theirs, stride)[0]
+    down = causal_padding if graph.arch is not None and graph.arch.causal else same_padding
+    sizes = graph.shape(op.inputs[0])[:2]
+    for pad, pixels, ours, theirs, stride in zip((down, same_padding), sizes, op.kernel, kernel, op.stride, strict=True):
+        ahead = pad(pixels, ours, stride)[0] - pad(pixels, theirs, stride)[0]
         start, end = max(0, ahead), min(ours, theirs + ahead)
         taps.append((slice(start, end), slice(start - ahead, end - ahead)))
     return tuple(taps)
