@@ -280,7 +280,7 @@ def prepare_search(
     chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
     chosen = chosen.model_copy(update={"storage": _absolute(chosen.storage)})
     known_objectives(chosen.objectives, limits)
-    options = _absolute_groups(build({}, DataOptions, source="data options", overrides=routed["data"]))
+    options = _absolute_files(build({}, DataOptions, source="data options", overrides=routed["data"]))
     if out is not None and (Path(out) / "config.yaml").exists():
         raise RunError(f"{out}: holds a run already", "continue it with --resume, or choose another --out")
     images = open_data(data, seed=chosen.seed, options=options)
@@ -309,7 +309,7 @@ def prepare_search(
             "notes": list(images.notes),
             "images": {split: len(rows) for split, rows in images.members.items()},
             "counts": {split: images.counts(split) for split in SPLITS},
-            **_given(groups=_groups_digest(options)),
+            **_given(groups=_groups_digest(options), attributes=images.attributes_digest),
         },
     )
     return PreparedSearch(run, chosen_space, limits, images, chosen)
@@ -346,19 +346,27 @@ def _prepare_again(
         other += _differences("space.", begun_space, chosen_space, of_no_matter=("name",))
     known = run.config.get("data_options", {})
     options = build(known, DataOptions, source=run.config_file)
-    asked = _absolute_groups(build(known, DataOptions, source="data options", overrides=routed["data"]))
+    asked = _absolute_files(build(known, DataOptions, source="data options", overrides=routed["data"]))
     if asked.groups != options.groups and _groups_digest(asked) == run.env.get("groups", ""):
         options = options.model_copy(update={"groups": asked.groups})  # the file lies elsewhere
+    if asked.attributes is not None and options.attributes is not None:
+        options = options.model_copy(update={"attributes": asked.attributes})  # what it says is compared below
     other += _differences("data.", options, asked)
     if other:
         lines = f" {other[0]}" if len(other) == 1 else "".join(f"\n  - {line}" for line in other)
         raise RunError(f"{run.path}: was begun with{lines}", f"leave that out, or begin another run; what may change: {MAY_CHANGE}")
     run.ask("data", data)
-    images, place = run.images(data, overrides=[] if asked.groups is None else [f"groups={json.dumps(asked.groups)}"])
+    files = {"groups": asked.groups, "attributes": asked.attributes}
+    images, place = run.images(data, overrides=[f"{name}={json.dumps(file)}" for name, file in files.items() if file is not None])
     if (difference := run.other_data(images)) is not None:
         raise RunError(
             f"{place}: these are not the images that {run.path} was begun with: {difference}",
             "say where those are with --data PLACE, or start a new run",
+        )
+    if images.attributes_digest != run.env.get("attributes", images.attributes_digest):
+        raise RunError(
+            f"{asked.attributes or place}: says other attributes of the images than when {run.path} was begun",
+            "restore the file, or start a new run",
         )
     run.check()  # what is damaged is said before hours of training
     url = run.storage(_absolute(storage))
@@ -408,13 +416,15 @@ def _absolute(storage: str | None) -> str | None:
     return f"sqlite:///{Path(file).resolve()}" if relative else storage
 
 
-def _absolute_groups(options: DataOptions) -> DataOptions:
+def _absolute_files(options: DataOptions) -> DataOptions:
     from tinynas.data.options import GROUPS_CSV
 
-    if options.groups is None or not options.groups.startswith(GROUPS_CSV):
-        return options
-    path = Path(options.groups.removeprefix(GROUPS_CSV)).expanduser().resolve()
-    return options.model_copy(update={"groups": f"{GROUPS_CSV}{path}"})
+    changed = {}
+    if options.groups is not None and options.groups.startswith(GROUPS_CSV):
+        changed["groups"] = f"{GROUPS_CSV}{Path(options.groups.removeprefix(GROUPS_CSV)).expanduser().resolve()}"
+    if options.attributes is not None:
+        changed["attributes"] = str(Path(options.attributes).expanduser().resolve())
+    return options.model_copy(update=changed) if changed else options
 
 
 def _groups_digest(options: DataOptions) -> str | None:
@@ -750,7 +760,7 @@ def _run_for(
     arch = arch_of_file(net) if _is_tflite(net) else load_net(net)
     limits = load_budget(budget, routed["budget"])
     options = staged.stages[-1].data_options if staged is not None else DataOptions()
-    options = _absolute_groups(build(options.model_dump(mode="json"), DataOptions, source="data options", overrides=routed["data"]))
+    options = _absolute_files(build(options.model_dump(mode="json"), DataOptions, source="data options", overrides=routed["data"]))
     images = _open_data(data, seed=seed, options=options)
     path = (
         Path(out)
@@ -774,7 +784,7 @@ def _run_for(
             "notes": list(images.notes),
             "images": {split: len(rows) for split, rows in images.members.items()},
             "counts": {split: images.counts(split) for split in SPLITS},
-            **_given(groups=_groups_digest(options)),
+            **_given(groups=_groups_digest(options), attributes=images.attributes_digest),
         },
     )
 
