@@ -620,6 +620,7 @@ def promote(
     kernels: str | None = None,
     init: str | None = None,
     stages: str | None = None,
+    false_alarms: float | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -638,12 +639,14 @@ def promote(
     ``kernels`` as in :func:`verify`; what was found goes into the records and onto the card, and ``on_step`` hears of a first build.
     ``init``: whose weights the training begins with (:func:`tinynas.weights.open_source`); a network that is given as a .tflite begins
     with its own. ``stages``: a YAML of trainings one after the other (:mod:`tinynas.stages`), or a shipped name; the last one is on the
-    run's data. Where ``run`` names a network (as ``ids`` may), a run without a search is made for it in ``out`` (default: a new folder
-    under ``results/``), with ``budget`` and ``data``. Raises UserError subclasses with the remedy; where verifying will lack something,
-    before anything is trained.
+    run's data. ``false_alarms``: of two classes the share of negative images that may be taken for positive ones; a threshold for it is
+    chosen on validation images and goes into the firmware folder. Where ``run`` names a network (as ``ids`` may), a run without a search
+    is made for it in ``out`` (default: a new folder under ``results/``), with ``budget`` and ``data``. Raises UserError subclasses with
+    the remedy; where verifying will lack something, before anything is trained.
     """
     from tinynas.export.deliver import add_verified, export_promoted
     from tinynas.export.formats import check_formats
+    from tinynas.export.served import Audience
     from tinynas.promote import promote as train_in_full
     from tinynas.recipe import Recipe
     from tinynas.stages import load_stages, open_stages, promote_stages
@@ -668,6 +671,7 @@ def promote(
     if init is not None:
         document["init"] = init
     images = _run_images(opened, data, routed["data"], on_note)
+    Audience(images, false_alarms=false_alarms).check()  # before hours of training
     typed = {_id_or_reference(opened, text, len(images.labels)): text for text in ids}
     net_ids = list(typed)
 
@@ -699,7 +703,8 @@ def promote(
                 opened, [net_id], data=images, recipe=recipes[net_id], seed=seed, on_event=on_event, on_note=on_note
             )
         if rank() == 0:
-            rows.append(export_promoted(opened, net_id, opened.net_dir(net_id), images, promoted, options, formats))
+            own = opened.net_dir(net_id)
+            rows.append(export_promoted(opened, net_id, own, images, promoted, options, formats, false_alarms=false_alarms))
     if checks is None:
         return rows
     try:
@@ -884,13 +889,15 @@ def evaluate(
     subsets: bool = False,
     pixels: str = "auto",
     threshold: str | float | None = None,
+    false_alarms: float | None = None,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Accuracy of a .tflite on images, with kernels that equal TFLM's: the document of ``evaluate --json``.
 
     ``split`` may be ``all``. ``pixels``: the range of the input where the file does not tell it, such as ``0..1``,
     ``imagenet`` or ``MEAN,STD``. ``threshold``: above which a single output says yes, in its real units, or ``raw:X`` in those of a
-    quantised output. Raises UserError subclasses with the remedy.
+    quantised output. ``false_alarms``: of two classes the share of negative images that may be taken for positive ones, for which a
+    threshold is chosen on validation images. Raises UserError subclasses with the remedy.
     """
     from tinynas.export.evaluate import evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
@@ -898,7 +905,10 @@ def evaluate(
     require_tflite(model)
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
     images = open_images(data, overrides=overrides, judged=True)
-    return evaluate_splits(model, images, split, subsets=subsets, pixels=pixels, threshold=threshold, workers=default_workers())
+    workers = default_workers()
+    return evaluate_splits(
+        model, images, split, subsets=subsets, pixels=pixels, threshold=threshold, false_alarms=false_alarms, workers=workers
+    )
 
 
 def shrink(

@@ -129,6 +129,11 @@ def share(hits: NDArray[np.bool_]) -> Share | None:
     return Share(int(hits.sum()), len(hits)) if len(hits) else None
 
 
+def named(name: str, found: Share | None) -> dict[str, Any]:
+    """``name`` and ``name_interval``, [low, high] (95 %), as reports have them; both None where nothing was counted."""
+    return {name: None if found is None else found.value, f"{name}_interval": None if found is None else list(found.interval)}
+
+
 def recall(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> Share | None:
     """How many of the positive images (N,) are said to be; None without one."""
     return share(said[truth])

@@ -30,6 +30,14 @@ from tinynas.export.formats import FORMATS
 from tinynas.files import process_number
 from tinynas.records import firmware_words
 
+FalseAlarmsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--false-alarms",
+        metavar="RATE",
+        help="Of two classes: choose, on validation images, a threshold by which such a share of the negative ones is taken for positive.",
+    ),
+]
 FormatOption = Annotated[
     str | None,
     typer.Option(
@@ -135,6 +143,7 @@ def promote(
     stages: Annotated[
         str | None, typer.Option("--stages", metavar="S", help="A YAML of trainings one after the other, or a shipped name.")
     ] = None,
+    false_alarms: FalseAlarmsOption = None,
     budget: BudgetOption = None,
     out_: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Of a network without a run: the run's folder (default: results/NET-DATA).")
@@ -165,6 +174,7 @@ def promote(
             kernels=kernels,
             init=init,
             stages=stages,
+            false_alarms=false_alarms,
             budget=budget,
             out=out_,
             overrides=overrides or (),
@@ -310,14 +320,29 @@ def evaluate(
             help="Above which a single output says yes, in its real units; raw:X in those of a quantised output.",
         ),
     ] = None,
-    subsets: Annotated[bool, typer.Option("--subsets", help="Also by the attributes the data has (distance, lighting, ...).")] = False,
+    false_alarms: FalseAlarmsOption = None,
+    subsets: Annotated[
+        bool,
+        typer.Option(
+            "--subsets", help="Demand figures by the attributes the data has (data.attributes, Wake Vision's); given where it has any."
+        ),
+    ] = False,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Measure a .tflite on images, with kernels that equal TensorFlow Lite Micro's bit for bit."""
     from tinynas import api
 
-    result = api.evaluate(model, data, split=split, subsets=subsets, pixels=pixels, threshold=threshold, overrides=overrides or ())
+    result = api.evaluate(
+        model,
+        data,
+        split=split,
+        subsets=subsets,
+        pixels=pixels,
+        threshold=threshold,
+        false_alarms=false_alarms,
+        overrides=overrides or (),
+    )
     if json_:
         return emit(result)
     from tinynas.report.terminal import evaluation_table
