@@ -260,6 +260,7 @@ def prepare_search(
     """
     from tinynas.data import SPLITS, DataOptions, open_data
     from tinynas.search import SearchSettings
+    from tinynas.search.prepare import check_goals
 
     changing = _given(trials=trials, timeout=timeout, workers=workers)
     lasting = _given(objectives=None if objectives is None else list(objectives), seed=seed)
@@ -284,6 +285,7 @@ def prepare_search(
     if out is not None and (Path(out) / "config.yaml").exists():
         raise RunError(f"{out}: holds a run already", "continue it with --resume, or choose another --out")
     images = open_data(data, seed=chosen.seed, options=options)
+    check_goals(chosen.objectives, images)
     choice = None
     if chosen_space is None:
         from tinynas.search import choose_space

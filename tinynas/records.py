@@ -24,6 +24,10 @@ TrialState = Literal["trained", "infeasible", "duplicate", "failed", "stopped"]
 ``infeasible`` and ``duplicate`` cost no training. ``failed``: training raised; ``reason`` says what."""
 
 
+WORST_SUBSET = "worst_subset_accuracy"
+"""The score that is the accuracy of the part of the validation images that is served worst, by the data's attributes."""
+ASKED_SCORES = ("int8_accuracy", WORST_SUBSET)
+"""The accuracies that are measured only where an objective needs them."""
 EXPECTED = "expected_accuracy"
 """The score that a search adds when it ends, see :attr:`Trial.expected_accuracy`."""
 
@@ -134,7 +138,7 @@ class Trial(JsonRecord):
     excess: dict[str, float] = field(default_factory=dict)
     """Share over each limit; positive is over."""
     scores: dict[str, float] = field(default_factory=dict)
-    """``accuracy`` (validation), ``int8_accuracy``, ``loss_sum``, ..."""
+    """``accuracy`` (validation), :data:`ASKED_SCORES`, ``loss_sum``, ..."""
     epochs: float = 0
     """Proxy epochs trained."""
     images: int = 0
@@ -168,7 +172,7 @@ def as_expected(record: Trial) -> Trial:
     if record.expected_accuracy is None or record.accuracy is None or record.expected_accuracy == record.accuracy:
         return record
     change = record.expected_accuracy - record.accuracy
-    moved = {name: value + change for name, value in record.scores.items() if name in ("accuracy", "int8_accuracy")}
+    moved = {name: value + change for name, value in record.scores.items() if name in ("accuracy", *ASKED_SCORES)}
     return replace(record, scores={**record.scores, **moved})
 
 
