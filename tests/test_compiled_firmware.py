@@ -29,7 +29,7 @@ from tinynas.errors import InternalError, ModelFileError, UserError
 from tinynas.export.compiled_firmware import build_compiled_firmware, converter_bytes, write_format
 from tinynas.export.compiled_verify import VerifiedNetwork, verify_network
 from tinynas.export.emulated import SelfTested, folder_digest, network_self_test
-from tinynas.export.folder import SELF_TEST_FAIL, SELF_TEST_PASS
+from tinynas.export.folder import SELF_TEST_FAIL, SELF_TEST_PASS, Decision
 from tinynas.export.formats import Made
 from tinynas.export.manifests import PackageOptions
 from tinynas.export.sandbox import run_tflm
@@ -265,6 +265,30 @@ def test_self_test_notices_faults(tmp_path: Path) -> None:
     assert code.count("camera->row + x * kInputChannels") == 1
     (c / "image_input.c").write_text(code.replace("camera->row + x * kInputChannels", "camera->row + (x ^ 1u) * kInputChannels"))
     assert built(c)[0] == 1
+
+
+@needs_gcc
+def test_a_threshold_decides_in_place_of_the_largest_output(tmp_path: Path) -> None:
+    """At the very margin of the first image, and one step below it: no, and yes."""
+    qgraph = random_quantized(lower(Arch(height=12, width=16, channels=3, classes=2, stem=ConvLayer(out=8, stride=2))), seed=1)
+    model = serialize(qgraph, ModelMeta("0123456789", ("a", "b")), plan_offline(qgraph.graph))
+    first = run_tflm(model, images_for(qgraph.graph)).outputs[0].astype(int)
+    positive = 1 - int(first.argmax())
+    margin = int(first[positive] - first[1 - positive])
+    assert margin < 0
+    for cut, said in ((margin, 1 - positive), (margin - 1, positive)):
+        c, decision = tmp_path / f"c{-cut}", Decision(positive, cut, ("why */ \\", "two"))
+        files = build_compiled_firmware(
+            qgraph, model, frame="rows", labels=["a", "b"], images=images_for(qgraph.graph), name="demo", decision=decision
+        )
+        for name, content in files.items():
+            (c / name).parent.mkdir(parents=True, exist_ok=True)
+            (c / name).write_bytes(content)
+        status, text = built(c)
+        assert status == 0 and f'image 0 is "{"ab"[said]}"' in text, text
+    settings = c / "model_settings.h"
+    settings.write_text(settings.read_text().replace(f"_THRESHOLD ({cut})", "_THRESHOLD (300)"))
+    assert built(c)[0] == 1, "the self-test notices another threshold"
 
 
 CALLER = r"""

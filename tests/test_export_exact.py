@@ -101,6 +101,7 @@ def test_scores_of_two_outputs_by_hand() -> None:
     # predicted 0 1 1 0 1; differences -1, 8 against 3, -0.5, 2: of 6 pairs 3 are the right way round
     assert found == {
         "accuracy": 0.6,
+        "accuracy_interval": list(metrics.wilson(3, 5)),
         "balanced_accuracy": pytest.approx((1 / 2 + 2 / 3) / 2),
         "auc": 0.5,
         "n": 5,

@@ -36,7 +36,7 @@ from tinynas.export.firmware import (
     write_firmware,
     write_format,
 )
-from tinynas.export.folder import pick_images
+from tinynas.export.folder import Decision, pick_images
 from tinynas.export.formats import Made
 from tinynas.export.manifests import identifier
 from tinynas.export.sandbox import run_tflm
@@ -447,6 +447,25 @@ def test_self_test_and_example_run_on_the_host(tmp_path: Path, shape: tuple[int,
     logits = 0.0371 * (outputs.astype(float) + 5)
     share = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
     assert text.startswith(f"class {outputs.argmax()} ({int(100 * share.max() + 0.5)} %), arena "), text
+
+
+@needs_wheel
+def test_a_threshold_decides_in_place_of_the_largest_output(tmp_path: Path) -> None:
+    """At the very margin of the first image, and one step below it: no, and yes."""
+    model = tiny_model(classes=2)
+    first, second = tflm_outputs(model, images_for(read_facts(model))).astype(int)
+    positive = 1 - int(first.argmax())  # the class that the largest output does not name
+    margin = int(first[positive] - first[1 - positive])
+    assert margin < 0
+    for cut, said in ((margin, 1 - positive), (margin - 1, positive)):
+        decision = Decision(positive, cut, ("why */ \\",))
+        c = folder(tmp_path / f"c{-cut}", model, decision=decision)
+        status, text = on_host(c)
+        assert status == 0 and f'image 0 is "class {said}"' in text and decision.says(second) in (0, 1), text
+        assert f"constexpr int kThreshold = {cut};" in (c / "model_settings.h").read_text()
+    settings = c / "model_settings.h"
+    settings.write_text(settings.read_text().replace(f"kThreshold = {cut};", "kThreshold = 300;"))
+    assert on_host(c)[0] == 1, "the self-test notices another threshold"
 
 
 @needs_wheel

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from tinynas import metrics
 
@@ -64,3 +68,84 @@ def test_events_met_and_missed_by_hand() -> None:
     assert metrics.count_stream([6.6, 9.0], events, late=0.5) == metrics.StreamCount(3, 2, 1)
     assert metrics.count_stream([], events, 1.0) == metrics.StreamCount(3, 3, 0)
     assert metrics.StreamCount(3, 2, 1) + metrics.StreamCount(1, 0, 4) == metrics.StreamCount(4, 2, 5)
+
+
+# how well a share is known -----------------------------------------------------------------------------
+
+
+def test_wilsons_interval_by_hand() -> None:
+    # z = 1.959964, z^2 = 3.841459; 8 of 10: (8 + 1.920729 -+ sqrt(3.841459 * (8*2/10 + 0.960365))) / 13.841459
+    low, high = metrics.wilson(8, 10)
+    assert low == pytest.approx((9.920729 - math.sqrt(3.841459 * 2.560365)) / 13.841459, abs=1e-6)
+    assert (low, high) == pytest.approx((0.49016, 0.94332), abs=1e-4)
+    assert metrics.wilson(0, 20) == pytest.approx((0, 3.841459 / 23.841459)), "without a hit: z^2 / (n + z^2)"
+    assert metrics.wilson(20, 20)[1] == 1.0
+    for hits, n in ((1, 0), (-1, 3), (4, 3)):
+        with pytest.raises(ValueError, match="is no share"):
+            metrics.wilson(hits, n)
+
+
+@given(st.integers(1, 400), st.data())
+@settings(max_examples=60, deadline=None)
+def test_wilsons_bounds_are_the_shares_from_which_the_score_test_just_differs(n: int, data: st.DataObject) -> None:
+    hits = data.draw(st.integers(0, n))
+    low, high = metrics.wilson(hits, n)
+    assert 0 <= low <= hits / n <= high <= 1
+    assert metrics.wilson(n - hits, n) == pytest.approx((1 - high, 1 - low)), "misses mirror hits"
+    for bound in {low, high} - {0.0, 1.0}:  # (p - q)^2 = z^2 q (1 - q) / n defines it
+        assert (hits / n - bound) ** 2 == pytest.approx(3.8414588 * bound * (1 - bound) / n)
+
+
+def test_fishers_test_by_hand() -> None:
+    # Fisher's tea: 4 cups each, 3 right. Of 70 draws 1, 16, 36, 16, 1 have 0..4: those no likelier than 16 are 1 + 16 + 16 + 1
+    assert metrics.fisher(metrics.Share(3, 4), metrics.Share(1, 4)) == pytest.approx(34 / 70)
+    assert metrics.fisher(metrics.Share(4, 4), metrics.Share(0, 4)) == pytest.approx(2 / 70)
+    assert metrics.fisher(metrics.Share(2, 4), metrics.Share(2, 4)) == 1.0
+
+
+@given(st.integers(1, 30), st.integers(1, 30), st.data())
+@settings(max_examples=40, deadline=None)
+def test_fishers_test_in_logarithms_is_that_in_whole_numbers(a: int, b: int, data: st.DataObject) -> None:
+    one = metrics.Share(data.draw(st.integers(0, a)), a)
+    other = metrics.Share(data.draw(st.integers(0, b)), b)
+    exact = metrics.fisher(one, other)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(metrics, "_EXACT", 0)
+        assert metrics.fisher(one, other) == pytest.approx(exact)
+    assert metrics.fisher(other, one) == pytest.approx(exact)
+    assert 0 < exact <= 1
+
+
+def test_holms_correction_by_hand() -> None:
+    # sorted 0.01 * 4, 0.02 * 3, 0.03 * 2, 0.5 * 1: and none below the one before it
+    assert metrics.holm([0.02, 0.5, 0.01, 0.03]) == pytest.approx([0.06, 0.5, 0.04, 0.06])
+    assert metrics.holm([0.4, 0.6]) == pytest.approx([0.8, 0.8])
+    assert metrics.holm([0.7, 0.9]) == [1.0, 1.0]
+    assert metrics.holm([]) == []
+
+
+def test_recall_and_false_alarms_by_hand() -> None:
+    truth, said = np.array([True, True, True, False, False]), np.array([True, True, False, True, False])
+    assert metrics.recall(truth, said) == metrics.Share(2, 3)
+    assert metrics.false_alarms(truth, said) == metrics.Share(1, 2)
+    assert metrics.recall(~truth[:3], said[:3]) is None and metrics.false_alarms(truth[:3], said[:3]) is None
+    found = metrics.Share(2, 3).to_json()
+    assert (found["value"], found["hits"], found["of"]) == (2 / 3, 2, 3) and found["low"] < 2 / 3 < found["high"]
+
+
+def test_top_counts_classes_that_are_better() -> None:
+    scores = np.array([[0.1, 0.5, 0.4], [0.5, 0.3, 0.2], [0.2, 0.2, 0.2]])
+    assert metrics.top(np.array([2, 2, 1]), scores, 1) == metrics.Share(0, 3)
+    assert metrics.top(np.array([2, 2, 1]), scores, 2) == metrics.Share(2, 3), "of equal scores the lower number goes first"
+    assert metrics.top(np.array([2, 2, 2]), scores, 3) == metrics.Share(3, 3)
+
+
+def test_a_curve_by_hand() -> None:
+    positive, scores = np.array([True, True, False, False]), np.array([3.0, 2.0, 2.0, 1.0])
+    alarms, found, levels = metrics.roc(positive, scores)
+    assert levels == [3, 2, 1, -math.inf]
+    assert found == [0, 0.5, 1, 1] and alarms == [0, 0, 0.5, 1], "above 3: none; above 2: the first; above 1: three of them"
+    area = sum((b - a) * (p + q) / 2 for a, b, p, q in zip(alarms, alarms[1:], found, found[1:], strict=False))
+    assert area == metrics.auc(positive.astype(np.int64), scores) == 0.875
+    with pytest.raises(ValueError, match="both classes"):
+        metrics.roc(np.array([True]), np.array([1.0]))

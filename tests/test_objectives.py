@@ -6,7 +6,7 @@ import pytest
 
 from tinynas.errors import UserError
 from tinynas.objectives import OBJECTIVES, objectives, wake_vision_score
-from tinynas.records import Trial
+from tinynas.records import WORST_SUBSET, Trial
 
 COSTS: dict[str, float | None] = {
     "macs": 3_887_331,
@@ -17,7 +17,7 @@ COSTS: dict[str, float | None] = {
     "sram_bytes": 61_968,
     "latency_ms": None,
 }
-TRAINED = Trial(0, "a", "trained", "tpe", costs=COSTS, scores={"accuracy": 0.75, "int8_accuracy": 0.74})
+TRAINED = Trial(0, "a", "trained", "tpe", costs=COSTS, scores={"accuracy": 0.75, "int8_accuracy": 0.74, WORST_SUBSET: 0.6})
 UNTRAINED = Trial(1, "b", "infeasible", "tpe", costs=COSTS)
 
 

@@ -269,6 +269,18 @@ COMPARED = {
     "binding": "sram_bytes",
     "excess": {"sram_bytes": 1.0, "flash_bytes": -0.5},
 }
+MEASURED = {name: {"value": value, "low": 0.0, "high": 1.0} for name, value in (("recall", 0.9), ("false_alarms", 0.04))}
+SERVED: dict[str, Any] = {
+    "auc": 0.95,
+    "roc": {"positive": "<b>", "false_alarms": [0.0, 0.5, 1.0], "recall": [0.2, 0.9, 1.0]},
+    "recall": 0.95,
+    "false_alarms": 0.1,
+    "operating_point": {"measured": MEASURED},
+    "subsets": {
+        "light: <i>": {"n": 40, "accuracy": 0.75, "accuracy_interval": [0.6, 0.86], "recall": None, "recall_interval": None},
+        "light: dark": {"n": 9, "accuracy": 1.0, "accuracy_interval": [0.7, 1.0], "recall": 0.5, "recall_interval": [0.2, 0.8]},
+    },
+}
 INFOS = {
     "pareto": lambda: figures.pareto_info([trial(0, 0.6, 10**6), trial(1, 0.7, 2 * 10**6)], BUDGET, picked={"net0"}),
     "pareto of nothing": lambda: figures.pareto_info([], BUDGET),
@@ -282,8 +294,31 @@ INFOS = {
     "confusion": lambda: figures.confusion_info([[3, 1], [0, 4]], ["a", "b"], "float"),
     "promises": lambda: figures.promises_info({"flash_bytes": {"estimated": 1, "measured": 1}}),
     "compare": lambda: figures.compare_info([COMPARED, {**COMPARED, "net": "<b>", "runs": False, "reasons": ["no"]}], ["a", "<b>"]),
+    "curve": lambda: figures.curve_info(SERVED),
+    "parts": lambda: figures.parts_info(SERVED),
     "spaces": lambda: figures.spaces_info([*ROWS, {**ROWS[0], "chosen": False}, {**ROWS[0], "macs_quantiles": []}]),
 }
+
+
+def test_a_curve_shows_what_decides() -> None:
+    info = figures.curve_info(SERVED)
+    assert info is not None and info.chosen == (0.04, 0.9) and info.usual == (0.1, 0.95) and info.area == 0.95
+    drawing = figures.draw(info)
+    assert [trace["name"] for trace in drawing["data"]] == ["int8 file", "chance", "largest output", "chosen threshold"]
+    assert (drawing["data"][3]["x"], drawing["data"][3]["y"]) == ([0.04], [0.9])
+    assert "&lt;b&gt;" in drawing["layout"]["yaxis"]["title"]["text"]
+    plain = figures.curve_info({**SERVED, "operating_point": None, "recall": None})
+    assert plain is not None and (plain.chosen, plain.usual) == (None, None) and len(figures.draw(plain)["data"]) == 2
+    assert figures.curve_info({}) is None and figures.parts_info({"subsets": {}}) is None
+
+
+def test_parts_have_a_bar_a_figure_with_its_interval() -> None:
+    info = figures.parts_info(SERVED)
+    assert info is not None and info.images == (40, 9)
+    assert [(bars.figure, bars.parts) for bars in info.bars] == [("accuracy", ("light: <i>", "light: dark")), ("recall", ("light: dark",))]
+    accuracy, recall = figures.draw(info)["data"]
+    assert accuracy["error_x"]["array"] == pytest.approx([0.11, 0]) and accuracy["error_x"]["arrayminus"] == pytest.approx([0.15, 0.3])
+    assert recall["y"] == [1] and "&lt;i&gt;" in accuracy["customdata"][0][0]
 
 
 @pytest.mark.parametrize("mode", ["light", "dark"])

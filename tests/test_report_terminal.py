@@ -298,14 +298,30 @@ def test_evaluation_table_shows_the_confusion_and_the_kernels() -> None:
         "confusion": [[700, 100], [100, 700]],
         "labels": ["no", "[red]yes[/red]"],
         "kernels": "tflite-micro",
-        "subsets": {"near": {"n": 400, "accuracy": 0.9}},
+        "subsets": {
+            "light: [b]dark[/b]": {
+                "n": 400,
+                "accuracy": 0.9,
+                "accuracy_interval": [0.866, 0.926],
+                "recall": 0.5,
+                "recall_interval": [0.4, 0.6],
+            }
+        },
+        "gaps": [
+            {"group": "light", "figure": "recall", "best": "x", "worst": "y", "points": 8.25, "p": 0.00001, "more_than_noise": True},
+            {"group": "light", "figure": "false_alarms", "best": "x", "worst": "y", "points": 2.0, "p": 0.34, "more_than_noise": False},
+            {"group": "wet", "figure": "recall", "best": "x", "worst": "y", "points": 0.0, "p": 1.0, "more_than_noise": False},
+        ],
     }
     text = shown(terminal.evaluation_table(result))
     assert "87.50 %" in row(text, "accuracy")
     assert "[red]yes[/red]" in text
     assert row(text, "no ").split() == ["no", "700", "100"]
     assert "tflite-micro" in text
-    assert "90.0 %" in row(text, "near")
+    assert row(text, "light: [b]dark[/b]").split()[2:8] == ["400", "90.0", "%", "(86.6", "to", "92.6"]
+    assert "light, recall: y is 8.2 points worse than x, more than noise (p below 0.0001)" in text
+    assert "light, false alarms: y is 2.0 points worse than x, no more than noise (p 0.34)" in text
+    assert "wet, recall: x and y alike" in text
 
 
 def test_boards_table_lists_every_board_on_80_columns() -> None:

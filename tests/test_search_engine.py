@@ -17,7 +17,7 @@ from search_runs import RECIPE, SPACE, budget, session_of
 from tinynas import pareto
 from tinynas.api import PreparedSearch, prepare_search
 from tinynas.budget import Budget
-from tinynas.errors import BudgetError, RunError
+from tinynas.errors import BudgetError, DataError, RunError
 from tinynas.graph import lower
 from tinynas.model import Network
 from tinynas.records import Trial
@@ -135,6 +135,33 @@ def test_several_objectives(prepared: Callable[..., PreparedSearch]) -> None:
     assert 0 < result.hypervolume <= 1
     score = prepared("score", trials=4, objectives=["wake-vision-score"]).go()
     assert len(score.front) == 1, "one objective, one best"
+
+
+def test_the_part_that_is_served_worst_is_an_objective(stripes: str, tmp_path: Path) -> None:
+    facts = tmp_path / "facts.csv"
+    rows = [f"{label}/{i}.png,{'dark' if i % 2 else 'bright'}" for label in ("across", "down", "slanted") for i in range(64)]
+    facts.write_text("\n".join(["name,light", *rows]) + "\n")
+
+    def searched(name: str, *overrides: str, out: Path | None = None) -> PreparedSearch:
+        settings = SearchSettings.model_validate({"rungs": [1], "recipe": RECIPE, "pool": 200, "baseline": 2, "start": 2})
+        goals = ["worst_subset_accuracy", "macs"]
+        given = {"space": SPACE, "data": stripes, "out": tmp_path / name, "settings": settings, "objectives": goals}
+        return prepare_search(budget(), trials=3, workers=1, overrides=overrides, **given)
+
+    one = searched("run", f"data.attributes={facts}")
+    result = one.go()
+    trained = [t for t in one.run.trials() if t.state == "trained"]
+    assert trained and all(0 <= t.scores["worst_subset_accuracy"] <= (t.accuracy or 0) for t in trained), "the worst is no better than all"
+    assert result.front and all(row["worst_subset_accuracy"] is not None for row in result.front)
+    with pytest.raises(DataError, match="have no attributes"):
+        searched("none")
+    facts.write_text("\n".join(["name,light", "across/1.png,dark", "down/2.png,bright"]) + "\n")
+    with pytest.raises(DataError, match="needs a part of at least 10 validation images; their parts: "):
+        searched("few", f"data.attributes={facts}")
+    assert not (tmp_path / "none").exists() and not (tmp_path / "few").exists()
+    # What the run was begun with decides: another file is another search.
+    with pytest.raises(RunError, match="says other attributes of the images than when"):
+        prepare_search(None, resume=True, out=tmp_path / "run")
 
 
 def test_the_time_limit_is_kept(prepared: Callable[..., PreparedSearch]) -> None:

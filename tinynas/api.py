@@ -260,6 +260,7 @@ def prepare_search(
     """
     from tinynas.data import SPLITS, DataOptions, open_data
     from tinynas.search import SearchSettings
+    from tinynas.search.prepare import check_goals
 
     changing = _given(trials=trials, timeout=timeout, workers=workers)
     lasting = _given(objectives=None if objectives is None else list(objectives), seed=seed)
@@ -279,10 +280,11 @@ def prepare_search(
     chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
     chosen = chosen.model_copy(update={"storage": _absolute(chosen.storage)})
     known_objectives(chosen.objectives, limits)
-    options = _absolute_groups(build({}, DataOptions, source="data options", overrides=routed["data"]))
+    options = _absolute_files(build({}, DataOptions, source="data options", overrides=routed["data"]))
     if out is not None and (Path(out) / "config.yaml").exists():
         raise RunError(f"{out}: holds a run already", "continue it with --resume, or choose another --out")
     images = open_data(data, seed=chosen.seed, options=options)
+    check_goals(chosen.objectives, images)
     choice = None
     if chosen_space is None:
         from tinynas.search import choose_space
@@ -310,7 +312,7 @@ def prepare_search(
             "notes": list(images.notes),
             "images": {split: len(rows) for split, rows in images.members.items()},
             "counts": {split: images.counts(split) for split in SPLITS},
-            **_given(groups=_groups_digest(options)),
+            **_given(groups=_groups_digest(options), attributes=images.attributes_digest),
         },
     )
     return PreparedSearch(run, chosen_space, limits, images, chosen)
@@ -347,19 +349,27 @@ def _prepare_again(
         other += _differences("space.", begun_space, chosen_space, of_no_matter=("name",))
     known = run.config.get("data_options", {})
     options = build(known, DataOptions, source=run.config_file)
-    asked = _absolute_groups(build(known, DataOptions, source="data options", overrides=routed["data"]))
+    asked = _absolute_files(build(known, DataOptions, source="data options", overrides=routed["data"]))
     if asked.groups != options.groups and _groups_digest(asked) == run.env.get("groups", ""):
         options = options.model_copy(update={"groups": asked.groups})  # the file lies elsewhere
+    if asked.attributes is not None and options.attributes is not None:
+        options = options.model_copy(update={"attributes": asked.attributes})  # what it says is compared below
     other += _differences("data.", options, asked)
     if other:
         lines = f" {other[0]}" if len(other) == 1 else "".join(f"\n  - {line}" for line in other)
         raise RunError(f"{run.path}: was begun with{lines}", f"leave that out, or begin another run; what may change: {MAY_CHANGE}")
     run.ask("data", data)
-    images, place = run.images(data, overrides=[] if asked.groups is None else [f"groups={json.dumps(asked.groups)}"])
+    files = {"groups": asked.groups, "attributes": asked.attributes}
+    images, place = run.images(data, overrides=[f"{name}={json.dumps(file)}" for name, file in files.items() if file is not None])
     if (difference := run.other_data(images)) is not None:
         raise RunError(
             f"{place}: these are not the images that {run.path} was begun with: {difference}",
             "say where those are with --data PLACE, or start a new run",
+        )
+    if images.attributes_digest != run.env.get("attributes", images.attributes_digest):
+        raise RunError(
+            f"{asked.attributes or place}: says other attributes of the images than when {run.path} was begun",
+            "restore the file, or start a new run",
         )
     run.check()  # what is damaged is said before hours of training
     url = run.storage(_absolute(storage))
@@ -409,13 +419,15 @@ def _absolute(storage: str | None) -> str | None:
     return f"sqlite:///{Path(file).resolve()}" if relative else storage
 
 
-def _absolute_groups(options: DataOptions) -> DataOptions:
+def _absolute_files(options: DataOptions) -> DataOptions:
     from tinynas.data.options import GROUPS_CSV
 
-    if options.groups is None or not options.groups.startswith(GROUPS_CSV):
-        return options
-    path = Path(options.groups.removeprefix(GROUPS_CSV)).expanduser().resolve()
-    return options.model_copy(update={"groups": f"{GROUPS_CSV}{path}"})
+    changed = {}
+    if options.groups is not None and options.groups.startswith(GROUPS_CSV):
+        changed["groups"] = f"{GROUPS_CSV}{Path(options.groups.removeprefix(GROUPS_CSV)).expanduser().resolve()}"
+    if options.attributes is not None:
+        changed["attributes"] = str(Path(options.attributes).expanduser().resolve())
+    return options.model_copy(update=changed) if changed else options
 
 
 def _groups_digest(options: DataOptions) -> str | None:
@@ -624,6 +636,7 @@ def promote(
     kernels: str | None = None,
     init: str | None = None,
     stages: str | None = None,
+    false_alarms: float | None = None,
     budget: str | None = None,
     out: str | Path | None = None,
     overrides: Sequence[str] = (),
@@ -642,12 +655,14 @@ def promote(
     ``kernels`` as in :func:`verify`; what was found goes into the records and onto the card, and ``on_step`` hears of a first build.
     ``init``: whose weights the training begins with (:func:`tinynas.weights.open_source`); a network that is given as a .tflite begins
     with its own. ``stages``: a YAML of trainings one after the other (:mod:`tinynas.stages`), or a shipped name; the last one is on the
-    run's data. Where ``run`` names a network (as ``ids`` may), a run without a search is made for it in ``out`` (default: a new folder
-    under ``results/``), with ``budget`` and ``data``. Raises UserError subclasses with the remedy; where verifying will lack something,
-    before anything is trained.
+    run's data. ``false_alarms``: of two classes the share of negative images that may be taken for positive ones; a threshold for it is
+    chosen on validation images and goes into the firmware folder. Where ``run`` names a network (as ``ids`` may), a run without a search
+    is made for it in ``out`` (default: a new folder under ``results/``), with ``budget`` and ``data``. Raises UserError subclasses with
+    the remedy; where verifying will lack something, before anything is trained.
     """
     from tinynas.export.deliver import add_verified, export_promoted
     from tinynas.export.formats import check_formats
+    from tinynas.export.served import Audience
     from tinynas.promote import promote as train_in_full
     from tinynas.recipe import Recipe
     from tinynas.stages import load_stages, open_stages, promote_stages
@@ -672,6 +687,7 @@ def promote(
     if init is not None:
         document["init"] = init
     images = _run_images(opened, data, routed["data"], on_note)
+    Audience(images, false_alarms=false_alarms).check()  # before hours of training
     typed = {_id_or_reference(opened, text, len(images.labels)): text for text in ids}
     net_ids = list(typed)
 
@@ -703,7 +719,8 @@ def promote(
                 opened, [net_id], data=images, recipe=recipes[net_id], seed=seed, on_event=on_event, on_note=on_note
             )
         if rank() == 0:
-            rows.append(export_promoted(opened, net_id, opened.net_dir(net_id), images, promoted, options, formats))
+            own = opened.net_dir(net_id)
+            rows.append(export_promoted(opened, net_id, own, images, promoted, options, formats, false_alarms=false_alarms))
     if checks is None:
         return rows
     try:
@@ -764,7 +781,7 @@ def _run_for(
     arch = arch_of_file(net) if _is_tflite(net) else load_net(net)
     limits = load_budget(budget, routed["budget"])
     options = staged.stages[-1].data_options if staged is not None else DataOptions()
-    options = _absolute_groups(build(options.model_dump(mode="json"), DataOptions, source="data options", overrides=routed["data"]))
+    options = _absolute_files(build(options.model_dump(mode="json"), DataOptions, source="data options", overrides=routed["data"]))
     images = _open_data(data, seed=seed, options=options)
     path = (
         Path(out)
@@ -788,7 +805,7 @@ def _run_for(
             "notes": list(images.notes),
             "images": {split: len(rows) for split, rows in images.members.items()},
             "counts": {split: images.counts(split) for split in SPLITS},
-            **_given(groups=_groups_digest(options)),
+            **_given(groups=_groups_digest(options), attributes=images.attributes_digest),
         },
     )
 
@@ -892,15 +909,17 @@ def evaluate(
     stream: bool = False,
     hop_ms: int | None = None,
     alarms_an_hour: float = 1.0,
+    false_alarms: float | None = None,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """Accuracy of a .tflite on images or sounds, with kernels that equal TFLM's: the document of ``evaluate --json``.
 
     ``split`` may be ``all``. ``pixels``: the range of the input where the file does not tell it, such as ``0..1``,
     ``imagenet`` or ``MEAN,STD``. ``threshold``: above which a single output says yes, in its real units, or ``raw:X`` in those of a
-    quantised output. ``front_end``: the network whose front end makes sounds the input, where the file does not tell it. ``stream``:
-    also false alarms an hour and missed events on whole recordings, in windows every ``hop_ms``, smoothed as misses the fewest
-    validation events at ``alarms_an_hour``. Raises UserError subclasses with the remedy.
+    quantised output. ``false_alarms``: of two classes the share of negative inputs that may be taken for positive ones, for which a
+    threshold is chosen on the validation part. ``front_end``: the network whose front end makes sounds the input, where the file does not
+    tell it. ``stream``: also false alarms an hour and missed events on whole recordings, in windows every ``hop_ms``, smoothed as misses
+    the fewest validation events at ``alarms_an_hour``. Raises UserError subclasses with the remedy.
     """
     from tinynas.export.evaluate import Stream, evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
@@ -918,6 +937,7 @@ def evaluate(
         subsets=subsets,
         pixels=pixels,
         threshold=threshold,
+        false_alarms=false_alarms,
         workers=default_workers(),
         front_end=hears,
         stream=Stream(hop_ms, alarms_an_hour) if stream else None,

@@ -1,9 +1,12 @@
-"""How good predictions are, from scores: each figure once. numpy only."""
+"""How good predictions are, from scores, and how well that is known: each figure once. numpy only."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -124,3 +127,144 @@ def count_stream(found: Sequence[float], events: Sequence[tuple[float, float]], 
     met = {i for time in found for i, (start, end) in enumerate(events) if start <= time <= end + late}
     false = sum(not any(start <= time <= end + late for start, end in events) for time in found)
     return StreamCount(len(events), len(events) - len(met), false)
+
+
+# How well a share is known ----------------------------------------------------------------------------
+
+CONFIDENCE = 0.95
+"""Of every interval that is reported."""
+
+
+def wilson(hits: int, n: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
+    """Wilson's score interval (low, high) of the share ``hits`` of ``n``, 0..1: it holds for few images and for shares near 0 or 1.
+
+    Raises ValueError without an image, and for hits that are none of ``n``.
+    """
+    _check_share(hits, n)
+    z2 = NormalDist().inv_cdf((1 + confidence) / 2) ** 2
+    middle = hits + z2 / 2
+    half = math.sqrt(z2 * (hits * (n - hits) / n + z2 / 4))
+    # At the ends the exact bound is 0 or 1; rounding must not put the share itself outside.
+    low = 0.0 if hits == 0 else (middle - half) / (n + z2)
+    high = 1.0 if hits == n else (middle + half) / (n + z2)
+    return low, high
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """A share of images, counted: the accuracy of a part, the recall of a class, the rate of false alarms."""
+
+    hits: int
+    of: int
+
+    def __post_init__(self) -> None:
+        _check_share(self.hits, self.of)
+
+    @property
+    def value(self) -> float:
+        """0..1."""
+        return self.hits / self.of
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """(low, high) by :func:`wilson`, 0..1."""
+        return wilson(self.hits, self.of)
+
+    def to_json(self) -> dict[str, Any]:
+        """``value``, ``low`` and ``high`` (95 %), ``hits``, ``of``."""
+        low, high = self.interval
+        return {"value": self.value, "low": low, "high": high, "hits": self.hits, "of": self.of}
+
+
+def share(hits: NDArray[np.bool_]) -> Share | None:
+    """The share of ``hits`` (N,) that are true; None where there is nothing to count."""
+    return Share(int(hits.sum()), len(hits)) if len(hits) else None
+
+
+def named(name: str, found: Share | None) -> dict[str, Any]:
+    """``name`` and ``name_interval``, [low, high] (95 %), as reports have them; both None where nothing was counted."""
+    return {name: None if found is None else found.value, f"{name}_interval": None if found is None else list(found.interval)}
+
+
+def recall(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> Share | None:
+    """How many of the positive images (N,) are said to be; None without one."""
+    return share(said[truth])
+
+
+def false_alarms(truth: NDArray[np.bool_], said: NDArray[np.bool_]) -> Share | None:
+    """How many of the negative images (N,) are said to be positive; None without one."""
+    return share(said[~truth])
+
+
+def fisher(one: Share, other: Share) -> float:
+    """Fisher's exact test, two-sided: how probable a difference at least so unlikely is where both shares are one.
+
+    The sum of the hypergeometric probabilities of all tables with the same sums that are no more probable than the one seen.
+    """
+    hits, total = one.hits + other.hits, one.of + other.of
+    possible = range(max(0, hits - other.of), min(hits, one.of) + 1)
+    if total <= _EXACT:
+        ways = [math.comb(one.of, k) * math.comb(other.of, hits - k) for k in possible]
+        seen = ways[one.hits - possible.start]
+        return sum(way for way in ways if way <= seen) / sum(ways)
+    logs = np.array([_log_comb(one.of, k) + _log_comb(other.of, hits - k) for k in possible])
+    weights = np.exp(logs - logs.max())
+    # Equally probable tables differ by rounding here: they count as equal.
+    return float(min(1.0, weights[weights <= weights[one.hits - possible.start] * (1 + 1e-7)].sum() / weights.sum()))
+
+
+def holm(probabilities: Sequence[float]) -> list[float]:
+    """Holm's correction: of several tests, each one's probability as if it were the only one (in the order given).
+
+    Below 0.05 for one of them by chance alone in at most one of twenty such families, however many tests there are.
+    """
+    found = [0.0] * len(probabilities)
+    largest = 0.0
+    for rank, i in enumerate(sorted(range(len(probabilities)), key=lambda i: probabilities[i])):
+        largest = max(largest, min(1.0, (len(probabilities) - rank) * probabilities[i]))
+        found[i] = largest
+    return found
+
+
+_EXACT = 2000
+"""Images up to which Fisher's test counts in whole numbers; above, in logarithms."""
+
+
+def _log_comb(n: int, k: int) -> float:
+    return math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1)
+
+
+def _check_share(hits: int, n: int) -> None:
+    if n < 1 or not 0 <= hits <= n:
+        raise ValueError(f"{hits} of {n} is no share")
+
+
+# Several classes, and thresholds ----------------------------------------------------------------------
+
+TOP = 5
+"""Of more than :data:`TOP_FROM` classes, an image counts as found where its class is among so many of the best."""
+TOP_FROM = 10
+
+
+def top(truth: NDArray[np.int64], scores: NDArray[np.float64], k: int = TOP) -> Share | None:
+    """How often the true class is among the ``k`` best of ``scores`` (N, classes); None without an image.
+
+    Of equal scores the lower class number goes first, as in ``argmax``: a network that says nothing gets no credit for ties.
+    """
+    own = np.take_along_axis(scores, truth[:, None], 1)
+    before = (scores > own).sum(1) + ((scores == own) & (np.arange(scores.shape[1]) < truth[:, None])).sum(1)
+    return share(before < k)
+
+
+def roc(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[list[float], list[float], list[float]]:
+    """(false-alarm rate, recall, threshold) at every level of ``scores`` (N,): positive is what is *above* the threshold.
+
+    From (0, 0, the highest score) to (1, 1, -inf). Raises ValueError without a positive or a negative image.
+    """
+    if positive.all() or not positive.any():
+        raise ValueError("a curve needs images of both classes")
+    levels = np.unique(scores)[::-1]
+    yes, no = np.sort(scores[positive]), np.sort(scores[~positive])
+    found = 1 - np.searchsorted(yes, levels, side="right") / len(yes)
+    alarms = 1 - np.searchsorted(no, levels, side="right") / len(no)
+    return [*alarms.tolist(), 1.0], [*found.tolist(), 1.0], [*levels.tolist(), -math.inf]

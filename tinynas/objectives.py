@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from tinynas.budget import Budget
 from tinynas.cost.quantities import QUANTITIES, Quantity
 from tinynas.errors import InternalError, UserError
-from tinynas.records import Trial
+from tinynas.records import WORST_SUBSET, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +30,7 @@ class Objective:
     trained: bool = field(kw_only=True)
     """True where the figure needs training, False where it follows from the architecture."""
     needs: str | None = None
-    """Score that only exists where it is asked for (``int8_accuracy``), or None."""
+    """Score that only exists where it is asked for (``int8_accuracy``, :data:`WORST_SUBSET`), or None."""
     cost: str | None = None
     """The quantity of :data:`tinynas.cost.quantities.QUANTITIES` that it is; None where it is none."""
 
@@ -90,6 +90,7 @@ OBJECTIVES: dict[str, Objective] = {
     for objective in (
         Objective("accuracy", True, "share", _score("accuracy"), trained=True),
         Objective("int8_accuracy", True, "share", _score("int8_accuracy"), trained=True, needs="int8_accuracy"),
+        Objective(WORST_SUBSET, True, "share", _score(WORST_SUBSET), trained=True, needs=WORST_SUBSET),
         *(_cost(quantity, quantity.objective) for quantity in QUANTITIES.values() if quantity.objective is not None),
         Objective("wake-vision-score", True, "points", _wake_vision, trained=True),
     )

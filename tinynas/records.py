@@ -24,6 +24,10 @@ TrialState = Literal["trained", "infeasible", "duplicate", "failed", "stopped"]
 ``infeasible`` and ``duplicate`` cost no training. ``failed``: training raised; ``reason`` says what."""
 
 
+WORST_SUBSET = "worst_subset_accuracy"
+"""The score that is the accuracy of the part of the validation images that is served worst, by the data's attributes."""
+ASKED_SCORES = ("int8_accuracy", WORST_SUBSET)
+"""The accuracies that are measured only where an objective needs them."""
 EXPECTED = "expected_accuracy"
 """The score that a search adds when it ends, see :attr:`Trial.expected_accuracy`."""
 
@@ -134,7 +138,7 @@ class Trial(JsonRecord):
     excess: dict[str, float] = field(default_factory=dict)
     """Share over each limit; positive is over."""
     scores: dict[str, float] = field(default_factory=dict)
-    """``accuracy`` (validation), ``int8_accuracy``, ``loss_sum``, ..."""
+    """``accuracy`` (validation), :data:`ASKED_SCORES`, ``loss_sum``, ..."""
     epochs: float = 0
     """Proxy epochs trained."""
     images: int = 0
@@ -168,7 +172,7 @@ def as_expected(record: Trial) -> Trial:
     if record.expected_accuracy is None or record.accuracy is None or record.expected_accuracy == record.accuracy:
         return record
     change = record.expected_accuracy - record.accuracy
-    moved = {name: value + change for name, value in record.scores.items() if name in ("accuracy", "int8_accuracy")}
+    moved = {name: value + change for name, value in record.scores.items() if name in ("accuracy", *ASKED_SCORES)}
     return replace(record, scores={**record.scores, **moved})
 
 
@@ -335,9 +339,81 @@ def firmware_words(firmware: Mapping[str, Any]) -> str:
     )
 
 
+FIGURE_TITLES = {"accuracy": "accuracy", "recall": "recall", "false_alarms": "false alarms"}
+"""The figures of every part of the data, by their keys in reports."""
+
+
+def interval_words(value: float | None, interval: Sequence[float] | None) -> str:
+    """A share with its 95 % interval, ``91.2 % (88.0 to 93.7 %)``; a dash where there is none."""
+    if value is None or interval is None:
+        return "–"
+    low, high = interval
+    return f"{100 * value:.1f} % ({100 * low:.1f} to {100 * high:.1f} %)"
+
+
+def gap_words(gap: Mapping[str, Any]) -> str:
+    """One of a report's ``gaps`` in a sentence."""
+    if not gap["points"]:
+        return f"{gap['group']}, {FIGURE_TITLES[gap['figure']]}: {gap['best']} and {gap['worst']} alike"
+    noise = "more than noise" if gap["more_than_noise"] else "no more than noise"
+    p = "p below 0.0001" if gap["p"] < 0.0001 else f"p {gap['p']:.2g}"
+    return (
+        f"{gap['group']}, {FIGURE_TITLES[gap['figure']]}: {gap['worst']} is {gap['points']:.1f} points worse than {gap['best']}, "
+        f"{noise} ({p})"
+    )
+
+
+def threshold_words(point: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A report's ``operating_point``: the threshold, what is expected of it (by the images it was chosen on), what was measured."""
+
+    def said(shares: Mapping[str, Any], *names: str) -> str:
+        known = [(FIGURE_TITLES[name], shares[name]) for name in names if shares[name] is not None]
+        return ", ".join(f"{title} {interval_words(share['value'], (share['low'], share['high']))}" for title, share in known)
+
+    steps = "" if point["raw"] is None else f"{point['of']} above {point['raw']} steps, "
+    where = f"{steps}probability above {point['probability']:.4f}, for {100 * point['wished']:g} % of false alarms"
+    expected = f"{said(point['expected'], 'recall', 'false_alarms')} on {point['chosen_on']} images, which chose it"
+    measured = f"{said(point['measured'], 'accuracy', 'recall', 'false_alarms')} on {point['measured']['split'] or 'other'} images"
+    return f"{point['positive']}: {where}", expected, measured
+
+
 _OfModel: Any = Annotated[_Verified, Tag("of a model")]
 _OfNetwork: Any = Annotated[_VerifiedNetwork, Tag("of a network")]
 _EitherVerified: Any = Annotated[_OfModel | _OfNetwork, Discriminator(lambda found: "of a network" if of_network(found) else "of a model")]
+_Interval: Any = Annotated[list[Share], Field(min_length=2, max_length=2)]
+_Part: Any = document(
+    "part",
+    *("group", "part", "n", "accuracy", "accuracy_interval"),
+    **dict.fromkeys(["group", "part"], str),
+    n=Annotated[int, Field(ge=1)],
+    **dict.fromkeys(["accuracy", "recall", "false_alarms"], Share | None),
+    **dict.fromkeys(["accuracy_interval", "recall_interval", "false_alarms_interval"], _Interval | None),
+)
+_GAP: Any = document(
+    "gap",
+    *("group", "figure", "best", "worst", "points", "p", "more_than_noise"),
+    **dict.fromkeys(["group", "best", "worst"], str),
+    figure=Literal["accuracy", "recall", "false_alarms"],
+    points=float,
+    p=float,
+    more_than_noise=bool,
+)
+_SHARE: Any = document("share", "value", "low", "high", value=Share, low=Share, high=Share)
+_POINT: Any = document(
+    "threshold",
+    *("wished", "positive", "chosen_on", "of", "raw", "probability", "expected", "measured"),
+    wished=Share,
+    **dict.fromkeys(["positive", "chosen_on", "of"], str),
+    raw=int | None,
+    probability=Share,
+    expected=document("expected", "recall", "false_alarms", recall=_SHARE, false_alarms=_SHARE),
+    measured=document(
+        "measured",
+        *("split", "accuracy", "recall", "false_alarms"),
+        split=str | None,
+        **dict.fromkeys(["accuracy", "recall", "false_alarms"], _SHARE | None),
+    ),
+)
 _Report = document(
     "report",
     accuracy=document("accuracy", float=Share | None, int8=Share | None, split=str | None) | None,
@@ -364,6 +440,14 @@ _Report = document(
     )
     | None,
     verified=_EitherVerified | None,
+    **dict.fromkeys(["top5", "recall", "false_alarms"], Share | None),
+    **{f"{name}_interval": _Interval | None for name in ("accuracy", "top5", "recall", "false_alarms")},
+    positive=str | None,
+    subsets_by=str | None,
+    subsets=dict[str, _Part] | None,
+    gaps=rows(_GAP) | None,
+    roc=document("roc", "positive", "false_alarms", "recall", positive=str, false_alarms=list[Share], recall=list[Share]) | None,
+    operating_point=_POINT | None,
 )
 
 

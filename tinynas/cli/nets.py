@@ -30,6 +30,14 @@ from tinynas.export.formats import FORMATS
 from tinynas.files import process_number
 from tinynas.records import firmware_words
 
+FalseAlarmsOption = Annotated[
+    float | None,
+    typer.Option(
+        "--false-alarms",
+        metavar="RATE",
+        help="Of two classes: choose, on validation images, a threshold by which such a share of the negative ones is taken for positive.",
+    ),
+]
 FormatOption = Annotated[
     str | None,
     typer.Option(
@@ -135,6 +143,7 @@ def promote(
     stages: Annotated[
         str | None, typer.Option("--stages", metavar="S", help="A YAML of trainings one after the other, or a shipped name.")
     ] = None,
+    false_alarms: FalseAlarmsOption = None,
     budget: BudgetOption = None,
     out_: Annotated[
         Path | None, typer.Option("--out", metavar="DIR", help="Of a network without a run: the run's folder (default: results/NET-DATA).")
@@ -165,6 +174,7 @@ def promote(
             kernels=kernels,
             init=init,
             stages=stages,
+            false_alarms=false_alarms,
             budget=budget,
             out=out_,
             overrides=overrides or (),
@@ -323,7 +333,13 @@ def evaluate(
     alarms_an_hour: Annotated[
         float, typer.Option("--alarms-an-hour", metavar="N", min=0, help="So many an hour are allowed where the smoothing is chosen.")
     ] = 1.0,
-    subsets: Annotated[bool, typer.Option("--subsets", help="Also by the attributes the data has (distance, lighting, ...).")] = False,
+    false_alarms: FalseAlarmsOption = None,
+    subsets: Annotated[
+        bool,
+        typer.Option(
+            "--subsets", help="Demand figures by the attributes the data has (data.attributes, Wake Vision's); given where it has any."
+        ),
+    ] = False,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
@@ -341,6 +357,7 @@ def evaluate(
         stream=stream,
         hop_ms=hop,
         alarms_an_hour=alarms_an_hour,
+        false_alarms=false_alarms,
         overrides=overrides or (),
     )
     if json_:

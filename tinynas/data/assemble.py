@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data.assign import assign
+from tinynas.data.attributes import read_attributes
 from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet, UnusableData
 from tinynas.data.groups import find_groups
@@ -72,6 +73,13 @@ def assemble(
     assigned = _tried(lambda: assign(name, records, targets, groups, options, draw, said, kind), faults)
     split_of = [record.split or "train" for record in records] if assigned is None else assigned
     leaks = find_leaks(records, split_of, groups, options, said, kind)
+    own = None
+    if options.attributes is not None and records:
+        place = options.attributes
+        own = _tried(lambda: read_attributes(name, place, records, said), faults)
+    if options.positive is not None and (options.positive not in labels or len(labels) != 2):
+        rule = f"{options.positive!r} is none of its classes" if len(labels) == 2 else f"is for two classes, and it has {len(labels)}"
+        faults.append(DataError(f"{name}: data.positive: {rule}", f"its classes: {', '.join(labels[:5])}"))
     members = _members(records, targets, split_of, leaks.dropped, options.limit, draw, said, kind)
     if assigned is not None and records and not options.judged:
         _check_splits(name, members, targets, labels, said, faults, kind)
@@ -96,7 +104,7 @@ def assemble(
         options=options,
         cache=cache or cache_dir(),
         groups=groups,
-        attributes={key: values[keep] for key, values in source.attributes.items()},
+        attributes={key: values[keep] for key, values in source.attributes.items()} | (own or {}),
         recordings=source.recordings,
         on_progress=on_progress,
     )

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from tinynas.data.cache import cache_dir as default_cache_dir
 from tinynas.data.cache import mapped
 from tinynas.data.groups import Groups
+from tinynas.data.labels import positive_of
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, BadInput, Leak, Record, Recording, Straddle
@@ -81,7 +82,8 @@ class DataSet:
     groups: Groups | None = field(default=None, repr=False)
     """Which records belong together; None where nothing is known of it."""
     attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict, repr=False)
-    """Further facts, such as ``near`` or ``dark``: name to one number a record: 1 yes, 0 no, -1 does not apply."""
+    """Further facts, such as ``near`` or ``dark``: name to one number a record: 1 yes, 0 no, -1 does not apply.
+    Those of ``data.attributes`` are named by group and part: ``light: dark``."""
     recordings: Mapping[str, Recording] = field(default_factory=dict, repr=False)
     """Of sounds: what the records were cut out of, by their :attr:`~tinynas.data.records.Record.file`."""
     on_progress: OnProgress | None = field(default=None, repr=False)
@@ -100,6 +102,24 @@ class DataSet:
         # Of logarithms: as many portraits as landscapes of one shape make a square.
         ratio = float(np.exp(np.median(np.log(sizes[:, 0] / sizes[:, 1]))))
         return round(short * max(1.0, ratio)), round(short * max(1.0, 1 / ratio))
+
+    @property
+    def attributes_digest(self) -> str | None:
+        """Digest of :attr:`attributes`, whatever the names and the order of the records; None without any."""
+        if not self.attributes:
+            return None
+        names = sorted(self.attributes)
+        digest = hashlib.sha256("\n".join(names).encode())
+        table = np.stack([self.attributes[name] for name in names], 1)
+        for line in sorted(f"{record.digest} {row.tolist()}" for record, row in zip(self.records, table, strict=True)):
+            digest.update(line.encode() + b"\n")
+        return digest.hexdigest()
+
+    @property
+    def positive(self) -> int | None:
+        """Of two classes the number of the one that recall and false alarms are of; None of more, where neither has such a meaning."""
+        chosen = self.options.positive
+        return positive_of(self.labels, chosen if chosen in self.labels else None)
 
     def counts(self, split: str) -> dict[str, int]:
         """Inputs of each class in ``split``."""

@@ -12,9 +12,7 @@ A record of which nothing is said is a group of its own.
 
 from __future__ import annotations
 
-import csv
 import re
-import unicodedata
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.data.listed import file_name, name_key, read_listed
 from tinynas.data.options import GROUPS_CSV, GROUPS_PREFIX, DataOptions
 from tinynas.data.records import Record
 from tinynas.errors import DataError
@@ -138,43 +137,26 @@ class _Listed:
         self.groups = _read_csv(path)
 
     def __call__(self, name: str) -> str | None:
-        key = _key(name)
-        return self.groups.get(key, self.groups.get(key.rsplit("/", 1)[-1]))
+        key = name_key(name)
+        return self.groups.get(key, self.groups.get(file_name(key)))
 
 
 def _read_csv(path: Path) -> dict[str, str]:
     remedy = "give a CSV file with a first line name,group and a line for each name"
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            lines = [(number, row) for number, row in enumerate(csv.reader(file), 1) if any(cell.strip() for cell in row)]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise DataError(f"groups: {path}: cannot be read as CSV: {error}", remedy) from None
-    if not lines:
-        raise DataError(f"groups: {path}: is empty", remedy)
-    head = [cell.strip().lower() for cell in lines[0][1]]
-    missing = [column for column in ("name", "group") if column not in head]
-    if missing:
-        raise DataError(f"groups: {path}: line {lines[0][0]}: has no column {' and no column '.join(missing)}", remedy)
+    listed = read_listed(path, what="groups", needed=("name", "group"), remedy=remedy)
+    head = [cell.lower() for cell in listed.head]
     name, group = head.index("name"), head.index("group")
     groups: dict[str, str] = {}
-    for number, row in lines[1:]:
-        cells = [cell.strip() for cell in row]
+    for number, cells in listed.rows:
         if len(cells) <= max(name, group) or not cells[name] or not cells[group]:
             raise DataError(f"groups: {path}: line {number}: name or group is missing", remedy)
-        before = groups.setdefault(_key(cells[name]), cells[group])
+        before = groups.setdefault(name_key(cells[name]), cells[group])
         if before != cells[group]:
             raise DataError(
                 f"groups: {path}: line {number}: {cells[name]} is of group {cells[group]!r} here and of {before!r} above",
                 "give each name one group",
             )
-    if not groups:
-        raise DataError(f"groups: {path}: lists no names", remedy)
     return groups
-
-
-def _key(name: str) -> str:
-    """A name as it is compared: files of Windows have backslashes, those of macOS letters and accents apart."""
-    return unicodedata.normalize("NFC", name).replace("\\", "/")
 
 
 def shown(group: str) -> str:

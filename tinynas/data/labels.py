@@ -22,6 +22,30 @@ def clean(label: str) -> str:
     return printable(unicodedata.normalize("NFC", label).strip() or label)
 
 
+_NOT = ("no", "not", "non", "without")
+_NOTHING = frozenset(
+    {"background", "empty", "negative", "neg", "none", "normal", "nothing", "off", "other", "others", "absent", "0", "false"}
+)
+
+
+def positive_of(labels: Sequence[str], chosen: str | None = None) -> int | None:
+    """Of two classes the number of the one that recall and false alarms are of; None of more.
+
+    ``chosen`` where it is given; else the one whose other is called after it (``no_person``) or after nothing (``background``), else the
+    second.
+    """
+    if len(labels) != 2:
+        return None
+    if chosen is not None:
+        return labels.index(chosen)
+
+    def negative(label: str, other: str) -> bool:
+        words = label.casefold().replace("-", "_").replace(" ", "_")
+        return words in _NOTHING or any(words.removeprefix(word).lstrip("_") == other.casefold() for word in _NOT if words.startswith(word))
+
+    return 0 if negative(labels[1], labels[0]) and not negative(labels[0], labels[1]) else 1
+
+
 def unify(
     name: str,
     labels: Sequence[str],

@@ -47,6 +47,12 @@ class DataOptions(Config):
     regular expression searched in each name (path inside the folder): equal matches (the parts in parentheses, or the
     whole match), such as ``crop(\\d+)`` for mirrored or neighbouring shots, or ``([^/]+/\\d+)_`` for a number that counts
     within its class."""
+    attributes: Annotated[str, Field(min_length=1)] | None = None
+    """A CSV file of what images show besides their class, for results told apart by it: a column ``name`` (path inside the folder, or file
+    name), and one an attribute: yes and no (true, false, 1, 0), or words such as ``dark`` and ``bright``; a blank cell says nothing."""
+    positive: str | None = None
+    """Of two classes the one that recall and false alarms are of, such as ``person``; by default the one whose other is called after it
+    (``no_person``, ``background``), else the second."""
     val_share: Share = 0.15
     """Share of the training images carved out for validation where the data has no validation split of its own."""
     test_share: Share = 0.15

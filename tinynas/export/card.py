@@ -6,13 +6,12 @@ said to be unknown. Figures say whether they were measured or estimated, and by 
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tinynas import __version__
+from tinynas import __version__, metrics
 from tinynas.arch import Arch, pair
 from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
@@ -24,7 +23,17 @@ from tinynas.errors import counted, printable
 from tinynas.export.formats import FORMATS, fitting
 from tinynas.files import write_atomic
 from tinynas.graph import lower
-from tinynas.records import Artifact, Promoted, firmware_words, network_figures, of_network
+from tinynas.records import (
+    FIGURE_TITLES,
+    Artifact,
+    Promoted,
+    firmware_words,
+    gap_words,
+    interval_words,
+    network_figures,
+    of_network,
+    threshold_words,
+)
 from tinynas.runs import Run
 
 if TYPE_CHECKING:
@@ -33,7 +42,6 @@ if TYPE_CHECKING:
 UNKNOWN = "unknown"
 #: Larger confusions are shown by their most frequent mistakes.
 _MAX_CONFUSION = 20
-_Z95 = 1.959964  # 97.5 % quantile of the normal distribution
 
 
 def model_card(
@@ -68,6 +76,7 @@ def model_card(
         _data(data, labels),
         _recipe(promoted),
         _results(promoted, report, labels),
+        _served(report),
         _costs(costs, report, budget),
         _verified(report),
         _limits(arch, promoted, report, data, costs),
@@ -222,6 +231,10 @@ def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Seque
     rows.append(("int8", where, _share(int8), _interval(int8, count), kernels))
     text = "## Results\n\n" + _table(("Numbers", "Split", "Accuracy", "95 % interval", "Kernels"), rows)
     text += f"\n\nThe interval (Wilson) is what {_count(count)} images leave open; it says nothing of other data."
+    if report.get("top5") is not None:
+        text += (
+            f"\n\nThe right class is among the five best on {interval_words(report['top5'], report['top5_interval'])} of the images (int8)."
+        )
     further = [
         f"{title} {_share(report[key])}" for key, title in (("balanced_accuracy", "balanced accuracy"), ("auc", "AUC")) if report.get(key)
     ]
@@ -237,6 +250,30 @@ def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Seque
         shown = _confusion(matrix, labels)
         text += f"\n\n### Confusion, {title}\n\n{shown or f'{UNKNOWN.capitalize()}.'}"
     return text
+
+
+def _served(report: Mapping[str, Any]) -> str:
+    """Recall and false alarms, the chosen threshold, and the parts of the images; empty where nothing of it is known."""
+    parts = []
+    if report.get("positive") and report.get("recall") is not None:
+        shares = {name: interval_words(report.get(name), report.get(f"{name}_interval")) for name in ("recall", "false_alarms")}
+        said = f"recall {shares['recall']}, false alarms {shares['false_alarms']}"
+        parts.append(f"Of {_text(report['positive'])}, where the largest output decides: {said}, with 95 % intervals.")
+    if point := report.get("operating_point"):
+        said_of = zip(("Threshold", "Expected", "Measured"), threshold_words(point), strict=True)
+        parts.append(_table(("The code in `c/` decides by", ""), [(title, _text(said)) for title, said in said_of]))
+    if subsets := report.get("subsets"):
+        rows = [
+            (_text(name), _count(part["n"]), *(interval_words(part.get(key), part.get(f"{key}_interval")) for key in FIGURE_TITLES))
+            for name, part in subsets.items()
+        ]
+        by = "by the threshold" if report.get("subsets_by") == "threshold" else "by the largest output"
+        parts.append(f"Parts of the test images, decided {by}, with 95 % intervals:")
+        parts.append(_table(("Part", "Images", *(title.capitalize() for title in FIGURE_TITLES.values())), rows))
+        if gaps := report.get("gaps"):
+            parts.append("The largest gap of each group (Fisher's exact test, corrected for all that was compared by Holm's method):")
+            parts.append("\n".join(f"- {_text(gap_words(gap))}" for gap in gaps))
+    return "## Who is served how well\n\n" + "\n\n".join(parts) if parts else ""
 
 
 def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, Any], budget: Mapping[str, Any] | None) -> str:
@@ -539,10 +576,8 @@ def _recall(row: Sequence[int], index: int) -> str:
 def _interval(accuracy: Any, count: Any) -> str:
     if not isinstance(accuracy, (int, float)) or not isinstance(count, int) or count < 1:
         return UNKNOWN
-    centre = accuracy + _Z95**2 / (2 * count)
-    spread = _Z95 * math.sqrt(accuracy * (1 - accuracy) / count + _Z95**2 / (4 * count**2))
-    scale = 1 + _Z95**2 / count
-    return f"{_share((centre - spread) / scale)} to {_share((centre + spread) / scale)}"
+    low, high = metrics.wilson(round(accuracy * count), count)
+    return f"{_share(low)} to {_share(high)}"
 
 
 def _flat(mapping: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:

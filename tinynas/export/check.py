@@ -21,7 +21,7 @@ from tinynas.cost.work import Work, from_graph
 from tinynas.data import Split
 from tinynas.errors import ModelFileError
 from tinynas.export.facts import input_table, real_outputs
-from tinynas.export.judge import rule_of
+from tinynas.export.judge import Rule, rule_of
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import inspect, kernels_name, load_litert, run_tflm
 from tinynas.graph import DepthwiseConv2D, Graph, padded_as_same
@@ -76,8 +76,10 @@ class CheckReport:
     agreement: dict[str, Any] = field(default_factory=dict)
     """``overall`` and ``per_class``: share of images on which file and float network say the same."""
     figures: dict[str, Any] = field(default_factory=dict)
-    """The rest of ``tinynas evaluate``: balanced_accuracy, auc, n, confusion."""
+    """The rest of ``tinynas evaluate``: balanced_accuracy, auc, n, confusion, intervals."""
     kernels: str = ""
+    answered: tuple[Rule, NDArray[np.float64]] | None = field(default=None, repr=False)
+    """How outputs become classes, and the real outputs (N, K) of the split; no part of the report."""
 
     @property
     def ok(self) -> bool:
@@ -135,10 +137,12 @@ def check(
     split_name: str | None = None,
     labels: Sequence[str] = (),
     workers: int = 1,
+    positive: int | None = None,
 ) -> CheckReport:
     """Check ``model`` against ``promise``: it loads everywhere, its operators, size and memory are those promised, it is accurate.
 
-    ``split``: upright images for its accuracy, ``split_name`` says which. ``workers``: processes that run them.
+    ``split``: upright images for its accuracy, ``split_name`` says which. ``workers``: processes that run them. ``positive``: of two
+    classes the one that recall and false alarms are of.
     Raises ModelFileError where the file is broken; everything else that is wrong is in ``problems``.
     """
     inspected = inspect(model)
@@ -181,11 +185,13 @@ def check(
     accuracy: dict[str, Any] = {}
     agreement: dict[str, Any] = {}
     figures: dict[str, Any] = {}
+    answered = None
     if split is not None:
         outputs = real_outputs(measured.outputs, facts)
         rule = rule_of(inspected, labels, outputs)
-        figures = rule.score(outputs, split.labels)
+        figures = rule.score(outputs, split.labels, positive)
         accuracy = {"float": None, "int8": figures.pop("accuracy"), "split": split_name}
+        answered = rule, outputs
         if promise.float_logits is not None:
             predicted, reference = rule.predict(outputs), promise.float_logits.argmax(1)
             agreement = metrics.agreement(predicted, reference, split.labels, labels)
@@ -208,6 +214,7 @@ def check(
         agreement,
         figures,
         kernels_name(),
+        answered,
     )
 
 

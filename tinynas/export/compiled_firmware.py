@@ -18,7 +18,7 @@ from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.streamed import Frame
 from tinynas.errors import InternalError
 from tinynas.export.compiled import CompiledModel, compile_network
-from tinynas.export.folder import check_images, fill_folder, image_words, pick_images, shared_words
+from tinynas.export.folder import Decision, check_images, decide_words, fill_folder, image_words, pick_images, shared_words
 from tinynas.export.formats import Made, check_compiled, check_formats
 from tinynas.export.manifests import UNNAMED, PackageOptions, identifier
 from tinynas.export.rotate import rotate_images
@@ -47,7 +47,7 @@ _WORDS: dict[Frame, dict[str, str]] = {
         "sketch_buffer": "static uint8_t row_buffer[160 * 2];  // RGB565, as most camera modules send it\n",
     },
 }
-_CLASSIFY = """/* The most likely class of `frame`, 0 to {GUARD}_CLASSES - 1 ({ns}_labels names it), or -1 where something failed. */
+_CLASSIFY = """/* {answer_words} of `frame`, 0 to {GUARD}_CLASSES - 1 ({ns}_labels names it), or -1 where something failed. */
 int {ns}_classify(const {ns}_frame_t *frame, {ns}_resize_t resize);
 
 """
@@ -97,6 +97,7 @@ def build_compiled_firmware(
     package: PackageOptions | None = None,
     section: str | None = None,
     core: str | None = None,
+    decision: Decision | None = None,
 ) -> dict[str, bytes]:
     """Relative path -> content of every file of the folder around ``qgraph``, which takes frames as ``frame`` says.
 
@@ -104,6 +105,7 @@ def build_compiled_firmware(
     where None). ``images`` are two upright uint8 (2, H, W, C), None where there is a front end, which is tested with a sound.
     ``name`` becomes the prefix of all names in C and the library's name, unless
     ``package`` names it otherwise. ``section`` is the linker section of the work area, ``core`` the one whose flash is told.
+    ``decision``: the threshold by which the code says yes, None for the largest output.
     Raises UserError for labels or images that do not fit, and for a network that cannot be compiled so.
     """
     source = qgraph.graph.input
@@ -133,7 +135,15 @@ def build_compiled_firmware(
         sha256=hashlib.sha256(model).hexdigest(),
         rotation=rotation,
         section=section,
+        decision=decision,
     )
+    words |= decide_words(
+        decision,
+        classes=f"{words['GUARD']}_CLASSES",
+        positive=f"{words['GUARD']}_POSITIVE_CLASS",
+        threshold=f"{words['GUARD']}_THRESHOLD",
+    )
+    words["threshold_settings"] = _threshold_settings(words["GUARD"], decision)
     words = _words(words, network, source, core)
     if source.front_end is None:
         return fill_folder("firmware_c", words, "c", network.files)
@@ -157,10 +167,20 @@ def write_format(made: Made, folder: Path) -> Path:
         package=made.package,
         section=made.arena_section,
         core=made.core,
+        decision=made.decision,
     )
     for path, content in files.items():
         write_atomic(folder / "c" / path, content)
     return folder / "c"
+
+
+def _threshold_settings(guard: str, decision: Decision | None) -> str:
+    if decision is None:
+        return ""
+    return (
+        decision.explained("/* ").replace("\n/* ", "\n   ")
+        + f" */\n#define {guard}_POSITIVE_CLASS {decision.positive}\n#define {guard}_THRESHOLD ({decision.literal})\n"
+    )
 
 
 def _words(words: dict[str, str], network: CompiledModel, source: Input, core: str | None) -> dict[str, str]:

@@ -16,6 +16,7 @@ from tinynas.errors import InternalError, RunError
 from tinynas.export.card import data_facts, write_card
 from tinynas.export.formats import fitting
 from tinynas.export.model import ExportOptions, export_model
+from tinynas.export.served import Audience
 from tinynas.export.verify import still_verified
 from tinynas.files import write_atomic
 from tinynas.graph import lower
@@ -29,6 +30,13 @@ from tinynas.train.quantised import load_trained
 CALIBRATION_IMAGES = 256
 #: Random inputs that stand for images where a network was not trained.
 _NOISE_IMAGES = 64
+
+
+#: What a row says of who is served, where it is known: parts of the export report.
+SERVED = (
+    *("balanced_accuracy", "auc", "accuracy_interval", "top5", "top5_interval", "positive", "recall", "recall_interval"),
+    *("false_alarms", "false_alarms_interval", "operating_point", "subsets_by", "subsets", "gaps"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,6 +63,7 @@ class ExportRow:
         return {
             "id": self.id,
             "accuracy": self.report.get("accuracy") or {"float": None, "int8": None, "split": None},
+            **{name: self.report[name] for name in SERVED if name in self.report},
             "agreement": agreement.get("overall") if isinstance(agreement, dict) else agreement,
             "flash_bytes": self.report.get("flash_bytes"),
             "arena_bytes": self.report.get("arena_bytes"),
@@ -72,12 +81,21 @@ class ExportRow:
 
 
 def export_promoted(
-    run: Run, net_id: str, folder: Path, images: DataSet, promoted: Promoted, options: ExportOptions, formats: Sequence[str] | None = None
+    run: Run,
+    net_id: str,
+    folder: Path,
+    images: DataSet,
+    promoted: Promoted,
+    options: ExportOptions,
+    formats: Sequence[str] | None = None,
+    *,
+    false_alarms: float | None = None,
 ) -> ExportRow:
     """Write and check the promoted network ``net_id`` of ``run``; its int8 accuracy is that on the test images.
 
     ``formats``: by default all that can hold the network. In the run's own folder the record and the card of the run are written too,
-    elsewhere ``export.json``. Raises UserError subclasses with the remedy.
+    elsewhere ``export.json``. ``false_alarms``: the rate for which a threshold is chosen on validation images; outside of the run's own
+    folder the one that was promoted. Raises UserError subclasses with the remedy.
     """
     graph = lower(run.arch(net_id))
     weights = run.weights_file(net_id)
@@ -86,6 +104,8 @@ def export_promoted(
     except RunError as error:
         raise run.damaged(weights, error.message.removeprefix(f"{weights}: ")) from None
     before = _exported_before(run, net_id)
+    if false_alarms is None and before is not None and folder != run.net_dir(net_id):
+        false_alarms = (before.report.get("operating_point") or {}).get("wished")
     artifact = export_model(
         trained if isinstance(trained, Network) else trained.floats(),
         calibration=images.read_by(graph.input, "train").subset(CALIBRATION_IMAGES, 0).inputs,
@@ -99,6 +119,7 @@ def export_promoted(
         arena_limit=int(run.budget.limits["sram_bytes"]),
         arena_section=run.budget.arena.section,
         net_id=net_id,
+        audience=Audience(images, false_alarms=false_alarms),
     )
     files = _paths(folder, artifact)
     if folder == run.net_dir(net_id):

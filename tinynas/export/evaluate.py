@@ -11,12 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data import DataSet, Split
-from tinynas.errors import DataError, ModelFileError, counted
+from tinynas.errors import DataError, ModelFileError, UserError, counted
 from tinynas.export.facts import real_outputs
 from tinynas.export.judge import Rule, rule_of, warnings_of
 from tinynas.export.pixels import AUTO, Reading, candidates, read_pixels
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import RESOLVERS, Inspected, inspect, kernels_name, run_litert, run_tflm
+from tinynas.export.served import Audience
 from tinynas.front_end import FrontEnd
 from tinynas.inputs import KIND_CHANNELS
 
@@ -74,17 +75,22 @@ def evaluate_splits(
     subsets: bool = False,
     pixels: str = AUTO,
     threshold: str | float | None = None,
+    false_alarms: float | None = None,
     workers: int = 1,
     front_end: FrontEnd | None = None,
     stream: Stream | None = None,
 ) -> dict[str, Any]:
-    """:func:`evaluate` of the model in ``path`` on the part ``split`` of ``data``, named; with ``subsets`` also by its attributes.
+    """:func:`evaluate` of the model in ``path`` on the part ``split`` of ``data``, named, and what :class:`Audience` tells of it.
 
     ``split`` may be ``all``. ``front_end``: how sounds become the model's input where the file does not tell it; ``stream``: also as
-    it listens to whole recordings. Ranges of the input are tried on validation images, where there are any: not on those of the test.
+    it listens to whole recordings. Parts are judged where the data's attributes make any; with ``subsets`` they must. ``false_alarms``:
+    the rate for which a threshold is chosen on the validation part. Ranges of the input are tried on validation images, too, where there
+    are any: not on those of the test. Raises UserError and DataError where that cannot be.
     """
-    from tinynas.data.subsets import splits_for, subset_report
-
+    if threshold is not None and false_alarms is not None:
+        raise UserError("--threshold and --false-alarms both say where yes begins", "leave one out")
+    audience = Audience(data, split, false_alarms, subsets)
+    audience.check()
     inspected = read_file(path)
     shape = inspected.facts.input_shape
     if data.signal.kind == "image" and shape[2] not in data.signal.channels:
@@ -111,11 +117,13 @@ def evaluate_splits(
         sample = (judged if trial == split else part(trial)).subset(SAMPLE, seed=0)
     document: dict[str, Any] = {"model": str(path), "data": data.name, "kind": data.signal.kind, "split": split}
     name = f"{len(sample)} {data.signal.kind}s of the split {trial}" if sample is not None else ""
-    found, rule, reading = _evaluated(inspected, judged, data.labels, pixels, threshold, sample, name, workers)
-    document |= found
-    if subsets:
-        parts = {name: run(inspected, part(name), reading, workers)[0] for name in splits_for(data, split)}
-        document["subsets"] = subset_report(data, {name: rule.predict(outputs) for name, outputs in parts.items()})
+    found, rule, reading, outputs = _evaluated(inspected, judged, data.labels, pixels, threshold, sample, name, workers, data.positive)
+
+    def answers(name: str) -> NDArray[np.float64]:
+        return run(inspected, part(name), reading, workers)[0]
+
+    point = audience.point(inspected, rule, answers)
+    document |= found | audience.figures(rule, outputs, point, answers)
     if stream is not None:
         document["stream"] = _streamed(inspected, data, split, reading, workers, hears, stream)
     return document
@@ -182,19 +190,20 @@ def _evaluated(
     sample: Split | None,
     sample_name: str,
     workers: int,
-) -> tuple[dict[str, Any], Rule, Reading]:
+    positive: int | None = None,
+) -> tuple[dict[str, Any], Rule, Reading, NDArray[np.float64]]:
     reading = read_pixels(inspected.facts, pixels)
     rule_of(inspected, labels, threshold=threshold)  # what does not fit is said before anything runs
     outputs, kernels = run(inspected, split, reading, workers)
     rule = rule_of(inspected, labels, outputs, threshold=threshold)
-    figures = rule.score(outputs, split.labels)
+    figures = rule.score(outputs, split.labels, positive)
     how, warnings = reading.to_json(), [reading.warning] if reading.warning else []
     if not reading.known and sample is not None and len(sample):
         tried = _tried(inspected, reading, sample, labels, threshold, workers)
         how |= {"tried": tried, "tried_on": sample_name}
         warnings += _doubts(reading, tried, sample_name)
     warnings += warnings_of(rule, outputs, split.labels, figures)
-    return {**figures, **rule.to_json(), "pixels": how, "kernels": kernels, "warnings": warnings}, rule, reading
+    return {**figures, **rule.to_json(), "pixels": how, "kernels": kernels, "warnings": warnings}, rule, reading, outputs
 
 
 def run(inspected: Inspected, split: Split, reading: Reading, workers: int = 1) -> tuple[NDArray[np.float64], str]:

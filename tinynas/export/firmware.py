@@ -23,7 +23,18 @@ from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError
 from tinynas.export import compiled_firmware
 from tinynas.export.facts import ModelFacts, input_table, read_facts
-from tinynas.export.folder import bytes_array, c_float, check_images, fill_folder, image_words, pick_images, read_templates, shared_words
+from tinynas.export.folder import (
+    Decision,
+    bytes_array,
+    c_float,
+    check_images,
+    decide_words,
+    fill_folder,
+    image_words,
+    pick_images,
+    read_templates,
+    shared_words,
+)
 from tinynas.export.formats import MODEL_FILE, Made, check_formats
 from tinynas.export.manifests import ARDUINO_TFLM, ARDUINO_TFLM_OWNER, ARDUINO_TFLM_SINCE, UNNAMED, PackageOptions
 from tinynas.export.rotate import rotate_images
@@ -155,6 +166,7 @@ def build_firmware(
     rotation: int | None = None,
     source: Input | None = None,
     package: PackageOptions | None = None,
+    decision: Decision | None = None,
 ) -> dict[str, bytes]:
     """Relative path -> content of every file of the folder.
 
@@ -163,7 +175,7 @@ def build_firmware(
     tested with a sound; ``expected`` their
     outputs (2, classes) in the file's type, by TFLM's kernels (computed here where None). ``rotation`` (0 or 180) and ``source``
     override what the file says of its input. ``name`` becomes the C++ namespace and the library's name, unless ``package`` names it
-    otherwise; ``package`` is what the manifests say.
+    otherwise; ``package`` is what the manifests say. ``decision``: the threshold by which the code says yes, None for the largest output.
     Raises ModelFileError for a file the firmware cannot hold and UserError for labels or images that do not fit it.
     """
     facts = read_facts(model)
@@ -181,7 +193,7 @@ def build_firmware(
         expected = run_tflm(model, shown, table=input_table(facts, source)).outputs
     if expected.shape != (len(images), facts.classes) or expected.dtype != np.dtype(facts.output_dtype):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}, the model gives {facts.output_dtype}")
-    words = _words(model, facts, source, labels, images, expected, arena, name, rotation, package or PackageOptions())
+    words = _words(model, facts, source, labels, images, expected, arena, name, rotation, package or PackageOptions(), decision)
     if heard is None:
         return fill_folder("firmware", words, "cc")
     words |= sound_words(heard, words, images, expected, "cc", None)
@@ -200,6 +212,7 @@ def write_firmware(
     rotation: int | None = None,
     source: Input | None = None,
     package: PackageOptions | None = None,
+    decision: Decision | None = None,
 ) -> list[Path]:
     """Write the folder (see :func:`build_firmware`) and return its files. ``arena`` is measured where None.
 
@@ -208,7 +221,16 @@ def write_firmware(
     if arena is None:
         arena = measured_arena(model)
     files = build_firmware(
-        model, labels=labels, images=images, arena=arena, expected=expected, name=name, rotation=rotation, source=source, package=package
+        model,
+        labels=labels,
+        images=images,
+        arena=arena,
+        expected=expected,
+        name=name,
+        rotation=rotation,
+        source=source,
+        package=package,
+        decision=decision,
     )
     for path, content in files.items():
         write_atomic(folder / path, content)
@@ -232,6 +254,7 @@ def write_format(made: Made, folder: Path) -> Path:
         rotation=made.input_rotation,
         source=made.input,
         package=made.package,
+        decision=made.decision,
     )
     return folder / "c"
 
@@ -278,6 +301,7 @@ def _words(
     name: str,
     rotation: int,
     package: PackageOptions,
+    decision: Decision | None,
 ) -> dict[str, str]:
     kinds = tuple(dict.fromkeys(facts.operators))
     endings = parse_model(model).endings
@@ -294,10 +318,14 @@ def _words(
         sha256=sha256,
         rotation=rotation,
         section=arena.section,
+        decision=decision,
     )
     function, table = _pixel_code(facts, source)
+    decided = decide_words(decision, classes="kClasses", positive="kPositiveClass", threshold="kThreshold")
     return {
         **words,
+        **decided,
+        "threshold_settings": _threshold_settings(decision),
         "suffix": "cc",
         "language": "CXX",
         "language_flags": " -fno-threadsafe-statics -fno-use-cxa-atexit",
@@ -318,9 +346,9 @@ def _words(
         "zephyr_tags": "tensorflow\n  modules:\n    - tflite-micro",
         "input_sources": "image_input.cc",
         "input_header": "image_input.h",
-        "classify_api": "// The most likely class of `frame`, 0 to kClasses - 1 (kLabels names it), or -1 where something failed.\n"
+        "classify_api": f"// {decided['answer_words']} of `frame`, 0 to kClasses - 1 (kLabels names it), or -1 where something failed.\n"
         "int Classify(const Frame& frame, Resize resize = Resize::kLikeTraining);",
-        "classify_code": read_templates("image")["classify.cc"].rstrip("\n"),
+        "classify_code": read_templates("image")["classify.cc"].rstrip("\n").replace("@decide@", decided["decide"]),
         "input_what": "one image",
         "input_element": "pixel",
         "rotation_lines": "// Degrees by which the image is turned on its way into the network. 180 for weights that were trained with\n"
@@ -362,6 +390,16 @@ def _words(
         "self_test_format": _CONSTANTS["kRgb888" if source.channels == 3 else "kGray8"],
         "self_test_tolerance": "0.0001f" if facts.output_dtype == "float32" else "0",
     }
+
+
+def _threshold_settings(decision: Decision | None) -> str:
+    if decision is None:
+        return ""
+    kind = "int" if isinstance(decision.threshold, int) else "float"
+    return (
+        decision.explained("// ")
+        + f"\nconstexpr int kPositiveClass = {decision.positive};\nconstexpr {kind} kThreshold = {decision.literal};\n"
+    )
 
 
 def _pixel_code(facts: ModelFacts, source: Input) -> tuple[str, str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Any
@@ -33,6 +34,50 @@ _EMULATED = CORES["cortex-m4"]
 _WORD = re.compile(r"@([A-Za-z_0-9]+)@")
 
 
+@dataclass(frozen=True)
+class Decision:
+    """Of two outputs the threshold by which the code decides (:mod:`tinynas.export.operating`)."""
+
+    positive: int
+    """The class that is said where its output exceeds the other's by more than :attr:`threshold`."""
+    threshold: int | float
+    """In the outputs' own steps; real of float outputs."""
+    why: tuple[str, ...]
+    """Lines for people: what it was chosen for and on."""
+
+    def says(self, outputs: npt.NDArray[Any]) -> int:
+        """The class of one image by its outputs (2,), as the code decides."""
+        margin = float(outputs[self.positive]) - float(outputs[1 - self.positive])
+        return self.positive if margin > self.threshold else 1 - self.positive
+
+    @property
+    def literal(self) -> str:
+        """The threshold in C."""
+        return str(self.threshold) if isinstance(self.threshold, int) else c_float(self.threshold)
+
+    def explained(self, start: str, end: str = "") -> str:
+        """:attr:`why` as a comment, each line begun with ``start``."""
+        return "\n".join(f"{start}{plain(line)}" for line in self.why) + end
+
+
+#: The largest output, in C and C++ alike: what decides where no threshold was chosen.
+_LARGEST = """  int best = 0;
+  for (int i = 1; i < {classes}; ++i) {{
+    if (output[i] > output[best]) best = i;
+  }}
+  return best;"""
+
+
+def decide_words(decision: Decision | None, *, classes: str, positive: str, threshold: str) -> dict[str, str]:
+    """The words of the code that decides, by the names of its constants in a language."""
+    if decision is None:
+        return {"decide": _LARGEST.format(classes=classes), "answer_words": "The most likely class"}
+    return {
+        "decide": f"  return output[{positive}] - output[1 - {positive}] > {threshold} ? {positive} : 1 - {positive};",
+        "answer_words": "The class, by the threshold of model_settings.h,",
+    }
+
+
 def shared_words(
     source: Input,
     labels: Sequence[str],
@@ -45,8 +90,10 @@ def shared_words(
     sha256: str,
     rotation: int,
     section: str | None,
+    decision: Decision | None = None,
 ) -> dict[str, str]:
     """Words that the templates of every folder may hold. ``page`` is the package's where it names none, ``sha256`` the model's."""
+    answers = [int(np.argmax(row)) if decision is None else decision.says(row) for row in expected]
     classes, heard = expected.shape[1], source.front_end
     shown = f"image classifier, {source.height}x{source.width}x{source.channels}" if heard is None else f"sound classifier, {heard.summary}"
     what = f"{shown}, {counted(classes, 'class', 'classes')}"
@@ -78,6 +125,7 @@ def shared_words(
         "self_test_bytes": str(images.size + expected.nbytes),
         "self_test_kernels": "TFLM's reference kernels (tflite-micro, Python wheel)",
         "self_test_pixels": "\n".join(f"    {{\n{bytes_array(image.tobytes())}\n    }}," for image in images),
+        "self_test_answers": ", ".join(map(str, answers)),
         "self_test_outputs": "\n".join("    {" + ", ".join(_number(v) for v in row) + "}," for row in expected),
     }
 

@@ -48,28 +48,56 @@ class Rule:
     threshold: float | None = None
     """Of a single output: above it, the image is of class :attr:`positive`."""
     threshold_from: str = ""
+    yes: int | None = None
+    """Of two outputs with a threshold: the class that is said where its output exceeds the other's by more than :attr:`threshold`."""
     others: bool = False
     """Whether the last of :attr:`labels` stands for several outputs that are no class of the data."""
 
     @property
     def positive(self) -> str:
-        """The class that a single output speaks of."""
-        return self.labels[self.columns[1]]
+        """The class that a single output speaks of, or that the threshold between two is for."""
+        return self.labels[self.columns[1] if self.yes is None else self.yes]
+
+    @property
+    def single(self) -> bool:
+        """Whether there is one output."""
+        return self.threshold is not None and self.yes is None
+
+    def margin(self, outputs: NDArray[np.float64], positive: int) -> NDArray[np.float64]:
+        """How much outputs (N, K) speak for class ``positive`` of two (N,), in their own unit: what a threshold is compared with."""
+        if self.single:
+            return outputs[:, 0] if self.columns[1] == positive else -outputs[:, 0]
+        return np.asarray(outputs[:, self.columns[positive]] - outputs[:, self.columns[1 - positive]])
 
     def predict(self, outputs: NDArray[np.float64]) -> NDArray[np.int64]:
         """Classes (N,) as positions in :attr:`labels`."""
         if self.threshold is not None:
-            no, yes = self.columns
-            return np.where(outputs[:, 0] > self.threshold, yes, no).astype(np.int64)
+            yes = self.columns[1] if self.yes is None else self.yes
+            return np.where(self.margin(outputs, yes) > self.threshold, yes, 1 - yes).astype(np.int64)
         return np.asarray(np.minimum(outputs[:, list(self.columns)].argmax(1), len(self.labels) - 1), dtype=np.int64)
 
-    def score(self, outputs: NDArray[np.float64], truth: NDArray[np.int64]) -> dict[str, Any]:
-        """accuracy, balanced_accuracy, auc, n and confusion of real outputs (N, K) for classes (N,). Raises ModelFileError for NaN."""
+    def score(self, outputs: NDArray[np.float64], truth: NDArray[np.int64], positive: int | None = None) -> dict[str, Any]:
+        """accuracy with its interval (95 %), balanced_accuracy, auc, n and confusion of real outputs (N, K) for classes (N,).
+
+        Of more than ten classes also ``top5`` with its interval; of two, where one is ``positive``, its name, ``recall`` and
+        ``false_alarms`` with theirs (None without an image). Raises ModelFileError for NaN.
+        """
         if not np.isfinite(outputs).all():
             raise ModelFileError("the model's outputs are not finite", "the file is broken or was trained badly")
-        table = metrics.confusion(truth, self.predict(outputs), len(self.labels))
+        predicted = self.predict(outputs)
+        table = metrics.confusion(truth, predicted, len(self.labels))
+        more: dict[str, Any] = {}
+        known = len(self.labels) - self.others
+        if known > metrics.TOP_FROM:
+            more |= metrics.named("top5", metrics.top(truth, outputs[:, list(self.columns)]))
+        if positive is not None and known == 2:
+            is_yes, said_yes = truth == positive, predicted == positive
+            more["positive"] = self.labels[positive]
+            more |= metrics.named("recall", metrics.recall(is_yes, said_yes))
+            more |= metrics.named("false_alarms", metrics.false_alarms(is_yes, said_yes))
         return {
-            "accuracy": metrics.accuracy(table),
+            **metrics.named("accuracy", metrics.share(predicted == truth)),
+            **more,
             "balanced_accuracy": metrics.balanced_accuracy(table),
             "auc": metrics.auc(truth, self._scores(outputs)) if len(self.labels) > 1 else None,
             "n": len(truth),
@@ -77,11 +105,11 @@ class Rule:
         }
 
     def _scores(self, outputs: NDArray[np.float64]) -> NDArray[np.float64]:
-        if self.threshold is not None:
-            return outputs[:, 0] if self.columns[1] == 1 else -outputs[:, 0]
+        if self.single:
+            return self.margin(outputs, 1)
         ordered = outputs[:, list(self.columns)]
         if ordered.shape[1] == 2:
-            return np.asarray(ordered[:, 1] - ordered[:, 0])
+            return self.margin(outputs, 1)
         return _probabilities(ordered)[:, : len(self.labels) - self.others]
 
     def to_json(self) -> dict[str, Any]:
@@ -135,12 +163,12 @@ def warnings_of(rule: Rule, outputs: NDArray[np.float64], truth: NDArray[np.int6
             f"(by {rule.order_from}); {remedy}"
         ]
     balanced, usual = figures["balanced_accuracy"], _usual(area)
-    if balanced >= usual - (0.12 if rule.threshold is None else 0.08):
+    if balanced >= usual - (0.08 if rule.single else 0.12):
         return []
     doubt = (
         f"the area under the ROC curve is {area:.2f} but the balanced accuracy only {100 * balanced:.1f} % ({100 * usual:.0f} % is usual): "
     )
-    if rule.threshold is None:
+    if rule.threshold is None or not rule.single:
         return [f"{doubt}the outputs favour one class, as with another range of the input than in training (--pixels)"]
     best = _best_threshold(outputs[:, 0], truth == rule.columns[1])
     return [
@@ -265,7 +293,7 @@ def _other_order(table: Sequence[Sequence[int]], labels: Sequence[str]) -> str:
 def _threshold(file: ModelFile, facts: ModelFacts, outputs: NDArray[np.float64] | None, given: str | float | None) -> tuple[float, str]:
     if given is not None:
         return parse_threshold(given, facts), "given with --threshold"
-    kind, grid = _last_operator(file), facts.score_grid
+    kind, grid = last_operator(file), facts.score_grid
     if kind == "LOGISTIC":
         return 0.5, "the network ends in a sigmoid"
     if grid is not None:
@@ -296,7 +324,7 @@ def parse_threshold(text: str | float, facts: ModelFacts) -> float:
     return (value - grid.zero_point) * grid.scale if raw and grid is not None else value
 
 
-def _last_operator(file: ModelFile) -> str:
+def last_operator(file: ModelFile) -> str:
     """The kind of the operator that decides what the output means: behind it only its type or shape changes."""
     tensor = file.outputs[0]
     for op in reversed(file.ops):

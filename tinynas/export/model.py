@@ -19,11 +19,15 @@ from tinynas.cost.memory import MemoryPlan, plan_offline
 from tinynas.cost.runtimes import runtime_named
 from tinynas.data import Split
 from tinynas.errors import UserError
-from tinynas.export.check import Promise, check, host_arena_bytes, sram_bytes
+from tinynas.export.check import CheckReport, Promise, check, host_arena_bytes, sram_bytes
 from tinynas.export.compiled_firmware import converter_bytes
+from tinynas.export.facts import input_table, real_outputs
 from tinynas.export.formats import FORMATS, Made, check_compiled, check_formats
 from tinynas.export.manifests import UNNAMED, PackageOptions
+from tinynas.export.operating import OperatingPoint
 from tinynas.export.rotate import rotate_images
+from tinynas.export.sandbox import inspect, run_tflm
+from tinynas.export.served import Audience
 from tinynas.export.tflite import ModelMeta, serialize, storable, storable_graph, with_zeros_behind
 from tinynas.graph import WEIGHTED, Graph, few_bits
 from tinynas.model import Network
@@ -187,6 +191,7 @@ def export_model(
     arena_limit: int | None = None,
     arena_section: str | None = None,
     net_id: str | None = None,
+    audience: Audience | None = None,
 ) -> Artifact:
     """Write ``formats`` (see :data:`tinynas.export.formats.FORMATS`) into ``out`` and say what they are; the report holds every
     promised figure beside the measured one.
@@ -195,7 +200,9 @@ def export_model(
     ``split_name`` its name in the report. ``arena_limit``: SRAM that the network may take on the options' runtime,
     ``arena_section`` the linker section where it lies on the board.
     ``qgraph``: grids of quantisation-aware training. ``input_rotation``: 180 where the weights were turned on import;
-    calibration images are upright and are turned here. ``report["problems"]`` lists what keeps the file from being good.
+    calibration images are upright and are turned here. ``audience``: who is served, and with which false-alarm rate; ``evaluation`` are the
+    images of its split. A threshold that is chosen goes into the code of the firmware folder.
+    ``report["problems"]`` lists what keeps the file from being good.
     Raises UserError for formats that are unknown or cannot hold the network, before anything is written.
     """
     options = options or ExportOptions()
@@ -207,7 +214,16 @@ def export_model(
     exported = build_model(floats, turn(calibration), labels=labels, options=options, qgraph=qgraph, input_rotation=input_rotation)
     started = time.perf_counter()
     promise = promise_of(exported, floats, options, evaluation, arena_limit=arena_limit, input_rotation=input_rotation)
-    report = check(exported.model, promise, split=evaluation, split_name=split_name, labels=labels, workers=options.workers)
+    report = check(
+        exported.model,
+        promise,
+        split=evaluation,
+        split_name=split_name,
+        labels=labels,
+        workers=options.workers,
+        positive=None if audience is None else audience.data.positive,
+    )
+    served, point = _served(exported.model, graph, report, audience, turn, options.workers)
     seconds = {**exported.seconds, "check": time.perf_counter() - started}
     images = calibration if evaluation is None else evaluation.inputs
     truth = np.arange(len(images)) if evaluation is None else evaluation.labels
@@ -226,10 +242,12 @@ def export_model(
         package=options.package,
         arena_section=arena_section,
         qgraph=exported.qgraph if options.io == "int8" else None,
+        decision=None if point is None else point.decision(),
     )
     files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
     document = {
         **report.to_json(),
+        **served,
         "exporter": options.exporter,
         "io": options.io,
         "flavour": options.flavour,
@@ -246,6 +264,28 @@ def export_model(
     first = next(iter(files))
     sha256 = hashlib.sha256(exported.model).hexdigest()
     return Artifact(net_id or (graph.arch.id if graph.arch is not None else "0" * 10), files[first], first, sha256, document)
+
+
+def _served(
+    model: bytes,
+    graph: Graph,
+    report: CheckReport,
+    audience: Audience | None,
+    turn: Callable[[NDArray[Any]], NDArray[Any]],
+    workers: int,
+) -> tuple[dict[str, Any], OperatingPoint | None]:
+    """What ``audience`` tells of the checked file, and the threshold that was wished for."""
+    if audience is None or report.answered is None:
+        return {}, None
+    inspected, (rule, outputs) = inspect(model), report.answered
+
+    def answers(name: str) -> NDArray[np.float64]:
+        images = np.asarray(turn(audience.data.read_by(graph.input, name).inputs), np.uint8)
+        measured = run_tflm(inspected, images, workers=workers, table=input_table(inspected.facts, graph.input))
+        return real_outputs(measured.outputs, inspected.facts)
+
+    point = audience.point(inspected, rule, answers)
+    return audience.figures(rule, outputs, point, answers), point
 
 
 def _firmware_facts(graph: Graph, options: ExportOptions) -> dict[str, Any] | None:

@@ -46,6 +46,7 @@ from tinynas.report.search_figures import (
     progress_info,
     spaces_info,
 )
+from tinynas.report.served_figures import CurveInfo, PartsInfo, curve_info, draw_curve, draw_parts, parts_info
 from tinynas.report.theme import Mode, colored, layout
 
 if TYPE_CHECKING:
@@ -63,17 +64,21 @@ Info: TypeAlias = (
     | PromisesInfo
     | SpacesInfo
     | CompareInfo
+    | CurveInfo
+    | PartsInfo
 )
 
 __all__ = [
     "Info",
     "compare_info",
     "confusion_info",
+    "curve_info",
     "draw",
     "layers_info",
     "limits_info",
     "memory_info",
     "pareto_info",
+    "parts_info",
     "plot",
     "progress_info",
     "promises_info",
@@ -108,6 +113,10 @@ def draw(info: Info) -> Drawing:
             return draw_spaces(info)
         case CompareInfo():
             return draw_compare(info)
+        case CurveInfo():
+            return draw_curve(info)
+        case PartsInfo():
+            return draw_parts(info)
 
 
 def plot(info: Info, *, mode: Mode = "light") -> Figure:

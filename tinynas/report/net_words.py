@@ -8,7 +8,7 @@ from typing import Any
 from tinynas.arch import Arch
 from tinynas.cost import Cost
 from tinynas.errors import counted, shell_line
-from tinynas.records import Artifact, Promoted, Trial, firmware_words, of_network
+from tinynas.records import Artifact, Promoted, Trial, firmware_words, gap_words, of_network, threshold_words
 from tinynas.report import figures
 from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, PromisesInfo, StripInfo, TrainingInfo
 from tinynas.report.run_words import table
@@ -43,6 +43,10 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
         drawn["confusion_float"] = figures.draw(confusion_float)
     if confusion_int8 is not None:
         drawn["confusion_int8"] = figures.draw(confusion_int8)
+    report = artifact.report if artifact else {}
+    for name, served in (("curve", figures.curve_info(report)), ("parts", figures.parts_info(report))):
+        if served is not None:
+            drawn[name] = figures.draw(served)
     accuracy = trial.accuracy if trial else None
     return {
         "name": f"{net_id}  {percent(trial.expected_accuracy if trial else None)}  {amount(source.cost, cost.values().get(source.cost))}",
@@ -61,6 +65,8 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
             "verified": _verified(artifact),
             "float-words": _confusion_words(confusion_float),
             "int8-words": _confusion_words(confusion_int8),
+            "curve-words": _curve_words(report),
+            "parts-words": _parts_words(report),
         },
     }
 
@@ -93,6 +99,8 @@ def _facts(source: Source, arch: Arch, cost: Cost, trial: Trial | None, promoted
     int8 = source.int8_accuracy(arch.id)
     if int8 is not None:
         rows.append(("test, int8", percent(int8)))
+    if artifact is not None and artifact.report.get("top5") is not None:
+        rows.append(("test, int8, among the five best", percent(artifact.report["top5"])))
     lines = [f"<dt>{text(name)}</dt><dd>{text(value)}</dd>" for name, value in rows]
     limits = source.budget.limits
     for key, value in cost.values().items():
@@ -266,3 +274,27 @@ def _confusion_words(info: ConfusionInfo | None) -> str:
         f"{percent(info.balanced_accuracy)} averaged over classes. "
     )
     return said + (f"Most common mistakes: {mistakes}." if mistakes else "No mistake.")
+
+
+def _curve_words(report: Mapping[str, Any]) -> str:
+    if not report.get("roc"):
+        return ""
+    area = report.get("auc")
+    said = "" if area is None else f"The area under the curve is <strong>{area:.4f}</strong>. "
+    point = report.get("operating_point")
+    if point is None:
+        return f"{said}Promote with <code>--false-alarms 0.05</code> to choose a threshold on validation images."
+    threshold, expected, measured = map(text, threshold_words(point))
+    return f"{said}The firmware says {threshold}. Expected: {expected}. Measured: {measured}."
+
+
+def _parts_words(report: Mapping[str, Any]) -> str:
+    if not report.get("subsets"):
+        return ""
+    by = "the chosen threshold" if report.get("subsets_by") == "threshold" else "the largest output"
+    lines = "".join(
+        f"<li>{f'<strong>{text(gap_words(gap))}</strong>' if gap['more_than_noise'] else text(gap_words(gap))}</li>"
+        for gap in report.get("gaps") or ()
+    )
+    said = f"Test images, decided by {by}; lines are 95 % intervals."
+    return f"{said} The largest gap of each group: <ul>{lines}</ul>" if lines else said

@@ -29,7 +29,7 @@ from tinynas.cost.front_end import FrontEndCost
 from tinynas.cost.latency import latency_model, why_uncounted
 from tinynas.cost.quantities import milliseconds, shown
 from tinynas.errors import counted, printable
-from tinynas.records import expected_accuracy, network_figures, of_network
+from tinynas.records import FIGURE_TITLES, expected_accuracy, gap_words, interval_words, network_figures, of_network, threshold_words
 from tinynas.regions import Placed
 from tinynas.report.small_plot import FrontPlot
 from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, stream_words, subspace_input, title
@@ -353,7 +353,16 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             _measured(row.get("flash_bytes") or {}),
             *(_compiled_memory(row) if compiled else [_measured(row.get("arena_bytes") or {})]),
         )
-    return table
+    parts: list[RenderableType] = [table]
+    for row in rows:
+        shown = {"five best": "top5", "recall": "recall", "false alarms": "false_alarms"}
+        said = [f"{words} {interval_words(row[key], row[f'{key}_interval'])}" for words, key in shown.items() if row.get(key) is not None]
+        said += [*threshold_words(row["operating_point"])] if row.get("operating_point") else []
+        if said:
+            parts += [Text(), *(Text(printable(f"{row['id']}  {line}")) for line in said)]
+        if row.get("subsets"):
+            parts += [Text(), *_served(row)]
+    return table if len(parts) == 1 else Group(*parts)
 
 
 def init_table(begun: Mapping[str, Any]) -> RenderableType:
@@ -614,18 +623,26 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
             figures.add_row(words, Text(percent(result[key], 2), "bold"))
     if result.get("auc") is not None:
         figures.add_row("area under the ROC curve", f"{result['auc']:.4f}")
+    for key, words in (("top5", "among the five best"), ("recall", "recall"), ("false_alarms", "false alarms")):
+        if result.get(key) is not None:
+            of = f" of {result['positive']}" if key != "top5" else ""
+            figures.add_row(words + of, interval_words(result[key], result[f"{key}_interval"]))
     figures.add_row(f"{result.get('kind', 'image')}s", f"{result.get('n', 0):,}" + (f" ({result['split']})" if result.get("split") else ""))
     if result.get("kernels"):
         figures.add_row("kernels", Text(str(result["kernels"])))
     if result.get("pixels"):
         pixels = result["pixels"]
         figures.add_row("input", Text(f"{pixels['range']}, {pixels['formula']}: {pixels['known_from']}"))
+    parts: list[Any] = [figures]
+    if result.get("operating_point"):
+        titles = ("chosen threshold", "expected with it", "measured with it")
+        for title_, said in zip(titles, threshold_words(result["operating_point"]), strict=True):
+            figures.add_row(title_, Text(printable(said)))
     if result.get("threshold"):
         threshold = result["threshold"]
         figures.add_row("threshold", Text(f"{threshold['positive']} above {threshold['value']:.4g}: {threshold['known_from']}"))
     if result.get("order_known_from"):
         figures.add_row("order of classes", Text(str(result["order_known_from"])))
-    parts: list[Any] = [figures]
     if result.get("stream"):
         parts += [Text(), *_stream_lines(result["stream"])]
     confusion = result.get("confusion") or ()
@@ -638,16 +655,22 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
         for i, (label, row) in enumerate(zip(labels, confusion, strict=True)):
             table.add_row(Text(label), *[Text(f"{n:,}", "bold" if i == j else "") for j, n in enumerate(row)])
         parts += [Text(), table]
-    subsets = result.get("subsets")
-    if isinstance(subsets, Mapping) and subsets:
-        table = _table("subset", "images", "accuracy", "", right=("images", "accuracy"))
-        for name, part in subsets.items():
-            if isinstance(part, Mapping) and part.get("accuracy") is not None:
-                table.add_row(Text(str(name)), f"{part.get('n', 0):,}", percent(part["accuracy"]), Bar(part["accuracy"]))
-        parts += [Text(), table]
+    if result.get("subsets"):
+        parts += [Text(), *_served(result)]
     for warning in result.get("warnings") or ():
         parts += [Text(), Text(f"WARNING: {warning}", "yellow")]
     return Group(*parts)
+
+
+def _served(result: Mapping[str, Any]) -> list[Any]:
+    """How each part of the images is served, and the largest gaps."""
+    titles = {key: words for key, words in FIGURE_TITLES.items() if any(part.get(key) is not None for part in result["subsets"].values())}
+    table = _table("subset", "images", *titles.values(), right=("images", *titles.values()))
+    for name, part in result["subsets"].items():
+        cells = [interval_words(part.get(key), part.get(f"{key}_interval")) for key in titles]
+        table.add_row(Text(printable(str(name))), f"{part['n']:,}", *cells)
+    lines = [Text(printable(gap_words(gap)), "yellow" if gap["more_than_noise"] else "") for gap in result.get("gaps") or ()]
+    return [table, *lines]
 
 
 # Progress. Events are read by attribute name, so that report needs no stage and no stage needs report.

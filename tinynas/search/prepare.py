@@ -17,13 +17,14 @@ from tinynas.arch import classes_for
 from tinynas.budget import Budget
 from tinynas.cost import estimate
 from tinynas.cost.quantities import QUANTITIES
-from tinynas.errors import RunError, counted
+from tinynas.data.subsets import FEWEST, subset_report, worst_accuracy
+from tinynas.errors import DataError, RunError, counted
 from tinynas.files import cores, write_atomic
 from tinynas.graph import Graph, lower
 from tinynas.model import Network, load_weights
 from tinynas.objectives import Objective, objectives
 from tinynas.recipe import Recipe
-from tinynas.records import JsonRecord, Trial
+from tinynas.records import WORST_SUBSET, JsonRecord, Trial
 from tinynas.runs import MISSING, Run
 from tinynas.search.clock import Clock
 from tinynas.search.donor import donor_of, train_donor
@@ -456,6 +457,19 @@ def _stored_donor(run: Run, graph: Graph) -> Network:
         raise run.damaged(path, error.message) from None
 
 
+def check_goals(names: Sequence[str], data: DataSet) -> None:
+    """Raise DataError where ``data`` cannot tell one of the objectives ``names``: before a run begins."""
+    if not any(goal.needs == WORST_SUBSET for goal in objectives(names)):
+        return
+    report = subset_report(data, {"val": data.targets[data.rows("val")]})  # as if all were right: the parts are what matters
+    if worst_accuracy(report) is None:
+        parts = ", ".join(f"{name} {entry['n']}" for name, entry in report.items()) or "none"
+        raise DataError(
+            f"{data.name}: the objective {WORST_SUBSET} needs a part of at least {FEWEST} validation images; their parts: {parts}",
+            "give more validation images (data.val_share), coarser attributes, or another objective",
+        )
+
+
 def open_session(
     run: Run,
     space: Space,
@@ -483,7 +497,7 @@ def open_session(
     # Samplers of processes that work side by side draw differently.
     study = Study.open(run, space, goals, settings.storage, strategy.sampler(settings.seed + 7919 * index))
     donor = _stored_donor(run, lower(space.decode(stored.donor, stored.classes))) if stored.donor else None
-    int8 = any(goal.needs == "int8_accuracy" for goal in goals)
+    scored = {goal.needs for goal in goals if goal.needs is not None}
     return Session(
         run,
         space,
@@ -495,7 +509,7 @@ def open_session(
         _load_pool(run, space),
         plan,
         study,
-        Trainings(data, recipe, settings.seed, run.state_dir() / "nets", int8=int8, donor=donor),
+        Trainings(data, recipe, settings.seed, run.state_dir() / "nets", scored=scored, donor=donor),
         stored.classes,
         Speed(*stored.speed),
         stored.reference,

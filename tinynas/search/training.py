@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from tinynas.arch import Arch
-from tinynas.errors import RunError
+from tinynas.data.subsets import subset_report, worst_accuracy
+from tinynas.errors import InternalError, RunError
 from tinynas.graph import Graph, lower
 from tinynas.inputs import Input
 from tinynas.model import Network, read_tensors
 from tinynas.recipe import Recipe
+from tinynas.records import WORST_SUBSET
 from tinynas.train import Diverged, Trainer
 from tinynas.train.branches import plain_state
 from tinynas.train.quantised import weights_in
@@ -70,9 +72,11 @@ class Trainings:
     """Trains the networks of one search on one data set."""
 
     def __init__(
-        self, data: DataSet, recipe: Recipe, seed: int, state_dir: Path, *, int8: bool = False, donor: Network | None = None
+        self, data: DataSet, recipe: Recipe, seed: int, state_dir: Path, *, scored: Collection[str] = (), donor: Network | None = None
     ) -> None:
-        self.data, self.recipe, self.seed, self.state_dir, self.int8 = data, recipe, seed, state_dir, int8
+        self.data, self.recipe, self.seed, self.state_dir = data, recipe, seed, state_dir
+        #: which of ASKED_SCORES are measured
+        self.scored = frozenset(scored)
         #: what networks without a parent begin with slices of
         self.donor = donor
         self._splits: dict[tuple[str, Input], Split] = {}
@@ -132,8 +136,10 @@ class Trainings:
                 "train_accuracy": last.train_accuracy,
                 "loss_sum": sum(m.loss for m in trainer.history),
             }
-            if self.int8:
+            if "int8_accuracy" in self.scored:
                 scores["int8_accuracy"] = self._int8_accuracy(trainer, arch)
+            if WORST_SUBSET in self.scored:
+                scores[WORST_SUBSET] = self._worst_subset(trainer, arch)
         return Outcome(trainer.epoch, images, scores, time.monotonic() - started, images - before)
 
     def _begun(self, graph: Graph, parent: Arch | None) -> dict[str, Tensor] | None:
@@ -148,6 +154,13 @@ class Trainings:
         network = Network(lower(parent))
         network.load_state_dict(plain_state(network.graph, weights_in(tensors, "raw.")))
         return network
+
+    def _worst_subset(self, trainer: Trainer, arch: Arch) -> float:
+        predicted = trainer.evaluate(self.split("val", arch)).logits.argmax(1)
+        worst = worst_accuracy(subset_report(self.data, {"val": predicted}))
+        if worst is None:
+            raise InternalError(f"{WORST_SUBSET}: no part of the validation images is large enough, and nobody said so")
+        return worst
 
     def _int8_accuracy(self, trainer: Trainer, arch: Arch) -> float:
         import numpy as np

@@ -128,7 +128,7 @@
 
   function drawNet() {
     const net = data.nets[selected];
-    for (const name of ["strip", "memory", "layers", "training", "confusion_float", "confusion_int8"]) {
+    for (const name of ["strip", "memory", "layers", "training", "confusion_float", "confusion_int8", "curve", "parts"]) {
       draw(name, net?.figures[name]);
     }
   }
@@ -163,6 +163,12 @@
     $("#card-float").hidden = !float;
     $("#card-int8").hidden = !int8;
     $("#confusions").hidden = !float && !int8;
+    const { curve, parts } = net.figures;
+    $("#card-curve").hidden = !curve;
+    $("#card-parts").hidden = !parts;
+    $("#served").hidden = !curve && !parts;
+    $("#served").className = curve && parts ? "grid two" : "grid";
+    if (parts) holder("parts").style.height = `${parts.layout.height}px`;
     holder("training").hidden = !net.figures.training;
     drawPareto();
     drawNet();
@@ -215,7 +221,7 @@
     if (selected) select(selected, { keep: false });
     else {
       fill("net", data.blank);
-      for (const id of ["#confusions"]) $(id).hidden = true;
+      for (const id of ["#confusions", "#served"]) $(id).hidden = true;
       holder("training").hidden = true;
     }
   }

@@ -33,7 +33,7 @@ bool SelfTest() {
       if (difference < 0) difference = -difference;
       if (!(difference <= worst)) worst = difference;
     }
-    const bool equal = worst <= static_cast<float>(@GUARD@_SELF_TEST_TOLERANCE);
+    const bool equal = worst <= static_cast<float>(@GUARD@_SELF_TEST_TOLERANCE) && found == kSelfTestAnswers[image];
     MicroPrintf("@ns@ self-test: image %d is \"%s\", largest difference %d steps: %s", image, kLabels[found], static_cast<int>(worst),
                 equal ? "ok" : "FAIL");
     passed = passed && equal;

@@ -12,4 +12,7 @@ const OutputElement kSelfTestOutputs[kSelfTestImages][kClasses] = {
 @self_test_outputs@
 };
 
+// What Classify must say of them.
+const int kSelfTestAnswers[kSelfTestImages] = {@self_test_answers@};
+
 }  // namespace @ns@

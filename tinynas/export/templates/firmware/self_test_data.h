@@ -13,6 +13,7 @@ constexpr int kSelfTestImages = @self_test_images@;
 constexpr PixelFormat kSelfTestFormat = @self_test_format@;
 extern const uint8_t kSelfTestPixels[kSelfTestImages][kInputElements];
 extern const OutputElement kSelfTestOutputs[kSelfTestImages][kClasses];
+extern const int kSelfTestAnswers[kSelfTestImages];
 
 }  // namespace @ns@
 

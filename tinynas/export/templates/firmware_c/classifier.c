@@ -18,12 +18,8 @@ const int8_t *@ns@_output(void) { return answered ? @ns@_result(&network) : NULL
 
 int @ns@_answer(void) {
   const int8_t *output = @ns@_output();
-  int best = 0;
   if (output == NULL) return -1;
-  for (int i = 1; i < @GUARD@_CLASSES; ++i) {
-    if (output[i] > output[best]) best = i;
-  }
-  return best;
+@decide@
 }
 
 float @ns@_logit(int class_index) {

@@ -13,7 +13,7 @@
 extern "C" {
 #endif
 
-@classify_api@@classifier_api@/* The most likely class of the last frame, or -1 where there was none. */
+@classify_api@@classifier_api@/* @answer_words@ of the last frame, or -1 where there was none. */
 int @ns@_answer(void);
 
 /* Of the last frame. The logit is a real number; the probability is its softmax over all classes. */
