@@ -58,15 +58,29 @@ class FrontEnd(Config):
             raise ValueError(f"a stride of {self.stride_ms} ms leaves gaps between windows of {self.window_ms} ms")
         if self.clip_ms < self.window_ms:
             raise ValueError(f"a clip of {self.clip_ms} ms holds no window of {self.window_ms} ms")
-        if self.top_hz > self.sample_rate / 2:
-            raise ValueError(f"high_hz {self.top_hz:g} is above half the sample rate of {self.sample_rate}")
+        if self.top_hz >= self.sample_rate / 2:
+            raise ValueError(f"high_hz {self.top_hz:g} is not below half the sample rate of {self.sample_rate}")
         if self.low_hz >= self.top_hz:
             raise ValueError(f"low_hz {self.low_hz:g} is not below high_hz {self.top_hz:g}")
         if self.kind == "mfcc" and self.coefficients > self.bins:
             raise ValueError(f"{self.coefficients} coefficients of {self.bins} bins: there are no more than bins")
+        heard = int(self.top_hz / self.bin_hz) - int(self.low_hz / self.bin_hz)
+        if heard <= self.bins:
+            raise ValueError(
+                f"{self.bins} bins of the {heard} frequencies that a window of {self.window_ms} ms tells apart from {self.low_hz:g} to "
+                f"{self.top_hz:g} Hz: some would hear nothing; use fewer bins or a longer window"
+            )
         if self.clip_samples > MAX_SAMPLES:
             raise ValueError(f"a clip of {self.clip_samples:,} samples is longer than {MAX_SAMPLES:,}")
         return self
+
+    @property
+    def summary(self) -> str:
+        """For people, in one line: ``49 frames of 40 mel bins, 30 ms every 20 ms of 1 s at 16 kHz, noise reduction, PCAN``."""
+        what = f"{self.coefficients} MFCC of {self.bins} mel bins" if self.kind == "mfcc" else f"{self.bins} mel bins"
+        steps = "".join(f", {name}" for name, there in (("noise reduction", self.noise_reduction), ("PCAN", self.pcan)) if there)
+        rate, clip = f"{self.sample_rate / 1000:g} kHz", f"{self.clip_ms / 1000:g} s"
+        return f"{self.frames} frames of {what}, {self.window_ms} ms every {self.stride_ms} ms of {clip} at {rate}{steps}"
 
     @property
     def top_hz(self) -> float:
@@ -92,6 +106,11 @@ class FrontEnd(Config):
     def fft_size(self) -> int:
         """Points of the FFT: the power of two that holds a window."""
         return 1 << (self.window - 1).bit_length()
+
+    @property
+    def bin_hz(self) -> float:
+        """From one frequency of the FFT to the next, in Hz."""
+        return self.sample_rate / self.fft_size
 
     @property
     def features(self) -> int:

@@ -33,6 +33,7 @@ from tinynas.cost.flash import (
     with_contents,
     zero_point_terms,
 )
+from tinynas.cost.front_end import FrontEndCosts, front_end_cost
 from tinynas.cost.instructions import Counts, counts_of
 from tinynas.cost.kernel import FAMILY_OF, aligned
 from tinynas.cost.latency import LatencyModel, latency_model
@@ -42,6 +43,7 @@ from tinynas.cost.setup import RECORDS, planning_bytes, preparing_bytes
 from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
+from tinynas.front_end import FrontEnd
 from tinynas.graph import Builder, MBSizes, classifier, mbconv
 from tinynas.space import Space, StageSpace, make_divisible
 from tinynas.target.registrations import Alone
@@ -89,6 +91,9 @@ class BatchCost:
     """NaN where it is not known."""
     stack_bytes: Ints | Floats
     """NaN where it is not known."""
+    front_end: FrontEndCosts | None = None
+    """What turns sound into their inputs takes; None where there is none. Every other figure is of the networks alone; :meth:`values` and
+    all that is limited has both."""
 
     @property
     def program_bytes(self) -> Ints | Floats:
@@ -415,7 +420,8 @@ class Tables:
             table.lay_out(self.layout)
 
     def _formula(self) -> str:
-        formulas = {each.formula for each in self.space.inputs}
+        # The parameters of all front ends take as many bytes of a file: see metadata_reserve.
+        formulas = {each.formula if each.front_end is None else f"{each.formula}|{{}}" for each in self.space.inputs}
         if len(formulas) != 1:
             raise InternalError(f"the inputs of space {self.space.name!r} have different formulas: {', '.join(sorted(formulas))}")
         return formulas.pop()
@@ -615,7 +621,8 @@ class BatchEstimator:
     """Costs of genotypes of ``space`` on ``runtime``, many at once.
 
     ``estimate`` takes an (N, number of genes) integer array of choice indices and returns arrays of N; inactive
-    genes do not matter. The figures equal ``tinynas.cost.estimate(lower(space.decode(genotype, classes)))``.
+    genes do not matter. The figures equal ``tinynas.cost.estimate(lower(space.decode(genotype, classes)))``, those of the front ends
+    that the networks of a space of sounds read included.
     """
 
     def __init__(
@@ -644,9 +651,13 @@ class BatchEstimator:
         if genes.size and (int(genes.min()) < 0 or bool((genes.max(axis=0) >= self._choices).any())):
             raise UserError("a genotype holds an index outside its gene's choices")
         parts = [self._chunk(genes[at : at + CHUNK]) for at in range(0, len(genes), CHUNK)] or [self._chunk(genes)]
-        if len(parts) == 1:
-            return parts[0]
-        return BatchCost(*[np.concatenate(columns) for columns in zip(*[_fields(part) for part in parts], strict=True)])
+        joined: Any = [np.concatenate(columns) for columns in zip(*[_fields(part) for part in parts], strict=True)]
+        cost = parts[0] if len(parts) == 1 else BatchCost(*joined)
+        front_ends = [each.front_end for each in self.space.inputs if each.front_end is not None]
+        if not front_ends:
+            return cost
+        which = self.space.input_number(genes.T.astype(np.int64))
+        return with_front_ends(cost, front_ends, which, self.classes, core=self.core, clock_mhz=self.clock_mhz, timing=self.latency)
 
     def _chunk(self, genes: npt.NDArray[Any]) -> BatchCost:
         tables = self.tables
@@ -784,6 +795,21 @@ def _numbers(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_]
     if where is not None:
         at = np.where(where, at, table.size)
     return at
+
+
+def with_front_ends(
+    cost: BatchCost,
+    front_ends: Sequence[FrontEnd],
+    which: Ints,
+    classes: int,
+    *,
+    core: str | None = None,
+    clock_mhz: float | None = None,
+    timing: LatencyModel | None = None,
+) -> BatchCost:
+    """``cost`` of networks of ``classes``, beside it that of the front end that each reads: number ``which`` of ``front_ends``."""
+    costs = [front_end_cost(each, classes, core=core, clock_mhz=clock_mhz, timing=timing) for each in front_ends]
+    return replace(cost, front_end=FrontEndCosts.of(costs).take(which))
 
 
 def _fields(cost: BatchCost) -> list[npt.NDArray[Any]]:

@@ -17,6 +17,7 @@ from typing import TypeAlias
 import numpy as np
 
 from tinynas.cost.batch import BitsAxis, Table
+from tinynas.cost.front_end import front_end_cost
 from tinynas.search.feasible import Feasible, Pool
 from tinynas.space import Gene
 
@@ -62,6 +63,12 @@ class Counter:
         if "program_bytes" in limits:  # what the code that every network needs leaves to the file
             limits["flash_bytes"] = max(1.0, limits["program_bytes"] - self.tables.base_code_bytes(feasible.budget.core))
         self.sram = limits.get("sram_bytes", float("inf"))
+        if front_ends := [each.front_end for each in self.space.inputs if each.front_end is not None]:
+            # What the cheapest of them takes is no network's: the counts stay bounds from above.
+            costs = [front_end_cost(each, feasible.classes, core=feasible.budget.core) for each in front_ends]
+            self.sram -= min(cost.sram_bytes for cost in costs)
+            if "flash_bytes" in limits:
+                limits["flash_bytes"] = max(1.0, limits["flash_bytes"] - min(cost.flash_bytes for cost in costs))
         self.names = [name for name in ("flash_bytes", "macs") if name in limits]
         self.limits = [limits[name] for name in self.names]
         self.full: _Left = tuple(CELLS for _ in self.names)
