@@ -687,6 +687,11 @@ def promote(
     if init is not None:
         document["init"] = init
     images = _run_images(opened, data, routed["data"], on_note)
+    if false_alarms is not None and images.signal.waves is not None:
+        raise UserError(
+            "--false-alarms: on the board a network of sound answers by the average of several windows, not by one threshold",
+            "leave it out; the threshold of the average is set in hear.h, and tinynas evaluate --stream chooses one",
+        )
     Audience(images, false_alarms=false_alarms).check()  # before hours of training
     typed = {_id_or_reference(opened, text, len(images.labels)): text for text in ids}
     net_ids = list(typed)
