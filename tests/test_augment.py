@@ -13,8 +13,8 @@ import pytest
 from pydantic import ValidationError
 
 from tinynas.data import DataOptions, SyntheticOptions, open_data
+from tinynas.data.draws import uniforms
 from tinynas.data.images.augment import make_augmenter
-from tinynas.data.images.changes import uniforms
 from tinynas.data.images.sheet import augmented_sheet
 from tinynas.recipe import Augment, LightAugment, WakeVisionAugment
 

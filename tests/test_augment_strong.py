@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from tinynas.data.images.changes import words
+from tinynas.data.draws import words
 from tinynas.recipe import WakeVisionAugment
 
 

@@ -45,9 +45,9 @@ def test_a_split_is_mapped_and_its_pixels_are_the_resized_images(tmp_path: Path)
 def test_the_second_reading_needs_no_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     root = make_folder(tmp_path / "set", {"a": 8, "b": 8})
     first = open_data(root, cache_dir=tmp_path / "cache").split("train", 8, 8, 3)
-    import tinynas.data.images.folder as folder
+    import tinynas.data.folder as folder
 
-    monkeypatch.setattr(folder, "_read", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr(folder, "read_file", lambda path, most: pytest.fail(f"read {path}"))
     second = open_data(root, cache_dir=tmp_path / "cache").split("train", 8, 8, 3)
     assert np.array_equal(first.inputs, second.inputs) and first.names == second.names
 

@@ -97,8 +97,8 @@ def test_affine_on_tensors_moves_by_a_twentieth_at_most() -> None:
 
 
 def test_brightness_is_a_share_of_all_levels() -> None:
+    from tinynas.data.draws import uniforms
     from tinynas.data.images.augment import make_augmenter
-    from tinynas.data.images.changes import uniforms
     from tinynas.recipe import Augment
 
     rows = np.arange(400)

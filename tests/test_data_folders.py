@@ -13,13 +13,14 @@ from data_cases import make_folder, names, write_image
 
 from tinynas.cli import run
 from tinynas.data import DataOptions, DataSet, open_data
+from tinynas.data import walk as walking
 from tinynas.data.dataset import UnusableData
-from tinynas.data.images import walk as walking
-from tinynas.data.images.foreign import describe_files
+from tinynas.data.foreign import describe_files
+from tinynas.data.images.folder import IMAGES
 from tinynas.data.images.signal import SLIVER, span_of
-from tinynas.data.images.walk import walk
 from tinynas.data.info import describe
 from tinynas.data.partnames import Part, part_of
+from tinynas.data.walk import walk
 from tinynas.errors import DataError
 
 
@@ -218,8 +219,8 @@ def test_a_class_that_the_test_lacks_is_said(tmp_path: Path) -> None:
 
 
 def test_too_many_classes_are_refused_before_an_image_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tinynas.data.images.folder.MAX_CLASSES", 3)
-    monkeypatch.setattr("tinynas.data.images.folder._read", lambda path: pytest.fail(f"read {path}"))
+    monkeypatch.setattr("tinynas.data.folder.MAX_CLASSES", 3)
+    monkeypatch.setattr("tinynas.data.folder.read_file", lambda path, most: pytest.fail(f"read {path}"))
     refused(make_folder(tmp_path / "set", dict.fromkeys("abcd", 1)), "4 classes", "at most 3 are supported")
 
 
@@ -390,7 +391,7 @@ def test_links_that_turn_back_end(tmp_path: Path) -> None:
     (root / "a" / "up").symlink_to(root)
     (root / "a" / "self").symlink_to(root / "a")
     (root / "b" / "twin").symlink_to(root / "a")
-    assert [(folder.path, folder.total) for folder in walk(root).root.below()] == [("", 12), ("a", 4), ("b", 8), ("b/twin", 4)]
+    assert [(folder.path, folder.total) for folder in walk(root, IMAGES).root.below()] == [("", 12), ("a", 4), ("b", 8), ("b/twin", 4)]
 
 
 def test_links_that_multiply_are_bounded(tmp_path: Path) -> None:
@@ -399,14 +400,14 @@ def test_links_that_multiply_are_bounded(tmp_path: Path) -> None:
     for level in range(11):
         for side in "xy":
             (tmp_path / str(level) / side).symlink_to(tmp_path / str(level + 1))
-    visited = sum(1 for _ in walk(tmp_path).root.below())
+    visited = sum(1 for _ in walk(tmp_path, IMAGES).root.below())
     assert visited <= 1 + 12 + 11 * walking.MAX_VISITS
 
 
 def test_deep_and_large_trees_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(walking, "MAX_DEPTH", 3)
     root = make_folder(tmp_path / "set", {"a": 4, "b": 4, "a/1/2/3": 2, "a/1/2": 1})
-    tree = walk(root)
+    tree = walk(root, IMAGES)
     assert tree.deep == ["a/1/2/3"] and tree.root.total == 9
     assert said(open_data(root), "too deep", "a/1/2/3")
     monkeypatch.setattr(walking, "MAX_ENTRIES", 8)
@@ -422,11 +423,11 @@ def test_folders_that_cannot_be_read_are_told(tmp_path: Path, monkeypatch: pytes
             raise PermissionError(13, "Permission denied", path)
         return listed(path)
 
-    monkeypatch.setattr("tinynas.data.images.walk.os.scandir", scandir)
+    monkeypatch.setattr("tinynas.data.walk.os.scandir", scandir)
     error = refused(root, "no images in class folder c", "a/private/ cannot be read: Permission denied", "c/ cannot be read")
     assert isinstance(error, UnusableData)
     assert any("2 folders cannot be read and are missing: a/private, c (Permission denied)" in note for note in error.data.notes)
-    monkeypatch.setattr("tinynas.data.images.walk.os.scandir", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    monkeypatch.setattr("tinynas.data.walk.os.scandir", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     refused(root, "cannot be read: Permission denied", "permissions")
 
 

@@ -11,8 +11,9 @@ from data_cases import make_folder, names, write_image
 
 from tinynas.cli import run
 from tinynas.data import DataOptions, DataSet, open_data
-from tinynas.data.images.layout import Found
-from tinynas.data.images.table import Finder
+from tinynas.data.images.folder import IMAGES
+from tinynas.data.layout import Found
+from tinynas.data.table import Finder
 from tinynas.errors import DataError
 
 N = 24
@@ -316,14 +317,14 @@ def test_names_with_spaces_and_accents(tmp_path: Path) -> None:
 
 
 def test_equal_names_in_several_folders(tmp_path: Path) -> None:
-    finder = Finder([Found(path, "", None, None) for path in ("a/x/1.png", "b/x/1.png", "train/2.png", "test/2.png", "c/3.png")])
+    finder = Finder([Found(path, "", None, None) for path in ("a/x/1.png", "b/x/1.png", "train/2.png", "test/2.png", "c/3.png")], IMAGES)
     assert [finder.find(text, []) for text in ("a/x/1.png", "/data/b/x/1.png", "x/1.png", "1.png", "c/3", "3.jpg", "nothing", "")] == [
         0, 1, None, None, 4, 4, None, None,
     ]  # fmt: skip
     assert [finder.find("2", near) for near in (["train"], ["test"], ["c"])] == [2, 3, None]
     assert finder.find("train/3.png", []) is None and finder.find("elsewhere/3.png", []) == 4  # train is there, and has none of that name
     assert finder.near("train.csv") == ["train", "train"] and finder.near("x/test_labels.csv") == ["x/test_labels", "test", "x"]
-    split = Finder([Found(f"{part}/2.png", "", None, part) for part in ("test", "train")])
+    split = Finder([Found(f"{part}/2.png", "", None, part) for part in ("test", "train")], IMAGES)
     assert split.find("2.png", []) == 1
 
 

@@ -24,6 +24,8 @@ from tinynas.recipe import Augment
 
 PACKAGE = Path(__file__).parent.parent / "tinynas"
 FRAMES, BINS = 49, 10
+WINGS = ("cv2", "soundfile", "soxr")
+ROOMS = ("tinynas.data.images", "tinynas.data.sounds")
 
 
 # the wing: everything that features need, and the line in the table ---------------------------------------
@@ -139,7 +141,7 @@ def test_training_takes_features_as_they_are_and_refuses_to_change_them_as_image
         inputs, labels = make_feed(split, Augment(kind="none"), 0, torch.device("cpu"), resident)(3, rows)
         assert np.array_equal(inputs.numpy(), split.inputs[rows]) and labels.tolist() == split.labels[rows].tolist()
         for kind in ("light", "wake-vision"):
-            with pytest.raises(DataError, match=r"changes images, and these inputs are features"):
+            with pytest.raises(DataError, match=r"changes images, sounds, .*and these inputs are features"):
                 make_feed(split, Augment(kind=kind), 0, torch.device("cpu"), resident)
     with pytest.raises(DataError, match="these are features"):
         sample_sheet(open_data(spoken, cache_dir=tmp_path / "cache"), tmp_path / "sheet.png")
@@ -159,12 +161,12 @@ def test_wrong_labels_are_judged_by_speakers_not_heard_before(spoken: Path, tmp_
 
 
 def test_the_shared_files_know_nothing_of_images() -> None:
-    doors = {"sources.py", "prepare.py"}  # the tables, which load a wing when it is asked for
+    doors = {"sources.py", "prepare.py", "sheets.py"}  # the tables, which load a wing when it is asked for
     for path in sorted((PACKAGE / "data").glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             found = [a.name for a in node.names] if isinstance(node, ast.Import) else [getattr(node, "module", None) or ""]
             if isinstance(node, ast.Import | ast.ImportFrom) and path.name not in doors:
-                assert not any(name == "cv2" or name.startswith("tinynas.data.images") for name in found), f"{path.name}: {found}"
+                assert not any(name in WINGS or name.startswith(ROOMS) for name in found), f"{path.name}: {found}"
 
 
 def test_keyword_features_of_a_benchmark(test_data: Path, tmp_path: Path) -> None:

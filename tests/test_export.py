@@ -196,7 +196,7 @@ def _random_networks(count: int) -> list[Graph]:
 
 @pytest.fixture(scope="module")
 def networks() -> list[Graph]:
-    return _random_networks(24)
+    return _random_networks(16)
 
 
 @pytest.mark.parametrize("part", [0, pytest.param(1, marks=pytest.mark.slow)])

@@ -118,6 +118,13 @@ def test_schemas_accept_every_shipped_file_and_refuse_mistakes(kind: str) -> Non
             document = {"resolution": [48, [32, 20]], "stages": [{"out": 8, "kernel": kernel}]}
             assert bool(list(violations(document, schema, schema))) != good
         assert list(violations({"resolution": [[32, 2]], "stages": [{"out": 8}]}, schema, schema))
+        for stage, good in (
+            ({"out": 8, "act": "relu"}, True),
+            ({"out": 8, "act": ["relu", "tanh"]}, False),
+            ({"out": 8, "act": []}, False),
+        ):
+            assert bool(list(violations({"front_end": {"bins": 24, "kind": ["mel", "mfcc"]}, "stages": [stage]}, schema, schema))) != good
+        assert list(violations({"front_end": {"bins": [24, 3]}, "stages": [{"out": 8}]}, schema, schema))
 
 
 SPACES = st.fixed_dictionaries(

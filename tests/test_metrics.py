@@ -45,3 +45,22 @@ def test_without_predictions_there_is_no_figure(figure: object) -> None:
     assert callable(figure)
     with pytest.raises(ValueError, match="no predictions"):
         figure([[0, 0], [0, 0]])
+
+
+def test_smoothing_and_detections_by_hand() -> None:
+    scores = np.array([0.0, 1.0, 1.0, 0.0, 0.2, 0.9])
+    assert metrics.moving_average(scores, 2).tolist() == pytest.approx([0.0, 0.5, 1.0, 0.5, 0.1, 0.55])
+    assert metrics.moving_average(scores, 9).tolist() == pytest.approx([0, 1 / 2, 2 / 3, 2 / 4, 2.2 / 5, 3.1 / 6])
+    assert metrics.moving_average(np.stack([scores, -scores], 1), 2)[:, 1].tolist() == pytest.approx([0.0, -0.5, -1.0, -0.5, -0.1, -0.55])
+    times = np.array([0.0, 0.5, 1.0, 1.5, 2.0, 2.5])
+    assert metrics.detections(scores, times, 0.9, 0.0) == [0.5, 1.0, 2.5]
+    assert metrics.detections(scores, times, 0.9, 1.0) == [0.5, 2.5]
+    assert metrics.detections(scores, times, 1.0, 0.5) == [0.5, 1.0]
+
+
+def test_events_met_and_missed_by_hand() -> None:
+    events = [(1.0, 2.0), (5.0, 6.0), (9.0, 9.5)]
+    assert metrics.count_stream([1.5, 1.8, 4.0, 6.4], events, late=0.5) == metrics.StreamCount(events=3, missed=1, false_alarms=1)
+    assert metrics.count_stream([6.6, 9.0], events, late=0.5) == metrics.StreamCount(3, 2, 1)
+    assert metrics.count_stream([], events, 1.0) == metrics.StreamCount(3, 3, 0)
+    assert metrics.StreamCount(3, 2, 1) + metrics.StreamCount(1, 0, 4) == metrics.StreamCount(4, 2, 5)

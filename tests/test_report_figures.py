@@ -343,7 +343,7 @@ def test_sizes_that_differ_are_said_as_height_by_width() -> None:
 def test_curves_of_spaces_say_height_by_width() -> None:
     row = {"width_mult": 0.5, "share": 0.5, "mean_macs": 1e6, "macs_quantiles": [1e6, 2e6], "chosen": True}
     info = figures.spaces_info([{**row, "resolution": [32, 20]}, {**row, "resolution": 48}])
-    assert [curve.resolution for curve in info.curves] == ["32x20", "48"]
+    assert [curve.input for curve in info.curves] == ["32x20 px", "48 px"]
     texts = [trace["text"][0] for trace in figures.draw(info)["data"]]
     assert texts[0].startswith("<b>32x20 px, width x0.5</b>")
 

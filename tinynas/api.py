@@ -274,7 +274,6 @@ def prepare_search(
         raise UserError("no budget given", "add --budget with a YAML or a shipped name (see: tinynas budgets)")
     limits = load_budget(budget, routed["budget"]) if isinstance(budget, str) else budget
     chosen_space = load_space(space, routed["space"]) if isinstance(space, str) else space
-    candidates = _shipped_spaces(routed["space"]) if chosen_space is None else []
     defaults = (settings or SearchSettings()).model_dump(mode="json")
     lasting |= _given(storage=storage or os.environ.get(STORAGE_VARIABLE) or None)
     chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
@@ -289,7 +288,9 @@ def prepare_search(
         from tinynas.search import choose_space
 
         classes = classes_for(images.labels)
+        candidates = _shipped_spaces(routed["space"], sounds=images.signal.kind == "sound")
         chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
+    _reads(chosen_space, images)
     kept = chosen if chosen.storage is None else chosen.model_copy(update={"storage": without_password(chosen.storage)})
     path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
     run = Run.create(
@@ -526,12 +527,25 @@ def _newest_run() -> Path:
     return runs[-1].parent
 
 
-def _shipped_spaces(overrides: Sequence[str] = ()) -> list[Space]:
-    return [load_space(str(path), overrides) for path in shipped("search_spaces").values()]
+def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: bool = False) -> list[Space]:
+    """Those of images, or of sounds."""
+    paths = [str(path) for path in shipped("search_spaces").values()]
+    return [load_space(path, overrides) for path in paths if (load_space(path).front_end is not None) == sounds]
 
 
-def choose_space(budget: str | Budget, *, classes: int = 2, native_size: tuple[int, int] = (0, 0), seed: int = 0) -> tuple[Space, str]:
-    """The shipped space that leads under ``budget``, and a sentence that says why.
+def _reads(space: Space, data: DataSet) -> None:
+    """Raises UserError where ``space`` is of sounds and ``data`` of images, or the other way round."""
+    kind = data.signal.kind
+    if space.front_end is not None and kind == "image":
+        raise UserError(f"space {space.name!r} hears sounds through a front end, and {data.name} holds images", "use a space of images")
+    if space.front_end is None and kind == "sound":
+        raise UserError(f"space {space.name!r} reads images, and {data.name} holds sounds", "use a space with a front_end, such as listen")
+
+
+def choose_space(
+    budget: str | Budget, *, classes: int = 2, native_size: tuple[int, int] = (0, 0), seed: int = 0, sounds: bool = False
+) -> tuple[Space, str]:
+    """The shipped space of images, or of ``sounds``, that leads under ``budget``, and a sentence that says why.
 
     ``search`` asks this where no space is named, with the ``classes`` and the ``native_size`` (height, width) of its images: zeros
     stands for images of any size.
@@ -539,11 +553,11 @@ def choose_space(budget: str | Budget, *, classes: int = 2, native_size: tuple[i
     from tinynas.search import choose_space as choose
 
     limits = load_budget(budget) if isinstance(budget, str) else budget
-    return choose(_shipped_spaces(), limits, classes=classes, seed=seed, native_size=native_size)
+    return choose(_shipped_spaces(sounds=sounds), limits, classes=classes, seed=seed, native_size=native_size)
 
 
 def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, seed: int = 0) -> SpaceTable:
-    """The (resolution, width) sub-spaces of ``space`` ranked by the MACs of what fits ``budget``; see ``tinynas spaces``."""
+    """The (size of input, width) sub-spaces of ``space`` ranked by the MACs of what fits ``budget``; see ``tinynas spaces``."""
     from tinynas.search import rank_spaces as rank
 
     chosen = load_space(space) if isinstance(space, str) else space
@@ -874,21 +888,40 @@ def evaluate(
     subsets: bool = False,
     pixels: str = "auto",
     threshold: str | float | None = None,
+    front_end: str | None = None,
+    stream: bool = False,
+    hop_ms: int | None = None,
+    alarms_an_hour: float = 1.0,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
-    """Accuracy of a .tflite on images, with kernels that equal TFLM's: the document of ``evaluate --json``.
+    """Accuracy of a .tflite on images or sounds, with kernels that equal TFLM's: the document of ``evaluate --json``.
 
     ``split`` may be ``all``. ``pixels``: the range of the input where the file does not tell it, such as ``0..1``,
     ``imagenet`` or ``MEAN,STD``. ``threshold``: above which a single output says yes, in its real units, or ``raw:X`` in those of a
-    quantised output. Raises UserError subclasses with the remedy.
+    quantised output. ``front_end``: the network whose front end makes sounds the input, where the file does not tell it. ``stream``:
+    also false alarms an hour and missed events on whole recordings, in windows every ``hop_ms``, smoothed as misses the fewest
+    validation events at ``alarms_an_hour``. Raises UserError subclasses with the remedy.
     """
-    from tinynas.export.evaluate import evaluate_splits, read_file
+    from tinynas.export.evaluate import Stream, evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
 
     require_tflite(model)
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
     images = open_images(data, overrides=overrides, judged=True)
-    return evaluate_splits(model, images, split, subsets=subsets, pixels=pixels, threshold=threshold, workers=default_workers())
+    hears = None if front_end is None else load_net(front_end).front_end
+    if front_end is not None and hears is None:
+        raise UserError(f"{front_end}: has no front end", "give a network that reads sounds")
+    return evaluate_splits(
+        model,
+        images,
+        split,
+        subsets=subsets,
+        pixels=pixels,
+        threshold=threshold,
+        workers=default_workers(),
+        front_end=hears,
+        stream=Stream(hop_ms, alarms_an_hour) if stream else None,
+    )
 
 
 def shrink(
@@ -931,4 +964,63 @@ def shrink(
     document = {"model": str(path), "out": None if target is None else str(target), **report.to_json()}
     if target is not None:
         write_atomic(target, report.shrunk.model)
+    return document
+
+
+# learning on the board --------------------------------------------------------------------------------
+
+
+def adapt(
+    what: str,
+    net: str,
+    budgets: Sequence[str],
+    data: str | None = None,
+    *,
+    schemes: Sequence[str] = (),
+    seeds: Sequence[int] = (0,),
+    old: str | None = None,
+    init: str | None = None,
+    pixels: str = "auto",
+    out: str | Path | None = None,
+    jobs: int = 1,
+    draw: str | Path | None = None,
+    overrides: Sequence[str] = (),
+    on_step: Callable[[str, int, int], None] | None = None,
+    on_row: Callable[[dict[str, Any], int, int], None] | None = None,
+    on_note: Callable[[str], None] | None = None,
+) -> dict[str, Any]:
+    """Learning on the board: the document of ``adapt plan|run|compare --json``; ``what`` is one of these three words.
+
+    ``net``: ``RUN:ID``, a .tflite, or an arch file or zoo name with the weights ``init`` (``plan`` without ``data`` needs none).
+    ``budgets``: YAMLs of update budgets; ``plan`` and ``run`` take one. ``data`` is learned, ``old`` images say what becomes of the
+    classes that the network knows (default: those of its run). ``schemes``: of :data:`tinynas.adapt.SCHEMES` (``run`` takes one;
+    default: all). ``overrides``: ``data.KEY=VALUE``, ``old.KEY=VALUE``, or a key of the budgets. ``out`` is the file that ``run``
+    writes the network to, or the folder of ``compare``, whose finished rows are not made again. ``draw``: an HTML file for a picture.
+    Raises UserError subclasses with the remedy.
+    """
+    from tinynas.adapt.line import AdaptLine
+
+    routed: dict[str, list[str]] = {"data": [], "old": [], "": []}
+    for text in overrides:
+        head, dot, rest = text.partition(".")
+        routed[head if dot and head in ("data", "old") else ""].append(rest if dot and head in ("data", "old") else text)
+    line = AdaptLine(
+        net, tuple(budgets), data, tuple(schemes), tuple(seeds), old, init, pixels, {name: tuple(texts) for name, texts in routed.items()}
+    )
+    match what:
+        case "plan":
+            document = line.plan(on_step=on_step, on_note=on_note)
+        case "run":
+            document = line.run(None if out is None else Path(out), on_step=on_step, on_note=on_note)
+        case "compare":
+            document = line.compare(None if out is None else Path(out), jobs=jobs, on_row=on_row, on_note=on_note)
+        case _:
+            raise UserError(f"adapt {what}: is nothing that can be done", "use plan, run or compare")
+    if draw is not None and what != "run":
+        from tinynas.report.adapt_figures import write_learned_picture, write_memory_picture
+
+        if what == "plan":
+            write_memory_picture(document["schemes"], Path(draw))
+        else:
+            write_learned_picture(document["table"], Path(draw))
     return document

@@ -39,24 +39,36 @@ def pair(size: Axes) -> tuple[int, int]:
     return (size, size) if isinstance(size, int) else size
 
 
-def axes(sizes: range, words: str | None = None) -> BeforeValidator:
-    """Validates a size: an integer of ``sizes`` (``words`` for people), or [height, width] of such; a square pair is its side."""
+def axes(sizes: range, words: str | None = None, *, heights: range | None = None) -> BeforeValidator:
+    """Validates a size: an integer of ``sizes`` (``words`` for people), or [height, width] of such; a square pair is its side.
+
+    ``heights``: those of a pair, where they may be others: time, along which sounds are long, runs along the height.
+    """
     words = words or f"an integer from {sizes[0]} to {sizes[-1]}"
+    more = "" if heights is None else f" (height up to {heights[-1]})"
 
     def check(value: object) -> Axes:
         given = list(value) if isinstance(value, (list, tuple)) else [value, value]
-        sides = [side for side in given if isinstance(side, int) and not isinstance(side, bool) and side in sizes]
+        allowed = (heights or sizes, sizes)
+        sides = [
+            side for side, of in zip(given, allowed, strict=False) if isinstance(side, int) and not isinstance(side, bool) and side in of
+        ]
         if len(given) != 2 or len(sides) != 2:
-            raise PydanticCustomError("axes", f"must be {words}, or [height, width] of such")
+            raise PydanticCustomError("axes", f"must be {words}, or [height, width] of such{more}")
         return sides[0] if sides[0] == sides[1] else (sides[0], sides[1])
 
     # For editors: few sizes are listed, many are bounded.
+    side: Any = _listed(sizes)
+    high: Any = _listed(heights or sizes)
+    return BeforeValidator(check, json_schema_input_type=side | tuple[high, side])
+
+
+def _listed(sizes: range) -> Any:
     rule: dict[str, Any] = {"enum": list(sizes)} if len(sizes) <= 16 else {"minimum": sizes[0], "maximum": sizes[-1]}
-    side: Any = Annotated[int, WithJsonSchema({"type": "integer", **rule})]
-    return BeforeValidator(check, json_schema_input_type=side | tuple[side, side])
+    return Annotated[int, WithJsonSchema({"type": "integer", **rule})]
 
 
-Kernel = Annotated[Axes, axes(range(1, 12))]
+Kernel = Annotated[Axes, axes(range(1, 12), heights=range(1, 32))]
 Stride = Annotated[Axes, axes(range(1, 5))]
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 WeightBits = Literal[8, 4, 2]

@@ -222,8 +222,9 @@ class Budget(Config):
         return None if self.arena.slow and not self.latency else self.clock_mhz
 
     def placed(self, cost: Cost) -> tuple[Placed, ...]:
-        """What lies where with a network of ``cost``: its arena and the reserves, region by region."""
-        return placed(self.regions, dict(self.reserves.sram), cost.sram_bytes)
+        """What lies where with a network of ``cost``: its arena, a front end's memory beside it, and the reserves, region by region."""
+        front_end = 0 if cost.front_end is None else cost.front_end.sram_bytes
+        return placed(self.regions, dict(self.reserves.sram), cost.sram_bytes + front_end)
 
     def _room(self, memory: str) -> int:
         """Bytes of ``sram`` (of the arena's region) or ``flash`` that the reserves leave."""

@@ -87,6 +87,9 @@ def _choices_may_be_single(schema: dict[str, Any]) -> None:
                 field["anyOf"] = [{**array, "minItems": 1, "uniqueItems": True}, array["items"]]
                 if isinstance(field.get("default"), tuple):
                     field["default"] = list(field["default"])
+            for branch in [one for one in field.get("anyOf", []) if one.get("type") == "array" and "uniqueItems" not in one]:  # or none
+                branch |= {"minItems": 1, "uniqueItems": True}
+                field["anyOf"].append(branch["items"])
 
 
 def write(directory: Path, *, board: str | None = None, runtime: str | None = None, force: bool = False) -> list[Path]:
@@ -204,6 +207,7 @@ name: my-space
 # Square input sides in pixels. Those whose first layer fits {format_size(room)} of SRAM:
 resolution: [{", ".join(map(str, sides))}]
 color: rgb    # or gray, or [rgb, gray]
+# Of sounds instead of both: front_end: {{bins: [24, 40], stride_ms: [10, 20], window_ms: 30}}; see docs/sound.md and the space listen.
 
 # Multiplies every channel count below; results are rounded to a multiple of divisor.
 width_mult: [0.35, 0.5, 0.75, 1.0]

@@ -56,6 +56,11 @@ class Input:
         what = "value" if self.kind == "features" else "pixel"
         return f"({what}-{self.zero_point})/{1.0 / self.scale:g}"
 
+    @property
+    def written(self) -> str:
+        """What files say of it: :attr:`formula`, and behind a bar the front end's parameters as JSON where there is one."""
+        return self.formula if self.front_end is None else f"{self.formula}|{self.front_end.model_dump_json()}"
+
     @staticmethod
     def read(formula: str, shape: tuple[int, int, int]) -> Input | None:
         """The input of ``shape`` (height, width, channels) whose :attr:`formula` is given; None where that is no such formula."""

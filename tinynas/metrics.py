@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,3 +72,55 @@ def agreement(
     equal = predicted == reference
     per_class = {name: float(equal[truth == i].mean()) if (truth == i).any() else None for i, name in enumerate(labels)}
     return {"overall": float(equal.mean()), "per_class": per_class}
+
+
+# streams ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Smoothing:
+    """How scores of overlapping windows become detections."""
+
+    windows: int
+    """So many of the last ones are averaged."""
+    threshold: float
+    """From which average on it is a detection, as a share."""
+    refractory: float
+    """Seconds after a detection in which there is no other one of the class."""
+
+
+@dataclass(frozen=True)
+class StreamCount:
+    """Of a class in some recordings."""
+
+    events: int
+    missed: int
+    false_alarms: int
+
+    def __add__(self, other: StreamCount) -> StreamCount:
+        return StreamCount(self.events + other.events, self.missed + other.missed, self.false_alarms + other.false_alarms)
+
+
+def moving_average(scores: NDArray[np.float64], windows: int) -> NDArray[np.float64]:
+    """(T, ...): each row the mean of itself and the ``windows`` - 1 before it, of fewer at the beginning."""
+    sums = np.cumsum(scores, axis=0)
+    sums[windows:] = sums[windows:] - sums[:-windows]
+    counts = np.minimum(np.arange(1, len(scores) + 1), windows)
+    return np.asarray(sums / counts.reshape(-1, *[1] * (scores.ndim - 1)))
+
+
+def detections(scores: NDArray[np.float64], times: NDArray[np.float64], threshold: float, refractory: float) -> list[float]:
+    """The times (T,) in seconds at which ``scores`` (T,) reach ``threshold``; none within ``refractory`` seconds of the one before."""
+    found: list[float] = []
+    for time in times[scores >= threshold].tolist():
+        if not found or time - found[-1] >= refractory:
+            found.append(time)
+    return found
+
+
+def count_stream(found: Sequence[float], events: Sequence[tuple[float, float]], late: float) -> StreamCount:
+    """``found`` times against ``events`` (start, end), all in seconds: an event is met by any time in it, or ``late`` seconds after its
+    end; a time that meets none is a false alarm."""
+    met = {i for time in found for i, (start, end) in enumerate(events) if start <= time <= end + late}
+    false = sum(not any(start <= time <= end + late for start, end in events) for time in found)
+    return StreamCount(len(events), len(events) - len(met), false)

@@ -122,11 +122,54 @@ def _given(settings: Config, usual: LightStrengths | WakeVisionStrengths) -> dic
     return {name: vars(usual)[name] if value == "auto" else value for name, value in values.items()}
 
 
+class SoundAugment(Config):
+    """What is done to training sounds. Samples are changed in a few variants, which are kept; features in every epoch anew."""
+
+    variants: Annotated[int, Field(ge=1, le=1000)] = 4
+    """So many variants of the changed samples are made, each when it is first wanted; epoch e trains on variant e mod variants."""
+    shift: Annotated[float, Field(ge=0, lt=1)] = 0.1
+    """Largest shift in time, as a share of the clip, either way; what is left open is silent."""
+    gain: Annotated[float, Field(ge=0, le=40)] = 6.0
+    """Largest change of loudness in dB, either way."""
+    background: Probability = 0.5
+    """Probability of a background: the data's own recordings of noise, those of ``noise``, or else coloured noise."""
+    snr: tuple[Annotated[float, Field(ge=-20, le=80)], Annotated[float, Field(ge=-20, le=80)]] = (5.0, 30.0)
+    """How much louder than the background the sound is, in dB, from and to."""
+    noise: Annotated[str, Field(min_length=1)] | None = None
+    """A folder of recordings of noise."""
+    echo: Probability = 0.2
+    """Probability of a room: a dozen echoes that die away within 0.1 to 0.4 s."""
+    time_masks: Annotated[int, Field(ge=0, le=10)] = 1
+    """Stretches of time that are masked (SpecAugment)."""
+    time_mask: Share = 0.15
+    """The longest of them, as a share of the clip."""
+    band_masks: Annotated[int, Field(ge=0, le=10)] = 1
+    """Bands of frequencies that are masked; none of a cosine transform."""
+    band_mask: Share = 0.15
+    """The widest of them, as a share of all bands."""
+    mixup: Annotated[float, Field(ge=0, le=10)] = 0.0
+    """Two inputs and their labels are mixed, by a share from Beta(mixup, mixup); 0: not."""
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Self:
+        if self.snr[0] > self.snr[1]:
+            raise ValueError(f"snr: {self.snr[0]:g} is more than {self.snr[1]:g}; write the smaller one first")
+        return self
+
+    def of_samples(self) -> SoundAugment:
+        """The same with the usual values of all that does not change samples."""
+        usual = SoundAugment()
+        features = ("variants", "time_masks", "time_mask", "band_masks", "band_mask", "mixup")
+        return self.model_copy(update={name: getattr(usual, name) for name in features})
+
+
 class Augment(Config):
-    """What is done to training images."""
+    """What is done to training inputs: to images by ``kind``, to sounds by ``sound`` unless ``kind`` is none."""
 
     kind: Literal["none", "light", "wake-vision"] = "light"
-    """``none``; ``light`` for proxies (tens of thousands of images/s a core); ``wake-vision``, the strong pipeline."""
+    """``none``; ``light`` for proxies (tens of thousands of images/s a core); ``wake-vision``, the strong pipeline of images."""
+    sound: SoundAugment = SoundAugment()
+    """Settings for sounds."""
     light: LightAugment = LightAugment()
     """Settings of ``light``."""
     wake_vision: WakeVisionAugment = WakeVisionAugment()

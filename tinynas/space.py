@@ -8,12 +8,13 @@ equal networks have equal genotypes. :meth:`Space.decode` is pure: genotype -> `
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import product
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
 
 from tinynas.arch import (
@@ -32,7 +33,20 @@ from tinynas.arch import (
 )
 from tinynas.config import Config
 from tinynas.errors import counted
-from tinynas.inputs import KIND_CHANNELS
+from tinynas.front_end import (
+    Bins,
+    ClipMs,
+    Coefficients,
+    FeatureKind,
+    FrontEnd,
+    HighHz,
+    Layout,
+    LowHz,
+    SampleRate,
+    StrideMs,
+    WindowMs,
+)
+from tinynas.inputs import KIND_CHANNELS, Input
 
 Genotype = tuple[int, ...]
 
@@ -50,7 +64,7 @@ def _as_choices(value: object) -> object:
 
 _C = BeforeValidator(_as_choices)
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_CHANNELS)], ...], _C]
-Kernels = Annotated[tuple[Annotated[Axes, axes(range(1, 10, 2), "1, 3, 5, 7 or 9")], ...], _C]
+Kernels = Annotated[tuple[Annotated[Axes, axes(range(1, 10, 2), "1, 3, 5, 7 or 9", heights=range(1, 16, 2))], ...], _C]
 Strides = Annotated[tuple[Annotated[Axes, axes(range(1, 3), "1 or 2")], ...], _C]
 Bits = Annotated[tuple[WeightBits, ...], _C]
 #: What a space offers that says nothing of bits: no gene.
@@ -102,11 +116,80 @@ class HeadSpace(Config):
     """Bits of its weights; none: the space's."""
 
 
+class FrontEndSpace(Config):
+    """Choices for the front end of a space of sounds: what :class:`tinynas.front_end.FrontEnd` says of each, a value or a list.
+
+    Every combination of them must be a front end.
+    """
+
+    kind: Annotated[tuple[FeatureKind, ...], _C] = ("mel",)
+    """Features: mel (logarithms of the filter bank's channels) or mfcc (the first of their cosine transform)."""
+    sample_rate: SampleRate = 16000
+    """Samples a second; recordings of another rate are resampled."""
+    clip_ms: Annotated[tuple[ClipMs, ...], _C] = (1000,)
+    """What the network hears at once, in milliseconds."""
+    window_ms: Annotated[tuple[WindowMs, ...], _C] = (30,)
+    """One frame, in milliseconds."""
+    stride_ms: Annotated[tuple[StrideMs, ...], _C] = (20,)
+    """From one frame to the next, in milliseconds."""
+    bins: Annotated[tuple[Bins, ...], _C] = (40,)
+    """Channels of the filter bank."""
+    coefficients: Annotated[tuple[Coefficients, ...], _C] = (10,)
+    """Of the cosine transform that are kept; with ``kind: mfcc``."""
+    low_hz: LowHz = 125.0
+    """Where the filter bank begins."""
+    high_hz: HighHz | None = None
+    """Where it ends; none: 7,500 Hz, or 15/16 of half the sample rate where that is less."""
+    noise_reduction: Annotated[tuple[bool, ...], _C] = (True,)
+    """Subtract a running estimate of each channel's steady noise."""
+    pcan: Annotated[tuple[bool, ...], _C] = (True,)
+    """Automatic gain control of each channel (PCAN)."""
+    layout: Layout = "map"
+    """``map``: frames x features with one channel, for 2-D convolutions; ``series``: frames x 1 with a channel a feature, for 1-D ones."""
+
+    @model_validator(mode="after")
+    def _possible(self) -> Self:
+        if "mfcc" not in self.kind and self.coefficients != (10,):
+            raise ValueError("coefficients are of kind mfcc, which is not offered: leave them out, or offer kind: [mel, mfcc]")
+        if (count := math.prod(len(getattr(self, name)) for name in _CHOSEN)) > MAX_FRONT_ENDS:
+            raise ValueError(f"{count:,} front ends are offered; at most {MAX_FRONT_ENDS:,} are possible")
+        faults: dict[str, list[dict[str, Any]]] = {}
+        for values in product(*(getattr(self, name) for name in _CHOSEN)):
+            chosen = dict(zip(_CHOSEN, values, strict=True))
+            try:
+                self.front_end(chosen)
+            except ValidationError as error:
+                for fault in error.errors():
+                    faults.setdefault(fault["msg"].removeprefix("Value error, "), []).append(chosen)
+        if faults:
+            raise ValueError("; ".join(f"{self._shared(chosen)}: {fault}" for fault, chosen in faults.items()))
+        return self
+
+    def _shared(self, combinations: Sequence[Mapping[str, Any]]) -> str:
+        """What ``combinations`` have in common of all that is a choice."""
+        shared = [name for name in _CHOSEN if len(getattr(self, name)) > 1 and len({one[name] for one in combinations}) == 1]
+        return f"with {', '.join(f'{name} {combinations[0][name]}' for name in shared)}" if shared else "every combination"
+
+    def front_end(self, chosen: Mapping[str, Any]) -> FrontEnd:
+        """The front end of a value for each parameter that can be a choice. Raises ValidationError where there is none of these."""
+        fixed = {name: getattr(self, name) for name in ("sample_rate", "low_hz", "high_hz", "layout")}
+        # What the kind does not use must not tell networks apart.
+        unused = ("coefficients",) if chosen["kind"] != "mfcc" else ()
+        return FrontEnd.model_validate({**fixed, **{name: value for name, value in chosen.items() if name not in unused}})
+
+
+#: Combinations of a front end's choices that a space may offer.
+MAX_FRONT_ENDS = 4096
+#: Parameters of a front end that a space may offer choices of, in the order of their genes; the first of them decide its shape.
+_SHAPING = ("kind", "clip_ms", "window_ms", "stride_ms", "bins", "coefficients")
+_CHOSEN = (*_SHAPING, "noise_reduction", "pcan")
+
+
 @dataclass(frozen=True, slots=True)
 class Gene:
     """One integer choice. ``stage`` and ``block`` say where it acts (-1 for the whole network).
 
-    It acts only where the gene ``only_with``, which comes before it, chooses something else than 0.
+    It acts only where the gene ``only_with``, which comes before it, chooses ``only_for``; none: something else than 0.
     """
 
     name: str
@@ -114,6 +197,31 @@ class Gene:
     stage: int = -1
     block: int = -1
     only_with: str | None = None
+    only_for: str | None = None
+
+    def acts_with(self, value: Any) -> bool:
+        """Whether it acts where ``value`` is what the gene ``only_with`` chooses."""
+        return bool(value) if self.only_for is None else bool(value == self.only_for)
+
+
+@dataclass(frozen=True, slots=True)
+class InputSize:
+    """One of the sizes that a space's inputs can have, and what chooses it."""
+
+    choices: tuple[int, ...]
+    """Of the genes :attr:`Space.size_genes`, by index."""
+    resolution: Axes
+    """Of images a side or (height, width) in pixels; of sounds (frames, features)."""
+    text: str
+    """For people: ``48px``, ``49 frames of 40``."""
+    front_end: Mapping[str, Any] | None = None
+    """What these genes choose, of sounds."""
+
+    @property
+    def numbers(self) -> int:
+        """Height x width, or frames x features."""
+        height, width = pair(self.resolution)
+        return height * width
 
 
 class Space(Config):
@@ -121,10 +229,12 @@ class Space(Config):
 
     name: str = "space"
     """A name for people."""
-    resolution: Annotated[tuple[Annotated[Axes, axes(range(8, MAX_RESOLUTION + 1))], ...], _C]
-    """Input resolutions in pixels, each a side or [height, width]."""
+    resolution: Annotated[tuple[Annotated[Axes, axes(range(8, MAX_RESOLUTION + 1))], ...], _C] | None = None
+    """Input resolutions in pixels, each a side or [height, width]; a space of sounds has a front end instead."""
     color: Annotated[tuple[Literal["rgb", "gray"], ...], _C] = ("rgb",)
     """Input colors: rgb (3 channels) or gray (1)."""
+    front_end: FrontEndSpace | None = None
+    """Of a space of sounds: what turns them into features, instead of resolution and color."""
     width_mult: Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], _C] = (1.0,)
     """Width multipliers applied to every channel count of the space."""
     divisor: Annotated[int, Field(ge=1, le=64)] = 8
@@ -149,6 +259,16 @@ class Space(Config):
     """Bits of the weights of the classifier; none: the space's."""
 
     @model_validator(mode="after")
+    def _reads_one_thing(self) -> Self:
+        if self.front_end is None and self.resolution is None:
+            raise ValueError("says nothing of its inputs: give resolution (of images), or front_end (of sounds)")
+        if self.front_end is not None:
+            given = [name for name in ("resolution", "color") if name in self.model_fields_set and getattr(self, name) is not None]
+            if given and not (given == ["color"] and self.color == ("rgb",)):
+                raise ValueError(f"{' and '.join(given)} are of images, and front_end is of sounds: give one or the other")
+        return self
+
+    @model_validator(mode="after")
     def _buildable(self) -> Self:
         if sum(max(stage.depth) for stage in self.stages) > MAX_BLOCKS:
             raise ValueError(f"more than {MAX_BLOCKS} blocks")
@@ -166,8 +286,7 @@ class Space(Config):
         Bits, attention and activations come last, and only those that are a choice, or bits other than 8.
         """
         genes = [
-            Gene("resolution", self.resolution),
-            Gene("color", self.color),
+            *self.input_genes,
             Gene("width_mult", self.width_mult),
             Gene("stem.out", self.stem.out),
             Gene("stem.kernel", self.stem.kernel),
@@ -182,6 +301,58 @@ class Space(Config):
                 genes.append(Gene(f"s{s}.b{b}.expand", stage.expand, s, b))
         genes.append(Gene("head.out", self.head.out))
         return (*genes, *filter(_chooses, self._others))
+
+    @cached_property
+    def input_genes(self) -> tuple[Gene, ...]:
+        """The first genes: what decides the input. Of images resolution and color, of sounds the front end's parameters."""
+        if self.front_end is None:
+            return Gene("resolution", self.resolution or ()), Gene("color", self.color)
+        found = []
+        for name in _CHOSEN:
+            gene = Gene(f"front_end.{name}", getattr(self.front_end, name))
+            if name == "coefficients" and "mel" in self.front_end.kind:
+                gene = replace(gene, only_with="front_end.kind", only_for="mfcc")
+            found.append(gene)
+        return tuple(found)
+
+    @cached_property
+    def inputs(self) -> tuple[Input, ...]:
+        """What each combination of :attr:`input_genes` reads, the last gene changing fastest: see :meth:`input_number`."""
+        combinations = product(*(gene.choices for gene in self.input_genes))
+        if self.front_end is None:
+            return tuple(Input(*pair(size), KIND_CHANNELS[color], color) for size, color in combinations)
+        made = [self.front_end.front_end(dict(zip(_CHOSEN, values, strict=True))) for values in combinations]
+        return tuple(Input(*front_end.shape, "features", front_end=front_end) for front_end in made)
+
+    def input_number(self, genotype: Any) -> Any:
+        """Which of :attr:`inputs` a genotype reads; of a sequence of arrays, one a gene, an array."""
+        number: Any = 0
+        for at, gene in enumerate(self.input_genes):
+            number = number * len(gene.choices) + genotype[at]
+        return number
+
+    @property
+    def size_genes(self) -> tuple[str, ...]:
+        """The genes that decide how large an input is."""
+        return ("resolution",) if self.front_end is None else tuple(f"front_end.{name}" for name in _SHAPING)
+
+    @cached_property
+    def sizes(self) -> tuple[InputSize, ...]:
+        """The sizes that inputs can have, one for each combination of :attr:`size_genes` that differs, in the order of their choices."""
+        if self.front_end is None:
+            return tuple(
+                InputSize((number,), size, f"{resolution_text(size)}px") for number, size in enumerate(self.input_genes[0].choices)
+            )
+        found: list[InputSize] = []
+        genes = self.input_genes[: len(_SHAPING)]
+        for choices in product(*(range(len(gene.choices)) for gene in genes)):
+            values = {name: gene.choices[index] for name, gene, index in zip(_SHAPING, genes, choices, strict=True)}
+            if any(index and gene.only_for not in (None, values["kind"]) for gene, index in zip(genes, choices, strict=True)):
+                continue  # the same as another
+            one = self.front_end.front_end(values)
+            told = {name: value for name, value in values.items() if name != "coefficients" or one.kind == "mfcc"}
+            found.append(InputSize(choices, (one.frames, one.features), f"{one.frames} frames of {one.features}", told))
+        return tuple(InputSize(one.choices, one.resolution, one.text + _apart(one, found), one.front_end) for one in found)
 
     @cached_property
     def _others(self) -> tuple[Gene, ...]:
@@ -216,7 +387,12 @@ class Space(Config):
     @cached_property
     def size(self) -> int:
         """Exact number of distinct canonical genotypes."""
-        total = len(self.resolution) * len(self.color) * len(self.width_mult)
+        first = {gene.name: gene for gene in self.input_genes}
+        total = math.prod(len(gene.choices) for gene in first.values() if gene.only_with is None) * len(self.width_mult)
+        for gene in first.values():
+            if gene.only_with is not None:  # a choice of its own only for some of the other's
+                others = first[gene.only_with].choices
+                total = total // len(others) * sum(len(gene.choices) if gene.acts_with(value) else 1 for value in others)
         total *= sum(len(self.offered("head.weight_bits")) if out else 1 for out in self.head.out)
         total *= math.prod(len(gene.choices) for gene in self._others if gene.only_with is None)
         total *= len(self.stem.out) * len(self.stem.kernel) * len(self.stem.stride)
@@ -229,7 +405,8 @@ class Space(Config):
         """Which genes matter at the depths, and with the other choices, of ``genotype``."""
         depths = [stage.depth[genotype[self.gene_index[f"s{s}.depth"]]] for s, stage in enumerate(self.stages)]
         return tuple(
-            (gene.block < 0 or gene.block < depths[gene.stage]) and (gene.only_with is None or bool(self._value(gene.only_with, genotype)))
+            (gene.block < 0 or gene.block < depths[gene.stage])
+            and (gene.only_with is None or gene.acts_with(self._value(gene.only_with, genotype)))
             for gene in self.genes
         )
 
@@ -285,12 +462,13 @@ class Space(Config):
                 act=self.act,
                 weight_bits=value["head.weight_bits"],
             )
-        height, width_px = pair(value["resolution"])
+        given = self.inputs[self.input_number(genotype)]
         return Arch(
-            height=height,
-            width=width_px,
-            channels=KIND_CHANNELS[value["color"]],
+            height=given.height,
+            width=given.width,
+            channels=given.channels,
             classes=classes,
+            front_end=given.front_end,
             stem=stem,
             blocks=tuple(blocks),
             stages=tuple(value[f"s{s}.depth"] for s in range(len(self.stages))),
@@ -303,7 +481,7 @@ class Space(Config):
         genotype: list[int] = []
         depth = 0
         for gene in self.genes:
-            with_it = gene.only_with is None or self._value(gene.only_with, genotype)
+            with_it = gene.only_with is None or gene.acts_with(self._value(gene.only_with, genotype))
             index = choose(gene.name, len(gene.choices)) if (gene.block < depth or gene.block < 0) and with_it else 0
             if gene.name.endswith(".depth"):
                 depth = gene.choices[index]
@@ -322,14 +500,32 @@ class Space(Config):
         """One line for people: how many networks, resolutions, widths."""
         exponent = math.floor(math.log10(self.size))
         count = f"{self.size:,}" if self.size < 1_000_000 else f"{self.size / 10**exponent:.1f}e{exponent}"
-        sizes = sorted((pair(size) for size in self.resolution), key=lambda size: (size[0] * size[1], size))
-        shown = " to ".join(resolution_text(size) for size in dict.fromkeys((sizes[0], sizes[-1])))
-        return f"{count} network{'' if count == '1' else 's'}, {shown} px, {counted(len(self.stages), 'stage')}"
+        sizes = sorted((pair(size.resolution) for size in self.sizes), key=lambda size: (size[0] * size[1], size))
+        ends = dict.fromkeys((sizes[0], sizes[-1]))
+        if self.front_end is None:
+            shown = " to ".join(map(resolution_text, ends)) + " px"
+        else:
+            shown = " to ".join(f"{frames} frames of {features}" for frames, features in ends)
+        return f"{count} network{'' if count == '1' else 's'}, {shown}, {counted(len(self.stages), 'stage')}"
 
 
 def _chooses(gene: Gene) -> bool:
     """Whether one of the last genes is one: a choice, or bits other than 8."""
     return len(gene.choices) > 1 or (gene.name.endswith("_bits") and gene.choices != EIGHT)
+
+
+def _apart(one: InputSize, sizes: Sequence[InputSize]) -> str:
+    """What tells ``one`` apart among sizes of as many frames and features."""
+    alike = [size.front_end or {} for size in sizes if size.resolution == one.resolution]
+    telling = {name: value for name, value in (one.front_end or {}).items() if len({other.get(name) for other in alike}) > 1}
+    return "".join(f", {name} {value}" for name, value in telling.items())
+
+
+def input_text(given: Input) -> str:
+    """For people: ``48 px``, ``32x20 px``, of sounds ``49 frames of 40``."""
+    if given.front_end is not None:
+        return f"{given.front_end.frames} frames of {given.front_end.features}"
+    return f"{resolution_text((given.height, given.width))} px"
 
 
 def resolution_text(resolution: Axes) -> str:

@@ -46,7 +46,7 @@ def _root(
 
 def register() -> None:
     """Load the modules that add their commands to :data:`app`."""
-    for commands in ("search", "nets", "data", "board", "tools"):
+    for commands in ("search", "nets", "data", "board", "adapt", "tools"):
         import_module(f"tinynas.cli.{commands}")
 
 

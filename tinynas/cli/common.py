@@ -25,7 +25,9 @@ BudgetOption = Annotated[
 ]
 DataOption = Annotated[
     str | None,
-    typer.Option("--data", "-d", metavar="D", help="An image folder (class per directory), a data set name, or hf:owner/name."),
+    typer.Option(
+        "--data", "-d", metavar="D", help="A folder of images or sounds (one in it for each class), a data set name, or hf:owner/name."
+    ),
 ]
 SetOption = Annotated[list[str] | None, typer.Option("--set", metavar="a.b=c", help="Override one setting; may be given several times.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of everything random.")]

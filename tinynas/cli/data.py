@@ -179,25 +179,68 @@ def vww(
     return _report(report, "vww", json_)
 
 
+FromOption = Annotated[
+    Path | None,
+    typer.Option("--from", metavar="PATH", help="The archive, or the folder that it was unpacked into: nothing is downloaded."),
+]
+
+
+def _sound_set(name: str, title: str) -> None:
+    def command(source: FromOption = None, out: OutOption = None, json_: JsonOption = False) -> None:
+        from tinynas.data.prepare import SoundSetOptions, sounds
+
+        options = _options(SoundSetOptions, None, source=source, out=out)
+        session.continue_command = shell_line("tinynas", *session.arguments)
+        with counting_progress() as progress:
+            report = sounds(name, options, progress)
+        if json_:
+            return emit(report.to_json())
+        for split, counts in report.sounds.items():
+            shown = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
+            more = f", and {counted(len(counts) - 8, 'more class', 'more classes')}" if len(counts) > 8 else ""
+            say(f"{split or 'all'}: {counted(sum(counts.values()), 'sound')}: {shown}{more}")
+        reasons = ", ".join(f"{count} {reason}" for reason, count in report.to_json()["bad"]["reasons"].items())
+        say(f"{counted(len(report.bad), 'bad sound')}{f': {reasons}' if reasons else ''}")
+        say(f"prepared in {report.path}")
+        return next_step("tinynas", "data", "info", name if out is None else str(out / "manifest.csv"))
+
+    command.__doc__ = f"Fetch {title}, or take it from where it is, and write a manifest."
+    prepare.command(name)(command)
+
+
+for _name, _title in {
+    "speech-commands": "Speech Commands v0.02 (35 words; 2.4 GB)",
+    "esc10": "ESC-10 (ten sounds of the surroundings, part of ESC-50; 600 MB)",
+    "esc50": "ESC-50 (fifty sounds of the surroundings; 600 MB)",
+    "fsdd": "the Free Spoken Digit Dataset (16 MB)",
+}.items():
+    _sound_set(_name, _title)
+
+
 @data.command()
 def info(
     d: Annotated[
         str,
-        typer.Argument(metavar="D", help="An image folder, a table of labels (CSV), a data set name, hf:owner/name, or a parquet file."),
+        typer.Argument(
+            metavar="D", help="A folder of images or sounds, a table of labels (CSV), a data set name, hf:owner/name, or a parquet file."
+        ),
     ],
     samples: Annotated[
-        Path | None, typer.Option("--samples", metavar="FILE.png", help="Write a sheet of random images of each class.")
+        Path | None,
+        typer.Option(
+            "--samples", "--sheet", metavar="FILE.png", help="Write a sheet of random images, or spectra of sounds, of each class."
+        ),
     ] = None,
     augment: Annotated[
-        str | None, typer.Option("--augment", help="With --samples: none, light or wake-vision, as training changes the images.")
+        str | None, typer.Option("--augment", help="With --samples: none, light or wake-vision, as training changes the inputs.")
     ] = None,
-    size: Annotated[int, typer.Option("--size", min=16, max=512, help="Short side in pixels of the images on the sheet.")] = 96,
+    size: Annotated[int, typer.Option("--size", min=16, max=512, help="Short side in pixels of the pictures on the sheet.")] = 96,
     noise: Annotated[bool, typer.Option("--noise", help="Estimate the share of wrong labels (trains a small net three times).")] = False,
     seed: SeedOption = 0,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Say what is in a data set: classes, sizes, splits, duplicates, leakage, broken images; and all that is wrong with it."""
+    """Say what is in a data set: classes, sizes, splits, duplicates, leakage, broken files; and all that is wrong with it."""
     from tinynas import api
     from tinynas.data.dataset import UnusableData
 
@@ -207,8 +250,8 @@ def info(
         except UnusableData as error:
             _show_unusable(error, json_)
             raise
-        from tinynas.data.images.sheet import augmented_sheet, sample_sheet
         from tinynas.data.info import describe
+        from tinynas.data.sheets import augmented_sheet, sample_sheet
 
         document = describe(images)
         if samples is not None and augment is not None:
@@ -247,7 +290,11 @@ def _show_unusable(error: UnusableData, json_: bool) -> None:
 def _facts(document: dict[str, Any]) -> Iterator[str]:
     kind, unit = document["kind"], " px" if document["kind"] == "image" else ""
     sizes = ""
-    if document["sizes"] is not None:
+    if document["sizes"] is not None and "seconds" in document["sizes"]:
+        seconds, rates = document["sizes"]["seconds"], list(document["sizes"]["rates"])
+        shown = ", ".join(f"{int(rate):,}" for rate in rates[:3]) + (" ..." if len(rates) > 3 else "")
+        sizes = f", {seconds['min']:.2f}-{seconds['max']:.2f} s, {seconds['sum'] / 60:,.1f} minutes in all, at {shown} Hz"
+    elif document["sizes"] is not None:
         native, short = document["sizes"]["native"], document["sizes"]["short_side"]
         sizes = f", about {native['height']}x{native['width']}{unit} (height x width; short side {short['min']}-{short['max']})"
     yield f"{document['name']}: {counted(document['images'], kind)} of {counted(len(document['labels']), 'class', 'classes')}{sizes}"
@@ -272,7 +319,7 @@ def _facts(document: dict[str, Any]) -> Iterator[str]:
     if "label_noise" in document:
         noise = document["label_noise"]
         yield (
-            f"  label noise: at most about {100 * noise['share']:.1f} % of {noise['judged']:,} training images "
+            f"  label noise: at most about {100 * noise['share']:.1f} % of {noise['judged']:,} training {kind}s "
             f"(by a cross-validated net of {100 * noise['accuracy']:.1f} % accuracy); the surest suspects:"
         )
         for suspect in noise["suspects"][:10]:

@@ -291,7 +291,9 @@ def export(
 @app.command()
 def evaluate(
     model: Annotated[Path, typer.Argument(metavar="MODEL.tflite", help="Any int8, uint8 or float classifier.")],
-    data: Annotated[str, typer.Option("--data", "-d", metavar="D", help="An image folder, a data set name, or hf:owner/name.")],
+    data: Annotated[
+        str, typer.Option("--data", "-d", metavar="D", help="A folder of images or sounds, a data set name, or hf:owner/name.")
+    ],
     split: Annotated[str, typer.Option("--split", help="train, val, test, or all.")] = "test",
     pixels: Annotated[
         str,
@@ -310,14 +312,37 @@ def evaluate(
             help="Above which a single output says yes, in its real units; raw:X in those of a quantised output.",
         ),
     ] = None,
+    front_end: Annotated[
+        str | None,
+        typer.Option("--front-end", metavar="NET", help="Of sounds: the network whose front end it has, where the file does not tell."),
+    ] = None,
+    stream: Annotated[
+        bool, typer.Option("--stream", help="Of sounds: also false alarms an hour and missed events on whole recordings.")
+    ] = False,
+    hop: Annotated[int | None, typer.Option("--hop", metavar="MS", min=1, help="From window to window; default: clip / 4.")] = None,
+    alarms_an_hour: Annotated[
+        float, typer.Option("--alarms-an-hour", metavar="N", min=0, help="So many an hour are allowed where the smoothing is chosen.")
+    ] = 1.0,
     subsets: Annotated[bool, typer.Option("--subsets", help="Also by the attributes the data has (distance, lighting, ...).")] = False,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
-    """Measure a .tflite on images, with kernels that equal TensorFlow Lite Micro's bit for bit."""
+    """Measure a .tflite on images or sounds, with kernels that equal TensorFlow Lite Micro's bit for bit."""
     from tinynas import api
 
-    result = api.evaluate(model, data, split=split, subsets=subsets, pixels=pixels, threshold=threshold, overrides=overrides or ())
+    result = api.evaluate(
+        model,
+        data,
+        split=split,
+        subsets=subsets,
+        pixels=pixels,
+        threshold=threshold,
+        front_end=front_end,
+        stream=stream,
+        hop_ms=hop,
+        alarms_an_hour=alarms_an_hour,
+        overrides=overrides or (),
+    )
     if json_:
         return emit(result)
     from tinynas.report.terminal import evaluation_table

@@ -294,7 +294,7 @@ def spaces(
     draw: Annotated[Path | None, typer.Option("--draw", metavar="FILE.html", help="Also draw the distributions of MACs.")] = None,
     json_: JsonOption = False,
 ) -> None:
-    """List the shipped spaces; with --budget, rank the (resolution, width) sub-spaces of one by what fits."""
+    """List the shipped spaces; with --budget, rank the (input, width) sub-spaces of one by what fits."""
     from tinynas import api
     from tinynas.config import shipped
 

@@ -33,6 +33,7 @@ from tinynas.cost.flash import (
     with_contents,
     zero_point_terms,
 )
+from tinynas.cost.front_end import FrontEndCosts, front_end_cost
 from tinynas.cost.instructions import Counts, counts_of
 from tinynas.cost.kernel import FAMILY_OF, aligned
 from tinynas.cost.latency import LatencyModel, latency_model
@@ -42,8 +43,8 @@ from tinynas.cost.setup import RECORDS, planning_bytes, preparing_bytes
 from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
+from tinynas.front_end import FrontEnd
 from tinynas.graph import Builder, MBSizes, classifier, mbconv
-from tinynas.inputs import KIND_CHANNELS, Input
 from tinynas.space import Space, StageSpace, make_divisible
 from tinynas.target.registrations import Alone
 
@@ -90,6 +91,9 @@ class BatchCost:
     """NaN where it is not known."""
     stack_bytes: Ints | Floats
     """NaN where it is not known."""
+    front_end: FrontEndCosts | None = None
+    """What turns sound into their inputs takes; None where there is none. Every other figure is of the networks alone; :meth:`values` and
+    all that is limited has both."""
 
     @property
     def program_bytes(self) -> Ints | Floats:
@@ -388,11 +392,14 @@ class Tables:
     ) -> None:
         self.space, self.classes, self.runtime, self.counts, self.timing = space, classes, runtime, counts, timing
         index = space.gene_index
-        self.stem_columns = tuple(index[n] for n in ("resolution", "color", "width_mult", "stem.out", "stem.kernel", "stem.stride"))
+        self.stem_columns = tuple(index[n] for n in ("width_mult", "stem.out", "stem.kernel", "stem.stride"))
         self.head_column = index["head.out"]
         self.stem_bits = BitsAxis.of(space, "stem.weight_bits")
         self.last_bits = BitsAxis.of(space, "head.weight_bits", "classifier_bits")
-        sizes = [pair(size) for size in space.resolution]
+        shapes = list(dict.fromkeys(each.shape for each in space.inputs))
+        self.shape_of_input = np.array([shapes.index(each.shape) for each in space.inputs])
+        self.heights = np.array([height for height, _, _ in shapes])
+        sizes = [(height, width) for height, width, _ in shapes]
         strides = [pair(stride) for stride in space.stem.stride]
         self.formula = self._formula()
         stem_out = self._scaled(space.stem.out)
@@ -400,7 +407,7 @@ class Tables:
         channels = Axis.of(stem_out.ravel().tolist())
         self.map_of_stem = np.array([[maps.index(_after(size, stride)) for stride in strides] for size in sizes])
         self.channels_of_stem = np.array([[channels.index(out) for out in row] for row in stem_out.tolist()])
-        self.stem = self._stem(sizes, stem_out, strides)
+        self.stem = self._stem(shapes, stem_out, strides)
         self.stages: list[StageTables] = []
         for number, stage in enumerate(space.stages):
             built = self._stage(number, stage, maps, channels)
@@ -413,7 +420,8 @@ class Tables:
             table.lay_out(self.layout)
 
     def _formula(self) -> str:
-        formulas = {Input(1, 1, KIND_CHANNELS[color], color).formula for color in self.space.color}
+        # The parameters of all front ends take as many bytes of a file: see metadata_reserve.
+        formulas = {each.formula if each.front_end is None else f"{each.formula}|{{}}" for each in self.space.inputs}
         if len(formulas) != 1:
             raise InternalError(f"the inputs of space {self.space.name!r} have different formulas: {', '.join(sorted(formulas))}")
         return formulas.pop()
@@ -441,21 +449,21 @@ class Tables:
     def _tallied(self, build: Builder, output: int, reads_input: bool) -> Tally:
         return tally(build, output, self.runtime, reads_input=reads_input, counts=self.counts, timing=self.timing)
 
-    def _stem(self, sizes: Sequence[tuple[int, int]], outs: Ints, strides: Sequence[tuple[int, int]]) -> Table:
-        """(resolution, color, width multiplier, out, kernel, stride, bits)."""
+    def _stem(self, shapes: Sequence[tuple[int, int, int]], outs: Ints, strides: Sequence[tuple[int, int]]) -> Table:
+        """(shape of the input, width multiplier, out, kernel, stride, bits)."""
         space = self.space
-        table = Table((len(sizes), len(space.color), *outs.shape, len(space.stem.kernel), len(strides), len(self.stem_bits)))
+        table = Table((len(shapes), *outs.shape, len(space.stem.kernel), len(strides), len(self.stem_bits)))
         rows = np.arange(table.size).reshape(table.counts)
         width, out = np.indices(outs.shape).reshape(2, -1)
-        for (r, size), (c, color), (k, kernel), (s, stride), (b, (bits,)) in product(
-            enumerate(sizes), enumerate(space.color), enumerate(space.stem.kernel), enumerate(strides), enumerate(self.stem_bits.choices)
+        for (i, shape), (k, kernel), (s, stride), (b, (bits,)) in product(
+            enumerate(shapes), enumerate(space.stem.kernel), enumerate(strides), enumerate(self.stem_bits.choices)
         ):
 
             def stem(build: Builder, x: int, kernel: Any = kernel, stride: Any = stride, bits: WeightBits = bits) -> int:
                 channels: Any = outs[width, out]
                 return build.conv("stem", x, channels, pair(kernel), stride, space.act, bits)
 
-            self._tally(table, rows[r, c, width, out, k, s, b], (*size, KIND_CHANNELS[color]), stem, reads_input=True)
+            self._tally(table, rows[i, width, out, k, s, b], shape, stem, reads_input=True)
         return table
 
     def _stage(self, number: int, stage: StageSpace, maps: Axis, channels: Axis) -> StageTables:
@@ -613,7 +621,8 @@ class BatchEstimator:
     """Costs of genotypes of ``space`` on ``runtime``, many at once.
 
     ``estimate`` takes an (N, number of genes) integer array of choice indices and returns arrays of N; inactive
-    genes do not matter. The figures equal ``tinynas.cost.estimate(lower(space.decode(genotype, classes)))``.
+    genes do not matter. The figures equal ``tinynas.cost.estimate(lower(space.decode(genotype, classes)))``, those of the front ends
+    that the networks of a space of sounds read included.
     """
 
     def __init__(
@@ -647,20 +656,25 @@ class BatchEstimator:
         if genes.size and (int(genes.min()) < 0 or bool((genes.max(axis=0) >= self._choices).any())):
             raise UserError("a genotype holds an index outside its gene's choices")
         parts = [self._chunk(genes[at : at + CHUNK]) for at in range(0, len(genes), CHUNK)] or [self._chunk(genes)]
-        if len(parts) == 1:
-            return parts[0]
-        return BatchCost(*[np.concatenate(columns) for columns in zip(*[_fields(part) for part in parts], strict=True)])
+        joined: Any = [np.concatenate(columns) for columns in zip(*[_fields(part) for part in parts], strict=True)]
+        cost = parts[0] if len(parts) == 1 else BatchCost(*joined)
+        front_ends = [each.front_end for each in self.space.inputs if each.front_end is not None]
+        if not front_ends:
+            return cost
+        which = self.space.input_number(genes.T.astype(np.int64))
+        return with_front_ends(cost, front_ends, which, self.classes, core=self.core, clock_mhz=self.clock_mhz, timing=self.latency)
 
     def _chunk(self, genes: npt.NDArray[Any]) -> BatchCost:
         tables = self.tables
         columns = np.ascontiguousarray(genes.T).astype(np.int64)
-        outer = [*(columns[c] for c in tables.stem_columns), tables.stem_bits.number(columns)]
-        side, _, width, stem_out, _, stride, _ = outer
+        shape = tables.shape_of_input[self.space.input_number(columns)]
+        outer = [shape, *(columns[c] for c in tables.stem_columns), tables.stem_bits.number(columns)]
+        _, width, stem_out, _, stride, _ = outer
         merged = _Merged(_rows(tables.stem, outer), tables.layout)
         if self.runtime.frame is not None:
-            merged.heights = np.array([pair(size)[0] for size in self.space.resolution])[side]
+            merged.heights = tables.heights[shape]
             merged.operators.append(_operators(tables.stem, outer))
-        at = tables.map_of_stem[side, stride]
+        at = tables.map_of_stem[shape, stride]
         inside = tables.channels_of_stem[width, stem_out]
         for stage in tables.stages:
             out_column, stride_column, depth_column = stage.columns
@@ -786,6 +800,21 @@ def _numbers(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_]
     if where is not None:
         at = np.where(where, at, table.size)
     return at
+
+
+def with_front_ends(
+    cost: BatchCost,
+    front_ends: Sequence[FrontEnd],
+    which: Ints,
+    classes: int,
+    *,
+    core: str | None = None,
+    clock_mhz: float | None = None,
+    timing: LatencyModel | None = None,
+) -> BatchCost:
+    """``cost`` of networks of ``classes``, beside it that of the front end that each reads: number ``which`` of ``front_ends``."""
+    costs = [front_end_cost(each, classes, core=core, clock_mhz=clock_mhz, timing=timing) for each in front_ends]
+    return replace(cost, front_end=FrontEndCosts.of(costs).take(which))
 
 
 def _fields(cost: BatchCost) -> list[npt.NDArray[Any]]:

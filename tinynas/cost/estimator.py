@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -10,6 +11,7 @@ from typing import Any
 from tinynas.cost.code_flash import Code, code_of
 from tinynas.cost.compiled import code_kind, compiled_cost, network_stack
 from tinynas.cost.flash import file_bytes
+from tinynas.cost.front_end import FrontEndCost, front_end_cost
 from tinynas.cost.instructions import counts_of, operator_instructions
 from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.latency import FEW_BITS, LatencyModel, instructions, latency_model, latency_ms
@@ -21,6 +23,7 @@ from tinynas.cost.stepwise import StreamCost, plan_steps, step_constants, stream
 from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
 from tinynas.errors import UserError
+from tinynas.front_end import FrontEnd
 from tinynas.graph import Graph, Shape, padded_as_same, zeros_behind
 
 
@@ -98,6 +101,9 @@ class Cost:
     """Flash of the code that runs it; None where that is not known."""
     stream: StreamCost | None = None
     """What it keeps and computes in each step, on a runtime that streams; ``macs`` are those of a whole clip."""
+    front_end: FrontEndCost | None = None
+    """What turns sound into its input takes; None where there is none. Every other figure is of the network alone; :meth:`values` and all
+    that is limited has both."""
 
     @property
     def code_bytes(self) -> int | None:
@@ -121,8 +127,9 @@ class Cost:
 
     @property
     def latency_interval(self) -> tuple[float, float] | None:
-        """Milliseconds between which nine of ten measurements lie; None where there is no latency."""
-        return None if self.latency_ms is None or self.timing is None else self.timing.interval(self.latency_ms)
+        """Milliseconds between which nine of ten measurements lie, a frame of the front end included; None where there is no latency."""
+        total = self.values()["latency_ms"]
+        return None if total is None or self.timing is None else self.timing.interval(total)
 
     @cached_property
     def weights_by_bits(self) -> dict[int, int]:
@@ -208,6 +215,7 @@ class Cost:
                 "firmware_bytes": None if self.code is None else self.code.firmware_bytes,
             },
             "stream": None if self.stream is None else self.stream.to_json(),
+            "front_end": None if self.front_end is None else self.front_end.to_json(),
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
             "uncounted": list(self.work.uncounted),
@@ -248,11 +256,27 @@ def estimate(
     clock_mhz: float | None = None,
     timing: LatencyModel | None = None,
 ) -> Cost:
-    """The cost of ``graph`` on ``runtime``; latency where ``core`` and ``clock_mhz`` are given and evidence exists, by ``timing`` where
-    there is one of the user's own (:mod:`tinynas.cost.measured`).
+    """The cost of ``graph`` on ``runtime``, that of its front end beside it; latency where ``core`` and ``clock_mhz`` are given and
+    evidence exists, by ``timing`` where there is one of the user's own (:mod:`tinynas.cost.measured`).
 
     Raises UserError for an unknown runtime.
     """
+    cost = _network_cost(graph, runtime, core, clock_mhz, timing)
+    return with_front_end(cost, graph.input.front_end, _outputs(graph), clock_mhz)
+
+
+def with_front_end(cost: Cost, front_end: FrontEnd | None, classes: int, clock_mhz: float | None) -> Cost:
+    """``cost`` of a network of ``classes``, that of its front end beside it; where there is none, ``cost``."""
+    if front_end is None:
+        return cost
+    return replace(cost, front_end=front_end_cost(front_end, classes, core=cost.core, clock_mhz=clock_mhz, timing=cost.timing))
+
+
+def _outputs(graph: Graph) -> int:
+    return sum(math.prod(graph.shape(output)) for output in graph.outputs)
+
+
+def _network_cost(graph: Graph, runtime: str, core: str | None, clock_mhz: float | None, timing: LatencyModel | None) -> Cost:
     chosen = runtime_named(runtime, core)
     if chosen.frame is None:
         graph = padded_as_same(graph)  # what a file holds

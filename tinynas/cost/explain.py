@@ -17,6 +17,7 @@ from tinynas.cost.patches import patch_plans
 from tinynas.cost.quantities import QUANTITIES, shown
 from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import UserError, counted
+from tinynas.front_end import FrontEnd
 from tinynas.graph import lower
 from tinynas.space import make_divisible
 
@@ -85,7 +86,7 @@ class Change:
     """One change of an architecture, tried."""
 
     kind: str
-    """resolution, width, expand, stride or patches."""
+    """resolution (of sounds front_end), width, expand, stride or patches."""
     what: str
     """For people: what becomes what."""
     arch: Arch
@@ -159,9 +160,9 @@ def _costs(cost: Cost) -> str:
 def explain(arch: Arch, budget: Limits) -> Explanation:
     """What limits ``arch`` under ``budget``, and the nearest single change that makes it fit.
 
-    Tried, each alone: lower resolutions (keeping the aspect), narrower widths (all channels), a smaller expand
-    ratio of one block, a stride of 2 in one layer; and the same network in patches where the runtime runs them. Nearest
-    means that the most MACs are kept.
+    Tried, each alone: lower resolutions (keeping the aspect; of sounds fewer frames or features), narrower widths (all channels), a
+    smaller expand ratio of one block, a stride of 2 in one layer; and the same network in patches where the runtime runs them.
+    Nearest means that the most MACs are kept.
     """
     cost = _estimate(arch, budget)
     limits = tuple(sorted(_bindings(cost, budget), key=lambda binding: -binding.over))
@@ -230,7 +231,7 @@ def _bindings(cost: Cost, budget: Limits) -> Iterator[Binding]:
 
 
 def _candidates(arch: Arch) -> Iterator[tuple[str, str, Arch]]:
-    yield from _resolutions(arch)
+    yield from _resolutions(arch) if arch.front_end is None else _front_ends(arch, arch.front_end)
     yield from _widths(arch)
     blocks = arch.blocks
     for index, block in enumerate(blocks):
@@ -261,6 +262,17 @@ def _resolutions(arch: Arch) -> Iterator[tuple[str, str, Arch]]:
             continue
         width = max(8, round(arch.width * height / arch.height))
         yield "resolution", f"resolution {before} -> {height}x{width}", arch.model_copy(update={"height": height, "width": width})
+
+
+def _front_ends(arch: Arch, heard: FrontEnd) -> Iterator[tuple[str, str, Arch]]:
+    features = "coefficients" if heard.kind == "mfcc" else "bins"
+    longer = [("stride_ms", stride) for stride in range(heard.stride_ms + 1, heard.window_ms + 1)]
+    fewer = [(features, count) for count in range(heard.features - 1, 3, -1)]
+    for name, value in (*longer, *fewer):
+        changed = heard.model_copy(update={name: value})
+        height, width, channels = changed.shape
+        what = f"front end's {name} {getattr(heard, name)} -> {value} ({changed.frames} frames of {changed.features})"
+        yield "front_end", what, arch.model_copy(update={"front_end": changed, "height": height, "width": width, "channels": channels})
 
 
 def _widths(arch: Arch) -> Iterator[tuple[str, str, Arch]]:

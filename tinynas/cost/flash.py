@@ -40,6 +40,8 @@ Flavour = Literal["full", "lean"]
 #: Bytes of the metadata kept for each label: a file whose labels are shorter is padded, so that its size is known
 #: without them. Quotes and comma take 3.
 LABEL_BYTES = 12
+#: Bytes of the metadata kept for a front end's parameters.
+FRONT_END_BYTES = 256
 METADATA_NAME = "tinynas"
 PLAN_NAME = "OfflineMemoryAllocation"
 IO_NAMES = ("image", "scores")
@@ -206,7 +208,7 @@ def metadata_json(
 ) -> bytes:
     """The metadata of a full file: one JSON object, padded with spaces to what :data:`LABEL_BYTES` a class allow for.
 
-    ``formula``: what the input's numbers mean, :attr:`tinynas.inputs.Input.formula`.
+    ``formula``: what the input's numbers mean and what makes them, :attr:`tinynas.inputs.Input.written`.
     """
     return _metadata(version, arch_id, input_rotation, formula, labels).ljust(metadata_reserve(classes, formula))
 
@@ -214,11 +216,22 @@ def metadata_json(
 @lru_cache(maxsize=256)
 def metadata_reserve(classes: int, formula: str) -> int:
     """Bytes of the metadata of a file with ``classes`` classes whose labels keep to :data:`LABEL_BYTES` on average."""
-    return len(_metadata(__version__, "0123456789", 180, formula, ())) + LABEL_BYTES * classes
+    said, _, front_end = formula.partition("|")
+    # all front ends alike, so that a file's size does not hang on how long their numbers are
+    return len(_metadata(__version__, "0123456789", 180, said, ())) + LABEL_BYTES * classes + (FRONT_END_BYTES if front_end else 0)
 
 
 def _metadata(version: str, arch_id: str, input_rotation: int, formula: str, labels: Sequence[str]) -> bytes:
-    document = {"tinynas": version, "arch": arch_id, "input": formula, "input_rotation": input_rotation, "labels": list(labels)}
+    said, _, front_end = formula.partition("|")
+    document: dict[str, Any] = {
+        "tinynas": version,
+        "arch": arch_id,
+        "input": said,
+        "input_rotation": input_rotation,
+        "labels": list(labels),
+    }
+    if front_end:
+        document["front_end"] = json.loads(front_end)
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
 
 
@@ -524,7 +537,7 @@ def file_bytes(
     sums[0] += front
     contents = [12 + 4 * sums[6]] if plan else []
     if full:
-        formula = graph.input.formula
+        formula = graph.input.written
         known = metadata_reserve(graph.classes, formula) if labels is None else metadata_bytes(tuple(labels), formula)
         contents.append(known if metadata is None else metadata)
     return total_bytes(with_contents(Terms(*sums), contents))

@@ -313,6 +313,22 @@ def offline_work(work: Work, runtime: Runtime) -> MemoryPlan:
     return MemoryPlan(tuple(offsets), max(arena, file_head_bytes(ordered, runtime, offsets)), tuple(order))
 
 
+def in_given_order(work: Work, runtime: Runtime, *, tries: int = 60) -> MemoryPlan:
+    """A plan for any work that runs its operators as they stand: TFLM's greedy one, or what ``tries`` changes of our search make of it
+    where that is less; scratch of every build of ``runtime`` has its place in it."""
+    over = written_over(work, runtime)
+    aliases = _aliases(work, over)
+    bound = max(live_bytes(work, runtime))
+    buffers, tensors = buffers_of(work, runtime)
+    offsets, head = greedy(buffers)
+    placed = dict(enumerate(_by_tensor(offsets, tensors, len(work.sizes))))
+    if head > bound:
+        searched, least, _ = _placed(work, runtime, bound, aliases, tries=tries)
+        if least < head:
+            placed, head = searched, least
+    return MemoryPlan(tuple([placed.get(t, -1) for t in range(len(work.sizes))]), head, tuple(range(len(work.pieces))))
+
+
 # Nested shortcuts ---------------------------------------------------------------------------------------
 
 
@@ -501,7 +517,9 @@ def plan_segment(segment: Work, runtime: Runtime) -> Part:
         head = needed
 
 
-def _placed(work: Work, runtime: Runtime, bound: int, aliases: Sequence[tuple[int, int]]) -> tuple[dict[int, int], int, bool]:
+def _placed(
+    work: Work, runtime: Runtime, bound: int, aliases: Sequence[tuple[int, int]], *, tries: int = 400
+) -> tuple[dict[int, int], int, bool]:
     """(offsets by tensor, head, whether the output lies at the other end) by search: the input at the bottom, the output on top, or at
     the bottom too where that takes less."""
     buffers, tensors = buffers_of(work, runtime)
@@ -514,9 +532,9 @@ def _placed(work: Work, runtime: Runtime, bound: int, aliases: Sequence[tuple[in
     low = keys.index(work.inputs[0]) if len(work.inputs) == 1 else None
     high = keys.index(first[0]) if len(first) == 1 else None
     buffers, crosses = list(merged.values()), True
-    offsets, head = _search(buffers, bound, low, high)
+    offsets, head = _search(buffers, bound, low, high, tries=tries)
     if head > bound and low is not None and high is not None and buffers[low].last < buffers[high].first:
-        others, least = _search(buffers, bound, (low, high), None)
+        others, least = _search(buffers, bound, (low, high), None, tries=tries)
         if least < head:
             offsets, head, crosses = others, least, False
     placed = {key: offset for key, offset in zip(keys, offsets, strict=True) if key >= 0}

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from tinynas.config import format_size
 from tinynas.cost.latency import why_unknown
 from tinynas.cost.runtimes import why_no_code, why_no_stack
@@ -66,6 +68,23 @@ class Quantity:
         return math.log(max(value, 1e-9)) if self.log else value
 
 
+def _with(cost: Any, name: str, part: str | None = None) -> Any:
+    """A figure of the network, and what its front end adds (that has it as ``part``, where names differ)."""
+    own, front_end = getattr(cost, name), cost.front_end
+    if own is None or front_end is None:
+        return own
+    added = getattr(front_end, part or name)
+    return None if added is None else own + added
+
+
+def _stack(cost: Any) -> Any:
+    """The deeper of the network's and its front end's: one runs after the other."""
+    own, front_end = cost.stack_bytes, cost.front_end
+    if own is None or front_end is None:
+        return own
+    return np.maximum(own, front_end.stack_bytes) if isinstance(own, np.ndarray) else max(own, front_end.stack_bytes)
+
+
 QUANTITIES: dict[str, Quantity] = {
     quantity.name: quantity
     for quantity in (
@@ -76,7 +95,7 @@ QUANTITIES: dict[str, Quantity] = {
             "flash_bytes",
             "flash",
             "B",
-            lambda c: c.flash_bytes,
+            lambda c: _with(c, "flash_bytes"),
             objective="flash",
             field="flash",
             part=lambda op: op.weights_bytes,
@@ -86,7 +105,7 @@ QUANTITIES: dict[str, Quantity] = {
             "program_bytes",
             "program flash",
             "B",
-            lambda c: c.program_bytes,
+            lambda c: _with(c, "program_bytes", "flash_bytes"),
             objective="program",
             field="flash",
             part=lambda op: op.weights_bytes,
@@ -97,7 +116,7 @@ QUANTITIES: dict[str, Quantity] = {
             "sram_bytes",
             "SRAM",
             "B",
-            lambda c: c.sram_bytes,
+            lambda c: _with(c, "sram_bytes"),
             objective="sram",
             field="sram",
             part=lambda op: op.live_bytes,
@@ -108,7 +127,7 @@ QUANTITIES: dict[str, Quantity] = {
             "stack_bytes",
             "stack",
             "B",
-            lambda c: c.stack_bytes,
+            _stack,
             place="full",
             unknown=lambda core, runtime, clock_mhz: why_no_stack(runtime),
         ),
@@ -116,7 +135,7 @@ QUANTITIES: dict[str, Quantity] = {
             "latency_ms",
             "latency",
             "ms",
-            lambda c: c.latency_ms,
+            lambda c: _with(c, "latency_ms"),
             objective="latency",
             part=lambda op: op.latency_ms or 0.0,
             field="latency_ms",

@@ -21,7 +21,7 @@ from tinynas.data.labels import number_labels
 from tinynas.data.leaks import find_leaks
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
-from tinynas.data.records import Bad, Record, plural
+from tinynas.data.records import Bad, Record, Recording, plural
 from tinynas.data.signal import Decoded, Signal
 from tinynas.data.split import SPLITS, apportion, order_key
 from tinynas.errors import DataError
@@ -49,6 +49,8 @@ class Source:
     """Its own numbering of classes; alphabetical where None."""
     attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict)
     """Further facts: name to one number a record: 1 yes, 0 no, -1 does not apply."""
+    recordings: Mapping[str, Recording] = field(default_factory=dict, repr=False)
+    """Of sounds: what records were cut out of, by :attr:`tinynas.data.records.Record.file`."""
 
 
 def assemble(
@@ -95,6 +97,7 @@ def assemble(
         cache=cache or cache_dir(),
         groups=groups,
         attributes={key: values[keep] for key, values in source.attributes.items()},
+        recordings=source.recordings,
         on_progress=on_progress,
     )
     if faults:

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,13 +17,18 @@ from tinynas.data.cache import mapped
 from tinynas.data.groups import Groups
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
-from tinynas.data.records import Bad, BadInput, Leak, Record, Straddle
+from tinynas.data.records import Bad, BadInput, Leak, Record, Recording, Straddle
 from tinynas.data.scan import in_threads
-from tinynas.data.signal import Decoded, Signal
-from tinynas.data.split import ALL, SPLITS, Split
+from tinynas.data.signal import Decoded, Signal, Waves
+from tinynas.data.split import ALL, SPLITS, Anew, Split
 from tinynas.errors import DataError, counted
 from tinynas.front_end import FrontEnd
 from tinynas.inputs import Input, kind_of_channels
+from tinynas.recipe import SoundAugment
+
+T = TypeVar("T", np.uint8, np.int16)
+CLIPS = 256
+"""Sounds that go through a front end together."""
 
 
 class UnusableData(DataError):
@@ -76,15 +82,18 @@ class DataSet:
     """Which records belong together; None where nothing is known of it."""
     attributes: Mapping[str, NDArray[np.int8]] = field(default_factory=dict, repr=False)
     """Further facts, such as ``near`` or ``dark``: name to one number a record: 1 yes, 0 no, -1 does not apply."""
+    recordings: Mapping[str, Recording] = field(default_factory=dict, repr=False)
+    """Of sounds: what the records were cut out of, by their :attr:`~tinynas.data.records.Record.file`."""
     on_progress: OnProgress | None = field(default=None, repr=False)
 
     @property
     def native_size(self) -> tuple[int, int]:
         """(height, width) that the records have by themselves: networks gain nothing from a resolution far above it.
 
-        The shorter of the two is the median short side, their ratio the median ratio. (0, 0) without records.
+        The shorter of the two is the median short side, their ratio the median ratio. (0, 0) without records, and where sizes say
+        nothing of inputs (those of sounds are lengths).
         """
-        if not self.records:
+        if not self.records or not self.signal.sized:
             return 0, 0
         sizes = np.array([record.size for record in self.records], dtype=np.float64)
         short = float(np.median(sizes.min(axis=1)))
@@ -112,13 +121,18 @@ class DataSet:
                 f"use sizes of at least 1 with {allowed} channel{'' if signal.channels == (1,) else 's'}",
             )
         wanted = Input(height, width, channels, kind_of_channels(channels) if front_end is None else "features", front_end=front_end)
-        inputs = mapped(self._cached(split, rows, wanted), (len(rows), *wanted.shape), self._made(split, rows, wanted))
+        anew = None
+        if front_end is not None and signal.waves is not None:
+            inputs, anew = self._heard(split, rows, front_end, signal.waves)
+        else:
+            inputs = mapped(self._cached(split, rows, wanted), (len(rows), *wanted.shape), self._made(split, rows, wanted))
         return Split(
             inputs,
             self.targets[rows],
             tuple(self.records[i].name for i in rows),
             groups=None if self.groups is None else self.groups.of[rows],
             kind=signal.kind,
+            anew=anew,
         )
 
     def read_by(self, network: Input, split: str) -> Split:
@@ -148,10 +162,45 @@ class DataSet:
             )
         return self.members[split]
 
-    def _cached(self, split: str, rows: NDArray[np.int64], wanted: Input) -> Path:
-        signal, size = self.signal, "x".join(map(str, wanted.shape))
-        if wanted.front_end is not None:
-            size += f"-{hashlib.sha256(wanted.front_end.model_dump_json().encode()).hexdigest()[:12]}"
+    def _heard(self, split: str, rows: NDArray[np.int64], front_end: FrontEnd, waves: Waves) -> tuple[NDArray[np.uint8], Anew]:
+        shape, length = (len(rows), *front_end.shape), front_end.clip_samples
+        size = "x".join(map(str, front_end.shape))
+
+        def cut() -> Iterator[NDArray[np.uint8]]:
+            done = 0
+            for part in in_threads(lambda i: self._tried(int(i), lambda sound: waves.cut(sound, front_end)), rows):
+                done += len(part)
+                self._tell(f"decoding {split} at {front_end.sample_rate:,} Hz", done, len(rows))
+                yield np.stack(part).astype("<i2").view(np.uint8)
+
+        def samples() -> NDArray[np.int16]:
+            kept = mapped(self._cached(split, rows, f"samples-{front_end.sample_rate}-{length}"), (len(rows), 2 * length), cut)
+            return kept.view("<i2")
+
+        def read(change: Callable[[NDArray[np.int16], NDArray[np.int64]], NDArray[np.int16]] | None) -> Iterator[NDArray[np.uint8]]:
+            heard = samples()
+            for start in range(0, len(rows), CLIPS):
+                numbers = np.arange(start, min(start + CLIPS, len(rows)))
+                part = np.array(heard[numbers])
+                yield waves.read(part if change is None else change(part, numbers), front_end)
+                self._tell(f"features of {split}, {size}", int(numbers[-1]) + 1, len(rows))
+
+        def variant(settings: SoundAugment, number: int) -> NDArray[np.uint8]:
+            def made() -> Iterator[NDArray[np.uint8]]:
+                return read(lambda part, numbers: waves.change(part, front_end, settings, number, numbers))
+
+            return mapped(self._cached(split, rows, f"{size}-{_short(front_end)}-{_short(settings.of_samples())}-{number}"), shape, made)
+
+        inputs = mapped(self._cached(split, rows, f"{size}-{_short(front_end)}"), shape, lambda: read(None))
+        return inputs, Anew(variant, np.arange(len(rows)))
+
+    def _tell(self, what: str, done: int, total: int) -> None:
+        if self.on_progress is not None:
+            self.on_progress(what, done, total)
+
+    def _cached(self, split: str, rows: NDArray[np.int64], wanted: Input | str) -> Path:
+        signal = self.signal
+        size = wanted if isinstance(wanted, str) else "x".join(map(str, wanted.shape))
         content = hashlib.sha256("\n".join(self.records[i].digest for i in rows).encode()).hexdigest()
         key = f"{split}-{size}-{signal.kind}-{signal.how}-{signal.version}-{content[:16]}.npy"
         return self.cache / "inputs" / self.fingerprint[:24] / key
@@ -159,19 +208,24 @@ class DataSet:
     def _made(self, split: str, rows: NDArray[np.int64], wanted: Input) -> Callable[[], Iterator[NDArray[np.uint8]]]:
         def make() -> Iterator[NDArray[np.uint8]]:
             done = 0
-            for part in in_threads(lambda i: self._fitted(int(i), wanted), rows):
+            for part in in_threads(lambda i: self._tried(int(i), lambda decoded: self.signal.fit(decoded, wanted)), rows):
                 done += len(part)
-                if self.on_progress is not None:
-                    self.on_progress(f"decoding {split} at {wanted.height}x{wanted.width}", done, len(rows))
+                self._tell(f"decoding {split} at {wanted.height}x{wanted.width}", done, len(rows))
                 yield np.stack(part)
 
         return make
 
-    def _fitted(self, record: int, wanted: Input) -> NDArray[np.uint8]:
+    def _tried(self, record: int, step: Callable[[Decoded], NDArray[T]]) -> NDArray[T]:
+        """What ``step`` makes of a decoded record."""
         try:
-            return self.signal.fit(self.decoded(record), wanted)
+            return step(self.decoded(record))
         except (BadInput, OSError) as error:
             raise DataError(
                 f"{self.name}: {self.records[record].name} could be read before and cannot now: {error}",
                 f"the {self.signal.kind}s changed while tinynas was running; run the command again",
             ) from None
+
+
+def _short(settings: FrontEnd | SoundAugment) -> str:
+    """A digest of settings for the name of a file."""
+    return hashlib.sha256(settings.model_dump_json().encode()).hexdigest()[:12]

@@ -53,13 +53,15 @@ def find_groups(name: str, records: Sequence[Record], options: DataOptions, said
         if all(group is None for group in found):
             return None
         return _numbered(records, found)
-    found = list(map(_rule(options.groups), (record.name for record in records)))
+    rule = _rule(options.groups)
+    found = [rule(record.file or record.name) for record in records]
     missed = sum(group is None for group in found)
     if missed == len(records):
         raise DataError(f"{name}: groups: {options.groups!r} matches none of the names", f"a name looks like this: {records[0].name}")
     if missed:
-        said.append(f"groups: {missed:,} of {len(records):,} names do not match {options.groups!r}; each of those is a group of its own")
-    return _numbered(records, found)
+        said.append(f"groups: {missed:,} of {len(records):,} names do not match {options.groups!r}; each of those is {_by_itself(records)}")
+    # Parts of one recording stay together whatever the rule says of it.
+    return _numbered(records, [record.group if group is None else group for group, record in zip(found, records, strict=True)])
 
 
 def joined(digests: Sequence[Hashable], groups: Sequence[Hashable] | None, names: Sequence[str]) -> list[str]:
@@ -82,6 +84,10 @@ def joined(digests: Sequence[Hashable], groups: Sequence[Hashable] | None, names
         r = root(i)
         least[r] = min(least.get(r, name), name)
     return [least[root(i)] for i in range(len(digests))]
+
+
+def _by_itself(records: Sequence[Record]) -> str:
+    return "a group of its own" if all(record.group is None for record in records) else "in the group that its source says"
 
 
 def _numbered(records: Sequence[Record], found: Sequence[str | None]) -> Groups:

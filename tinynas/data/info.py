@@ -21,8 +21,9 @@ def describe(data: DataSet) -> dict[str, Any]:
     """Everything known about ``data`` without training: plain data for ``data info --json``.
 
     Keys: name, kind, labels, fingerprint, images (their number, whatever the kind), splits (class counts of each), sizes
-    (height x width, in pixels for images; None without records), imbalance (largest class over smallest, in training; None without
-    training records), groups (None where nothing is known of them), bad, duplicates, leaks, attributes, notes, warnings.
+    (height x width, in pixels for images; seconds and rates of sounds; None without records), imbalance (largest class over
+    smallest, in training; None without training records), groups (None where nothing is known of them), bad, duplicates, leaks,
+    attributes, notes, warnings.
     """
     splits = {split: data.counts(split) for split in data.members}
     train = list(splits["train"].values())
@@ -48,6 +49,16 @@ def describe(data: DataSet) -> dict[str, Any]:
 
 def _sizes(data: DataSet) -> dict[str, Any]:
     sides = np.array([record.size for record in data.records])
+    if not data.signal.sized:
+        lengths = sides[:, 0] / 1000
+        rates = Counter(int(rate) for rate in sides[:, 1])
+        seconds = {
+            "min": float(lengths.min()),
+            "median": float(np.median(lengths)),
+            "max": float(lengths.max()),
+            "sum": float(lengths.sum()),
+        }
+        return {"seconds": seconds, "rates": {str(rate): count for rate, count in rates.most_common()}}
     short = sides.min(axis=1)
     shapes = Counter((int(h), int(w)) for h, w in sides)
     height, width = data.native_size

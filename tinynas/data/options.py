@@ -12,6 +12,7 @@ from tinynas.config import Config
 Share = Annotated[float, Field(gt=0, lt=0.9)]
 GROUPS_PREFIX = "prefix:"
 GROUPS_CSV = "csv:"
+REST = "rest"
 
 
 class SyntheticOptions(Config):
@@ -57,7 +58,7 @@ class DataOptions(Config):
     binary: dict[str, tuple[str, ...]] | None = None
     """One new class and the labels that make it up; all others become ``no_<class>``. Such as ``{person: [man, woman]}``."""
     label_pattern: str | None = None
-    """For images in folders: a regular expression searched in each name (path inside the folder), whose first part in parentheses is the
+    """For files in folders: a regular expression searched in each name (path inside the folder), whose first part in parentheses is the
     label, such as ``([^/]+)_\\d+\\.jpg$`` for ``images/american_bulldog_12.jpg``. It goes before folders and tables."""
     leaks: Literal["keep", "drop"] = "keep"
     """What to do with training data that is in validation or test too, byte for byte or by its group: ``keep`` reports
@@ -65,7 +66,26 @@ class DataOptions(Config):
     part here never have any."""
     _judged: bool = PrivateAttr(default=False)
     limit: Annotated[int, Field(ge=0)] = 0
-    """At most this many images of each split, drawn by the seed, each class in its share; 0 for all."""
+    """At most this many images (or sounds) of each split, drawn by the seed, each class in its share; 0 for all."""
+    clip: Annotated[int, Field(ge=20, le=60_000)] = 1000
+    """Of sounds: how long a piece of a long recording is, in milliseconds. One that is less than half as long again is a piece by
+    itself. Networks hear the middle of it as long as their front end says, and what lies around it where that is longer."""
+    overlap: Annotated[float, Field(ge=0, lt=1)] = 0.0
+    """Of sounds: how much of a piece of a long recording is in the next one too, as a share."""
+    unknown: tuple[str, ...] | None = None
+    """Of sounds: these classes become the one class ``unknown``; ``rest``: all that ``labels`` does not name."""
+    unknown_share: Annotated[float, Field(gt=0, le=1000)] = 1.0
+    """How many sounds of ``unknown`` are used at most, as a multiple of what the other classes have on average."""
+    silence: Annotated[float, Field(ge=0, le=1000)] = 0.0
+    """Of sounds: a class ``silence`` of so many pieces of the recordings of noise (``_background_noise_``), and of what lies between the
+    events of a table, as a multiple of what the other classes have on average; 0: no such class."""
+    folds: dict[Literal["train", "val", "test"], tuple[str, ...]] = Field(default_factory=dict)
+    """Of sounds: which folds are which split, such as ``{test: [4], val: [3]}``; all others are for training."""
+    fold_pattern: str = r"(?:^|/)(\d+)-[^/]*$"
+    """Where no table says the fold: a regular expression searched in each name (path inside the folder), whose first part in parentheses
+    is it; by default the number before the first ``-`` of the file name, as in ESC-50."""
+    features: str | None = None
+    """Of features in files (``.bin``, one byte each): how many there are, such as ``49x10`` for 49 frames of 10."""
     revision: str | None = None
     """Commit, tag or branch of a Hugging Face data set; its main branch by default."""
     subset: str | None = None
@@ -113,7 +133,27 @@ class DataOptions(Config):
             raise ValueError(f"is neither {GROUPS_PREFIX}..., nor {GROUPS_CSV}..., nor a regular expression: {error}") from None
         return pattern
 
-    @field_validator("label_pattern")
+    @field_validator("folds", mode="before")
+    @classmethod
+    def _folds_in_words(cls, given: object) -> object:
+        if not isinstance(given, dict):
+            return given
+        listed = {split: folds if isinstance(folds, list | tuple) else [folds] for split, folds in given.items()}
+        return {split: [str(fold) if isinstance(fold, int) else fold for fold in folds] for split, folds in listed.items()}
+
+    @field_validator("unknown", mode="before")
+    @classmethod
+    def _one_or_several(cls, given: object) -> object:
+        return [given] if isinstance(given, str) else given
+
+    @field_validator("features")
+    @classmethod
+    def _a_shape(cls, given: str | None) -> str | None:
+        if given is not None and not re.fullmatch(r"[1-9]\d{0,4}x[1-9]\d{0,4}", given):
+            raise ValueError("is frames x features, such as 49x10")
+        return given
+
+    @field_validator("label_pattern", "fold_pattern")
     @classmethod
     def _has_a_part(cls, pattern: str | None) -> str | None:
         try:
@@ -123,6 +163,13 @@ class DataOptions(Config):
         if not parts:
             raise ValueError("needs a part in parentheses: the label, such as ([a-z]+)")
         return pattern
+
+    @field_validator("labels", "unknown", mode="before")
+    @classmethod
+    def _words(cls, given: object) -> object:
+        if isinstance(given, list) and any(isinstance(label, bool) for label in given):
+            raise ValueError("YAML takes yes, no, on and off for truth values: put labels into quotes, such as ['yes', 'no']")
+        return given
 
     @field_validator("labels")
     @classmethod
@@ -137,6 +184,8 @@ class DataOptions(Config):
             raise ValueError("binary needs exactly one class with at least one label, such as {person: [man, woman]}")
         if self.binary is not None and self.labels is not None:
             raise ValueError("labels and binary exclude each other: binary already names both classes")
+        if self.unknown == (REST,) and self.labels is None:
+            raise ValueError("unknown: rest is all that labels does not name, and there are no labels")
         if self.val_share + self.test_share > 0.9:
             raise ValueError("val_share and test_share leave less than a tenth for training")
         return self

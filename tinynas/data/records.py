@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 
 class BadInput(Exception):
@@ -30,6 +31,8 @@ class Record(NamedTuple):
     """What it belongs with by its source (a device, a track, a speaker); ``data.groups`` overrules it."""
     span: int | None = None
     """How much of its range it uses, such as the levels between the darkest and the brightest of an image; None where not measured."""
+    file: str | None = None
+    """What it was cut out of, where its name is not a file's."""
 
 
 @dataclass(frozen=True)
@@ -53,6 +56,18 @@ class Straddle:
 
     group: str
     splits: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Recording:
+    """A whole recording that pieces were cut out of, for judging a stream."""
+
+    length: float
+    """In milliseconds, as all times here."""
+    events: tuple[tuple[float, float, str], ...]
+    """(start, end, label) of what a table says is in it; none where it says nothing of times."""
+    read: Callable[[float, float], Any] = field(repr=False)
+    """What lies from a start to an end, as the signal decodes it. Raises BadInput or OSError."""
 
 
 def plural(count: int, noun: str) -> str:

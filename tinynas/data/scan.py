@@ -17,7 +17,7 @@ from tinynas.data.records import Bad, BadInput, Record
 from tinynas.errors import DiskError
 from tinynas.files import cores, replacing
 
-FORMAT = 3
+FORMAT = 4
 """Version of the index; others are read anew."""
 
 
@@ -28,6 +28,8 @@ class Measured(NamedTuple):
     width: int
     span: int | None = None
     """See :attr:`tinynas.data.records.Record.span`."""
+    extent: tuple[int, int] | None = None
+    """From where to where along the height there is something; None: all along."""
 
 
 Measure = Callable[[bytes], Measured]
@@ -45,6 +47,7 @@ class Seen:
     size: tuple[int, int]
     problem: str | None = None
     span: int | None = None
+    extent: tuple[int, int] | None = None
 
 
 def workers() -> int:
@@ -71,7 +74,7 @@ def look(read: Callable[[], bytes], measure: Measure) -> Seen:
     digest = hashlib.sha256(data).hexdigest()
     try:
         found = measure(data)
-        return Seen(digest, (found.height, found.width), None, found.span)
+        return Seen(digest, (found.height, found.width), None, found.span, found.extent)
     except BadInput as bad:
         return Seen(digest, (0, 0), str(bad))
 
@@ -107,7 +110,9 @@ def scan(
         if on_progress is not None:
             on_progress(f"checking {kind}s", done, len(todo))
     if todo or len(known) != len(keys):
-        entries = [[key, stamps[i], found[i].digest, found[i].size, found[i].problem, found[i].span] for i, key in enumerate(keys)]
+        entries = [
+            [key, stamps[i], found[i].digest, found[i].size, found[i].problem, found[i].span, found[i].extent] for i, key in enumerate(keys)
+        ]
         try:
             with replacing(index) as file:
                 file.write(gzip.compress(json.dumps({"format": FORMAT, "records": entries}).encode(), 1, mtime=0))
@@ -136,8 +141,8 @@ def _load(index: Path) -> dict[str, tuple[str, Seen]]:
         if document["format"] != FORMAT:
             return {}
         return {
-            key: (stamp, Seen(digest, (height, width), problem, span))
-            for key, stamp, digest, (height, width), problem, span in document["records"]
+            key: (stamp, Seen(digest, (height, width), problem, span, None if extent is None else (extent[0], extent[1])))
+            for key, stamp, digest, (height, width), problem, span, extent in document["records"]
         }
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return {}

@@ -10,15 +10,29 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data.records import Record
+from tinynas.front_end import FrontEnd
 from tinynas.inputs import Input
+from tinynas.recipe import SoundAugment
 
-Decoded = NDArray[Any]
-"""One record as its signal decodes it: an image's pixels (height, width, channels), a recording's samples."""
+Decoded = Any
+"""One record as its signal decodes it: an image's pixels (height, width, channels), a recording's samples and their rate."""
 
 
 def no_advice(records: Sequence[Record]) -> list[str]:
     """Of a signal of which nothing is known that records could tell."""
     return []
+
+
+@dataclass(frozen=True)
+class Waves:
+    """How sounds become inputs: cut to samples, which are kept, and read through a front end. Training changes the samples."""
+
+    cut: Callable[[Decoded, FrontEnd], NDArray[np.int16]]
+    """A decoded record as (clip_samples,) of the front end's rate."""
+    read: Callable[[NDArray[np.int16], FrontEnd], NDArray[np.uint8]]
+    """Samples (N, clip_samples) as (N, *front_end.shape)."""
+    change: Callable[[NDArray[np.int16], FrontEnd, SoundAugment, int, NDArray[np.int64]], NDArray[np.int16]]
+    """Samples (N, clip_samples) of the records of these numbers as training hears them in a variant."""
 
 
 @dataclass(frozen=True)
@@ -41,3 +55,7 @@ class Signal:
     """Of the sizes of records, with its space: " px"."""
     advice: Callable[[Sequence[Record]], list[str]] = no_advice
     """Warnings that follow from the sizes and spans of all records."""
+    sized: bool = True
+    """Whether a record's size says how large a network's input may well be; of sounds it is (milliseconds, samples a second)."""
+    waves: Waves | None = None
+    """Of sounds; ``fit`` is the same for one record."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tinynas.data.dataset import DataSet
+from tinynas.data.majority import most_of
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.errors import DataError
@@ -72,6 +73,19 @@ def _prepared(name: str) -> Opener:
     return opened
 
 
+def _recorded(name: str) -> Opener:
+    def opened(options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
+        from tinynas.data.cache import cache_dir
+        from tinynas.data.sounds.folder import open_sounds
+
+        table = (cache or cache_dir()) / "prepared" / name / "manifest.csv"
+        if not table.is_file():
+            raise DataError(f"{name}: is not prepared yet", f"run: tinynas data prepare {name} (or give the folder it was prepared into)")
+        return open_sounds(table, options, seed=seed, cache=cache, on_progress=on_progress)
+
+    return opened
+
+
 def _hub(place: str, options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
     from tinynas.data.images.hub import open_hub
 
@@ -99,6 +113,26 @@ def _folder(place: str, options: DataOptions, *, seed: int, cache: Path | None, 
     return open_folder(_path(place), options, seed=seed, cache=cache, on_progress=on_progress)
 
 
+def _sounds(place: str, options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
+    from tinynas.data.sounds.folder import open_sounds
+
+    return open_sounds(_path(place), options, seed=seed, cache=cache, on_progress=on_progress)
+
+
+def _features(place: str, options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
+    from tinynas.data.sounds.given import open_features
+
+    return open_features(_path(place), options, seed=seed, cache=cache, on_progress=on_progress)
+
+
+def _is_sounds(place: str) -> bool:
+    return _path(place).exists() and most_of(_path(place)) == "sounds"
+
+
+def _is_features(place: str) -> bool:
+    return _path(place).exists() and most_of(_path(place)) == "features"
+
+
 def _path(place: str) -> Path:
     try:
         return Path(place).expanduser()
@@ -124,6 +158,10 @@ DATASETS: dict[str, Dataset] = {
     "synthetic": Dataset("built-in pictures of person-like figures, drawn in code; no download", _synthetic),
     "wake-vision": Dataset("Wake Vision (quality), person or not; prepare it first", _prepared("wake-vision")),
     "wake-vision-large": Dataset("Wake Vision with the large training part; prepare it first", _prepared("wake-vision-large")),
+    "speech-commands": Dataset("spoken words, Speech Commands v0.02; prepare it first", _recorded("speech-commands")),
+    "esc10": Dataset("ten sounds of the surroundings, of ESC-50; prepare it first", _recorded("esc10")),
+    "esc50": Dataset("fifty sounds of the surroundings; prepare it first", _recorded("esc50")),
+    "fsdd": Dataset("spoken digits; prepare it first", _recorded("fsdd")),
     "vww": Dataset("Visual Wake Words from COCO, person or not; prepare it first", _prepared("vww")),
 }
 """Data sets by name. A new one is a file with an opener and a line here; it inherits the contract test."""
@@ -132,9 +170,11 @@ PLACES: tuple[Place, ...] = (
     Place("hf:owner/name, a data set of the Hugging Face hub", lambda place: place.startswith(HUB), _hub),
     Place("a folder with prepared data", _is_store, _store),
     Place("a parquet file, or a folder of them", _is_parquet, _parquet),
+    Place("a folder of sounds, or a table of labels (CSV)", _is_sounds, _sounds),
+    Place("a folder of features in .bin files, or a table of labels (CSV)", _is_features, _features),
     Place("an image folder, or a table of labels (CSV)", lambda place: _path(place).exists(), _folder),
 )
-"""Where data may lie; the first that holds opens it. A new kind, such as a folder of sounds, is a file with an opener and a line here."""
+"""Where data may lie; the first that holds opens it. A new kind is a file with an opener and a line here."""
 
 
 def open_data(
@@ -155,12 +195,12 @@ def open_data(
     if word in DATASETS:
         return DATASETS[word].open(options, seed=seed, cache=cache_dir, on_progress=on_progress)
     if not word.strip():
-        raise DataError("no data given", f"give an image folder or one of: {', '.join(DATASETS)}")
+        raise DataError("no data given", f"give a folder of images or sounds, or one of: {', '.join(DATASETS)}")
     for place in PLACES:
         if place.holds(word):
             return place.open(word, options, seed=seed, cache=cache_dir, on_progress=on_progress)
     near = difflib.get_close_matches(word, DATASETS, n=1)
     raise DataError(
         f"{word}: does not exist and is no data set's name",
-        f'did you mean "{near[0]}"?' if near else f"give an image folder, hf:owner/name, or one of: {', '.join(DATASETS)}",
+        f'did you mean "{near[0]}"?' if near else f"give a folder of images or sounds, hf:owner/name, or one of: {', '.join(DATASETS)}",
     )

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.errors import DataError
+from tinynas.recipe import SoundAugment
 
 SPLITS = ("train", "val", "test")
 """The names of the three splits: train fits weights, val makes every choice, test is read once at the end."""
@@ -19,6 +20,16 @@ ALL = "all"
 
 Augmenter = Callable[[NDArray[np.uint8], int, NDArray[np.int64]], NDArray[np.uint8]]
 """Changes inputs (B, H, W, C) in an epoch; input ``b`` is number ``indices[b]`` of its split."""
+
+
+@dataclass(frozen=True, eq=False)
+class Anew:
+    """How inputs are made anew from changed sounds: what cannot be done to finished features."""
+
+    variant: Callable[[SoundAugment, int], NDArray[np.uint8]]
+    """All inputs of the part of the data in one variant, made once and mapped from the cache from then on."""
+    rows: NDArray[np.int64]
+    """(N,): which of those each input is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,6 +46,8 @@ class Split:
     """(N,): inputs with equal numbers belong together; None where nothing is known of it."""
     kind: str = "image"
     """What one input is; it decides how training may change them."""
+    anew: Anew | None = field(default=None, repr=False)
+    """Of sounds."""
 
     def __post_init__(self) -> None:
         groups = len(self.labels) if self.groups is None else len(self.groups)
@@ -49,7 +62,8 @@ class Split:
         """The inputs at ``indices``, copied, in that order."""
         rows = np.asarray(indices, dtype=np.int64)
         groups = None if self.groups is None else self.groups[rows]
-        return Split(self.inputs[rows], self.labels[rows], tuple(self.names[row] for row in rows), groups, self.kind)
+        anew = None if self.anew is None else replace(self.anew, rows=self.anew.rows[rows])
+        return Split(self.inputs[rows], self.labels[rows], tuple(self.names[row] for row in rows), groups, self.kind, anew)
 
     def subset(self, n: int, seed: int) -> Split:
         """``n`` inputs, each class in its share (rounded, at least one), the same for the same ``seed``.

@@ -251,6 +251,7 @@ def _costs(costs: Mapping[str, Mapping[str, Any]] | None, report: Mapping[str, A
             for runtime, cost in costs.items()
         ]
         text += "Estimated, by runtime:\n\n" + _table(("Runtime", *titles), rows)
+        text += _front_end(costs)
         sources = _evidence(costs)
         if sources:
             text += f"\n\nHow well these are known:\n\n{sources}"
@@ -341,6 +342,19 @@ def _known(cost: Mapping[str, Any], quantity: Quantity) -> str:
     if known is None:
         return ""
     return ", at least" if quantity.name == "sram_bytes" and cost.get("at_least") else f", {_text(known[0])}"
+
+
+def _front_end(costs: Mapping[str, Mapping[str, Any]]) -> str:
+    """What of the figures is the front end's, which is the same C for every runtime; empty without one."""
+    found = next((_mapping(cost.get("front_end")) for cost in costs.values() if cost.get("front_end")), None)
+    if found is None:
+        return ""
+    executed = "" if found["frame_instructions"] is None else f", at most {_count(found['frame_instructions'])} instructions a frame"
+    stack = f"at most {_size(found['stack_bytes'])} of stack"
+    return (
+        f"\n\nOf these the front end takes {_size(found['sram_bytes'])} of SRAM, {_size(found['flash_bytes'])} of flash{executed}; {stack}."
+        " The latency is that of one frame and an inference."
+    )
 
 
 def _evidence(costs: Mapping[str, Mapping[str, Any]]) -> str:

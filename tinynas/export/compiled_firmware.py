@@ -23,6 +23,7 @@ from tinynas.export.formats import Made, check_compiled, check_formats
 from tinynas.export.manifests import UNNAMED, PackageOptions, identifier
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import run_tflm
+from tinynas.export.sound_firmware import OF_IMAGES, check_sound, sound_templates, sound_words
 from tinynas.files import write_atomic
 from tinynas.inputs import Input
 from tinynas.quantize.grid import QuantizedGraph
@@ -46,6 +47,12 @@ _WORDS: dict[Frame, dict[str, str]] = {
         "sketch_buffer": "static uint8_t row_buffer[160 * 2];  // RGB565, as most camera modules send it\n",
     },
 }
+_CLASSIFY = """/* The most likely class of `frame`, 0 to {GUARD}_CLASSES - 1 ({ns}_labels names it), or -1 where something failed. */
+int {ns}_classify(const {ns}_frame_t *frame, {ns}_resize_t resize);
+
+"""
+_INPUT = """/* Input: one image, height x width x channels ({input_channels_note}), row by row, channels together, pixels 0 to 255. The
+   network takes real = {input_formula}. */"""
 #: Parts of ``templates/image`` -> word, by how frames come.
 _PARTS: dict[Frame, dict[str, tuple[str, ...]]] = {
     "kept": {
@@ -70,8 +77,8 @@ _PARTS: dict[Frame, dict[str, tuple[str, ...]]] = {
 
 def converter_bytes(source: Input, frame: Frame) -> int:
     """SRAM of the image converter on a 32-bit target, beside the work area and the camera's own buffer: where rows come one by one, a row
-    of sums, a row of pixels, and ten words of where it stands."""
-    if frame == "kept":
+    of sums, a row of pixels, and ten words of where it stands; none where a front end makes the rows."""
+    if frame == "kept" or source.front_end is not None:
         return 0
     size = 40 + 12 * source.width + source.width * source.channels
     return -(-size // 4) * 4
@@ -83,7 +90,7 @@ def build_compiled_firmware(
     *,
     frame: Frame,
     labels: Sequence[str],
-    images: npt.NDArray[np.uint8],
+    images: npt.NDArray[np.uint8] | None,
     expected: npt.NDArray[np.int8] | None = None,
     name: str = UNNAMED,
     rotation: int = 0,
@@ -94,13 +101,19 @@ def build_compiled_firmware(
     """Relative path -> content of every file of the folder around ``qgraph``, which takes frames as ``frame`` says.
 
     ``model`` is the .tflite of the same numbers: its outputs by TFLM's kernels are what the self-test expects (``expected``, computed here
-    where None). ``images`` are two upright uint8 (2, H, W, C). ``name`` becomes the prefix of all names in C and the library's name, unless
+    where None). ``images`` are two upright uint8 (2, H, W, C), None where there is a front end, which is tested with a sound.
+    ``name`` becomes the prefix of all names in C and the library's name, unless
     ``package`` names it otherwise. ``section`` is the linker section of the work area, ``core`` the one whose flash is told.
     Raises UserError for labels or images that do not fit, and for a network that cannot be compiled so.
     """
     source = qgraph.graph.input
     check_formats(["c"], source)
-    check_images(source.shape, qgraph.graph.classes, labels, images, rotation)
+    if source.front_end is not None:
+        images = check_sound(source.front_end, qgraph.graph.classes, labels, rotation)
+    elif images is None:
+        raise InternalError("a firmware folder of images without images for its self-test")
+    else:
+        check_images(source.shape, qgraph.graph.classes, labels, images, rotation)
     check_compiled(["c"], _RUNTIMES[frame], exporter="tinynas", io="int8", rotation=rotation)
     if expected is None:
         shown = np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8)
@@ -121,7 +134,11 @@ def build_compiled_firmware(
         rotation=rotation,
         section=section,
     )
-    return fill_folder("firmware_c", _words(words, network, source, core), "c", network.files)
+    words = _words(words, network, source, core)
+    if source.front_end is None:
+        return fill_folder("firmware_c", words, "c", network.files)
+    words |= sound_words(source.front_end, words, images, expected, "c", core)
+    return fill_folder("firmware_c", words, "c", network.files, over=sound_templates("c"), without=OF_IMAGES)
 
 
 def write_format(made: Made, folder: Path) -> Path:
@@ -134,7 +151,7 @@ def write_format(made: Made, folder: Path) -> Path:
         made.model,
         frame=frame,
         labels=made.labels,
-        images=pick_images(made.images, made.truth),
+        images=None if made.input.front_end is not None else pick_images(made.images, made.truth),
         name=made.name,
         rotation=made.input_rotation,
         package=made.package,
@@ -181,6 +198,13 @@ def _words(words: dict[str, str], network: CompiledModel, source: Input, core: s
         "flash_words": f"{flash:,} B",
         "rotation_words": ", turned by 180 degrees (the converter does it)" if words["rotation"] != "0" else "",
         "classifier_api": "",
+        "input_sources": "image_input.c",
+        "fast_sources": "network.c",
+        "input_header": "image_input.h",
+        "classify_api": _CLASSIFY.format(**words),
+        "input_note": _INPUT.format(**words),
+        "rotation_lines": "/* Degrees by which the image is turned on its way into the network; the caller hands over upright frames. */\n"
+        f"#define {guard}_INPUT_ROTATION {words['rotation']}\n",
         "min_ram_kib": str(-(-(network.work_bytes + converter) // 1024) + _ZEPHYR_RAM_KIB),
         "min_flash_kib": str(-(-flash // 1024) + _ZEPHYR_FLASH_KIB),
         "self_test_format": constants["kRgb888" if source.channels == 3 else "kGray8"],
@@ -188,5 +212,6 @@ def _words(words: dict[str, str], network: CompiledModel, source: Input, core: s
     parts = {
         word: image_words(*chosen, words=words, constants=constants, cast="(uint32_t)").rstrip("\n")
         for word, chosen in _PARTS[frame].items()
+        if source.front_end is None
     }
     return {**words, **parts, "classifier_api": parts["classifier_api"] + "\n\n" if "classifier_api" in parts else ""}

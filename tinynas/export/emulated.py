@@ -137,7 +137,7 @@ def _not_whole(folder: Path, why: str) -> ModelFileError:
 def _said(text: str) -> tuple[int | None, int | None, int, int]:
     """(arena bytes set aside, used, images, equal ones) by what the self-test printed."""
     arena = re.search(r"self-test: (?:arena|work area) (\d+) of (\d+) bytes", text)
-    images: list[Any] = re.findall(r"self-test: image \d+ is .*, largest difference (\d+) steps: (\w+)", text)
+    images: list[Any] = re.findall(r"self-test: (?:image|sound) \d+ is .*, largest difference (\d+) steps: (\w+)", text)
     used, reserved = (None, None) if arena is None else (int(arena[1]), int(arena[2]))
     return reserved, used, len(images), sum(found == ("0", "ok") for found in images)
 

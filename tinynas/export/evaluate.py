@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from tinynas.export.judge import Rule, rule_of, warnings_of
 from tinynas.export.pixels import AUTO, Reading, candidates, read_pixels
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import RESOLVERS, Inspected, inspect, kernels_name, run_litert, run_tflm
+from tinynas.front_end import FrontEnd
 from tinynas.inputs import KIND_CHANNELS
 
 #: Images on which ranges are tried that the input might have, where nothing tells.
@@ -73,10 +75,13 @@ def evaluate_splits(
     pixels: str = AUTO,
     threshold: str | float | None = None,
     workers: int = 1,
+    front_end: FrontEnd | None = None,
+    stream: Stream | None = None,
 ) -> dict[str, Any]:
     """:func:`evaluate` of the model in ``path`` on the part ``split`` of ``data``, named; with ``subsets`` also by its attributes.
 
-    ``split`` may be ``all``. Ranges of the input are tried on validation images, where there are any: not on those of the test.
+    ``split`` may be ``all``. ``front_end``: how sounds become the model's input where the file does not tell it; ``stream``: also as
+    it listens to whole recordings. Ranges of the input are tried on validation images, where there are any: not on those of the test.
     """
     from tinynas.data.subsets import splits_for, subset_report
 
@@ -88,24 +93,84 @@ def evaluate_splits(
             f"{path}: reads {shape[0]}x{shape[1]} with {counted(shape[2], 'channel')}; images have {kinds}",
             "is it a model of images? tinynas estimate works with any model",
         )
-    judged = data.split(split, *shape)
+    hears = front_end_of(inspected, data, str(path), front_end)
+
+    def part(name: str) -> Split:
+        return data.split(name, *shape, front_end=hears)
+
+    judged = part(split)
     if not len(judged):
         held = ", ".join(f"{name} {len(rows):,}" for name, rows in data.members.items())
         raise DataError(
-            f"{data.name}: the split {split} holds no image to evaluate on ({held})", "choose another with --split, or --split all"
+            f"{data.name}: the split {split} holds no {data.signal.kind} to evaluate on ({held})",
+            "choose another with --split, or --split all",
         )
     trial = "val" if len(data.members.get("val", ())) else split
     sample = None
     if not read_pixels(inspected.facts, pixels).known:
-        sample = (judged if trial == split else data.split(trial, *shape)).subset(SAMPLE, seed=0)
-    document: dict[str, Any] = {"model": str(path), "data": data.name, "split": split}
-    name = f"{len(sample)} images of the split {trial}" if sample is not None else ""
+        sample = (judged if trial == split else part(trial)).subset(SAMPLE, seed=0)
+    document: dict[str, Any] = {"model": str(path), "data": data.name, "kind": data.signal.kind, "split": split}
+    name = f"{len(sample)} {data.signal.kind}s of the split {trial}" if sample is not None else ""
     found, rule, reading = _evaluated(inspected, judged, data.labels, pixels, threshold, sample, name, workers)
     document |= found
     if subsets:
-        parts = {name: run(inspected, data.split(name, *shape), reading, workers)[0] for name in splits_for(data, split)}
+        parts = {name: run(inspected, part(name), reading, workers)[0] for name in splits_for(data, split)}
         document["subsets"] = subset_report(data, {name: rule.predict(outputs) for name, outputs in parts.items()})
+    if stream is not None:
+        document["stream"] = _streamed(inspected, data, split, reading, workers, hears, stream)
     return document
+
+
+@dataclass(frozen=True)
+class Stream:
+    """How a stream is judged."""
+
+    hop_ms: int | None = None
+    """From one window to the next; a quarter of the clip by default."""
+    false_alarms: float = 1.0
+    """So many an hour are allowed where the smoothing is chosen."""
+    refractory: float = 1.0
+    """Seconds after a detection in which there is no other one of its class."""
+
+
+def front_end_of(inspected: Inspected, data: DataSet, path: str, given: FrontEnd | None = None) -> FrontEnd | None:
+    """What makes the model's input out of ``data``: None unless these are sounds. Raises DataError where that is not known, or where a
+    model of sounds is to judge images."""
+    told, shape = inspected.facts.front_end, inspected.facts.input_shape
+    if data.signal.waves is None:
+        if told is not None and data.signal.kind == "image":
+            raise DataError(f"{path}: hears sound ({told.summary}); {data.name} holds images", "give recordings with --data")
+        return None
+    front_end = given or told
+    size = "x".join(map(str, shape))
+    if front_end is None:
+        raise DataError(f"{path}: reads {size}, and nothing says how sounds become that", "say whose front end it has: --front-end NET")
+    if front_end.shape != shape:
+        made = "x".join(map(str, front_end.shape))
+        raise DataError(f"{path}: reads {size}, and the front end makes {made}", "give the front end that it was trained with")
+    return front_end
+
+
+def _streamed(
+    inspected: Inspected, data: DataSet, split: str, reading: Reading, workers: int, front_end: FrontEnd | None, stream: Stream
+) -> dict[str, Any]:
+    from tinynas.export.streams import no_labels, probabilities, stream_report
+
+    if front_end is None:
+        raise DataError(f"{data.name}: a stream is of sounds, and these are {data.signal.kind}s", "leave --stream out")
+    labels = inspected.facts.labels
+    order = [labels.index(label) for label in data.labels] if sorted(labels) == sorted(data.labels) else slice(None)
+
+    def scores(inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
+        outputs, _ = run(inspected, no_labels(inputs), reading, workers)
+        if outputs.shape[1] != len(data.labels):
+            raise DataError(
+                f"the model has {counted(outputs.shape[1], 'output')}, the data {counted(len(data.labels), 'class', 'classes')}"
+            )
+        return probabilities(outputs)[:, order]
+
+    hop = stream.hop_ms or max(1, front_end.clip_ms // 4)
+    return stream_report(data, split, front_end, scores, hop_ms=hop, most=stream.false_alarms, refractory=stream.refractory)
 
 
 def _evaluated(

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import struct
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+from pydantic import ValidationError
 
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import ModelFileError
 from tinynas.export.metadata import BUFFER_NAME, NOTHING, Told, read_told
+from tinynas.front_end import FrontEnd
 from tinynas.inputs import KIND_CHANNELS, Input, kind_of_channels
 
 DType = Literal["int8", "uint8", "float32"]
@@ -102,13 +104,22 @@ class ModelFacts:
         return tuple(str(label) for label in labels) if isinstance(labels, list) and labels else self.told.labels
 
     @property
+    def front_end(self) -> FrontEnd | None:
+        """What makes its input out of sound, by tinynas's metadata; None where they say nothing, or nothing that makes such an input."""
+        try:
+            found = FrontEnd.model_validate(self.metadata["front_end"])
+        except (KeyError, ValidationError):
+            return None
+        return found if found.shape == self.input_shape else None
+
+    @property
     def input(self) -> Input:
         """What the network reads: by the formula in the metadata; else each of the 256 steps of a quantised input is a byte, whatever
         its scale says that means, and a float input is taken to be made as tinynas makes it."""
         said = self.metadata.get("input")
         found = Input.read(said, self.input_shape) if isinstance(said, str) else None
         if found is not None:
-            return found
+            return replace(found, kind="features", front_end=self.front_end) if self.front_end is not None else found
         kind = kind_of_channels(self.input_shape[2])
         if self.input_dtype == "float32":
             return Input(*self.input_shape, kind)

@@ -23,11 +23,12 @@ from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError
 from tinynas.export import compiled_firmware
 from tinynas.export.facts import ModelFacts, input_table, read_facts
-from tinynas.export.folder import bytes_array, c_float, check_images, fill_folder, image_words, pick_images, shared_words
+from tinynas.export.folder import bytes_array, c_float, check_images, fill_folder, image_words, pick_images, read_templates, shared_words
 from tinynas.export.formats import MODEL_FILE, Made, check_formats
 from tinynas.export.manifests import ARDUINO_TFLM, ARDUINO_TFLM_OWNER, ARDUINO_TFLM_SINCE, UNNAMED, PackageOptions
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import measure_arena, run_tflm
+from tinynas.export.sound_firmware import OF_IMAGES, check_sound, sound_templates, sound_words
 from tinynas.files import write_atomic
 from tinynas.inputs import Input
 from tinynas.target.registrations import added, int8_functions, int8_includes
@@ -147,7 +148,7 @@ def build_firmware(
     model: bytes,
     *,
     labels: Sequence[str] | None = None,
-    images: npt.NDArray[np.uint8],
+    images: npt.NDArray[np.uint8] | None,
     arena: ArenaFigures,
     expected: npt.NDArray[Any] | None = None,
     name: str = UNNAMED,
@@ -158,7 +159,8 @@ def build_firmware(
     """Relative path -> content of every file of the folder.
 
     ``labels`` where None are those of the file's metadata.
-    ``images`` are two upright uint8 (2, H, W, C) images of the input's size for the self-test; ``expected`` their
+    ``images`` are two upright uint8 (2, H, W, C) images of the input's size for the self-test, None where there is a front end, which is
+    tested with a sound; ``expected`` their
     outputs (2, classes) in the file's type, by TFLM's kernels (computed here where None). ``rotation`` (0 or 180) and ``source``
     override what the file says of its input. ``name`` becomes the C++ namespace and the library's name, unless ``package`` names it
     otherwise; ``package`` is what the manifests say.
@@ -168,6 +170,11 @@ def build_firmware(
     rotation = facts.input_rotation if rotation is None else rotation
     labels = facts.labels if labels is None else labels
     source = facts.input if source is None else source
+    heard = source.front_end
+    if heard is not None:
+        images = check_sound(heard, facts.classes, labels, rotation)
+    elif images is None:
+        raise InternalError("a firmware folder of images without images for its self-test")
     _check_inputs(facts, source, labels, images, rotation)
     if expected is None:
         shown = np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8)
@@ -175,7 +182,10 @@ def build_firmware(
     if expected.shape != (len(images), facts.classes) or expected.dtype != np.dtype(facts.output_dtype):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}, the model gives {facts.output_dtype}")
     words = _words(model, facts, source, labels, images, expected, arena, name, rotation, package or PackageOptions())
-    return fill_folder("firmware", words, "cc")
+    if heard is None:
+        return fill_folder("firmware", words, "cc")
+    words |= sound_words(heard, words, images, expected, "cc", None)
+    return fill_folder("firmware", words, "cc", over=sound_templates("cc"), without=OF_IMAGES)
 
 
 def write_firmware(
@@ -183,7 +193,7 @@ def write_firmware(
     model: bytes,
     *,
     labels: Sequence[str] | None = None,
-    images: npt.NDArray[np.uint8],
+    images: npt.NDArray[np.uint8] | None,
     arena: ArenaFigures | None = None,
     expected: npt.NDArray[Any] | None = None,
     name: str = UNNAMED,
@@ -211,7 +221,7 @@ def write_format(made: Made, folder: Path) -> Path:
     if runtime_named(made.runtime).frame is not None:
         return compiled_firmware.write_format(made, folder)
     arena = replace(measured_arena(made.model, made.runtime, made.core), section=made.arena_section)
-    images = pick_images(made.images, made.truth)
+    images = None if made.input.front_end is not None else pick_images(made.images, made.truth)
     write_firmware(
         folder / "c",
         made.model,
@@ -250,7 +260,8 @@ def _check_inputs(facts: ModelFacts, source: Input, labels: Sequence[str], image
         raise ModelFileError(
             f"the model's input is {facts.layout}; the firmware folder writes pixels as nhwc", "export the model with tinynas"
         )
-    check_images(facts.input_shape, facts.classes, labels, images, rotation)
+    if source.front_end is None:
+        check_images(facts.input_shape, facts.classes, labels, images, rotation)
 
 
 # words for the templates ---------------------------------------------------------------------------------
@@ -305,6 +316,16 @@ def _words(
         "idf_dependency": '\n  espressif/esp-tflite-micro: "^1.3.3"',
         "zephyr_depends": "\n  depends:\n    - tflite-micro",
         "zephyr_tags": "tensorflow\n  modules:\n    - tflite-micro",
+        "input_sources": "image_input.cc",
+        "input_header": "image_input.h",
+        "classify_api": "// The most likely class of `frame`, 0 to kClasses - 1 (kLabels names it), or -1 where something failed.\n"
+        "int Classify(const Frame& frame, Resize resize = Resize::kLikeTraining);",
+        "classify_code": read_templates("image")["classify.cc"].rstrip("\n"),
+        "input_what": "one image",
+        "input_element": "pixel",
+        "rotation_lines": "// Degrees by which the image is turned on its way into the network. 180 for weights that were trained with\n"
+        "// symmetric padding; QuantizeFrame does it, the caller hands over upright frames.\n"
+        f"constexpr int kInputRotation = {rotation};\n",
         "image_pixels": image_words("pixels.c", words=words, constants=_CONSTANTS, cast="static_cast<uint32_t>"),
         "image_whole": image_words("whole.c", words=words, constants=_CONSTANTS, cast="static_cast<uint32_t>"),
         "model_bytes": str(len(model)),

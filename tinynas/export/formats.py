@@ -60,10 +60,16 @@ class Format:
     """Writes into a folder and gives the file or folder that it wrote. Everything is inside it: no format needs another's files."""
     kinds: frozenset[InputKind] = frozenset({"rgb", "gray", "features"})
     """Inputs that it can hold."""
+    sounds: bool = False
+    """Whether it can hold features that a front end makes too."""
     lacks: str = ""
     """What is missing for the others."""
     asked: bool = False
     """Whether it is written only where it is asked for by name."""
+
+    def holds(self, source: Input) -> bool:
+        """Whether it can hold a network that reads ``source``."""
+        return source.kind in self.kinds or (self.sounds and source.front_end is not None)
 
 
 def _of(module: str) -> Write:
@@ -83,7 +89,8 @@ FORMATS: dict[str, Format] = {
         "sources around it: C++ for TFLM, C99 for a compiled runtime",
         _of("firmware"),
         frozenset({"rgb", "gray"}),
-        "nothing in it makes features",
+        sounds=True,
+        lacks="nothing in it makes features",
     ),
     "compiled": Format("the network itself as C, without an interpreter", _of("compiled"), asked=True),
     "stream": Format("a causal network as C that takes a frame of sound at a time", _of("stepwise"), asked=True),
@@ -92,7 +99,7 @@ FORMATS: dict[str, Format] = {
 
 def fitting(source: Input) -> tuple[str, ...]:
     """The formats that can hold a network that reads ``source``, less those that have to be asked for."""
-    return tuple(name for name, form in FORMATS.items() if source.kind in form.kinds and not form.asked)
+    return tuple(name for name, form in FORMATS.items() if form.holds(source) and not form.asked)
 
 
 def check_formats(names: Sequence[str], source: Input | None = None) -> None:
@@ -104,7 +111,7 @@ def check_formats(names: Sequence[str], source: Input | None = None) -> None:
         if name not in FORMATS:
             raise UserError(f"--format: unknown format {name!r}", f"known: {known}")
         form = FORMATS[name]
-        if source is not None and source.kind not in form.kinds:
+        if source is not None and not form.holds(source):
             possible = ",".join(fitting(source))
             raise UserError(
                 f"--format {name}: cannot hold a network that reads {source.kind} of {source.height} x {source.width} x {source.channels}: "

@@ -538,7 +538,7 @@ class _Model:
             text = metadata_json(
                 meta.labels,
                 classes=self.graph.classes,
-                formula=self.graph.input.formula,
+                formula=self.graph.input.written,
                 arch_id=meta.arch_id,
                 version=meta.version,
                 input_rotation=meta.input_rotation,

@@ -58,7 +58,7 @@ class Segment:
 
     @property
     def side(self) -> float:
-        """Mean of height and width, in pixels."""
+        """Mean of height and width."""
         return (self.height + self.width) / 2
 
 
@@ -69,6 +69,8 @@ class StripInfo:
     segments: tuple[Segment, ...]
     residuals: tuple[tuple[int, int], ...]
     """(segment whose output is kept, segment that adds it)."""
+    heard: bool = False
+    """Whether maps are frames x features, of sound, and not pixels."""
 
 
 def strip_info(graph: Graph, cost: Cost) -> StripInfo:
@@ -93,7 +95,7 @@ def strip_info(graph: Graph, cost: Cost) -> StripInfo:
         height, width, channels = out if len(out) == 3 else (1, 1, out[0])
         made_by[op.output] = len(segments)
         segments.append(Segment(op.name, op.kind, kernel, stride, height, width, channels, row.params, row.macs))
-    return StripInfo(tuple(segments), tuple(residuals))
+    return StripInfo(tuple(segments), tuple(residuals), graph.input.front_end is not None)
 
 
 def kernel_color(segment: Segment) -> str:
@@ -128,7 +130,7 @@ def draw_strip(info: StripInfo) -> Drawing:
                 "y": [m.side for m in members],
                 "base": [-m.side / 2 for m in members],
                 "marker": {"color": kernel_color(members[0]), "line": {"width": 0}},
-                "text": [_segment_text(m) for m in members],
+                "text": [_segment_text(m, info.heard) for m in members],
                 "textposition": "none",
                 "hovertemplate": "%{text}<extra></extra>",
             }
@@ -160,7 +162,13 @@ def draw_strip(info: StripInfo) -> Drawing:
                 "range": [-gap * 3, left],
             },
             "yaxis": {
-                "title": {"text": "pixels a side" if square else "pixels, mean of height and width"},
+                "title": {
+                    "text": "mean of frames and features"
+                    if info.heard
+                    else "pixels a side"
+                    if square
+                    else "pixels, mean of height and width"
+                },
                 "range": [-1.08 * top, 1.35 * top],
                 "tickmode": "array",
                 "tickvals": [-top, -top / 2, 0, top / 2, top],
@@ -170,10 +178,11 @@ def draw_strip(info: StripInfo) -> Drawing:
     }
 
 
-def _segment_text(segment: Segment) -> str:
+def _segment_text(segment: Segment, heard: bool) -> str:
     kernel = f"{shape(segment.kernel)} " if segment.kernel is not None else ""
     stride = f", stride {axes_text(segment.stride)}" if segment.stride != (1, 1) else ""
-    size = f"{shape((segment.height, segment.width))} px, {segment.channels} channels"
+    unit = "" if heard else " px"
+    size = f"{shape((segment.height, segment.width))}{unit}, {segment.channels} channels"
     head = f"<b>{escape(segment.name)}</b>  {kernel}{KINDS[segment.kind]}{stride}<br>{size}"
     return head + (f"<br>{count(segment.macs)} MACs, {count(segment.params)} parameters" if segment.params else "")
 

@@ -14,6 +14,7 @@ from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, Pr
 from tinynas.report.run_words import table
 from tinynas.report.source import Source
 from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, text, title, verified_words
+from tinynas.space import input_text
 
 
 def blank() -> dict[str, str]:
@@ -126,9 +127,11 @@ def _strip_words(info: StripInfo, arch: Arch) -> str:
     kernels = sorted({s.kernel for s in info.segments if s.kind == "dw" and s.kernel is not None})
     last = [(s.height, s.width) for s in info.segments if s.side > 1][-1:] or [(1, 1)]
     widest = max(info.segments, key=lambda s: s.channels)
+    heard = arch.front_end
+    given = f"{arch.height}x{arch.width}</strong> pixels" if heard is None else f"{input_text(arch.input)}</strong>"
     said = (
-        "Each bar is what one operator puts out. Height is resolution "
-        f"(from <strong>{arch.height}x{arch.width}</strong> pixels down to {shape(last[0])}), "
+        f"Each bar is what one operator puts out. Height is {'resolution' if heard is None else 'the mean of frames and features'} "
+        f"(from <strong>{given} down to {shape(last[0])}), "
         f"width is channels (at most {widest.channels}, at {text(widest.name)}), color is the kernel. "
     )
     said += f"Depthwise kernels: {', '.join(map(shape, kernels))}. " if kernels else ""

@@ -233,9 +233,9 @@ def _spaces_words(info: SpacesInfo) -> str:
         return ""
     top = max(chosen, key=lambda curve: curve.mean_macs)
     return (
-        "Before anything was trained, networks were drawn from every (resolution, width) and those over the limits thrown away. Where "
+        "Before anything was trained, networks were drawn from every size of input and width, and those over the limits thrown away. Where "
         "those that are left can spend more multiplications, they learn more: such sub-spaces, the best at each size, are searched. "
-        f"{len(chosen)} of {len(info.curves)} were chosen; at <strong>{top.resolution} px, width x{top.width_mult:g}</strong> "
+        f"{len(chosen)} of {len(info.curves)} were chosen; at <strong>{top.input}, width x{top.width_mult:g}</strong> "
         f"the networks that fit have {text(amount('macs', top.mean_macs))} MACs on average."
     )
 

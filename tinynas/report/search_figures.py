@@ -12,7 +12,7 @@ from tinynas.budget import Budget
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.errors import counted
 from tinynas.records import Trial
-from tinynas.report.words import amount, percent, shape, title
+from tinynas.report.words import amount, percent, subspace_input, title
 from tinynas.report.words import text as escape
 
 #: Source of the uniformly drawn networks that every search is compared with.
@@ -571,10 +571,10 @@ def draw_limits(info: LimitsInfo) -> Drawing:
 
 @dataclass(frozen=True)
 class SpaceCurve:
-    """MACs of the networks that fit, of one (resolution, width)."""
+    """MACs of the networks that fit, of one (size of input, width)."""
 
-    resolution: str
-    """A side in pixels, or height x width."""
+    input: str
+    """``48 px``, ``32x20 px``, ``49 frames of 40``."""
     width_mult: float
     share: float
     """Of the drawn networks that fit."""
@@ -596,7 +596,7 @@ def spaces_info(rows: Sequence[Mapping[str, Any]]) -> SpacesInfo:
     return SpacesInfo(
         tuple(
             SpaceCurve(
-                shape(row["resolution"] if isinstance(row["resolution"], list) else [row["resolution"]]),
+                subspace_input(row),
                 float(row["width_mult"]),
                 float(row["share"]),
                 float(row["mean_macs"]),
@@ -625,7 +625,7 @@ def draw_spaces(info: SpacesInfo) -> Drawing:
                 "y": [i / (n - 1) if n > 1 else 1.0 for i in range(n)],
                 "line": {"color": "@front" if curve.chosen else "@faint", "width": 2.2 if curve.chosen else 1, "dash": "solid"},
                 "text": [
-                    f"<b>{curve.resolution} px, width x{curve.width_mult:g}</b><br>{percent(curve.share, 0)} of its networks fit, "
+                    f"<b>{curve.input}, width x{curve.width_mult:g}</b><br>{percent(curve.share, 0)} of its networks fit, "
                     f"{amount('macs', curve.mean_macs)} MACs on average"
                 ]
                 * n,

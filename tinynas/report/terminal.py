@@ -25,13 +25,14 @@ from rich.text import Text
 
 from tinynas.budget import UNKNOWN, Budget
 from tinynas.cost import Cost
+from tinynas.cost.front_end import FrontEndCost
 from tinynas.cost.latency import latency_model, why_uncounted
 from tinynas.cost.quantities import milliseconds, shown
 from tinynas.errors import counted, printable
 from tinynas.records import expected_accuracy, network_figures, of_network
 from tinynas.regions import Placed
 from tinynas.report.small_plot import FrontPlot
-from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, stream_words, title
+from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, stream_words, subspace_input, title
 
 #: Seconds between two plain progress lines where the output is no terminal.
 PLAIN_EVERY = 15.0
@@ -170,10 +171,16 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
         if key == "sram_bytes":
             to_start = cost.setup_bytes - cost.head_bytes - cost.tail_bytes
             parts = [("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes), ("more, to start", to_start)]
-            _add_parts(table, parts if to_start > 0 else parts[:-1], len(columns))
+            parts = parts if to_start > 0 else parts[:-1]
+            _add_parts(table, parts + _front_end_part(cost), len(columns))
+        if key == "flash_bytes" and cost.front_end is not None:
+            _add_parts(table, [("model", cost.flash_bytes), *_front_end_part(cost, flash=True)], len(columns))
         if key == "program_bytes" and cost.code is not None:
             code = [("runtime", cost.code.runtime_bytes), ("firmware", cost.code.firmware_bytes)]
-            _add_parts(table, [("model", cost.flash_bytes), *(part for part in code if part[1])], len(columns))
+            code = [part for part in code if part[1]]
+            _add_parts(table, [("model", cost.flash_bytes), *code, *_front_end_part(cost, flash=True)], len(columns))
+    if cost.front_end is not None:
+        table.add_row("front end", _front_end(cost.front_end), *[""] * (len(columns) - 2))
     said = f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})"
     if cost.stream is not None:
         said = f"runtime {cost.runtime}; MACs are those of a whole clip\n{stream_words(cost.stream)}"
@@ -186,6 +193,17 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
     if cost.runs is False:
         return Group(*body, *_refused(cost))
     return Group(*body) if budget is None else Group(*body, _verdict(cost, budget))
+
+
+def _front_end_part(cost: Cost, *, flash: bool = False) -> list[tuple[str, int]]:
+    return [] if cost.front_end is None else [("front end", cost.front_end.flash_bytes if flash else cost.front_end.sram_bytes)]
+
+
+def _front_end(cost: FrontEndCost) -> str:
+    """A frame of it in a few words."""
+    executed = "" if cost.instructions is None else f", {count(cost.instructions)} instructions a frame"
+    time = "" if cost.latency_ms is None else f" ({milliseconds(cost.latency_ms)})"
+    return f"{size(cost.sram_bytes)} of SRAM, {size(cost.flash_bytes)} of flash{executed}{time}"
 
 
 def _add_parts(table: _Rows, parts: Sequence[tuple[str, int]], columns: int) -> None:
@@ -387,10 +405,9 @@ def subspaces_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     for row in rows:
         quantiles = row["macs_quantiles"]
         middle, most = (amount("macs", q) for q in (quantiles[10], quantiles[-1])) if quantiles else ("–", "–")
-        resolution = row["resolution"] if isinstance(row["resolution"], int) else shape(row["resolution"])
         mean = amount("macs", row["mean_macs"]) if quantiles else "–"
         bands = ", ".join(f"band {band + 1}" for band in row["bands"])
-        table.add_row(f"{resolution}px x{row['width_mult']:g}", percent(row["share"], 0), mean, middle, most, bands)
+        table.add_row(f"{subspace_input(row)}, x{row['width_mult']:g}", percent(row["share"], 0), mean, middle, most, bands)
     return table
 
 
@@ -571,6 +588,24 @@ def _fit_cell(fit: Mapping[str, Any]) -> Text:
     return Text(f"{'fits' if fit['fits'] else 'no  '} {title(fit['binding'])} {used}", "green" if fit["fits"] else "red")
 
 
+def _stream_lines(stream: Mapping[str, Any]) -> list[Any]:
+    smoothing = stream["smoothing"]
+    hours = f"{stream['hours']:.2f} hours of {counted(stream['recordings'], 'recording')}"
+    how = f"mean of {counted(smoothing['windows'], 'window')} every {stream['hop_ms']} ms, from {smoothing['threshold']:g} on"
+    curve: Any = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
+    for column in ("threshold", "missed", "false alarms an hour"):
+        curve.add_column(column, justify="right")
+    shown = dict.fromkeys((row["missed"], row["false_alarms"]) for row in stream["curve"])
+    first = {key: next(row for row in stream["curve"] if (row["missed"], row["false_alarms"]) == key) for key in shown}
+    for row in first.values():
+        curve.add_row(f"{row['threshold']:g}", f"{row['missed']:,}", f"{row['false_alarms_per_hour']:.2f}")
+    return [
+        Text(f"stream: {hours}: {stream['missed']:,} of {counted(stream['events'], 'event')} missed, "),
+        Text(f"  {stream['false_alarms_per_hour']:.2f} false alarms an hour ({how}; chosen on {smoothing['chosen_on']})"),
+        curve,
+    ]
+
+
 def evaluation_table(result: Mapping[str, Any]) -> Group:
     """The document of ``tinynas evaluate --json``: figures, whence they are, the confusion of up to twelve classes, subsets, warnings."""
     figures = Table.grid(padding=(0, 2))
@@ -579,7 +614,7 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
             figures.add_row(words, Text(percent(result[key], 2), "bold"))
     if result.get("auc") is not None:
         figures.add_row("area under the ROC curve", f"{result['auc']:.4f}")
-    figures.add_row("images", f"{result.get('n', 0):,}" + (f" ({result['split']})" if result.get("split") else ""))
+    figures.add_row(f"{result.get('kind', 'image')}s", f"{result.get('n', 0):,}" + (f" ({result['split']})" if result.get("split") else ""))
     if result.get("kernels"):
         figures.add_row("kernels", Text(str(result["kernels"])))
     if result.get("pixels"):
@@ -591,6 +626,8 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
     if result.get("order_known_from"):
         figures.add_row("order of classes", Text(str(result["order_known_from"])))
     parts: list[Any] = [figures]
+    if result.get("stream"):
+        parts += [Text(), *_stream_lines(result["stream"])]
     confusion = result.get("confusion") or ()
     if confusion and len(confusion) <= 12:
         labels = [str(label) for label in result.get("labels") or range(len(confusion))]

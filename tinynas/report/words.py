@@ -14,6 +14,7 @@ from tinynas.cost.stepwise import StreamCost
 from tinynas.errors import counted, printable
 from tinynas.inputs import InputKind
 from tinynas.records import network_figures, of_network
+from tinynas.space import input_text
 
 KIND_WORDS: dict[InputKind, str] = {"rgb": "RGB", "gray": "gray", "features": "features"}
 
@@ -134,9 +135,18 @@ def shape(sizes: Sequence[int]) -> str:
     return "x".join(str(size) for size in sizes)
 
 
+def subspace_input(row: Mapping[str, Any]) -> str:
+    """The size of input of a row of ``tinynas spaces --budget B --json``: ``48 px``, ``49 frames of 40``."""
+    if "input" in row:
+        return str(row["input"])
+    return f"{shape(row['resolution'] if isinstance(row['resolution'], list) else [row['resolution']])} px"
+
+
 def summary(arch: Arch) -> list[str]:
     """An architecture in a few short lines: input, stem, runs of blocks by width, head."""
-    lines = [f"input {arch.height}x{arch.width} {KIND_WORDS[arch.input.kind]}"]
+    heard = arch.front_end
+    read = f"{arch.height}x{arch.width}" if heard is None else f"{input_text(arch.input)} {heard.kind}"
+    lines = [f"input {read} {KIND_WORDS[arch.input.kind]}"]
     if arch.stem is not None:
         lines.append(f"stem {_conv(arch.stem)}")
     run: list[str] = []

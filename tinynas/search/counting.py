@@ -9,7 +9,7 @@ that the file may share between a block and the others. The costs of blocks are 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import TypeAlias
@@ -17,7 +17,9 @@ from typing import TypeAlias
 import numpy as np
 
 from tinynas.cost.batch import BitsAxis, Table
+from tinynas.cost.front_end import front_end_cost
 from tinynas.search.feasible import Feasible, Pool
+from tinynas.space import Gene
 
 #: Steps that the remaining flash (or MACs) are rounded down to.
 CELLS = 96
@@ -61,6 +63,12 @@ class Counter:
         if "program_bytes" in limits:  # what the code that every network needs leaves to the file
             limits["flash_bytes"] = max(1.0, limits["program_bytes"] - self.tables.base_code_bytes(feasible.budget.core))
         self.sram = limits.get("sram_bytes", float("inf"))
+        if front_ends := [each.front_end for each in self.space.inputs if each.front_end is not None]:
+            # What the cheapest of them takes is no network's: the counts stay bounds from above.
+            costs = [front_end_cost(each, feasible.classes, core=feasible.budget.core) for each in front_ends]
+            self.sram -= min(cost.sram_bytes for cost in costs)
+            if "flash_bytes" in limits:
+                limits["flash_bytes"] = max(1.0, limits["flash_bytes"] - min(cost.flash_bytes for cost in costs))
         self.names = [name for name in ("flash_bytes", "macs") if name in limits]
         self.limits = [limits[name] for name in self.names]
         self.full: _Left = tuple(CELLS for _ in self.names)
@@ -136,22 +144,27 @@ class Counter:
     def starts(self) -> list[Start]:
         """Every choice of image, width, stem and end that some network has, with the number of networks that have it."""
         result: list[Start] = []
-        first = [*self.space.genes[:6], *(gene for gene in self.space.genes if gene.name == "stem.weight_bits")]
+        space = self.space
+        first = [gene for gene in space.genes if gene.stage < 0 and gene.name not in ("head.out", "head.weight_bits", "classifier_bits")]
         genes = [range(len(gene.choices)) for gene in first]
-        allowed = {tuple(int(i) for i in pair) for pair in self.feasible.subspaces}
+        inputs, choice = len(space.input_genes), self.feasible.choice
+        allowed = {tuple(int(i) for i in one) for one in self.feasible.subspaces}
         base = self.tables.base_bytes()
         cells = tuple(
             int(base / limit * CELLS) if name == "flash_bytes" else 0 for name, limit in zip(self.names, self.limits, strict=True)
         )
         left = tuple(full - used for full, used in zip(self.full, cells, strict=True))
         for outer in product(*genes):
-            r, _, w, so, _, ss, *stem_bits = outer
-            if allowed and (r, w) not in allowed:
+            w, so, k, ss, *stem_bits = outer[inputs:]
+            if allowed and tuple(outer[at] for at in choice) not in allowed:
                 continue
-            rest = self._take(left, self._stem, self._stem.row((*outer[:6], *(stem_bits or [0]))))
+            if any(index and gene.only_with and not self._acts(gene, first, outer) for gene, index in zip(first, outer, strict=True)):
+                continue  # the same network
+            shape = int(self.tables.shape_of_input[space.input_number(outer)])
+            rest = self._take(left, self._stem, self._stem.row((shape, w, so, k, ss, *(stem_bits or [0]))))
             if rest is None:
                 continue
-            place = (int(self.tables.map_of_stem[r, ss]), int(self.tables.channels_of_stem[w, so]))
+            place = (int(self.tables.map_of_stem[shape, ss]), int(self.tables.channels_of_stem[w, so]))
             for head, bits in product(range(len(self.space.head.out)), range(len(self.tables.last_bits))):
                 end = {"head.out": head, **self._bit_genes(self.tables.last_bits, bits)}
                 if end.get("head.weight_bits") and not self.space.head.out[head]:
@@ -161,6 +174,11 @@ class Counter:
                     chosen = {gene.name: index for gene, index in zip(first, outer, strict=True)}
                     result.append((count, chosen | end, w, place, rest))
         return result
+
+    @staticmethod
+    def _acts(gene: Gene, first: Sequence[Gene], outer: Sequence[int]) -> bool:
+        at = next(number for number, other in enumerate(first) if other.name == gene.only_with)
+        return gene.acts_with(first[at].choices[outer[at]])
 
     def _bit_genes(self, axis: BitsAxis, point: int) -> dict[str, int]:
         """The genes that choose a point of an axis of bits."""

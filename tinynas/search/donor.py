@@ -11,23 +11,31 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from tinynas.arch import Arch, pair
+from tinynas.arch import Arch
 from tinynas.model import save_weights
 from tinynas.search.training import Outcome, Trainings
-from tinynas.space import Gene, Genotype, Space
+from tinynas.space import Gene, Genotype, InputSize, Space
 from tinynas.train import Diverged
 
 
-def donor_of(space: Space, subspaces: Sequence[tuple[int, int]]) -> Genotype:
-    """The network of ``space`` with most to cut from: all that is a number at its largest, at the smallest resolution that is searched.
+def donor_of(space: Space, subspaces: Sequence[tuple[int, ...]]) -> Genotype:
+    """The network of ``space`` with most to cut from: all that is a number at its largest, at the smallest input that is searched.
 
-    ``subspaces`` are the (resolution, width_mult) choices searched, by index; empty: all. Resolution decides what a network costs, not
-    which weights it has. Of what is no number (attention, activations) the first choice.
+    ``subspaces`` are the choices of the space's ``size_genes`` and width_mult searched, by index; empty: all. An input's height and width
+    decide what a network costs, not which weights it has; its channels do, so of those the most. Of what is no number (attention,
+    activations) the first choice.
     """
-    chosen = list(subspaces) or [(r, w) for r in range(len(space.resolution)) for w in range(len(space.width_mult))]
-    small = min((r for r, _ in chosen), key=lambda r: math.prod(pair(space.resolution[r])))
-    wide = max((w for _, w in chosen), key=lambda w: space.width_mult[w])
-    fixed = {"resolution": small, "width_mult": wide}
+    searched = {one[:-1] for one in subspaces}
+    sizes = [size for size in space.sizes if not searched or size.choices in searched]
+    widths = {one[-1] for one in subspaces} or range(len(space.width_mult))
+
+    def least(size: InputSize) -> tuple[int, int]:
+        genotype = (*size.choices, *[0] * len(space.input_genes))
+        height, width, channels = space.inputs[space.input_number(genotype)].shape
+        return (0 if space.front_end is None else -channels), height * width
+
+    fixed = dict(zip(space.size_genes, min(sizes, key=least).choices, strict=True))
+    fixed["width_mult"] = max(widths, key=lambda w: space.width_mult[w])
     return space.canonical([fixed.get(gene.name, _largest(gene)) for gene in space.genes])
 
 

@@ -52,16 +52,18 @@ class Pool:
 class Feasible:
     """What fits ``budget`` among the networks of ``space`` with ``classes`` outputs.
 
-    ``subspaces`` narrows it to these (resolution, width_mult) choices, by index; ``max_macs`` to what can be trained.
+    ``subspaces`` narrows it to these choices of :attr:`tinynas.space.Space.size_genes` and width_mult, by index; ``max_macs`` to what can
+    be trained.
     """
 
     def __init__(
-        self, space: Space, classes: int, budget: Budget, *, subspaces: Sequence[tuple[int, int]] = (), max_macs: float | None = None
+        self, space: Space, classes: int, budget: Budget, *, subspaces: Sequence[tuple[int, ...]] = (), max_macs: float | None = None
     ) -> None:
         self.space, self.classes, self.budget, self.max_macs = space, classes, budget, max_macs
         self.subspaces = tuple(subspaces)
-        self._subspaces = np.array(subspaces, dtype=np.int64).reshape(-1, 2)
-        self._choice = [space.gene_index["resolution"], space.gene_index["width_mult"]]
+        #: columns of the genes that a sub-space chooses
+        self.choice = [space.gene_index[name] for name in (*space.size_genes, "width_mult")]
+        self._subspaces = np.array(subspaces, dtype=np.int64).reshape(-1, len(self.choice))
         self._estimator = BatchEstimator(space, classes, budget.runtime, budget.core, budget.timed_mhz, budget.timing)
         self.tables = self._estimator.tables
         self.sizes = np.array([len(gene.choices) for gene in space.genes])
@@ -72,12 +74,12 @@ class Feasible:
         for index, gene in enumerate(space.genes):
             if gene.name.endswith(".depth"):
                 self._depths[index, : len(gene.choices)] = gene.choices
-        #: (gene, the gene that it acts only with, which choices of that are something)
-        self._only_with = [
-            (index, space.gene_index[gene.only_with], np.array([bool(c) for c in space.genes[space.gene_index[gene.only_with]].choices]))
-            for index, gene in enumerate(space.genes)
-            if gene.only_with is not None
-        ]
+        #: (gene, the gene that it acts only with, with which choices of that)
+        self._only_with: list[tuple[int, int, NDArray[np.bool_]]] = []
+        for index, gene in enumerate(space.genes):
+            if gene.only_with is not None:
+                other = space.gene_index[gene.only_with]
+                self._only_with.append((index, other, np.array([gene.acts_with(choice) for choice in space.genes[other].choices])))
 
     # genotypes --------------------------------------------------------------------------------------
 
@@ -93,17 +95,17 @@ class Feasible:
         """``count`` canonical genotypes, every choice that acts drawn evenly (as :meth:`Space.draw`)."""
         rows = rng.integers(0, self.sizes, size=(count, len(self.sizes)))
         if len(self._subspaces):
-            rows[:, self._choice] = self._subspaces[rng.integers(len(self._subspaces), size=count)]
+            rows[:, self.choice] = self._subspaces[rng.integers(len(self._subspaces), size=count)]
         return self.canonical(rows)
 
     def inside(self, genotypes: Genotypes) -> Genotypes:
-        """Rows with (resolution, width) moved to the nearest sub-space searched."""
+        """Rows with the input's size and the width moved to the nearest sub-space searched."""
         if not len(self._subspaces):
             return genotypes
         rows = genotypes.copy()
-        steps = np.maximum(1, self.sizes[self._choice] - 1)
-        away = np.abs(rows[:, None, self._choice] - self._subspaces[None]) / steps
-        rows[:, self._choice] = self._subspaces[away.sum(axis=2).argmin(axis=1)]
+        steps = np.maximum(1, self.sizes[self.choice] - 1)
+        away = np.abs(rows[:, None, self.choice] - self._subspaces[None]) / steps
+        rows[:, self.choice] = self._subspaces[away.sum(axis=2).argmin(axis=1)]
         return rows
 
     def costs(self, genotypes: Genotypes) -> dict[str, Floats]:
@@ -137,7 +139,8 @@ class Feasible:
             for name, (value, limit) in over.items()
         ]
         together = "" if over else "; each limit can be met alone, not all together"
-        raise_or_widen = "raise the limit, shrink the reserves, or widen the space downwards (resolution, width_mult, depth)"
+        sized = "resolution" if self.space.front_end is None else "front_end"
+        raise_or_widen = f"raise the limit, shrink the reserves, or widen the space downwards ({sized}, width_mult, depth)"
         return BudgetError(
             f"no network of space {self.space.name!r} fits budget {self.budget.name!r} ({drawn:,} drawn){together}"
             + "".join(f"\n  - {line}" for line in lines),
@@ -146,7 +149,7 @@ class Feasible:
 
     def smallest_network(self) -> NDArray[np.int64]:
         """The network with the least sum of excess that greedy descent reaches from the smallest choices."""
-        start = [int(np.argmin([_magnitude(choice) for choice in gene.choices])) for gene in self.space.genes]
+        start = [int(np.argmin([_magnitude(choice) * _sign(gene.name) for choice in gene.choices])) for gene in self.space.genes]
         row = self.canonical(np.array([start]))[0]
         return self._descend(row)
 
@@ -226,7 +229,14 @@ _ASKED: Mapping[str, int] = {
     "relu6": 0,
     "relu": 0,
     "h_swish": 1,
+    "mfcc": 0,
+    "mel": 1,
 }
+
+
+def _sign(gene: str) -> int:
+    """-1 where the larger choice makes the smaller network: fewer frames."""
+    return -1 if gene == "front_end.stride_ms" else 1
 
 
 def _magnitude(choice: Any) -> float:

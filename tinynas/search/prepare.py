@@ -35,7 +35,7 @@ from tinynas.search.spaces import SpaceTable, largest_size, rank_spaces
 from tinynas.search.strategies import STRATEGIES, Strategy
 from tinynas.search.study import Study
 from tinynas.search.training import Trainings, seconds_per_image
-from tinynas.space import Genotype, Space, resolution_text
+from tinynas.space import Genotype, Space, input_text
 from tinynas.train.keeping import SEEN, ask, settled
 
 if TYPE_CHECKING:
@@ -89,8 +89,8 @@ class RunPlan(JsonRecord):
     deepen: float
     explore: float
     """These five as in :class:`Plan`."""
-    subspaces: tuple[tuple[int, int], ...]
-    """(resolution, width_mult) choices searched, by index; empty: all."""
+    subspaces: tuple[tuple[int, ...], ...]
+    """Choices of the space's ``size_genes`` (of images: resolution) and width_mult that are searched, by index; empty: all."""
     max_macs: float | None
     """What can be trained in the time; None: anything."""
     classes: int
@@ -196,8 +196,8 @@ def prepare(
         trainings = Trainings(data, settings.recipe, settings.seed, run.state_dir())
         speed = measure_speed(Feasible(space, classes, budget), trainings, rng)
         max_macs = max_trainable_macs(speed, capacity, settings)
-    subspaces: tuple[tuple[int, int], ...] = ()
-    if settings.choose_space and strategy.narrows and (len(space.resolution) > 1 or len(space.width_mult) > 1):
+    subspaces: tuple[tuple[int, ...], ...] = ()
+    if settings.choose_space and strategy.narrows and len(space.sizes) * len(space.width_mult) > 1:
         table = choose_subspaces(space, budget, data, settings, max_macs)
         subspaces = tuple(row.genes for row in table.chosen)
         run.write_json("spaces", table.to_json())
@@ -266,7 +266,7 @@ def _donate(
     elif clock is not None and clock.timeout is not None:
         until, deadline = MAX_DONOR_EPOCHS, clock.started + settings.slices * clock.timeout
     trainings = Trainings(data, recipe.model_copy(update={"epochs": max(recipe.epochs, until)}), settings.seed, run.state_dir())
-    name = f"a network of {macs / 1e6:.1f} M MACs, the largest of the space at {resolution_text((arch.height, arch.width))} px"
+    name = f"a network of {macs / 1e6:.1f} M MACs, the largest of the space at {input_text(arch.input)}"
     say("plan", f"training {name}")
     outcome = train_donor(trainings, arch, donor_file(run), until_epoch=until, deadline=deadline)
     if not outcome.scores:
@@ -366,7 +366,7 @@ def _spread_sample(pool: Pool, bands: int) -> list[float]:
     return [float(part.mean()) for part in parts if len(part)]
 
 
-def _pool_text(pool: Pool, subspaces: Sequence[tuple[int, int]]) -> str:
+def _pool_text(pool: Pool, subspaces: Sequence[tuple[int, ...]]) -> str:
     macs = pool.costs["macs"] / 1e6
     return (
         f"{counted(len(pool), 'network')} that fit drawn ({pool.share:.2%} of the {'chosen sub-spaces fit' if subspaces else 'space fits'}"
@@ -426,13 +426,16 @@ def _stored_plan(run: Run, document: Any, space: Space, settings: SearchSettings
         plan = RunPlan.from_json(document)
     except RunError as error:
         raise run.damaged(path, error.message) from None
-    resolutions, widths = len(space.resolution), len(space.width_mult)
+    searched = [space.genes[space.gene_index[name]].choices for name in (*space.size_genes, "width_mult")]
     faults = {
         "rungs do not rise from 1 on": not plan.rungs or plan.rungs[0] < 1 or list(plan.rungs) != sorted(set(plan.rungs)),
         "no images an epoch": plan.epoch_images < 0,
         "edges do not rise": list(plan.edges) != sorted(plan.edges),
         "shares that are none": not (0 <= plan.deepen < 1 and 0 < plan.explore <= 1),
-        "sub-spaces that the space lacks": not all(0 <= r < resolutions and 0 <= w < widths for r, w in plan.subspaces),
+        "sub-spaces that the space lacks": not all(
+            len(one) == len(searched) and all(0 <= index < len(choices) for index, choices in zip(one, searched, strict=True))
+            for one in plan.subspaces
+        ),
         "fewer than two classes": plan.classes < 2,
         "a donor that is not of its space": bool(plan.donor) and not space.holds(plan.donor),
         "a speed that is none": min(plan.speed) < 0 or sum(plan.speed) <= 0,

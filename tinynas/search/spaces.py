@@ -1,10 +1,11 @@
-"""Space choice, TinyNAS's first stage: which resolutions and widths are worth searching under a budget.
+"""Space choice, TinyNAS's first stage: which sizes of input and which widths are worth searching under a budget.
 
-For each (resolution, width multiplier) networks are drawn and costed, and those that fit are kept. Under a memory
-limit, the sub-space whose fitting networks can spend the most MACs holds the most accurate ones (MCUNet,
-arXiv 2007.10319). A front wants good networks at every size, so the rule is applied once for each MACs band, with the
-band's upper edge as a further limit that most networks of the sub-space must keep. Between whole spaces the same rule
-holds: where the user names none, the shipped space that leads is searched.
+For each (size of input, width multiplier) networks are drawn and costed, and those that fit are kept; an image's size
+is its resolution, a sound's follows from the parameters of the front end. Under a memory limit, the sub-space whose
+fitting networks can spend the most MACs holds the most accurate ones (MCUNet, arXiv 2007.10319). A front wants good
+networks at every size, so the rule is applied once for each MACs band, with the band's upper edge as a further limit
+that most networks of the sub-space must keep. Between whole spaces the same rule holds: where the user names none,
+the shipped space that leads is searched.
 """
 
 from __future__ import annotations
@@ -21,7 +22,7 @@ from tinynas.arch import Axes, pair
 from tinynas.budget import Budget
 from tinynas.search.feasible import Feasible, Pool, strata
 from tinynas.search.pool import draw_pool
-from tinynas.space import Space, resolution_text
+from tinynas.space import InputSize, Space, resolution_text
 
 Size: TypeAlias = tuple[int, int]
 """(height, width) in pixels."""
@@ -44,13 +45,12 @@ QUANTILES = tuple(i / 20 for i in range(21))
 
 @dataclass(frozen=True)
 class SubSpace:
-    """One (resolution, width multiplier) and what fits of it."""
+    """One (size of input, width multiplier) and what fits of it."""
 
-    resolution: Axes
-    """A side, or (height, width), in pixels."""
+    size: InputSize
     width_mult: float
-    genes: tuple[int, int]
-    """Their indices in the space."""
+    genes: tuple[int, ...]
+    """The choices of the space's ``size_genes`` and width multiplier, by index."""
     drawn: int
     fitting: int
     mean_macs: float
@@ -61,6 +61,16 @@ class SubSpace:
     """MACs bands it was chosen for (0 is the cheapest); empty where it was not chosen."""
     counted_share: float | None = None
     """Share of its networks that fit, where they were counted because a draw hardly ever fits."""
+
+    @property
+    def resolution(self) -> Axes:
+        """Of images a side, or (height, width), in pixels; of sounds (frames, features)."""
+        return self.size.resolution
+
+    @property
+    def text(self) -> str:
+        """For people: ``48px x0.5``, ``49 frames of 40, x0.5``."""
+        return f"{self.size.text}{'' if self.size.front_end is None else ','} x{self.width_mult:g}"
 
     @property
     def share(self) -> float:
@@ -74,8 +84,10 @@ class SubSpace:
 
     def to_json(self) -> dict[str, Any]:
         """A row of ``tinynas spaces --budget B --json``."""
+        size = self.size
         return {
-            "resolution": self.resolution if isinstance(self.resolution, int) else list(self.resolution),
+            "resolution": size.resolution if isinstance(size.resolution, int) else list(size.resolution),
+            **({} if size.front_end is None else {"input": size.text, "front_end": dict(size.front_end)}),
             "width_mult": self.width_mult,
             "drawn": self.drawn,
             "share": self.share,
@@ -106,25 +118,23 @@ class SpaceTable:
     def explain(self) -> str:
         """One sentence for people: what was chosen and why."""
         top = max(self.chosen, key=lambda row: (max(row.bands), row.mean_macs))
-        shown = ", ".join(
-            f"{resolution_text(row.resolution)}px x{row.width_mult:g}"
-            for row in sorted(self.chosen, key=lambda r: (pixels(r.resolution), pair(r.resolution), r.width_mult))
-        )
+        shown = ", ".join(row.text for row in sorted(self.chosen, key=lambda r: (r.size.numbers, pair(r.resolution), r.width_mult)))
         rest = ""
         if len(self.chosen) > 1 and all(row.fitting < MIN_FITTING or row.counted_share is not None for row in self.chosen):
             rest = "; few fit, so all that hold some are searched"
         elif len({row.bands for row in self.chosen}) > 1:
             rest = "; the others lead at smaller sizes"
-        where = f"{resolution_text(top.resolution)}px x{top.width_mult:g}"
+        sized = "resolution" if top.size.front_end is None else "input"
         return (
-            f"{len(self.chosen)} of {len(self.rows)} (resolution, width) sub-spaces of {self.space}: {shown}. "
-            f"At {where} the networks that fit have the most MACs ({top.mean_macs / 1e6:.1f} M on average, "
+            f"{len(self.chosen)} of {len(self.rows)} ({sized}, width) sub-spaces of {self.space}: {shown}. "
+            f"At {top.text} the networks that fit have the most MACs ({top.mean_macs / 1e6:.1f} M on average, "
             f"{_percent(top.share)} fit){rest}."
         )
 
     def text(self) -> str:
         """The table for a terminal."""
-        lines = [f"{'resolution':>10} {'width':>6} {'fit':>6} {'mean MACs':>10} {'median':>8} {'largest':>8}  searched for"]
+        wide = max(len("resolution"), *(len(row.size.text) for row in self.rows))
+        lines = [f"{'input':>{wide}} {'width':>6} {'fit':>6} {'mean MACs':>10} {'median':>8} {'largest':>8}  searched for"]
         for row in self.rows:
             middle, most = (
                 [f"{q / 1e6:.2f} M" for q in (row.macs_quantiles[10], row.macs_quantiles[-1])] if row.macs_quantiles else ["-", "-"]
@@ -132,7 +142,7 @@ class SpaceTable:
             bands = ", ".join(f"band {band + 1}" for band in row.bands)
             mean = f"{row.mean_macs / 1e6:.2f} M" if row.fitting else "-"
             fit = _percent(row.share)
-            lines.append(f"{resolution_text(row.resolution):>10} {row.width_mult:>6g} {fit:>6} {mean:>10} {middle:>8} {most:>8}  {bands}")
+            lines.append(f"{row.size.text:>{wide}} {row.width_mult:>6g} {fit:>6} {mean:>10} {middle:>8} {most:>8}  {bands}")
         return "\n".join([*lines, "", self.explain()])
 
 
@@ -170,21 +180,20 @@ def _drawn(
 ) -> tuple[list[SubSpace], list[NDArray[np.float64]]]:
     """Every sub-space, and the MACs of those of its ``draws`` draws that fit."""
     space = feasible.space
-    res_gene, width_gene = space.gene_index["resolution"], space.gene_index["width_mult"]
     rng = np.random.default_rng((seed, STREAM))
     rows, fitting = [], []
-    for r, resolution in enumerate(space.resolution):
+    for size in space.sizes:
         for w, width in enumerate(space.width_mult):
-            genotypes = feasible.draw(draws, rng)
-            genotypes[:, res_gene], genotypes[:, width_gene] = r, w
+            genotypes, genes = feasible.draw(draws, rng), (*size.choices, w)
+            genotypes[:, feasible.choice] = genes
             costs = feasible.costs(genotypes)
             fits = feasible.fits(costs)
             if max_macs is not None:
                 fits &= costs["macs"] <= max_macs
-            if max_resolution is not None and not within(resolution, max_resolution):
+            if max_resolution is not None and not within(size, max_resolution):
                 fits &= False
             macs = costs["macs"][fits]
-            rows.append(SubSpace(resolution, width, (r, w), draws, len(macs), *_mean_and_quantiles(macs)))
+            rows.append(SubSpace(size, width, genes, draws, len(macs), *_mean_and_quantiles(macs)))
             fitting.append(macs)
     return rows, fitting
 
@@ -208,7 +217,7 @@ def choose_space(
     known = [size for space in spaces if (size := largest_size(space, native_size)) is not None]
     largest = min(known, key=lambda size: size[0] * size[1]) if known else None
     for space in spaces:
-        if largest is not None and not any(within(resolution, largest) for resolution in space.resolution):
+        if largest is not None and not any(within(size, largest) for size in space.sizes):
             said.append(f"{space.name} none of {resolution_text(largest)} px or less")
             continue
         rows, _ = _drawn(Feasible(space, classes, budget), seed, DRAWS, largest)
@@ -223,7 +232,8 @@ def choose_space(
         else:
             said.append(f"{space.name} none drawn that fits")
     chosen = max(leads, key=lambda lead: lead[:2])[2] if leads else _with_the_smallest(spaces, budget, classes)
-    why = f"mean MACs of what fits, in the best (resolution, width) of each shipped space: {'; '.join(said)}"
+    sized = "resolution" if chosen.front_end is None else "input"
+    why = f"mean MACs of what fits, in the best ({sized}, width) of each shipped space: {'; '.join(said)}"
     return chosen, f"space {chosen.name} ({why}). --space takes another."
 
 
@@ -234,34 +244,29 @@ def _with_the_smallest(spaces: Sequence[Space], budget: Budget, classes: int) ->
         excess[index] = float(feasible.excess(feasible.costs(feasible.smallest_network()[None, :])).max())
     nearest = spaces[min(excess, key=lambda index: excess[index])]
     if min(excess.values()) > 0:
-        raise Feasible(nearest, classes, budget).nothing_fits(DRAWS * len(nearest.resolution) * len(nearest.width_mult), None)
+        raise Feasible(nearest, classes, budget).nothing_fits(DRAWS * len(nearest.sizes) * len(nearest.width_mult), None)
     return nearest
 
 
 def largest_size(space: Space, native_size: Size) -> Size | None:
-    """The largest (height, width) worth searching for images of ``native_size``; None where all are, or the size is not known.
+    """The largest (height, width) worth searching for images of ``native_size``; None where all are, or the size is not known (of sounds
+    there is none).
 
     Enlarging images adds nothing to see, but more work on each of them: worth it up to a point. The smallest input of the
     space is always worth it.
     """
-    if not all(native_size):
+    if not all(native_size) or space.front_end is not None:
         return None
-    height, width = pair(min(space.resolution, key=pixels))
+    height, width = pair(min(space.sizes, key=lambda size: size.numbers).resolution)
     return max(int(ENLARGE * native_size[0]), height), max(int(ENLARGE * native_size[1]), width)
 
 
-def within(resolution: Axes, largest: Size) -> bool:
+def within(size: InputSize, largest: Size) -> bool:
     """Whether an input enlarges images by no more than those of ``largest`` in both directions together.
 
     A square input of a portrait image is stretched one way and shrunk the other: the pixels decide.
     """
-    return pixels(resolution) <= largest[0] * largest[1]
-
-
-def pixels(resolution: Axes) -> int:
-    """Height x width."""
-    height, width = pair(resolution)
-    return height * width
+    return size.numbers <= largest[0] * largest[1]
 
 
 def _percent(share: float) -> str:
@@ -271,15 +276,15 @@ def _percent(share: float) -> str:
 def _of_rare(feasible: Feasible, pool: Pool, bands: int) -> SpaceTable:
     """The table where a draw hardly ever fits: from the counted pool, every sub-space that has a network of it, for all bands."""
     space = feasible.space
-    genes = [space.gene_index["resolution"], space.gene_index["width_mult"]]
-    subspaces = list(product(enumerate(space.resolution), enumerate(space.width_mult)))
+    subspaces = list(product(space.sizes, enumerate(space.width_mult)))
     rows = []
-    for (r, resolution), (w, width) in subspaces:
-        macs = pool.costs["macs"][(pool.genotypes[:, genes] == (r, w)).all(axis=1)]
+    for size, (w, width) in subspaces:
+        genes = (*size.choices, w)
+        macs = pool.costs["macs"][(pool.genotypes[:, feasible.choice] == genes).all(axis=1)]
         # All sub-spaces are equally large.
         share = pool.share * len(macs) / len(pool) * len(subspaces)
         searched = tuple(range(bands)) if len(macs) else ()
-        rows.append(SubSpace(resolution, width, (r, w), pool.drawn, len(macs), *_mean_and_quantiles(macs), searched, share))
+        rows.append(SubSpace(size, width, genes, pool.drawn, len(macs), *_mean_and_quantiles(macs), searched, share))
     return SpaceTable(space.name, feasible.budget.name, tuple(sorted(rows, key=lambda row: -row.mean_macs)))
 
 

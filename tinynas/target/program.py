@@ -202,3 +202,96 @@ def run_network(
         instructions(int(said["all"][0]), core),
         by_operator,
     )
+
+
+# front ends ----------------------------------------------------------------------------------------------
+
+_SOUND_MAIN = r"""
+#include "emulated.h"
+#include "front_end.h"
+static const int16_t samples[%(clips)d][%(UPPER)s_CLIP] = {
+%(samples)s
+};
+static %(name)s_front_end_t state;
+int main(void) {
+  uint8_t frame[%(UPPER)s_FEATURES];
+  printf("state %%lu\n", (unsigned long)sizeof state);
+  start_clock();
+  for (int i = 0; i < %(clips)d; ++i) {
+    uint64_t most = 0, all = 0;
+    uint32_t stack = 0;
+    %(name)s_front_end_start(&state);
+    printf("frames ");
+    for (int at = 0; at < %(UPPER)s_CLIP;) {
+      int ready, piece = %(piece)d;
+      if (piece > %(UPPER)s_CLIP - at) piece = %(UPPER)s_CLIP - at;
+      paint();
+      const uint64_t from = ticks();
+      at += %(name)s_front_end_push(&state, samples[i] + at, piece, frame, &ready);
+      const uint64_t spent = ticks() - from;
+      const uint32_t used = painted(stack_pointer());
+      if (used > stack) stack = used;
+      all += spent;
+      if (ready && spent > most) most = spent;
+      for (int j = 0; ready && j < %(UPPER)s_FEATURES; ++j) printf("%%02x", (unsigned)frame[j]);
+    }
+    printf("\nstack %%lu\nmost %%lu\nall %%lu\n", (unsigned long)stack, (unsigned long)most, (unsigned long)all);
+  }
+  printf("done\n");
+  return 0;
+}
+"""
+
+
+@dataclass(frozen=True)
+class FrontEndRun:
+    """What a front end in C did on an emulated core."""
+
+    frames: tuple[bytes, ...]
+    """Of each clip, its frames one behind the other."""
+    state_bytes: int
+    stack_bytes: int
+    """Most bytes of stack under the call."""
+    flash_bytes: int
+    """Code and tables that it adds to a program."""
+    frame_instructions: int
+    """Most executed by a call that finished a frame."""
+    clip_instructions: tuple[int, ...]
+    """Executed over each clip."""
+
+
+def run_front_end(core: Core, name: str, files: Mapping[str, bytes], clips: Sequence[Sequence[int]], *, piece: int = 160) -> FrontEndRun:
+    """Run the front end ``name`` (its ``front_end.c`` and ``.h``) on ``core`` over ``clips`` of samples, ``piece`` samples a call.
+
+    Raises UserError where the tool chain or the emulator is wanting, or the program dies.
+    """
+    rows = ",\n".join("  {" + ",".join(map(str, clip)) + "}" for clip in clips)
+    main = _SOUND_MAIN % {"name": name, "UPPER": name.upper(), "clips": len(clips), "samples": rows, "piece": piece}
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        objects = compile_program(core, files, folder)
+        flash = front_end_flash(core, name, objects, folder)
+        program = link_program(core, [*objects, *compile_program(core, {"main.c": main}, folder)], folder)
+        lines = run_emulated(program, core)
+    said: dict[str, list[str]] = {}
+    for words in lines:
+        said.setdefault(words[0], []).extend(words[1:])
+    return FrontEndRun(
+        tuple(bytes.fromhex(text) for text in said["frames"]),
+        int(said["state"][0]),
+        max(map(int, said["stack"])),
+        flash,
+        max(instructions(int(ticks), core) for ticks in said["most"]),
+        tuple(instructions(int(ticks), core) for ticks in said["all"]),
+    )
+
+
+def front_end_flash(core: Core, name: str, objects: Sequence[Path], folder: Path) -> int:
+    """Bytes of code and tables that the front end ``name``, whose ``objects`` and header lie in ``folder``, adds to a program."""
+    small = f'#include "front_end.h"\nextern {name}_front_end_t net;\n{name}_front_end_t net;\nint main(void) {{\n  int ready;\n'
+    small += f"  {name}_front_end_start(&net);\n"
+    small += f"  return {name}_front_end_push(&net, (const int16_t *)&net, 9, (uint8_t *)&net, &ready) + ready;\n}}\n"
+    empty = "#include <stdint.h>\nextern uint8_t net[64];\nuint8_t net[64];\nint main(void) { return net[3]; }\n"
+    mains = [compile_program(core, {f"{what}.c": text}, folder) for what, text in (("small", small), ("empty", empty))]
+    with_it = link_program(core, [*objects, *mains[0]], folder, "--specs=nano.specs").flash_bytes
+    return with_it - link_program(core, mains[1], folder, "--specs=nano.specs").flash_bytes

@@ -214,8 +214,7 @@ class Asker:
     def look(self, question: Question, settings: Mapping[str, Any]) -> Judged:
         """What the network without changes makes of changed validation images."""
         augment = _alone(question, {name: 1.0 if name in question.certain else value for name, value in settings.items()})
-        _, height, width, channels = self.val.inputs.shape
-        change = AUGMENTERS[self.val.kind].host(augment, height, width, channels, self.seed + 1)
+        change = AUGMENTERS[self.val.kind].host(augment, self.val, self.seed + 1)
         inputs = change(np.array(self.val.inputs), 0, np.arange(len(self.val)))
         return self._judge(self.plain, replace(self.val, inputs=inputs))
 
@@ -271,8 +270,11 @@ def ask(
     """
     if answers is None or answers.data != data.fingerprint:
         answers = LabelAnswers(data.fingerprint)
+    changes = AUGMENTERS.get(data.signal.kind)
+    if changes is None or not changes.asked:
+        return answers, []
     questions = open_questions(augment, answers.known())
-    if not questions or seen < LEAST_SEEN or data.signal.kind not in AUGMENTERS or not len(data.members["val"]):
+    if not questions or seen < LEAST_SEEN or not len(data.members["val"]):
         return answers, []
     asker = Asker(data, seed=seed, seen=min(seen, SEEN), seconds=None if seconds is None else seconds / 2)
     if not asker.knows:

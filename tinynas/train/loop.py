@@ -113,9 +113,9 @@ class Trainer:
     ) -> None:
         for name, split in (("train", train), ("validation", val)):
             if tuple(split.inputs.shape[1:]) != graph.input.shape:
-                raise DataError(f"{name} images are {split.inputs.shape[1:]}, the network reads {graph.input.shape}")
+                raise DataError(f"{name} {split.kind}s are {split.inputs.shape[1:]}, the network reads {graph.input.shape}")
             if len(split.labels) == 0:
-                raise DataError(f"the {name} split is empty", "give more images")
+                raise DataError(f"the {name} split is empty", f"give more {split.kind}s")
         self.graph, self.recipe, self.seed = graph, recipe, seed
         self.device = device or pick_device()
         self.train = train.subset(recipe.subset, seed) if 0 < recipe.subset < len(train.labels) else train
@@ -143,7 +143,7 @@ class Trainer:
         self._optimizer: torch.optim.Optimizer
         self._start_phase(network, average)
         self._loss = make_loss(recipe)
-        self._feed = make_feed(self.train, recipe.augment, seed, self.device, resident)
+        self._feed = make_feed(self.train, recipe.augment, seed, self.device, resident, classes=graph.classes)
         self.batch_size = min(recipe.batch_size, len(self.train.labels))
         epoch_images = min(recipe.epoch_images or len(self.train.labels), len(self.train.labels))
         self.steps_per_epoch = max(1, epoch_images // self.batch_size)
@@ -282,7 +282,8 @@ class Trainer:
             recipe, said = self.recipe, self._teacher.logits(images)
             loss = taught(loss, logits, said, weight=recipe.teacher_weight, temperature=recipe.teacher_temperature)
         loss.backward()  # type: ignore[no-untyped-call]
-        return loss.detach(), (logits.detach().argmax(1) == labels).sum()
+        hits = logits.detach().argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))
+        return loss.detach(), hits.sum()
 
     def _may_record(self) -> bool:
         # Dropout draws from a generator of its own, quantisation in the loop changes what a step does, a teacher may copy from the
@@ -439,7 +440,10 @@ def deciding(recipe: Recipe, graph: Graph) -> dict[str, Any]:
     idle |= {"branches"} if recipe.branches == "none" else set()
     idle |= _OF_INIT if recipe.init is None else set()
     idle |= _OF_TEACHER if recipe.teacher is None else set()
-    return recipe.model_dump(mode="json", exclude=idle)
+    known = recipe.model_dump(mode="json", exclude=idle)
+    if graph.input.kind != "features":
+        del known["augment"]["sound"]
+    return known
 
 
 def _freeze(network: torch.nn.Module, frozen: Set[str]) -> None:

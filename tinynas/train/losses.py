@@ -1,4 +1,4 @@
-"""Losses over logits (B, classes) and integer labels (B,)."""
+"""Losses over logits (B, classes) and labels: integers (B,), or shares of the classes (B, classes)."""
 
 from __future__ import annotations
 
@@ -35,9 +35,13 @@ def symmetric_cross_entropy(
     RCE = -sum_k p_k log(max(onehot_k, clip)) = -log(clip) * (1 - p_label): bounded, so a wrong label cannot dominate.
     """
     log_p = F.log_softmax(logits, dim=1)
-    cross = F.nll_loss(log_p, labels)
+    shares = labels if labels.ndim == 2 else None
+    cross = F.nll_loss(log_p, labels) if shares is None else -(shares * log_p).sum(1).mean()
     if label_smoothing:
         cross = (1.0 - label_smoothing) * cross - label_smoothing * log_p.mean()
+    if shares is not None:
+        reverse = -(log_p.exp() * shares.clamp_min(clip).log()).sum(1).mean()
+        return alpha * cross + beta * reverse
     p_label = log_p.gather(1, labels[:, None]).exp()
     return alpha * cross + (beta * -math.log(clip)) * (1.0 - p_label).mean()
 

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.images.changes import Batch, uniforms
+from tinynas.data.draws import Batch, uniforms
 from tinynas.data.split import Augmenter
 from tinynas.recipe import Augment, LightAugment
 

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.data.majority import IMAGES
 from tinynas.data.records import BadInput
 
 Image = NDArray[np.uint8]
@@ -24,27 +25,7 @@ MIN_SIDE = 4
 """Images with a shorter side than this show nothing."""
 MAX_BYTES = 256 * 1024 * 1024
 """Larger files are refused unread."""
-EXTENSIONS = frozenset(
-    {
-        ".jpg",
-        ".jpeg",
-        ".jpe",
-        ".jfif",
-        ".png",
-        ".bmp",
-        ".dib",
-        ".webp",
-        ".ppm",
-        ".pgm",
-        ".pbm",
-        ".pnm",
-        ".tif",
-        ".tiff",
-        ".gif",
-        ".jp2",
-        ".avif",
-    }
-)
+EXTENSIONS = IMAGES
 """File names that end so are taken for images."""
 GREY = 128
 """What padding is filled with: the pixel that normalises to 0."""

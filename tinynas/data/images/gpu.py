@@ -17,7 +17,7 @@ import torch.nn.functional as functional
 from numpy.typing import NDArray
 from torch import Tensor
 
-from tinynas.data.images.changes import uniforms
+from tinynas.data.draws import uniforms
 from tinynas.recipe import Augment, LightAugment, WakeVisionAugment
 
 TensorAugmenter = Callable[[Tensor, int, NDArray[np.int64]], Tensor]

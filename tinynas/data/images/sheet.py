@@ -34,7 +34,7 @@ def sample_sheet(
         chosen = rng.permutation(found)[: columns * rows]
         pictures = [np.asarray(images.inputs[i]) for i in chosen]
         lines += [(label if not i else "", pictures[i : i + columns]) for i in range(0, max(1, len(pictures)), columns)]
-    return _write(path, _sheet(lines, height, width, columns))
+    return write_picture(path, drawn(lines, height, width, columns))
 
 
 def augmented_sheet(
@@ -53,7 +53,7 @@ def augmented_sheet(
         original = np.ascontiguousarray(images.inputs[i])
         changed = [augmenter(original[None], epoch, np.array([i]))[0] for epoch in range(columns - 1)]
         lines.append((data.labels[int(images.labels[i])], [original, *changed]))
-    return _write(path, _sheet(lines, height, width, columns))
+    return write_picture(path, drawn(lines, height, width, columns))
 
 
 def _cell(data: DataSet, size: int) -> tuple[int, int]:
@@ -67,7 +67,8 @@ def _cell(data: DataSet, size: int) -> tuple[int, int]:
     return round(size * height / min(height, width)), round(size * width / min(height, width))
 
 
-def _sheet(lines: list[tuple[str, list[Image]]], height: int, width: int, columns: int) -> NDArray[np.uint8]:
+def drawn(lines: list[tuple[str, list[Image]]], height: int, width: int, columns: int) -> NDArray[np.uint8]:
+    """Lines of pictures of ``height`` x ``width``, each line with its label before it."""
     margin, gap = 8 * max((len(label) for label, _ in lines), default=0) + 12, 2
     canvas = np.full((len(lines) * (height + gap) + gap, margin + columns * (width + gap), 3), 255, np.uint8)
     for line, (label, pictures) in enumerate(lines):
@@ -79,7 +80,8 @@ def _sheet(lines: list[tuple[str, list[Image]]], height: int, width: int, column
     return canvas
 
 
-def _write(path: Path, picture: NDArray[np.uint8]) -> Path:
+def write_picture(path: Path, picture: NDArray[np.uint8]) -> Path:
+    """``picture`` (RGB) as a PNG at ``path``. Raises DataError for another ending."""
     if path.suffix.lower() != ".png":
         raise DataError(f"{path}: pictures are written as PNG", f"name it {path.with_suffix('.png').name}")
     _, data = cv2.imencode(".png", cv2.cvtColor(picture, cv2.COLOR_RGB2BGR))

@@ -18,7 +18,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.images.changes import Batch, words
+from tinynas.data.draws import Batch, words
 from tinynas.recipe import WakeVisionAugment
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it would ask its package index for a newer version

@@ -66,15 +66,7 @@ bool Invoke() {
   return ready && interpreter->Invoke() == kTfLiteOk;
 }
 
-int Classify(const Frame& frame, Resize resize) {
-  if (!ready || !QuantizeFrame(frame, InputData(), resize) || !Invoke()) return -1;
-  const OutputElement* output = OutputData();
-  int best = 0;
-  for (int i = 1; i < kClasses; ++i) {
-    if (output[i] > output[best]) best = i;
-  }
-  return best;
-}
+@classify_code@
 
 float Logit(int class_index) {
   if (!ready || class_index < 0 || class_index >= kClasses) return 0.0f;

@@ -5,7 +5,7 @@
 #ifndef @GUARD@_CLASSIFIER_H_
 #define @GUARD@_CLASSIFIER_H_
 
-#include "image_input.h"
+#include "@input_header@"
 #include "model_settings.h"
 
 namespace @ns@ {
@@ -17,8 +17,7 @@ bool Setup();
 // Arena bytes really in use, once Setup has succeeded; @GUARD@_ARENA_BYTES may be lowered to this figure.
 int ArenaUsedBytes();
 
-// The most likely class of `frame`, 0 to kClasses - 1 (kLabels names it), or -1 where something failed.
-int Classify(const Frame& frame, Resize resize = Resize::kLikeTraining);
+@classify_api@
 
 // For callers that fill the input themselves: the tensor's elements, a run, the raw outputs. nullptr or false
 // before Setup.

@@ -7,7 +7,7 @@
 
 namespace @ns@ {
 
-// Input: one image, height x width x channels, row by row, channels together.
+// Input: @input_what@, height x width x channels, row by row, channels together.
 constexpr int kInputHeight = @input_height@;
 constexpr int kInputWidth = @input_width@;
 constexpr int kInputChannels = @input_channels@;  // @input_channels_note@
@@ -15,11 +15,8 @@ constexpr int kInputElements = kInputHeight * kInputWidth * kInputChannels;
 using InputElement = @input_type@;
 constexpr float kInputScale = @input_scale@;  // real = scale * (element - zero point)
 constexpr int kInputZeroPoint = @input_zero_point@;
-// The network takes real = @input_formula@ of a pixel 0 to 255.
-// Degrees by which the image is turned on its way into the network. 180 for weights that were trained with
-// symmetric padding; QuantizeFrame does it, the caller hands over upright frames.
-constexpr int kInputRotation = @rotation@;
-
+// The network takes real = @input_formula@ of a @input_element@ 0 to 255.
+@rotation_lines@
 @pixel_function@
 
 // Output: one logit a class.

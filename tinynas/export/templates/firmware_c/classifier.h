@@ -6,17 +6,14 @@
 #ifndef @GUARD@_CLASSIFIER_H
 #define @GUARD@_CLASSIFIER_H
 
-#include "image_input.h"
+#include "@input_header@"
 #include "model_settings.h"
 
 #ifdef __cplusplus
 extern "C" {
 #endif
 
-/* The most likely class of `frame`, 0 to @GUARD@_CLASSES - 1 (@ns@_labels names it), or -1 where something failed. */
-int @ns@_classify(const @ns@_frame_t *frame, @ns@_resize_t resize);
-
-@classifier_api@/* The most likely class of the last frame, or -1 where there was none. */
+@classify_api@@classifier_api@/* The most likely class of the last frame, or -1 where there was none. */
 int @ns@_answer(void);
 
 /* Of the last frame. The logit is a real number; the probability is its softmax over all classes. */

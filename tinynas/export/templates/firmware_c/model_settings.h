@@ -15,11 +15,8 @@
 extern "C" {
 #endif
 
-/* Input: one image, height x width x channels (@input_channels_note@), row by row, channels together, pixels 0 to 255. The network takes
-   real = @input_formula@. */
-/* Degrees by which the image is turned on its way into the network; the caller hands over upright frames. */
-#define @GUARD@_INPUT_ROTATION @rotation@
-
+@input_note@
+@rotation_lines@
 /* Output: one logit a class. */
 #define @GUARD@_CLASSES @GUARD@_OUTPUTS
 extern const char *const @ns@_labels[@GUARD@_CLASSES];

@@ -1,4 +1,4 @@
-"""Which label each image of a tree has: its class folder's, a table's, or its file name's, and what is said where these differ."""
+"""Which label each file of a tree has: its class folder's, a table's, or its file name's, and what is said where these differ."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from collections import Counter, defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
-from tinynas.data.images.foreign import CROP, box_layout
-from tinynas.data.images.layout import Found, Reading, few, shown
-from tinynas.data.images.table import Finder, Table, candidates, is_meant, missing_note, read_table, splits_by_name
-from tinynas.data.images.walk import Folder, regular
+from tinynas.data.foreign import CROP, box_layout
+from tinynas.data.layout import Found, Reading, few, shown
 from tinynas.data.options import DataOptions
 from tinynas.data.partnames import HOLDERS, only, words
 from tinynas.data.records import plural
+from tinynas.data.table import Finder, Table, candidates, is_meant, missing_note, read_table, splits_by_name
+from tinynas.data.walk import Folder, regular
 from tinynas.errors import DataError
 
 AGREES = 0.95
@@ -33,8 +33,8 @@ _DOTTED = re.compile(r"^([^\W\d][^.]*)\.[^.]+(\.[^/]*)?\.[^.]+$")
 _NUMBERED = re.compile(r"^([^\W\d_](?:[^\d/]*[^\W\d_])?)[\s_\-.]*[(\[]?\d+[)\]]?\.[^.]+$")
 
 
-def label_images(name: str, root: Path, tree: Folder, reading: Reading, options: DataOptions, given: str | None) -> None:
-    """Give every image of ``reading`` that has one its label; decisions go to its notes, what is wrong to its faults.
+def label_files(name: str, root: Path, tree: Folder, reading: Reading, options: DataOptions, given: str | None) -> None:
+    """Give every file of ``reading`` that has one its label; decisions go to its notes, what is wrong to its faults.
 
     ``given`` is the one table that was asked for (a path inside ``root``), None to look for some. Raises DataError where that
     cannot be read.
@@ -43,13 +43,14 @@ def label_images(name: str, root: Path, tree: Folder, reading: Reading, options:
         _by_pattern(name, reading, options.label_pattern)
         return
     if given is not None:
-        table = read_table(name, root, given, Finder(reading.images), options, given=True)
-        if table is None or not table.images:
-            example = f", such as {shown(table.rows[0].image)}" if table is not None and table.rows else ""
-            near = f"; an image there is called {shown(reading.images[0].path)}" if reading.images else ""
+        table = read_table(name, root, given, Finder(reading.files, reading.wanted), options, given=True)
+        if table is None or not table.files:
+            example = f", such as {shown(table.rows[0].file)}" if table is not None and table.rows else ""
+            near = f"; {reading.wanted.one} there is called {shown(reading.files[0].path)}" if reading.files else ""
             raise DataError(
-                f"{name}/{shown(given)}: no row names an image below {name}{example}",
-                f"give a file with a header such as file_name,label and a line for each image, beside or above the images{near}",
+                f"{name}/{shown(given)}: no row names {reading.wanted.one} below {name}{example}",
+                f"give a file with a header such as file_name,label and a line for each {reading.wanted.kind}, "
+                f"beside or above the {reading.wanted.kinds}{near}",
             )
         _apply(name, [table], reading, believed=True)
         return
@@ -71,7 +72,7 @@ def label_images(name: str, root: Path, tree: Folder, reading: Reading, options:
 def _nothing_says(reading: Reading) -> None:
     """A folder called ``images`` is no class."""
     if reading.alone is not None:
-        for found in reading.images:
+        for found in reading.files:
             found.label = None
         reading.classes = {}
 
@@ -81,13 +82,13 @@ def _nothing_says(reading: Reading) -> None:
 
 def _by_pattern(name: str, reading: Reading, pattern: str) -> None:
     search = re.compile(pattern).search
-    for found in reading.images:
+    for found in reading.files:
         match = search(found.path)
         found.label = (match[1] or None) if match else None
     _forget_folders(reading)
-    labels = {found.label for found in reading.images if found.label is not None}
+    labels = {found.label for found in reading.files if found.label is not None}
     if not labels:
-        example = f"a name looks like this: {shown(reading.images[0].path)}" if reading.images else "there are no images"
+        example = f"a name looks like this: {shown(reading.files[0].path)}" if reading.files else f"there are no {reading.wanted.kinds}"
         raise DataError(f"{name}: label_pattern: {pattern!r} matches none of the names", example)
     reading.notes.append(f"labels by label_pattern {pattern!r}: {len(labels):,} classes")
 
@@ -108,14 +109,14 @@ def _tables(name: str, root: Path, tree: Folder, reading: Reading, options: Data
         paths = [path for path in paths if regular(root / path) and (root / path).stat().st_size <= ASIDE_BYTES]
     if not paths:
         return []
-    finder = Finder(reading.images)
+    finder = Finder(reading.files, reading.wanted)
     for path in paths:
         try:
             table = read_table(name, root, path, finder, options, given=False)
         except DataError as error:
             refused.append(error)
             continue
-        if table is not None and table.images and is_meant(table, len(reading.images)):
+        if table is not None and table.files and is_meant(table, len(reading.files)):
             found.append(table)
     return found
 
@@ -126,20 +127,21 @@ def _apply(name: str, tables: Sequence[Table], reading: Reading, *, believed: bo
     labels: dict[int, str] = {}
     parts: dict[int, str | None] = {}
     for table in tables:
-        for i, row in table.images.items():
+        for i, row in table.files.items():
             if row.label is None:
                 continue
             if labels.setdefault(i, row.label) != row.label and not table.faults:
                 table.faults.append(
                     DataError(
-                        f"{shown(table.path)}: line {row.line}: {shown(row.image)} is {shown(row.label)} here and "
+                        f"{shown(table.path)}: line {row.line}: {shown(row.file)} is {shown(row.label)} here and "
                         f"{shown(labels[i])} in another table",
                         f"give one of them: --data {name}/{shown(tables[0].path)}",
                     )
                 )
             parts.setdefault(i, row.split or splits.get(table.path))
+            reading.files[i].rows = tuple(table.parts.get(i, (row,)))
     names = few([shown(table.path) for table in tables], 3)
-    both = Counter((str(found.label), labels[i]) for i, found in enumerate(reading.images) if found.label is not None and i in labels)
+    both = Counter((str(found.label), labels[i]) for i, found in enumerate(reading.files) if found.label is not None and i in labels)
     if believed or reading.alone is not None or not reading.labelled():
         _take(tables, labels, parts, reading)
         reading.notes.append(f"labels from {names} ({tables[0].said})")
@@ -147,24 +149,26 @@ def _apply(name: str, tables: Sequence[Table], reading: Reading, *, believed: bo
     to_folder = _one_to_one(both)
     agree = sum(count for (folder, label), count in both.items() if to_folder.get(label) == folder)
     if both and agree < AGREES * both.total():
-        if len(labels) >= COVERS * len(reading.images):
+        if len(labels) >= COVERS * len(reading.files):
             _take(tables, labels, parts, reading)
             reading.notes.append(
                 f"labels from {names} ({tables[0].said}), which are others than the folders' names: "
                 "to go by the folders, take the table away"
             )
         else:
-            reading.notes.append(f"{names} says other labels for {plural(both.total() - agree, 'image')}: the folders are believed")
+            reading.notes.append(
+                f"{names} says other labels for {plural(both.total() - agree, reading.wanted.kind)}: the folders are believed"
+            )
         return
     filled = 0
-    for i, found in enumerate(reading.images):
+    for i, found in enumerate(reading.files):
         if i in labels and found.label is None:
             found.label = to_folder.get(labels[i], labels[i])
             filled += 1
         if found.split is None and parts.get(i) is not None:
             found.split = parts[i]
     if filled:
-        reading.notes.append(f"labels of {plural(filled, 'image')} in no class folder are from {names}")
+        reading.notes.append(f"labels of {plural(filled, reading.wanted.kind)} in no class folder are from {names}")
 
 
 def _one_to_one(both: Counter[tuple[str, str]]) -> dict[str, str]:
@@ -180,12 +184,12 @@ def _one_to_one(both: Counter[tuple[str, str]]) -> dict[str, str]:
 
 def _take(tables: Sequence[Table], labels: dict[int, str], parts: dict[int, str | None], reading: Reading) -> None:
     _forget_folders(reading)
-    for i, found in enumerate(reading.images):
+    for i, found in enumerate(reading.files):
         found.label = labels.get(i)
         found.split = parts.get(i) or found.split
     for table in tables:
         reading.faults += table.faults
-        note = missing_note(table)
+        note = missing_note(table, reading.wanted.kind)
         if note is not None:
             reading.notes.append(note)
 
@@ -195,8 +199,8 @@ def _take(tables: Sequence[Table], labels: dict[int, str], parts: dict[int, str 
 
 def _by_names(reading: Reading) -> bool:
     """Labels from names such as cat.0.jpg and american_bulldog_12.jpg, where nearly all training images are called so."""
-    names = [found.path.rpartition("/")[2] for found in reading.images]
-    train = [i for i, found in enumerate(reading.images) if found.split in (None, "train")]
+    names = [found.path.rpartition("/")[2] for found in reading.files]
+    train = [i for i, found in enumerate(reading.files) if found.split in (None, "train")]
     for rule in (_DOTTED, _NUMBERED):
         labels = {i: match[1] for i, text in enumerate(names) if (match := rule.match(text))}
         counts = Counter(labels[i] for i in train if i in labels)
@@ -208,7 +212,7 @@ def _by_names(reading: Reading) -> bool:
             and not any(only(label, CAMERA) for label in counts)
         ):
             first = next(i for i in train if i in labels)
-            for i, found in enumerate(reading.images):
+            for i, found in enumerate(reading.files):
                 found.label = labels[i] if labels.get(i) in counts else None
             _forget_folders(reading)
             reading.notes.append(
@@ -223,28 +227,28 @@ def _by_names(reading: Reading) -> bool:
 
 
 def _say_unlabelled(name: str, root: Path, tree: Folder, reading: Reading) -> None:
-    if not reading.images or reading.faults:
+    if not reading.files or reading.faults:
         return
-    layout = box_layout(root, tree)
+    layout, count = box_layout(root, tree), plural(len(reading.files), reading.wanted.kind)
     if layout is not None:
         _nothing_says(reading)
         vww = "; for person or no person: tinynas data prepare vww --coco FOLDER" if layout.startswith("COCO") else ""
         reading.faults.append(
             DataError(
-                f"{name}: {shown(layout)} says where things are in the {plural(len(reading.images), 'image')}, not what each shows",
+                f"{name}: {shown(layout)} says where things are in the {count}, not what each shows",
                 CROP + vww,
             )
         )
         return
     if reading.labelled():
         return
-    splits = [*dict.fromkeys(found.path.split("/")[0] for found in sorted(reading.images, key=_train_first) if found.split is not None)]
+    splits = [*dict.fromkeys(found.path.split("/")[0] for found in sorted(reading.files, key=_train_first) if found.split is not None)]
     where = f" in {few([shown(split) + '/' for split in splits], 3)}" if splits else ""
     example = f"{name}/{shown(splits[0])}" if splits else name
     above = [path.name for path in _tables_above(root)]
     matlab = [folder.inside(other) for folder in tree.below() for other in folder.others if other.lower().endswith(".mat")]
     remedy = (
-        f"sort them into folders, such as {example}/person/*.jpg and {example}/no_person/*.jpg; "
+        f"sort them into folders, such as {example}/{reading.wanted.examples[0]} and {example}/{reading.wanted.examples[1]}; "
         f"or write a table {name}/labels.csv with the columns file_name,label"
     )
     if above:
@@ -253,8 +257,8 @@ def _say_unlabelled(name: str, root: Path, tree: Folder, reading: Reading) -> No
         remedy = f"{shown(matlab[0])} may say it, but MATLAB files are not read: write it as a table; {remedy}"
     reading.faults.append(
         DataError(
-            f"{name}: holds {plural(len(reading.images), 'image')}{where} but no class folders, so nothing says what they show "
-            f"(the first: {shown(reading.images[0].path)})",
+            f"{name}: holds {count}{where} but no class folders, so nothing says what they show "
+            f"(the first: {shown(reading.files[0].path)})",
             f"{remedy}; or, where the file names say it: --set 'data.label_pattern=([a-z]+)'",
         )
     )

@@ -1,4 +1,4 @@
-"""Which folders are splits, which are classes, and which images have no label: what a tree of folders says by itself.
+"""Which folders are splits, which are classes, and which files have no label: what a tree of folders says by itself.
 
 ::
 
@@ -16,15 +16,31 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from tinynas.data.images.foreign import ending, is_foreign
-from tinynas.data.images.walk import Folder, Tree
+from tinynas.data.foreign import ending, is_foreign
 from tinynas.data.partnames import ANNOTATIONS, HOLDERS, UNLABELLED, Part, Word, only, part_of, resolve
+from tinynas.data.walk import Folder, Tree, Wanted
 from tinynas.errors import DataError, printable
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line that says something about a file."""
+
+    line: int
+    file: str
+    label: str | None
+    split: str | None
+    start: str = ""
+    """Where in the file it begins, as it is written; empty where nothing is said of it."""
+    end: str = ""
+    fold: str = ""
+    group: str = ""
+    """What it belongs with: a speaker, a session."""
 
 
 @dataclass(slots=True)
 class Found:
-    """One image of the tree."""
+    """One wanted file of the tree."""
 
     path: str
     """Inside the root, as the system gives it."""
@@ -32,17 +48,20 @@ class Found:
     label: str | None
     """Name of its class folder; None where it lies in none."""
     split: str | None
+    rows: tuple[Row, ...] = ()
+    """What a table says about it: several rows where they are about parts of it."""
 
 
 @dataclass(slots=True)
 class Reading:
     """What the folders say."""
 
-    images: list[Found] = field(default_factory=list)
+    wanted: Wanted
+    files: list[Found] = field(default_factory=list)
     classes: dict[str, list[Folder]] = field(default_factory=dict)
-    """The folders of each class; also those without an image."""
+    """The folders of each class; also those without a file."""
     alone: str | None = None
-    """The folder that holds all images, where there is but one: hardly a class."""
+    """The folder that holds all files, where there is but one: hardly a class."""
     tables: set[str] = field(default_factory=set)
     """Files that labels were taken from."""
     aside: list[Folder] = field(default_factory=list)
@@ -51,8 +70,8 @@ class Reading:
     faults: list[DataError] = field(default_factory=list)
 
     def labelled(self) -> bool:
-        """Whether any image lies in a class folder."""
-        return any(found.label is not None for found in self.images)
+        """Whether any file lies in a class folder."""
+        return any(found.label is not None for found in self.files)
 
 
 def read_layout(name: str, tree: Tree, splits: Mapping[str, str]) -> Reading:
@@ -60,7 +79,7 @@ def read_layout(name: str, tree: Tree, splits: Mapping[str, str]) -> Reading:
 
     Faults that leave something to look at are in the reading. Raises DataError where ``splits`` names no folder.
     """
-    reading = Reading()
+    reading = Reading(tree.wanted)
     base = tree.root
     while True:
         parts = _given(name, base, splits) if splits else _parts(name, base, reading)
@@ -68,7 +87,7 @@ def read_layout(name: str, tree: Tree, splits: Mapping[str, str]) -> Reading:
             break
         base = inner
     if base is not tree.root:
-        reading.notes.append(f"read from {shown(base.path)}/, the only folder in it with images")
+        reading.notes.append(f"read from {shown(base.path)}/, the only folder in it with {tree.wanted.kinds}")
     if not parts:
         _classes(base, None, reading)
         return reading
@@ -97,14 +116,14 @@ def few(names: Sequence[str], most: int = 5) -> str:
 
 
 def _through(base: Folder) -> Folder | None:
-    """The one folder of ``base`` with images, where what lies below it says more than ``base`` does."""
+    """The one folder of ``base`` with files, where what lies below it says more than ``base`` does."""
     holding = base.holding()
     if len(holding) > 1:  # images/ beside masks/: only the first holds what is to be learnt
         holders = [folder for folder in holding if only(folder.name, HOLDERS)]
         if len(holders) != 1 or not all(only(folder.name, ANNOTATIONS) for folder in holding if folder is not holders[0]):
             return None
         holding = holders
-    if base.images or len(holding) != 1:
+    if base.files or len(holding) != 1:
         return None
     inner = holding[0]
     below = inner.holding()
@@ -115,7 +134,7 @@ def _through(base: Folder) -> Folder | None:
 
 def _level(part: Folder) -> Folder:
     """Where the classes of a split lie: ``train/train/cat`` and ``train/images/cat`` are usual."""
-    while not part.images and len(holding := part.holding()) == 1:
+    while not part.files and len(holding := part.holding()) == 1:
         inner = holding[0]
         if not (inner.holding() or only(inner.name, HOLDERS | UNLABELLED) or part_of(inner.name)):
             break
@@ -206,7 +225,7 @@ def _classes(base: Folder, split: str | None, reading: Reading) -> None:
     """Add the class folders of ``base``."""
     holding = base.holding()
     _loose(base, split, reading)
-    if split is None and not base.images and len(holding) == 1 and not holding[0].holding():
+    if split is None and not base.files and len(holding) == 1 and not holding[0].holding():
         reading.alone = holding[0].path
     shared = set.intersection(*({sub.name for sub in folder.holding()} for folder in holding)) if len(holding) > 1 else set()
     if len(shared) > 1 and not any(map(part_of, (folder.name for folder in holding))):
@@ -221,21 +240,21 @@ def _classes(base: Folder, split: str | None, reading: Reading) -> None:
             reading.aside.append(folder)
             continue
         reading.classes.setdefault(folder.name, []).append(folder)
-        for path, stamp in _images(folder):
-            reading.images.append(Found(path, stamp, folder.name, split))
+        for path, stamp in _files(folder):
+            reading.files.append(Found(path, stamp, folder.name, split))
 
 
 def _loose(base: Folder, split: str | None, reading: Reading) -> None:
-    reading.images += [Found(base.inside(name), stamp, None, split) for name, stamp in base.images]
+    reading.files += [Found(base.inside(name), stamp, None, split) for name, stamp in base.files]
 
 
-def _images(folder: Folder) -> Iterator[tuple[str, str]]:
+def _files(folder: Folder) -> Iterator[tuple[str, str]]:
     for inner in folder.below():
-        for name, stamp in inner.images:
+        for name, stamp in inner.files:
             yield inner.inside(name), stamp
 
 
 def may_be_class(folder: Folder) -> bool:
-    """Whether a folder without an image could be meant as a class: it is empty, or holds what could be images of another name."""
+    """Whether a folder without a wanted file could be meant as a class: it is empty, or holds what could be such a file of another name."""
     others = [name for inner in folder.below() for name in inner.others]
     return any(map(is_foreign, others)) or not any(map(ending, others))

@@ -1,6 +1,6 @@
-"""What changes images, and the random numbers all of it draws. (The settings are in :mod:`tinynas.recipe`.)
+"""The random numbers that all changes of training inputs draw. (The settings are in :mod:`tinynas.recipe`.)
 
-Every random number follows from (seed, epoch, index of the image) by hashing, not from a generator's state: an image is
+Every random number follows from (seed, epoch, index of the input) by hashing, not from a generator's state: an input is
 augmented alike whatever batch, process or resumed run it is in.
 """
 

@@ -1,4 +1,4 @@
-"""Labels in a file: CSV of any kind, JSON lines, Edge Impulse's info.labels; read into rows, and the rows found among the images.
+"""Labels in a file: CSV of any kind, JSON lines, Edge Impulse's info.labels; read into rows, and the rows found among the files.
 
 Columns are found by name (``file_name``, ``image``, ``id`` ...; ``label``, ``class``, ``target`` ...; ``split``), by what is in them
 where there is no header (Vertex AI: ``TRAIN,gs://bucket/a.jpg,daisy``), or as one column of 0 and 1 for each class.
@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
-from tinynas.data.images.decode import EXTENSIONS
-from tinynas.data.images.layout import Found, few, shown
-from tinynas.data.images.walk import Folder, regular
+from tinynas.data.layout import Found, Row, few, shown
 from tinynas.data.options import DataOptions
 from tinynas.data.partnames import part_of, value_of
 from tinynas.data.records import plural
+from tinynas.data.walk import Folder, Wanted, regular
 from tinynas.errors import DataError
 
 ENDINGS = frozenset({".csv", ".tsv", ".tab", ".jsonl", ".ndjson", ".manifest", ".txt", ".lst", ".labels"})
@@ -47,7 +46,8 @@ def _words(text: str) -> tuple[str, ...]:
 IMAGE_COLUMNS = _words(
     "filename filenames file files filepath filepaths path paths imagepath imagename imagefile imagefilename imgpath imgname imgfile image "
     "images img relativeimpath relativepath imagegcsuri sourceref "
-    "imageid imgid imagekey photo picture uri imageuri gcsuri url id uuid name fname"
+    "imageid imgid imagekey photo picture uri imageuri gcsuri url id uuid name fname "
+    "recording recordings audio audiofile audiofilename audiopath wav wavfile sound soundfile clip"
 )
 LABEL_COLUMNS = _words(
     "label labels labelname class classes classname classlabel category categoryname categories target targets classification classid "
@@ -57,19 +57,13 @@ LABEL_COLUMNS = _words(
 SPLIT_COLUMNS = _words(
     "split splits set subset partition usage phase mluse dataset fold dataitemresourcelabelsaiplatformgoogleapiscommluse"
 )
+START_COLUMNS = _words("start starttime starts startseconds begin begintime begintimes onset from")
+END_COLUMNS = _words("end endtime endtimes ends endseconds offset stop to")
+FOLD_COLUMNS = _words("fold folds")
+GROUP_COLUMNS = _words("speaker speakerid group groups session recordingid srcfile source device clientid")
 _TRUTHS = {"0": False, "0.0": False, "false": False, "no": False, "": False, "1": True, "1.0": True, "true": True, "yes": True}
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")  # a spreadsheet's numbers
 _LISTS = re.compile(r"^(labels?|annotations?|list|files|images|classes|gt|truth|index|meta(data)?|data)$", re.IGNORECASE)
-
-
-@dataclass(frozen=True, slots=True)
-class Row:
-    """One line that says something about an image."""
-
-    line: int
-    image: str
-    label: str | None
-    split: str | None
 
 
 @dataclass(slots=True)
@@ -81,8 +75,10 @@ class Table:
     rows: list[Row]
     said: str = ""
     """Which columns were read, for people."""
-    images: dict[int, Row] = field(default_factory=dict)
-    """Row of each image, by its position."""
+    files: dict[int, Row] = field(default_factory=dict)
+    """Row of each file, by its position; the first where several are about parts of it."""
+    parts: dict[int, list[Row]] = field(default_factory=dict)
+    """The rows of each file that is named by some with a start."""
     faults: list[DataError] = field(default_factory=list)
     missing: list[str] = field(default_factory=list)
     """What rows name that is not there."""
@@ -106,11 +102,11 @@ def candidates(root: Folder) -> list[str]:
 
 
 class Finder:
-    """Finds images by what a table calls them."""
+    """Finds files by what a table calls them."""
 
-    def __init__(self, images: Sequence[Found]) -> None:
-        self.images = images
-        self.parts = [tuple(_key(found.path).split("/")) for found in images]
+    def __init__(self, files: Sequence[Found], wanted: Wanted) -> None:
+        self.files, self.wanted = files, wanted
+        self.parts = [tuple(_key(found.path).split("/")) for found in files]
         self.folders = {part for parts in self.parts for part in parts[:-1]}
         self.by_path = {"/".join(parts): i for i, parts in enumerate(self.parts)}
         self.by_name: dict[str, list[int]] = defaultdict(list)
@@ -123,9 +119,9 @@ class Finder:
                 self.by_stem[f"#{int(stem)}"].append(i)
 
     def find(self, text: str, near: Sequence[str]) -> int | None:
-        """The image that ``text`` names: its path, its name, or its name without the ending; None for none or several.
+        """The file that ``text`` names: its path, its name, or its name without the ending; None for none or several.
 
-        ``near`` are folders (keys of their parts) in whose favour equal names are decided; then the training images are.
+        ``near`` are folders (keys of their parts) in whose favour equal names are decided; then the training files are.
         """
         if "://" in text:
             text = unquote(text.partition("?")[0])
@@ -139,7 +135,7 @@ class Finder:
                 return exact
         last = parts[-1]
         found = self.by_name.get(last) or self.by_stem.get(last)
-        if not found and os.path.splitext(last)[1] in EXTENSIONS:  # noqa: PTH122
+        if not found and os.path.splitext(last)[1] in self.wanted.endings:  # noqa: PTH122
             found = self.by_stem.get(last.rsplit(".", 1)[0])  # converted since
         number = _WHOLE.sub(r"\1", last)
         if not found and number.isdecimal():
@@ -153,7 +149,7 @@ class Finder:
             (
                 _common_end(self.parts[i][:-1], parts[:-1]),
                 *(self.parts[i][: len(folder)] == folder for folder in above),
-                self.images[i].split == "train",
+                self.files[i].split == "train",
             )
             for i in found
         ]
@@ -163,7 +159,7 @@ class Finder:
         return found[scores.index(best)]
 
     def near(self, path: str) -> list[str]:
-        """Folders whose images the table at ``path`` means first: those it is called after (train.csv, train_images/), then its own."""
+        """Folders whose files the table at ``path`` means first: those it is called after (train.csv, train_images/), then its own."""
         folder, _, name = path.rpartition("/")
         stem = name.rsplit(".", 1)[0]
         called, part = [_key(f"{folder}/{stem}" if folder else stem)], part_of(stem)
@@ -188,14 +184,14 @@ def _key(path: str) -> str:
 
 
 def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOptions, *, given: bool) -> Table | None:
-    """The table at ``path`` below ``root`` with its rows found among the images; None where it holds nothing about them.
+    """The table at ``path`` below ``root`` with its rows found among the files; None where it holds nothing about them.
 
     One that was ``given`` is read even if none of its rows is found.
 
-    Raises DataError where it cannot be read, or is about the images and does not say which column is the label.
+    Raises DataError where it cannot be read, or is about the files and does not say which column is the label.
     """
     place = f"{name}/{shown(path)}" if path else name
-    data = _bytes(root / path, place)
+    data = _bytes(root / path, place, finder.wanted.kind)
     end = Path(path).suffix.lower()
     if end == ".labels" or (end == ".json"):
         lines = _edge_impulse(data)
@@ -204,18 +200,18 @@ def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOp
     if len(cells) < 2 and not (cells and len(cells[0][1]) > 1):
         return None
     read = _Columns(place, cells, finder, options, finder.near(path), given)
-    if read.image is None:
+    if read.file is None:
         return None
     read.check_labels()
     return _matched(Table(path, read.rows(), read.said), finder)
 
 
-def _bytes(path: Path, place: str) -> bytes:
+def _bytes(path: Path, place: str, kind: str) -> bytes:
     try:
         if not regular(path):
             raise DataError(f"{place}: is not a file", "give a CSV file")
         if path.stat().st_size > MAX_BYTES:
-            raise DataError(f"{place}: is larger than {MAX_BYTES // 2**20} MiB", "leave the columns with image and label only")
+            raise DataError(f"{place}: is larger than {MAX_BYTES // 2**20} MiB", f"leave the columns with {kind} and label only")
         return path.read_bytes()
     except OSError as error:
         raise DataError(f"{place}: cannot be read: {error.strerror or error}", "check its permissions") from None
@@ -314,37 +310,41 @@ class _Columns:
         self.head = self._header(cells[0][1], options)
         self.cells = cells[1:] if self.head is not None else cells
         self.said = ""
-        self.image = self._image(options.image_column, given)
-        if self.image is not None and self.head is None and self.find(_cell(cells[0][1], self.image)) is None:
+        self.wanted = finder.wanted
+        self.file = self._file(options.image_column, given)
+        if self.file is not None and self.head is None and self.find(_cell(cells[0][1], self.file)) is None:
             self.head, self.cells = cells[0][1], cells[1:]  # a header in words of its own
         self.label: int | None = None
         self.hot: list[int] = []
         self.split = self._named(SPLIT_COLUMNS, lambda column: True)
-        if self.image is None:
+        timed = (START_COLUMNS, END_COLUMNS, FOLD_COLUMNS, GROUP_COLUMNS) if finder.wanted.timed else ()
+        self.further = [self._named(words, lambda column: column != self.file) for words in timed]
+        if self.file is None:
             return
         if self.head is None and self.split is None:
             self.split = next(
                 (
                     c
                     for c in range(self.width)
-                    if c != self.image and self._all(c, lambda v: value_of(v) is not None or v.lower() == "unassigned")
+                    if c != self.file and self._all(c, lambda v: value_of(v) is not None or v.lower() == "unassigned")
                 ),
                 None,
             )
         self._labels(options.label_column)
         self.said = ", ".join(
             f"{what} {self._title(column)}"
-            for what, column in (("images", self.image), ("labels", self.label), ("splits", self.split))
+            for what, column in ((self.wanted.kinds, self.file), ("labels", self.label), ("splits", self.split))
             if column is not None
         ) + (f", a column for each of {len(self.hot)} classes" if self.hot else "")
 
     def rows(self) -> list[Row]:
-        """The rows that name an image."""
+        """The rows that name a file."""
         found = []
         for number, row in self.cells:
-            image = _cell(row, self.image)
-            if image:
-                found.append(Row(number, image, self._label_of(row), value_of(_cell(row, self.split)) if self.split is not None else None))
+            name = _cell(row, self.file)
+            if name:
+                split = value_of(_cell(row, self.split)) if self.split is not None else None
+                found.append(Row(number, name, self._label_of(row), split, *(_cell(row, column) for column in self.further)))
         return found
 
     def check_labels(self) -> None:
@@ -388,7 +388,7 @@ class _Columns:
             return int(column) - 1
         return None
 
-    def _image(self, asked: str | None, given: bool) -> int | None:
+    def _file(self, asked: str | None, given: bool) -> int | None:
         if asked is not None:
             column = self._asked(asked)
             if column is None and given:
@@ -401,7 +401,7 @@ class _Columns:
         return best if self._share(best, 50) >= ENOUGH else self._named(IMAGE_COLUMNS, lambda c: given or self._share(c) > 0)
 
     def _share(self, column: int, most: int = 500) -> float:
-        """Share of rows, evenly taken, whose cell in ``column`` names an image."""
+        """Share of rows, evenly taken, whose cell in ``column`` names a file."""
         some = self.cells[:: max(1, len(self.cells) // most)]
         return sum(self.find(_cell(row, column)) is not None for _, row in some) / max(1, len(some))
 
@@ -415,7 +415,7 @@ class _Columns:
             if self.label is None:
                 raise DataError(f"{self.place}: label_column: there is no column {asked!r}", f"it has: {self._titles()}")
             return
-        rest = [column for column in range(self.width) if column not in (self.image, self.split)]
+        rest = [column for column in range(self.width) if column not in (self.file, self.split, *self.further)]
         self.label = self._named(LABEL_COLUMNS, lambda c: c in rest)
         if self.label is not None:
             self.label = self._in_words(self.label, rest)
@@ -429,7 +429,7 @@ class _Columns:
             raise DataError(
                 f"{self.place}: {sums.total() - sums[1]:,} of {sums.total():,} rows have several labels or none "
                 f"in the columns {few([self._title(c) for c in hot], 4)}",
-                "a classifier learns one label an image: say which column is it with --set data.label_column=NAME",
+                f"a classifier learns one label {self.wanted.one}: say which column is it with --set data.label_column=NAME",
             )
         if self.head is None:
             rest = [column for column in rest if not self._all(column, _is_number)] or rest
@@ -487,45 +487,47 @@ def _word(title: str) -> str:
     return re.sub(r"[\W_]+", "", title).lower()
 
 
-# rows and images --------------------------------------------------------------------------------------
+# rows and files --------------------------------------------------------------------------------------
 
 
 def _matched(table: Table, finder: Finder) -> Table:
     near = finder.near(table.path)
     conflicts = []
     for row in table.rows:
-        i = finder.find(row.image, near)
+        i = finder.find(row.file, near)
         if i is None:
-            table.missing.append(row.image)
+            table.missing.append(row.file)
             continue
-        before = table.images.setdefault(i, row)
-        if before.label != row.label:
+        before = table.files.setdefault(i, row)
+        if row.start:
+            table.parts.setdefault(i, []).append(row)
+        elif before.label != row.label:
             conflicts.append((row, before))
     if conflicts:
         row, before = conflicts[0]
         table.faults.append(
             DataError(
-                f"{shown(table.path)}: line {row.line}: {shown(row.image)} is {shown(row.label or 'without a label')} here and "
+                f"{shown(table.path)}: line {row.line}: {shown(row.file)} is {shown(row.label or 'without a label')} here and "
                 f"{shown(before.label or 'without one')} in line {before.line}"
                 + (f"; so are {len(conflicts) - 1:,} further lines" if len(conflicts) > 1 else ""),
-                "give each image one label; if the lines are boxes, cut them out, each into a folder of its class",
+                f"give each {finder.wanted.kind} one label; {finder.wanted.parts}",
             )
         )
     return table
 
 
-def missing_note(table: Table) -> str | None:
-    """What to say about rows without an image."""
+def missing_note(table: Table, kind: str) -> str | None:
+    """What to say about rows without a file."""
     if not table.missing:
         return None
     rows = f"{len(table.missing):,} of {plural(len(table.rows), 'row')}"
-    return f"{shown(table.path)}: {rows} name no image that is there, such as {shown(table.missing[0])}"
+    return f"{shown(table.path)}: {rows} name no {kind} that is there, such as {shown(table.missing[0])}"
 
 
-def is_meant(table: Table, images: int) -> bool:
-    """Whether enough of its rows name an image, and enough of all ``images`` are named: a list of classes has numbers too."""
-    named = len(table.images)
-    return named >= MANY_NAMED or (named >= ENOUGH * max(1, len(table.rows)) and named >= FEW_NAMED * images)
+def is_meant(table: Table, files: int) -> bool:
+    """Whether enough of its rows name a file, and enough of all ``files`` are named: a list of classes has numbers too."""
+    named = len(table.files)
+    return named >= MANY_NAMED or (named >= ENOUGH * max(1, len(table.rows)) and named >= FEW_NAMED * files)
 
 
 def splits_by_name(tables: Iterable[Table]) -> dict[str, str]:

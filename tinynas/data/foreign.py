@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from tinynas.data.images.walk import Folder, regular
+from tinynas.data.walk import Folder, regular
 from tinynas.errors import counted, printable
 
 
@@ -53,11 +53,12 @@ KINDS: tuple[Kind, ...] = (
         "write each image as a PNG file into one folder for each class",
         "npy npz mat h5 hdf5 pkl pickle tfrecord tfrecords record lmdb mdb pt pth bin idx ubyte arrow feather",
     ),
-    _kind("sounds", "tinynas reads images", "wav mp3 flac ogg m4a aac opus"),
+    _kind("sounds", "sounds are read from a folder that holds no images", "wav mp3 flac ogg opus aif aiff"),
+    _kind("sounds of other programs", "convert them to WAV or FLAC, such as: ffmpeg -i FILE FILE.wav", "m4a aac wma amr caf au"),
 )
 _BY_ENDING = {ending: kind for kind in KINDS for ending in kind.endings}
 _IDX = re.compile(r"(idx\d-ubyte$|^data_batch_\d|^test_batch$)")
-_NOT_CLASSES = frozenset({"documents", "archives", "arrays and records", "sounds"})
+_NOT_CLASSES = frozenset({"documents", "archives", "arrays and records", "sounds", "sounds of other programs"})
 
 
 def ending(name: str) -> str:
@@ -104,21 +105,12 @@ def other_files(names: Iterable[str]) -> Counter[str]:
 
 MAX_LOOK = 64 * 1024
 LOOKS = 5
-MAGICS = (
-    (b"\xff\xd8\xff", ".jpg"),
-    (b"\x89PNG", ".png"),
-    (b"GIF8", ".gif"),
-    (b"BM", ".bmp"),
-    (b"II*\x00", ".tif"),
-    (b"MM\x00*", ".tif"),
-    (b"RIFF", ".webp"),
-)
 
 
-def looks_like(base: Path, names: Iterable[str]) -> str | None:
-    """The ending that files of an unknown kind should have: of the first few all begin as such an image. None for others."""
+def looks_like(base: Path, names: Iterable[str], magics: Iterable[tuple[bytes, str]]) -> str | None:
+    """The ending that files of an unknown kind should have: of the first few all begin as one of ``magics``. None for others."""
     heads = [_head(base / name)[:12] for name in islice((name for name in names if kind_of(name) is None), LOOKS)]
-    for magic, end in MAGICS:
+    for magic, end in magics:
         if heads and all(head.startswith(magic) for head in heads):
             return end
     return None

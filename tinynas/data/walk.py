@@ -1,4 +1,4 @@
-"""What lies below a folder: images, other files and folders, each looked at once; links that turn back and endless trees are bounded."""
+"""What lies below a folder: files of a kind (images, sounds), others, folders; links that turn back and endless trees are bounded."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tinynas.data.images.decode import EXTENSIONS
 from tinynas.errors import DataError
 
 IGNORED = frozenset({"__macosx", "thumbs.db", "desktop.ini", "lost+found", "$recycle.bin", "system volume information", "@eadir", "icon\r"})
@@ -21,6 +20,37 @@ MAX_VISITS = 20
 """So often one real folder is entered through links."""
 
 
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Which files are looked for."""
+
+    kind: str
+    """What one is, in the singular: "image"."""
+    endings: frozenset[str]
+    """In small letters, with their dot."""
+    max_bytes: int
+    """A larger file is not read."""
+    magics: tuple[tuple[bytes, str], ...] = ()
+    """How files begin, and the ending that they should have then."""
+
+    examples: tuple[str, str] = ("cat/*", "dog/*")
+    """How two class folders may look, for people."""
+    parts: str = ""
+    """What to do where rows are about parts of a file."""
+    timed: bool = False
+    """Whether tables may say where in a file something is, and of whom."""
+
+    @property
+    def one(self) -> str:
+        """:attr:`kind` with its article."""
+        return f"{'an' if self.kind[0] in 'aeiou' else 'a'} {self.kind}"
+
+    @property
+    def kinds(self) -> str:
+        """The plural of :attr:`kind`."""
+        return f"{self.kind}s"
+
+
 @dataclass(slots=True)
 class Folder:
     """One folder. Paths and names are as the system gives them; bytes that are not UTF-8 are surrogates."""
@@ -29,12 +59,12 @@ class Folder:
     """Inside the root, with ``/``; empty for the root itself."""
     name: str
     folders: list[Folder] = field(default_factory=list)
-    images: list[tuple[str, str]] = field(default_factory=list)
-    """Name and stamp (size and time of change) of each file that ends as an image does."""
+    files: list[tuple[str, str]] = field(default_factory=list)
+    """Name and stamp (size and time of change) of each file that ends as the wanted ones do."""
     others: list[str] = field(default_factory=list)
     """Names of the other files."""
     total: int = 0
-    """Images in it and below."""
+    """Wanted files in it and below."""
 
     def below(self) -> Iterator[Folder]:
         """This folder and all below it, outer ones first."""
@@ -43,7 +73,7 @@ class Folder:
             yield from folder.below()
 
     def holding(self) -> list[Folder]:
-        """Its folders that have images in them or below."""
+        """Its folders that have wanted files in them or below."""
         return [folder for folder in self.folders if folder.total]
 
     def inside(self, name: str) -> str:
@@ -56,15 +86,16 @@ class Tree:
     """A folder and what could not be looked into."""
 
     root: Folder
+    wanted: Wanted
     unreadable: list[tuple[str, str]]
     """Path inside the root and reason, for each folder that could not be listed."""
     deep: list[str]
     """Folders that lie too deep, and were not entered."""
 
 
-def walk(root: Path) -> Tree:
+def walk(root: Path, wanted: Wanted) -> Tree:
     """All below ``root``, in a fixed order. Raises DataError where ``root`` itself cannot be listed, or has no end."""
-    tree = Tree(Folder("", root.name), [], [])
+    tree = Tree(Folder("", root.name), wanted, [], [])
     _Walk(str(root), tree).fill(tree.root, str(root), (), 0)
     return tree
 
@@ -89,7 +120,8 @@ class _Walk:
         self.entries += len(entries)
         if self.entries > MAX_ENTRIES:
             raise DataError(
-                f"{self.root}: holds more than {MAX_ENTRIES:,} files and folders", "give the folder that holds the images alone"
+                f"{self.root}: holds more than {MAX_ENTRIES:,} files and folders",
+                f"give the folder that holds the {self.tree.wanted.kinds} alone",
             )
         here = (status.st_dev, status.st_ino)
         for entry in entries:
@@ -102,7 +134,7 @@ class _Walk:
             elif not entry.is_symlink() or self._enters(entry, (*above, here)):
                 folder.folders.append(inner)
                 self.fill(inner, entry.path, (*above, here), depth + 1)
-        folder.total = len(folder.images) + sum(inner.total for inner in folder.folders)
+        folder.total = len(folder.files) + sum(inner.total for inner in folder.folders)
 
     def _enters(self, entry: os.DirEntry[str], above: tuple[tuple[int, int], ...]) -> bool:
         """Whether a link to a folder is followed: not to one that it lies in, and to no other without end."""
@@ -112,7 +144,7 @@ class _Walk:
         return target not in above and self.visits[target] <= MAX_VISITS
 
     def _file(self, folder: Folder, entry: os.DirEntry[str]) -> None:
-        if os.path.splitext(entry.name)[1].lower() not in EXTENSIONS:  # noqa: PTH122 (a Path for each file takes longer than all the rest)
+        if os.path.splitext(entry.name)[1].lower() not in self.tree.wanted.endings:  # noqa: PTH122 (a Path for each file takes longer than all the rest)
             folder.others.append(entry.name)
             return
         try:
@@ -120,7 +152,7 @@ class _Walk:
             stamp = f"{found.st_size}:{found.st_mtime_ns}"
         except OSError:
             stamp = "gone"  # a dangling link: counted as bad when it is read
-        folder.images.append((entry.name, stamp))
+        folder.files.append((entry.name, stamp))
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

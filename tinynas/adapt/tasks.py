@@ -1,0 +1,178 @@
+"""Task: a network, the classes that it knows, and the images of what it is to learn; both on one list of classes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from tinynas.adapt.budget import Learning
+from tinynas.adapt.learner import with_classes
+from tinynas.arch import Arch, load_arch
+from tinynas.data import DataSet, Split
+from tinynas.data.split import epoch_order
+from tinynas.errors import DataError, UserError
+from tinynas.foreign import what_is
+from tinynas.graph import Graph, lower
+from tinynas.inputs import Input
+from tinynas.model import Network
+from tinynas.quantize import fold
+from tinynas.quantize.floats import FloatGraph
+from tinynas.recipe import Recipe
+from tinynas.runs import Run
+from tinynas.weights import begin, open_source
+from tinynas.weights.source import run_of, trained_of
+
+
+@dataclass(frozen=True)
+class Learnable:
+    """A trained network, batch norm folded in."""
+
+    title: str
+    floats: FloatGraph = field(repr=False)
+    labels: tuple[str, ...]
+    """Its classes, in the order of its outputs; numbered where nothing names them."""
+    sha256: str
+    """Of the file with its weights."""
+    run: Run | None = None
+    """The run that it is of."""
+    notes: tuple[str, ...] = ()
+
+    @property
+    def input(self) -> Input:
+        """What it reads."""
+        return self.floats.graph.input
+
+
+def graph_of(net: str) -> Graph:
+    """The graph of ``net`` without its weights: ``RUN:ID``, a .tflite, an arch file or a zoo name. Raises UserError subclasses."""
+    if (found := run_of(net)) is not None:
+        return lower(found[0].arch(found[1]))
+    if Path(net).is_file() and what_is(net).is_tflite:
+        known = open_source(net)
+        if known.net is None:
+            raise UserError(f"{net}: the network cannot be rebuilt: {known.why_no_net}", "give RUN:ID, or an arch file with --init")
+        return known.net.graph
+    return lower(load_arch(net))
+
+
+def open_learnable(net: str, *, init: str | None = None, pixels: str = "auto", images: np.ndarray | None = None) -> Learnable:
+    """The trained network ``net``: ``RUN:ID``, a .tflite, or an arch file or zoo name with the weights ``init``.
+
+    ``images``: uint8 (N, H, W, C) on which batch norm is measured where weights come without it. Raises UserError subclasses where
+    there is no such network, or no weights of it.
+    """
+    if (found := run_of(net)) is not None:
+        if init is not None:
+            raise UserError(f"--init: {net} has weights of its own", "leave --init out, or give an arch file")
+        _, network, digest, labels = trained_of(net, *found)
+        floats = fold(network) if isinstance(network, Network) else network.floats()
+        return Learnable(net, floats, _named(labels, floats.graph), digest, found[0])
+    tflite = Path(net).is_file() and what_is(net).is_tflite
+    if not tflite and init is None:
+        load_arch(net)  # a name that is nothing is said first
+        raise UserError(f"{net}: is a network without weights", "give RUN:ID or a .tflite, or its weights with --init SOURCE")
+    known = open_source(net if tflite else str(init), pixels=pixels)
+    graph = graph_of(net) if tflite else _sized(load_arch(net), known.classes)
+    assert images is not None
+    begun = begin(graph, known, known.labels, images, Recipe(), seed=0)
+    new = [row.layer for row in begun.rows if row.fate != "taken"]
+    if new:
+        raise UserError(
+            f"{net}: {known.title} has no weights for {', '.join(new[:4])}{' and more' if len(new) > 4 else ''}",
+            "give the weights of this very network, or train it first: tinynas promote --init",
+        )
+    trained = Network(graph)
+    trained.load_state_dict(dict(begun.start.weights))
+    return Learnable(net, fold(trained.eval()), _named(known.labels, graph), known.sha256, None, begun.notes)
+
+
+def _sized(arch: Arch, classes: int) -> Graph:
+    return lower(arch.with_classes(max(2, classes)))
+
+
+def _named(labels: Sequence[str], graph: Graph) -> tuple[str, ...]:
+    return tuple(labels) if len(labels) == graph.classes else tuple(f"output {number}" for number in range(graph.classes))
+
+
+@dataclass(frozen=True)
+class Task:
+    """Images on one list of classes, and the network with an output for each."""
+
+    net: Learnable
+    floats: FloatGraph = field(repr=False)
+    labels: tuple[str, ...]
+    old: int
+    """The first so many of them the network knew."""
+    train: Split
+    """What is learned from: new images, and old ones that are learned again."""
+    val: Split
+    """New images that say how the learning goes on."""
+    test: Split
+    """New images that are read once, at the end."""
+    old_test: Split | None
+    """The same of what the network knew; None where nothing is at hand."""
+    replayed: int
+    fingerprint: str
+    """Of all that decides the task."""
+    notes: tuple[str, ...] = ()
+
+
+def make_task(net: Learnable, data: DataSet, old: DataSet | None, learning: Learning, *, seed: int) -> Task:
+    """The task of learning ``data``, with the images ``old`` of what ``net`` knew where they are at hand.
+
+    Classes are known by their names. Raises UserError where nothing fits together.
+    """
+    replace_head = learning.head == "replace"
+    before = () if replace_head else net.labels
+    fresh = [label for label in data.labels if label not in before]
+    labels = (*before, *fresh)
+    floats = with_classes(net.floats, len(before), len(fresh), head=learning.head, seed=seed)
+    notes = list(net.notes)
+
+    def split(images: DataSet, name: str) -> Split:
+        found = images.read_by(net.input, name)
+        numbers = np.array([labels.index(label) if label in labels else -1 for label in images.labels])
+        return replace(found, labels=numbers[found.labels])
+
+    train = _per_class(split(data, "train"), learning.images, seed)
+    if not len(train.labels):
+        raise DataError(f"{data.name}: has no training images", "give a folder with images to learn from")
+    old_test, replayed = None, 0
+    if old is not None and not replace_head:
+        unknown = [label for label in old.labels if label not in net.labels]
+        if unknown:
+            raise UserError(
+                f"{old.name}: the network does not know the class {unknown[0]!r}",
+                f"old images are of its classes: {', '.join(net.labels[:12])}",
+            )
+        old_test = split(old, "test")
+        if learning.replay:
+            again = _per_class(split(old, "train"), learning.replay, seed)
+            replayed = len(again.labels)
+            train = _joined(train, again)
+    elif learning.replay:
+        raise UserError("learning.replay: there are no old images to learn again", "say where they are with --old D, or leave replay out")
+    if old is None and not replace_head:
+        notes.append("what becomes of the old classes is not measured: no images of them (--old D)")
+    content = [net.sha256, data.fingerprint, "" if old is None else old.fingerprint, *labels]
+    digest = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
+    return Task(net, floats, labels, len(before), train, split(data, "val"), split(data, "test"), old_test, replayed, digest, tuple(notes))
+
+
+def _per_class(split: Split, count: int, seed: int) -> Split:
+    """At most ``count`` inputs of each class (0: all), drawn by ``seed``."""
+    if not count:
+        return split
+    order = epoch_order(len(split.labels), seed=seed, epoch=0)
+    chosen = [row for label in np.unique(split.labels) for row in order[split.labels[order] == label][:count]]
+    return split.take(np.sort(np.array(chosen, np.int64)))
+
+
+def _joined(one: Split, other: Split) -> Split:
+    return Split(
+        np.concatenate([one.inputs, other.inputs]), np.concatenate([one.labels, other.labels]), (*one.names, *other.names), kind=one.kind
+    )

@@ -1,0 +1,201 @@
+"""What a front end takes beside its network: SRAM, stack, flash and instructions of the C that the firmware folder holds.
+
+SRAM and tables follow from the parameters. Code and stack were measured of compiled objects, instructions counted on emulated cores over
+sounds that take most (front_end.json, written by benchmarks/front_end_costs.py); a frame's instructions are a sum of terms.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tinynas.cost.latency import RATES, LatencyModel
+from tinynas.front_end import FrontEnd
+from tinynas.sound.tables import LOG_CURVE, tables_of
+
+#: Answers of the network that the firmware keeps and averages.
+SMOOTHED = 4
+#: Bytes of the counters beside the frames and the answers: where each stands, and for how long nothing is told.
+COUNTERS_BYTES = 16
+#: More than the most that was measured of code, and of stack: other sizes of the same code take a few other instructions.
+SPARE_CODE_BYTES, SPARE_STACK_BYTES = 64, 32
+#: What a frame's instructions are a sum of, by :func:`terms`.
+TERMS = ("frame", "samples", "pairs", "turned", "halves", "frequencies", "channels", "noise", "gain", "cosines")
+
+
+class Measured(NamedTuple):
+    """What was measured on a core, with arm-none-eabi-gcc 12.2 at -O2."""
+
+    code: Mapping[str, int]
+    """By :func:`variant`: bytes of code, the C library's functions included, tables not."""
+    stack: int
+    """Most bytes of stack below a call."""
+    instructions: Mapping[str, float]
+    """For each of :data:`TERMS`, of a frame that takes most."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrontEndCost:
+    """What a front end and what stands around it take."""
+
+    state_bytes: int
+    """SRAM that it computes in."""
+    kept_bytes: int
+    """SRAM of the frames of a clip, and of the answers that are averaged."""
+    table_bytes: int
+    code_bytes: int
+    stack_bytes: int
+    """Stack below a call; the network's is not taken at the same time."""
+    instructions: int | None
+    """Most of one frame; None on a core where none were counted."""
+    latency_ms: float | None
+    """Of one frame; None without a clock or evidence."""
+    measured: bool
+    """Whether code and stack were measured on the core asked for: else they are the most of those that were."""
+
+    @property
+    def sram_bytes(self) -> int:
+        """All of it, stack aside."""
+        return self.state_bytes + self.kept_bytes
+
+    @property
+    def flash_bytes(self) -> int:
+        """Tables and code."""
+        return self.table_bytes + self.code_bytes
+
+    def to_json(self) -> dict[str, object]:
+        """As ``estimate --json`` shows it."""
+        return {
+            "sram_bytes": self.sram_bytes,
+            "state_bytes": self.state_bytes,
+            "flash_bytes": self.flash_bytes,
+            "table_bytes": self.table_bytes,
+            "stack_bytes": self.stack_bytes,
+            "frame_instructions": self.instructions,
+            "frame_ms": self.latency_ms,
+        }
+
+
+class FrontEndCosts(NamedTuple):
+    """The same of N networks, as arrays; NaN where a figure is not known."""
+
+    sram_bytes: NDArray[np.int64]
+    flash_bytes: NDArray[np.int64]
+    stack_bytes: NDArray[np.int64]
+    latency_ms: NDArray[np.float64]
+
+    @staticmethod
+    def of(costs: Sequence[FrontEndCost]) -> FrontEndCosts:
+        """Of some front ends, in their order."""
+        return FrontEndCosts(
+            np.array([cost.sram_bytes for cost in costs], np.int64),
+            np.array([cost.flash_bytes for cost in costs], np.int64),
+            np.array([cost.stack_bytes for cost in costs], np.int64),
+            np.array([math.nan if cost.latency_ms is None else cost.latency_ms for cost in costs]),
+        )
+
+    def take(self, which: NDArray[np.int64]) -> FrontEndCosts:
+        """Of networks, the front end of each by its number."""
+        return FrontEndCosts(self.sram_bytes[which], self.flash_bytes[which], self.stack_bytes[which], self.latency_ms[which])
+
+
+@lru_cache(maxsize=1)
+def measured() -> Mapping[str, Measured]:
+    """The table by core."""
+    read = json.loads(resources.files("tinynas.cost").joinpath("front_end.json").read_text(encoding="utf-8"))
+    return {core: Measured(row["code"], row["stack"], row["instructions"]) for core, row in read.items()}
+
+
+def variant(front_end: FrontEnd) -> str:
+    """What the code depends on: the steps it has, and whether the FFT's length is a power of four."""
+    steps = [name for name, there in (("noise", front_end.noise_reduction), ("gain", front_end.pcan)) if there]
+    return " ".join([front_end.kind, *steps, "odd" if _stages(front_end) % 2 else "even"])
+
+
+def terms(front_end: FrontEnd) -> dict[str, int]:
+    """How many there are in a frame of each of :data:`TERMS`: butterflies of four that multiply, and of two, by their names."""
+    pairs, kept = front_end.fft_size // 2, front_end.noise_reduction or front_end.pcan
+    odd = _stages(front_end) % 2
+    length, turned = 1 + odd, 0
+    while length < pairs:  # a stage of four: all butterflies but each transform's first one turn what they join
+        turned += pairs // 4 - pairs // (4 * length)
+        length *= 4
+    return {
+        "frame": 1,
+        "samples": front_end.window,
+        "pairs": pairs,
+        "turned": turned,
+        "halves": pairs // 2 * odd,
+        "frequencies": len(tables_of(front_end).rising),
+        "channels": front_end.bins,
+        "noise": front_end.bins * kept,
+        "gain": front_end.bins * front_end.pcan,
+        "cosines": front_end.bins * front_end.coefficients * (front_end.kind == "mfcc"),
+    }
+
+
+def _stages(front_end: FrontEnd) -> int:
+    """Binary digits of the FFT's length: two of them are a stage, one that is left over is a stage of its own."""
+    return (front_end.fft_size // 2).bit_length() - 1
+
+
+def state_bytes(front_end: FrontEnd) -> int:
+    """What the C structure takes."""
+    kept = front_end.noise_reduction or front_end.pcan
+    samples = 2 * front_end.window + 2 * front_end.bins * (front_end.kind == "mfcc")
+    return 2 * front_end.fft_size + 4 * front_end.bins * kept + _aligned(samples) + 4
+
+
+def kept_bytes(front_end: FrontEnd, classes: int) -> int:
+    """What the frames of a clip and the answers of a network of ``classes`` take."""
+    return _aligned(front_end.frames * front_end.features + SMOOTHED * classes) + COUNTERS_BYTES
+
+
+def table_bytes(front_end: FrontEnd) -> int:
+    """What the tables take in flash."""
+    tables = tables_of(front_end)
+    width = 2 if int(tables.widths.max()) > 255 else 1
+    total = 2 * front_end.window + 2 * len(tables.sine) + width * len(tables.widths) + 2 * len(tables.rising) + 2 * len(LOG_CURVE)
+    total += 0 if tables.gain is None else 2 * len(tables.gain)
+    return total + (0 if tables.cosine is None else 2 * tables.cosine.size)
+
+
+def front_end_cost(
+    front_end: FrontEnd,
+    classes: int,
+    *,
+    core: str | None = None,
+    clock_mhz: float | None = None,
+    timing: LatencyModel | None = None,
+) -> FrontEndCost:
+    """The cost of ``front_end`` before a network of ``classes``; time by the cycles that ``timing`` has for operators without products."""
+    own = None if core is None else measured().get(core)
+    counting = tuple(measured().values()) if own is None else (own,)
+    executed = None
+    if own is not None:
+        executed = round(sum(own.instructions[name] * count for name, count in terms(front_end).items()))
+    latency = None
+    if executed is not None and clock_mhz is not None and timing is not None:
+        latency = float(timing.ms(executed * timing.cycles[RATES.index("others")], clock_mhz))
+    return FrontEndCost(
+        state_bytes(front_end),
+        kept_bytes(front_end, classes),
+        table_bytes(front_end),
+        max(each.code[variant(front_end)] for each in counting) + SPARE_CODE_BYTES,
+        max(each.stack for each in counting) + SPARE_STACK_BYTES,
+        executed,
+        latency,
+        own is not None,
+    )
+
+
+def _aligned(size: int) -> int:
+    return -(-size // 4) * 4

@@ -1,0 +1,90 @@
+"""Recordings in files: whether they can be read, and any part of them as samples of one channel."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from tinynas.data.majority import SOUNDS
+from tinynas.data.records import BadInput
+from tinynas.data.scan import Measured
+
+ENDINGS = SOUNDS
+MAX_BYTES = 2 * 1024**3
+LEAST_MS = 10
+"""A shorter recording is none."""
+QUIET = 4 / 32768
+"""A file's samples that are all smaller are digital silence: what a lossy format makes of zeros."""
+RATES = (2000, 768_000)
+"""Samples a second, at least and at most."""
+BLOCK = 1 << 18
+
+
+@dataclass(frozen=True, eq=False)
+class Sound:
+    """A part of a recording, of one channel."""
+
+    samples: NDArray[np.float32]
+    """(N,), full range being -1 to 1."""
+    rate: int
+    """Samples a second."""
+    centre: float
+    """Which sample lies in the middle of what is meant; what is around it is heard where a network hears longer."""
+
+
+def measure(data: bytes) -> Measured:
+    """Length in milliseconds (as the height), rate (as the width) and audible extent of a recording, all of which is decoded.
+
+    Raises BadInput: an empty file, one that cannot be decoded, one that is cut off, too short or silent.
+    """
+    if not data:
+        raise BadInput("empty file")
+    try:
+        with soundfile.SoundFile(io.BytesIO(data)) as file:
+            return _measured(file)
+    except (soundfile.SoundFileError, OSError, ValueError, MemoryError):
+        raise BadInput("cannot be decoded") from None
+
+
+def _measured(file: soundfile.SoundFile) -> Measured:
+    rate = int(file.samplerate)
+    if not RATES[0] <= rate <= RATES[1]:
+        raise BadInput(f"of {rate} samples a second")
+    at, first, last = 0, -1, -1
+    while len(block := file.read(BLOCK, dtype="float32", always_2d=True)):
+        loud = np.abs(block).max(axis=1)
+        if not np.isfinite(loud).all():
+            raise BadInput("samples that are no numbers")
+        heard = np.flatnonzero(loud > QUIET)
+        if len(heard):
+            first = at + int(heard[0]) if first < 0 else first
+            last = at + int(heard[-1]) + 1
+        at += len(block)
+    if at < rate * LEAST_MS // 1000:
+        raise BadInput(f"shorter than {LEAST_MS} ms")
+    if first < 0:
+        raise BadInput("silent: all zeros")
+    return Measured(round(1000 * at / rate), rate, None, (1000 * first // rate, -(-1000 * last // rate)))
+
+
+def part(source: Path | bytes, start_ms: float, end_ms: float, around_ms: float) -> Sound:
+    """What lies from ``start_ms`` to ``end_ms`` of a recording, and as much as ``around_ms`` before and after it.
+
+    Raises BadInput where it cannot be decoded any more.
+    """
+    try:
+        with soundfile.SoundFile(io.BytesIO(source) if isinstance(source, bytes) else source) as file:
+            rate = int(file.samplerate)
+            first = max(0, round((start_ms - around_ms) * rate / 1000))
+            last = min(int(file.frames), round((end_ms + around_ms) * rate / 1000))
+            file.seek(first)
+            block = file.read(max(0, last - first), dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError, ValueError) as error:
+        raise BadInput(f"cannot be decoded: {error}") from None
+    mixed = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+    return Sound(np.ascontiguousarray(mixed), rate, (start_ms + end_ms) / 2 * rate / 1000 - first)

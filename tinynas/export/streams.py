@@ -1,0 +1,180 @@
+"""How good a .tflite is on a stream: false alarms an hour and missed events, its scores smoothed over overlapping windows.
+
+How they are smoothed is chosen on the validation recordings, and told; the test recordings only count.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import product
+from typing import Any
+
+import numpy as np
+import soxr
+from numpy.typing import NDArray
+
+from tinynas.data import DataSet, Split
+from tinynas.data.records import Recording
+from tinynas.errors import DataError
+from tinynas.front_end import FrontEnd
+from tinynas.metrics import Smoothing, StreamCount, count_stream, detections, moving_average, softmax
+
+WINDOWS = (1, 2, 3, 4, 6, 8, 12)
+THRESHOLDS = (*(number / 20 for number in range(2, 20)), 0.97, 0.98, 0.99, 0.995)
+BATCH = 256
+TOGETHER = 20_000
+"""Windows that are judged in one go."""
+PASSIVE = frozenset({"silence", "unknown", "noise", "background"})
+"""Classes that are no events."""
+
+Scores = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
+"""Inputs (N, H, W, C) -> probabilities (N, classes)."""
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A recording as a network hears it."""
+
+    seconds: float
+    times: NDArray[np.float64]
+    """(T,): where each window ends, in seconds."""
+    scores: NDArray[np.float64]
+    """(T, classes)"""
+    events: Mapping[int, Sequence[tuple[float, float]]]
+    """(start, end) in seconds, by class."""
+
+
+def probabilities(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Outputs of a classifier (N, classes) as probabilities: as they are where they are some, by softmax where they are logits."""
+    if (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=0.05):
+        return outputs
+    return softmax(outputs)
+
+
+def heard(data: DataSet, split: str, front_end: FrontEnd, hop_ms: int, scores: Scores) -> list[Heard]:
+    """Every recording of ``split``, in windows every ``hop_ms``. Raises DataError where no table says when events are."""
+    files = dict.fromkeys(data.records[i].file for i in data.rows(split))
+    number = {record.label: int(target) for record, target in zip(data.records, data.targets, strict=True)}
+    recordings = [data.recordings[file] for file in files if file is not None and file in data.recordings]
+    timed = [recording for recording in recordings if recording.events and recording.length >= front_end.clip_ms]
+    if not timed:
+        raise DataError(
+            f"{data.name}: the split {split} has no recording with events",
+            "give a table (CSV) with the columns path, label, start and end, in seconds, of recordings longer than a clip",
+        )
+    found: list[Heard] = []
+    waiting: list[tuple[Recording, NDArray[np.uint8]]] = []
+
+    def judge() -> None:
+        # A call of a model starts a process: many recordings go through it together.
+        outputs = scores(np.concatenate([inputs for _, inputs in waiting]))
+        begin = 0
+        for recording, inputs in waiting:
+            times = (np.arange(len(inputs)) * _hop(front_end, hop_ms) + front_end.clip_samples) / front_end.sample_rate
+            found.append(Heard(recording.length / 1000, times, outputs[begin : begin + len(inputs)], _events(recording, number)))
+            begin += len(inputs)
+        waiting.clear()
+
+    for recording in timed:
+        waiting.append((recording, _windows(recording, front_end, hop_ms, data)))
+        if sum(len(inputs) for _, inputs in waiting) >= TOGETHER:
+            judge()
+    if waiting:
+        judge()
+    return found
+
+
+def _events(recording: Recording, number: Mapping[str, int]) -> dict[int, list[tuple[float, float]]]:
+    events: dict[int, list[tuple[float, float]]] = {}
+    for start, end, label in recording.events:
+        if label in number:
+            events.setdefault(number[label], []).append((start / 1000, end / 1000))
+    return events
+
+
+def _hop(front_end: FrontEnd, hop_ms: int) -> int:
+    return max(1, front_end.sample_rate * hop_ms // 1000)
+
+
+def _windows(recording: Recording, front_end: FrontEnd, hop_ms: int, data: DataSet) -> NDArray[np.uint8]:
+    """The inputs (N, H, W, C) that a network has while ``recording`` goes by."""
+    assert data.signal.waves is not None, "sounds"
+    sound = recording.read(0, recording.length)
+    samples = sound.samples if sound.rate == front_end.sample_rate else soxr.resample(sound.samples, sound.rate, front_end.sample_rate)
+    whole = np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype(np.int16)
+    if len(whole) < front_end.clip_samples:  # by rounding
+        whole = np.pad(whole, (0, front_end.clip_samples - len(whole)))
+    views = np.lib.stride_tricks.sliding_window_view(whole, front_end.clip_samples)[:: _hop(front_end, hop_ms)]
+    parts = [data.signal.waves.read(np.ascontiguousarray(views[i : i + BATCH]), front_end) for i in range(0, len(views), BATCH)]
+    return np.concatenate(parts)
+
+
+def counted(recordings: Sequence[Heard], labels: Sequence[str], smoothing: Smoothing, late: float) -> dict[str, StreamCount]:
+    """Events, missed events and false alarms of each class that is listened for."""
+    counts = {label: StreamCount(0, 0, 0) for label in labels if label not in PASSIVE}
+    for recording in recordings:
+        smooth = moving_average(recording.scores, smoothing.windows)
+        for number, label in enumerate(labels):
+            if label in counts:
+                found = detections(smooth[:, number], recording.times, smoothing.threshold, smoothing.refractory)
+                counts[label] += count_stream(found, recording.events.get(number, ()), late)
+    return counts
+
+
+def choose(recordings: Sequence[Heard], labels: Sequence[str], most: float, refractory: float, late: float) -> Smoothing:
+    """The smoothing that misses the fewest events with at most ``most`` false alarms an hour; where none keeps to that, the one with the
+    fewest. Of equal ones the one that waits for fewer windows, then the higher threshold."""
+    hours = sum(recording.seconds for recording in recordings) / 3600
+
+    def badness(smoothing: Smoothing) -> tuple[float, ...]:
+        total = sum(counted(recordings, labels, smoothing, late).values(), StreamCount(0, 0, 0))
+        rate = total.false_alarms / hours
+        return (max(0.0, rate - most), total.missed, rate, smoothing.windows, -smoothing.threshold)
+
+    return min((Smoothing(windows, threshold, refractory) for windows, threshold in product(WINDOWS, THRESHOLDS)), key=badness)
+
+
+def stream_report(
+    data: DataSet, split: str, front_end: FrontEnd, scores: Scores, *, hop_ms: int, most: float, refractory: float
+) -> dict[str, Any]:
+    """What ``evaluate --stream --json`` says: smoothing and where it was chosen, hours, events, missed, false_alarms, their rates, classes,
+    and the curve of misses over false alarms an hour. Raises DataError."""
+    late = front_end.clip_ms / 1000
+    chosen_on = "val" if split != "val" and len(data.members.get("val", ())) else split
+    tuned = heard(data, chosen_on, front_end, hop_ms, scores)
+    smoothing = choose(tuned, data.labels, most, refractory, late)
+    judged = tuned if chosen_on == split else heard(data, split, front_end, hop_ms, scores)
+    hours = sum(recording.seconds for recording in judged) / 3600
+
+    def figures(total: StreamCount) -> dict[str, Any]:
+        return {
+            "events": total.events,
+            "missed": total.missed,
+            "miss_rate": total.missed / total.events if total.events else None,
+            "false_alarms": total.false_alarms,
+            "false_alarms_per_hour": total.false_alarms / hours,
+        }
+
+    def all_of(counts: Mapping[str, StreamCount]) -> StreamCount:
+        return sum(counts.values(), StreamCount(0, 0, 0))
+
+    by_class = counted(judged, data.labels, smoothing, late)
+    curve = [
+        {"threshold": threshold, **figures(all_of(counted(judged, data.labels, Smoothing(smoothing.windows, threshold, refractory), late)))}
+        for threshold in THRESHOLDS
+    ]
+    return {
+        "recordings": len(judged),
+        "hours": hours,
+        "hop_ms": hop_ms,
+        "smoothing": {"windows": smoothing.windows, "threshold": smoothing.threshold, "refractory_s": refractory, "chosen_on": chosen_on},
+        **figures(all_of(by_class)),
+        "classes": {label: figures(count) for label, count in by_class.items()},
+        "curve": curve,
+    }
+
+
+def no_labels(inputs: NDArray[np.uint8]) -> Split:
+    """Inputs of which nothing is known, as a split that a model is run on."""
+    return Split(inputs, np.zeros(len(inputs), np.int64), ("",) * len(inputs), kind="sound")

@@ -1,0 +1,24 @@
+}  // namespace @ns@
+
+extern "C" int @ns@_think(const uint8_t* ring, int oldest) {
+  using namespace @ns@;  // NOLINT
+  InputElement* input = Input();
+  if (input == nullptr) return 0;
+  const int split = oldest * @GUARD@_FEATURES;
+  for (int i = 0; i < kInputElements; ++i) input[i] = QuantizePixel(ring[i + split < kInputElements ? i + split : i + split - kInputElements]);
+  return Invoke() ? 1 : 0;
+}
+
+extern "C" float @ns@_chance(int class_index) { return @ns@::Probability(class_index); }
+
+namespace @ns@ {
+
+int Answer() {
+  const OutputElement* output = Output();
+  int best = 0;
+  if (output == nullptr) return -1;
+  for (int i = 1; i < kClasses; ++i) {
+    if (output[i] > output[best]) best = i;
+  }
+  return best;
+}

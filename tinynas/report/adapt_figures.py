@@ -1,0 +1,235 @@
+"""Figures and tables about learning on the board: memory through a step, accuracy over memory."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from tinynas.config import format_size
+from tinynas.errors import printable
+from tinynas.files import write_atomic
+from tinynas.report.theme import FONT, PALETTES, Mode, colored, layout
+from tinynas.report.words import percent
+
+#: Colors and marks of schemes, in turn.
+_LOOKS = (
+    ("@front", "circle"),
+    ("@baseline", "square"),
+    ("@good", "diamond"),
+    ("@picked", "triangle-up"),
+    ("@limit", "x"),
+    ("@k5", "star"),
+    ("@k9", "cross"),
+    ("@muted", "triangle-down"),
+    ("@k3", "pentagon"),
+)
+
+
+@dataclass(frozen=True)
+class MemoryInfo:
+    """Bytes alive in each operator of a step, forward and backward, by scheme."""
+
+    schemes: tuple[str, ...]
+    steps: tuple[tuple[str, ...], ...]
+    """Names of the operators."""
+    live: tuple[tuple[int, ...], ...]
+
+
+def memory_info(plans: Sequence[Mapping[str, Any]]) -> MemoryInfo:
+    """From the plans of ``adapt plan --json``; those without a choice are left out."""
+    shown = [plan for plan in plans if plan["live"]]
+    return MemoryInfo(
+        tuple(plan["scheme"] for plan in shown),
+        tuple(tuple(step["at"] for step in plan["live"]) for plan in shown),
+        tuple(tuple(step["bytes"] for step in plan["live"]) for plan in shown),
+    )
+
+
+def draw_memory(info: MemoryInfo) -> dict[str, Any]:
+    """A line a scheme: bytes alive over the operators of a step."""
+    data = []
+    for number, (scheme, steps, live) in enumerate(zip(info.schemes, info.steps, info.live, strict=True)):
+        color, _ = _LOOKS[number % len(_LOOKS)]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "lines",
+                "line": {"shape": "hvh", "color": color, "width": 1.6},
+                "name": escape(scheme),
+                "x": list(range(len(live))),
+                "y": [size / 1024 for size in live],
+                "customdata": [escape(step) for step in steps],
+                "hovertemplate": "%{customdata}<br>%{y:.1f} KiB<extra>" + escape(scheme) + "</extra>",
+            }
+        )
+    axes = {
+        "xaxis": {"title": {"text": "operators of a step: forward, loss, backward"}},
+        "yaxis": {"title": {"text": "alive, KiB"}, "rangemode": "tozero"},
+    }
+    return {"data": data, "layout": {**axes, "height": 460, "showlegend": True}}
+
+
+@dataclass(frozen=True)
+class LearnedInfo:
+    """Accuracy over memory: a point for each budget and scheme."""
+
+    schemes: tuple[str, ...]
+    bytes: tuple[tuple[int, ...], ...]
+    """Memory beside inference."""
+    new: tuple[tuple[float, ...], ...]
+    old: tuple[tuple[float | None, ...], ...]
+    budgets: tuple[tuple[str, ...], ...]
+
+
+def learned_info(lines: Sequence[Mapping[str, Any]]) -> LearnedInfo:
+    """From the table of ``adapt compare --json``: lines with a figure, by scheme, the least memory first."""
+    shown: dict[str, list[Mapping[str, Any]]] = {}
+    for line in sorted((line for line in lines if line["new"] is not None), key=lambda line: int(line["extra_bytes"])):
+        shown.setdefault(line["scheme"], []).append(line)
+    return LearnedInfo(
+        tuple(shown),
+        tuple(tuple(line["extra_bytes"] for line in group) for group in shown.values()),
+        tuple(tuple(line["new"] for line in group) for group in shown.values()),
+        tuple(tuple(line["old"] for line in group) for group in shown.values()),
+        tuple(tuple(line["budget"] for line in group) for group in shown.values()),
+    )
+
+
+def draw_learned(info: LearnedInfo) -> dict[str, Any]:
+    """New classes as lines with marks, the old ones dotted and hollow in the same color."""
+    data: list[dict[str, Any]] = []
+    for number, scheme in enumerate(info.schemes):
+        color, mark = _LOOKS[number % len(_LOOKS)]
+        for name, values, dash, opened in (("new", info.new[number], "solid", ""), ("old", info.old[number], "dot", "-open")):
+            if all(value is None for value in values):
+                continue
+            data.append(
+                {
+                    "type": "scatter",
+                    "mode": "lines+markers",
+                    "name": f"{escape(scheme)}, {name} classes",
+                    "line": {"color": color, "dash": dash, "width": 1.4},
+                    "marker": {"symbol": mark + opened, "size": 9, "color": color},
+                    "x": [size / 1024 for size in info.bytes[number]],
+                    "y": [None if value is None else 100 * value for value in values],
+                    "customdata": [escape(budget) for budget in info.budgets[number]],
+                    "hovertemplate": "budget %{customdata}<br>%{x:.1f} KiB<br>%{y:.1f}%<extra>" + f"{escape(scheme)}, {name}</extra>",
+                }
+            )
+    axes = {
+        "xaxis": {"title": {"text": "memory of learning beside inference, KiB"}, "type": "log"},
+        "yaxis": {"title": {"text": "accuracy on test images, %"}},
+    }
+    return {"data": data, "layout": {**axes, "height": 560, "showlegend": True}}
+
+
+def write_memory_picture(plans: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """Write what is alive through a step as one HTML file."""
+    return _write(draw_memory(memory_info(plans)), "Memory through a step of learning", path)
+
+
+def write_learned_picture(lines: Sequence[Mapping[str, Any]], path: Path) -> Path:
+    """Write accuracy over memory as one HTML file."""
+    return _write(draw_learned(learned_info(lines)), "Accuracy over memory of learning", path)
+
+
+def _write(drawing: Mapping[str, Any], head: str, path: Path) -> Path:
+    import plotly.graph_objects as go
+    from plotly.offline import get_plotlyjs
+
+    modes: tuple[Mode, ...] = ("light", "dark")
+    divs = {}
+    for mode in modes:
+        shown = colored(drawing, mode)
+        figure = go.Figure(data=shown["data"], layout={**shown["layout"], "template": {"layout": layout(mode)}})
+        divs[mode] = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
+    light, dark = PALETTES["light"], PALETTES["dark"]
+    style = (
+        f"body{{margin:16px;font-family:{FONT};color:{light['ink']};background:{light['paper']}}}.dark{{display:none}}"
+        f"@media(prefers-color-scheme:dark){{body{{color:{dark['ink']};background:{dark['paper']}}}.dark{{display:block}}.light{{display:none}}}}"
+    )
+    parts = "".join(f'<div class="{mode}">{div}</div>' for mode, div in divs.items())
+    write_atomic(
+        path,
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>tinynas adapt</title><style>{style}</style>'
+        f"<script>{get_plotlyjs()}</script></head><body><p>{escape(head)}</p>{parts}</body></html>",
+    )
+    return path
+
+
+# tables ---------------------------------------------------------------------------------------------------
+
+
+def _table(*heads: str, left: Sequence[str] = ()) -> Table:
+    table = Table(box=None, pad_edge=False)
+    for head in heads:
+        table.add_column(head, justify="left" if head in left else "right", no_wrap=True)
+    return table
+
+
+def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
+    """A line a scheme: whether it fits, and what it takes."""
+    table = _table("scheme", "fits", "RAM", "beside inference", "MACs a step", "parameters", "peak", left=("scheme", "fits", "peak"))
+    for plan in plans:
+        cost = plan["cost"]
+        if cost is None:
+            table.add_row(plan["scheme"], "", "", "", "", "", Text(printable(plan["problem"])))
+            continue
+        table.add_row(
+            plan["scheme"],
+            "yes" if plan["fits"] else "no",
+            format_size(cost["ram_bytes"]),
+            format_size(cost["extra_bytes"]),
+            f"{cost['macs']['step']:,}",
+            f"{cost['parameters']:,} ({percent(cost['share'])})",
+            Text(printable(cost["peak"]["at"])),
+        )
+    return table
+
+
+def layers_table(plan: Mapping[str, Any]) -> Table:
+    """A line for each operator on the gradient's way, or with something to update."""
+    table = _table("operator", "updated", "kept", "bits", "gradient", "of weights", "in RAM", "MACs back", left=("operator", "updated"))
+    for row in plan["cost"]["layers"]:
+        if not (row["on_path"] or row["parameters"]):
+            continue
+        sizes = (row["kept_bytes"], row["mask_bytes"], row["gradient_bytes"], row["weight_gradient_bytes"])
+        held = row["copies_bytes"] + row["optimizer_bytes"]
+        macs = row["macs_inputs"] + row["macs_weights"]
+        shown = [format_size(size) if size else "" for size in (*sizes, held)]
+        table.add_row(Text(printable(row["name"])), row["updated"], *shown, f"{macs:,}" if macs else "")
+    return table
+
+
+def learned_table(lines: Sequence[Mapping[str, Any]]) -> Table:
+    """A line for each budget and scheme."""
+    heads = ("budget", "scheme", "new", "old", "before: new", "old ", "beside inference", "MACs a step", "parameters", "seeds", " ")
+    table = _table(*heads, left=("budget", "scheme", " "))
+
+    def share(value: float | None) -> str:
+        return "" if value is None else percent(value)
+
+    for line in lines:
+        if line["new"] is None:
+            table.add_row(Text(printable(line["budget"])), line["scheme"], *[""] * 7, str(line["seeds"]), Text(printable(line["problem"])))
+            continue
+        table.add_row(
+            Text(printable(line["budget"])),
+            line["scheme"],
+            share(line["new"]),
+            share(line["old"]),
+            share(line["new_before"]),
+            share(line["old_before"]),
+            format_size(line["extra_bytes"]),
+            f"{line['macs']:,}",
+            f"{line['parameters']:,}",
+            str(line["seeds"]),
+            "" if line["fits"] else "beyond the budget",
+        )
+    return table
