@@ -300,7 +300,7 @@ def test_a_row_is_a_runtime(new_runtime: str, tmp_path: Path) -> None:
     assert cost.runtime == "mine"
     assert cost.sram_bytes == estimate(lower(ARCH), "stedgeai").sram_bytes + 3000
     assert json_schema("budget")["properties"]["runtime"]["enum"][-1] == "mine"
-    assert "stedgeai, compiled, compiled-rows or mine." in budget_text(find_board("pico-2"))
+    assert "stedgeai, compiled, compiled-rows, compiled-stream or mine." in budget_text(find_board("pico-2"))
 
 
 def test_an_unknown_runtime_is_refused_with_the_names() -> None:

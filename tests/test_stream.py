@@ -332,6 +332,9 @@ def test_what_a_stream_costs_is_what_its_code_declares() -> None:
     assert told["frames_a_second"] == 50 and told["macs_a_second"] == 50 * told["average_macs"]
     assert told["average_macs"] < told["most_macs"] and told["every"] == 4
     assert estimate(graph, "compiled-rows").to_json()["stream"] is None
+    whole_clip = estimate(graph, "compiled-rows").front_end
+    assert cost.front_end is not None and whole_clip is not None
+    assert whole_clip.kept_bytes - cost.front_end.kept_bytes == (front.frames - 1) * front.features, "of frames it gets one at a time"
     words = stream_words(cost.stream)  # type: ignore[arg-type]
     assert "outputs from frame" in words and f"{told['most_macs']:,} at most" in words
 

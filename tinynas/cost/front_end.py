@@ -154,9 +154,9 @@ def state_bytes(front_end: FrontEnd) -> int:
     return 2 * front_end.fft_size + 4 * front_end.bins * kept + _aligned(samples) + 4
 
 
-def kept_bytes(front_end: FrontEnd, classes: int) -> int:
-    """What the frames of a clip and the answers of a network of ``classes`` take."""
-    return _aligned(front_end.frames * front_end.features + SMOOTHED * classes) + COUNTERS_BYTES
+def kept_bytes(front_end: FrontEnd, classes: int, *, frames: int | None = None) -> int:
+    """What the frames of a clip (or so many ``frames``) and the answers of a network of ``classes`` take."""
+    return _aligned((front_end.frames if frames is None else frames) * front_end.features + SMOOTHED * classes) + COUNTERS_BYTES
 
 
 def table_bytes(front_end: FrontEnd) -> int:
