@@ -73,7 +73,7 @@ def random_networks(count: int, seed: int) -> list[Arch]:
             update["channels"] = 1
         if generator.random() < 0.3:
             update["head"] = None
-        found.append(Arch.model_validate({**arch.model_dump(), **update}))
+        found.append(Arch.model_validate({**arch.model_dump(), "front_end": None, **update}))
     return found
 
 

@@ -19,9 +19,11 @@ from safetensors.torch import load_file
 from tinynas.arch import Arch, ConvLayer, MBConv
 from tinynas.budget import load_budget
 from tinynas.config import load
-from tinynas.data import Split
+from tinynas.data import DataOptions, Split
+from tinynas.data.images.signal import image_signal
 from tinynas.errors import RunError
 from tinynas.graph import lower
+from tinynas.inputs import Input
 from tinynas.model import load_weights, read_tensors
 from tinynas.promote import PromoteEvent, best_epoch, promote
 from tinynas.quantize.qat import QatNetwork
@@ -51,10 +53,14 @@ class Images:
     labels = ("dark", "bright")
     fingerprint = "f00d"
     notes = ()
+    signal = image_signal(DataOptions())
 
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.members = {"train": np.arange(160), "val": np.arange(96), "test": np.arange(80)}
+
+    def read_by(self, network: Input, split: str) -> Split:
+        return self.split(split, *network.shape)
 
     def split(self, split: str, height: int, width: int, channels: int) -> Split:
         self.asked.append(split)

@@ -129,7 +129,7 @@ def test_the_whole_line_from_recordings_to_a_judged_file(
     with console.capture() as shown:
         console.print(evaluation_table(document))
     assert "false alarms an hour" in shown.get() and "sounds" in shown.get()
-    assert run(command) == 2 and "--front-end" in capsys.readouterr().err
+    assert run(command) == 0 and "100.00 %" in capsys.readouterr().out, "the file says through what it hears"
 
 
 def test_what_is_no_stream_is_refused(recorded: tuple[Path, DataSet], tmp_path: Path) -> None:

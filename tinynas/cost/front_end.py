@@ -12,14 +12,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
-from typing import NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import TYPE_CHECKING, NamedTuple
 
 from tinynas.cost.latency import RATES, LatencyModel
 from tinynas.front_end import FrontEnd
-from tinynas.sound.tables import LOG_CURVE, tables_of
+
+if TYPE_CHECKING:  # numpy, and the tables made with it, are loaded where a network has a front end
+    import numpy as np
+    from numpy.typing import NDArray
 
 #: Answers of the network that the firmware keeps and averages.
 SMOOTHED = 4
@@ -95,6 +95,8 @@ class FrontEndCosts(NamedTuple):
     @staticmethod
     def of(costs: Sequence[FrontEndCost]) -> FrontEndCosts:
         """Of some front ends, in their order."""
+        import numpy as np
+
         return FrontEndCosts(
             np.array([cost.sram_bytes for cost in costs], np.int64),
             np.array([cost.flash_bytes for cost in costs], np.int64),
@@ -122,6 +124,9 @@ def variant(front_end: FrontEnd) -> str:
 
 def terms(front_end: FrontEnd) -> dict[str, int]:
     """How many there are in a frame of each of :data:`TERMS`: butterflies of four that multiply, and of two, by their names."""
+    from tinynas.sound.tables import tables_of
+
+    tables = tables_of(front_end)
     pairs, kept = front_end.fft_size // 2, front_end.noise_reduction or front_end.pcan
     odd = _stages(front_end) % 2
     length, turned = 1 + odd, 0
@@ -134,7 +139,7 @@ def terms(front_end: FrontEnd) -> dict[str, int]:
         "pairs": pairs,
         "turned": turned,
         "halves": pairs // 2 * odd,
-        "frequencies": len(tables_of(front_end).rising),
+        "frequencies": len(tables.rising),
         "channels": front_end.bins,
         "noise": front_end.bins * kept,
         "gain": front_end.bins * front_end.pcan,
@@ -161,6 +166,8 @@ def kept_bytes(front_end: FrontEnd, classes: int, *, frames: int | None = None) 
 
 def table_bytes(front_end: FrontEnd) -> int:
     """What the tables take in flash."""
+    from tinynas.sound.tables import LOG_CURVE, tables_of
+
     tables = tables_of(front_end)
     width = 2 if int(tables.widths.max()) > 255 else 1
     total = 2 * front_end.window + 2 * len(tables.sine) + width * len(tables.widths) + 2 * len(tables.rising) + 2 * len(LOG_CURVE)

@@ -10,8 +10,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-import numpy as np
-
 from tinynas.config import format_size
 from tinynas.cost.latency import why_unknown
 from tinynas.cost.runtimes import why_no_code, why_no_stack
@@ -82,7 +80,8 @@ def _stack(cost: Any) -> Any:
     own, front_end = cost.stack_bytes, cost.front_end
     if own is None or front_end is None:
         return own
-    return np.maximum(own, front_end.stack_bytes) if isinstance(own, np.ndarray) else max(own, front_end.stack_bytes)
+    # Of arrays and numbers alike, without numpy, which commands for one network do not load.
+    return own + (front_end.stack_bytes - own) * (front_end.stack_bytes > own)
 
 
 QUANTITIES: dict[str, Quantity] = {

@@ -175,7 +175,7 @@ def _table(*heads: str, left: Sequence[str] = ()) -> Table:
 
 def plan_table(plans: Sequence[Mapping[str, Any]]) -> Table:
     """A line a scheme: whether it fits, and what it takes."""
-    table = _table("scheme", "fits", "RAM", "beside inference", "MACs a step", "parameters", "peak", left=("scheme", "fits", "peak"))
+    table = _table("scheme", "fits", "RAM", "beside\ninference", "MACs\na step", "parameters", "peak", left=("scheme", "fits", "peak"))
     for plan in plans:
         cost = plan["cost"]
         if cost is None:
@@ -208,27 +208,24 @@ def layers_table(plan: Mapping[str, Any]) -> Table:
 
 
 def learned_table(lines: Sequence[Mapping[str, Any]]) -> Table:
-    """A line for each budget and scheme."""
-    heads = ("budget", "scheme", "new", "old", "before: new", "old ", "beside inference", "MACs a step", "parameters", "seeds", " ")
+    """A line for each budget and scheme; shares are of the new and of the old classes."""
+    heads = ("budget", "scheme", "new / old", "before", "beside\ninference", "MACs\na step", "seeds", " ")
     table = _table(*heads, left=("budget", "scheme", " "))
 
-    def share(value: float | None) -> str:
-        return "" if value is None else percent(value)
+    def shares(new: float | None, old: float | None) -> str:
+        return " / ".join("" if value is None else percent(value) for value in (new, old))
 
     for line in lines:
         if line["new"] is None:
-            table.add_row(Text(printable(line["budget"])), line["scheme"], *[""] * 7, str(line["seeds"]), Text(printable(line["problem"])))
+            table.add_row(Text(printable(line["budget"])), line["scheme"], *[""] * 4, str(line["seeds"]), Text(printable(line["problem"])))
             continue
         table.add_row(
             Text(printable(line["budget"])),
             line["scheme"],
-            share(line["new"]),
-            share(line["old"]),
-            share(line["new_before"]),
-            share(line["old_before"]),
+            shares(line["new"], line["old"]),
+            shares(line["new_before"], line["old_before"]),
             format_size(line["extra_bytes"]),
             f"{line['macs']:,}",
-            f"{line['parameters']:,}",
             str(line["seeds"]),
             "" if line["fits"] else "beyond the budget",
         )
