@@ -15,7 +15,7 @@ from tinynas.config import format_size
 from tinynas.errors import printable
 from tinynas.files import write_atomic
 from tinynas.report.theme import FONT, PALETTES, Mode, colored, layout
-from tinynas.report.words import percent
+from tinynas.report.words import amount, percent
 
 #: Colors and marks of schemes, in turn.
 _LOOKS = (
@@ -225,7 +225,7 @@ def learned_table(lines: Sequence[Mapping[str, Any]]) -> Table:
             shares(line["new"], line["old"]),
             shares(line["new_before"], line["old_before"]),
             format_size(line["extra_bytes"]),
-            f"{line['macs']:,}",
+            amount("macs", line["macs"]),
             str(line["seeds"]),
             "" if line["fits"] else "beyond the budget",
         )
