@@ -209,24 +209,27 @@ def layers_table(plan: Mapping[str, Any]) -> Table:
 
 def learned_table(lines: Sequence[Mapping[str, Any]]) -> Table:
     """A line for each budget and scheme; shares are of the new and of the old classes."""
-    heads = ("budget", "scheme", "new / old", "before", "beside\ninference", "MACs\na step", "seeds", " ")
-    table = _table(*heads, left=("budget", "scheme", " "))
+    remarks = [line["problem"] if line["new"] is None else "" if line["fits"] else "beyond the budget" for line in lines]
+    last = (" ",) if any(remarks) else ()  # a column of nothing would take room from the figures
+    heads = ("budget", "scheme", "new / old", "before", "beside\ninference", "MACs\na step", "seeds")
+    table = _table(*heads, *last, left=("budget", "scheme", " "))
 
     def shares(new: float | None, old: float | None) -> str:
         return " / ".join("" if value is None else percent(value) for value in (new, old))
 
-    for line in lines:
+    for line, remark in zip(lines, remarks, strict=True):
+        said = (Text(printable(remark)),) if last else ()
+        start, seeds = (Text(printable(line["budget"])), line["scheme"]), str(line["seeds"])
         if line["new"] is None:
-            table.add_row(Text(printable(line["budget"])), line["scheme"], *[""] * 4, str(line["seeds"]), Text(printable(line["problem"])))
+            table.add_row(*start, *[""] * 4, seeds, *said)
             continue
         table.add_row(
-            Text(printable(line["budget"])),
-            line["scheme"],
+            *start,
             shares(line["new"], line["old"]),
             shares(line["new_before"], line["old_before"]),
             format_size(line["extra_bytes"]),
             amount("macs", line["macs"]),
-            str(line["seeds"]),
-            "" if line["fits"] else "beyond the budget",
+            seeds,
+            *said,
         )
     return table
