@@ -10,8 +10,10 @@ from shutil import which
 
 import numpy as np
 import pytest
+from thin_tflm import Emulated
 
 from tinynas.arch import Arch
+from tinynas.cli import run as tinynas
 from tinynas.cost import estimate, plan_offline
 from tinynas.cost.flash import file_bytes
 from tinynas.cost.front_end import front_end_cost
@@ -155,6 +157,25 @@ def test_the_tflm_folder_holds_the_same_front_end() -> None:
     assert f"{front_end_cost(HEARD, 3).sram_bytes:,} B" in files["README.md"].decode()
     with pytest.raises(UserError, match="2 labels for a model of 3 classes"):
         build_firmware(model, labels=["a", "b"], images=None, arena=ArenaFigures(1000, 1000))
+
+
+@pytest.mark.xdist_group("target")
+def test_a_network_of_sound_is_as_promised_on_an_emulated_cortex_m4(
+    emulated: Emulated, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By TFLM, with its kernels: a stored sound through front end and network, and flash in all with the front end in it."""
+    thin = emulated("newest")
+    monkeypatch.setenv("TINYNAS_CACHE", str(thin.kept))
+    model = tmp_path / "demo.tflite"
+    model.write_bytes(model_of(network()))
+    assert tinynas(["verify", str(model), "--tflm", str(thin.tree.path), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    firmware = found["firmware"]
+    assert found["good"] and found["compared_outputs"] == found["equal_outputs"]
+    assert firmware["failed"] == "" and firmware["images"] == firmware["equal_images"] == 1
+    own = front_end_cost(HEARD, 3, core="cortex-m4").flash_bytes
+    assert found["promised_program_bytes"] == pytest.approx(firmware["program_bytes"], rel=0.04)
+    assert found["promised_program_bytes"] - found["promised_code_bytes"] - found["model_bytes"] > own > 3000
 
 
 def test_the_file_says_what_makes_its_input_and_how_long_it_is_was_known() -> None:
