@@ -134,6 +134,30 @@ class Runtime:
         return replace(self, builds=found, evidence=evidence, core=core if self.frame else None)
 
 
+#: What all compiled networks have in common, in the form in which whole frames come.
+_COMPILED = Runtime(
+    name="compiled",
+    title="tinynas's own C, without an interpreter; frames lie in its memory",
+    alignment=4,
+    in_place_depthwise=False,
+    work_buffers=False,
+    pads_inside=True,
+    tail=False,
+    on_host=False,
+    plans=False,
+    flash="constants",
+    code="compiled",
+    extra_bytes=0,
+    patches=False,
+    frame="kept",
+    narrow=_UNPACKED,
+    evidence={
+        "sram": ("exact", "the work area that generated code declares, with the frame in it; beside the stack"),
+        "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
+        "stack": ("bound", _STACK),
+    },
+)
+
 RUNTIMES: dict[str, Runtime] = {
     runtime.name: runtime.on(None)
     for runtime in (
@@ -276,70 +300,26 @@ RUNTIMES: dict[str, Runtime] = {
             },
             shares=True,
         ),
-        Runtime(
-            name="compiled",
-            title="tinynas's own C, without an interpreter; frames lie in its memory",
-            alignment=4,
-            in_place_depthwise=False,
-            work_buffers=False,
-            pads_inside=True,
-            tail=False,
-            on_host=False,
-            plans=False,
-            flash="constants",
-            code="compiled",
-            extra_bytes=0,
-            patches=False,
-            frame="kept",
-            narrow=_UNPACKED,
-            evidence={
-                "sram": ("exact", "the work area that generated code declares, with the frame in it; beside the stack"),
-                "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
-                "stack": ("bound", _STACK),
-            },
-        ),
-        Runtime(
+        _COMPILED,
+        replace(
+            _COMPILED,
             name="compiled-rows",
             title="tinynas's own C, without an interpreter; frames come row by row",
-            alignment=4,
-            in_place_depthwise=False,
-            work_buffers=False,
-            pads_inside=True,
-            tail=False,
-            on_host=False,
-            plans=False,
-            flash="constants",
-            code="compiled",
-            extra_bytes=0,
-            patches=False,
             frame="rows",
-            narrow=_UNPACKED,
             evidence={
+                **_COMPILED.evidence,
                 "sram": ("exact", "the work area that generated code declares, with no frame in it; beside the stack"),
-                "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
-                "stack": ("bound", _STACK),
             },
         ),
-        Runtime(
+        replace(
+            _COMPILED,
             name="compiled-stream",
             title="tinynas's own C, without an interpreter; frames of sound come without end, one in each step",
-            alignment=4,
-            in_place_depthwise=False,
-            work_buffers=False,
-            pads_inside=True,
-            tail=False,
-            on_host=False,
-            plans=False,
-            flash="constants",
-            code="compiled",
-            extra_bytes=0,
-            patches=False,
             frame="rows",
             stream=True,
-            narrow=_UNPACKED,
             evidence={
                 "sram": ("exact", "what generated code declares: the rows and sums that it keeps, and what passes; beside the stack"),
-                "flash": ("exact", "weights, biases, multipliers, shifts and tables of generated code; its kernels are code"),
+                "flash": _COMPILED.evidence["flash"],
             },
         ),
     )
