@@ -66,8 +66,10 @@ def spaces(draw: st.DrawFn) -> Space:
     def some(values: list[object]) -> list[object]:
         return draw(st.lists(st.sampled_from(values), min_size=1, max_size=3, unique_by=str))
 
+    kinds = st.sampled_from([{}, {"kind": "separable"}, {"kind": ["mbconv", "separable"]}, {"kind": ["separable", "mbconv"]}])
     stages = [
         {
+            **draw(kinds),
             "out": some([1, 3, 4, 8, 12, 20]),
             "depth": some([1, 2, 4, 11]),
             "kernel": some([1, 3, 5, 7, [3, 1], [5, 3]]),
@@ -76,6 +78,9 @@ def spaces(draw: st.DrawFn) -> Space:
         }
         for _ in range(draw(st.integers(1, 4)))
     ]
+    for stage in stages:
+        if stage.get("kind") == "separable":
+            del stage["expand"]
     return Space.model_validate(
         {
             "resolution": some([16, 23, 40, [32, 20], [9, 41]]),
@@ -119,6 +124,18 @@ def test_equal_with_bits_of_any_choice(space: Space, classes: int, on: tuple[str
     genotypes = [space.draw(lambda _, n: generator.randrange(n)) for _ in range(8)]
     found, expected = batch_and_single(space, classes, *on, genotypes)
     assert found == expected
+
+
+def test_what_separable_blocks_do_not_have_does_not_count() -> None:
+    stage = {"kind": ["mbconv", "separable"], "out": [4, 8], "depth": [1, 2], "kernel": 3, "expand": [2, 6], "attention": ["none", "se"]}
+    space = Space.model_validate({"resolution": 16, "stages": [stage]})
+    rows = np.array([[draw.randrange(len(gene.choices)) for gene in space.genes] for draw in map(random.Random, range(60))])
+    separable = rows[:, space.gene_index["s0.kind"]] == 1
+    canonical = np.array([space.canonical(row) for row in rows.tolist()])
+    assert separable.any() and (rows != canonical)[separable].any()
+    estimator = BatchEstimator(space, 3, "tflm-cmsis-nn", "cortex-m4")
+    for name in ("macs", "flash_bytes", "sram_bytes"):
+        assert np.array_equal(estimator.estimate(rows).column(name), estimator.estimate(canonical).column(name))
 
 
 def test_bits_make_files_small() -> None:

@@ -27,7 +27,7 @@ from tinynas.inputs import Input
 from tinynas.report import write_report
 from tinynas.report.words import amount, subspace_input, summary
 from tinynas.runs import Run
-from tinynas.search.counting import count_feasible
+from tinynas.search.counting import Counter, count_feasible
 from tinynas.search.feasible import Feasible, as_genotype
 from tinynas.search.spaces import choose_space, rank_spaces
 from tinynas.space import Space, input_text
@@ -114,6 +114,21 @@ def test_counting_draws_what_fits_of_a_space_with_kinds() -> None:
     pool = count_feasible(feasible, np.random.default_rng(0), 10 * len(fitting))
     assert pool is not None and {as_genotype(row) for row in pool.genotypes} == fitting
     assert pool.share == pytest.approx(len(fitting) / len(rows), rel=0.25)
+
+
+def test_counting_knows_what_separable_blocks_have() -> None:
+    stages = [
+        {"kind": ["mbconv", "separable"], "out": 8, "depth": [1, 2], "kernel": 3, "expand": [1, 2], "attention": ["none", "se"]},
+        {"kind": "separable", "out": [8, 12], "kernel": [3, [5, 3]]},
+    ]
+    space = sounds(stages=stages, width_mult=[1.0], stem={"out": 8}, head={"out": 0})
+    assert sum(entry[0] for entry in Counter(Feasible(space, 2, budget())).starts()) == space.size == len(every(space))
+    rows = np.array(sorted(every(space)))
+    sram = np.quantile(Feasible(space, 2, budget()).costs(rows)["sram_bytes"], 0.2)
+    feasible = Feasible(space, 2, budget(sram=n_bytes(int(sram))))
+    fitting = {as_genotype(row) for row in rows[feasible.fits(feasible.costs(rows))]}
+    pool = count_feasible(feasible, np.random.default_rng(0), 10 * len(fitting))
+    assert pool is not None and {as_genotype(row) for row in pool.genotypes} == fitting
 
 
 def test_sub_spaces_are_sizes_of_input_and_widths() -> None:

@@ -483,8 +483,7 @@ def lower(arch: Arch) -> Graph:
             case MBConv():
                 x = mbconv(build, name, x, MBSizes.of(name, block, build.shape(x)[-1]))
             case Separable():
-                x = build.depthwise(f"{name}.dw", x, pair(block.kernel), pair(block.stride), block.act, block.depthwise_bits)
-                x = build.pointwise(f"{name}.pw", x, block.out, block.act, block.weight_bits)
+                x = separable(build, name, x, SeparableSizes.of(block))
             case ConvLayer():
                 x = build.conv(f"{name}.conv", x, block.out, pair(block.kernel), pair(block.stride), block.act, block.weight_bits)
             case Pool():
@@ -548,6 +547,29 @@ class MBSizes:
             block.attention,
             block.squeeze,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SeparableSizes:
+    """A depthwise separable convolution with all sizes known: its structure, and output channels that may be an array."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    act: LayerActivation
+    out: int
+    weight_bits: WeightBits = 8
+    depthwise_bits: WeightBits = 8
+
+    @staticmethod
+    def of(block: Separable) -> SeparableSizes:
+        """``block``, which can be built on any channels."""
+        return SeparableSizes(pair(block.kernel), pair(block.stride), block.act, block.out, block.weight_bits, block.depthwise_bits)
+
+
+def separable(build: Builder, name: str, x: int, block: SeparableSizes) -> int:
+    """The operators of a depthwise separable convolution behind ``x``."""
+    x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act, block.depthwise_bits)
+    return build.pointwise(f"{name}.pw", x, block.out, block.act, block.weight_bits)
 
 
 #: A gate is relu6 of what is worked out: six times hard-sigmoid where the biases hold its 3. The sixth is in the weights that follow.

@@ -44,7 +44,7 @@ from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
 from tinynas.front_end import FrontEnd
-from tinynas.graph import Builder, MBSizes, classifier, mbconv
+from tinynas.graph import Builder, MBSizes, SeparableSizes, classifier, mbconv, separable
 from tinynas.space import Space, StageSpace, make_divisible
 from tinynas.target.registrations import Alone
 
@@ -328,8 +328,8 @@ def _distinct(values: Iterator[Any]) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class BitsAxis:
-    """Bits of weights, attention and activation that a block can have: the last axis of its table, one point for each way to choose them
-    together."""
+    """Kind, bits of weights, attention and activation that a block can have: the last axis of its table, one point for each way to choose
+    them together."""
 
     choices: tuple[tuple[Any, ...], ...]
     """At each point what is chosen, by name."""
@@ -381,7 +381,21 @@ class StageTables:
     blocks: tuple[tuple[int, int], ...]
     """Gene columns of (kernel, expand) of every block."""
     bits: BitsAxis
-    """Of expand and project, and of the depthwise convolutions; attention and activation."""
+    """Kind; bits of expand and project (or pointwise), and of the depthwise convolutions; attention and activation: :data:`_CHOSEN`."""
+
+    def expands(self, point: int) -> bool:
+        """Whether the expand ratio counts where the blocks are those of ``point`` of :attr:`bits`."""
+        return bool(self.bits.choices[point][_CHOSEN.index("kind")] == "mbconv")
+
+    def distinct(self) -> list[int]:
+        """The points of :attr:`bits`, without those that differ in what does not count: attention, where blocks are separable."""
+        at = _CHOSEN.index("attention")
+        first = self.bits.choices[0][at]
+        return [point for point, chosen in enumerate(self.bits.choices) if self.expands(point) or chosen[at] == first]
+
+
+#: What is chosen for a whole stage, by the names of its genes: the points of :attr:`StageTables.bits`.
+_CHOSEN = ("kind", "weight_bits", "depthwise_bits", "attention", "act")
 
 
 class Tables:
@@ -472,7 +486,7 @@ class Tables:
         after = Axis.of(outs.ravel().tolist())
         strides = [pair(stride) for stride in stage.stride]
         maps_after = Axis.of([_after(size, stride) for size in maps.values for stride in strides])
-        bits = BitsAxis.of(self.space, *(f"s{number}.{name}" for name in ("weight_bits", "depthwise_bits", "attention", "act")))
+        bits = BitsAxis.of(self.space, *(f"s{number}.{name}" for name in _CHOSEN))
         lengths = list(dict.fromkeys(len(str(block)) for block in range(1, max(stage.depth))))
         first = Table((len(maps), len(channels), len(after), len(strides), len(stage.kernel), len(stage.expand), len(bits)))
         self._blocks(first, f"s{number}.b0", stage, maps, channels, after, strides, bits)
@@ -508,7 +522,7 @@ class Tables:
         strides: Sequence[tuple[int, int]],
         bits: BitsAxis,
     ) -> None:
-        """Inverted residual blocks at every point: one lowering for each structure, over arrays of sizes.
+        """Blocks at every point: one lowering for each structure, over arrays of sizes.
 
         Without ``channels`` the blocks are later ones, which have as many channels before as behind them.
         """
@@ -520,12 +534,24 @@ class Tables:
         expands = np.array(stage.expand, dtype=np.float64)
         plain = np.flatnonzero(expands == 1)
         wide = np.flatnonzero(expands != 1)
-        for (s, stride), (k, kernel), chosen, (b, (weight_bits, depthwise_bits, attention, act)) in product(
-            enumerate(strides), enumerate(stage.kernel), (plain, wide), enumerate(bits.choices)
+        every = np.arange(len(expands))
+        for (s, stride), (k, kernel), chosen, (b, (kind, weight_bits, depthwise_bits, attention, act)) in product(
+            enumerate(strides), enumerate(stage.kernel), (plain, wide, every), enumerate(bits.choices)
         ):
+            if (kind == "separable") != (chosen is every):
+                continue
             m, i, o, e = (axis.ravel() for axis in np.meshgrid(*map(np.arange, (*rows.shape[:3], len(chosen))), indexing="ij"))
             e = chosen[e]
-            inside, out = before[i], behind[i if channels is None else o]
+            inside = before[i]
+            out: Any = behind[i if channels is None else o]
+            if kind == "separable":
+                plainly = SeparableSizes(pair(kernel), stride, act, out, weight_bits, depthwise_bits)
+
+                def separables(build: Builder, x: int, block: SeparableSizes = plainly) -> int:
+                    return separable(build, name, x, block)
+
+                self._tally(table, rows[m, i, o, s, k, e, b], (height[m], width[m], inside), separables)
+                continue
             adds = (inside == out) & (stride == (1, 1))
             for residual in (False, True):
                 here = adds == residual

@@ -91,7 +91,7 @@ class Counter:
     def _stage_choices(self, stage: int, width: int) -> Iterator[tuple[int, int, int, int, int, int]]:
         """(out gene, stride gene, depth gene, channels behind, depth, point of the axis of bits)."""
         one, tables = self.space.stages[stage], self.tables.stages[stage]
-        ways = product(range(len(one.out)), range(len(one.stride)), enumerate(one.depth), range(len(tables.bits)))
+        ways = product(range(len(one.out)), range(len(one.stride)), enumerate(one.depth), tables.distinct())
         for o, s, (d, depth), bits in ways:
             yield o, s, d, int(tables.out_of[width, o]), depth, bits
 
@@ -114,7 +114,7 @@ class Counter:
             behind = (int(tables.map_of[place[0], stride]), out)
         else:
             costs, at, behind = self._others[stage][tables.others_of[index]], place, place
-        for k, e in product(range(len(one.kernel)), range(len(one.expand))):
+        for k, e in product(range(len(one.kernel)), range(len(one.expand) if tables.expands(bits) else 1)):
             rest = self._take(left, costs, costs.row((*at, k, e, bits)))
             if rest is not None:
                 yield k, e, behind, rest
