@@ -104,6 +104,16 @@ def test_equal_on_any_space(space: Space, classes: int, on: tuple[str, str], see
     assert found == expected
 
 
+@settings(max_examples=40, deadline=None)
+@given(spaces(), st.integers(1, 20), st.sampled_from([*ON, *[("compiled-stream", "cortex-m4")] * 4]), st.integers(0, 10**6))
+def test_equal_on_any_causal_space(space: Space, classes: int, on: tuple[str, str], seed: int) -> None:
+    space = Space.model_validate({**space.model_dump(), "causal": True})
+    generator = random.Random(seed)
+    genotypes = [space.draw(lambda _, n: generator.randrange(n)) for _ in range(8)]
+    found, expected = batch_and_single(space, classes, *on, genotypes)
+    assert found == expected
+
+
 FEW = [on for on in ON if all(4 in weight_bits_of(runtime_named(*on), kind) for kind in ("conv", "dw", "fc"))]
 
 

@@ -184,12 +184,15 @@ def test_what_no_space_of_sounds_can_be_is_named(changes: dict[str, Any], said: 
 
 def test_the_space_of_the_documentation_is_one(tmp_path: Path) -> None:
     page = (Path(__file__).parent.parent / "docs" / "sound.md").read_text(encoding="utf-8")
-    (block,) = (block for block in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "\nstages:" in block)
-    (tmp_path / "claps.yaml").write_text(block)
-    space = load_space(str(tmp_path / "claps.yaml"))
-    assert len(space.sizes) == 3 * 3 * 3  # strides, bins, and mel or one of two coefficients
-    for pick in (lambda _, n: 0, lambda _, n: n - 1):
-        assert estimate(lower(space.sample(pick, 2))).macs > 0
+    blocks = [block for block in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "\nstages:" in block]
+    spaces = []
+    for block in blocks:
+        (tmp_path / "claps.yaml").write_text(block)
+        spaces.append(load_space(str(tmp_path / "claps.yaml")))
+        for pick in (lambda _, n: 0, lambda _, n: n - 1):
+            assert estimate(lower(spaces[-1].sample(pick, 2))).macs > 0
+    assert [len(space.sizes) for space in spaces] == [3 * 3 * 3, 1]  # strides, bins, and mel or one of two coefficients
+    assert {kind for stage in spaces[1].stages for kind in stage.kind} == {"mbconv", "separable"}
     for name in ("ds-cnn-kws", "sparknet-c16", "bc-resnet-1"):
         cost = estimate(lower(load_net(name)))
         (row,) = re.findall(rf"^\| `{name}` .*$", page, re.MULTILINE)

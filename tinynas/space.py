@@ -275,6 +275,8 @@ class Space(Config):
     """Last convolution."""
     act: LayerActivation = "relu6"
     """Activation of every non-linear convolution."""
+    causal: bool = False
+    """Whether its networks pad along the height in front alone, so that they can be streamed: see ``causal`` of an architecture."""
     weight_bits: Bits = EIGHT
     """Bits of weights: of the stages' expand and project convolutions, the head and the classifier, where they do not say their own.
 
@@ -303,6 +305,8 @@ class Space(Config):
         widest = max(self.width_mult) * max(max(s.out) * max(s.expand) for s in self.stages)
         if widest > MAX_CHANNELS:
             raise ValueError(f"the widest network has {widest:.0f} channels; at most {MAX_CHANNELS} are possible")
+        if self.causal and any(stage.attention != ("none",) for stage in self.stages):
+            raise ValueError("causal networks cannot have attention: its gates are worked out from rows that are yet to come")
         return self
 
     # genes ------------------------------------------------------------------------------------------
@@ -494,6 +498,7 @@ class Space(Config):
             channels=given.channels,
             classes=classes,
             front_end=given.front_end,
+            causal=self.causal,
             stem=stem,
             blocks=tuple(blocks),
             stages=tuple(value[f"s{s}.depth"] for s in range(len(self.stages))),

@@ -20,7 +20,7 @@ import numpy.typing as npt
 
 from tinynas.arch import WeightBits, pair
 from tinynas.cost.code_flash import code_of
-from tinynas.cost.compiled_batch import COLUMNS, columns_of, least_of, many_compiled
+from tinynas.cost.compiled_batch import columns_of, least_kept, least_of, many_compiled, many_streams, steps_of
 from tinynas.cost.flash import (
     BIAS_SHAPE_BYTES,
     CODE_BYTES,
@@ -40,11 +40,12 @@ from tinynas.cost.latency import LatencyModel, latency_model
 from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
 from tinynas.cost.setup import RECORDS, planning_bytes, preparing_bytes
+from tinynas.cost.stepwise import MAX_PERIOD
 from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.errors import InternalError, UserError
 from tinynas.front_end import FrontEnd
-from tinynas.graph import Builder, MBSizes, SeparableSizes, classifier, mbconv, separable
+from tinynas.graph import WINDOWED, Builder, MBSizes, SeparableSizes, as_same, classifier, mbconv, separable
 from tinynas.space import Space, StageSpace, make_divisible
 from tinynas.target.registrations import Alone
 
@@ -184,7 +185,7 @@ class Table:
         self.rows, self.parts = rows, []
         if self.compiled:
             most = max(len(columns) for _, columns in self.compiled)
-            self.operators = np.zeros((self.size + 1, most, len(COLUMNS)), dtype=np.int64)
+            self.operators = np.zeros((self.size + 1, most, self.compiled[0][1].shape[1]), dtype=np.int64)
             for at, columns in self.compiled:
                 self.operators[at, : len(columns)] = columns.transpose(2, 0, 1)
             self.compiled = []
@@ -451,17 +452,35 @@ class Tables:
     ) -> None:
         """Adds the rows ``at`` of ``table``: the operators that ``make`` puts behind a tensor of ``shape`` (integers or arrays)."""
         if len(at):
-            build = Builder(tuple(shape))
+            build = Builder(tuple(shape), causal=self.space.causal)
             output = make(build, 0)
             part = self._tallied(build, output, reads_input)
-            if self.runtime.frame is not None:
+            if self.runtime.stream:
+                columns = steps_of(build, len(at))
+                part = replace(part, head=least_kept(columns))
+                table.compiled.append((at, columns))
+            elif self.runtime.frame is not None:
                 columns = columns_of(build, len(at), self.runtime.core)
                 part = replace(part, head=least_of(columns))
                 table.compiled.append((at, columns))
             table.parts.append((at, part))
 
     def _tallied(self, build: Builder, output: int, reads_input: bool) -> Tally:
-        return tally(build, output, self.runtime, reads_input=reads_input, counts=self.counts, timing=self.timing)
+        in_front: Any = 0
+        if self.space.causal and self.runtime.frame is None:  # what a file holds
+            build.ops[:] = [as_same(op, build.shape(op.inputs[0])) for op in build.ops]
+        elif self.space.causal:  # loops are counted for SAME
+            in_front = sum((op.padding.top > 0) * 1 for op in build.ops if isinstance(op, WINDOWED))
+        part = tally(build, output, self.runtime, reads_input=reads_input, counts=self.counts, timing=self.timing)
+        sums = part.sums._replace(uncounted=part.sums.uncounted + in_front, untimed=part.sums.untimed + in_front)
+        return replace(part, sums=sums)
+
+    def _alike(self, maps: Axis) -> list[Ints]:
+        """The numbers of ``maps`` whose operators have one kernel: a file of a causal network has others for other heights."""
+        heights = np.array([height for height, _ in maps.values])
+        if not self.space.causal:
+            return [np.arange(len(maps))]
+        return [np.flatnonzero(heights == height) for height in np.unique(heights)]
 
     def _stem(self, shapes: Sequence[tuple[int, int, int]], outs: Ints, strides: Sequence[tuple[int, int]]) -> Table:
         """(shape of the input, width multiplier, out, kernel, stride, bits)."""
@@ -535,13 +554,17 @@ class Tables:
         plain = np.flatnonzero(expands == 1)
         wide = np.flatnonzero(expands != 1)
         every = np.arange(len(expands))
-        for (s, stride), (k, kernel), chosen, (b, (kind, weight_bits, depthwise_bits, attention, act)) in product(
-            enumerate(strides), enumerate(stage.kernel), (plain, wide, every), enumerate(bits.choices)
+        alike = self._alike(maps)
+        for (s, stride), (k, kernel), chosen, (b, (kind, weight_bits, depthwise_bits, attention, act)), these in product(
+            enumerate(strides), enumerate(stage.kernel), (plain, wide, every), enumerate(bits.choices), alike
         ):
             if (kind == "separable") != (chosen is every):
                 continue
-            m, i, o, e = (axis.ravel() for axis in np.meshgrid(*map(np.arange, (*rows.shape[:3], len(chosen))), indexing="ij"))
+            m, i, o, e = (
+                axis.ravel() for axis in np.meshgrid(these, *map(np.arange, rows.shape[1:3]), np.arange(len(chosen)), indexing="ij")
+            )
             e = chosen[e]
+            tall: Any = int(height[these[0]]) if self.space.causal else height[m]
             inside = before[i]
             out: Any = behind[i if channels is None else o]
             if kind == "separable":
@@ -550,7 +573,7 @@ class Tables:
                 def separables(build: Builder, x: int, block: SeparableSizes = plainly) -> int:
                     return separable(build, name, x, block)
 
-                self._tally(table, rows[m, i, o, s, k, e, b], (height[m], width[m], inside), separables)
+                self._tally(table, rows[m, i, o, s, k, e, b], (tall, width[m], inside), separables)
                 continue
             adds = (inside == out) & (stride == (1, 1))
             for residual in (False, True):
@@ -563,7 +586,8 @@ class Tables:
                 def blocks(build: Builder, x: int, block: MBSizes = block) -> int:
                     return mbconv(build, name, x, block)
 
-                self._tally(table, rows[m, i, o, s, k, e, b][here], (height[m][here], width[m][here], inside[here]), blocks)
+                down = tall if self.space.causal else tall[here]
+                self._tally(table, rows[m, i, o, s, k, e, b][here], (down, width[m][here], inside[here]), blocks)
 
     def _last(self, maps: Axis, channels: Axis) -> Table:
         """(map, channels in, width multiplier, head, bits): last convolution, global pooling, classifier."""
@@ -637,6 +661,21 @@ def _after(size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // stride[0]), -(-size[1] // stride[1])
 
 
+def _check_streams(space: Space, runtime: str) -> None:
+    """Raise UserError where networks of ``space`` cannot be streamed."""
+    if not space.causal:
+        raise UserError(
+            f"{runtime} takes networks that read no frame that is yet to come; those of space {space.name!r} do",
+            "give the space causal: true (--set space.causal=true)",
+        )
+    period = math.prod(max(pair(stride)[0] for stride in offered) for offered in (space.stem.stride, *(s.stride for s in space.stages)))
+    if period > MAX_PERIOD:
+        raise UserError(
+            f"strides along time of space {space.name!r} make up to {period:,} frames one step",
+            f"offer no more than {MAX_PERIOD:,} together",
+        )
+
+
 @lru_cache(maxsize=8)
 def tables_of(space: Space, classes: int, runtime: str, core: str | None = None, timing: LatencyModel | None = None) -> Tables:
     """The tables of ``space``, made once in a process. Raises UserError for an unknown runtime and a space of too many blocks."""
@@ -661,10 +700,7 @@ class BatchEstimator:
         timing: LatencyModel | None = None,
     ) -> None:
         if runtime_named(runtime).stream:
-            raise UserError(
-                f"networks for {runtime} cannot be searched: the search knows no bound of what a stream keeps",
-                "search with runtime: compiled-rows; then tinynas estimate NET --runtime compiled-stream, of a network with causal: true",
-            )
+            _check_streams(space, runtime)
         self.space = space
         self.classes = classes
         self.latency = None if clock_mhz is None else timing or latency_model(core, runtime)
@@ -688,7 +724,16 @@ class BatchEstimator:
         if not front_ends:
             return cost
         which = self.space.input_number(genes.T.astype(np.int64))
-        return with_front_ends(cost, front_ends, which, self.classes, core=self.core, clock_mhz=self.clock_mhz, timing=self.latency)
+        return with_front_ends(
+            cost,
+            front_ends,
+            which,
+            self.classes,
+            core=self.core,
+            clock_mhz=self.clock_mhz,
+            timing=self.latency,
+            stream=self.runtime.stream,
+        )
 
     def _chunk(self, genes: npt.NDArray[Any]) -> BatchCost:
         tables = self.tables
@@ -756,10 +801,17 @@ class BatchEstimator:
         if None not in codes:
             code_bytes = code_bytes.astype(np.int64)
         stack: Ints | Floats = np.full(len(head), np.nan)
+        counted = self.tables.counts
         if runtime.frame is not None and merged.heights is not None:
             outputs = -(-self.classes // 4) * 4
-            head, size_bytes, stack = many_compiled(merged.operators, outputs, merged.heights, runtime.frame, self.core)
-            sram = head
+            if runtime.stream:
+                many = many_streams(merged.operators, outputs)
+                latency, counted = np.full(len(head), np.nan), None
+            else:
+                many = many_compiled(merged.operators, outputs, merged.heights, runtime.frame, self.core)
+            sram = head = many.work
+            size_bytes = many.flash
+            stack = stack if many.stack is None else many.stack
         return BatchCost(
             macs=sums.dense + sums.pointwise + sums.depthwise + sums.connected,
             params=sums.weights + sums.biases,
@@ -770,7 +822,7 @@ class BatchEstimator:
             tail_bytes=tail,
             latency_ms=latency,
             instructions=np.full(len(head), np.nan)
-            if self.tables.counts is None
+            if counted is None
             else np.where(sums.uncounted, np.nan, sums.instructions.astype(np.float64)),
             code_bytes=code_bytes[inverse],
             stack_bytes=stack,
@@ -837,9 +889,10 @@ def with_front_ends(
     core: str | None = None,
     clock_mhz: float | None = None,
     timing: LatencyModel | None = None,
+    stream: bool = False,
 ) -> BatchCost:
     """``cost`` of networks of ``classes``, beside it that of the front end that each reads: number ``which`` of ``front_ends``."""
-    costs = [front_end_cost(each, classes, core=core, clock_mhz=clock_mhz, timing=timing) for each in front_ends]
+    costs = [front_end_cost(each, classes, core=core, clock_mhz=clock_mhz, timing=timing, stream=stream) for each in front_ends]
     return replace(cost, front_end=FrontEndCosts.of(costs).take(which))
 
 

@@ -182,8 +182,12 @@ def front_end_cost(
     core: str | None = None,
     clock_mhz: float | None = None,
     timing: LatencyModel | None = None,
+    stream: bool = False,
 ) -> FrontEndCost:
-    """The cost of ``front_end`` before a network of ``classes``; time by the cycles that ``timing`` has for operators without products."""
+    """The cost of ``front_end`` before a network of ``classes``; time by the cycles that ``timing`` has for operators without products.
+
+    ``stream``: the network takes one frame at a time, and keeps what it needs of earlier ones itself.
+    """
     own = None if core is None else measured().get(core)
     counting = tuple(measured().values()) if own is None else (own,)
     executed = None
@@ -194,7 +198,7 @@ def front_end_cost(
         latency = float(timing.ms(executed * timing.cycles[RATES.index("others")], clock_mhz))
     return FrontEndCost(
         state_bytes(front_end),
-        kept_bytes(front_end, classes),
+        kept_bytes(front_end, classes, frames=1 if stream else None),
         table_bytes(front_end),
         max(each.code[variant(front_end)] for each in counting) + SPARE_CODE_BYTES,
         max(each.stack for each in counting) + SPARE_STACK_BYTES,
