@@ -117,7 +117,7 @@ def test_epochs_go_through_the_variants(tmp_path: Path) -> None:
     rows = np.array([3, 0])
     made = [augmenter(split.inputs[rows], epoch, rows) for epoch in (1, 2, 3)]
     assert np.array_equal(made[0], made[2]) and not np.array_equal(made[0], made[1])
-    assert len(list((tmp_path / "cache" / "inputs").rglob("*.npy"))) == 4, "samples, plain features, two variants"
+    assert len(list((tmp_path / "cache" / "inputs").rglob("*.npy"))) == 7, "samples; bands and features, plain and in two variants"
     some = split.take([3, 0])
     taken = make_sound_augmenter(Augment(sound=settings), some, 0)(some.inputs, 1, np.arange(2))
     assert np.array_equal(taken, made[0]), "a part of the inputs finds its own variants"
@@ -136,7 +136,17 @@ def test_epochs_go_through_the_variants(tmp_path: Path) -> None:
     )
     other = Trainings(data, Recipe.proxy(augment=Augment(sound=settings.model_copy(update={"gain": 1.0}))), 0, tmp_path / "state")
     assert seconds_per_image(other, hears, seconds=0.05) > 0
-    assert len(list((tmp_path / "cache" / "inputs").rglob("*.npy"))) == 4
+    assert len(list((tmp_path / "cache" / "inputs").rglob("*.npy"))) == 7
+    # Another kind of features is made of the bands that there are, and equals what is made of the samples.
+    transform = HEARS.model_copy(update={"kind": "mfcc", "coefficients": 5})
+    changed = data.read_by(Input(*transform.shape, "features", front_end=transform), "train")
+    assert changed.anew is not None and data.signal.waves is not None
+    varied = changed.anew.variant(settings, 1)
+    samples = np.load(next((tmp_path / "cache" / "inputs").rglob("train-samples-*.npy"))).view("<i2")
+    waves = data.signal.waves
+    assert np.array_equal(changed.inputs, waves.read(samples, transform))
+    assert np.array_equal(varied, waves.read(waves.change(samples, transform, settings, 1, np.arange(len(samples))), transform))
+    assert len(list((tmp_path / "cache" / "inputs").rglob("*.npy"))) == 7 + 2
     inputs, labels = make_feed(split, Augment(sound=settings.model_copy(update={"mixup": 0.5})), 0, CPU, True, classes=2)(1, rows)
     assert labels.shape == (2, 2) and torch.allclose(labels.sum(1), torch.ones(2)) and inputs.dtype == torch.uint8
 
