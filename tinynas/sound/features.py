@@ -60,7 +60,10 @@ def in_bytes(signal: NDArray[np.int64] | NDArray[np.uint16], front_end: FrontEnd
 
 
 def logarithms(samples: NDArray[np.int16], front_end: FrontEnd) -> NDArray[np.int64]:
-    """(N, frames, bins), alike in front ends of one :meth:`~tinynas.front_end.FrontEnd.of_bands`: the filter bank's channels after noise reduction and gain control, in 1/64 nepers, 0 to 65,535."""
+    """(N, frames, bins): the filter bank's channels after noise reduction and gain control, in 1/64 nepers, 0 to 65,535.
+
+    The same for all front ends of one :meth:`~tinynas.front_end.FrontEnd.of_bands`.
+    """
     tables, clips = tables_of(front_end), len(samples)
     windows = np.lib.stride_tricks.sliding_window_view(samples, front_end.window, axis=1)[:, :: front_end.stride]
     signal = np.empty((clips * front_end.frames, front_end.bins), np.int64)
