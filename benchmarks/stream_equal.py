@@ -137,10 +137,10 @@ def table(rows: dict[str, dict[str, Any]], command: str) -> str:
         "# A stream beside its clips",
         "",
         f"`{command}`. Causal networks drawn from two spaces, random weights, int8;",
-        "one-second clips of spoken digits and ESC-10. A stream is fed frame by frame from a reset, in C with sanitizers; after the last frame",
-        "its outputs are held against those of the whole clip.",
+        "one-second clips of spoken digits and ESC-10. A stream is fed frame by frame from a reset, in C with sanitizers; after the last",
+        "frame its outputs are held against those of the whole clip.",
         "",
-        "| network | outputs that differ | unlike each other | memory, B (promised) | MACs a step: mean, most (promised) | MACs of a clip |",
+        "| network | outputs that differ | unlike each other | memory, B (promised) | MACs a step: mean, most (promised) | of a clip |",
         "|---|---|---|---|---|---|",
     ]
     for name, row in rows.items():
