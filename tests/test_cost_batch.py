@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tinynas.config import shipped
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.batch import BatchEstimator
 from tinynas.cost.runtimes import runtime_named, weight_bits_of
+from tinynas.cost.stepwise import plan_steps
 from tinynas.errors import UserError
 from tinynas.graph import lower
 from tinynas.space import Space
@@ -112,6 +114,17 @@ def test_equal_on_any_causal_space(space: Space, classes: int, on: tuple[str, st
     genotypes = [space.draw(lambda _, n: generator.randrange(n)) for _ in range(8)]
     found, expected = batch_and_single(space, classes, *on, genotypes)
     assert found == expected
+
+
+def test_counters_of_long_streams_take_two_bytes() -> None:
+    stages = [{"out": 4, "kernel": 3, "expand": 1, "stride": [1, [2, 1]]}]
+    long = {"resolution": [[255, 8], [256, 8], [510, 8], [512, 300]], "stem": {"out": 4, "kernel": 3, "stride": [1, [2, 1]]}, "divisor": 1}
+    space = Space.model_validate({**long, "stages": stages, "causal": True})
+    genotypes = list(product(*(range(len(gene.choices)) for gene in space.genes)))
+    found, expected = batch_and_single(space, 3, "compiled-stream", "cortex-m4", genotypes)
+    assert found == expected
+    plans = [plan_steps(lower(space.decode(genotype, 3))) for genotype in genotypes]
+    assert {plan.counter_bytes for plan in plans} == {1, 2}
 
 
 FEW = [on for on in ON if all(4 in weight_bits_of(runtime_named(*on), kind) for kind in ("conv", "dw", "fc"))]
