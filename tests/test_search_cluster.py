@@ -195,7 +195,7 @@ class Nodes:
         )
 
     def start_scheduler(self) -> None:
-        # The scheduler sees none of tinynas.
+        # The scheduler does not see this tree.
         elsewhere = [path for path in sys.path if path and Path(path).resolve() != HERE.parent]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(elsewhere)}
         host, port = self.address.removeprefix("tcp://").split(":")
@@ -289,9 +289,9 @@ def test_nothing_is_lost_with_a_worker(prepared: Callable[..., PreparedSearch], 
 def test_ctrl_c_leaves_a_run_that_goes_on(prepared: Callable[..., PreparedSearch], nodes: Nodes) -> None:
     one = prepared(trials=4, rungs=[1])
     process = start_process(one.run.path, "--cluster", nodes.address)
-    wait_until(lambda: len(one.run.trials()) >= 1, 120)
+    wait_until(lambda: len(one.run.trials()) >= 1, 300)
     process.send_signal(signal.SIGINT)
-    _, wrong = process.communicate(timeout=60)
+    _, wrong = process.communicate(timeout=180)
     assert process.returncode == 130, wrong
     assert f"tinynas search --resume --out {one.run.path} --cluster {nodes.address}" in wrong
     assert one.run.front() and len(one.run.trials()) < 4

@@ -46,6 +46,8 @@ LOOK = 1.0
 PIECE = 8 << 20
 #: How often files are sent to a machine that keeps losing them.
 SENDINGS = 3
+#: How often a worker that cannot be asked, and was not seen to go, is asked again.
+TRIES = 15
 #: Machines that are sent to side by side.
 SENDERS = 4
 ENDED = "continue with --resume; nothing finished is lost"
@@ -59,6 +61,10 @@ class Place:
     """Of its scheduler, such as ``tcp://host:8786``, or the file that ``dask scheduler --scheduler-file`` wrote."""
     at_once: int | None = None
     """Trainings at once; None: as many as its workers have threads."""
+
+
+class _GoneError(Exception):
+    pass
 
 
 @dataclass
@@ -224,37 +230,47 @@ class Cluster:
     def _send(self, name: str, machine: _Machine, files: dict[str, Path]) -> None:
         asked = {file: (path.stat().st_size, _digest(path)) for file, path in files.items()}
         tries = 0
-        while machine.workers:
+        while machine.workers and not self._closing.is_set():
             address = min(machine.workers)
             try:
-                for file in _said(self._ask(address, "lacking", json.dumps(asked)))["names"]:
-                    self._send_file(address, file, files[file], *asked[file])
+                for file in _said(self._ask(machine, address, "lacking", json.dumps(asked)))["names"]:
+                    self._send_file(machine, address, file, files[file], *asked[file])
                     self.sent.append((name, file, asked[file][0]))
                 machine.files |= set(files)
                 return
             except TinynasError:
                 raise
+            except TimeoutError:
+                # It hangs: others need not wait for it. A training that it takes all the same says what it lacks.
+                return
             except Exception:
                 # It died, or is about to be found dead; another of its machine may go on.
                 tries += 1
-                if self._closing.is_set() or tries > SENDINGS * (1 + len(machine.workers)):
-                    return
+                if tries > TRIES:
+                    raise
                 time.sleep(LOOK)
 
-    def _send_file(self, address: str, name: str, path: Path, size: int, digest: str) -> None:
+    def _send_file(self, machine: _Machine, address: str, name: str, path: Path, size: int, digest: str) -> None:
         token, offset = uuid.uuid4().hex[:8], 0
         with path.open("rb") as file:
             while chunk := file.read(PIECE):
-                if self._closing.is_set():
-                    raise RunError("the search ends")
                 # Through the scheduler to the one worker, and not into a task that it would keep.
                 [piece] = self.client.scatter([chunk], workers=[address], hash=False)
-                _said(self._ask(address, "receive", name, token, offset, piece, size, digest))
+                _said(self._ask(machine, address, "receive", name, token, offset, piece, size, digest))
                 offset += len(chunk)
 
-    def _ask(self, address: str, what: str, *given: Any) -> str:
+    def _ask(self, machine: _Machine, address: str, what: str, *given: Any) -> str:
+        """What a worker answers. Raises _GoneError where it went or the search ends, TimeoutError where it hangs."""
         future = self.client.submit(_on_worker, what, *given, workers=[address], pure=False)
-        return str(future.result(timeout=FIRST_SECONDS))
+        end = time.monotonic() + FIRST_SECONDS
+        while True:
+            try:
+                return str(future.result(timeout=LOOK))
+            except TimeoutError:
+                if self._closing.is_set() or address not in machine.workers:
+                    raise _GoneError from None
+                if time.monotonic() > end:
+                    raise
 
     # trainings --------------------------------------------------------------------------------------
 
