@@ -92,6 +92,35 @@ def test_groups_and_attributes_are_sent_too(images: DataSet, tmp_path: Path) -> 
     assert there.positive == rich.positive and there.native_size == rich.native_size and there.counts("train") == rich.counts("train")
 
 
+def test_sounds_bring_their_variants(tmp_path: Path) -> None:
+    import soundfile
+
+    from tinynas.front_end import FrontEnd
+    from tinynas.recipe import Augment
+
+    for label in ("hiss", "hum"):
+        (tmp_path / "sounds" / label).mkdir(parents=True)
+        for number in range(10):
+            wave = np.random.default_rng((number, len(label))).normal(0, 0.1, 1600)
+            soundfile.write(tmp_path / "sounds" / label / f"{number}.wav", wave, 8000)
+    hears = FrontEnd(sample_rate=8000, clip_ms=200, bins=12)
+    heard, network = open_data(str(tmp_path / "sounds"), seed=0), Input(*hears.shape, "features", front_end=hears)
+    augment = Augment.model_validate({"sound": {"variants": 2}})
+    files = files_of(heard, network, augment)
+    assert len(files) == 4, "both splits, and two variants of the training sounds"
+    assert len(files_of(heard, network, Augment(kind="none"))) == 2
+    there = unpack(pack(heard), tmp_path / "there")
+    for path in files:
+        (tmp_path / "there" / path.relative_to(heard.cache)).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, tmp_path / "there" / path.relative_to(heard.cache))
+    ours, theirs = heard.read_by(network, "train"), there.read_by(network, "train")
+    assert ours.anew is not None and theirs.anew is not None and np.array_equal(ours.inputs, theirs.inputs)
+    for number in (0, 1):
+        assert np.array_equal(ours.anew.variant(augment.sound, number), theirs.anew.variant(augment.sound, number))
+    with pytest.raises(NotHereError):
+        theirs.anew.variant(augment.sound, 2)
+
+
 @pytest.mark.parametrize("content", [b"", b"no data set", pack.__doc__.encode() * 9])  # type: ignore[union-attr]
 def test_what_is_no_data_set_is_refused(content: bytes, tmp_path: Path) -> None:
     with pytest.raises(DataError, match="is no data set"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, Never
 
@@ -66,7 +67,7 @@ def unpack(content: bytes, cache: Path) -> DataSet:
             channels=tuple(plain["channels"]),
             decode=_elsewhere,
             fit=_elsewhere,
-            waves=Waves(_elsewhere, _elsewhere, _elsewhere) if plain["waves"] else None,
+            waves=Waves(*[_elsewhere] * len(fields(Waves))) if plain["waves"] else None,
         )
         return DataSet(
             name=document["name"],
