@@ -13,7 +13,8 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -23,12 +24,12 @@ from search_runs import RECIPE, SPACE, accounted, start_process, wait_until
 from tinynas.api import PreparedSearch
 from tinynas.data import DataSet, open_data
 from tinynas.data.replica import NotHereError, files_of, pack, unpack
-from tinynas.errors import DataError, MissingExtraError, UserError
+from tinynas.errors import DataError, MissingExtraError, RunError, UserError
 from tinynas.inputs import Input
 from tinynas.model import read_tensors
 from tinynas.recipe import Recipe
 from tinynas.search import Place, SearchEvent, remote
-from tinynas.search.cluster import Shared
+from tinynas.search.cluster import Shared, _result
 from tinynas.search.training import Trainings
 
 HERE = Path(__file__).parent
@@ -188,6 +189,26 @@ def test_a_task_gives_what_a_training_here_gives(images: DataSet, tmp_path: Path
     other = {**task["versions"], "torch": "0.1"}
     assert train(None, versions=other)[0] == {"versions": remote.versions()}
     assert "is of other images" in train(None, fingerprint="f" * 64)[0]["error"][0]
+    # A task that the engine took back ends after its epoch, and gives nothing.
+    task_state = SimpleNamespace(state="cancelled")
+    worker = SimpleNamespace(get_current_task=lambda: "key", state=SimpleNamespace(tasks={"key": task_state}))
+    monkeypatch.setitem(sys.modules, "distributed.worker", cast(Any, SimpleNamespace(get_worker=lambda: worker)))
+    assert train(None, epochs=2) == ({"unwanted": True}, None)
+    task_state.state = "executing"
+    assert train(None, epochs=2)[0]["outcome"]["epochs"] == 2
+
+
+def test_a_network_that_takes_its_workers_along_is_given_up() -> None:
+    class KilledWorker(Exception):
+        pass
+
+    def result() -> Any:
+        raise KilledWorker("key")
+
+    answer, state = _result(SimpleNamespace(result=result))
+    outcome = remote.outcome_in(json.loads(answer))
+    assert state is None and not outcome.machine and outcome.scores == {}
+    assert outcome.failure == "its workers died one after the other while training it (out of memory?)"
 
 
 def test_without_dask_it_says_what_to_install(prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,3 +374,20 @@ def test_nobody_answers(prepared: Callable[..., PreparedSearch], monkeypatch: py
     with pytest.raises(UserError, match="no scheduler answers there"):
         one.go()
     assert not one.run.path.exists()
+
+
+@dask
+@pytest.mark.slow
+def test_a_scheduler_that_dies_ends_the_search(prepared: Callable[..., PreparedSearch], nodes: Nodes) -> None:
+    one = prepared(trials=4, rungs=[1])
+
+    def watch(event: SearchEvent) -> None:
+        if event.kind == "trial":
+            nodes.processes["scheduler"].kill()
+
+    with pytest.raises(RunError, match="its scheduler does not answer any more") as caught:
+        replace(one, cluster=Place(nodes.address)).go(watch)
+    assert "--resume" in str(caught.value.hint)
+    assert 1 <= len(one.run.trials()) < 4
+    one.go()
+    accounted(one.run, 4)
