@@ -11,6 +11,8 @@ lost is of the workers' time until then, from the first second on. Quality is th
 training of the table, as a share of the table's best. With ``kills`` every worker is lost once, at a random moment amid a training,
 which starts again on the next free worker; the worker is back after ``RESTART`` seconds.
 
+Rows go to cluster_scaling.jsonl. What is under way when a search ends counts neither as waiting nor as trained.
+
 What it does not show. Slow networks and disks (a disk's waits are not CPU time), sending images, machines of different speed, and
 proposals outside of the table: those stand for the nearest network of it that was not tried. With 64 workers most of the table is tried
 before much is known of it, which flatters what is found.

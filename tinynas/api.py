@@ -509,6 +509,7 @@ def search(
     workers: int | None = None,
     seed: int | None = None,
     storage: str | None = None,
+    cluster: str | None = None,
     settings: SearchSettings | None = None,
     on_event: Callable[[SearchEvent], None] | None = None,
 ) -> tuple[Run, SearchResult]:
@@ -529,6 +530,7 @@ def search(
         workers=workers,
         seed=seed,
         storage=storage,
+        cluster=cluster,
         settings=settings,
     )
     return prepared.run, prepared.go(on_event)
