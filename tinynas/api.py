@@ -926,8 +926,9 @@ def evaluate(
     tell it. ``stream``: also false alarms an hour and missed events on whole recordings, in windows every ``hop_ms``, smoothed as misses
     the fewest validation events at ``alarms_an_hour``. Raises UserError subclasses with the remedy.
     """
-    from tinynas.export.evaluate import Stream, evaluate_splits, read_file
+    from tinynas.export.evaluate import evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
+    from tinynas.export.streams import Stream
 
     require_tflite(model)
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
