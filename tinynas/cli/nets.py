@@ -37,7 +37,7 @@ FalseAlarmsOption = Annotated[
     typer.Option(
         "--false-alarms",
         metavar="RATE",
-        help="Of two classes: choose, on validation images, a threshold by which such a share of the negative ones is taken for positive.",
+        help="Of two classes: choose, on validation data, a threshold by which such a share of the negative ones is taken for positive.",
     ),
 ]
 FormatOption = Annotated[

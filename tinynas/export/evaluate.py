@@ -199,9 +199,9 @@ def run(inspected: Inspected, split: Split, reading: Reading, workers: int = 1) 
     """
     facts = inspected.facts
     if not len(split):
-        raise DataError("the split holds no image to evaluate on", "choose another split or give more images")
+        raise DataError(f"the split holds no {split.kind} to evaluate on", f"choose another split or give more {split.kind}s")
     if split.inputs.shape[1:] != facts.input_shape:
-        raise DataError(f"the images are {split.inputs.shape[1:]}, the model reads {facts.input_shape}")
+        raise DataError(f"the {split.kind}s are {split.inputs.shape[1:]}, the model reads {facts.input_shape}")
     images = _prepared(inspected, split, reading)
     try:
         return real_outputs(run_tflm(inspected, images, workers=workers, table=reading.table).outputs, facts), kernels_name()
