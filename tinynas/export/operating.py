@@ -70,8 +70,8 @@ class OperatingPoint:
             self.rule.threshold if self.raw is None else self.raw,
             (
                 f'Yes ("{label}", class {self.positive}) where its output is above the other by more than this, in {kind}:',
-                f"a probability of {self.probability:.4f}. Chosen on the {self.split} split for a false-alarm rate of {self.wished:g}; there",
-                f"{_words(self.false_alarms)} false alarms, and {_words(self.recall)} of class {self.positive} found.",
+                f"a probability of {self.probability:.4f}. Chosen on the {self.split} split for a false-alarm rate of {self.wished:g};",
+                f"there {_words(self.false_alarms)} false alarms, and {_words(self.recall)} of class {self.positive} found.",
             ),
         )
 
