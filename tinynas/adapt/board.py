@@ -106,10 +106,7 @@ class BoardReference:
         read, scale = self._read(op.inputs[0], values)
         match op:
             case Mean():
-                total = np.zeros(read.shape[-1], _F)
-                for pixel in read.reshape(-1, read.shape[-1]):
-                    total = total + pixel
-                return (total * (scale * _share(read))).reshape(1, 1, -1)
+                return (_added(read) * (scale * _share(read))).reshape(1, 1, -1)
             case Add():
                 other, factor = self._read(op.inputs[1], values)
                 return scale * read + factor * other
@@ -164,10 +161,7 @@ class BoardReference:
             if op.name in self.weights:
                 self._descend("weight", op.name, self._weight_gradient(op, arrived, values), rate)
             if op.name in self.biases:
-                total = np.zeros(arrived.shape[-1], _F)
-                for pixel in arrived.reshape(-1, arrived.shape[-1]):
-                    total = total + pixel
-                self._descend("bias", op.name, total, rate)
+                self._descend("bias", op.name, _added(arrived), rate)
         self._waiting += 1
         if self._waiting == learning.batch:
             self.flush(rate)
@@ -263,6 +257,14 @@ def fnv(data: bytes) -> int:
 
 def _map(shape: Sequence[int]) -> tuple[int, int, int]:
     return (shape[0], shape[1], shape[2]) if len(shape) == 3 else (1, 1, shape[0])
+
+
+def _added(values: Reals) -> Reals:
+    """Sums (C,) over the pixels of (H, W, C), from the first on."""
+    total = np.zeros(values.shape[-1], _F)
+    for pixel in values.reshape(-1, values.shape[-1]):
+        total = total + pixel
+    return total
 
 
 def _share(values: Reals) -> np.float32:

@@ -169,9 +169,9 @@ def _facts(data: bytes, model: Any, schema: Any, kept: bool) -> ModelFacts:
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     codes = [names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "?") for code in model.operatorCodes]
     operators = tuple(codes[op.opcodeIndex] for op in graph.operators)
-    if kept := sorted(_STATEFUL & set(operators)):
+    if stateful := sorted(_STATEFUL & set(operators)):
         raise ModelFileError(
-            f"the model keeps state between calls ({', '.join(kept)}): it reads a stream, piece by piece",
+            f"the model keeps state between calls ({', '.join(stateful)}): it reads a stream, piece by piece",
             "a classifier of single images is needed; tinynas estimate works with it",
         )
     shape, layout = _image_shape([int(n) for n in source.shape])
