@@ -203,7 +203,7 @@ def test_what_no_board_learns_is_refused_by_name(task: Task) -> None:
     with pytest.raises(UserError, match="compiled keeps no activation but the classifier's input"):
         estimate_update(graph, last_layers(graph, 2), runtime="compiled", arithmetic="board")
     maker = Builder((4, 4, 3))
-    other = close(maker, maker.pointwise("b", maker.conv("a", 0, 8, (3, 3), (1, 1), "relu6"), 8, "hard_swish"))
+    other = close(maker, maker.pointwise("b", maker.conv("a", 0, 8, (3, 3), (1, 1), "relu6"), 8, "h_swish"))
     with pytest.raises(UserError, match="hard_swish, which no gradient passes there"):
         estimate_update(other, last_layers(other, 2), arithmetic="board")
     with pytest.raises(UserError, match="stem reads the image itself"):
