@@ -129,7 +129,7 @@ def test_a_plan_is_never_above_the_greedy_one_and_below_it_where_that_leaves_gap
 def test_element_types_are_what_the_table_says() -> None:
     graph = tiny()
     update = full_update(graph)
-    costs = {name: estimate_update(graph, update, arithmetic=name, momentum=True) for name in ARITHMETICS}
+    costs = {name: estimate_update(graph, update, arithmetic=name, momentum=True) for name, one in ARITHMETICS.items() if not one.apart}
     assert row(costs["int8"], "conv")["gradient_bytes"] == 128
     assert row(costs["int32"], "conv")["gradient_bytes"] == row(costs["float32"], "conv")["gradient_bytes"] == 512
     paper = row(costs["mcunetv3"], "conv")

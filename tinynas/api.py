@@ -1052,13 +1052,14 @@ def adapt(
     on_row: Callable[[dict[str, Any], int, int], None] | None = None,
     on_note: Callable[[str], None] | None = None,
 ) -> dict[str, Any]:
-    """Learning on the board: the document of ``adapt plan|run|compare --json``; ``what`` is one of these three words.
+    """Learning on the board: the document of ``adapt plan|run|compare|export --json``; ``what`` is one of these words.
 
     ``net``: ``RUN:ID``, a .tflite, or an arch file or zoo name with the weights ``init`` (``plan`` without ``data`` needs none).
     ``budgets``: YAMLs of update budgets; ``plan`` and ``run`` take one. ``data`` is learned, ``old`` images say what becomes of the
     classes that the network knows (default: those of its run). ``schemes``: of :data:`tinynas.adapt.SCHEMES` (``run`` takes one;
     default: all). ``overrides``: ``data.KEY=VALUE``, ``old.KEY=VALUE``, or a key of the budgets. ``out`` is the file that ``run``
-    writes the network to, or the folder of ``compare``, whose finished rows are not made again. ``draw``: an HTML file for a picture.
+    writes the network to, the firmware folder of ``export``, or the folder of ``compare``, whose finished rows are not made again.
+    ``draw``: an HTML file for a picture.
     Raises UserError subclasses with the remedy.
     """
     from tinynas.adapt.line import AdaptLine
@@ -1077,9 +1078,11 @@ def adapt(
             document = line.run(None if out is None else Path(out), on_step=on_step, on_note=on_note)
         case "compare":
             document = line.compare(None if out is None else Path(out), jobs=jobs, on_row=on_row, on_note=on_note)
+        case "export":
+            document = line.export(None if out is None else Path(out), on_note=on_note)
         case _:
-            raise UserError(f"adapt {what}: is nothing that can be done", "use plan, run or compare")
-    if draw is not None and what != "run":
+            raise UserError(f"adapt {what}: is nothing that can be done", "use plan, run, compare or export")
+    if draw is not None and what in ("plan", "compare"):
         from tinynas.report.adapt_figures import write_learned_picture, write_memory_picture
 
         if what == "plan":

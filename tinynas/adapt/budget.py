@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -17,7 +17,7 @@ from tinynas.errors import UserError
 class Learning(Config):
     """How the board learns. Everything here is something that a board can do."""
 
-    mode: Literal["float", "int8"] = "float"
+    mode: Literal["float", "int8", "board"] = "float"
     """``float``: float32 forward and backward over the network with batch norm folded in. ``int8``: weights and activations on the grids
     of the .tflite, gradients scaled by MCUNetV3's quantisation-aware scaling (arXiv 2206.15472, section 3.1)."""
     arithmetic: str = "float32"
@@ -47,12 +47,21 @@ class Learning(Config):
     velocity_mu: Annotated[float, Field(ge=0, lt=1)] = 0.5
     """Momentum of the velocity of neurons: 0.5 in NEq (arXiv 2207.09455)."""
 
+    @model_validator(mode="before")
+    @classmethod
+    def _counted(cls, given: Any) -> Any:
+        if isinstance(given, dict) and given.get("mode") == "board":
+            return {"arithmetic": "board", **given}
+        return given
+
     @model_validator(mode="after")
     def _known(self) -> Self:
         try:
             arithmetic_named(self.arithmetic)
         except UserError as error:
             raise ValueError(f"{error.message}; {error.hint}") from None
+        if (self.mode == "board") != (self.arithmetic == "board"):
+            raise ValueError(f"mode {self.mode} is not counted with the arithmetic {self.arithmetic}: mode board takes arithmetic board")
         return self
 
 
@@ -62,7 +71,7 @@ class UpdateBudget(Config):
     name: Annotated[str, Field(min_length=1, max_length=60)] = "update"
     """A word for people and rows."""
     runtime: str = "tflm"
-    """Whose forward runs on the board: one of TFLM's."""
+    """Whose forward runs on the board: one of TFLM's, or, with ``mode: board``, a compiled one."""
     core: str | None = None
     """Its core, where a runtime's kernels differ by it."""
     ram: Bytes | None = None
@@ -84,8 +93,11 @@ class UpdateBudget(Config):
             runtime = runtime_named(self.runtime, self.core)
         except UserError as error:
             raise ValueError(error.message) from None
-        if not runtime.builds:
-            raise ValueError(f"runtime {self.runtime}: learning is planned for TFLM's runtimes alone")
+        compiled = runtime.frame is not None and not runtime.stream and self.learning.mode == "board"
+        if not runtime.builds and not compiled:
+            raise ValueError(
+                f"runtime {self.runtime}: learning is planned for TFLM's runtimes alone, and with mode board for compiled ones"
+            )
         return self
 
     def used(self, cost: UpdateCost) -> dict[str, tuple[float, float]]:

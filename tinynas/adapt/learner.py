@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from tinynas.adapt.budget import Learning
-from tinynas.cost.updates import Part, Update, weighted_of
+from tinynas.cost.backward import gradients_needed
+from tinynas.cost.updates import Part, Update, last_layers, weighted_of
 from tinynas.data import Split
 from tinynas.data.split import epoch_order
 from tinynas.errors import TinynasError, UserError
-from tinynas.graph import DepthwiseConv2D, FullyConnected, Graph, Op, Pool2D, Resize, Weighted, few_bits
+from tinynas.graph import DepthwiseConv2D, FullyConnected, Graph, Op, Pool2D, Resize, Weighted, few_bits, outputs_of
 from tinynas.quantize import FakeQuantNetwork, QuantizedGraph, TensorQuant, quantize
 from tinynas.quantize.floats import FloatGraph, apply, pixels, tflite_layout, torch_layout, walk
 
@@ -30,6 +31,16 @@ LOGIT_ROOM = 2.0
 
 class LostLearning(TinynasError):
     """The weights are no longer numbers; a lower learning rate is the remedy."""
+
+
+@dataclass(frozen=True)
+class Body:
+    """What stays integer where a board learns: the .tflite's operators in front of the tail, and what the tail reads of them."""
+
+    whole: FakeQuantNetwork
+    """It computes no more than is read."""
+    tail: tuple[Op, ...]
+    update: Update
 
 
 @dataclass(frozen=True)
@@ -85,6 +96,9 @@ class Learner:
         self.graph, self.learning = floats.graph, learning
         self.ops = {op.name: op for op in weighted_of(floats.graph)}
         self.grids: Grids | None = None
+        #: of ``board`` the integer network, and what of it is computed so
+        self.qgraph: QuantizedGraph | None = None
+        self._body: Body | None = None
         #: by operator in PyTorch's layout; of ``int8`` in steps of their grids, finer than these
         self.weights: dict[str, Tensor] = {}
         self.biases: dict[str, Tensor] = {}
@@ -93,6 +107,11 @@ class Learner:
                 raise UserError("learning in int8: the network has weights of fewer than 8 bits", "use learning.mode=float")
             assert calibration is not None
             self._on_grids(_with_room(quantize(floats, calibration)))
+        elif learning.mode == "board":
+            assert calibration is not None
+            self.qgraph = quantize(floats, calibration)
+            self._from_integers(self.qgraph)
+            self.aim(last_layers(floats.graph, 1))
         else:
             for name, op in self.ops.items():
                 self.weights[name] = torch.from_numpy(torch_layout(op, floats.weights[name]).astype(np.float32).copy())
@@ -108,12 +127,58 @@ class Learner:
             scales[name] = scale
         self.grids = Grids(qgraph, scales)
 
+    def _from_integers(self, qgraph: QuantizedGraph) -> None:
+        """Real weights and biases at what the integers stand for."""
+        for name, op in self.ops.items():
+            steps = np.broadcast_to(qgraph.weight_scales[name], (outputs_of(op),)).astype(np.float32)
+            weight = torch_layout(op, qgraph.weights[name]).astype(np.float32)
+            self.weights[name] = torch.from_numpy(weight * steps.reshape(-1, *[1] * (weight.ndim - 1)))
+            self.biases[name] = torch.from_numpy(qgraph.biases[name].astype(np.float32) * qgraph.bias_scales(name).astype(np.float32))
+
+    def aim(self, update: Update) -> None:
+        """Of ``board``: what is in front of ``update`` stays integer; nothing happens in other modes."""
+        if self.qgraph is None or (self._body is not None and self._body.update == update) or update.nothing:
+            return
+        needed = gradients_needed(self.graph, update)
+        tail = tuple(op for op in self.graph.ops if op.output in needed)
+        kept = sorted({tensor for op in tail for tensor in op.inputs} - needed)
+        front = tuple(op for op in self.graph.ops if op.output not in needed)
+        body = replace(self.graph, ops=front, outputs=tuple(kept))
+        self._body = Body(FakeQuantNetwork(replace(self.qgraph, graph=body)), tail, update)
+
+    def kept(self, images: NDArray[np.uint8]) -> NDArray[np.int8]:
+        """Of ``board``: (N, kept bytes) of uint8 images (N, H, W, C): what the runtime keeps of each for learning."""
+        values = self._integers(pixels(images, self.graph.input))
+        assert self.qgraph is not None
+        parts = []
+        for tensor, integers in sorted(values.items()):
+            maps = integers.permute(0, 2, 3, 1) if integers.ndim == 4 else integers
+            parts.append((maps.numpy() + self.qgraph.tensors[tensor].zero_point).astype(np.int8).reshape(len(images), -1))
+        return np.concatenate(parts, axis=1)
+
+    @torch.no_grad()
+    def _integers(self, x: Tensor) -> dict[int, Tensor]:
+        """What the tail reads: tensor -> integers less their zero points."""
+        assert self._body is not None and self.qgraph is not None
+        found = self._body.whole.integers(torch.round(x / self.qgraph.tensors[self.graph.inputs[0]].scale))
+        return {tensor: found[tensor].float() for tensor in self._body.whole.qgraph.graph.outputs}
+
+    def _on_board(self, x: Tensor, see: Callable[[int, Tensor], None] | None) -> Tensor:
+        if see is not None:
+            raise UserError("learning.mode=board: nothing shows the activations of operators that stay integer", "use learning.mode=float")
+        assert self._body is not None and self.qgraph is not None
+        values = {tensor: found * self.qgraph.tensors[tensor].scale for tensor, found in self._integers(x).items()}
+        for op in self._body.tail:
+            values[op.output] = apply(self.graph, op, [values[t] for t in op.inputs], self._parameters)
+        return values[self.graph.logits]
+
     def copy(self) -> Learner:
         """Another with the same weights, which learns by itself."""
         other = object.__new__(Learner)
         other.graph, other.learning, other.ops, other.grids = self.graph, self.learning, self.ops, self.grids
         other.weights = {name: tensor.clone() for name, tensor in self.weights.items()}
         other.biases = {name: tensor.clone() for name, tensor in self.biases.items()}
+        other.qgraph, other._body = self.qgraph, self._body
         other._momenta = {}
         return other
 
@@ -121,6 +186,8 @@ class Learner:
 
     def forward(self, x: Tensor, see: Callable[[int, Tensor], None] | None = None) -> Tensor:
         """Logits (B, classes) of normalised images (B, C, H, W); ``see`` gets every (tensor id, values)."""
+        if self.qgraph is not None:
+            return self._on_board(x, see)
         return walk(self.graph, x, self._step, see)
 
     def _step(self, op: Op, read: list[Tensor]) -> Tensor:
@@ -171,6 +238,7 @@ class Learner:
 
     def step(self, images: NDArray[np.uint8], labels: NDArray[np.int64], update: Update, lr: float) -> float:
         """One step of SGD from uint8 ``images`` (B, H, W, C): the mean cross entropy before it. Raises LostLearning."""
+        self.aim(update)
         with self.gradients_of(update):
             loss = F.cross_entropy(self.forward(pixels(images, self.graph.input)), torch.from_numpy(labels))
             value = float(loss.detach())

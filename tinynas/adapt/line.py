@@ -13,8 +13,9 @@ import torch
 from tinynas import __version__
 from tinynas.adapt.budget import UpdateBudget, load_update_budget
 from tinynas.adapt.comparing import Setup, compare, open_task, table, table_csv
+from tinynas.adapt.folder import board_learner, board_learning, build_folder, write_folder
 from tinynas.adapt.learner import Learner
-from tinynas.adapt.learning import learn
+from tinynas.adapt.learning import learn, one_thread
 from tinynas.adapt.plans import plan
 from tinynas.adapt.schemes import SCHEMES, Scheme, scheme_named
 from tinynas.adapt.tasks import Task, graph_of
@@ -98,6 +99,26 @@ class AdaptLine:
             write_learned(learned.learner, task, out)
         document = {"tinynas": __version__, **_about(task), "data": self.data, "budget": budget.model_dump(mode="json")}
         return {**document, **learned.to_json(), "out": None if out is None else str(out)}
+
+    def export(self, out: Path | None, *, on_note: OnNote | None = None) -> dict[str, Any]:
+        """The firmware folder ``out`` of a network that learns by one scheme."""
+        (budget,) = self.loaded(several=False)
+        if out is None:
+            raise UserError("--out is missing", "name the folder")
+        if out.exists() and not out.is_dir():
+            raise UserError(f"{out}: is a file", "name a folder")
+        if len(self.schemes) != 1:
+            raise UserError(f"--scheme: {len(self.schemes)} schemes, and a folder learns by one", "one of classifier, bias, last")
+        (scheme,) = self.chosen()
+        task = open_task(self.setup, budget, self.seeds[0])
+        _tell(task, on_note)
+        with one_thread():
+            learner = board_learner(task, budget)
+            learning = board_learning(task, learner, budget, scheme, self.seeds[0])
+            made = build_folder(task, learning, budget, scheme.name)
+        write_folder(made, out)
+        document = {"tinynas": __version__, **_about(task), "data": self.data, "budget": budget.model_dump(mode="json")}
+        return {**document, **made.to_json(), "out": str(out), "files": sorted(made.files)}
 
     def compare(
         self, out: Path | None, *, jobs: int, on_row: Callable[[dict[str, Any], int, int], None] | None, on_note: OnNote | None

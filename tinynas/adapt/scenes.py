@@ -15,10 +15,12 @@ from torch import Tensor
 from tinynas.adapt.budget import UpdateBudget
 from tinynas.adapt.learner import EVAL_BATCH, Learner
 from tinynas.cost import Cost, estimate
-from tinynas.cost.backward import UpdateCost, estimate_update
+from tinynas.cost.apart import SUPPORTED, unlearnable
+from tinynas.cost.backward import UpdateCost, estimate_update, gradients_needed
+from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.updates import Update, area_of, columns_of, full_update, last_layers, outputs_part, weighted_of
 from tinynas.data import Split
-from tinynas.errors import BudgetError
+from tinynas.errors import BudgetError, UserError
 from tinynas.graph import Graph, Weighted, outputs_of
 from tinynas.quantize.floats import pixels
 
@@ -90,8 +92,16 @@ class Scene:
             inference=self.inference,
         )
 
+    def unlearnable(self, update: Update) -> str:
+        """Why the board's code does not learn ``update``; empty where it does."""
+        runtime = runtime_named(self.budget.runtime, self.budget.core)
+        return unlearnable(self.graph, update, gradients_needed(self.graph, update), runtime)
+
     def fits(self, update: Update) -> bool:
-        """Whether the budget allows ``update``, by the bytes alive and the room that the plan took before."""
+        """Whether the budget allows ``update``, by the bytes alive and the room that the plan took before; on the board not where no
+        code learns it."""
+        if self.budget.learning.mode == "board" and self.unlearnable(update):
+            return False
         cost = self.cost(update)
         used = self.budget.used(cost)
         for name in ("ram", "extra"):
@@ -114,6 +124,8 @@ def longest(scene: Scene, candidates: Sequence[Update]) -> Update | None:
 
 def require_base(scene: Scene) -> None:
     """Raise BudgetError where not even the classifier may be updated."""
+    if scene.budget.learning.mode == "board" and (why := scene.unlearnable(scene.base)):
+        raise UserError(f"learning.mode=board: {why}", f"there are {SUPPORTED}")
     if not scene.fits(scene.base):
         cost = scene.cost(scene.base)
         raise BudgetError(

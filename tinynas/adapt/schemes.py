@@ -39,6 +39,8 @@ class Scheme:
     """Of ``weights`` and ``data``: what it looks at beside costs."""
     reference: bool = False
     """Whether it asks no budget: it stands beside the others for comparison."""
+    on_board: bool = False
+    """Whether the firmware folder's ``adapt.h`` learns what it chooses (``learning.mode=board``)."""
 
 
 def _full(scene: Scene) -> Update:
@@ -188,9 +190,9 @@ SCHEMES: dict[str, Scheme] = {
     scheme.name: scheme
     for scheme in (
         Scheme("full", "all weights, whatever the budget", _full, reference=True),
-        Scheme("classifier", "the classifier alone", _classifier),
-        Scheme("last", "all of the last k layers", _last),
-        Scheme("bias", "biases of the last k layers", _bias),
+        Scheme("classifier", "the classifier alone", _classifier, on_board=True),
+        Scheme("last", "all of the last k layers", _last, on_board=True),
+        Scheme("bias", "biases of the last k layers", _bias, on_board=True),
         Scheme("sparse", "MCUNetV3's sparse update", _sparse, needs=("weights", "data")),
         Scheme("random", "neurons at random, anew each epoch", _random, every_epoch=True),
         Scheme("velocity", "neurons of largest velocity, anew each epoch", _velocity, every_epoch=True, needs=("weights", "data")),
@@ -213,7 +215,12 @@ _TRIES = 6
 
 def choose(scheme: Scheme, scene: Scene) -> tuple[Update, UpdateCost]:
     """What ``scheme`` updates before the epoch ``scene.epoch``, and what that costs with its plan, which the budget allows (but for
-    references). Raises BudgetError where the classifier alone does not fit."""
+    references). Raises BudgetError where the classifier alone does not fit, and for a scheme that no board learns by where one is to."""
+    if scene.budget.learning.mode == "board" and not scheme.on_board:
+        known = ", ".join(name for name, one in SCHEMES.items() if one.on_board)
+        raise BudgetError(
+            f"learning.mode=board: no firmware learns by the scheme {scheme.name}", f"use one of {known}, or learning.mode=float"
+        )
     scene.tightened = 0
     for _ in range(_TRIES):
         update = scheme.choose(scene)

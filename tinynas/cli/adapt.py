@@ -1,4 +1,4 @@
-"""adapt plan, adapt run, adapt compare: learning on the board."""
+"""adapt plan, adapt run, adapt compare, adapt export: learning on the board."""
 
 from __future__ import annotations
 
@@ -210,6 +210,49 @@ def compare(
     console().print(learned_table(document["table"]))
     say(f"table: {document['files']['csv']}")
     return say(f"picture: {draw}") if draw is not None else None
+
+
+@commands.command()
+def export(
+    net: NetArgument,
+    out: Annotated[Path, typer.Option("--out", metavar="DIR", help="The folder.")],
+    budget: BudgetsOption = None,
+    data: DataOption = None,
+    scheme: Annotated[str | None, typer.Option("--scheme", metavar="S", help="classifier, bias or last.")] = None,
+    old: OldOption = None,
+    init: InitOption = None,
+    pixels: PixelsOption = "auto",
+    seed: SeedOption = 0,
+    overrides: SetOption = None,
+    json_: JsonOption = False,
+) -> None:
+    """Write the firmware folder of a network that learns on the board: the usual one, and adapt.h."""
+    from tinynas import api
+    from tinynas.config import format_size
+
+    document = api.adapt(
+        "export",
+        net,
+        budget or (),
+        data,
+        schemes=_schemes(scheme),
+        seeds=(seed,),
+        old=old,
+        init=init,
+        pixels=pixels,
+        out=out,
+        overrides=overrides or (),
+        on_note=note,
+    )
+    if json_:
+        return emit(document)
+    cost = document["cost"]
+    say(
+        f"memory: {format_size(cost['ram_bytes'])}: {format_size(document['arena_bytes'])} of the network, "
+        f"{format_size(document['learning_bytes'])} of learning, {format_size(cost['extra_bytes'])} beside inference alone"
+    )
+    say(f"a step: {cost['macs']['step']:,} MACs, {cost['parameters']:,} parameters; saved in {document['blob_bytes']:,} B")
+    return say(f"written: {out}")
 
 
 def _numbers(text: str) -> tuple[int, ...]:

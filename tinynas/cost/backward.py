@@ -25,6 +25,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, assert_never
 
+from tinynas.cost.apart import REAL, Apart, plan_apart
 from tinynas.cost.estimator import Cost, estimate
 from tinynas.cost.memory import aligned, in_given_order, live_bytes, offline_work
 from tinynas.cost.runtimes import RUNTIMES, runtime_named
@@ -66,6 +67,9 @@ class Arithmetic:
     """An element of SGD's momentum."""
     every_convolution: bool = False
     """Whether a bit an element is kept of each convolution's output on the way, whatever its activation: int8 outputs saturate."""
+    apart: bool = False
+    """Whether it is that of the firmware folder's ``adapt.h``: what is behind the first update is computed in real numbers in a memory of
+    its own (:mod:`tinynas.cost.apart`), without integers beside what is updated."""
 
 
 #: Float32 gradients are what the simulation computes (``adapt run``); the others say what narrower ones would take.
@@ -85,6 +89,16 @@ ARITHMETICS: dict[str, Arithmetic] = {
             1,
             0,
             every_convolution=True,
+        ),
+        Arithmetic(
+            "board",
+            "as the firmware folder's adapt.h learns: float32 from the first operator on that is updated, in a memory of its own",
+            4,
+            4,
+            4,
+            4,
+            4,
+            apart=True,
         ),
     )
 }
@@ -146,15 +160,19 @@ class UpdateCost:
     work: Work = field(repr=False)
     """Forward, loss and backward as one list of operators, as planned."""
     live: tuple[int, ...] = field(repr=False)
-    """Bytes alive during each of them: what no plan can go below."""
+    """Bytes alive during each of them: what no plan can go below; then those of each operator of the memory apart, where there is one."""
     head_bytes: int
     """What the plan takes."""
     offsets: tuple[int, ...] = field(repr=False)
     """Of the plan, for each tensor of :attr:`work`."""
+    apart: Apart | None = field(default=None, repr=False)
+    """The memory of learning where it lies beside the runtime's; :attr:`work` and the plan are of the runtime's alone then."""
 
     @cached_property
     def ram_bytes(self) -> int:
         """RAM of learning and inference: the plan, and what the runtime holds beside it; at least that of inference alone."""
+        if self.apart is not None:
+            return self.apart.ram_bytes
         return max(self.inference.sram_bytes, aligned(self.head_bytes + self.inference.tail_bytes))
 
     @property
@@ -164,7 +182,7 @@ class UpdateCost:
 
     @cached_property
     def peak_index(self) -> int:
-        """The operator of :attr:`work` during which most is alive; the first of several."""
+        """The step during which most is alive; the first of several."""
         return self.live.index(max(self.live))
 
     @property
@@ -173,7 +191,9 @@ class UpdateCost:
         return self.step(self.peak_index)
 
     def step(self, index: int) -> str:
-        """Operator ``index`` of :attr:`work`, for people."""
+        """Step ``index`` of :attr:`live`, for people."""
+        if self.apart is not None and index >= len(self.rows):
+            return self.apart.work.pieces[index - len(self.rows)].name
         name = self.work.pieces[index].name
         return f"forward of {name}" if index < len(self.rows) else name
 
@@ -312,14 +332,21 @@ def estimate_update(
     not there, and for runtimes whose plans are not of whole tensors.
     """
     update.check(graph)
-    kind = runtime_named(runtime, core)
-    if not kind.builds:
+    kind, counted = runtime_named(runtime, core), arithmetic_named(arithmetic)
+    if not kind.builds and not (counted.apart and not update.nothing and kind.frame is not None and not kind.stream):
         known = ", ".join(name for name, one in RUNTIMES.items() if one.builds)
         raise UserError(f"learning with {runtime}: its memory plan has no room for what backward keeps", f"use a runtime of TFLM: {known}")
     if batch < 1:
         raise UserError(f"batch {batch}: must be at least 1", "a step learns from one input or more")
     inference = estimate(graph, runtime, core=core) if inference is None else inference
-    made = _Step(_in_order(graph, inference.work), update, arithmetic_named(arithmetic), batch, momentum)
+    made = _Step(_in_order(graph, inference.work), update, counted, batch, momentum)
+    if counted.apart and not update.nothing:
+        own = plan_apart(made.graph, update, made.rows, made.needed, batch, kind, core)
+        arena = own.arena
+        # Both memories are there all the time; what is alive in one stands beside all of the other.
+        steps = (*(alive + own.own_bytes for alive in arena.live), *(arena.head_bytes + alive for alive in own.live))
+        head = arena.head_bytes + own.own_bytes
+        return UpdateCost(tuple(made.rows), inference, counted, batch, momentum, arena.work, steps, head, (), own)
     live = live_bytes(made.work, kind)
     offsets: tuple[int, ...] = ()
     head = max(live)
@@ -382,27 +409,31 @@ class _Step:
                 weights, biases, words = part.weights_of(op), len(part.biases), part.words(op)
                 pixels = self.graph.tensors[op.output].elements // self.graph.shape(op.output)[-1]
                 copies = packed_bytes(weights, op.weight_bits) + weights * arithmetic.weight + biases * (4 + arithmetic.bias)
+                if arithmetic.apart:
+                    copies = REAL * (weights + biases)
             reads = _read_again(self.graph, self.update, self.needed, op)
             fresh = [tensor for tensor in reads if tensor not in told]
             told |= set(fresh)
             parameters = weights + biases
-            passes = bool(self.needed.intersection(op.inputs))
+            passes, on_path = bool(self.needed.intersection(op.inputs)), op.output in self.needed
+            # Apart, a gradient of weights is used as soon as it is there, one by one; and the tail is computed twice.
+            summed = not arithmetic.apart or self.batch > 1
             self.rows.append(
                 UpdateRow(
                     index=index,
                     kind=op.kind,
                     name=op.name,
                     updated=words,
-                    on_path=op.output in self.needed,
+                    on_path=on_path,
                     passes=passes,
                     parameters=parameters,
                     kept_bytes=sum(self._kept_bytes(tensor) for tensor in fresh),
                     mask_bytes=_mask_bytes(self.graph, op, self.needed, arithmetic),
-                    gradient_bytes=self.graph.tensors[op.output].elements * arithmetic.gradient if op.output in self.needed else 0,
-                    weight_gradient_bytes=parameters * arithmetic.weight_gradient,
+                    gradient_bytes=self.graph.tensors[op.output].elements * arithmetic.gradient if on_path else 0,
+                    weight_gradient_bytes=parameters * arithmetic.weight_gradient if summed else 0,
                     copies_bytes=copies,
                     optimizer_bytes=parameters * arithmetic.momentum if momentum else 0,
-                    macs_forward=piece.macs,
+                    macs_forward=piece.macs * (2 if arithmetic.apart and on_path else 1),
                     macs_inputs=piece.macs if passes else 0,
                     macs_weights=pixels * weights,
                     macs_update=parameters * (2 if momentum else 1),
@@ -411,7 +442,8 @@ class _Step:
 
     def _kept_bytes(self, tensor: int) -> int:
         channels = self.graph.shape(tensor)[-1]
-        return self.sizes[tensor] // channels * len(self.kept[tensor])
+        element = REAL if self.arithmetic.apart and tensor in self.needed else 1
+        return self.sizes[tensor] // channels * len(self.kept[tensor]) * element
 
     def _forward(self) -> None:
         """What forward leaves for backward: masks beside outputs, and packed channels behind a tensor's last reader."""

@@ -547,6 +547,7 @@ def file_bytes(
     channels = {count[0] for count in convolved if count}
     dense = {count[0] for count in connected if count}
     front = shape_bytes(len(source.shape)) - CODE_BYTES * first_kind_count([op.kind for op in ops])
+    front += 4 + 4 * len(graph.outputs) if len(graph.outputs) > 1 else 0  # a list of their own
     terms.append(_shared(tuple(sorted(channels)), tuple(sorted(dense))))
     terms.append(structure_terms(frozenset(keys), io=io, flavour=flavour, plan=plan))
     sums = list(map(sum, zip(*terms, strict=True)))
@@ -554,7 +555,7 @@ def file_bytes(
     contents = [12 + 4 * sums[6]] if plan else []
     if full:
         formula = graph.input.written
-        known = metadata_reserve(graph.classes, formula) if labels is None else metadata_bytes(tuple(labels), formula)
+        known = metadata_reserve(graph.shape(graph.outputs[0])[-1], formula) if labels is None else metadata_bytes(tuple(labels), formula)
         contents.append(known if metadata is None else metadata)
     return total_bytes(with_contents(Terms(*sums), contents))
 

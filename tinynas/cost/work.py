@@ -188,7 +188,7 @@ def from_graph(graph: Graph) -> Work:
     pieces, constants = pieces_of(graph.ops, graph.tensors, looked_up=True)
     shapes = tuple([t.shape for t in graph.tensors])
     sizes = tuple([tensor_bytes(t) for t in graph.tensors])
-    return Work(sizes, shapes, pieces, graph.inputs, graph.outputs, len(sizes) + constants)
+    return Work(sizes, shapes, pieces, graph.inputs, graph.outputs, len(sizes) + constants, output_scales=(1,) * len(graph.outputs))
 
 
 def tensor_bytes(tensor: Tensor) -> int:

@@ -17,6 +17,7 @@ from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.streamed import Frame
 from tinynas.errors import InternalError
+from tinynas.export.adapt_code import BoardLearning, adapt_more
 from tinynas.export.compiled import CompiledModel, compile_network
 from tinynas.export.folder import Decision, check_images, decide_words, fill_folder, image_words, pick_images, shared_words
 from tinynas.export.formats import Made, check_compiled, check_formats
@@ -98,6 +99,7 @@ def build_compiled_firmware(
     section: str | None = None,
     core: str | None = None,
     decision: Decision | None = None,
+    learning: BoardLearning | None = None,
 ) -> dict[str, bytes]:
     """Relative path -> content of every file of the folder around ``qgraph``, which takes frames as ``frame`` says.
 
@@ -105,7 +107,7 @@ def build_compiled_firmware(
     where None). ``images`` are two upright uint8 (2, H, W, C), None where there is a front end, which is tested with a sound.
     ``name`` becomes the prefix of all names in C and the library's name, unless
     ``package`` names it otherwise. ``section`` is the linker section of the work area, ``core`` the one whose flash is told.
-    ``decision``: the threshold by which the code says yes, None for the largest output.
+    ``decision``: the threshold by which the code says yes, None for the largest output. ``learning``: what it learns on the board.
     Raises UserError for labels or images that do not fit, and for a network that cannot be compiled so.
     """
     source = qgraph.graph.input
@@ -145,6 +147,10 @@ def build_compiled_firmware(
     )
     words["threshold_settings"] = _threshold_settings(words["GUARD"], decision)
     words = _words(words, network, source, core)
+    if learning is not None:
+        (kept,) = learning.apart.kept  # the classifier's input, which nothing writes over behind it
+        more = adapt_more(learning, "c", words, network.plan.places[kept].offset)
+        return fill_folder("firmware_c", {**words, **more.words}, "c", network.files, over=more.templates)
     if source.front_end is None:
         return fill_folder("firmware_c", words, "c", network.files)
     words |= sound_words(source.front_end, words, images, expected, "c", core)

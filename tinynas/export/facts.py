@@ -123,8 +123,8 @@ class ModelFacts:
         return Input(*self.input_shape, kind, self.input_scale, stored)
 
 
-def read_facts(model: bytes) -> ModelFacts:
-    """Shapes, scales, operators and metadata of a .tflite classifier.
+def read_facts(model: bytes, *, kept: bool = False) -> ModelFacts:
+    """Shapes, scales, operators and metadata of a .tflite classifier; of one that learns further outputs may be ``kept`` behind its own.
 
     Raises ModelFileError where the file is broken, does not classify one input (height, width, channels), or has types that the
     firmware code does not handle.
@@ -136,17 +136,18 @@ def read_facts(model: bytes) -> ModelFacts:
     parse_model(model)  # every offset is checked there; the generated reader trusts them
     try:
         table = schema.ModelT.InitFromObj(schema.Model.GetRootAs(model, 0))
-        return _facts(model, table, schema)
+        return _facts(model, table, schema, kept)
     except ModelFileError:
         raise
     except (AttributeError, IndexError, KeyError, TypeError, ValueError, OverflowError, MemoryError, struct.error) as error:
         raise ModelFileError(f"the model file is broken: {error}", "copy or export the model again") from None
 
 
-def _facts(data: bytes, model: Any, schema: Any) -> ModelFacts:
+def _facts(data: bytes, model: Any, schema: Any, kept: bool) -> ModelFacts:
     graph = model.subgraphs[0]
     type_names = {value: name.lower() for name, value in vars(schema.TensorType).items() if not name.startswith("_")}
     sources, targets = ([graph.tensors[i] for i in (() if ends is None else ends)] for ends in (graph.inputs, graph.outputs))
+    targets = targets[:1] if kept else targets
     for tensors, noun, what in ((sources, "input", "reads one image"), (targets, "output", "gives one list of scores")):
         if len(tensors) != 1:
             listed = "; ".join(_described(tensor, type_names) for tensor in tensors[:4])
@@ -164,9 +165,9 @@ def _facts(data: bytes, model: Any, schema: Any) -> ModelFacts:
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if not name.startswith("_")}
     codes = [names.get(max(code.builtinCode, code.deprecatedBuiltinCode), "?") for code in model.operatorCodes]
     operators = tuple(codes[op.opcodeIndex] for op in graph.operators)
-    if kept := sorted(_STATEFUL & set(operators)):
+    if stateful := sorted(_STATEFUL & set(operators)):
         raise ModelFileError(
-            f"the model keeps state between calls ({', '.join(kept)}): it reads a stream, piece by piece",
+            f"the model keeps state between calls ({', '.join(stateful)}): it reads a stream, piece by piece",
             "a classifier of single images is needed; tinynas estimate works with it",
         )
     shape, layout = _image_shape([int(n) for n in source.shape])

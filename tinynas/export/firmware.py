@@ -22,7 +22,8 @@ from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError
 from tinynas.export import compiled_firmware
-from tinynas.export.facts import ModelFacts, input_table, read_facts
+from tinynas.export.adapt_code import BoardLearning, adapt_more
+from tinynas.export.facts import ModelFacts, input_table
 from tinynas.export.folder import (
     Decision,
     bytes_array,
@@ -38,7 +39,7 @@ from tinynas.export.folder import (
 from tinynas.export.formats import MODEL_FILE, Made, check_formats
 from tinynas.export.manifests import ARDUINO_TFLM, ARDUINO_TFLM_OWNER, ARDUINO_TFLM_SINCE, UNNAMED, PackageOptions
 from tinynas.export.rotate import rotate_images
-from tinynas.export.sandbox import measure_arena, run_tflm
+from tinynas.export.sandbox import inspect, measure_arena, run_tflm
 from tinynas.export.sound_firmware import OF_IMAGES, check_sound, sound_templates, sound_words
 from tinynas.files import write_atomic
 from tinynas.inputs import Input
@@ -167,6 +168,7 @@ def build_firmware(
     source: Input | None = None,
     package: PackageOptions | None = None,
     decision: Decision | None = None,
+    learning: BoardLearning | None = None,
 ) -> dict[str, bytes]:
     """Relative path -> content of every file of the folder.
 
@@ -176,9 +178,11 @@ def build_firmware(
     outputs (2, classes) in the file's type, by TFLM's kernels (computed here where None). ``rotation`` (0 or 180) and ``source``
     override what the file says of its input. ``name`` becomes the C++ namespace and the library's name, unless ``package`` names it
     otherwise; ``package`` is what the manifests say. ``decision``: the threshold by which the code says yes, None for the largest output.
+    ``learning``: what it learns on the board; the model's further outputs are what that reads.
     Raises ModelFileError for a file the firmware cannot hold and UserError for labels or images that do not fit it.
     """
-    facts = read_facts(model)
+    inspected = inspect(model, kept=learning is not None)
+    facts = inspected.facts
     rotation = facts.input_rotation if rotation is None else rotation
     labels = facts.labels if labels is None else labels
     source = facts.input if source is None else source
@@ -190,10 +194,13 @@ def build_firmware(
     _check_inputs(facts, source, labels, images, rotation)
     if expected is None:
         shown = np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8)
-        expected = run_tflm(model, shown, table=input_table(facts, source)).outputs
+        expected = run_tflm(inspected, shown, table=input_table(facts, source)).outputs
     if expected.shape != (len(images), facts.classes) or expected.dtype != np.dtype(facts.output_dtype):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}, the model gives {facts.output_dtype}")
     words = _words(model, facts, source, labels, images, expected, arena, name, rotation, package or PackageOptions(), decision)
+    if learning is not None:
+        more = adapt_more(learning, "cc", words)
+        return fill_folder("firmware", {**words, **more.words}, "cc", over=more.templates)
     if heard is None:
         return fill_folder("firmware", words, "cc")
     words |= sound_words(heard, words, images, expected, "cc", None)
@@ -259,10 +266,10 @@ def write_format(made: Made, folder: Path) -> Path:
     return folder / "c"
 
 
-def measured_arena(model: bytes, runtime: str | None = None, core: str | None = None) -> ArenaFigures:
+def measured_arena(model: bytes, runtime: str | None = None, core: str | None = None, *, kept: bool = False) -> ArenaFigures:
     """Arena figures of ``model``, made for ``runtime`` on ``core``: measured by TFLM on this machine, and by the cost model for 32-bit
-    targets."""
-    head, tail = measure_arena(model)
+    targets. ``kept``: see :func:`tinynas.export.facts.read_facts`."""
+    head, tail = measure_arena(inspect(model, kept=kept))
     try:
         parsed = parse_model(model)
         chosen = [] if runtime is None or not runtime_named(runtime).tail else [(runtime, core)]

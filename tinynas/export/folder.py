@@ -127,6 +127,8 @@ def shared_words(
         "self_test_pixels": "\n".join(f"    {{\n{bytes_array(image.tobytes())}\n    }}," for image in images),
         "self_test_answers": ", ".join(map(str, answers)),
         "self_test_outputs": "\n".join("    {" + ", ".join(_number(v) for v in row) + "}," for row in expected),
+        # What a network that learns has beside (tinynas.export.adapt_code).
+        **dict.fromkeys(("more_sources", "more_includes", "more_readme", "more_programs", "kept_api", "kept_code"), ""),
     }
 
 

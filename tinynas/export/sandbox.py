@@ -56,10 +56,13 @@ class Inspected:
     facts: ModelFacts
 
 
-def inspect(model: bytes) -> Inspected:
-    """Read ``model`` in pure Python. Raises ModelFileError for broken files and for those that classify no single input."""
+def inspect(model: bytes, *, kept: bool = False) -> Inspected:
+    """Read ``model`` in pure Python; ``kept``: see :func:`tinynas.export.facts.read_facts`.
+
+    Raises ModelFileError for broken files and for those that classify no single input.
+    """
     file = parse_model(model)
-    facts = read_facts(model)
+    facts = read_facts(model, kept=kept)
     if sum(t.size_bytes for t in file.tensors if not t.constant) > MAX_ARENA_BYTES:
         raise ModelFileError(
             f"the model's tensors need more than {MAX_ARENA_BYTES >> 20} MiB", "the file is broken, or made for another class of device"

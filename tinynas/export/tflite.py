@@ -378,7 +378,7 @@ class _Model:
                 shapes[tensor] = self.out.leaves.add(_ints((1, *spec.shape)))
             grids[tensor] = grids[op.inputs[0]] if isinstance(op, Pool2D | Resize) else self._grid(quants[tensor])
             self._tensor(shapes[tensor], spec.name, _INT8, grids[tensor])
-        self.io_shapes = shapes[graph.inputs[0]], shapes[graph.logits]
+        self.io_shapes = shapes[graph.inputs[0]], shapes[graph.outputs[0]]
 
     def _grid(self, quant: TensorQuant) -> _Item:
         scale = self.out.scales.add(_floats([quant.scale]))
@@ -438,7 +438,7 @@ class _Model:
             elif isinstance(op, Resize):
                 constants = [self._size(op)]
             operators.append((op.kind, op, [*op.inputs, *constants], op.output))
-        first, last = graph.inputs[0], graph.logits
+        first, last = graph.inputs[0], graph.outputs[0]
         if io != "int8":
             dtype = _UINT8 if io == "uint8" else 0
             grids = [TensorQuant(q.scale, q.zero_point + 128) for q in (self.qgraph.tensors[first], self.qgraph.tensors[last])]
@@ -459,6 +459,8 @@ class _Model:
                 values |= {3: self.codes[kind].options, 4: self._options(operation)}
             self.operators.append(_table(form, values))
         assert outputs is not None
+        if len(graph.outputs) > 1:  # the list of one output is that of the operator that writes it
+            outputs = leaves.add(_ints([last, *graph.outputs[1:]]))
         return _ints([first]), outputs
 
     def _mean_axes(self, op: Mean) -> int:
@@ -537,7 +539,7 @@ class _Model:
             meta = self.meta
             text = metadata_json(
                 meta.labels,
-                classes=self.graph.classes,
+                classes=self.graph.shape(self.graph.outputs[0])[-1],
                 formula=self.graph.input.written,
                 arch_id=meta.arch_id,
                 version=meta.version,

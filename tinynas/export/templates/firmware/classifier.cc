@@ -67,7 +67,7 @@ bool Invoke() {
 }
 
 @classify_code@
-
+@kept_code@
 float Logit(int class_index) {
   if (!ready || class_index < 0 || class_index >= kClasses) return 0.0f;
   return kOutputScale * (static_cast<float>(OutputData()[class_index]) - static_cast<float>(kOutputZeroPoint));

@@ -24,7 +24,7 @@ int ArenaUsedBytes();
 InputElement* Input();
 bool Invoke();
 const OutputElement* Output();
-
+@kept_api@
 // Of the last run. Logit is a real number; Probability is its softmax over all classes.
 float Logit(int class_index);
 float Probability(int class_index);

@@ -15,7 +15,7 @@ static bool answered;
 @ns@_t *@ns@_network(void) { return &network; }
 
 const int8_t *@ns@_output(void) { return answered ? @ns@_result(&network) : NULL; }
-
+@kept_code@
 int @ns@_answer(void) {
   const int8_t *output = @ns@_output();
   if (output == NULL) return -1;

@@ -22,7 +22,7 @@ float @ns@_probability(int class_index);
 
 /* The raw outputs of the last frame, each (real / @GUARD@_OUTPUT_SCALE + @GUARD@_OUTPUT_ZERO_POINT); null where there was none. */
 const int8_t *@ns@_output(void);
-
+@kept_api@
 /* The work area, for callers that have pixels of the input's size: @ns@_run and the rest of network.h. */
 @ns@_t *@ns@_network(void);
 

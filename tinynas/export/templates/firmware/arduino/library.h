@@ -14,6 +14,6 @@
 #endif
 
 #include "classifier.h"
-#include "self_test.h"
+@more_includes@#include "self_test.h"
 
 #endif  // @GUARD@_H_

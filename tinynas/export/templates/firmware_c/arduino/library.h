@@ -3,6 +3,6 @@
 #define @GUARD@_LIBRARY_H
 
 #include "classifier.h"
-#include "self_test.h"
+@more_includes@#include "self_test.h"
 
 #endif
