@@ -17,9 +17,8 @@ import torch.nn.functional as F
 from adapt_cases import Case, make_case
 from test_cost_tflite import benchmark
 
-from tinynas.adapt import SCHEMES, Learner, Learning, UpdateBudget, learn, load_update_budget, make_task, open_learnable, scheme_named
+from tinynas.adapt import SCHEMES, Learner, Learning, UpdateBudget, learn, load_update_budget, make_task, scheme_named
 from tinynas.adapt import sparse as sparse_update
-from tinynas.adapt.comparing import Setup, compare, open_task, table, work
 from tinynas.adapt.learner import LostLearning, with_classes
 from tinynas.adapt.learning import key_of
 from tinynas.adapt.plans import plan
@@ -30,8 +29,10 @@ from tinynas.cli import run
 from tinynas.config import n_bytes
 from tinynas.cost.updates import Part, Update, biases_of, full_update, inputs_part, last_layers, outputs_part, weighted_of
 from tinynas.errors import BudgetError, UserError
+from tinynas.learnings.comparing import Setup, compare, open_task, table, work
 from tinynas.quantize import FakeQuantNetwork
 from tinynas.quantize.floats import pixels, predict
+from tinynas.weights.learnable import open_learnable
 
 
 @pytest.fixture(scope="module")
@@ -490,7 +491,7 @@ def replace_budget(budget: UpdateBudget, name: str) -> UpdateBudget:
 
 
 def test_contributions_are_measured_once(case: Case, tmp_path: Path) -> None:
-    from tinynas.adapt.comparing import Job
+    from tinynas.learnings.comparing import Job
 
     budget = budget_of(epochs=1, measure_images=4)
     row = work(Job(setup_of(case), "sparse", budget, 0, tmp_path))

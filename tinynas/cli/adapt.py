@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 
@@ -61,6 +62,41 @@ def _check_picture(draw: Path | None) -> None:
         raise UserError(f"{draw}: pictures are written as HTML, not as {draw.suffix or 'a file without an ending'}", "name it .html")
 
 
+class _Asked(TypedDict):
+    """What all three commands take, as :func:`tinynas.api.adapt` does."""
+
+    net: str
+    budgets: Sequence[str]
+    data: str | None
+    schemes: Sequence[str]
+    old: str | None
+    init: str | None
+    pixels: str
+    overrides: Sequence[str]
+
+
+def _asked(
+    net: str,
+    budget: list[str] | None,
+    data: str | None,
+    scheme: str | None,
+    old: str | None,
+    init: str | None,
+    pixels: str,
+    overrides: list[str] | None,
+) -> _Asked:
+    return _Asked(
+        net=net,
+        budgets=budget or (),
+        data=data,
+        schemes=_schemes(scheme),
+        old=old,
+        init=init,
+        pixels=pixels,
+        overrides=overrides or (),
+    )
+
+
 @commands.command()
 def plan(
     net: NetArgument,
@@ -86,16 +122,9 @@ def plan(
     with counting_progress() as progress:
         document = api.adapt(
             "plan",
-            net,
-            budget or (),
-            data,
-            schemes=_schemes(scheme),
+            **_asked(net, budget, data, scheme, old, init, pixels, overrides),
             seeds=(seed,),
-            old=old,
-            init=init,
-            pixels=pixels,
             draw=draw,
-            overrides=overrides or (),
             on_step=progress,
             on_note=note,
         )
@@ -134,16 +163,9 @@ def run(
 
         document = api.adapt(
             "run",
-            net,
-            budget or (),
-            data,
-            schemes=_schemes(scheme),
+            **_asked(net, budget, data, scheme, old, init, pixels, overrides),
             seeds=(seed,),
-            old=old,
-            init=init,
-            pixels=pixels,
             out=out,
-            overrides=overrides or (),
             on_step=told,
             on_note=note,
         )
@@ -194,18 +216,11 @@ def compare(
 
         document = api.adapt(
             "compare",
-            net,
-            budget or (),
-            data,
-            schemes=_schemes(scheme),
+            **_asked(net, budget, data, scheme, old, init, pixels, overrides),
             seeds=_numbers(seeds),
-            old=old,
-            init=init,
-            pixels=pixels,
             out=out,
             jobs=jobs,
             draw=draw,
-            overrides=overrides or (),
             on_row=told,
             on_note=note,
         )
