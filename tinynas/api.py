@@ -371,7 +371,7 @@ def _prepare_again(
     images, place = run.images(data, overrides=[f"{name}={json.dumps(file)}" for name, file in files.items() if file is not None])
     if (difference := run.other_data(images)) is not None:
         raise RunError(
-            f"{place}: these are not the images that {run.path} was begun with: {difference}",
+            f"{place}: these are not the {images.signal.kind}s that {run.path} was begun with: {difference}",
             "say where those are with --data PLACE, or start a new run",
         )
     if images.attributes_digest != run.env.get("attributes", images.attributes_digest):
@@ -947,10 +947,11 @@ def _run_images(run: Run, data: str | None, overrides: Sequence[str], on_note: C
         return images
     if data is not None and not overrides:
         raise RunError(
-            f"{place}: these are not the images that {run.path} was begun with: {difference}",
+            f"{place}: these are not the {images.signal.kind}s that {run.path} was begun with: {difference}",
             "say where those are with --data PLACE, or search on these: tinynas search",
         )
-    note = f"the images changed since the search: {difference}. What were test images then may be training images now, and the reverse"
+    kind = images.signal.kind
+    note = f"the {kind}s changed since the search: {difference}. What were test {kind}s then may be training {kind}s now, and the reverse"
     if on_note is not None:
         on_note(f"{place}: {note}")
     return replace(images, notes=(*images.notes, note))
@@ -986,8 +987,9 @@ def evaluate(
     tell it. ``stream``: also false alarms an hour and missed events on whole recordings, in windows every ``hop_ms``, smoothed as misses
     the fewest validation events at ``alarms_an_hour``. Raises UserError subclasses with the remedy.
     """
-    from tinynas.export.evaluate import Stream, evaluate_splits, read_file
+    from tinynas.export.evaluate import evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
+    from tinynas.export.streams import Stream
 
     require_tflite(model)
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read

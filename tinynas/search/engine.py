@@ -123,7 +123,7 @@ def _join(run: Run, changes: dict[str, Any], index: int, clock: Clock, on_trial:
     settings = build({**run.setting("settings"), **changes}, SearchSettings, source=run.config_file)
     data, place = run.images(place)
     if (difference := run.other_data(data)) is not None:
-        raise RunError(f"{place}: these are not the images that {run.path} was begun with: {difference}", MOVED)
+        raise RunError(f"{place}: these are not the {data.signal.kind}s that {run.path} was begun with: {difference}", MOVED)
     session = open_session(run, run.space, run.budget, data, settings, clock, index=index)
     with session.study.deciding():
         session.study.check()
@@ -132,10 +132,11 @@ def _join(run: Run, changes: dict[str, Any], index: int, clock: Clock, on_trial:
 
 def _plan_text(session: Session) -> str:
     plan = session.plan
-    images = counted(plan.epoch_images, "image") if plan.epoch_images else "all images"
+    noun = session.run.space.inputs[0].noun
+    images = counted(plan.epoch_images, noun) if plan.epoch_images else f"all {noun}s"
     minutes = (session.clock.timeout or 0) / 60
     limits = [counted(plan.networks, "network")] if plan.networks is not None else [counted(minutes, "minute")] if minutes else []
-    how_many = " and ".join([*limits, *([] if session.settings.images is None else [f"{session.settings.images:,} training images"])])
+    how_many = " and ".join([*limits, *([] if session.settings.images is None else [f"{session.settings.images:,} training {noun}s"])])
     if len(plan.rungs) == 1:
         return f"{how_many}; {counted(plan.rungs[0], 'epoch')} of {images} for every network"
     return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {plan.deepen:.0%} of the training deepens the front"
