@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 import time
+from itertools import product
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from tinynas.config import shipped
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.batch import BatchEstimator
 from tinynas.cost.runtimes import runtime_named, weight_bits_of
+from tinynas.cost.stepwise import plan_steps
 from tinynas.errors import UserError
 from tinynas.graph import lower
 from tinynas.space import Space
@@ -66,8 +68,10 @@ def spaces(draw: st.DrawFn) -> Space:
     def some(values: list[object]) -> list[object]:
         return draw(st.lists(st.sampled_from(values), min_size=1, max_size=3, unique_by=str))
 
+    kinds = st.sampled_from([{}, {"kind": "separable"}, {"kind": ["mbconv", "separable"]}, {"kind": ["separable", "mbconv"]}])
     stages = [
         {
+            **draw(kinds),
             "out": some([1, 3, 4, 8, 12, 20]),
             "depth": some([1, 2, 4, 11]),
             "kernel": some([1, 3, 5, 7, [3, 1], [5, 3]]),
@@ -76,6 +80,9 @@ def spaces(draw: st.DrawFn) -> Space:
         }
         for _ in range(draw(st.integers(1, 4)))
     ]
+    for stage in stages:
+        if stage.get("kind") == "separable":
+            del stage["expand"]
     return Space.model_validate(
         {
             "resolution": some([16, 23, 40, [32, 20], [9, 41]]),
@@ -99,6 +106,27 @@ def test_equal_on_any_space(space: Space, classes: int, on: tuple[str, str], see
     assert found == expected
 
 
+@settings(max_examples=40, deadline=None)
+@given(spaces(), st.integers(1, 20), st.sampled_from([*ON, *[("compiled-stream", "cortex-m4")] * 4]), st.integers(0, 10**6))
+def test_equal_on_any_causal_space(space: Space, classes: int, on: tuple[str, str], seed: int) -> None:
+    space = Space.model_validate({**space.model_dump(), "causal": True})
+    generator = random.Random(seed)
+    genotypes = [space.draw(lambda _, n: generator.randrange(n)) for _ in range(8)]
+    found, expected = batch_and_single(space, classes, *on, genotypes)
+    assert found == expected
+
+
+def test_counters_of_long_streams_take_two_bytes() -> None:
+    stages = [{"out": 4, "kernel": 3, "expand": 1, "stride": [1, [2, 1]]}]
+    long = {"resolution": [[255, 8], [256, 8], [510, 8], [512, 300]], "stem": {"out": 4, "kernel": 3, "stride": [1, [2, 1]]}, "divisor": 1}
+    space = Space.model_validate({**long, "stages": stages, "causal": True})
+    genotypes = list(product(*(range(len(gene.choices)) for gene in space.genes)))
+    found, expected = batch_and_single(space, 3, "compiled-stream", "cortex-m4", genotypes)
+    assert found == expected
+    plans = [plan_steps(lower(space.decode(genotype, 3))) for genotype in genotypes]
+    assert {plan.counter_bytes for plan in plans} == {1, 2}
+
+
 FEW = [on for on in ON if all(4 in weight_bits_of(runtime_named(*on), kind) for kind in ("conv", "dw", "fc"))]
 
 
@@ -119,6 +147,18 @@ def test_equal_with_bits_of_any_choice(space: Space, classes: int, on: tuple[str
     genotypes = [space.draw(lambda _, n: generator.randrange(n)) for _ in range(8)]
     found, expected = batch_and_single(space, classes, *on, genotypes)
     assert found == expected
+
+
+def test_what_separable_blocks_do_not_have_does_not_count() -> None:
+    stage = {"kind": ["mbconv", "separable"], "out": [4, 8], "depth": [1, 2], "kernel": 3, "expand": [2, 6], "attention": ["none", "se"]}
+    space = Space.model_validate({"resolution": 16, "stages": [stage]})
+    rows = np.array([[draw.randrange(len(gene.choices)) for gene in space.genes] for draw in map(random.Random, range(60))])
+    separable = rows[:, space.gene_index["s0.kind"]] == 1
+    canonical = np.array([space.canonical(row) for row in rows.tolist()])
+    assert separable.any() and (rows != canonical)[separable].any()
+    estimator = BatchEstimator(space, 3, "tflm-cmsis-nn", "cortex-m4")
+    for name in ("macs", "flash_bytes", "sram_bytes"):
+        assert np.array_equal(estimator.estimate(rows).column(name), estimator.estimate(canonical).column(name))
 
 
 def test_bits_make_files_small() -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tinynas.api import load_space
-from tinynas.arch import MBConv
+from tinynas.arch import MBConv, Separable
 from tinynas.config import shipped
 from tinynas.errors import ConfigError
 from tinynas.graph import lower
@@ -87,6 +87,37 @@ def test_decoding_bits() -> None:
     assert arch.stem is not None and arch.head is not None
     assert (arch.stem.weight_bits, arch.head.weight_bits, arch.classifier_bits) == (4, 4, 8)
     assert [(b.weight_bits, b.depthwise_bits) for b in arch.blocks if isinstance(b, MBConv)] == [(4, 2), (4, 2), (4, 8)]
+
+
+KINDS: dict[str, object] = {
+    "stages": [
+        {"kind": ["mbconv", "separable"], "out": 8, "depth": [1, 2], "kernel": [3, [5, 3]], "expand": [1, 2], "attention": ["none", "se"]},
+        {"kind": "separable", "out": [4, 12], "depth": [1, 2], "kernel": [3, 5], "act": ["relu6", "relu"]},
+    ]
+}
+
+
+def test_size_with_kinds_is_the_number_of_networks() -> None:
+    space = tiny(resolution=[16], **KINDS)
+    every = {space.canonical(genotype) for genotype in itertools.product(*(range(len(gene.choices)) for gene in space.genes))}
+    # (2 gates x (4 + 16) + 2 + 4) in the first stage; 2 widths x 2 activations x (2 + 4) in the second.
+    assert len(every) == space.size == 46 * 24
+    assert len({space.decode(genotype, 2).id for genotype in every}) == space.size
+    generator = random.Random(0)
+    assert {space.draw(lambda _, n: generator.randrange(n)) for _ in range(20)} <= every
+
+
+def test_decoding_kinds() -> None:
+    space = tiny(resolution=[16], **KINDS)
+    genotype = [0] * len(space.genes)
+    for name, index in {"s0.kind": 1, "s0.depth": 1, "s0.b1.kernel": 1, "s1.act": 1}.items():
+        genotype[space.gene_index[name]] = index
+    blocks = space.decode(genotype, 3).blocks
+    assert blocks == (Separable(out=8), Separable(out=8, kernel=(5, 3)), Separable(out=4, act="relu"))
+    assert "s1.kind" not in space.gene_index and space.offered("s1.kind") == ("separable",)
+    genotype[space.gene_index["s0.kind"]] = 0
+    assert [block.kind for block in space.decode(genotype, 3).blocks] == ["mbconv", "mbconv", "separable"]
+    assert Space.model_validate(space.model_dump(mode="json")) == space and Space.model_validate(space.to_json()) == space
 
 
 def test_one_switch_for_spaces_that_exist() -> None:
@@ -176,6 +207,9 @@ def test_make_divisible(channels: float, divisor: int, expected: int) -> None:
         ({"stages": [{"out": 8, "kernel": 15}]}, "must be 1, 3, 5, 7 or 9"),
         ({"stages": [{"out": 8, "kernel": 4}]}, "must be 1, 3, 5, 7 or 9, or [height, width]"),
         ({"stages": [{"out": 8000, "expand": 16}]}, "channels"),
+        ({"stages": [{"out": 8, "kind": "dense"}]}, "must be one of"),
+        ({"stages": [{"out": 8, "kind": "separable", "expand": [1, 2]}]}, "expand: of kind mbconv, which is not offered"),
+        ({"stages": [{"out": 8, "kind": "separable", "attention": "se"}]}, "attention: of kind mbconv, which is not offered"),
         ({"stages": [{"out": 8, "depth": 0}]}, "greater than or equal to 1"),
         ({"width_mult": [0]}, "greater than 0"),
         ({"widths": [1]}, 'did you mean "width_mult"'),

@@ -27,7 +27,7 @@ from tinynas.inputs import Input
 from tinynas.report import write_report
 from tinynas.report.words import amount, subspace_input, summary
 from tinynas.runs import Run
-from tinynas.search.counting import count_feasible
+from tinynas.search.counting import Counter, count_feasible
 from tinynas.search.feasible import Feasible, as_genotype
 from tinynas.search.spaces import choose_space, rank_spaces
 from tinynas.space import Space, input_text
@@ -116,6 +116,21 @@ def test_counting_draws_what_fits_of_a_space_with_kinds() -> None:
     assert pool.share == pytest.approx(len(fitting) / len(rows), rel=0.25)
 
 
+def test_counting_knows_what_separable_blocks_have() -> None:
+    stages = [
+        {"kind": ["mbconv", "separable"], "out": 8, "depth": [1, 2], "kernel": 3, "expand": [1, 2], "attention": ["none", "se"]},
+        {"kind": "separable", "out": [8, 12], "kernel": [3, [5, 3]]},
+    ]
+    space = sounds(stages=stages, width_mult=[1.0], stem={"out": 8}, head={"out": 0})
+    assert sum(entry[0] for entry in Counter(Feasible(space, 2, budget())).starts()) == space.size == len(every(space))
+    rows = np.array(sorted(every(space)))
+    sram = np.quantile(Feasible(space, 2, budget()).costs(rows)["sram_bytes"], 0.2)
+    feasible = Feasible(space, 2, budget(sram=n_bytes(int(sram))))
+    fitting = {as_genotype(row) for row in rows[feasible.fits(feasible.costs(rows))]}
+    pool = count_feasible(feasible, np.random.default_rng(0), 10 * len(fitting))
+    assert pool is not None and {as_genotype(row) for row in pool.genotypes} == fitting
+
+
 def test_sub_spaces_are_sizes_of_input_and_widths() -> None:
     space = sounds({**KINDS, "window_ms": [40, 45], "clip_ms": 410})
     texts = [size.text for size in space.sizes]
@@ -169,12 +184,15 @@ def test_what_no_space_of_sounds_can_be_is_named(changes: dict[str, Any], said: 
 
 def test_the_space_of_the_documentation_is_one(tmp_path: Path) -> None:
     page = (Path(__file__).parent.parent / "docs" / "sound.md").read_text(encoding="utf-8")
-    (block,) = (block for block in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "\nstages:" in block)
-    (tmp_path / "claps.yaml").write_text(block)
-    space = load_space(str(tmp_path / "claps.yaml"))
-    assert len(space.sizes) == 3 * 3 * 3  # strides, bins, and mel or one of two coefficients
-    for pick in (lambda _, n: 0, lambda _, n: n - 1):
-        assert estimate(lower(space.sample(pick, 2))).macs > 0
+    blocks = [block for block in re.findall(r"^```yaml\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "\nstages:" in block]
+    spaces = []
+    for block in blocks:
+        (tmp_path / "claps.yaml").write_text(block)
+        spaces.append(load_space(str(tmp_path / "claps.yaml")))
+        for pick in (lambda _, n: 0, lambda _, n: n - 1):
+            assert estimate(lower(spaces[-1].sample(pick, 2))).macs > 0
+    assert [len(space.sizes) for space in spaces] == [3 * 3 * 3, 1]  # strides, bins, and mel or one of two coefficients
+    assert {kind for stage in spaces[1].stages for kind in stage.kind} == {"mbconv", "separable"}
     for name in ("ds-cnn-kws", "sparknet-c16", "bc-resnet-1"):
         cost = estimate(lower(load_net(name)))
         (row,) = re.findall(rf"^\| `{name}` .*$", page, re.MULTILINE)

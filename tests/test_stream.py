@@ -23,7 +23,7 @@ from tinynas.cost.stepwise import StepPlan, plan_steps
 from tinynas.cost.streamed import plan_streamed, work_area_bytes
 from tinynas.cost.tflite import parse_model
 from tinynas.cost.work import from_graph
-from tinynas.errors import ArchError, UserError
+from tinynas.errors import ArchError, ConfigError, UserError
 from tinynas.export.compiled import compile_network
 from tinynas.export.formats import FORMATS, Made, check_compiled
 from tinynas.export.sandbox import run_tflm
@@ -35,6 +35,7 @@ from tinynas.model import Network, normalise
 from tinynas.quantize import FakeQuantNetwork, QuantizedGraph
 from tinynas.quantize.grid import random_quantized
 from tinynas.report.words import stream_words
+from tinynas.space import Space
 from tinynas.target.cores import CORES
 from tinynas.target.library import COMPILER
 from tinynas.target.program import compile_program, link_program, run_emulated
@@ -361,9 +362,14 @@ def mean_macs(graph: Graph, plan: StepPlan) -> int:
     return from_graph(graph).pieces[index].macs // graph.shape(op.inputs[0])[0] * plan.period // plan.every
 
 
-def test_a_stream_is_not_searched_and_has_no_folder() -> None:
-    with pytest.raises(UserError, match="cannot be searched"):
-        BatchEstimator(load_space("tiny"), 2, "compiled-stream")
+def test_what_waits_for_later_frames_is_not_searched_and_a_stream_has_no_folder() -> None:
+    with pytest.raises(UserError, match=r"read no frame that is yet to come[\s\S]*--set space.causal=true"):
+        BatchEstimator(load_space("listen"), 2, "compiled-stream")
+    long = {"stem": {"stride": 2}, "stages": [{"out": 8, "stride": [[2, 1]]}] * 12}
+    with pytest.raises(UserError, match="up to 8,192 frames one step"):
+        BatchEstimator(Space.model_validate({"resolution": 16, "causal": True, **long}), 2, "compiled-stream")
+    with pytest.raises(ConfigError, match="causal networks cannot have attention"):
+        load_space("attention", ["causal=true"])
     with pytest.raises(UserError, match="--format stream"):
         check_compiled(["c"], "compiled-stream", exporter="tinynas", io="int8", rotation=0)
 

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from tinynas.export.model import ExportOptions
     from tinynas.export.verify import Verified
     from tinynas.promote import PromoteEvent
-    from tinynas.search import SearchEvent, SearchResult, SearchSettings, SpaceTable
+    from tinynas.search import Place, SearchEvent, SearchResult, SearchSettings, SpaceTable
 
 
 def load_space(name_or_path: str, overrides: Sequence[str] = ()) -> Space:
@@ -249,6 +249,7 @@ def prepare_search(
     workers: int | None = None,
     seed: int | None = None,
     storage: str | None = None,
+    cluster: str | None = None,
     settings: SearchSettings | None = None,
 ) -> PreparedSearch:
     """Everything a search needs, checked before anything is trained.
@@ -258,13 +259,15 @@ def prepare_search(
     ``overrides``, the texts of ``--set``, before both. With ``resume`` the run ``out`` (default: the newest under
     ``results/``) goes on with the settings it was begun with: the same ones may be given again, others are refused by name. Only
     ``trials``, ``timeout`` and ``workers`` may change, ``data`` may name another place of the same data, and ``storage`` another
-    address of the same study (or, before the first network, any). Raises UserError subclasses.
+    address of the same study (or, before the first network, any). ``cluster`` is the address of a Dask scheduler whose workers train, at
+    most ``workers`` networks at once where that is given; the run does not keep it. Raises UserError subclasses.
     """
     from tinynas.adapt.candidates import Adaptation, open_new, with_room
     from tinynas.data import SPLITS, DataOptions, open_data
-    from tinynas.search import SearchSettings
+    from tinynas.search import Place, SearchSettings
     from tinynas.search.prepare import check_goals
 
+    place = None if cluster is None else Place(cluster, workers)
     changing = _given(trials=trials, timeout=timeout, workers=workers)
     lasting = _given(objectives=None if objectives is None else list(objectives), seed=seed)
     routed = route_overrides(overrides)
@@ -272,7 +275,7 @@ def prepare_search(
         if settings is not None:
             raise UserError("settings beside resume: a run goes on with its own", "leave them out; --set changes a single one")
         run = Run.open(out if out is not None else _newest_run())
-        return _prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage)
+        return replace(_prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage), cluster=place)
     data = data or "synthetic"
     if budget is None:
         raise UserError("no budget given", "add --budget with a YAML or a shipped name (see: tinynas budgets)")
@@ -323,7 +326,7 @@ def prepare_search(
             **_given(groups=_groups_digest(options), attributes=images.attributes_digest, adapt=None if new is None else new.fingerprint),
         },
     )
-    return PreparedSearch(run, chosen_space, limits, images, chosen)
+    return PreparedSearch(run, chosen_space, limits, images, chosen, place)
 
 
 def _prepare_again(
@@ -472,6 +475,8 @@ class PreparedSearch:
     budget: Budget
     data: DataSet
     settings: SearchSettings
+    cluster: Place | None = None
+    """Where it trains; None: in processes of this machine."""
 
     def go(self, on_event: Callable[[SearchEvent], None] | None = None) -> SearchResult:
         """Search; returns when the front is final, or early after Ctrl-C with everything finished on disk.
@@ -482,7 +487,9 @@ class PreparedSearch:
 
         kept = False
         try:
-            result = run_search(self.run, self.space, self.budget, self.data, self.settings, on_event or (lambda _: None))
+            result = run_search(
+                self.run, self.space, self.budget, self.data, self.settings, on_event or (lambda _: None), cluster=self.cluster
+            )
             kept = not result.interrupted
         except TinynasError as error:
             if self._nothing_yet():
@@ -519,6 +526,7 @@ def search(
     workers: int | None = None,
     seed: int | None = None,
     storage: str | None = None,
+    cluster: str | None = None,
     settings: SearchSettings | None = None,
     on_event: Callable[[SearchEvent], None] | None = None,
 ) -> tuple[Run, SearchResult]:
@@ -539,6 +547,7 @@ def search(
         workers=workers,
         seed=seed,
         storage=storage,
+        cluster=cluster,
         settings=settings,
     )
     return prepared.run, prepared.go(on_event)

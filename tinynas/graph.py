@@ -413,27 +413,32 @@ def zeros_behind(graph: Graph) -> dict[str, int]:
     """Rows of zeros that a kernel needs behind its last one so that SAME pads in front as ``graph`` does, by operator that pads along the
     height in front alone and not as SAME: TFLite knows SAME and VALID. The window then moves as before, and what it sees more counts 0.
     """
-    found = {}
-    for op in graph.ops:
-        if isinstance(op, (Conv2D, DepthwiseConv2D)) and op.padding.top > 0 and op.padding.bottom == 0:
-            height, (kernel, _), (stride, _) = graph.shape(op.inputs[0])[0], op.kernel, op.stride
-            if same_padding(height, kernel, stride) != (op.padding.top, 0):
-                found[op.name] = op.padding.top  # twice the padding is halved
-    return found
+    found = {op.name: _rows_behind(op, graph.shape(op.inputs[0])) for op in graph.ops}
+    return {name: rows for name, rows in found.items() if rows}
+
+
+def _rows_behind(op: Op, shape: Shape) -> int:
+    """Rows of zeros that the kernel of ``op``, which reads a map of ``shape``, needs behind; 0 where it needs none."""
+    # Of a kernel of one row nothing is padded, whatever the heights.
+    if not isinstance(op, (Conv2D, DepthwiseConv2D)) or op.kernel[0] == 1 or op.padding.top == 0 or op.padding.bottom > 0:
+        return 0
+    same = same_padding(shape[0], op.kernel[0], op.stride[0]) == (op.padding.top, 0)
+    return 0 if same else op.padding.top  # twice the padding is halved
+
+
+def as_same(op: Op, shape: Shape) -> Op:
+    """``op``, which reads a map of ``shape``, with a kernel that SAME pads; its height is a number, other sizes may be arrays."""
+    behind = _rows_behind(op, shape)
+    if not behind or not isinstance(op, (Conv2D, DepthwiseConv2D)):
+        return op
+    return replace(op, kernel=(op.kernel[0] + behind, op.kernel[1]), padding=replace(op.padding, bottom=op.padding.top))
 
 
 def padded_as_same(graph: Graph) -> Graph:
     """``graph`` with kernels that SAME pads, see :func:`zeros_behind`: what a .tflite of it holds; itself where nothing changes."""
-    behind = zeros_behind(graph)
-    if not behind:
+    if not zeros_behind(graph):
         return graph
-    ops: list[Op] = []
-    for op in graph.ops:
-        if isinstance(op, (Conv2D, DepthwiseConv2D)) and op.name in behind:
-            pad = replace(op.padding, bottom=op.padding.top)
-            op = replace(op, kernel=(op.kernel[0] + behind[op.name], op.kernel[1]), padding=pad)
-        ops.append(op)
-    return replace(graph, ops=tuple(ops))
+    return replace(graph, ops=tuple(as_same(op, graph.shape(op.inputs[0])) for op in graph.ops))
 
 
 def few_bits(graph: Graph) -> dict[str, int]:
@@ -483,8 +488,7 @@ def lower(arch: Arch) -> Graph:
             case MBConv():
                 x = mbconv(build, name, x, MBSizes.of(name, block, build.shape(x)[-1]))
             case Separable():
-                x = build.depthwise(f"{name}.dw", x, pair(block.kernel), pair(block.stride), block.act, block.depthwise_bits)
-                x = build.pointwise(f"{name}.pw", x, block.out, block.act, block.weight_bits)
+                x = separable(build, name, x, SeparableSizes.of(block))
             case ConvLayer():
                 x = build.conv(f"{name}.conv", x, block.out, pair(block.kernel), pair(block.stride), block.act, block.weight_bits)
             case Pool():
@@ -548,6 +552,29 @@ class MBSizes:
             block.attention,
             block.squeeze,
         )
+
+
+@dataclass(frozen=True, slots=True)
+class SeparableSizes:
+    """A depthwise separable convolution with all sizes known: its structure, and output channels that may be an array."""
+
+    kernel: tuple[int, int]
+    stride: tuple[int, int]
+    act: LayerActivation
+    out: int
+    weight_bits: WeightBits = 8
+    depthwise_bits: WeightBits = 8
+
+    @staticmethod
+    def of(block: Separable) -> SeparableSizes:
+        """``block``, which can be built on any channels."""
+        return SeparableSizes(pair(block.kernel), pair(block.stride), block.act, block.out, block.weight_bits, block.depthwise_bits)
+
+
+def separable(build: Builder, name: str, x: int, block: SeparableSizes) -> int:
+    """The operators of a depthwise separable convolution behind ``x``."""
+    x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act, block.depthwise_bits)
+    return build.pointwise(f"{name}.pw", x, block.out, block.act, block.weight_bits)
 
 
 #: A gate is relu6 of what is worked out: six times hard-sigmoid where the biases hold its 3. The sixth is in the weights that follow.

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import product
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, assert_never
 
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 from pydantic_core import PydanticCustomError
@@ -27,6 +27,7 @@ from tinynas.arch import (
     ConvLayer,
     LayerActivation,
     MBConv,
+    Separable,
     WeightBits,
     axes,
     pair,
@@ -49,6 +50,8 @@ from tinynas.front_end import (
 from tinynas.inputs import KIND_CHANNELS, Input
 
 Genotype = tuple[int, ...]
+StageKind = Literal["mbconv", "separable"]
+"""Blocks of a stage: inverted residuals, or depthwise separable convolutions (DS-CNN, MobileNetV1)."""
 
 
 def _as_choices(value: object) -> object:
@@ -85,8 +88,11 @@ class StemSpace(Config):
 
 
 class StageSpace(Config):
-    """A run of inverted residual blocks at one width; the first block carries the stride."""
+    """A run of blocks of one kind at one width; the first block carries the stride."""
 
+    kind: Annotated[tuple[StageKind, ...], _C] = ("mbconv",)
+    """Kinds of blocks, one choice for the stage: mbconv (inverted residual), separable (depthwise, then pointwise; no expansion, attention
+    or shortcut)."""
     out: Widths
     """Output channels before the width multiplier."""
     depth: Annotated[tuple[Annotated[int, Field(ge=1, le=12)], ...], _C] = (1,)
@@ -94,7 +100,7 @@ class StageSpace(Config):
     kernel: Kernels = (3, 5, 7)
     """Depthwise kernel sizes, each a side or [height, width], chosen for each block."""
     expand: Annotated[tuple[Annotated[float, Field(ge=1, le=16)], ...], _C] = (3, 4, 6)
-    """Expand ratios, chosen for each block."""
+    """Expand ratios, chosen for each block of kind mbconv."""
     stride: Strides = (1,)
     """Strides of the first block, each for both directions or [height, width]."""
     weight_bits: Bits | None = None
@@ -105,6 +111,28 @@ class StageSpace(Config):
     """Gates of the blocks, one choice for the stage: none, se (squeeze-and-excite), spatial (coco_mcu's)."""
     act: Annotated[tuple[LayerActivation, ...], _C] | None = None
     """Activations of the blocks, one choice for the stage; none: the space's."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _alone(cls, content: Any) -> Any:
+        # Where no block expands there is nothing to choose.
+        if isinstance(content, Mapping) and content.get("kind") in ("separable", ["separable"], ("separable",)) and "expand" not in content:
+            return {**content, "expand": 1}
+        return content
+
+    @model_validator(mode="after")
+    def _has_what_it_offers(self) -> Self:
+        if "mbconv" not in self.kind:
+            given = [name for name, plain in (("expand", (1,)), ("attention", ("none",))) if getattr(self, name) != plain]
+            if given:
+                raise ValueError(
+                    f"{' and '.join(given)}: of kind mbconv, which is not offered: leave it out, or offer kind: [mbconv, separable]"
+                )
+        return self
+
+    def ways(self, kind: StageKind) -> int:
+        """How many blocks of ``kind`` can be chosen in one place."""
+        return len(self.kernel) * (len(self.expand) if kind == "mbconv" else 1)
 
 
 class HeadSpace(Config):
@@ -225,7 +253,7 @@ class InputSize:
 
 
 class Space(Config):
-    """A search space over ProxylessNAS (MobileNet inverted residual) blocks."""
+    """A search space over ProxylessNAS (MobileNet inverted residual) blocks and depthwise separable convolutions."""
 
     name: str = "space"
     """A name for people."""
@@ -247,6 +275,8 @@ class Space(Config):
     """Last convolution."""
     act: LayerActivation = "relu6"
     """Activation of every non-linear convolution."""
+    causal: bool = False
+    """Whether its networks pad along the height in front alone, so that they can be streamed: see ``causal`` of an architecture."""
     weight_bits: Bits = EIGHT
     """Bits of weights: of the stages' expand and project convolutions, the head and the classifier, where they do not say their own.
 
@@ -275,6 +305,8 @@ class Space(Config):
         widest = max(self.width_mult) * max(max(s.out) * max(s.expand) for s in self.stages)
         if widest > MAX_CHANNELS:
             raise ValueError(f"the widest network has {widest:.0f} channels; at most {MAX_CHANNELS} are possible")
+        if self.causal and any(stage.attention != ("none",) for stage in self.stages):
+            raise ValueError("causal networks cannot have attention: its gates are worked out from rows that are yet to come")
         return self
 
     # genes ------------------------------------------------------------------------------------------
@@ -283,7 +315,8 @@ class Space(Config):
     def genes(self) -> tuple[Gene, ...]:
         """All genes in decoding order; each stage lists depth before its blocks.
 
-        Bits, attention and activations come last, and only those that are a choice, or bits other than 8.
+        A stage's kind is a gene where it is a choice. Bits, attention and activations come last, and only those that are a choice, or bits
+        other than 8.
         """
         genes = [
             *self.input_genes,
@@ -296,9 +329,11 @@ class Space(Config):
             genes.append(Gene(f"s{s}.out", stage.out, s))
             genes.append(Gene(f"s{s}.stride", stage.stride, s))
             genes.append(Gene(f"s{s}.depth", stage.depth, s))
+            if len(stage.kind) > 1:
+                genes.append(Gene(f"s{s}.kind", stage.kind, s))
             for b in range(max(stage.depth)):
                 genes.append(Gene(f"s{s}.b{b}.kernel", stage.kernel, s, b))
-                genes.append(Gene(f"s{s}.b{b}.expand", stage.expand, s, b))
+                genes.append(_of_mbconv(Gene(f"s{s}.b{b}.expand", stage.expand, s, b), stage))
         genes.append(Gene("head.out", self.head.out))
         return (*genes, *filter(_chooses, self._others))
 
@@ -362,7 +397,7 @@ class Space(Config):
             for gene in (
                 Gene(f"s{s}.weight_bits", stage.weight_bits or self.weight_bits, s),
                 Gene(f"s{s}.depthwise_bits", stage.depthwise_bits or self.depthwise_bits, s),
-                Gene(f"s{s}.attention", stage.attention, s),
+                _of_mbconv(Gene(f"s{s}.attention", stage.attention, s), stage),
                 Gene(f"s{s}.act", stage.act or (self.act,), s),
             )
         ]
@@ -375,9 +410,13 @@ class Space(Config):
         )
 
     def offered(self, name: str) -> tuple[Any, ...]:
-        """What is offered under ``name``: ``stem.weight_bits``, ``s0.depthwise_bits``, ``classifier_bits``, ``s0.attention``, ``s0.act``;
-        a gene where it is a choice, or other bits than 8."""
-        return next(gene.choices for gene in self._others if gene.name == name)
+        """What is offered under ``name``: ``stem.weight_bits``, ``s0.depthwise_bits``, ``classifier_bits``, ``s0.attention``, ``s0.act``,
+        ``s0.kind``; a gene where it is a choice, or other bits than 8."""
+        return next(gene.choices for gene in (*self._kinds, *self._others) if gene.name == name)
+
+    @property
+    def _kinds(self) -> tuple[Gene, ...]:
+        return tuple(Gene(f"s{s}.kind", stage.kind, s) for s, stage in enumerate(self.stages))
 
     @cached_property
     def gene_index(self) -> dict[str, int]:
@@ -394,11 +433,14 @@ class Space(Config):
                 others = first[gene.only_with].choices
                 total = total // len(others) * sum(len(gene.choices) if gene.acts_with(value) else 1 for value in others)
         total *= sum(len(self.offered("head.weight_bits")) if out else 1 for out in self.head.out)
-        total *= math.prod(len(gene.choices) for gene in self._others if gene.only_with is None)
+        total *= math.prod(len(gene.choices) for gene in self._others if not gene.name.endswith((".attention", "head.weight_bits")))
         total *= len(self.stem.out) * len(self.stem.kernel) * len(self.stem.stride)
         for stage in self.stages:
-            per_block = len(stage.kernel) * len(stage.expand)
-            total *= len(stage.out) * len(stage.stride) * sum(per_block**depth for depth in stage.depth)
+            bodies = 0
+            for kind in stage.kind:
+                gates = len(stage.attention) if kind == "mbconv" else 1
+                bodies += gates * sum(stage.ways(kind) ** depth for depth in stage.depth)
+            total *= len(stage.out) * len(stage.stride) * bodies
         return total
 
     def active(self, genotype: Sequence[int]) -> tuple[bool, ...]:
@@ -424,7 +466,7 @@ class Space(Config):
 
     def decode(self, genotype: Sequence[int], classes: int) -> Arch:
         """The network that ``genotype`` names."""
-        value = {gene.name: gene.choices[0] for gene in self._others}
+        value = {gene.name: gene.choices[0] for gene in (*self._kinds, *self._others)}
         value |= {gene.name: gene.choices[index] for gene, index in zip(self.genes, genotype, strict=True)}
         width = value["width_mult"]
         carried = make_divisible(value["stem.out"] * width, self.divisor)
@@ -435,24 +477,11 @@ class Space(Config):
             act=self.act,
             weight_bits=value["stem.weight_bits"],
         )
-        blocks = []
+        blocks: list[MBConv | Separable] = []
         for s in range(len(self.stages)):
             out = make_divisible(value[f"s{s}.out"] * width, self.divisor)
             for b in range(value[f"s{s}.depth"]):
-                stride = value[f"s{s}.stride"] if b == 0 else 1
-                blocks.append(
-                    MBConv(
-                        out=out,
-                        kernel=value[f"s{s}.b{b}.kernel"],
-                        stride=stride,
-                        expand=value[f"s{s}.b{b}.expand"],
-                        residual=pair(stride) == (1, 1) and out == carried,
-                        act=value[f"s{s}.act"],
-                        attention=value[f"s{s}.attention"],
-                        weight_bits=value[f"s{s}.weight_bits"],
-                        depthwise_bits=value[f"s{s}.depthwise_bits"],
-                    )
-                )
+                blocks.append(self._block(value, s, b, out, carried))
                 carried = out
         head = None
         if value["head.out"]:
@@ -469,12 +498,34 @@ class Space(Config):
             channels=given.channels,
             classes=classes,
             front_end=given.front_end,
+            causal=self.causal,
             stem=stem,
             blocks=tuple(blocks),
             stages=tuple(value[f"s{s}.depth"] for s in range(len(self.stages))),
             head=head,
             classifier_bits=value["classifier_bits"],
         )
+
+    @staticmethod
+    def _block(value: Mapping[str, Any], s: int, b: int, out: int, carried: int) -> MBConv | Separable:
+        """Block ``b`` of stage ``s``, on ``carried`` channels."""
+        kind: StageKind = value[f"s{s}.kind"]
+        stride = value[f"s{s}.stride"] if b == 0 else 1
+        common: dict[str, Any] = {
+            "out": out,
+            "kernel": value[f"s{s}.b{b}.kernel"],
+            "stride": stride,
+            "act": value[f"s{s}.act"],
+            "weight_bits": value[f"s{s}.weight_bits"],
+            "depthwise_bits": value[f"s{s}.depthwise_bits"],
+        }
+        match kind:
+            case "separable":
+                return Separable(**common)
+            case "mbconv":
+                expand, attention = value[f"s{s}.b{b}.expand"], value[f"s{s}.attention"]
+                return MBConv(**common, expand=expand, residual=pair(stride) == (1, 1) and out == carried, attention=attention)
+        assert_never(kind)
 
     def to_json(self) -> dict[str, Any]:
         """What a YAML of it holds: of images nothing of a front end, of sounds neither resolution nor color."""
@@ -511,6 +562,11 @@ class Space(Config):
         else:
             shown = " to ".join(f"{frames} frames of {features}" for frames, features in ends)
         return f"{count} network{'' if count == '1' else 's'}, {shown}, {counted(len(self.stages), 'stage')}"
+
+
+def _of_mbconv(gene: Gene, stage: StageSpace) -> Gene:
+    """``gene`` of ``stage``, which acts on blocks of kind mbconv alone."""
+    return replace(gene, only_with=f"s{gene.stage}.kind", only_for="mbconv") if len(stage.kind) > 1 else gene
 
 
 def _chooses(gene: Gene) -> bool:

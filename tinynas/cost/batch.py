@@ -21,7 +21,7 @@ import numpy.typing as npt
 from tinynas.arch import WeightBits, pair
 from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.code_flash import code_of
-from tinynas.cost.compiled_batch import COLUMNS, columns_of, least_of, many_compiled
+from tinynas.cost.compiled_batch import columns_of, least_kept, least_of, many_compiled, many_streams, steps_of
 from tinynas.cost.flash import (
     BIAS_SHAPE_BYTES,
     CODE_BYTES,
@@ -41,13 +41,14 @@ from tinynas.cost.latency import LatencyModel, latency_model
 from tinynas.cost.quantities import QUANTITIES, values_of
 from tinynas.cost.runtimes import Runtime, flash_bytes, runtime_named
 from tinynas.cost.setup import RECORDS, planning_bytes, preparing_bytes
+from tinynas.cost.stepwise import MAX_PERIOD
 from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
 from tinynas.cost.update_batch import COLUMNS as LEARNED
 from tinynas.cost.update_batch import Block, block_of, live_of
 from tinynas.errors import InternalError, UserError
 from tinynas.front_end import FrontEnd
-from tinynas.graph import Builder, MBSizes, classifier, mbconv
+from tinynas.graph import WINDOWED, Builder, MBSizes, SeparableSizes, as_same, classifier, mbconv, separable
 from tinynas.space import Space, StageSpace, make_divisible
 from tinynas.target.registrations import Alone
 
@@ -195,7 +196,7 @@ class Table:
         self.rows, self.parts = rows, []
         if self.compiled:
             most = max(len(columns) for _, columns in self.compiled)
-            self.operators = np.zeros((self.size + 1, most, len(COLUMNS)), dtype=np.int64)
+            self.operators = np.zeros((self.size + 1, most, self.compiled[0][1].shape[1]), dtype=np.int64)
             for at, columns in self.compiled:
                 self.operators[at, : len(columns)] = columns.transpose(2, 0, 1)
             self.compiled = []
@@ -345,8 +346,8 @@ def _distinct(values: Iterator[Any]) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class BitsAxis:
-    """Bits of weights, attention and activation that a block can have: the last axis of its table, one point for each way to choose them
-    together."""
+    """Kind, bits of weights, attention and activation that a block can have: the last axis of its table, one point for each way to choose
+    them together."""
 
     choices: tuple[tuple[Any, ...], ...]
     """At each point what is chosen, by name."""
@@ -398,7 +399,21 @@ class StageTables:
     blocks: tuple[tuple[int, int], ...]
     """Gene columns of (kernel, expand) of every block."""
     bits: BitsAxis
-    """Of expand and project, and of the depthwise convolutions; attention and activation."""
+    """Kind; bits of expand and project (or pointwise), and of the depthwise convolutions; attention and activation: :data:`_CHOSEN`."""
+
+    def expands(self, point: int) -> bool:
+        """Whether the expand ratio counts where the blocks are those of ``point`` of :attr:`bits`."""
+        return bool(self.bits.choices[point][_CHOSEN.index("kind")] == "mbconv")
+
+    def distinct(self) -> list[int]:
+        """The points of :attr:`bits`, without those that differ in what does not count: attention, where blocks are separable."""
+        at = _CHOSEN.index("attention")
+        first = self.bits.choices[0][at]
+        return [point for point, chosen in enumerate(self.bits.choices) if self.expands(point) or chosen[at] == first]
+
+
+#: What is chosen for a whole stage, by the names of its genes: the points of :attr:`StageTables.bits`.
+_CHOSEN = ("kind", "weight_bits", "depthwise_bits", "attention", "act")
 
 
 class Tables:
@@ -469,10 +484,14 @@ class Tables:
         """Adds the rows ``at`` of ``table``: the operators that ``make`` puts behind a tensor of ``shape`` (integers or arrays), the
         ``last`` of a network or not."""
         if len(at):
-            build = Builder(tuple(shape))
+            build = Builder(tuple(shape), causal=self.space.causal)
             output = make(build, 0)
             part = self._tallied(build, output, reads_input)
-            if self.runtime.frame is not None:
+            if self.runtime.stream:
+                columns = steps_of(build, len(at))
+                part = replace(part, head=least_kept(columns))
+                table.compiled.append((at, columns))
+            elif self.runtime.frame is not None:
                 columns = columns_of(build, len(at), self.runtime.core)
                 part = replace(part, head=least_of(columns))
                 table.compiled.append((at, columns))
@@ -482,7 +501,21 @@ class Tables:
             table.parts.append((at, part))
 
     def _tallied(self, build: Builder, output: int, reads_input: bool) -> Tally:
-        return tally(build, output, self.runtime, reads_input=reads_input, counts=self.counts, timing=self.timing)
+        in_front: Any = 0
+        if self.space.causal and self.runtime.frame is None:  # what a file holds
+            build.ops[:] = [as_same(op, build.shape(op.inputs[0])) for op in build.ops]
+        elif self.space.causal:  # loops are counted for SAME
+            in_front = sum((op.padding.top > 0) * 1 for op in build.ops if isinstance(op, WINDOWED))
+        part = tally(build, output, self.runtime, reads_input=reads_input, counts=self.counts, timing=self.timing)
+        sums = part.sums._replace(uncounted=part.sums.uncounted + in_front, untimed=part.sums.untimed + in_front)
+        return replace(part, sums=sums)
+
+    def _alike(self, maps: Axis) -> list[Ints]:
+        """The numbers of ``maps`` whose operators have one kernel: a file of a causal network has others for other heights."""
+        heights = np.array([height for height, _ in maps.values])
+        if not self.space.causal:
+            return [np.arange(len(maps))]
+        return [np.flatnonzero(heights == height) for height in np.unique(heights)]
 
     def _stem(self, shapes: Sequence[tuple[int, int, int]], outs: Ints, strides: Sequence[tuple[int, int]]) -> Table:
         """(shape of the input, width multiplier, out, kernel, stride, bits)."""
@@ -507,7 +540,7 @@ class Tables:
         after = Axis.of(outs.ravel().tolist())
         strides = [pair(stride) for stride in stage.stride]
         maps_after = Axis.of([_after(size, stride) for size in maps.values for stride in strides])
-        bits = BitsAxis.of(self.space, *(f"s{number}.{name}" for name in ("weight_bits", "depthwise_bits", "attention", "act")))
+        bits = BitsAxis.of(self.space, *(f"s{number}.{name}" for name in _CHOSEN))
         lengths = list(dict.fromkeys(len(str(block)) for block in range(1, max(stage.depth))))
         first = Table((len(maps), len(channels), len(after), len(strides), len(stage.kernel), len(stage.expand), len(bits)))
         self._blocks(first, f"s{number}.b0", stage, maps, channels, after, strides, bits)
@@ -543,7 +576,7 @@ class Tables:
         strides: Sequence[tuple[int, int]],
         bits: BitsAxis,
     ) -> None:
-        """Inverted residual blocks at every point: one lowering for each structure, over arrays of sizes.
+        """Blocks at every point: one lowering for each structure, over arrays of sizes.
 
         Without ``channels`` the blocks are later ones, which have as many channels before as behind them.
         """
@@ -555,12 +588,28 @@ class Tables:
         expands = np.array(stage.expand, dtype=np.float64)
         plain = np.flatnonzero(expands == 1)
         wide = np.flatnonzero(expands != 1)
-        for (s, stride), (k, kernel), chosen, (b, (weight_bits, depthwise_bits, attention, act)) in product(
-            enumerate(strides), enumerate(stage.kernel), (plain, wide), enumerate(bits.choices)
+        every = np.arange(len(expands))
+        alike = self._alike(maps)
+        for (s, stride), (k, kernel), chosen, (b, (kind, weight_bits, depthwise_bits, attention, act)), these in product(
+            enumerate(strides), enumerate(stage.kernel), (plain, wide, every), enumerate(bits.choices), alike
         ):
-            m, i, o, e = (axis.ravel() for axis in np.meshgrid(*map(np.arange, (*rows.shape[:3], len(chosen))), indexing="ij"))
+            if (kind == "separable") != (chosen is every):
+                continue
+            m, i, o, e = (
+                axis.ravel() for axis in np.meshgrid(these, *map(np.arange, rows.shape[1:3]), np.arange(len(chosen)), indexing="ij")
+            )
             e = chosen[e]
-            inside, out = before[i], behind[i if channels is None else o]
+            tall: Any = int(height[these[0]]) if self.space.causal else height[m]
+            inside = before[i]
+            out: Any = behind[i if channels is None else o]
+            if kind == "separable":
+                plainly = SeparableSizes(pair(kernel), stride, act, out, weight_bits, depthwise_bits)
+
+                def separables(build: Builder, x: int, block: SeparableSizes = plainly) -> int:
+                    return separable(build, name, x, block)
+
+                self._tally(table, rows[m, i, o, s, k, e, b], (tall, width[m], inside), separables)
+                continue
             adds = (inside == out) & (stride == (1, 1))
             for residual in (False, True):
                 here = adds == residual
@@ -572,7 +621,8 @@ class Tables:
                 def blocks(build: Builder, x: int, block: MBSizes = block) -> int:
                     return mbconv(build, name, x, block)
 
-                self._tally(table, rows[m, i, o, s, k, e, b][here], (height[m][here], width[m][here], inside[here]), blocks)
+                down = tall if self.space.causal else tall[here]
+                self._tally(table, rows[m, i, o, s, k, e, b][here], (down, width[m][here], inside[here]), blocks)
 
     def _last(self, maps: Axis, channels: Axis) -> Table:
         """(map, channels in, width multiplier, head, bits): last convolution, global pooling, classifier."""
@@ -646,6 +696,21 @@ def _after(size: tuple[int, int], stride: tuple[int, int]) -> tuple[int, int]:
     return -(-size[0] // stride[0]), -(-size[1] // stride[1])
 
 
+def _check_streams(space: Space, runtime: str) -> None:
+    """Raise UserError where networks of ``space`` cannot be streamed."""
+    if not space.causal:
+        raise UserError(
+            f"{runtime} takes networks that read no frame that is yet to come; those of space {space.name!r} do",
+            "give the space causal: true (--set space.causal=true)",
+        )
+    period = math.prod(max(pair(stride)[0] for stride in offered) for offered in (space.stem.stride, *(s.stride for s in space.stages)))
+    if period > MAX_PERIOD:
+        raise UserError(
+            f"strides along time of space {space.name!r} make up to {period:,} frames one step",
+            f"offer no more than {MAX_PERIOD:,} together",
+        )
+
+
 @lru_cache(maxsize=8)
 def tables_of(
     space: Space,
@@ -678,10 +743,7 @@ class BatchEstimator:
         update: BoardUpdate | None = None,
     ) -> None:
         if runtime_named(runtime).stream:
-            raise UserError(
-                f"networks for {runtime} cannot be searched: the search knows no bound of what a stream keeps",
-                "search with runtime: compiled-rows; then tinynas estimate NET --runtime compiled-stream, of a network with causal: true",
-            )
+            _check_streams(space, runtime)
         self.space = space
         self.classes = classes
         self.latency = None if clock_mhz is None else timing or latency_model(core, runtime)
@@ -705,7 +767,16 @@ class BatchEstimator:
         if not front_ends:
             return cost
         which = self.space.input_number(genes.T.astype(np.int64))
-        return with_front_ends(cost, front_ends, which, self.classes, core=self.core, clock_mhz=self.clock_mhz, timing=self.latency)
+        return with_front_ends(
+            cost,
+            front_ends,
+            which,
+            self.classes,
+            core=self.core,
+            clock_mhz=self.clock_mhz,
+            timing=self.latency,
+            stream=self.runtime.stream,
+        )
 
     def _chunk(self, genes: npt.NDArray[Any]) -> BatchCost:
         tables = self.tables
@@ -775,10 +846,17 @@ class BatchEstimator:
         if None not in codes:
             code_bytes = code_bytes.astype(np.int64)
         stack: Ints | Floats = np.full(len(head), np.nan)
+        counted = self.tables.counts
         if runtime.frame is not None and merged.heights is not None:
             outputs = -(-self.classes // 4) * 4
-            head, size_bytes, stack = many_compiled(merged.operators, outputs, merged.heights, runtime.frame, self.core)
-            sram = head
+            if runtime.stream:
+                many = many_streams(merged.operators, outputs)
+                latency, counted = np.full(len(head), np.nan), None
+            else:
+                many = many_compiled(merged.operators, outputs, merged.heights, runtime.frame, self.core)
+            sram = head = many.work
+            size_bytes = many.flash
+            stack = stack if many.stack is None else many.stack
         update: Ints | Floats = np.full(len(head), np.nan)
         if self.tables.update is not None:
             alive = live_of(merged.learned, self.tables.update, self.classes)
@@ -793,7 +871,7 @@ class BatchEstimator:
             tail_bytes=tail,
             latency_ms=latency,
             instructions=np.full(len(head), np.nan)
-            if self.tables.counts is None
+            if counted is None
             else np.where(sums.uncounted, np.nan, sums.instructions.astype(np.float64)),
             code_bytes=code_bytes[inverse],
             stack_bytes=stack,
@@ -871,9 +949,10 @@ def with_front_ends(
     core: str | None = None,
     clock_mhz: float | None = None,
     timing: LatencyModel | None = None,
+    stream: bool = False,
 ) -> BatchCost:
     """``cost`` of networks of ``classes``, beside it that of the front end that each reads: number ``which`` of ``front_ends``."""
-    costs = [front_end_cost(each, classes, core=core, clock_mhz=clock_mhz, timing=timing) for each in front_ends]
+    costs = [front_end_cost(each, classes, core=core, clock_mhz=clock_mhz, timing=timing, stream=stream) for each in front_ends]
     return replace(cost, front_end=FrontEndCosts.of(costs).take(which))
 
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from tinynas.cost.code_flash import Code, code_of
 from tinynas.cost.compiled import code_kind, compiled_cost, network_stack
 from tinynas.cost.flash import file_bytes
-from tinynas.cost.front_end import FrontEndCost, front_end_cost, kept_bytes
+from tinynas.cost.front_end import FrontEndCost, front_end_cost
 from tinynas.cost.instructions import counts_of, operator_instructions
 from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.latency import FEW_BITS, LatencyModel, instructions, latency_model, latency_ms
@@ -289,9 +289,8 @@ def with_front_end(cost: Cost, front_end: FrontEnd | None, classes: int, clock_m
     """``cost`` of a network of ``classes``, that of its front end beside it; where there is none, ``cost``."""
     if front_end is None:
         return cost
-    found = front_end_cost(front_end, classes, core=cost.core, clock_mhz=clock_mhz, timing=cost.timing)
-    if cost.stream is not None:  # it keeps what it needs of earlier frames itself
-        found = replace(found, kept_bytes=kept_bytes(front_end, classes, frames=1))
+    stream = cost.stream is not None
+    found = front_end_cost(front_end, classes, core=cost.core, clock_mhz=clock_mhz, timing=cost.timing, stream=stream)
     return replace(cost, front_end=found)
 
 

@@ -209,8 +209,12 @@ def front_end_cost(
     core: str | None = None,
     clock_mhz: float | None = None,
     timing: LatencyModel | None = None,
+    stream: bool = False,
 ) -> FrontEndCost:
-    """The cost of ``front_end`` before a network of ``classes``; time by the cycles that ``timing`` has for operators without products."""
+    """The cost of ``front_end`` before a network of ``classes``; time by the cycles that ``timing`` has for operators without products.
+
+    ``stream``: the network takes one frame at a time, and keeps what it needs of earlier ones itself.
+    """
     own = None if core is None else measured().get(core)
     counting = tuple(measured().values()) if own is None else (own,)
     executed = None
@@ -222,7 +226,7 @@ def front_end_cost(
     return FrontEndCost(
         front_end,
         state_bytes(front_end),
-        kept_bytes(front_end, classes),
+        kept_bytes(front_end, classes, frames=1 if stream else None),
         table_bytes(front_end),
         max(each.code[variant(front_end)] for each in counting) + SPARE_CODE_BYTES,
         max(each.stack for each in counting) + SPARE_STACK_BYTES,

@@ -297,7 +297,8 @@ def offline_work(work: Work, runtime: Runtime) -> MemoryPlan:
     frames = nested_frames(work.pieces, work.inputs, work.outputs, over=over)
     if frames is not None:
         bound = max(live_bytes(work, runtime))
-        return MemoryPlan(tuple(_in_frames(work, frames, bound, over)), bound, tuple(range(len(work.pieces))))
+        sizes, aliases = [aligned(size) for size in work.sizes], _aliases(work, over)
+        return MemoryPlan(tuple(in_frames(sizes, frames, bound, aliases)), bound, tuple(range(len(work.pieces))))
     parts = [plan_segment(part, runtime) for part in segments(work, runtime)]
     arena = max(part.head_bytes for part in parts)
     offsets = [-1] * len(work.sizes)
@@ -398,19 +399,19 @@ def nested_frames(
     return frames if frame is frames[0] and current == outputs[0] else None
 
 
-def _in_frames(work: Work, frames: Sequence[Frame], arena: int, over: Mapping[int, int]) -> list[int]:
-    """Offsets within ``arena``, the live-bytes bound, for frames that nest.
+def in_frames(size: Sequence[int], frames: Sequence[Frame], arena: int, aliases: Sequence[tuple[int, int]] = ()) -> list[int]:
+    """Offsets within ``arena``, the live-bytes bound, for frames that nest; ``size``: aligned bytes by tensor. ``aliases``: (tensor, that
+    over which it is written).
 
     Along a frame, tensors alternate between the two ends of its part of the arena, so an operator's input and output
     never meet. A shortcut stays at its end, and what runs meanwhile has the rest: its last tensor lies next to the
     shortcut, so that the operator that reads both can write to the other end. At every operator at most one gap is left,
     so scratch fits there too. Hence the bound is reached.
     """
-    size = [aligned(s) for s in work.sizes]
     offsets = [-1] * len(size)
     at_top: dict[int, bool] = {}
     spans: list[tuple[int, int]] = []
-    own = dict(_aliases(work, over))
+    own = dict(aliases)
     for frame in frames:
         low, high, start = 0, arena, False
         if frame.parent >= 0:
@@ -502,7 +503,7 @@ def plan_segment(segment: Work, runtime: Runtime) -> Part:
     frames = nested_frames(ordered.pieces, ordered.inputs, ordered.outputs, over=over)
     crosses = True
     if frames is not None:
-        placed, head = dict(enumerate(_in_frames(ordered, frames, bound, over))), bound
+        placed, head = dict(enumerate(in_frames([aligned(s) for s in ordered.sizes], frames, bound, _aliases(ordered, over)))), bound
     else:
         placed, head, crosses = _placed(ordered, runtime, bound, aliases)
     part = Part(ordered, {t: offset for t, offset in placed.items() if offset >= 0}, head, order, aliases, crosses)

@@ -8,28 +8,70 @@ their exact total. All else passes: it lives inside one step. A causal shortcut 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any, NamedTuple
 
 from tinynas.cost.compiled import constants_of, table_bytes
-from tinynas.cost.memory import Buffer, greedy
-from tinynas.cost.streamed import ALIGNMENT, Place, gathers, row_bytes, rows_of, scratch_of, steps_of, window_of
+from tinynas.cost.memory import Buffer, greedy, in_frames, nested_frames
+from tinynas.cost.streamed import (
+    ALIGNMENT,
+    Place,
+    alive_bytes,
+    gathers,
+    row_bytes,
+    row_of_shape,
+    rows_of,
+    scratch_of,
+    steps_of,
+    window_of,
+)
 from tinynas.cost.work import from_graph
-from tinynas.errors import UserError
-from tinynas.graph import WINDOWED, Graph, Mean, Mul, Op, Resize
+from tinynas.errors import InternalError, UserError
+from tinynas.graph import WINDOWED, Graph, Mean, Mul, Op, Resize, Tensor
 
 #: Steps after which what is computed repeats itself: beyond it a network is no use.
 MAX_PERIOD = 4096
 
 
-def _aligned(size: int) -> int:
+def _aligned(size: Any) -> Any:
     return -(-size // ALIGNMENT) * ALIGNMENT
 
 
-def sum_bytes(width: int) -> int:
-    """Bytes that hold the sum of ``width`` int8."""
-    return 1 if width == 1 else 2 if width <= 256 else 4
+def sum_bytes(width: Any) -> Any:
+    """Bytes that hold the sum of ``width`` int8; of an array an array."""
+    return 1 + (width > 1) + 2 * (width > 256)
+
+
+def sums_bytes(shape: Sequence[Any]) -> Any:
+    """Bytes that a mean keeps of a map of ``shape`` (height, width, channels), integers or arrays: a place in the ring, the totals, the
+    sums of the last rows."""
+    height, width, channels = shape
+    return 4 + 4 * channels + _aligned(height * channels * sum_bytes(width))
+
+
+class Ring(NamedTuple):
+    """What is there of a tensor at once."""
+
+    rows: int
+    size: Any
+    """Aligned bytes; an array of arrays."""
+    stays: bool
+    """Whether its rows are kept from step to step; others live inside one."""
+
+
+def rings_of(ops: Sequence[Op], tensors: Sequence[Tensor]) -> list[Ring]:
+    """The ring of each of ``tensors``, whose sizes may be arrays, by what reads it."""
+    rows, grows = [1] * len(tensors), [False] * len(tensors)
+    for op in ops:
+        grows[op.output] = gathers(op)
+        for tensor in op.inputs:
+            rows[tensor] = max(rows[tensor], window_of(op)[0])
+    return [
+        Ring(count, _aligned(count * row_of_shape(tensor.shape)), count > 1 or more)
+        for count, more, tensor in zip(rows, grows, tensors, strict=True)
+    ]
 
 
 def first_wait(graph: Graph, op: Op) -> int:
@@ -106,7 +148,7 @@ class StepPlan:
     @cached_property
     def work_bytes(self) -> int:
         """All memory beside the stack: the area and its counters."""
-        return _aligned(self.area_bytes + self.counters * self.counter_bytes)
+        return int(_aligned(self.area_bytes + self.counters * self.counter_bytes))
 
     @cached_property
     def period(self) -> int:
@@ -175,37 +217,48 @@ def steps(graph: Graph) -> Iterator[frozenset[int]]:
 def plan_steps(graph: Graph) -> StepPlan:
     """The plan of ``graph``. Raises UserError where it cannot be streamed."""
     check_streams(graph)
-    writer = {op.output: index for index, op in enumerate(graph.ops)}
-    rings, last = dict.fromkeys(range(len(graph.tensors)), 1), dict.fromkeys(range(len(graph.tensors)), -1)
-    for index, op in enumerate(graph.ops):
-        for tensor in op.inputs:
-            rings[tensor] = max(rings[tensor], window_of(op)[0])
-            last[tensor] = index
+    rings = rings_of(graph.ops, graph.tensors)
     offsets: dict[int, int] = {}
     scratch = [0] * len(graph.ops)
     state = 0
     passing: list[tuple[int, Buffer]] = []
-    for tensor, rows in rings.items():
-        size = _aligned(rows * row_bytes(graph, tensor))
-        grows = tensor in writer and gathers(graph.ops[writer[tensor]])
-        if rows > 1 or grows or tensor in graph.outputs:
-            offsets[tensor], state = state, state + size
+    for tensor, (ring, (first, last)) in enumerate(zip(rings, graph.lifetimes, strict=True)):
+        if ring.stays or tensor in graph.outputs:
+            offsets[tensor], state = state, state + ring.size
         else:
-            passing.append((tensor, Buffer(size, writer.get(tensor, 0), last[tensor])))
+            passing.append((tensor, Buffer(ring.size, first, last)))
     for index, op in enumerate(graph.ops):
         if isinstance(op, Mean):
-            height, width, channels = graph.shape(op.inputs[0])
-            scratch[index], state = state, state + 4 + 4 * channels + _aligned(height * channels * sum_bytes(width))
+            scratch[index], state = state, state + sums_bytes(graph.shape(op.inputs[0]))
         elif size := scratch_of(graph, op):
             passing.append((-1 - index, Buffer(_aligned(size), index, index)))
-    placed, head = greedy([buffer for _, buffer in passing])
+    placed, head = _pack(graph, passing)
     for (key, _), offset in zip(passing, placed, strict=True):
         if key >= 0:
             offsets[key] = state + offset
         else:
             scratch[-1 - key] = state + offset
-    places = tuple(Place(offsets[t], rings[t], row_bytes(graph, t)) for t in range(len(graph.tensors)))
+    places = tuple(Place(offsets[t], rings[t].rows, row_bytes(graph, t)) for t in range(len(graph.tensors)))
     return StepPlan(graph, places, tuple(scratch), state, head)
+
+
+def _pack(graph: Graph, passing: Sequence[tuple[int, Buffer]]) -> tuple[list[int], int]:
+    """(offsets, bytes) of what passes: (tensor or -1 - operator, buffer). Where shortcuts nest, as in every network that an Arch
+    describes, no more bytes than are alive at once: so the batch estimator can know them."""
+    buffers = [buffer for _, buffer in passing]
+    frames = nested_frames(from_graph(graph).pieces, graph.inputs, graph.outputs, over={})
+    if frames is None:
+        return greedy(buffers)
+    sizes = [0] * len(graph.tensors)
+    for key, buffer in passing:
+        if key >= 0:
+            sizes[key] = buffer.size
+    bound = alive_bytes(buffers)
+    offsets = in_frames(sizes, frames, bound)
+    placed, size = greedy(buffers, [offsets[key] if key >= 0 else -1 for key, _ in passing])
+    if size > bound:
+        raise InternalError(f"what passes in a step needs {size} B where {bound} are alive")
+    return placed, size
 
 
 @dataclass(frozen=True, slots=True)

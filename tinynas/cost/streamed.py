@@ -532,15 +532,15 @@ def output_line(output: Tensor) -> Line:
     return Line(_aligned(output.elements), 0, 0, 0, 0, 0, 1)
 
 
-def _alive(buffers: Sequence[Buffer]) -> int:
-    """Most bytes alive at once."""
+def alive_bytes(buffers: Sequence[Buffer]) -> int:
+    """Most bytes of ``buffers`` alive at once."""
     moments = {b.first for b in buffers}
     return max((sum(b.size for b in buffers if b.first <= moment <= b.last) for moment in moments), default=0)
 
 
 def _pack(buffers: Sequence[Buffer]) -> tuple[list[int], int]:
     """(offsets, bytes) of what passes: rows lie at both ends by turns, scratch between them, so no more is needed than is alive at once."""
-    bound = _alive(buffers)
+    bound = alive_bytes(buffers)
     offsets: list[int] = [-1] * len(buffers)
     bottom = True
     for i in sorted((i for i, b in enumerate(buffers) if b.last > b.first), key=lambda i: buffers[i].first):

@@ -111,7 +111,7 @@ def export_promoted(
         calibration=images.read_by(graph.input, "train").subset(CALIBRATION_IMAGES, 0).inputs,
         labels=images.labels,
         out=folder,
-        formats=fitting(graph.input) if formats is None else formats,
+        formats=fitting(graph.input, options.runtime) if formats is None else formats,
         evaluation=images.read_by(graph.input, "test"),
         split_name="test",
         options=options,
@@ -160,7 +160,7 @@ def export_untrained(arch: Arch, folder: Path, options: ExportOptions, formats: 
         calibration=noise,
         labels=tuple(f"class_{index}" for index in range(arch.classes)),
         out=folder,
-        formats=fitting(graph.input) if formats is None else formats,
+        formats=fitting(graph.input, options.runtime) if formats is None else formats,
         options=options,
     )
     artifact = replace(artifact, report={**artifact.report, "weights": "random: for sizes and timing only"})

@@ -100,9 +100,13 @@ FORMATS: dict[str, Format] = {
 }
 
 
-def fitting(source: Input) -> tuple[str, ...]:
-    """The formats that can hold a network that reads ``source``, less those that have to be asked for."""
-    return tuple(name for name, form in FORMATS.items() if form.holds(source) and not form.asked)
+def fitting(source: Input, runtime: str | None = None) -> tuple[str, ...]:
+    """The formats that can hold a network that reads ``source``, less those that have to be asked for; on a ``runtime`` that streams the
+    stream instead of a folder."""
+    found = tuple(name for name, form in FORMATS.items() if form.holds(source) and not form.asked)
+    if runtime is not None and runtime_named(runtime).stream:
+        return (*(name for name in found if name != "c"), "stream")
+    return found
 
 
 def check_formats(names: Sequence[str], source: Input | None = None) -> None:

@@ -66,7 +66,9 @@ class Counter:
         self.sram = min(limits.get("sram_bytes", float("inf")), limits.get("update_sram_bytes", float("inf")))
         if front_ends := [each.front_end for each in self.space.inputs if each.front_end is not None]:
             # What the cheapest of them takes is no network's: the counts stay bounds from above.
-            costs = [front_end_cost(each, feasible.classes, core=feasible.budget.core) for each in front_ends]
+            costs = [
+                front_end_cost(each, feasible.classes, core=feasible.budget.core, stream=self.tables.runtime.stream) for each in front_ends
+            ]
             self.sram -= min(cost.sram_bytes for cost in costs)
             if "flash_bytes" in limits:
                 limits["flash_bytes"] = max(1.0, limits["flash_bytes"] - min(cost.flash_bytes for cost in costs))
@@ -92,7 +94,7 @@ class Counter:
     def _stage_choices(self, stage: int, width: int) -> Iterator[tuple[int, int, int, int, int, int]]:
         """(out gene, stride gene, depth gene, channels behind, depth, point of the axis of bits)."""
         one, tables = self.space.stages[stage], self.tables.stages[stage]
-        ways = product(range(len(one.out)), range(len(one.stride)), enumerate(one.depth), range(len(tables.bits)))
+        ways = product(range(len(one.out)), range(len(one.stride)), enumerate(one.depth), tables.distinct())
         for o, s, (d, depth), bits in ways:
             yield o, s, d, int(tables.out_of[width, o]), depth, bits
 
@@ -115,7 +117,7 @@ class Counter:
             behind = (int(tables.map_of[place[0], stride]), out)
         else:
             costs, at, behind = self._others[stage][tables.others_of[index]], place, place
-        for k, e in product(range(len(one.kernel)), range(len(one.expand))):
+        for k, e in product(range(len(one.kernel)), range(len(one.expand) if tables.expands(bits) else 1)):
             rest = self._take(left, costs, costs.row((*at, k, e, bits)))
             if rest is not None:
                 yield k, e, behind, rest

@@ -231,6 +231,8 @@ _ASKED: Mapping[str, int] = {
     "h_swish": 1,
     "mfcc": 0,
     "mel": 1,
+    "separable": 0,
+    "mbconv": 1,
 }
 
 

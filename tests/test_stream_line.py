@@ -1,0 +1,73 @@
+"""By the command line: a search under a budget whose runtime takes a stream of frames, its front, and what promote writes of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from test_sounds import words
+
+from tinynas.api import load_budget
+from tinynas.cli import run as tinynas
+from tinynas.cost import estimate
+from tinynas.export.stepwise import compile_stream
+from tinynas.graph import lower
+from tinynas.quantize.grid import random_quantized
+from tinynas.runs import Run
+
+SPACE = """\
+name: streamed
+front_end: {sample_rate: 8000, clip_ms: 400, window_ms: 30, stride_ms: [20, 30], bins: [16, 24]}
+divisor: 4
+causal: true
+stem: {out: 8, kernel: [[5, 3]], stride: [2, [1, 2]]}
+stages:
+  - {kind: [mbconv, separable], out: [8, 12], depth: [1, 2], kernel: [3, [5, 3]], expand: [1, 2], stride: [1, [2, 1]]}
+"""
+BUDGET = """\
+name: listener
+core: cortex-m4
+runtime: compiled-stream
+sram: 12 KiB
+flash: 256 KiB
+reserves: {sram: {stack: 0}}
+"""
+
+
+def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
+    code = tinynas([*arguments, "--json"])
+    shown = capsys.readouterr()
+    assert code == 0, shown.err
+    return json.loads(shown.out)
+
+
+def test_a_stream_is_searched_promoted_and_written(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYNAS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "space.yaml").write_text(SPACE)
+    (tmp_path / "budget.yaml").write_text(BUDGET)
+    data = str(words(tmp_path / "data"))
+    run = str(tmp_path / "run")
+    inputs = ["--budget", str(tmp_path / "budget.yaml"), "--space", str(tmp_path / "space.yaml"), "--data", data]
+    small = ["--trials", "3", "--workers", "1", "--set", "epoch_images=20", "--set", "rungs=[1]", "--set", "pool=60"]
+    answer(capsys, "search", *inputs, *small, "--out", run)
+    budget = load_budget(str(tmp_path / "budget.yaml"))
+    front = answer(capsys, "pareto", run)
+    assert front
+    for trial in Run.open(Path(run)).trials():
+        arch = Run.open(Path(run)).arch(trial.id)
+        cost = estimate(lower(arch), "compiled-stream", core="cortex-m4")
+        assert arch.causal and cost.stream is not None
+        assert trial.costs["sram_bytes"] == cost.values()["sram_bytes"] <= budget.limits["sram_bytes"]
+    (row,) = answer(capsys, "promote", run, "best", "--epochs", "1", "--set", "epoch_images=20")["promoted"]
+    assert row["problems"] == []
+    folder = tmp_path / "run" / "nets" / row["id"]
+    plan = compile_stream(random_quantized(lower(Run.open(Path(run)).arch(row["id"])))).plan
+    assert f"#define NETWORK_WORK_BYTES {plan.work_bytes}\n" in (folder / "stream" / "network_stream.h").read_text()
+    assert not (folder / "c").exists()
+    answer(capsys, "export", run, row["id"], "--format", "stream", "--out", str(tmp_path / "again"))
+    for name in ("network_stream.h", "network_stream.c"):
+        assert (tmp_path / "again" / "stream" / name).read_bytes() == (folder / "stream" / name).read_bytes()
