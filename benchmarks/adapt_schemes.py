@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import os
 import shutil
 from collections.abc import Sequence
@@ -30,14 +31,14 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from tinynas.adapt.budget import UpdateBudget
-from tinynas.adapt.comparing import Job as Learning
-from tinynas.adapt.comparing import Setup
-from tinynas.adapt.comparing import work as learn
 from tinynas.api import load_net
 from tinynas.config import build
 from tinynas.data import DataOptions, open_data
 from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
+from tinynas.learnings.comparing import Job as Learning
+from tinynas.learnings.comparing import Setup
+from tinynas.learnings.comparing import work as learn
 from tinynas.recipe import Augment, LightAugment, Recipe
 from tinynas.train import Trainer
 from tinynas.train.quantised import save_trained
@@ -197,6 +198,104 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
     return "\n".join(lines)
 
 
+#: Of each scheme a color (Okabe and Ito's) and a mark.
+LOOKS = {
+    "classifier": ("#59636e", "dot"),
+    "last": ("#0072b2", "square"),
+    "bias": ("#c77700", "diamond"),
+    "sparse": ("#00795a", "up"),
+    "random": ("#98a3af", "cross"),
+    "velocity": ("#d55e00", "dot"),
+    "su": ("#a8467f", "square"),
+    "tinytrain": ("#56b4e9", "diamond"),
+    "full": ("#1a1f25", "up"),
+}
+WIDE, HIGH, LEFT, TOP = 340, 240, 62, 64
+
+
+def mark(shape: str, x: float, y: float, color: str) -> str:
+    """A mark of SVG around (x, y)."""
+    match shape:
+        case "dot":
+            return f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{color}"/>'
+        case "square":
+            return f'<rect x="{x - 3.5:.1f}" y="{y - 3.5:.1f}" width="7" height="7" fill="{color}"/>'
+        case "diamond":
+            return f'<path d="M{x:.1f} {y - 5:.1f}l5 5l-5 5l-5 -5z" fill="{color}"/>'
+        case "up":
+            return f'<path d="M{x:.1f} {y - 5:.1f}l5 9h-10z" fill="{color}"/>'
+        case "cross":
+            return f'<path d="M{x - 4:.1f} {y - 4:.1f}l8 8m0 -8l-8 8" stroke="{color}" stroke-width="2"/>'
+        case _:
+            raise ValueError(f"no mark {shape!r}")
+
+
+def curves(rows: Sequence[dict[str, Any]], replay: int) -> dict[str, list[tuple[float, float, float | None]]]:
+    """By scheme (KiB beside inference, new, old) of each limit, means over seeds, the least memory first."""
+    groups: dict[tuple[str, int], list[dict[str, Any]]] = {}
+    for row in rows:
+        if not row["problem"] and row["replay"] == replay:
+            groups.setdefault((row["scheme"], row["extra_kib"]), []).append(row)
+    found: dict[str, list[tuple[float, float, float | None]]] = {}
+    for (scheme, _), members in groups.items():
+        old = [row["old"] for row in members if row["old"] is not None]
+        size = max(row["extra_bytes"] for row in members) / 1024
+        found.setdefault(scheme, []).append((size, mean(row["new"] for row in members), mean(old) if old else None))
+    return {scheme: sorted(found[scheme], key=lambda point: point[0]) for scheme in LOOKS if scheme in found}
+
+
+def picture(rows: Sequence[dict[str, Any]]) -> str:
+    """The rows of one data set as SVG: new classes and old ones side by side over one scale of memory, a line of panels a replay."""
+    replays = sorted({row["replay"] for row in rows if not row["problem"]})
+    drawn = {replay: curves(rows, replay) for replay in replays}
+    sizes = [max(size, 2**-4) for lines in drawn.values() for points in lines.values() for size, _, _ in points]
+    low, high = math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes)))
+    high = max(high, low + 1)
+    across, down = 2 * (WIDE + LEFT) + 30, TOP + len(replays) * (HIGH + 66) + 6
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {across} {down}" font-family="sans-serif" font-size="11.5" fill="#1a1f25">',
+        f'<rect width="{across}" height="{down}" fill="#ffffff"/>',
+    ]
+    schemes = [scheme for scheme in LOOKS if any(scheme in lines for lines in drawn.values())]
+    for number, scheme in enumerate(schemes):
+        x, y = LEFT + 12 + (number % 5) * 142, 16 + 20 * (number // 5)
+        parts += [mark(LOOKS[scheme][1], x, y, LOOKS[scheme][0]), f'<text x="{x + 10}" y="{y + 4}">{scheme}</text>']
+    for row, replay in enumerate(replays):
+        top = TOP + row * (HIGH + 66)
+        for column, what in enumerate(("new", "old")):
+            left = LEFT + column * (WIDE + LEFT)
+            again = "no old images again" if not replay else f"{replay} old images a class again"
+            parts.append(f'<text x="{left}" y="{top - 6}" font-weight="bold">{what} classes, {again}</text>')
+            for percent in range(0, 101, 20):
+                y = top + HIGH * (1 - percent / 100)
+                parts.append(f'<path d="M{left} {y:.1f}h{WIDE}" stroke="#e7ebef"/>')
+                parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#59636e">{percent}</text>')
+            for power in range(low, high + 1, max(1, -(-(high - low) // 8))):
+                x = left + WIDE * (power - low) / (high - low)
+                parts.append(f'<path d="M{x:.1f} {top + HIGH}v4" stroke="#98a3af"/>')
+                parts.append(f'<text x="{x:.1f}" y="{top + HIGH + 17}" text-anchor="middle" fill="#59636e">{2.0**power:,.4g}</text>')
+            parts.append(
+                f'<text x="{left + WIDE / 2}" y="{top + HIGH + 34}" text-anchor="middle" fill="#59636e">'
+                "memory of learning beside inference, KiB</text>"
+            )
+            middle = top + HIGH / 2
+            parts.append(
+                f'<text transform="translate({left - 38} {middle}) rotate(-90)" text-anchor="middle" fill="#59636e">'
+                "right of test images, %</text>"
+            )
+            for scheme, points in drawn[replay].items():
+                color, shape = LOOKS[scheme]
+                places = [
+                    (left + WIDE * (math.log2(max(size, 2**-4)) - low) / (high - low), top + HIGH * (1 - value))
+                    for size, new, old in points
+                    if (value := new if what == "new" else old) is not None
+                ]
+                line = " ".join(f"{x:.1f},{y:.1f}" for x, y in places)
+                parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="1.4"/>')
+                parts += [mark(shape, x, y, color) for x, y in places]
+    return "\n".join([*parts, "</svg>", ""])
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--root", default="../shared/data", help="where the images and sounds are")
@@ -231,7 +330,12 @@ def main(arguments: Sequence[str] | None = None) -> None:
     rows = {key_of(row): row for path in options.rows for row in read_lines(Path(path))}
     if not rows:
         parser.error("no rows: make some with --job or --all")
-    write_atomic(Path(options.out), page(list(rows.values())))
+    out, known = Path(options.out), list(rows.values())
+    drawn = sorted({row["data"] for row in known if not row["problem"]})
+    pictures = [f"![{data}: accuracy over memory of learning](adapt_{data}.svg)" for data in drawn]
+    write_atomic(out, "\n".join([page(known), *pictures, ""]))
+    for data in drawn:
+        write_atomic(out.parent / f"adapt_{data}.svg", picture([row for row in known if row["data"] == data]))
 
 
 if __name__ == "__main__":

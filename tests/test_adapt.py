@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from itertools import product
@@ -17,9 +18,8 @@ import torch.nn.functional as F
 from adapt_cases import Case, make_case
 from test_cost_tflite import benchmark
 
-from tinynas.adapt import SCHEMES, Learner, Learning, UpdateBudget, learn, load_update_budget, make_task, open_learnable, scheme_named
+from tinynas.adapt import SCHEMES, Learner, Learning, UpdateBudget, learn, load_update_budget, make_task, scheme_named
 from tinynas.adapt import sparse as sparse_update
-from tinynas.adapt.comparing import Setup, compare, open_task, table, work
 from tinynas.adapt.learner import LostLearning, with_classes
 from tinynas.adapt.learning import key_of
 from tinynas.adapt.plans import plan
@@ -30,8 +30,10 @@ from tinynas.cli import run
 from tinynas.config import n_bytes
 from tinynas.cost.updates import Part, Update, biases_of, full_update, inputs_part, last_layers, outputs_part, weighted_of
 from tinynas.errors import BudgetError, UserError
+from tinynas.learnings.comparing import Setup, compare, open_task, table, work
 from tinynas.quantize import FakeQuantNetwork
 from tinynas.quantize.floats import pixels, predict
+from tinynas.weights.learnable import open_learnable
 
 
 @pytest.fixture(scope="module")
@@ -490,7 +492,7 @@ def replace_budget(budget: UpdateBudget, name: str) -> UpdateBudget:
 
 
 def test_contributions_are_measured_once(case: Case, tmp_path: Path) -> None:
-    from tinynas.adapt.comparing import Job
+    from tinynas.learnings.comparing import Job
 
     budget = budget_of(epochs=1, measure_images=4)
     row = work(Job(setup_of(case), "sparse", budget, 0, tmp_path))
@@ -657,10 +659,20 @@ def test_figures_show_what_the_documents_say(task: Task, tmp_path: Path) -> None
         {"scheme": "last", "budget": "c", "new": None, "old": None, "extra_bytes": None},
     ]
     learned = learned_info(lines)
-    assert learned.bytes == ((1024, 4096), (2048,)) and learned.new == ((0.5, 0.75), (0.5,))
-    traces = draw_learned(learned)["data"]
-    assert [trace["name"] for trace in traces] == ["last, new classes", "last, old classes", "&lt;b&gt;, new classes"]
-    assert traces[1]["y"] == [50.0, 25.0]
+    assert learned.bytes == ((2048,), (1024, 4096)) and learned.new == ((0.5,), (0.5, 0.75)), "in the order of the table"
+    drawn = draw_learned(learned)
+    traces = drawn["data"]
+    assert [(trace["name"], trace["yaxis"], trace["showlegend"]) for trace in traces] == [
+        ("&lt;b&gt;", "y", True),
+        ("&lt;b&gt;", "y2", False),
+        ("last", "y", True),
+        ("last", "y2", False),
+    ]
+    assert [trace["y"] for trace in traces] == [[50.0], [None], [50.0, 75.0], [50.0, 25.0]]
+    axis = drawn["layout"]["xaxis"]
+    assert axis["ticktext"] == ["1", "2", "4"] and axis["range"][0] < 0 < math.log10(4) < axis["range"][1]
+    alone = draw_learned(learned_info([line | {"old": None} for line in lines]))
+    assert {trace["yaxis"] for trace in alone["data"]} == {"y"} and "xaxis2" not in alone["layout"]
     page = write_learned_picture(lines, tmp_path / "x.html").read_text(encoding="utf-8")
     assert "<b>, new" not in page
 

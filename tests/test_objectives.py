@@ -6,7 +6,7 @@ import pytest
 
 from tinynas.errors import UserError
 from tinynas.objectives import OBJECTIVES, objectives, wake_vision_score
-from tinynas.records import WORST_SUBSET, Trial
+from tinynas.records import ADAPTED, WORST_SUBSET, Trial
 
 COSTS: dict[str, float | None] = {
     "macs": 3_887_331,
@@ -15,9 +15,10 @@ COSTS: dict[str, float | None] = {
     "flash_bytes": 55_392,
     "program_bytes": 130_000,
     "sram_bytes": 61_968,
+    "update_sram_bytes": 90_000,
     "latency_ms": None,
 }
-TRAINED = Trial(0, "a", "trained", "tpe", costs=COSTS, scores={"accuracy": 0.75, "int8_accuracy": 0.74, WORST_SUBSET: 0.6})
+TRAINED = Trial(0, "a", "trained", "tpe", costs=COSTS, scores={"accuracy": 0.75, "int8_accuracy": 0.74, WORST_SUBSET: 0.6, ADAPTED: 0.5})
 UNTRAINED = Trial(1, "b", "infeasible", "tpe", costs=COSTS)
 
 

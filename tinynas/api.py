@@ -17,16 +17,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tinynas.arch import Arch, classes_for, load_arch
-from tinynas.budget import Budget, load_budget
-from tinynas.config import Config, build, load, resolve, shipped
+from tinynas.budget import LEARNING, Budget, load_budget
+from tinynas.config import Config, build, format_size, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
-from tinynas.cost.runtimes import runtime_named
-from tinynas.errors import ModelFileError, RunError, TinynasError, UserError, shell_line
+from tinynas.cost.runtimes import runtime_named, why_no_update
+from tinynas.errors import BudgetError, ModelFileError, RunError, TinynasError, UserError, shell_line
 from tinynas.files import cores, disk_error, write_atomic
 from tinynas.foreign import refuse_models, require_tflite, what_is
 from tinynas.graph import Graph, lower
 from tinynas.objectives import objectives as known_objectives
+from tinynas.records import ADAPTED
 from tinynas.runs import STORAGE_VARIABLE, Run, data_place, without_password
 from tinynas.space import Space
 
@@ -88,7 +89,8 @@ def estimate(net: str | Arch | Graph, budget: str | Budget | None = None, runtim
     if isinstance(net, str):
         net = load_net(net)
     graph = lower(net) if isinstance(net, Arch) else net
-    return estimate_graph(graph, chosen, core=core, clock_mhz=clock_mhz, timing=timing)
+    update = limits.update if limits and why_no_update(chosen) is None else None
+    return estimate_graph(graph, chosen, core=core, clock_mhz=clock_mhz, timing=timing, update=update)
 
 
 def compare(nets: Sequence[str], boards: Sequence[str] | None = None) -> list[Fit]:
@@ -260,6 +262,7 @@ def prepare_search(
     address of the same study (or, before the first network, any). ``cluster`` is the address of a Dask scheduler whose workers train, at
     most ``workers`` networks at once where that is given; the run does not keep it. Raises UserError subclasses.
     """
+    from tinynas.adapt.candidates import Adaptation, open_new, with_room
     from tinynas.data import SPLITS, DataOptions, open_data
     from tinynas.search import Place, SearchSettings
     from tinynas.search.prepare import check_goals
@@ -281,13 +284,18 @@ def prepare_search(
     defaults = (settings or SearchSettings()).model_dump(mode="json")
     lasting |= _given(storage=storage or os.environ.get(STORAGE_VARIABLE) or None)
     chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
-    chosen = chosen.model_copy(update={"storage": _absolute(chosen.storage)})
+    chosen = _with_places(chosen.model_copy(update={"storage": _absolute(chosen.storage)}))
     known_objectives(chosen.objectives, limits)
     options = _absolute_files(build({}, DataOptions, source="data options", overrides=routed["data"]))
     if out is not None and (Path(out) / "config.yaml").exists():
         raise RunError(f"{out}: holds a run already", "continue it with --resume, or choose another --out")
     images = open_data(data, seed=chosen.seed, options=options)
     check_goals(chosen.objectives, images)
+    new: DataSet | None = None
+    if any(goal.needs == ADAPTED for goal in known_objectives(chosen.objectives, limits)):
+        limits, new = with_room(limits, chosen.adapt), open_new(chosen.adapt, images, seed=chosen.seed)
+    elif chosen.adapt != Adaptation():
+        raise UserError("adapt: nothing asks for what is learned on the board", f"add --objective {ADAPTED}, or leave adapt out")
     choice = None
     if chosen_space is None:
         from tinynas.search import choose_space
@@ -315,7 +323,7 @@ def prepare_search(
             "notes": list(images.notes),
             "images": {split: len(rows) for split, rows in images.members.items()},
             "counts": {split: images.counts(split) for split in SPLITS},
-            **_given(groups=_groups_digest(options), attributes=images.attributes_digest),
+            **_given(groups=_groups_digest(options), attributes=images.attributes_digest, adapt=None if new is None else new.fingerprint),
         },
     )
     return PreparedSearch(run, chosen_space, limits, images, chosen, place)
@@ -335,7 +343,7 @@ def _prepare_again(
     from tinynas.search import SearchSettings
 
     begun = build(run.setting("settings"), SearchSettings, source=run.config_file)
-    wanted = build({**begun.model_dump(mode="json"), **named}, SearchSettings, source=run.config_file, overrides=routed[""])
+    wanted = _with_places(build({**begun.model_dump(mode="json"), **named}, SearchSettings, source=run.config_file, overrides=routed[""]))
     if storage is None and wanted.storage != begun.storage:
         storage = wanted.storage  # by --set
     other = _other_settings(begun, wanted)
@@ -420,6 +428,15 @@ def _absolute(storage: str | None) -> str | None:
     file = "" if storage is None else storage.removeprefix("sqlite:///")
     relative = storage is not None and file != storage and not file.startswith(("/", ":memory:", "file:")) and file != ""
     return f"sqlite:///{Path(file).resolve()}" if relative else storage
+
+
+def _with_places(settings: SearchSettings) -> SearchSettings:
+    """``settings`` whose data to learn mean the same from any folder."""
+    place = settings.adapt.data
+    if place is None or not Path(place).expanduser().exists():
+        return settings
+    found = settings.adapt.model_copy(update={"data": str(Path(place).expanduser().resolve())})
+    return settings.model_copy(update={"adapt": found})
 
 
 def _absolute_files(options: DataOptions) -> DataOptions:
@@ -728,6 +745,7 @@ def promote(
     Audience(images, false_alarms=false_alarms).check()  # before hours of training
     typed = {_id_or_reference(opened, text, len(images.labels)): text for text in ids}
     net_ids = list(typed)
+    _leave_room(opened, net_ids)
 
     said = {text.partition("=")[0] for text in changes}
 
@@ -772,6 +790,21 @@ def promote(
         error.hint = kept if error.hint is None else f"{error.hint}\n  -> {kept}"
         raise
     return [add_verified(opened, row, verified.to_json(), images) for row, verified in zip(rows, found, strict=True)]
+
+
+def _leave_room(run: Run, net_ids: Sequence[str]) -> None:
+    """Raise BudgetError where the run's budget asks for room to learn, and a network that is to be trained leaves none."""
+    if run.budget.update is None:
+        return
+    for net_id in net_ids:
+        value, limit = run.budget.cost(lower(run.arch(net_id))).update_sram_bytes, run.budget.limits[LEARNING]
+        if value is None or value > limit:
+            needed = "an unknown amount" if value is None else format_size(value)
+            room = f"{run.budget.name} has {format_size(int(limit))}"
+            raise BudgetError(
+                f"{net_id}: leaves no room to learn {run.budget.update.words()}: {needed} of SRAM, and {room}",
+                "train another network, or ask for less: update in the budget",
+            )
 
 
 def _needs_folder(formats: Sequence[str] | None, arch: Arch, runtime: str) -> None:
@@ -1062,7 +1095,7 @@ def adapt(
     ``draw``: an HTML file for a picture.
     Raises UserError subclasses with the remedy.
     """
-    from tinynas.adapt.line import AdaptLine
+    from tinynas.learnings.line import AdaptLine
 
     routed: dict[str, list[str]] = {"data": [], "old": [], "": []}
     for text in overrides:

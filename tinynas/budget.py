@@ -17,13 +17,15 @@ from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandle
 from pydantic_core import CoreSchema, PydanticCustomError
 
 from tinynas.config import Bytes, Config, format_size, is_bytes, load, n_bytes, parse_size, resolve, yaml_size
-from tinynas.cost import Cost
+from tinynas.cost import Cost, estimate
+from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.measured import Measured, read_measured, refitted
 from tinynas.cost.quantities import QUANTITIES, Quantity
 from tinynas.cost.runtimes import pinned_names, runtime_named, why_no_stack
 from tinynas.cost.streamed import Frame
 from tinynas.errors import UserError
+from tinynas.graph import Graph
 from tinynas.regions import Placed, Region, Sram, arena_of, overfull, placed, regions_of
 
 Core = Literal["cortex-m0plus", "cortex-m4", "cortex-m7", "cortex-m33", "cortex-m55", "xtensa-lx6", "xtensa-lx7"]
@@ -80,6 +82,8 @@ def _known_limit(name: object, limit: object) -> float:
 
 
 _ZERO = n_bytes(0)
+#: The quantity that an update on the board is limited by.
+LEARNING = "update_sram_bytes"
 #: Excess of a limited cost that is not known: over by far, and yet a number that JSON can hold.
 UNKNOWN = 1e9
 
@@ -143,6 +147,10 @@ class Budget(Config):
     """Limit on multiply-accumulates of one inference."""
     latency_ms: Annotated[float, Field(gt=0)] | None = None
     """Limit on the time of one inference in milliseconds; needs core and clock_mhz."""
+    update_sram: Bytes | None = None
+    """Limit on the SRAM of inference and :attr:`update` together; left out, an update may take what the reserves leave."""
+    update: BoardUpdate | None = None
+    """What is to be learned on the board: networks that leave no room for it do not fit. Such as ``{scheme: last, layers: 3}``."""
     latency: str | tuple[Measured, ...] = ()
     """A CSV of your own measurements on this board (``net,ms`` or ``net,ms,op``), beside this file; its rows are kept in copies."""
     at_most: Annotated[dict[str, int | float], BeforeValidator(_known_limits), _LimitNames()] = Field(default={}, validate_default=False)
@@ -181,6 +189,12 @@ class Budget(Config):
             raise ValueError(f"the reserves take {format_size(kept)} of {format_size(self.flash)} flash: nothing is left for a network")
         if self.latency and (self.core is None or self.clock_mhz is None):
             raise ValueError("latency: measurements need core and clock_mhz")
+        if self.update_sram is not None and self.update_sram > self._room("sram"):
+            raise ValueError(
+                f"update_sram: {format_size(self.update_sram)} is more than the {format_size(self._room('sram'))} that the reserves leave"
+            )
+        if self.update is not None and (why := QUANTITIES[LEARNING].unknown(self.core, self.runtime, self.clock_mhz)) is not None:
+            raise ValueError(f"update: {why}")
         for name in self.limits:
             if (why := self.why_unknown(name)) is not None:
                 raise ValueError(f"a {name} limit cannot be checked: {why}")
@@ -188,6 +202,8 @@ class Budget(Config):
 
     def why_unknown(self, name: str) -> str | None:
         """Why no network's quantity ``name`` is known on this board with this runtime; None where all are."""
+        if name == LEARNING and self.update is None:
+            return "no update is named, such as update: {scheme: last, layers: 3}"
         if QUANTITIES[name].unit == "ms" and self.latency:
             return None
         if QUANTITIES[name].unit == "ms" and self.arena.slow:
@@ -249,9 +265,15 @@ class Budget(Config):
         for field, name in names.items():
             if name not in limits and (limit := getattr(self, field)) is not None:
                 limits[name] = limit
+        if self.update is not None and LEARNING not in limits:
+            limits[LEARNING] = self._room("sram")
         if self.reserves.sram.stack and why_no_stack(self.runtime) is None:
             limits["stack_bytes"] = int(self.reserves.sram.stack)
         return {**limits, **self.at_most}
+
+    def cost(self, graph: Graph) -> Cost:
+        """What ``graph`` costs here: on the board's core at its clock, by its own measurements, with what it is to learn."""
+        return estimate(graph, self.runtime, core=self.core, clock_mhz=self.timed_mhz, timing=self.timing, update=self.update)
 
     def excess(self, cost: Cost | Mapping[str, float | None]) -> dict[str, float]:
         """(value - limit) / limit for each limit; above 0 is over. An unknown cost counts as :data:`UNKNOWN` over."""
@@ -296,7 +318,7 @@ def _sizes_to_text(document: dict[str, object], model: Config) -> None:
                 _sizes_to_text(region, part)
         elif key == "at_most":
             document[key] = {name: yaml_size(int(limit)) if QUANTITIES[name].unit == "B" else limit for name, limit in child.items()}
-        elif key in {"sram", "flash", "size"} or isinstance(model, (SramReserves, FlashReserves)):
+        elif key in {"sram", "flash", "size", "update_sram"} or isinstance(model, (SramReserves, FlashReserves)):
             document[key] = yaml_size(int(child))
 
 

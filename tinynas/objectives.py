@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from tinynas.budget import Budget
 from tinynas.cost.quantities import QUANTITIES, Quantity
 from tinynas.errors import InternalError, UserError
-from tinynas.records import WORST_SUBSET, Trial
+from tinynas.records import ADAPTED, WORST_SUBSET, Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +91,7 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("accuracy", True, "share", _score("accuracy"), trained=True),
         Objective("int8_accuracy", True, "share", _score("int8_accuracy"), trained=True, needs="int8_accuracy"),
         Objective(WORST_SUBSET, True, "share", _score(WORST_SUBSET), trained=True, needs=WORST_SUBSET),
+        Objective(ADAPTED, True, "share", _score(ADAPTED), trained=True, needs=ADAPTED),
         *(_cost(quantity, quantity.objective) for quantity in QUANTITIES.values() if quantity.objective is not None),
         Objective("wake-vision-score", True, "points", _wake_vision, trained=True),
     )

@@ -26,7 +26,12 @@ TrialState = Literal["trained", "infeasible", "duplicate", "failed", "stopped"]
 
 WORST_SUBSET = "worst_subset_accuracy"
 """The score that is the accuracy of the part of the validation images that is served worst, by the data's attributes."""
-ASKED_SCORES = ("int8_accuracy", WORST_SUBSET)
+ADAPTED = "adapted_accuracy"
+"""The score that is the accuracy after learning classes on the board that the network was not trained on; see
+:mod:`tinynas.adapt.candidates`."""
+ADAPTED_PARTS = ("adapted_new", "adapted_old")
+"""What it is the mean of: validation accuracy of what was learned, and of what the network knew before."""
+ASKED_SCORES = ("int8_accuracy", WORST_SUBSET, ADAPTED)
 """The accuracies that are measured only where an objective needs them."""
 EXPECTED = "expected_accuracy"
 """The score that a search adds when it ends, see :attr:`Trial.expected_accuracy`."""

@@ -36,6 +36,7 @@ from tinynas.errors import ConfigError, DataError, DiskError, RunError, counted,
 from tinynas.files import LockHeldError, append_line, cores, disk_error, locked, no_number, read_lines, write_atomic
 from tinynas.objectives import objectives
 from tinynas.records import (
+    ADAPTED_PARTS,
     ASKED_SCORES,
     Artifact,
     JsonRecord,
@@ -138,7 +139,7 @@ _KINDS: dict[str, Any] = {
             "row",
             "id",
             id=NetId,
-            **dict.fromkeys(["accuracy", "expected_accuracy", *ASKED_SCORES, "epochs", *QUANTITIES], float | None),
+            **dict.fromkeys(["accuracy", "expected_accuracy", *ASKED_SCORES, *ADAPTED_PARTS, "epochs", *QUANTITIES], float | None),
             images=int,
             number=int,
             source=str,

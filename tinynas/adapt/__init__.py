@@ -3,7 +3,7 @@
 ::
 
     budget = load_update_budget("update.yaml")
-    net = open_learnable("results/run:a1b2")
+    net = open_learnable("results/run:a1b2")  # of tinynas.weights.learnable
     task = make_task(net, new_images, old_images, budget.learning, seed=0)
     learned = learn(task, scheme_named("last"), budget)
 """
@@ -12,7 +12,7 @@ from tinynas.adapt.budget import Learning, UpdateBudget, load_update_budget
 from tinynas.adapt.learner import Learner, LostLearning
 from tinynas.adapt.learning import Learned, learn
 from tinynas.adapt.schemes import SCHEMES, Scheme, scheme_named
-from tinynas.adapt.tasks import Learnable, Task, make_task, open_learnable
+from tinynas.adapt.tasks import Learnable, Task, make_task
 
 __all__ = [
     "SCHEMES",
@@ -27,6 +27,5 @@ __all__ = [
     "learn",
     "load_update_budget",
     "make_task",
-    "open_learnable",
     "scheme_named",
 ]

@@ -111,17 +111,19 @@ def learn(
     seed: int = 0,
     contributions: Contributions | None = None,
     on_epoch: OnEpoch | None = None,
+    followed: bool = True,
 ) -> Learned:
     """Learn ``task`` by ``scheme`` under ``budget``. The same bits for the same arguments.
 
-    ``contributions``: what ``sparse`` measured before. ``on_epoch`` hears (what, done, of how many). Raises BudgetError where the
+    ``contributions``: what ``sparse`` measured before. ``on_epoch`` hears (what, done, of how many). Where it is not ``followed``, only
+    the accuracies behind it are measured. Raises BudgetError where the
     classifier alone does not fit, LostLearning where the loss is no longer a number.
     """
     learning = budget.learning
     started = time.perf_counter()
     with one_thread():
         learner = Learner(task.floats, learning, calibration=np.array(task.train.inputs[:CALIBRATION]))
-        before = {"new": learner.accuracy(task.test), "old": learner.accuracy(task.old_test)}
+        before = {name: learner.accuracy(split) if followed else None for name, split in (("new", task.test), ("old", task.old_test))}
         scene = Scene(learner, budget, seed, task.train, task.val, contributions=contributions, on_step=on_epoch)
         watch = task.val.subset(learning.measure_images, seed).inputs if scheme.name == "velocity" else None
         velocities = None if watch is None else Velocities(learner, watch, learning.velocity_mu)
@@ -141,7 +143,8 @@ def learn(
             loss = learner.epoch(task.train, update, seed=seed, epoch=epoch, epochs=learning.epochs)
             if velocities is not None:
                 scene.velocities = velocities.after_epoch(learner)
-            epochs.append(Epoch(epoch + 1, loss, learner.accuracy(task.val), cost.parameters, cost.ram_bytes, cost.macs))
+            seen = learner.accuracy(task.val) if followed else None
+            epochs.append(Epoch(epoch + 1, loss, seen, cost.parameters, cost.ram_bytes, cost.macs))
             if on_epoch is not None:
                 on_epoch(scheme.name, epoch + 1, learning.epochs)
         after = {"new": learner.accuracy(task.test), "old": learner.accuracy(task.old_test)}

@@ -3,28 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
 from tinynas.adapt.budget import Learning
 from tinynas.adapt.learner import with_classes
-from tinynas.arch import Arch, load_arch
 from tinynas.data import DataSet, Split
 from tinynas.data.split import epoch_order
 from tinynas.errors import DataError, UserError
-from tinynas.foreign import what_is
-from tinynas.graph import Graph, lower
 from tinynas.inputs import Input
-from tinynas.model import Network
-from tinynas.quantize import fold
 from tinynas.quantize.floats import FloatGraph
-from tinynas.recipe import Recipe
 from tinynas.runs import Run
-from tinynas.weights import begin, open_source
-from tinynas.weights.source import run_of, trained_of
 
 
 @dataclass(frozen=True)
@@ -45,57 +36,6 @@ class Learnable:
     def input(self) -> Input:
         """What it reads."""
         return self.floats.graph.input
-
-
-def graph_of(net: str) -> Graph:
-    """The graph of ``net`` without its weights: ``RUN:ID``, a .tflite, an arch file or a zoo name. Raises UserError subclasses."""
-    if (found := run_of(net)) is not None:
-        return lower(found[0].arch(found[1]))
-    if Path(net).is_file() and what_is(net).is_tflite:
-        known = open_source(net)
-        if known.net is None:
-            raise UserError(f"{net}: the network cannot be rebuilt: {known.why_no_net}", "give RUN:ID, or an arch file with --init")
-        return known.net.graph
-    return lower(load_arch(net))
-
-
-def open_learnable(net: str, *, init: str | None = None, pixels: str = "auto", images: np.ndarray | None = None) -> Learnable:
-    """The trained network ``net``: ``RUN:ID``, a .tflite, or an arch file or zoo name with the weights ``init``.
-
-    ``images``: uint8 (N, H, W, C) on which batch norm is measured where weights come without it. Raises UserError subclasses where
-    there is no such network, or no weights of it.
-    """
-    if (found := run_of(net)) is not None:
-        if init is not None:
-            raise UserError(f"--init: {net} has weights of its own", "leave --init out, or give an arch file")
-        _, network, digest, labels = trained_of(net, *found)
-        floats = fold(network) if isinstance(network, Network) else network.floats()
-        return Learnable(net, floats, _named(labels, floats.graph), digest, found[0])
-    tflite = Path(net).is_file() and what_is(net).is_tflite
-    if not tflite and init is None:
-        load_arch(net)  # a name that is nothing is said first
-        raise UserError(f"{net}: is a network without weights", "give RUN:ID or a .tflite, or its weights with --init SOURCE")
-    known = open_source(net if tflite else str(init), pixels=pixels)
-    graph = graph_of(net) if tflite else _sized(load_arch(net), known.classes)
-    assert images is not None
-    begun = begin(graph, known, known.labels, images, Recipe(), seed=0)
-    new = [row.layer for row in begun.rows if row.fate != "taken"]
-    if new:
-        raise UserError(
-            f"{net}: {known.title} has no weights for {', '.join(new[:4])}{' and more' if len(new) > 4 else ''}",
-            "give the weights of this very network, or train it first: tinynas promote --init",
-        )
-    trained = Network(graph)
-    trained.load_state_dict(dict(begun.start.weights))
-    return Learnable(net, fold(trained.eval()), _named(known.labels, graph), known.sha256, None, begun.notes)
-
-
-def _sized(arch: Arch, classes: int) -> Graph:
-    return lower(arch.with_classes(max(2, classes)))
-
-
-def _named(labels: Sequence[str], graph: Graph) -> tuple[str, ...]:
-    return tuple(labels) if len(labels) == graph.classes else tuple(f"output {number}" for number in range(graph.classes))
 
 
 @dataclass(frozen=True)
@@ -121,10 +61,13 @@ class Task:
     notes: tuple[str, ...] = ()
 
 
-def make_task(net: Learnable, data: DataSet, old: DataSet | None, learning: Learning, *, seed: int) -> Task:
+def make_task(
+    net: Learnable, data: DataSet, old: DataSet | None, learning: Learning, *, seed: int, judged: Literal["test", "val"] = "test"
+) -> Task:
     """The task of learning ``data``, with the images ``old`` of what ``net`` knew where they are at hand.
 
-    Classes are known by their names. Raises UserError where nothing fits together.
+    Classes are known by their names. ``judged``: the split that says at the end how good old and new classes are; a search, which
+    chooses by it, takes ``val``. Raises UserError where nothing fits together.
     """
     replace_head = learning.head == "replace"
     before = () if replace_head else net.labels
@@ -149,7 +92,7 @@ def make_task(net: Learnable, data: DataSet, old: DataSet | None, learning: Lear
                 f"{old.name}: the network does not know the class {unknown[0]!r}",
                 f"old images are of its classes: {', '.join(net.labels[:12])}",
             )
-        old_test = split(old, "test")
+        old_test = split(old, judged)
         if learning.replay:
             again = _per_class(split(old, "train"), learning.replay, seed)
             replayed = len(again.labels)
@@ -160,7 +103,7 @@ def make_task(net: Learnable, data: DataSet, old: DataSet | None, learning: Lear
         notes.append("what becomes of the old classes is not measured: no images of them (--old D)")
     content = [net.sha256, data.fingerprint, "" if old is None else old.fingerprint, *labels]
     digest = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
-    return Task(net, floats, labels, len(before), train, split(data, "val"), split(data, "test"), old_test, replayed, digest, tuple(notes))
+    return Task(net, floats, labels, len(before), train, split(data, "val"), split(data, judged), old_test, replayed, digest, tuple(notes))
 
 
 def _per_class(split: Split, count: int, seed: int) -> Split:

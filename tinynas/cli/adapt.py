@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypedDict
 
 import typer
 
@@ -57,6 +58,41 @@ def _schemes(text: str | None) -> tuple[str, ...]:
     return () if text is None else tuple(text.split(","))
 
 
+class _Asked(TypedDict):
+    """What all three commands take, as :func:`tinynas.api.adapt` does."""
+
+    net: str
+    budgets: Sequence[str]
+    data: str | None
+    schemes: Sequence[str]
+    old: str | None
+    init: str | None
+    pixels: str
+    overrides: Sequence[str]
+
+
+def _asked(
+    net: str,
+    budget: list[str] | None,
+    data: str | None,
+    scheme: str | None,
+    old: str | None,
+    init: str | None,
+    pixels: str,
+    overrides: list[str] | None,
+) -> _Asked:
+    return _Asked(
+        net=net,
+        budgets=budget or (),
+        data=data,
+        schemes=_schemes(scheme),
+        old=old,
+        init=init,
+        pixels=pixels,
+        overrides=overrides or (),
+    )
+
+
 @commands.command()
 def plan(
     net: NetArgument,
@@ -82,16 +118,9 @@ def plan(
     with counting_progress() as progress:
         document = api.adapt(
             "plan",
-            net,
-            budget or (),
-            data,
-            schemes=_schemes(scheme),
+            **_asked(net, budget, data, scheme, old, init, pixels, overrides),
             seeds=(seed,),
-            old=old,
-            init=init,
-            pixels=pixels,
             draw=draw,
-            overrides=overrides or (),
             on_step=progress,
             on_note=note,
         )
@@ -130,16 +159,9 @@ def run(
 
         document = api.adapt(
             "run",
-            net,
-            budget or (),
-            data,
-            schemes=_schemes(scheme),
+            **_asked(net, budget, data, scheme, old, init, pixels, overrides),
             seeds=(seed,),
-            old=old,
-            init=init,
-            pixels=pixels,
             out=out,
-            overrides=overrides or (),
             on_step=told,
             on_note=note,
         )
@@ -190,18 +212,11 @@ def compare(
 
         document = api.adapt(
             "compare",
-            net,
-            budget or (),
-            data,
-            schemes=_schemes(scheme),
+            **_asked(net, budget, data, scheme, old, init, pixels, overrides),
             seeds=_numbers(seeds),
-            old=old,
-            init=init,
-            pixels=pixels,
             out=out,
             jobs=jobs,
             draw=draw,
-            overrides=overrides or (),
             on_row=told,
             on_note=note,
         )

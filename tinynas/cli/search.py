@@ -74,6 +74,10 @@ def search(
         list[str] | None,
         typer.Option("--objective", "-o", help="What to trade against accuracy: macs (default), sram, flash, latency, ..."),
     ] = None,
+    adapt_data: Annotated[
+        str | None,
+        typer.Option("--adapt-data", metavar="D", help="With -o adapted_accuracy: what each network is to learn on the board."),
+    ] = None,
     out: Annotated[
         Path | None, typer.Option("--out", metavar="results/NAME", help="The run folder. Default: results/<budget>-<data>.")
     ] = None,
@@ -114,7 +118,7 @@ def search(
         data=data,
         out=out,
         resume=resume,
-        overrides=overrides or (),
+        overrides=(*(overrides or ()), *([] if adapt_data is None else [f"adapt.data={adapt_data}"])),
         objectives=tuple(_split(objective)) or None,
         trials=trials,
         timeout=seconds,

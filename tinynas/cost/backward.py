@@ -21,16 +21,17 @@ many as the operator itself, that of its weights output pixels * weights updated
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, assert_never
+from typing import Any, TypeAlias, assert_never
 
 from tinynas.cost.apart import REAL, Apart, plan_apart
 from tinynas.cost.estimator import Cost, estimate
 from tinynas.cost.memory import aligned, in_given_order, live_bytes, offline_work
-from tinynas.cost.runtimes import RUNTIMES, runtime_named
+from tinynas.cost.runtimes import runtime_named, why_no_update
 from tinynas.cost.schema import packed_bytes
-from tinynas.cost.updates import Update
+from tinynas.cost.updates import Chosen, Update
 from tinynas.cost.work import Piece, Work, from_graph
 from tinynas.errors import UserError
 from tinynas.graph import (
@@ -221,6 +222,17 @@ class UpdateCost:
         """Updated parameters of all, 0 to 1."""
         return self.parameters / max(1, self.inference.params)
 
+    def summary(self) -> dict[str, Any]:
+        """Plain data in short, as ``estimate --json`` shows it."""
+        return {
+            "ram_bytes": self.ram_bytes,
+            "extra_bytes": self.extra_bytes,
+            "peak": self.peak,
+            "parameters": self.parameters,
+            "share": self.share,
+            "macs": self.macs,
+        }
+
     def to_json(self) -> dict[str, Any]:
         """Plain data, as ``adapt plan --json`` shows it."""
         sums = ("kept_bytes", "mask_bytes", "copies_bytes", "optimizer_bytes")
@@ -250,44 +262,43 @@ class UpdateCost:
         }
 
 
-def gradients_needed(graph: Graph, update: Update) -> frozenset[int]:
-    """Tensors whose gradient has to be worked out: outputs of what is updated, and of all that is computed of them."""
-    needed: set[int] = set()
+def gradients_needed(graph: Graph, update: Chosen, *, asked: Iterable[int] = ()) -> frozenset[int]:
+    """Tensors whose gradient has to be worked out: those ``asked`` for, outputs of what is updated, and of all that is computed of them."""
+    needed: set[int] = set(asked)
     for op in graph.ops:
         if (isinstance(op, WEIGHTED) and not update.of(op).nothing) or needed.intersection(op.inputs):
             needed.add(op.output)
     return frozenset(needed)
 
 
-def kept_channels(graph: Graph, update: Update) -> dict[int, frozenset[int]]:
-    """Channels of each activation that backward reads again; activations of which it reads none are left out."""
-    needed = gradients_needed(graph, update)
-    kept: dict[int, frozenset[int]] = {}
+#: Channels of an activation; None: all.
+Channels: TypeAlias = frozenset[int] | None
+
+
+def kept_channels(graph: Graph, update: Chosen, needed: frozenset[int]) -> dict[int, Channels]:
+    """Channels of each activation that backward reads again; activations of which it reads none are left out. ``needed``: as
+    :func:`gradients_needed` says."""
+    kept: dict[int, Channels] = {}
     for op in graph.ops:
-        for tensor, channels in _read_again(graph, update, needed, op).items():
-            kept[tensor] = kept.get(tensor, frozenset()) | channels
+        for tensor, channels in _read_again(update, needed, op).items():
+            before = kept.get(tensor, frozenset())
+            both = None if channels is None or before is None else before | channels
+            kept[tensor] = None if both is not None and len(both) == graph.shape(tensor)[-1] else both
     return kept
 
 
-def _read_again(graph: Graph, update: Update, needed: frozenset[int], op: Op) -> dict[int, frozenset[int]]:
+def _read_again(update: Chosen, needed: frozenset[int], op: Op) -> dict[int, Channels]:
     """Activations, and of each the channels, that the backward of ``op`` reads."""
-
-    def every(tensor: int) -> frozenset[int]:
-        return frozenset(range(graph.shape(tensor)[-1]))
-
     match op:
-        case Conv2D() | FullyConnected():
+        case Conv2D() | DepthwiseConv2D() | FullyConnected():
             part = update.of(op)
-            return {op.inputs[0]: frozenset(part.columns)} if part.weighted else {}
-        case DepthwiseConv2D():
-            part = update.of(op)
-            return {op.inputs[0]: frozenset(part.rows)} if part.weighted else {}
+            return {op.inputs[0]: part.read_of(op)} if part.weighted else {}
         case Mul():
             x, gate = op.inputs
-            found = {gate: every(gate)} if x in needed else {}
-            return found | ({x: every(x)} if gate in needed else {})
+            found: dict[int, Channels] = {gate: None} if x in needed else {}
+            return found | ({x: None} if gate in needed else {})
         case HardSwish():
-            return {op.inputs[0]: every(op.inputs[0])} if op.inputs[0] in needed else {}
+            return {op.inputs[0]: None} if op.inputs[0] in needed else {}
         case Add() | Mean() | Pool2D() | Resize():
             return {}
         case _:
@@ -333,13 +344,14 @@ def estimate_update(
     """
     update.check(graph)
     kind, counted = runtime_named(runtime, core), arithmetic_named(arithmetic)
-    if not kind.builds and not (counted.apart and not update.nothing and kind.frame is not None and not kind.stream):
-        known = ", ".join(name for name, one in RUNTIMES.items() if one.builds)
-        raise UserError(f"learning with {runtime}: its memory plan has no room for what backward keeps", f"use a runtime of TFLM: {known}")
+    on_compiled = counted.apart and not update.nothing and kind.frame is not None and not kind.stream
+    if (why := why_no_update(runtime)) is not None and not on_compiled:
+        raise UserError(f"learning with {runtime}: {why}", "use a runtime of TFLM")
     if batch < 1:
         raise UserError(f"batch {batch}: must be at least 1", "a step learns from one input or more")
     inference = estimate(graph, runtime, core=core) if inference is None else inference
-    made = _Step(_in_order(graph, inference.work), update, counted, batch, momentum)
+    graph = _in_order(graph, inference.work)
+    made = Step(graph, from_graph(graph), update, counted, batch, momentum=momentum)
     if counted.apart and not update.nothing:
         own = plan_apart(made.graph, update, made.rows, made.needed, batch, kind, core)
         arena = own.arena
@@ -366,22 +378,48 @@ def _in_order(graph: Graph, work: Work) -> Graph:
     return replace(graph, ops=tuple(by_name[piece.name] for piece in work.pieces))
 
 
-class _Step:
-    """Forward, loss and backward of a graph as one :class:`Work`."""
+def _some(size: Any) -> bool:
+    """Whether there is anything at all: an array of sizes has something in each."""
+    return not (isinstance(size, int) and size == 0)
 
-    def __init__(self, graph: Graph, update: Update, arithmetic: Arithmetic, batch: int, momentum: bool) -> None:
+
+def _as_large(graph: Graph, tensor: int, other: int) -> bool:
+    """Whether two tensors have as many elements; of arrays, whether any have: what that takes is never too much."""
+    same: Any = graph.tensors[tensor].elements == graph.tensors[other].elements
+    return bool(same.any()) if hasattr(same, "any") else bool(same)
+
+
+class Step:
+    """Forward, loss and backward of a graph as one :class:`Work`. Sizes may be integer arrays, where ``update`` is of whole operators.
+
+    ``forward``: the graph's own work. ``asked``: tensors whose gradient something in front of the graph wants. Where the graph is a part
+    in the middle of a network, what is called the loss is all that lies behind it.
+    """
+
+    def __init__(
+        self,
+        graph: Graph,
+        forward: Work,
+        update: Chosen,
+        arithmetic: Arithmetic,
+        batch: int,
+        *,
+        momentum: bool,
+        asked: Iterable[int] = (),
+    ) -> None:
         self.graph, self.update, self.arithmetic, self.batch = graph, update, arithmetic, batch
-        self.needed = gradients_needed(graph, update)
-        self.kept = kept_channels(graph, update)
-        forward = from_graph(graph)
+        self.needed = gradients_needed(graph, update, asked=asked)
+        self.kept = kept_channels(graph, update, self.needed)
         self.sizes = list(forward.sizes)
         self.shapes = list(forward.shapes)
         self.pieces = list(forward.pieces)
+        #: tensors that live through the step: copies of what is updated, momenta, sums of gradients
         self.persistent: list[int] = []
         #: tensor -> what backward reads of it: the tensor itself, or a copy of some channels
         self.saved: dict[int, int] = {}
         #: tensor -> its gradient
         self.gradients: dict[int, int] = {}
+        #: operator -> what it leaves for its own backward
         self.masks: dict[int, int] = {}
         self.rows: list[UpdateRow] = []
         self._fill_rows(forward, momentum)
@@ -406,12 +444,12 @@ class _Step:
             words = ""
             if isinstance(op, WEIGHTED):
                 part = self.update.of(op)
-                weights, biases, words = part.weights_of(op), len(part.biases), part.words(op)
+                weights, biases, words = part.weights_of(op), part.biases_in(op), part.words(op)
                 pixels = self.graph.tensors[op.output].elements // self.graph.shape(op.output)[-1]
                 copies = packed_bytes(weights, op.weight_bits) + weights * arithmetic.weight + biases * (4 + arithmetic.bias)
                 if arithmetic.apart:
                     copies = REAL * (weights + biases)
-            reads = _read_again(self.graph, self.update, self.needed, op)
+            reads = _read_again(self.update, self.needed, op)
             fresh = [tensor for tensor in reads if tensor not in told]
             told |= set(fresh)
             parameters = weights + biases
@@ -441,21 +479,22 @@ class _Step:
             )
 
     def _kept_bytes(self, tensor: int) -> int:
-        channels = self.graph.shape(tensor)[-1]
+        channels = self.kept[tensor]
         element = REAL if self.arithmetic.apart and tensor in self.needed else 1
-        return self.sizes[tensor] // channels * len(self.kept[tensor]) * element
+        some = self.sizes[tensor] if channels is None else self.sizes[tensor] // self.graph.shape(tensor)[-1] * len(channels)
+        return some * element
 
     def _forward(self) -> None:
         """What forward leaves for backward: masks beside outputs, and packed channels behind a tensor's last reader."""
         count = len(self.graph.ops)
         more: dict[int, list[int]] = {}
         for index, row in enumerate(self.rows):
-            if row.mask_bytes:
+            if _some(row.mask_bytes):
                 self.masks[index] = self._tensor(row.mask_bytes)
                 more.setdefault(index, []).append(self.masks[index])
         for tensor, channels in self.kept.items():
             self.saved[tensor] = tensor
-            if len(channels) < self.graph.shape(tensor)[-1] and tensor not in self.graph.outputs:
+            if channels is not None and tensor not in self.graph.outputs:
                 self.saved[tensor] = self._tensor(self._kept_bytes(tensor))
                 # The operator behind the last reader, or the loss, finds them packed.
                 more.setdefault(min(self.graph.lifetimes[tensor][1] + 1, count), []).append(self.saved[tensor])
@@ -464,7 +503,7 @@ class _Step:
             self.pieces[index] = replace(piece, outputs=(*piece.outputs, *more.get(index, ())))
         for row in self.rows:
             for size in (row.copies_bytes, row.optimizer_bytes):
-                if size:
+                if _some(size):
                     self.persistent.append(self._tensor(size))
         logits = self.graph.logits
         self.gradients[logits] = self._tensor(self.graph.tensors[logits].elements * self.arithmetic.gradient)
@@ -476,12 +515,12 @@ class _Step:
             if not row.on_path:
                 continue
             arrived = self.gradients[op.output]
-            read = [arrived, *(self.saved[t] for t in _read_again(self.graph, self.update, self.needed, op))]
+            read = [arrived, *(self.saved[t] for t in _read_again(self.update, self.needed, op))]
             written: list[int] = []
             if index in self.masks:
                 read.append(self.masks[index])
-            for size in [row.weight_gradient_bytes] if row.weight_gradient_bytes else []:
-                sums = self._tensor(size)
+            if _some(row.weight_gradient_bytes):
+                sums = self._tensor(row.weight_gradient_bytes)
                 if self.batch > 1:
                     self.persistent.append(sums)
                 else:
@@ -493,7 +532,7 @@ class _Step:
                     continue
                 if tensor in self.gradients:
                     read.append(self.gradients[tensor])  # is added to
-                elif free and self.graph.tensors[tensor].elements == self.graph.tensors[op.output].elements:
+                elif free and _as_large(self.graph, tensor, op.output):
                     self.gradients[tensor], free = arrived, False
                 else:
                     self.gradients[tensor] = self._tensor(self.graph.tensors[tensor].elements * self.arithmetic.gradient)

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.arch import WeightBits, pair
+from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.code_flash import code_of
 from tinynas.cost.compiled_batch import columns_of, least_kept, least_of, many_compiled, many_streams, steps_of
 from tinynas.cost.flash import (
@@ -43,6 +44,8 @@ from tinynas.cost.setup import RECORDS, planning_bytes, preparing_bytes
 from tinynas.cost.stepwise import MAX_PERIOD
 from tinynas.cost.tail import LAYOUTS, assemble, kernel_structure, with_ends
 from tinynas.cost.tally import STARTS, Sums, Tally, tally
+from tinynas.cost.update_batch import COLUMNS as LEARNED
+from tinynas.cost.update_batch import Block, block_of, live_of
 from tinynas.errors import InternalError, UserError
 from tinynas.front_end import FrontEnd
 from tinynas.graph import WINDOWED, Builder, MBSizes, SeparableSizes, as_same, classifier, mbconv, separable
@@ -92,6 +95,8 @@ class BatchCost:
     """NaN where it is not known."""
     stack_bytes: Ints | Floats
     """NaN where it is not known."""
+    update_sram_bytes: Ints | Floats
+    """At least so much, and nearly always just that (:mod:`tinynas.cost.update_batch`); NaN where no update was named."""
     front_end: FrontEndCosts | None = None
     """What turns sound into their inputs takes; None where there is none. Every other figure is of the networks alone; :meth:`values` and
     all that is limited has both."""
@@ -145,6 +150,12 @@ class Table:
     """(row numbers, their operators' columns), for compiled code, until they are laid out."""
     operators: Ints = field(default_factory=lambda: np.zeros((0, 0, 0), dtype=np.int64))
     """(rows, operators, columns) of tinynas.cost.compiled."""
+    learned: list[tuple[Ints, Block]] = field(default_factory=list)
+    """(row numbers, what learning takes there), until they are laid out."""
+    layers: Ints = field(default_factory=lambda: np.zeros(0, dtype=np.int64))
+    """(rows,) operators with weights, where learning is counted."""
+    updates: Ints = field(default_factory=lambda: np.zeros((0, 0, 0), dtype=np.int64))
+    """(rows, numbers of layers, columns) of tinynas.cost.update_batch."""
 
     def __post_init__(self) -> None:
         if self.size > MAX_ROWS:
@@ -189,6 +200,12 @@ class Table:
             for at, columns in self.compiled:
                 self.operators[at, : len(columns)] = columns.transpose(2, 0, 1)
             self.compiled = []
+        if self.learned:
+            self.layers = np.zeros(self.size + 1, dtype=np.int64)
+            self.updates = np.zeros((self.size + 1, max(block.layers for _, block in self.learned) + 2, len(LEARNED)), dtype=np.int64)
+            for at, block in self.learned:
+                self.layers[at], self.updates[at, : block.layers + 2] = block.layers, block.rows
+            self.learned = []
 
 
 def _packed(values: Sequence[Any]) -> Any:
@@ -403,9 +420,16 @@ class Tables:
     """Every block that a space can hold, tallied for a number of classes and a runtime; see :func:`tables_of`."""
 
     def __init__(
-        self, space: Space, classes: int, runtime: Runtime, counts: Counts | None = None, timing: LatencyModel | None = None
+        self,
+        space: Space,
+        classes: int,
+        runtime: Runtime,
+        counts: Counts | None = None,
+        timing: LatencyModel | None = None,
+        update: BoardUpdate | None = None,
     ) -> None:
         self.space, self.classes, self.runtime, self.counts, self.timing = space, classes, runtime, counts, timing
+        self.update = update
         index = space.gene_index
         self.stem_columns = tuple(index[n] for n in ("width_mult", "stem.out", "stem.kernel", "stem.stride"))
         self.head_column = index["head.out"]
@@ -448,9 +472,17 @@ class Tables:
         )
 
     def _tally(
-        self, table: Table, at: Ints, shape: Sequence[Any], make: Callable[[Builder, int], int], *, reads_input: bool = False
+        self,
+        table: Table,
+        at: Ints,
+        shape: Sequence[Any],
+        make: Callable[[Builder, int], int],
+        *,
+        reads_input: bool = False,
+        last: bool = False,
     ) -> None:
-        """Adds the rows ``at`` of ``table``: the operators that ``make`` puts behind a tensor of ``shape`` (integers or arrays)."""
+        """Adds the rows ``at`` of ``table``: the operators that ``make`` puts behind a tensor of ``shape`` (integers or arrays), the
+        ``last`` of a network or not."""
         if len(at):
             build = Builder(tuple(shape), causal=self.space.causal)
             output = make(build, 0)
@@ -463,6 +495,9 @@ class Tables:
                 columns = columns_of(build, len(at), self.runtime.core)
                 part = replace(part, head=least_of(columns))
                 table.compiled.append((at, columns))
+            if self.update is not None:
+                learned = block_of(build, output, len(at), self.update, self.runtime, first=reads_input, last=last)
+                table.learned.append((at, learned))
             table.parts.append((at, part))
 
     def _tallied(self, build: Builder, output: int, reads_input: bool) -> Tally:
@@ -616,7 +651,7 @@ class Tables:
                 return classifier(build, x, self.classes, classifier_bits)
 
             shape = (height[m][here], width[m][here], np.array(channels.values)[i][here])
-            self._tally(table, rows[here, b], shape, last)
+            self._tally(table, rows[here, b], shape, last, last=True)
         return table
 
     # what counting needs ----------------------------------------------------------------------------
@@ -677,9 +712,16 @@ def _check_streams(space: Space, runtime: str) -> None:
 
 
 @lru_cache(maxsize=8)
-def tables_of(space: Space, classes: int, runtime: str, core: str | None = None, timing: LatencyModel | None = None) -> Tables:
+def tables_of(
+    space: Space,
+    classes: int,
+    runtime: str,
+    core: str | None = None,
+    timing: LatencyModel | None = None,
+    update: BoardUpdate | None = None,
+) -> Tables:
     """The tables of ``space``, made once in a process. Raises UserError for an unknown runtime and a space of too many blocks."""
-    return Tables(space, classes, runtime_named(runtime, core), counts_of(core, runtime), timing)
+    return Tables(space, classes, runtime_named(runtime, core), counts_of(core, runtime), timing, update)
 
 
 class BatchEstimator:
@@ -698,13 +740,14 @@ class BatchEstimator:
         core: str | None = None,
         clock_mhz: float | None = None,
         timing: LatencyModel | None = None,
+        update: BoardUpdate | None = None,
     ) -> None:
         if runtime_named(runtime).stream:
             _check_streams(space, runtime)
         self.space = space
         self.classes = classes
         self.latency = None if clock_mhz is None else timing or latency_model(core, runtime)
-        self.tables = tables_of(space, classes, runtime, core, self.latency)
+        self.tables = tables_of(space, classes, runtime, core, self.latency, update)
         self.runtime = self.tables.runtime
         self.core, self.clock_mhz = core, clock_mhz
         self._genes = len(space.genes)
@@ -742,6 +785,8 @@ class BatchEstimator:
         outer = [shape, *(columns[c] for c in tables.stem_columns), tables.stem_bits.number(columns)]
         _, width, stem_out, _, stride, _ = outer
         merged = _Merged(_rows(tables.stem, outer), tables.layout)
+        if tables.update is not None:
+            merged.learned.append(_learned(tables.stem, outer))
         if self.runtime.frame is not None:
             merged.heights = tables.heights[shape]
             merged.operators.append(_operators(tables.stem, outer))
@@ -812,6 +857,10 @@ class BatchEstimator:
             sram = head = many.work
             size_bytes = many.flash
             stack = stack if many.stack is None else many.stack
+        update: Ints | Floats = np.full(len(head), np.nan)
+        if self.tables.update is not None:
+            alive = live_of(merged.learned, self.tables.update, self.classes)
+            update = np.maximum(sram, aligned(alive + tail))
         return BatchCost(
             macs=sums.dense + sums.pointwise + sums.depthwise + sums.connected,
             params=sums.weights + sums.biases,
@@ -826,6 +875,7 @@ class BatchEstimator:
             else np.where(sums.uncounted, np.nan, sums.instructions.astype(np.float64)),
             code_bytes=code_bytes[inverse],
             stack_bytes=stack,
+            update_sram_bytes=update,
         )
 
 
@@ -840,12 +890,16 @@ class _Merged:
         """For compiled code: (N, operators, columns) of each block."""
         self.heights: Ints | None = None
         """For compiled code: (N,) of the inputs."""
+        self.learned: list[tuple[Ints, Ints]] = []
+        """Where learning is counted: layers and rows of each block, as :func:`tinynas.cost.update_batch.live_of` takes them."""
 
     def add_block(self, table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None = None) -> None:
         """The next block of each network, from a table; none where ``where`` is False."""
         self.add(_rows(table, indices, where))
         if self.heights is not None:
             self.operators.append(_operators(table, indices, where))
+        if self.learned:
+            self.learned.append(_learned(table, indices, where))
 
     def add(self, rows: Ints) -> None:
         """The next block of each network."""
@@ -868,6 +922,12 @@ def _rows(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | 
 def _operators(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None = None) -> Ints:
     """:func:`_rows` of the columns of operators."""
     return table.operators.take(_numbers(table, indices, where), axis=0)
+
+
+def _learned(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None = None) -> tuple[Ints, Ints]:
+    """What learning takes in blocks: :func:`_rows` of layers and of the columns of updates."""
+    numbers = _numbers(table, indices, where)
+    return table.layers.take(numbers), table.updates.take(numbers, axis=0)
 
 
 def _numbers(table: Table, indices: Sequence[Ints], where: npt.NDArray[np.bool_] | None) -> Ints:
@@ -909,4 +969,5 @@ def _fields(cost: BatchCost) -> list[npt.NDArray[Any]]:
         cost.instructions,
         cost.code_bytes,
         cost.stack_bytes,
+        cost.update_sram_bytes,
     ]

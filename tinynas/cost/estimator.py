@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tinynas.cost.code_flash import Code, code_of
 from tinynas.cost.compiled import code_kind, compiled_cost, network_stack
@@ -25,6 +25,10 @@ from tinynas.cost.work import Work, from_graph
 from tinynas.errors import UserError
 from tinynas.front_end import FrontEnd
 from tinynas.graph import Graph, Shape, padded_as_same, zeros_behind
+
+if TYPE_CHECKING:
+    from tinynas.cost.backward import UpdateCost
+    from tinynas.cost.board_update import BoardUpdate
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,13 @@ class Cost:
     that is limited has both."""
     stream: StreamCost | None = None
     """What it keeps and computes in each step, on a runtime that streams; ``macs`` are those of a whole clip."""
+    learning: UpdateCost | None = field(default=None, repr=False)
+    """What a step of the update takes that was asked for; None where none was."""
+
+    @property
+    def update_sram_bytes(self) -> int | None:
+        """RAM of inference and of the update that was asked for together; None where none was."""
+        return None if self.learning is None else self.learning.ram_bytes
 
     @property
     def code_bytes(self) -> int | None:
@@ -216,6 +227,7 @@ class Cost:
             },
             "front_end": self._front_end(),
             "stream": None if self.stream is None else self.stream.to_json(),
+            "learning": None if self.learning is None else self.learning.summary(),
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
             "uncounted": list(self.work.uncounted),
@@ -259,13 +271,17 @@ def estimate(
     core: str | None = None,
     clock_mhz: float | None = None,
     timing: LatencyModel | None = None,
+    update: BoardUpdate | None = None,
 ) -> Cost:
     """The cost of ``graph`` on ``runtime``, that of its front end beside it; latency where ``core`` and ``clock_mhz`` are given and
-    evidence exists, by ``timing`` where there is one of the user's own (:mod:`tinynas.cost.measured`).
+    evidence exists, by ``timing`` where there is one of the user's own (:mod:`tinynas.cost.measured`); what ``update`` takes, where the
+    board is to learn.
 
-    Raises UserError for an unknown runtime.
+    Raises UserError for an unknown runtime, and for an update on one that is none of TFLM's.
     """
     cost = _network_cost(graph, runtime, core, clock_mhz, timing)
+    if update is not None:
+        cost = replace(cost, learning=update.cost(graph, cost))
     return with_front_end(cost, graph.input.front_end, _outputs(graph), clock_mhz)
 
 

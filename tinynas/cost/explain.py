@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
-from tinynas.cost.estimator import Cost, estimate
+from tinynas.cost.estimator import Cost
 from tinynas.cost.patches import patch_plans
 from tinynas.cost.quantities import QUANTITIES, shown
 from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import UserError, counted
 from tinynas.front_end import FrontEnd
-from tinynas.graph import lower
+from tinynas.graph import Graph, lower
 from tinynas.space import make_divisible
 
 
@@ -33,17 +33,8 @@ class Limits(Protocol):
     def runtime(self) -> Any:
         """Name of the runtime."""
 
-    @property
-    def core(self) -> Any:
-        """Name of the core, or None."""
-
-    @property
-    def timing(self) -> Any:
-        """The latency model of the user's own measurements, or None."""
-
-    @property
-    def timed_mhz(self) -> float | None:
-        """Clock in MHz for which times are estimated, or None."""
+    def cost(self, graph: Graph) -> Cost:
+        """What a network costs there."""
 
     def why_unknown(self, name: str) -> str | None:
         """Why no network's quantity ``name`` is known there, or None."""
@@ -164,7 +155,7 @@ def explain(arch: Arch, budget: Limits) -> Explanation:
     smaller expand ratio of one block, a stride of 2 in one layer; and the same network in patches where the runtime runs them.
     Nearest means that the most MACs are kept.
     """
-    cost = _estimate(arch, budget)
+    cost = budget.cost(lower(arch))
     limits = tuple(sorted(_bindings(cost, budget), key=lambda binding: -binding.over))
     if not limits:
         raise UserError("the budget sets no limit that can be explained", "give sram, flash, macs or latency_ms")
@@ -175,7 +166,7 @@ def explain(arch: Arch, budget: Limits) -> Explanation:
     tried = 1
     for kind, what, candidate in _candidates(arch):
         try:
-            changed = _estimate(candidate, budget)
+            changed = budget.cost(lower(candidate))
         except UserError:
             continue  # too small to build
         tried += 1
@@ -206,10 +197,6 @@ def _patched(arch: Arch, cost: Cost, budget: Limits) -> Change | None:
     return None
 
 
-def _estimate(arch: Arch, budget: Limits) -> Cost:
-    return estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz, timing=budget.timing)
-
-
 def _excess(cost: Cost, budget: Limits) -> list[float]:
     values = cost.values()
     return [math.inf if (value := values[name]) is None else (value - limit) / limit for name, limit in budget.limits.items()]
@@ -222,6 +209,10 @@ def _bindings(cost: Cost, budget: Limits) -> Iterator[Binding]:
         if value is None:
             title, why = QUANTITIES[name].title, budget.why_unknown(name)
             raise UserError(f"the limit of {title} cannot be explained: {why or 'it is not known of this network'}", "leave it out")
+        if cost.learning is not None and name == "update_sram_bytes":
+            learning = cost.learning
+            yield Binding(name, limit, value, learning.peak, learning.peak_index, max(learning.live) / value)
+            continue
         part = QUANTITIES[name].part
         if part is None:
             yield Binding(name, limit, value, None, None, None)

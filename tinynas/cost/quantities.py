@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from tinynas.config import format_size
 from tinynas.cost.latency import why_unknown
-from tinynas.cost.runtimes import why_no_code, why_no_stack
+from tinynas.cost.runtimes import why_no_code, why_no_stack, why_no_update
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +121,17 @@ QUANTITIES: dict[str, Quantity] = {
             part=lambda op: op.live_bytes,
             peak=True,
             phrase="of SRAM",
+        ),
+        Quantity(
+            "update_sram_bytes",
+            "SRAM to learn",
+            "B",
+            lambda c: _with(c, "update_sram_bytes", "sram_bytes"),
+            objective="update_sram",
+            field="update_sram",
+            peak=True,
+            place="full",
+            unknown=lambda core, runtime, clock_mhz: why_no_update(runtime),
         ),
         Quantity(
             "stack_bytes",

@@ -421,6 +421,14 @@ def why_no_code(runtime: str) -> str | None:
     return f"the flash of the code of {runtime} is not known: give reserves.flash.runtime"
 
 
+def why_no_update(runtime: str) -> str | None:
+    """Why nothing can be learned on the board with ``runtime``; None where it can."""
+    if runtime_named(runtime).builds:
+        return None
+    known = ", ".join(name for name, one in RUNTIMES.items() if one.builds)
+    return f"the memory plan of {runtime} has no room for what a way back keeps; a runtime of TFLM has: {known}"
+
+
 def why_no_stack(runtime: str) -> str | None:
     """Why the stack of ``runtime`` is promised for no network; None where it is."""
     if "stack" in runtime_named(runtime).evidence:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 
 from tinynas.errors import UserError, counted
 from tinynas.graph import WEIGHTED, Conv2D, DepthwiseConv2D, FullyConnected, Graph, Weighted, outputs_of
@@ -54,6 +54,15 @@ class Part:
         """Weights of ``op`` that are updated."""
         return len(self.rows) * len(self.columns) * area_of(op)
 
+    def biases_in(self, op: Weighted) -> int:
+        """Biases of ``op`` that are updated."""
+        return len(self.biases)
+
+    def read_of(self, op: Weighted) -> frozenset[int] | None:
+        """Channels of the input of ``op`` that the gradient of its weights reads; None: all."""
+        chosen, every = (self.rows, outputs_of(op)) if isinstance(op, DepthwiseConv2D) else (self.columns, columns_of(op))
+        return None if len(chosen) == every else frozenset(chosen)
+
     def words(self, op: Weighted) -> str:
         """For people: ``all``, ``biases``, ``12 of 96 output channels``."""
         outputs, columns = outputs_of(op), columns_of(op)
@@ -76,6 +85,55 @@ class Part:
             "biases": (self.biases, outputs_of(op)),
         }
         return {name: "all" if len(chosen) == every else list(chosen) for name, (chosen, every) in sides.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """All weights of an operator, all its biases, or both: a :class:`Part` without lists of channels, of operators whose sizes may be
+    integer arrays."""
+
+    weighted: bool
+    biased: bool
+
+    @property
+    def nothing(self) -> bool:
+        """Whether neither weights nor biases are updated."""
+        return not (self.weighted or self.biased)
+
+    def weights_of(self, op: Weighted) -> int:
+        """Weights of ``op`` that are updated."""
+        return outputs_of(op) * columns_of(op) * area_of(op) if self.weighted else 0
+
+    def biases_in(self, op: Weighted) -> int:
+        """Biases of ``op`` that are updated."""
+        return outputs_of(op) if self.biased else 0
+
+    def read_of(self, op: Weighted) -> frozenset[int] | None:
+        """As of a :class:`Part`: all channels."""
+        return None
+
+    def words(self, op: Weighted) -> str:
+        """For people."""
+        return "all" if self.weighted and self.biased else "weights" if self.weighted else "biases" if self.biased else "nothing"
+
+
+class Chosen(Protocol):
+    """What of each operator a step updates: an :class:`Update`, or one of whole operators."""
+
+    def of(self, op: Weighted) -> Part | Whole:
+        """What of ``op`` is updated."""
+        ...
+
+
+@dataclass(frozen=True)
+class Wholes:
+    """:class:`Whole` parts by operator name; operators that are not named stay as they are."""
+
+    parts: Mapping[str, Whole]
+
+    def of(self, op: Weighted) -> Whole:
+        """What of ``op`` is updated."""
+        return self.parts.get(op.name, Whole(weighted=False, biased=False))
 
 
 def biases_of(op: Weighted) -> Part:

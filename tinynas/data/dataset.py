@@ -87,6 +87,8 @@ class DataSet:
     recordings: Mapping[str, Recording] = field(default_factory=dict, repr=False)
     """Of sounds: what the records were cut out of, by their :attr:`~tinynas.data.records.Record.file`."""
     on_progress: OnProgress | None = field(default=None, repr=False)
+    held_out: DataSet | None = field(default=None, repr=False)
+    """The classes of ``data.held_out``, which are none of :attr:`labels`; None where there are none."""
 
     @property
     def native_size(self) -> tuple[int, int]:

@@ -59,6 +59,9 @@ class DataOptions(Config):
     """Share carved out for the test where the data has no test split of its own."""
     labels: tuple[str, ...] | None = None
     """Use these classes only, in this order; others are left out and counted."""
+    held_out: tuple[str, ...] = ()
+    """These classes are left out and kept aside: what a search trains does not see them, and ``search --objective adapted_accuracy`` has
+    its networks learn them on the board."""
     label_map: dict[str, str] = Field(default_factory=dict)
     """Renames labels; two labels with the same new name become one. Applied before ``labels`` and ``binary``."""
     binary: dict[str, tuple[str, ...]] | None = None
@@ -170,7 +173,7 @@ class DataOptions(Config):
             raise ValueError("needs a part in parentheses: the label, such as ([a-z]+)")
         return pattern
 
-    @field_validator("labels", "unknown", mode="before")
+    @field_validator("labels", "unknown", "held_out", mode="before")
     @classmethod
     def _words(cls, given: object) -> object:
         if isinstance(given, list) and any(isinstance(label, bool) for label in given):

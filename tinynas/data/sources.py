@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Protocol
 
 from tinynas.data.dataset import DataSet
+from tinynas.data.held_out import hold_out
 from tinynas.data.majority import most_of
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
@@ -191,7 +192,13 @@ def open_data(
     images. ``cache_dir`` is where decoded images are kept (see :mod:`tinynas.data.cache`). Raises DataError.
     """
     options = options or DataOptions()
-    word = str(spec)
+    opened = _opened(str(spec), options, seed, cache_dir, on_progress)
+    return hold_out(opened, options.held_out) if options.held_out else opened
+
+
+def _opened(
+    word: str, options: DataOptions, seed: int, cache_dir: Path | None, on_progress: Callable[[str, int, int], None] | None
+) -> DataSet:
     if word in DATASETS:
         return DATASETS[word].open(options, seed=seed, cache=cache_dir, on_progress=on_progress)
     if not word.strip():

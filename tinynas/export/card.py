@@ -16,7 +16,7 @@ from tinynas.arch import Arch, pair
 from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.quantities import QUANTITIES, Quantity, shown
-from tinynas.cost.runtimes import unrun_bits
+from tinynas.cost.runtimes import unrun_bits, why_no_update
 from tinynas.cost.stepwise import why_no_stream
 from tinynas.cost.work import from_graph
 from tinynas.errors import counted, printable
@@ -102,7 +102,14 @@ def run_card(
     timings = {budget.runtime.partition("@")[0]: budget.timing}  # the user's own measurements are of the budget's runtime
     pieces = from_graph(graph).pieces
     costs = {
-        name: estimate(graph, name, core=budget.core, clock_mhz=budget.timed_mhz, timing=timings.get(name)).to_json()
+        name: estimate(
+            graph,
+            name,
+            core=budget.core,
+            clock_mhz=budget.timed_mhz,
+            timing=timings.get(name),
+            update=budget.update if why_no_update(name) is None else None,
+        ).to_json()
         for name, runtime in RUNTIMES.items()
         if not unrun_bits(runtime, pieces) and (not runtime.stream or why_no_stream(graph) is None)
     }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
@@ -89,9 +90,10 @@ class LearnedInfo:
 
 def learned_info(lines: Sequence[Mapping[str, Any]]) -> LearnedInfo:
     """From the table of ``adapt compare --json``: lines with a figure, by scheme, the least memory first."""
-    shown: dict[str, list[Mapping[str, Any]]] = {}
+    # In the table's order, so that a scheme keeps its color.
+    shown: dict[str, list[Mapping[str, Any]]] = {line["scheme"]: [] for line in lines if line["new"] is not None}
     for line in sorted((line for line in lines if line["new"] is not None), key=lambda line: int(line["extra_bytes"])):
-        shown.setdefault(line["scheme"], []).append(line)
+        shown[line["scheme"]].append(line)
     return LearnedInfo(
         tuple(shown),
         tuple(tuple(line["extra_bytes"] for line in group) for group in shown.values()),
@@ -102,31 +104,65 @@ def learned_info(lines: Sequence[Mapping[str, Any]]) -> LearnedInfo:
 
 
 def draw_learned(info: LearnedInfo) -> dict[str, Any]:
-    """New classes as lines with marks, the old ones dotted and hollow in the same color."""
+    """Two panels over one scale of memory: the new classes, and beside them what has become of the old ones, a line a scheme in both.
+
+    Where nothing is known of the old classes there is one panel.
+    """
+    both = any(value is not None for values in info.old for value in values)
+    panels = [("new classes", info.new, "x", "y"), ("old classes", info.old, "x2", "y2")][: 1 + both]
     data: list[dict[str, Any]] = []
     for number, scheme in enumerate(info.schemes):
         color, mark = _LOOKS[number % len(_LOOKS)]
-        for name, values, dash, opened in (("new", info.new[number], "solid", ""), ("old", info.old[number], "dot", "-open")):
-            if all(value is None for value in values):
-                continue
+        for panel, (title, values, xaxis, yaxis) in enumerate(panels):
             data.append(
                 {
                     "type": "scatter",
                     "mode": "lines+markers",
-                    "name": f"{escape(scheme)}, {name} classes",
-                    "line": {"color": color, "dash": dash, "width": 1.4},
-                    "marker": {"symbol": mark + opened, "size": 9, "color": color},
+                    "name": escape(scheme),
+                    "legendgroup": escape(scheme),
+                    "showlegend": panel == 0,
+                    "xaxis": xaxis,
+                    "yaxis": yaxis,
+                    "line": {"color": color, "width": 1.4},
+                    "marker": {"symbol": mark, "size": 9, "color": color},
                     "x": [size / 1024 for size in info.bytes[number]],
-                    "y": [None if value is None else 100 * value for value in values],
+                    "y": [None if value is None else 100 * value for value in values[number]],
                     "customdata": [escape(budget) for budget in info.budgets[number]],
-                    "hovertemplate": "budget %{customdata}<br>%{x:.1f} KiB<br>%{y:.1f}%<extra>" + f"{escape(scheme)}, {name}</extra>",
+                    "hovertemplate": "budget %{customdata}<br>%{x:.1f} KiB<br>%{y:.1f} %<extra>" + f"{escape(scheme)}, {title}</extra>",
                 }
             )
-    axes = {
-        "xaxis": {"title": {"text": "memory of learning beside inference, KiB"}, "type": "log"},
-        "yaxis": {"title": {"text": "accuracy on test images, %"}},
-    }
-    return {"data": data, "layout": {**axes, "height": 560, "showlegend": True}}
+    axes: dict[str, Any] = {}
+    for panel, (title, _, _, _) in enumerate(panels):
+        end = "" if panel == 0 else "2"
+        domain = [0.54 * panel, 0.46 + 0.54 * panel] if both else [0, 1]
+        axes["xaxis" + end] = {
+            "title": {"text": "memory of learning beside inference, KiB"},
+            "type": "log",
+            "domain": domain,
+            "anchor": "y" + end,
+            **_ticks([size / 1024 for sizes in info.bytes for size in sizes]),
+        }
+        axes["yaxis" + end] = {
+            "title": {"text": f"{title}, right of test images, %"},
+            "range": [-4, 104],
+            "anchor": "x" + end,
+            **({"matches": "y"} if panel else {}),
+        }
+    return {"data": data, "layout": {**axes, "height": 480, "showlegend": True}}
+
+
+def _ticks(values: Sequence[float]) -> dict[str, Any]:
+    """Powers of two that span ``values``, as many as there is room for, and a range with room at both ends: plotly's own ticks of a
+    short log axis are digits without their power."""
+    if not values:
+        return {}
+    low, high = math.log2(max(min(values), 1e-3)), math.log2(max(max(values), 1e-3))
+    step = max(1, math.ceil((high - low) / 7))
+    powers = range(math.floor(low), math.ceil(high) + 1, step)
+    room = 0.06 * max(high - low, 1.0)
+    marks = [2.0**power for power in powers]
+    ends = [(low - room) * math.log10(2), (high + room) * math.log10(2)]
+    return {"tickvals": marks, "ticktext": [f"{mark:,.0f}" if mark >= 1 else f"{mark:g}" for mark in marks], "range": ends}
 
 
 def write_memory_picture(plans: Sequence[Mapping[str, Any]], path: Path) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 from tinynas.arch import Arch, classes_for
 from tinynas.budget import Budget
 from tinynas.cost import Cost, estimate
+from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.quantities import shown
 from tinynas.graph import Graph, lower
@@ -30,9 +31,11 @@ def _cost_of(objective: str) -> str | None:
 
 
 @lru_cache(maxsize=2048)
-def _network(arch: Arch, runtime: str, core: str | None, clock_mhz: float | None, timing: LatencyModel | None) -> tuple[Graph, Cost]:
+def _network(
+    arch: Arch, runtime: str, core: str | None, clock_mhz: float | None, timing: LatencyModel | None, update: BoardUpdate | None
+) -> tuple[Graph, Cost]:
     graph = lower(arch)
-    return graph, estimate(graph, runtime, core=core, clock_mhz=clock_mhz, timing=timing)
+    return graph, estimate(graph, runtime, core=core, clock_mhz=clock_mhz, timing=timing, update=update)
 
 
 @dataclass(frozen=True)
@@ -178,7 +181,7 @@ class Source:
     def network(self, net_id: str) -> tuple[Arch, Graph, Cost]:
         """Architecture, graph and cost of a network."""
         arch = self.arch(net_id)
-        return arch, *_network(arch, self.budget.runtime, self.budget.core, self.budget.timed_mhz, self.budget.timing)
+        return arch, *_network(arch, self.budget.runtime, self.budget.core, self.budget.timed_mhz, self.budget.timing, self.budget.update)
 
     def progress(self) -> ProgressInfo:
         """The search beside the baseline, in the search's own box."""

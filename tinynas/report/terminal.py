@@ -193,6 +193,8 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
             parts = [("activations", cost.head_bytes), ("runtime's own", cost.tail_bytes), ("more, to start", to_start)]
             parts = parts if to_start > 0 else parts[:-1]
             _add_parts(table, parts + _front_end_part(cost), len(columns))
+        if key == "update_sram_bytes" and cost.learning is not None:
+            _add_parts(table, [("inference", cost.learning.inference.sram_bytes), ("learning", cost.learning.extra_bytes)], len(columns))
         if key == "flash_bytes" and cost.front_end is not None:
             _add_parts(table, [("model", cost.flash_bytes), *_front_end_part(cost, flash=True)], len(columns))
         if key == "program_bytes" and cost.code is not None:
@@ -200,6 +202,9 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
             code = [part for part in code if part[1]]
             _add_parts(table, [("model", cost.flash_bytes), *code, *_front_end_part(cost, flash=True)], len(columns))
     said = f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})"
+    if cost.learning is not None:
+        step = cost.learning
+        said += f"; a step of learning changes {step.parameters:,} parameters in {step.macs:,} MACs, and most is alive in {step.peak}"
     if cost.stream is not None:
         said = f"runtime {cost.runtime}; MACs are those of a whole clip\n{stream_words(cost.stream)}"
     if set(cost.weights_by_bits) - {8}:

@@ -62,7 +62,8 @@ class Counter:
         self.tables = feasible.tables
         if "program_bytes" in limits:  # what the code that every network needs leaves to the file
             limits["flash_bytes"] = max(1.0, limits["program_bytes"] - self.tables.base_code_bytes(feasible.budget.core))
-        self.sram = limits.get("sram_bytes", float("inf"))
+        # Learning takes no less than inference does.
+        self.sram = min(limits.get("sram_bytes", float("inf")), limits.get("update_sram_bytes", float("inf")))
         if front_ends := [each.front_end for each in self.space.inputs if each.front_end is not None]:
             # What the cheapest of them takes is no network's: the counts stay bounds from above.
             costs = [

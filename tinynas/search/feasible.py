@@ -64,7 +64,7 @@ class Feasible:
         #: columns of the genes that a sub-space chooses
         self.choice = [space.gene_index[name] for name in (*space.size_genes, "width_mult")]
         self._subspaces = np.array(subspaces, dtype=np.int64).reshape(-1, len(self.choice))
-        self._estimator = BatchEstimator(space, classes, budget.runtime, budget.core, budget.timed_mhz, budget.timing)
+        self._estimator = BatchEstimator(space, classes, budget.runtime, budget.core, budget.timed_mhz, budget.timing, budget.update)
         self.tables = self._estimator.tables
         self.sizes = np.array([len(gene.choices) for gene in space.genes])
         self._blocks = np.array([gene.block for gene in space.genes])

@@ -8,7 +8,7 @@ from typing import Any
 from tinynas import pareto
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.objectives import Objective
-from tinynas.records import ASKED_SCORES, EXPECTED, Trial, as_expected
+from tinynas.records import ADAPTED_PARTS, ASKED_SCORES, EXPECTED, Trial, as_expected
 from tinynas.search.feasible import COSTS
 from tinynas.search.settings import Counts
 
@@ -58,7 +58,7 @@ def front_row(record: Trial) -> dict[str, Any]:
         "id": record.id,
         "accuracy": record.accuracy,
         **{name: record.costs.get(name) for name in COSTS},
-        **{name: value for name, value in record.scores.items() if name in (*ASKED_SCORES, EXPECTED)},
+        **{name: value for name, value in record.scores.items() if name in (*ASKED_SCORES, *ADAPTED_PARTS, EXPECTED)},
         "epochs": record.epochs,
         "images": record.images,
         "number": record.number,

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from tinynas.adapt.candidates import Candidates, open_new
 from tinynas.arch import Arch, classes_for
 from tinynas.budget import Budget
 from tinynas.cost import estimate
@@ -25,7 +26,7 @@ from tinynas.graph import Graph, lower
 from tinynas.model import Network, load_weights
 from tinynas.objectives import Objective, objectives
 from tinynas.recipe import LEAST_IMAGES, Recipe
-from tinynas.records import WORST_SUBSET, JsonRecord, Trial
+from tinynas.records import ADAPTED, WORST_SUBSET, JsonRecord, Trial
 from tinynas.runs import MISSING, Run
 from tinynas.search.clock import Clock
 from tinynas.search.donor import donor_of, train_donor
@@ -61,7 +62,7 @@ ASKING, ASKING_TIME, LEAST_ASKING = 0.2, 0.05, 5.0
 #: Seconds between two looks at what others did.
 POLL = 0.2
 #: Costs for which pools of older runs have no column.
-LATER = frozenset({"program_bytes", "stack_bytes"})
+LATER = frozenset({"program_bytes", "stack_bytes", "update_sram_bytes"})
 
 
 @dataclass(frozen=True)
@@ -205,6 +206,9 @@ def prepare(
 
     if choice := run.config.get("space_choice"):
         note("space", choice)
+    candidates = candidates_of(run, budget, data, settings, goals)
+    if candidates is not None:
+        note("plan", candidates.words())
     settle_augment(run, data, settings, note)
     rng = np.random.default_rng((settings.seed, 0x9001))
     # What the time allows is asked where it alone ends the search.
@@ -212,11 +216,13 @@ def prepare(
         trainings = Trainings(data, settings.recipe, settings.seed, run.state_dir())
         bench = Bench(min(settings.workers, cores()), partial(seconds_per_image, trainings))
     capacity = _capacity(settings, bench.slots) if strategy.narrows else None
-    speed, max_macs = Speed(), None
+    speed, learning, max_macs = Speed(), Speed(0.0, 0.0), None
     if capacity is not None:
         say("plan", "measuring the training speed of this machine")
         speed = measure_speed(Feasible(space, classes, budget), bench, rng)
         max_macs = max_trainable_macs(speed, capacity, settings)
+        if candidates is not None:
+            learning = measure_learning(Feasible(space, classes, budget), candidates, rng)
     subspaces: tuple[tuple[int, ...], ...] = ()
     if settings.choose_space and strategy.narrows and len(space.sizes) * len(space.width_mult) > 1:
         table = choose_subspaces(space, budget, data, settings, max_macs)
@@ -235,7 +241,7 @@ def prepare(
     _save_pool(run, pool)
     rungs = strategy.rungs(settings.rungs, timed=settings.trials is None)
     training = None if capacity is None else capacity * (1.0 - settings.slices)
-    epoch_images = plan_epochs(settings, pool, speed, training, len(data.members["train"]))
+    epoch_images = plan_epochs(settings, pool, speed, training, len(data.members["train"]), learning)
     donor, donor_images = _donate(run, feasible, pool, speed, data, settings, say, note, clock) if settings.slices else ((), 0.0)
     plan = RunPlan(
         rungs=rungs,
@@ -344,10 +350,35 @@ def settled_recipe(run: Run, data: DataSet, recipe: Recipe) -> Recipe:
 
 def measure_speed(feasible: Feasible, bench: Bench, rng: np.random.Generator) -> Speed:
     """The training speed of ``bench``, through a network of middling MACs that fits."""
+    arch = _middling(feasible, rng)
+    return Speed().scaled(estimate(lower(arch), feasible.budget.runtime).macs, bench.seconds_per_image(arch))
+
+
+def measure_learning(feasible: Feasible, candidates: Candidates, rng: np.random.Generator) -> Speed:
+    """Seconds that networks learn on the board, through one of middling MACs that fits, as it begins."""
+    arch = _middling(feasible, rng)
+    graph = lower(arch)
+    macs = float(estimate(graph).macs)
+    started = time.monotonic()
+    candidates.scores(Network(graph, seed=0).eval(), arch, 0, macs=macs, deadline=None)
+    return Speed().scaled(macs, time.monotonic() - started)
+
+
+def _middling(feasible: Feasible, rng: np.random.Generator) -> Arch:
     probe = draw_pool(feasible, 64, rng)
     middle = probe.genotypes[int(np.argsort(probe.costs["macs"])[len(probe) // 2])]
-    arch = feasible.space.decode([int(i) for i in middle], feasible.classes)
-    return Speed().scaled(estimate(lower(arch), feasible.budget.runtime).macs, bench.seconds_per_image(arch))
+    return feasible.space.decode([int(i) for i in middle], feasible.classes)
+
+
+def candidates_of(run: Run, budget: Budget, data: DataSet, settings: SearchSettings, goals: Sequence[Objective]) -> Candidates | None:
+    """What says how well networks learn on the board; None where no objective asks. Raises UserError, DataError, and RunError where the
+    data are others than those that the run was begun with."""
+    if all(goal.needs != ADAPTED for goal in goals):
+        return None
+    new = open_new(settings.adapt, data, seed=settings.seed)
+    if run.env.get("adapt", new.fingerprint) != new.fingerprint:
+        raise RunError(f"{new.name}: these are not the images that {run.path} had its networks learn", "restore them, or start a new run")
+    return Candidates(settings.adapt, budget, new, data, settings.seed, run.state_dir() / "nets")
 
 
 def choose_subspaces(space: Space, budget: Budget, data: DataSet, settings: SearchSettings, max_macs: float | None) -> SpaceTable:
@@ -363,17 +394,22 @@ def choose_subspaces(space: Space, budget: Budget, data: DataSet, settings: Sear
     )
 
 
-def plan_epochs(settings: SearchSettings, pool: Pool, speed: Speed, capacity: float | None, inputs: int) -> int:
-    """Images of an epoch: as set; else such that ``capacity`` core seconds start about ``STARTED`` networks of the pool.
+def plan_epochs(
+    settings: SearchSettings, pool: Pool, speed: Speed, capacity: float | None, inputs: int, learning: Speed | None = None
+) -> int:
+    """Images of an epoch: as set; else such that ``capacity`` core seconds start about ``STARTED`` networks of the pool, each of which
+    learns on the board for as long as ``learning`` says.
 
     It may be several passes over ``inputs`` training images, where they are few, but the last rung is no longer than a full training of
     so few then is (:data:`tinynas.recipe.LEAST_IMAGES`).
     """
     if settings.epoch_images or capacity is None:
         return _untimed_epoch(settings, inputs)
-    mean = float(np.mean([speed.of(macs) for macs in _spread_sample(pool, settings.bands)]))
+    spread = _spread_sample(pool, settings.bands)
+    mean = float(np.mean([speed.of(macs) for macs in spread]))
     starting = capacity * settings.explore * (1 - settings.deepen)
-    planned = int(starting / (STARTED * mean * settings.rungs[0]))
+    each = starting / STARTED - (0.0 if learning is None else float(np.mean([learning.of(macs) for macs in spread])))
+    planned = int(each / (mean * settings.rungs[0]))
     return max(MIN_EPOCH_IMAGES, min(planned, max(inputs, LEAST_IMAGES // settings.rungs[-1])))
 
 
@@ -537,7 +573,15 @@ def open_session(
         _load_pool(run, space),
         plan,
         study,
-        Trainings(data, recipe, settings.seed, run.state_dir() / "nets", scored=scored, donor=donor),
+        Trainings(
+            data,
+            recipe,
+            settings.seed,
+            run.state_dir() / "nets",
+            scored=scored,
+            donor=donor,
+            candidates=candidates_of(run, budget, data, settings, goals),
+        ),
         stored.classes,
         Speed(*stored.speed),
         stored.reference,

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tinynas import pareto
+from tinynas.records import ADAPTED
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,8 @@ def score(scores: Mapping[str, float], chance: float) -> float:
     one epoch: Kendall's tau with the accuracy after 27 is 0.40 for accuracy, 0.43 with a weight of 0.1, 0.51 for the loss alone;
     searches replayed on the first nine were alike with weights from 0.1 to 0.5 (benchmarks/search_tau.py, search_replay.py).
     """
-    return scores["accuracy"] - LOSS_WEIGHT * min(scores.get("val_loss", 0.0), 2.0 * math.log(1.0 / chance))
+    # Where networks are to learn on the board, what they reach there counts.
+    return scores.get(ADAPTED, scores["accuracy"]) - LOSS_WEIGHT * min(scores.get("val_loss", 0.0), 2.0 * math.log(1.0 / chance))
 
 
 LOSS_WEIGHT = 0.1

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, Field
 from pydantic_core import PydanticKnownError
 
+from tinynas.adapt.candidates import Adaptation
 from tinynas.config import Config, Seconds
 from tinynas.recipe import Recipe
 from tinynas.records import Trial
@@ -67,6 +68,8 @@ class SearchSettings(Config):
     """Optuna storage URL, such as postgresql://user@host/db; none: the journal file in the run folder."""
     recipe: Recipe = Recipe.proxy()
     """Proxy training."""
+    adapt: Adaptation = Adaptation()
+    """What candidates learn on the board, and how, where an objective asks for it."""
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from tinynas.adapt.candidates import Candidates, OutOfTime
 from tinynas.arch import Arch
+from tinynas.cost import estimate
 from tinynas.data.subsets import subset_report, worst_accuracy
 from tinynas.errors import InternalError, RunError
 from tinynas.graph import Graph, lower
@@ -44,6 +46,10 @@ class Outcome:
     """Why it failed."""
     machine: bool = False
     """It failed for want of something that the machine has too little of: another time, or with less beside it, it may go well."""
+    remark: str | None = None
+    """What is to be said of a network that did not fail."""
+    learning: float = 0.0
+    """Seconds that it learned on the board, after ``seconds`` of training."""
 
 
 #: What errors of a machine that is short of something say, in lower case: memory, address space, threads, handles, and oneDNN's
@@ -72,13 +78,23 @@ class Trainings:
     """Trains the networks of one search on one data set."""
 
     def __init__(
-        self, data: DataSet, recipe: Recipe, seed: int, state_dir: Path, *, scored: Collection[str] = (), donor: Network | None = None
+        self,
+        data: DataSet,
+        recipe: Recipe,
+        seed: int,
+        state_dir: Path,
+        *,
+        scored: Collection[str] = (),
+        donor: Network | None = None,
+        candidates: Candidates | None = None,
     ) -> None:
         self.data, self.recipe, self.seed, self.state_dir = data, recipe, seed, state_dir
         #: which of ASKED_SCORES are measured
         self.scored = frozenset(scored)
         #: what networks without a parent begin with slices of
         self.donor = donor
+        #: what says how well networks learn on the board
+        self.candidates = candidates
         self._splits: dict[tuple[str, Input], Split] = {}
 
     def split(self, name: Literal["train", "val"], arch: Arch) -> Split:
@@ -119,9 +135,13 @@ class Trainings:
         """Continue ``arch`` to ``until_epoch`` or the deadline (``time.monotonic()``), save its state, measure it."""
         started = time.monotonic()
         trainer = self.trainer(arch, parent)
+        candidates, stop = self.candidates, deadline
+        macs = 0.0 if candidates is None else float(estimate(trainer.graph).macs)
+        if candidates is not None and deadline is not None:
+            stop = deadline - candidates.reserve(macs)
         before = sum(m.images for m in trainer.history)
         try:
-            trainer.run(until_epoch, on_epoch and (lambda m: on_epoch(m.epoch, m.val_accuracy)), deadline)
+            trainer.run(until_epoch, on_epoch and (lambda m: on_epoch(m.epoch, m.val_accuracy)), stop)
         except Diverged as error:
             return Outcome(trainer.epoch, before, {}, time.monotonic() - started, 0, error.message)
         images = sum(m.images for m in trainer.history)
@@ -140,7 +160,15 @@ class Trainings:
                 scores["int8_accuracy"] = self._int8_accuracy(trainer, arch)
             if WORST_SUBSET in self.scored:
                 scores[WORST_SUBSET] = self._worst_subset(trainer, arch)
-        return Outcome(trainer.epoch, images, scores, time.monotonic() - started, images - before)
+        seconds = time.monotonic() - started
+        outcome = Outcome(trainer.epoch, images, scores, seconds, images - before)
+        if candidates is None or not scores:
+            return outcome
+        try:
+            adapted, remark = candidates.scores(trainer.network, arch, trainer.epoch, macs=macs, deadline=deadline)
+        except OutOfTime:
+            return replace(outcome, scores={})  # the training is kept: whoever goes on has it learn
+        return replace(outcome, scores=scores | adapted, remark=remark, learning=time.monotonic() - started - seconds)
 
     def _begun(self, graph: Graph, parent: Arch | None) -> dict[str, Tensor] | None:
         """What a network begins with; None where that is drawn."""

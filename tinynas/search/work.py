@@ -12,7 +12,7 @@ from typing import Any, TypeVar, cast
 import optuna
 
 from tinynas.arch import Arch
-from tinynas.cost import Cost, estimate
+from tinynas.cost import Cost
 from tinynas.errors import RunError, TinynasError
 from tinynas.graph import lower
 from tinynas.records import Trial, TrialState
@@ -302,6 +302,7 @@ class Worker:
                 reason = (
                     None if outcome.epochs >= session.plan.rungs[job.rung] else f"cut short by the time limit at epoch {outcome.epochs}"
                 )
+                reason = "; ".join(text for text in (reason, outcome.remark) if text is not None) or None
                 record = replace(
                     self._blank(job, "trained", reason=reason), scores=outcome.scores, epochs=outcome.epochs, images=outcome.images
                 )
@@ -317,7 +318,7 @@ class Worker:
             "rung": job.rung,
             "epochs": outcome.epochs,
             "images": outcome.new_images,
-            "seconds": round(outcome.seconds, 3),
+            "seconds": round(outcome.seconds + outcome.learning, 3),
             "finished": round(time.time(), 3),
             "worker": study.member,
         }
@@ -337,7 +338,7 @@ class Worker:
         if genotype not in self._costs:
             budget = self.session.budget
             arch = self.session.space.decode(genotype, self.session.classes)
-            cost = estimate(lower(arch), budget.runtime, core=budget.core, clock_mhz=budget.timed_mhz, timing=budget.timing)
+            cost = budget.cost(lower(arch))
             self._costs[genotype] = arch, cost
         return self._costs[genotype]
 

@@ -12,17 +12,18 @@ import torch
 
 from tinynas import __version__
 from tinynas.adapt.budget import UpdateBudget, load_update_budget
-from tinynas.adapt.comparing import Setup, compare, open_task, table, table_csv
-from tinynas.adapt.folder import board_learner, board_learning, build_folder, write_folder
 from tinynas.adapt.learner import Learner
 from tinynas.adapt.learning import learn, one_thread
 from tinynas.adapt.plans import plan
 from tinynas.adapt.schemes import SCHEMES, Scheme, scheme_named
-from tinynas.adapt.tasks import Task, graph_of
+from tinynas.adapt.tasks import Task
 from tinynas.errors import UserError
 from tinynas.files import write_atomic
+from tinynas.learnings.comparing import Setup, compare, open_task, table, table_csv
+from tinynas.learnings.folder import board_learner, board_learning, build_folder, write_folder
 from tinynas.model import write_tensors
 from tinynas.quantize.floats import torch_layout
+from tinynas.weights.learnable import graph_of
 
 OnStep = Callable[[str, int, int], None]
 OnNote = Callable[[str], None]

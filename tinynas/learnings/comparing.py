@@ -20,11 +20,12 @@ from tinynas.adapt.learning import key_of, learn, row_of
 from tinynas.adapt.scenes import Contributions, Scene
 from tinynas.adapt.schemes import scheme_named
 from tinynas.adapt.sparse import measure
-from tinynas.adapt.tasks import Learnable, Task, graph_of, make_task, open_learnable
+from tinynas.adapt.tasks import Learnable, Task, make_task
 from tinynas.config import build
 from tinynas.data import DataOptions, DataSet, open_data
 from tinynas.errors import BudgetError, DataError, RunError, UserError
 from tinynas.files import append_line, read_lines, write_atomic
+from tinynas.weights.learnable import graph_of, open_learnable
 from tinynas.weights.source import run_of
 
 
