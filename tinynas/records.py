@@ -252,6 +252,9 @@ class Promoted(JsonRecord):
     recipe: dict[str, Any] = field(default_factory=dict)
     confusion: Confusion = ()
     """Test confusion of the float network: rows are true classes."""
+    several: dict[str, Any] = field(default_factory=dict)
+    """Of several labels at once, on the test split, class by class (:func:`tinynas.several.class_figures`), with a ``threshold`` of each
+    logit, chosen on validation; the accuracies are mean average precision then, and there is no confusion. Empty of one label each."""
     qat: bool = False
     """Trained with quantisation in the loop."""
     stages: tuple[dict[str, Any], ...] = ()

@@ -301,7 +301,10 @@ def _facts(document: dict[str, Any]) -> Iterator[str]:
     for split, counts in document["splits"].items() if document["images"] else ():
         shown = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
         more = f", and {counted(len(counts) - 8, 'more class', 'more classes')}" if len(counts) > 8 else ""
-        yield f"  {split:<6} {sum(counts.values()):>9,}  {shown}{more}"
+        several = document["several"][split] if "several" in document else None
+        if several is not None:
+            more += f"; {several['more_than_one']:,} of more than one, {several['none']:,} of none"
+        yield f"  {split:<6} {sum(counts.values()) if several is None else several['inputs']:>9,}  {shown}{more}"
     if document["bad"]["count"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in document["bad"]["reasons"].items())
         yield f"  left out: {counted(document['bad']['count'], kind)} ({reasons})"

@@ -13,7 +13,7 @@ from tinynas.cost import Cost, estimate
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.quantities import shown
 from tinynas.graph import Graph, lower
-from tinynas.objectives import OBJECTIVES
+from tinynas.objectives import MEAN_AVERAGE_PRECISION, OBJECTIVES
 from tinynas.records import Artifact, Promoted, Trial
 from tinynas.report import figures
 from tinynas.report.search_figures import LimitsInfo, ParetoInfo, ProgressInfo, SpacesInfo, scored
@@ -179,10 +179,11 @@ class Source:
         wanted = list(self.settings.get("objectives", ()))
         reference = self.plan.get("reference") or []
         box = None
-        if len(reference) == len(wanted) and "accuracy" in wanted:
+        score = next((name for name in wanted if name in ("accuracy", MEAN_AVERAGE_PRECISION)), None)
+        if len(reference) == len(wanted) and score is not None:
             for name, pair in zip(wanted, reference, strict=True):
                 if _cost_of(name) == self.cost:
-                    worst, best = reference[wanted.index("accuracy")]
+                    worst, best = reference[wanted.index(score)]
                     box = ((float(worst), float(best)), (float(pair[0]), float(pair[1])))
         seconds: dict[int, list[float]] = {}
         for line in self.run.log("times"):
