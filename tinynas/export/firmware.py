@@ -25,6 +25,8 @@ from tinynas.export import compiled_firmware
 from tinynas.export.facts import ModelFacts, input_table, read_facts
 from tinynas.export.folder import (
     Decision,
+    Spelling,
+    Thresholds,
     bytes_array,
     c_float,
     check_images,
@@ -33,6 +35,7 @@ from tinynas.export.folder import (
     image_words,
     pick_images,
     read_templates,
+    several_words,
     shared_words,
 )
 from tinynas.export.formats import MODEL_FILE, Made, check_formats
@@ -166,7 +169,7 @@ def build_firmware(
     rotation: int | None = None,
     source: Input | None = None,
     package: PackageOptions | None = None,
-    decision: Decision | None = None,
+    decision: Decision | Thresholds | None = None,
 ) -> dict[str, bytes]:
     """Relative path -> content of every file of the folder.
 
@@ -196,7 +199,7 @@ def build_firmware(
     words = _words(model, facts, source, labels, images, expected, arena, name, rotation, package or PackageOptions(), decision)
     if heard is None:
         return fill_folder("firmware", words, "cc")
-    words |= sound_words(heard, words, images, expected, "cc", None)
+    words |= sound_words(heard, words, images, expected, "cc", None, several=isinstance(decision, Thresholds))
     return fill_folder("firmware", words, "cc", over=sound_templates("cc"), without=OF_IMAGES)
 
 
@@ -212,7 +215,7 @@ def write_firmware(
     rotation: int | None = None,
     source: Input | None = None,
     package: PackageOptions | None = None,
-    decision: Decision | None = None,
+    decision: Decision | Thresholds | None = None,
 ) -> list[Path]:
     """Write the folder (see :func:`build_firmware`) and return its files. ``arena`` is measured where None.
 
@@ -301,7 +304,7 @@ def _words(
     name: str,
     rotation: int,
     package: PackageOptions,
-    decision: Decision | None,
+    decision: Decision | Thresholds | None,
 ) -> dict[str, str]:
     kinds = tuple(dict.fromkeys(facts.operators))
     endings = parse_model(model).endings
@@ -321,7 +324,9 @@ def _words(
         decision=decision,
     )
     function, table = _pixel_code(facts, source)
-    decided = decide_words(decision, classes="kClasses", positive="kPositiveClass", threshold="kThreshold")
+    decided = decide_words(decision, Spelling("kClasses", "kPositiveClass", "kThreshold", "kThresholds"))
+    words["lowest"] = str({"int8": -128, "uint8": 0, "float32": 0}[facts.output_dtype])  # float outputs have no thresholds in steps
+    decided |= several_words(decision, "cc", words)
     return {
         **words,
         **decided,
@@ -392,8 +397,8 @@ def _words(
     }
 
 
-def _threshold_settings(decision: Decision | None) -> str:
-    if decision is None:
+def _threshold_settings(decision: Decision | Thresholds | None) -> str:
+    if not isinstance(decision, Decision):
         return ""
     kind = "int" if isinstance(decision.threshold, int) else "float"
     return (

@@ -15,6 +15,8 @@ from tinynas.data.subsets import gap_report, has_parts, splits_for, subset_repor
 from tinynas.export.judge import Rule, last_operator
 from tinynas.export.operating import OperatingPoint, check_wished, choose
 from tinynas.export.sandbox import Inspected
+from tinynas.export.several import ClassCuts, check_several
+from tinynas.export.several import choose as choose_cuts
 
 #: Points of a ROC curve that are kept: more are not told apart on a page.
 CURVE_POINTS = 200
@@ -57,6 +59,14 @@ class Audience:
             facts=model.facts,
             last=last_operator(model.file),
         )
+
+    def class_cuts(self, model: Inspected, rule: Rule, answers: Callable[[str], NDArray[np.float64]]) -> ClassCuts:
+        """Of several labels at once: the thresholds of all classes, chosen on validation inputs where there are some."""
+        check_several(model, self.data.labels, rule)
+        rows = self.data.members.get(VALIDATION, ())
+        if not len(rows):
+            return choose_cuts(model, rule, None, None, None)
+        return choose_cuts(model, rule, answers(VALIDATION), self.data.targets[rows], VALIDATION)
 
     def figures(
         self, rule: Rule, outputs: NDArray[np.float64], point: OperatingPoint | None, answers: Callable[[str], NDArray[np.float64]]

@@ -31,5 +31,5 @@ int main(void) {
   const int last = @ns@_answer();
   if (last < 0) return 1;
   printf("last: %s (%d %%), work area %lu bytes\n", @ns@_labels[last], @ns@_score(last), (unsigned long)@GUARD@_WORK_BYTES);
-  return 0;
+@several_example@  return 0;
 }

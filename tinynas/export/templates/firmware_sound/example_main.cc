@@ -34,5 +34,5 @@ int main() {
   const int last = @ns@::Answer();
   if (last < 0) return 1;
   printf("last: %s (%d %%), arena %d of %d bytes\n", @ns@::kLabels[last], @ns@_score(last), @ns@::ArenaUsedBytes(), @ns@::kTensorArenaBytes);
-  return 0;
+@several_example@  return 0;
 }
