@@ -417,8 +417,52 @@ _POINT: Any = document(
         **dict.fromkeys(["accuracy", "recall", "false_alarms"], _SHARE | None),
     ),
 )
+_Class: Any = document(
+    "class",
+    *("label", "positives", "average_precision", "precision", "recall", "f1", "threshold"),
+    label=str,
+    positives=_Count,
+    **dict.fromkeys(["average_precision", "precision", "recall", "f1"], Share | None),
+    **dict.fromkeys(["precision_interval", "recall_interval"], _Interval | None),
+    threshold=document(
+        "threshold",
+        *("raw", "value", "probability", "chosen_on"),
+        raw=int | None,
+        value=float,
+        probability=Share,
+        chosen_on=str | None,
+    ),
+)
+_Several: Any = document(
+    "several",
+    *("mean_average_precision", "f1", "inputs", "none", "classes"),
+    **dict.fromkeys(["mean_average_precision", "f1"], Share),
+    **dict.fromkeys(["inputs", "none"], _Count),
+    classes=rows(_Class),
+)
+CLASS_COLUMNS = ("class", "there", "average precision", "precision", "recall", "F1", "from", "chosen on")
+
+
+def class_rows(several: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A report's ``several``: a row of :data:`CLASS_COLUMNS` for each class, for whoever shows them."""
+
+    def share(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.1f} %"
+
+    found = []
+    for row in several["classes"]:
+        threshold = row["threshold"]
+        step = f"{threshold['value']:.3g}" if threshold["raw"] is None else f"{threshold['raw']}"
+        shares = [interval_words(row[key], row[f"{key}_interval"]) for key in ("precision", "recall")]
+        begins = f"{step} ({share(threshold['probability'])})"
+        chosen = threshold["chosen_on"] or "nothing: a half"
+        found.append((row["label"], f"{row['positives']:,}", share(row["average_precision"]), *shares, share(row["f1"]), begins, chosen))
+    return found
+
+
 _Report = document(
     "report",
+    several=_Several | None,
     accuracy=document("accuracy", float=Share | None, int8=Share | None, split=str | None) | None,
     agreement=document("agreement", overall=Share | None) | Share | None,
     flash_bytes=_Figures | None,

@@ -180,7 +180,7 @@ def _streamed(
             raise DataError(
                 f"the model has {counted(outputs.shape[1], 'output')}, the data {counted(len(data.labels), 'class', 'classes')}"
             )
-        return probabilities(outputs)[:, order]
+        return probabilities(outputs, several=data.several)[:, order]
 
     hop = stream.hop_ms or max(1, front_end.clip_ms // 4)
     return stream_report(data, split, front_end, scores, hop_ms=hop, most=stream.false_alarms, refractory=stream.refractory)

@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 from tinynas import metrics
 from tinynas.data import DataSet
 from tinynas.data.subsets import gap_report, has_parts, splits_for, subset_report
+from tinynas.errors import DataError
 from tinynas.export.judge import Rule, last_operator
-from tinynas.export.operating import OperatingPoint, check_wished, choose
+from tinynas.export.operating import OPTION, OperatingPoint, check_wished, choose
 from tinynas.export.sandbox import Inspected
 from tinynas.export.several import ClassCuts, check_several
 from tinynas.export.several import choose as choose_cuts
@@ -38,6 +39,13 @@ class Audience:
 
     def check(self) -> None:
         """Raise UserError or DataError where the wished threshold cannot be told from the data; before anything is trained."""
+        if self.false_alarms is not None and self.data.several:
+            raise DataError(
+                f"{OPTION}: {self.data.name} has several labels at once: each class has a threshold of its own, by its highest F1",
+                "leave it out",
+            )
+        if self.asked and self.data.several:
+            raise DataError(f"{self.data.name}: parts of data with several labels at once are not judged", "leave --subsets out")
         if self.false_alarms is not None:
             data, positive = self.data, self.data.positive
             counts = data.counts(VALIDATION)

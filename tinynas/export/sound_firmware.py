@@ -120,6 +120,7 @@ def sound_words(
             f"`{guard}_SMOOTHED`, `{guard}_THRESHOLD` and `{guard}_REFRACTORY` (hear.h) change that: choose them on recordings of the "
             "place where it will listen. A class such as silence is told like any other: leave it out where you act on the answer."
         ),
+        "score_unit": "%%" if not several else "steps above its threshold",
         "scores_note": "of 255" if not several else "steps above the lowest",
         "self_test_samples": str(len(sound)),
         "self_test_sound": numbers(sound),

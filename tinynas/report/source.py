@@ -158,6 +158,16 @@ class Source:
             found.setdefault(trial.id, []).append(trial)
         return found
 
+    @property
+    def several(self) -> bool:
+        """Whether inputs of the run's data may have several labels at once."""
+        return bool(self.config.get("data_options", {}).get("multilabel"))
+
+    @property
+    def score_words(self) -> str:
+        """What networks are ranked by."""
+        return "mean average precision" if self.several else "accuracy"
+
     def arch(self, net_id: str) -> Arch:
         """The architecture of a network, from its genotype or its file."""
         trial = self.scored.get(net_id)

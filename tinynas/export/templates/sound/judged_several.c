@@ -11,15 +11,15 @@ static int32_t above(int class_index, int32_t *count) {
 int @ns@_there(int class_index) {
   int32_t count;
   if (class_index < 0 || class_index >= CLASSES) return 0;
-  const int32_t far = above(class_index, &count);
-  return count > 0 && far >= 0;
+  const int32_t margin = above(class_index, &count);
+  return count > 0 && margin >= 0;
 }
 
 int @ns@_score(int class_index) {
   int32_t count;
   if (class_index < 0 || class_index >= CLASSES) return 0;
-  const int32_t far = above(class_index, &count);
-  return count == 0 ? 0 : (int)(far / count);
+  const int32_t margin = above(class_index, &count);
+  return count == 0 ? 0 : (int)(margin / count);
 }
 
 /* The class to tell after an inference, or -1. */
@@ -30,9 +30,9 @@ static int judged(void) {
   for (int i = 0; i < CLASSES; ++i) scores[i] = (uint8_t)(@ns@_level(i) - LOWEST);
   if (++ear.answers == 2 * @GUARD@_SMOOTHED) ear.answers = @GUARD@_SMOOTHED;
   for (int i = 0; i < CLASSES; ++i) {
-    const int32_t far = above(i, &count);
-    if (far > most) {
-      most = far;
+    const int32_t margin = above(i, &count);
+    if (margin > most) {
+      most = margin;
       best = i;
     }
   }
