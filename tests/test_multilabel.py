@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import csv
+import json
+import shutil
+import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,18 +15,32 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from search_runs import RECIPE, SPACE, budget
+from test_firmware import needs_wheel, on_host, tflm_outputs, tiny_model
+from test_sound_firmware import model_of, needs_gcc, network, ran
 
 from tinynas import metrics, several
+from tinynas.api import prepare_search
+from tinynas.cli import run
 from tinynas.config import build
-from tinynas.data import DataOptions, DataSet, Split, open_data
+from tinynas.data import DataOptions, DataSet, open_data
 from tinynas.data.info import describe
 from tinynas.data.labels import joined_labels, parts_of
 from tinynas.data.noise import estimate_noise
 from tinynas.data.sounds.folder import to_the_end
 from tinynas.data.split import class_counts, strata_of
-from tinynas.errors import ConfigError, DataError
+from tinynas.errors import ConfigError, DataError, UserError
+from tinynas.export.compiled_firmware import build_compiled_firmware
+from tinynas.export.facts import read_facts
+from tinynas.export.firmware import measured_arena, write_firmware
+from tinynas.export.folder import Thresholds
+from tinynas.export.judge import Rule
+from tinynas.export.sandbox import inspect, run_tflm
+from tinynas.export.several import check_several, choose, scores_of
 from tinynas.objectives import OBJECTIVES, of_several
 from tinynas.recipe import Recipe
+from tinynas.report import write_report
+from tinynas.search import SearchSettings
 from tinynas.search.prepare import check_goals
 from tinynas.train.feed import mixed
 from tinynas.train.losses import make_loss
@@ -322,6 +339,205 @@ def test_the_search_goes_by_mean_average_precision(tmp_path: Path) -> None:
         check_goals(("mean_average_precision", "macs"), single)
 
 
-def _split(count: int, classes: int, seed: int = 0) -> Split:
-    rng = np.random.default_rng(seed)
-    return Split(rng.integers(0, 255, (count, 8, 8, 3), dtype=np.uint8), rng.integers(0, 2, (count, classes)), ("",) * count)
+# files --------------------------------------------------------------------------------------------------
+
+
+def test_thresholds_are_whole_steps_of_the_file_and_of_its_order(tmp_path: Path) -> None:
+    inspected = inspect(tiny_model(3, 8, 8))  # outputs 0.0371 * (element + 5)
+    elements = np.array([[40, -60, 3], [20, -90, 7], [11, -100, 9], [-9, -120, 1]])
+    truth = np.array([[1, 0, 0], [1, 1, 0], [0, 0, 0], [0, 0, 0]])
+    real = 0.0371 * (elements + 5.0)
+    rule = Rule(("a", "b", "c"), (1, 0, 2), "for this test")  # the data's first class is the file's second output
+    cuts = choose(inspected, rule, real, truth, "val")
+    # a is output 1: from -60 and -90 on is best (2 of 2), the middle to the next below, -100, is -95. b is output 0: its one positive has
+    # 20, and 40 is above it: both are said, from the middle of 20 and 11 on. c has no positive: a half, which is a logit of 0, element -5.
+    assert cuts.raw == (16, -95, -5)
+    assert [cut.chosen for cut in cuts.cuts] == [True, True, False] and cuts.split == "val"
+    figures = cuts.figures(real, truth)
+    assert [row["threshold"]["raw"] for row in figures["classes"]] == [-95, 16, -5]  # in the data's order
+    assert [row["threshold"]["chosen_on"] for row in figures["classes"]] == ["val", "val", None]
+    decision = cuts.decision("int8")
+    for row, said in zip(elements, several.said(cuts.cuts, scores_of(rule, real)), strict=True):
+        assert decision.there(row) == [int(said[1]), int(said[0]), int(said[2])]
+        assert decision.says(row) == int(np.argmax(row - np.array([16, -95, -5])))
+    assert choose(inspected, rule, None, None, None).raw == (-5, -5, -5)
+    with pytest.raises(UserError, match="outputs are float"):
+        cuts.decision("float32")
+    with pytest.raises(DataError, match="single output"):
+        check_several(inspected, ("a", "b"), Rule(("a", "b"), (0, 1), "", threshold=0.0))
+
+
+@needs_wheel
+def test_the_folder_around_tflm_says_which_classes_are_there(tmp_path: Path) -> None:
+    model = tiny_model(3, 12, 16)
+    images = np.random.default_rng(1).integers(0, 256, (2, 12, 16, 3), dtype=np.uint8)
+    outputs = tflm_outputs(model, images).astype(int)
+    # Of the first image the first class at its threshold, the second one below, the third above it.
+    raw = (int(outputs[0, 0]), int(outputs[0, 1]) + 1, int(outputs[0, 2]) - 1)
+    decision = Thresholds(raw, ("why */ \\",))
+    assert decision.there(outputs[0]) == [1, 0, 1] and decision.says(outputs[0]) == 2
+    write_firmware(tmp_path, model, labels=["a", "b", "c"], images=images, arena=measured_arena(model), decision=decision)
+    # The second of the settings' thresholds is one step lower than the folder was made for: the self-test notices, and nothing else is wrong.
+    settings = (tmp_path / "model_settings.h").read_text()
+    assert f"_THRESHOLDS {{{raw[0]}, {raw[1]}, {raw[2]}}}" in settings
+    (tmp_path / "model_settings.h").write_text(settings.replace(f" {raw[1]},", f" {raw[1] - 1},"))
+    status, said = on_host(tmp_path)
+    assert status != 0 and said.count(": ok") == 2 and 'image 0: class "b" is there' in said and said.count("class ") == 1, said
+
+
+HEARER = r"""
+#include <stdio.h>
+#include "classifier.h"
+#include "hear.h"
+static int calls = -1;
+static const int levels[][3] = {LEVELS};
+int demo_model_think(const uint8_t *ring, int oldest) {
+  (void)ring;
+  (void)oldest;
+  ++calls;
+  return 1;
+}
+int demo_model_level(int class_index) { return levels[calls][class_index]; }
+int main(void) {
+  static int16_t silence[DEMO_MODEL_STRIDE];
+  int seen = -1;
+  demo_model_hear_start();
+  while (calls < (int)(sizeof levels / sizeof levels[0]) - 1) {
+    const int found = demo_model_hear(silence, DEMO_MODEL_STRIDE);
+    if (calls == seen) continue;
+    seen = calls;
+    printf("%d %d%d%d %d\n", found, demo_model_there(0), demo_model_there(1), demo_model_there(2), demo_model_score(0));
+  }
+  return demo_model_there(3) + demo_model_there(-1);
+}
+"""
+
+
+@needs_gcc
+@pytest.mark.parametrize("frame", ["kept", "rows"])
+def test_the_folder_of_sound_averages_each_class(tmp_path: Path, frame: Any) -> None:
+    qgraph = network()
+    raw = (10, -128, 90)
+    files = build_compiled_firmware(
+        qgraph, model_of(qgraph), frame=frame, labels=["a", "b", "c"], images=None, name="demo", decision=Thresholds(raw, ("test",))
+    )
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content)
+    status, said = ran(tmp_path, "self_test_main.c")
+    assert status == 0 and said.rstrip().endswith("demo_model self-test: PASS"), said
+    if frame == "rows":
+        return
+    there = (tmp_path / "self_test_data.c").read_text()
+    (tmp_path / "self_test_data.c").write_text(
+        there.replace("there[1][DEMO_MODEL_CLASSES] = {\n    {", "there[1][DEMO_MODEL_CLASSES] = {\n    {1 - ")
+    )
+    status, said = ran(tmp_path, "self_test_main.c")
+    assert status == 1 and "other classes are there than should be" in said
+    levels = np.random.default_rng(0).integers(-128, 128, (12, 3))
+    levels[4:8, 0] = [11, 9, 10, 9]  # 39 of 40: below by a quarter of a step
+    levels[8, 0] = 12
+    text = ", ".join("{" + ", ".join(map(str, row)) + "}" for row in levels.tolist())
+    (tmp_path / "hearer.c").write_text(HEARER.replace("LEVELS", text))
+    command = ["gcc", "-std=c99", "-Wall", "-Wextra", "-Werror", "hearer.c", "hear.c", "front_end.c", "-o", "hearer"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=100)
+    printed = subprocess.run([tmp_path / "hearer"], capture_output=True, text=True, check=True, timeout=100).stdout.split("\n")[:-1]
+    assert len(printed) == len(levels)
+    for at, line in enumerate(printed):
+        last = levels[max(0, at - 3) : at + 1]
+        margins = last.sum(0) - len(last) * np.array(raw)
+        found = int(margins.argmax()) if margins.max() >= 0 else -1
+        bits = "".join(str(int(margin >= 0)) for margin in margins)
+        assert line == f"{found} {bits} {int(margins[0] / len(last))}"
+    assert printed[7].split()[1][0] == "0" and printed[8].split()[1][0] == "1"
+
+
+# all of it ----------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def heard(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Recordings of tones mixed together with a table of events, and a network, trained and exported through the command line."""
+    root = tmp_path_factory.mktemp("heard")
+    rng, rows = np.random.default_rng(0), []
+    for i in range(18):
+        parts = [(name, float(at), float(at) + 0.8) for name in TONES for at in rng.uniform(0, 3.2, int(rng.integers(1, 3)))]
+        write(root / "s" / f"r{i}.wav", tones(4, *parts, seed=i))
+        rows += [(f"r{i}.wav", name, f"{start:.3f}", f"{end:.3f}") for name, start, end in parts]
+    table(root / "s" / "events.csv", ["path", "label", "start", "end"], rows)
+    (root / "net.yaml").write_text(
+        "height: 24\nwidth: 1\nchannels: 20\nclasses: 3\nstem: {out: 16, kernel: [3, 1], stride: [2, 1]}\n"
+        "blocks: [{kind: separable, out: 16, kernel: [3, 1]}]\n"
+        "front_end: {clip_ms: 400, window_ms: 32, stride_ms: 16, bins: 20, sample_rate: 8000, layout: series}\n"
+    )
+    (root / "budget.yaml").write_text("name: test\nflash: 1000 KiB\nsram: 1000 KiB\nruntime: compiled\n")
+    data = ["--data", str(root / "s" / "events.csv"), "--set", "data.multilabel=true", "--set", "data.clip=400"]
+    recipe = ["epochs=12", "batch_size=16", "lr=0.02", "augment.kind=none", "ema=0.5", "warmup_epochs=0.5"]
+    sets = [word for setting in recipe for word in ("--set", setting)]
+    command = ["promote", str(root / "net.yaml"), "--budget", str(root / "budget.yaml"), *data, "--out", str(root / "run"), *sets, "--json"]
+    assert run(command) == 0
+    return root
+
+
+def test_a_network_of_tones_is_trained_exported_judged_and_built(heard: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (net,) = (heard / "run" / "nets").iterdir()
+    record = json.loads((net / "metrics.json").read_text())
+    assert record["confusion"] == [] and record["test_accuracy"] == record["several"]["mean_average_precision"] > 0.6
+    data = ["--data", str(heard / "s" / "events.csv"), "--set", "data.multilabel=true", "--set", "data.clip=400"]
+    capsys.readouterr()
+    assert run(["evaluate", str(net / "model_int8.tflite"), *data, "--stream", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    # The document by another route: the file's own outputs, counted here.
+    opened_again = opened(heard / "s" / "events.csv", heard, "clip=400")
+    front_end = read_facts((net / "model_int8.tflite").read_bytes()).front_end
+    assert front_end is not None
+    split = opened_again.split("test", *front_end.shape, front_end=front_end)
+    outputs = run_tflm(inspect((net / "model_int8.tflite").read_bytes()), np.asarray(split.inputs)).outputs.astype(int)
+    for number, row in enumerate(found["several"]["classes"]):
+        there, said = split.labels[:, number] > 0, outputs[:, number] >= row["threshold"]["raw"]
+        assert row["label"] == ("high", "low", "mid")[number] and row["positives"] == there.sum()
+        assert row["recall"] == pytest.approx(said[there].mean())
+        assert row["average_precision"] == pytest.approx(np.mean([there[outputs[:, number] >= at].mean() for at in outputs[there, number]]))
+    assert found["several"]["none"] == int((split.labels.sum(1) == 0).sum()) and "accuracy" not in found
+    assert found["stream"]["events"] > 0 and set(found["stream"]["classes"]) == set(TONES)
+    export = json.loads((net / "export.json").read_text())["report"]
+    assert export["problems"] == [] and export["several"] == found["several"]
+    card = (net / "MODEL_CARD.md").read_text()
+    assert "Mean average precision" in card and "| high | " in card and "Confusion" not in card
+    page = (heard / "run" / "report.html").read_text()
+    assert "Table of classes" in page and "mean average precision" in page
+    if shutil.which("gcc"):
+        status, said_ = ran(net / "c", "self_test_main.c")
+        assert status == 0 and "self-test: PASS" in said_
+        cuts = ", ".join(str(row["threshold"]["raw"]) for row in found["several"]["classes"])
+        assert f"_THRESHOLDS {{{cuts}}}" in (net / "c" / "model_settings.h").read_text()
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--false-alarms", "0.1"], "each class has a threshold of its own"),
+        (["--threshold", "0.5"], "--threshold is for models with a single output"),
+        (["--subsets"], "parts of data with several labels at once are not judged"),
+    ],
+)
+def test_what_is_for_one_label_is_refused_of_a_file(heard: Path, capsys: pytest.CaptureFixture[str], options: list[str], said: str) -> None:
+    (net,) = (heard / "run" / "nets").iterdir()
+    data = ["--data", str(heard / "s" / "events.csv"), "--set", "data.multilabel=true", "--set", "data.clip=400"]
+    capsys.readouterr()
+    assert run(["evaluate", str(net / "model_int8.tflite"), *data, *options]) == 2
+    assert said in capsys.readouterr().err
+
+
+def test_a_search_of_images_goes_by_it(tmp_path: Path) -> None:
+    rest = SearchSettings.model_validate({"rungs": [1], "recipe": RECIPE, "pool": 100, "baseline": 1, "start": 1})
+    place = str(blocks(tmp_path / "b", 60))
+    prepared = prepare_search(
+        budget(), space=SPACE, data=place, out=tmp_path / "run", settings=rest, trials=1, workers=1, overrides=["data.multilabel=true"]
+    )
+    prepared.go()
+    (trial,) = [trial for trial in prepared.run.trials() if trial.was_trained]
+    assert prepared.run.config["settings"]["objectives"] == ["mean_average_precision", "macs"]
+    assert trial.accuracy is not None and 0.2 < trial.accuracy <= 1
+    page = write_report(prepared.run).read_text()
+    assert "reaches a mean average precision" in page and "of the validation images right" not in page

@@ -263,10 +263,11 @@ def _results_of_several(rows: Sequence[tuple[str, ...]], report: Mapping[str, An
     text = "## Results\n\n" + _table(("Numbers", "Split", "Mean average precision", "Kernels"), shown)
     several = report.get("several")
     if several:
+        table = _table(tuple(name.capitalize() for name in CLASS_COLUMNS), [tuple(map(_text, row)) for row in class_rows(several)])
         text += (
-            f"\n\nAn image may be of several classes at once, or of none ({several['none']:,} of {several['inputs']:,} here). Each class "
-            "is said where its output is at least its threshold, in steps of the int8 output (as a probability), which has the highest F1 on "
-            f"the images it was chosen on:\n\n{_table(tuple(name.capitalize() for name in CLASS_COLUMNS), _escaped(class_rows(several)))}"
+            f"\n\nAn image may be of several classes at once, or of none ({several['none']:,} of {several['inputs']:,} here). Each is "
+            "said where its output is at least its threshold, in steps of the int8 output (as a probability), which has the highest F1 on "
+            f"the images it was chosen on:\n\n{table}"
         )
     agreement = _mapping(report.get("agreement")).get("overall")
     if agreement is not None:
@@ -275,10 +276,6 @@ def _results_of_several(rows: Sequence[tuple[str, ...]], report: Mapping[str, An
         named = [(_text(row["label"]), f"{row['positives']:,}", _share(row["average_precision"])) for row in promoted.several["classes"]]
         text += "\n\n" + _table(("Class", "There", "Average precision, float32"), named)
     return text
-
-
-def _escaped(rows: Sequence[tuple[str, ...]]) -> list[tuple[str, ...]]:
-    return [tuple(_text(cell) for cell in row) for row in rows]
 
 
 def _served(report: Mapping[str, Any]) -> str:

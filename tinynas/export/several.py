@@ -28,7 +28,7 @@ class ClassCuts:
     rule: Rule
     cuts: tuple[Cut, ...]
     raw: tuple[int, ...] | None
-    """The same in the outputs' own steps; None for float outputs without any."""
+    """The same of each output of the file, in its own order and its own steps; None for float outputs without any."""
     split: str | None
     """Of the inputs that they were chosen on; None where there were none, and each stands for a half."""
     logits: bool
@@ -41,7 +41,7 @@ class ClassCuts:
         for number, (row, cut) in enumerate(zip(found["classes"], self.cuts, strict=True)):
             probability = float(sigmoid(np.array(cut.threshold))) if self.logits else min(1.0, max(0.0, cut.threshold))
             row["threshold"] = {
-                "raw": None if self.raw is None else self.raw[number],
+                "raw": None if self.raw is None else self.raw[self.rule.columns[number]],
                 "value": cut.threshold,
                 "probability": probability,
                 "chosen_on": self.split if cut.chosen else None,
