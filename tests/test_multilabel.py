@@ -377,7 +377,7 @@ def test_the_folder_around_tflm_says_which_classes_are_there(tmp_path: Path) -> 
     decision = Thresholds(raw, ("why */ \\",))
     assert decision.there(outputs[0]) == [1, 0, 1] and decision.says(outputs[0]) == 2
     write_firmware(tmp_path, model, labels=["a", "b", "c"], images=images, arena=measured_arena(model), decision=decision)
-    # The second of the settings' thresholds is one step lower than the folder was made for: the self-test notices, and nothing else is wrong.
+    # The second threshold is one step lower than the folder was made for: the self-test notices that, and that alone.
     settings = (tmp_path / "model_settings.h").read_text()
     assert f"_THRESHOLDS {{{raw[0]}, {raw[1]}, {raw[2]}}}" in settings
     (tmp_path / "model_settings.h").write_text(settings.replace(f" {raw[1]},", f" {raw[1] - 1},"))
