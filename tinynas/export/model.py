@@ -28,8 +28,9 @@ from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.export.operating import OperatingPoint
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import inspect, run_tflm
-from tinynas.export.served import Audience
+from tinynas.export.served import VALIDATION, Audience
 from tinynas.export.several import ClassCuts
+from tinynas.export.streams import Stream, probabilities, stream_report, timed
 from tinynas.export.tflite import ModelMeta, serialize, storable, storable_graph, with_zeros_behind
 from tinynas.graph import WEIGHTED, Graph, few_bits
 from tinynas.model import Network
@@ -288,12 +289,32 @@ def _served(
         measured = run_tflm(inspected, images, workers=workers, table=input_table(inspected.facts, graph.input))
         return real_outputs(measured.outputs, inspected.facts)
 
+    point: OperatingPoint | ClassCuts | None
     if audience.data.several:
         audience.check()
-        cuts = audience.class_cuts(inspected, rule, answers)
-        return {"several": cuts.figures(outputs, audience.data.targets[audience.data.rows(audience.split)])}, cuts
-    point = audience.point(inspected, rule, answers)
-    return audience.figures(rule, outputs, point, answers), point
+        point = audience.class_cuts(inspected, rule, answers)
+        found: dict[str, Any] = {"several": point.figures(outputs, audience.data.targets[audience.data.rows(audience.split)])}
+    else:
+        point = audience.point(inspected, rule, answers)
+        found = audience.figures(rule, outputs, point, answers)
+    heard = graph.input.front_end
+    if heard is not None and all(timed(audience.data, split, heard) for split in (VALIDATION, audience.split)):
+
+        def scores(inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
+            measured = run_tflm(inspected, inputs, workers=workers, table=input_table(inspected.facts, graph.input))
+            return probabilities(real_outputs(measured.outputs, inspected.facts), several=audience.data.several)
+
+        usual = Stream()
+        found["stream"] = stream_report(
+            audience.data,
+            audience.split,
+            heard,
+            scores,
+            hop_ms=usual.hop_of(heard),
+            most=usual.false_alarms,
+            refractory=usual.refractory,
+        )
+    return found, point
 
 
 def _decision(point: OperatingPoint | ClassCuts | None, formats: Sequence[str], io: Io) -> Decision | Thresholds | None:
