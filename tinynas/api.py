@@ -26,6 +26,7 @@ from tinynas.errors import BudgetError, ModelFileError, RunError, TinynasError, 
 from tinynas.files import cores, disk_error, write_atomic
 from tinynas.foreign import refuse_models, require_tflite, what_is
 from tinynas.graph import Graph, lower
+from tinynas.objectives import MEAN_AVERAGE_PRECISION, of_several
 from tinynas.objectives import objectives as known_objectives
 from tinynas.records import ADAPTED
 from tinynas.runs import STORAGE_VARIABLE, Run, data_place, without_password
@@ -290,6 +291,8 @@ def prepare_search(
     if out is not None and (Path(out) / "config.yaml").exists():
         raise RunError(f"{out}: holds a run already", "continue it with --resume, or choose another --out")
     images = open_data(data, seed=chosen.seed, options=options)
+    if images.several:
+        chosen = chosen.model_copy(update={"objectives": of_several(chosen.objectives)})
     check_goals(chosen.objectives, images)
     new: DataSet | None = None
     if any(goal.needs == ADAPTED for goal in known_objectives(chosen.objectives, limits)):
@@ -396,6 +399,8 @@ _CHANGING = ("trials", "timeout", "workers", "storage")
 
 
 def _other_settings(begun: SearchSettings, wanted: SearchSettings) -> list[str]:
+    if MEAN_AVERAGE_PRECISION in begun.objectives:
+        wanted = wanted.model_copy(update={"objectives": of_several(wanted.objectives)})
     names = [tuple(goal.name for goal in known_objectives(one.objectives)) for one in (begun, wanted)]
     same = {"objectives": begun.objectives} if names[0] == names[1] else {}  # accuracy goes without saying
     return _differences("", begun, wanted.model_copy(update=same), of_no_matter=_CHANGING)
@@ -867,7 +872,7 @@ def _run_for(
         config={
             **data_place(data, path),
             "data_options": options.model_dump(mode="json", exclude_defaults=True),
-            "settings": {"objectives": ["accuracy", "macs"], "seed": seed},
+            "settings": {"objectives": [MEAN_AVERAGE_PRECISION if images.several else "accuracy", "macs"], "seed": seed},
             "space_choice": f"nothing is searched: {arch.name or net} is trained as it is",
         },
         space=load_space("tiny"),

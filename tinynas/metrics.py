@@ -77,6 +77,74 @@ def agreement(
     return {"overall": float(equal.mean()), "per_class": per_class}
 
 
+# Several labels at once -------------------------------------------------------------------------------
+
+
+def sigmoid(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probability of each class by itself, from its logit; any shape."""
+    small = np.exp(-np.abs(logits))  # never overflows
+    return np.asarray(np.where(logits >= 0, 1.0, small) / (1.0 + small))
+
+
+def average_precision(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> float | None:
+    """Area under precision over recall, as steps: the mean, over the positives, of the precision at the score of each.
+
+    ``positive`` (N,), ``scores`` (N,): the higher, the surer. Equal scores are one step. None without a positive.
+    """
+    _, found, said = _levels(positive, scores)
+    if not found[-1]:
+        return None
+    return float((np.diff(found, prepend=0) * (found / said)).sum() / found[-1])
+
+
+def mean_average_precision(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+    """Mean of :func:`average_precision` over the classes that have a positive; ``truth`` and ``scores`` (N, classes).
+
+    Raises ValueError where none has one.
+    """
+    each = [average_precision(truth[:, k] > 0, scores[:, k]) for k in range(truth.shape[1])]
+    known = [value for value in each if value is not None]
+    if not known:
+        raise ValueError("no input is of any class: there is nothing to judge")
+    return float(np.mean(known))
+
+
+def best_cut(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[float, float] | None:
+    """(threshold, F1 there): where saying yes from it on gives the highest F1; of equal ones the highest threshold.
+
+    It lies in the middle between the lowest score that is said yes to and the next one below it. None without a positive.
+    """
+    levels, found, said = _levels(positive, scores)
+    if not found[-1]:
+        return None
+    f1 = 2 * found / (said + found[-1])
+    best = int(np.argmax(f1))
+    below = levels[best + 1] if best + 1 < len(levels) else levels[best]
+    return float((levels[best] + below) / 2), float(f1[best])
+
+
+def _levels(positive: NDArray[np.bool_], scores: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64]]:
+    """The different scores, from the highest on; how many positives, and how many in all, have at least each."""
+    if not len(scores):
+        raise ValueError("no scores: there is nothing to judge")
+    levels, place = np.unique(-scores, return_inverse=True)
+    said = np.bincount(place.reshape(-1), minlength=len(levels))
+    found = np.bincount(place.reshape(-1)[positive], minlength=len(levels))
+    return -levels, np.cumsum(found), np.cumsum(said)
+
+
+def score_of(truth: NDArray[np.int64], scores: NDArray[np.float64]) -> float:
+    """What networks are ranked by: accuracy where ``truth`` (N,) is the class of each; mean average precision where it is (N, classes).
+
+    Raises ValueError where there is nothing to judge.
+    """
+    if truth.ndim == 2:
+        return mean_average_precision(truth, scores)
+    if not len(truth):
+        raise ValueError("no predictions: there is nothing to judge")
+    return int((scores.argmax(1) == truth).sum()) / len(truth)
+
+
 # streams ----------------------------------------------------------------------------------------------
 
 

@@ -85,10 +85,14 @@ def _wake_vision(trial: Trial) -> float | None:
     return wake_vision_score(accuracy, macs, sram_bytes, flash_bytes)
 
 
+#: What networks are ranked by where inputs may have several labels at once; a trial holds it as its accuracy.
+MEAN_AVERAGE_PRECISION = "mean_average_precision"
+
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
         Objective("accuracy", True, "share", _score("accuracy"), trained=True),
+        Objective(MEAN_AVERAGE_PRECISION, True, "share", _score("accuracy"), trained=True),
         Objective("int8_accuracy", True, "share", _score("int8_accuracy"), trained=True, needs="int8_accuracy"),
         Objective(WORST_SUBSET, True, "share", _score(WORST_SUBSET), trained=True, needs=WORST_SUBSET),
         Objective(ADAPTED, True, "share", _score(ADAPTED), trained=True, needs=ADAPTED),
@@ -96,6 +100,15 @@ OBJECTIVES: dict[str, Objective] = {
         Objective("wake-vision-score", True, "points", _wake_vision, trained=True),
     )
 }
+
+
+def of_several(names: Sequence[str]) -> tuple[str, ...]:
+    """The objectives ``names`` where inputs may have several labels at once: accuracy is mean average precision there."""
+    renamed = [MEAN_AVERAGE_PRECISION if name == "accuracy" else name for name in names]
+    chosen = tuple(dict.fromkeys(renamed))
+    if not any(OBJECTIVES[name].trained for name in chosen if name in OBJECTIVES):
+        chosen = (MEAN_AVERAGE_PRECISION, *chosen)
+    return chosen
 
 
 def objectives(names: Sequence[str], budget: Budget | None = None) -> tuple[Objective, ...]:

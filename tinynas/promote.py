@@ -18,12 +18,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
 import torch
 
 from tinynas import __version__, metrics
 from tinynas.arch import Arch
 from tinynas.config import build
-from tinynas.data import DataSet
+from tinynas.data import DataSet, Split
 from tinynas.errors import RunError, UserError, counted
 from tinynas.files import write_atomic
 from tinynas.graph import Graph, few_bits, lower
@@ -31,11 +32,12 @@ from tinynas.model import read_tensors
 from tinynas.recipe import Augment, Recipe, Stop
 from tinynas.records import Promoted
 from tinynas.runs import Run
-from tinynas.train import EpochMetrics, Trainer, evaluate
+from tinynas.several import choose_cuts, class_figures
+from tinynas.train import EpochMetrics, EvalResult, Trainer, evaluate
 from tinynas.train.group import barrier, process_group, rank
 from tinynas.train.keeping import ask, settled
 from tinynas.train.loop import deciding, free_epochs
-from tinynas.train.quantised import load_trained, save_trained
+from tinynas.train.quantised import Trained, load_trained, save_trained
 from tinynas.weights import Begun, Known, begin, open_source, open_teacher
 from tinynas.weights.teacher import NetTeacher
 
@@ -237,6 +239,7 @@ def _finish(
     network = load_trained(graph, checkpoint.weights(best.epoch)).to(trainer.device)
     test = data.read_by(graph.input, "test")  # the only place where training code sees the test images
     result = evaluate(network, test, threads=trainer.recipe.threads)
+    several = _several(data, graph, network, trainer.recipe.threads, test, result) if data.several else {}
     promoted = Promoted(
         id=arch.id,
         epochs=trainer.epoch,
@@ -247,7 +250,8 @@ def _finish(
         seconds=round(sum(m.seconds for m in trainer.history), 3),
         seed=trainer.seed,
         recipe=settings,
-        confusion=tuple(map(tuple, metrics.confusion(test.labels, result.logits.argmax(1), result.logits.shape[1]))),
+        confusion=() if several else tuple(map(tuple, metrics.confusion(test.labels, result.logits.argmax(1), result.logits.shape[1]))),
+        several=several,
         qat=trainer.recipe.qat_epochs > 0,
         init={} if begun is None else begun.to_json(),
         stages=stages,
@@ -259,6 +263,16 @@ def _finish(
         checkpoint.remove()
     barrier()
     return promoted
+
+
+def _several(data: DataSet, graph: Graph, network: Trained, threads: int, test: Split, result: EvalResult) -> dict[str, Any]:
+    """What there is to say of each class: thresholds (of logits) chosen on the validation part, figures of the test."""
+    val = data.read_by(graph.input, "val")
+    cuts = choose_cuts(data.labels, val.labels, evaluate(network, val, threads=threads).logits.astype(np.float64), 0.0)
+    found = class_figures(cuts, test.labels, result.logits.astype(np.float64))
+    for row, cut in zip(found["classes"], cuts, strict=True):
+        row |= {"threshold": cut.threshold, "chosen_on": "val" if cut.chosen else None}
+    return found
 
 
 def few_bits_note(graph: Graph, recipe: Recipe) -> str | None:

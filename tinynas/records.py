@@ -257,6 +257,9 @@ class Promoted(JsonRecord):
     recipe: dict[str, Any] = field(default_factory=dict)
     confusion: Confusion = ()
     """Test confusion of the float network: rows are true classes."""
+    several: dict[str, Any] = field(default_factory=dict)
+    """Of several labels at once, on the test split, class by class (:func:`tinynas.several.class_figures`), with a ``threshold`` of each
+    logit, chosen on validation; the accuracies are mean average precision then, and there is no confusion. Empty of one label each."""
     qat: bool = False
     """Trained with quantisation in the loop."""
     stages: tuple[dict[str, Any], ...] = ()
@@ -437,6 +440,49 @@ _POINT: Any = document(
         **dict.fromkeys(["accuracy", "recall", "false_alarms"], _SHARE | None),
     ),
 )
+_Class: Any = document(
+    "class",
+    *("label", "positives", "average_precision", "precision", "recall", "f1", "threshold"),
+    label=str,
+    positives=_Count,
+    **dict.fromkeys(["average_precision", "precision", "recall", "f1"], Share | None),
+    **dict.fromkeys(["precision_interval", "recall_interval"], _Interval | None),
+    threshold=document(
+        "threshold",
+        *("raw", "value", "probability", "chosen_on"),
+        raw=int | None,
+        value=float,
+        probability=Share,
+        chosen_on=str | None,
+    ),
+)
+_Several: Any = document(
+    "several",
+    *("mean_average_precision", "f1", "inputs", "none", "classes"),
+    **dict.fromkeys(["mean_average_precision", "f1"], Share),
+    **dict.fromkeys(["inputs", "none"], _Count),
+    classes=rows(_Class),
+)
+CLASS_COLUMNS = ("class", "there", "average precision", "precision", "recall", "F1", "from", "chosen on")
+
+
+def class_rows(several: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """A report's ``several``: a row of :data:`CLASS_COLUMNS` for each class, for whoever shows them."""
+
+    def share(value: float | None) -> str:
+        return "–" if value is None else f"{100 * value:.1f} %"
+
+    found = []
+    for row in several["classes"]:
+        threshold = row["threshold"]
+        step = f"{threshold['value']:.3g}" if threshold["raw"] is None else f"{threshold['raw']}"
+        shares = [interval_words(row[key], row[f"{key}_interval"]) for key in ("precision", "recall")]
+        begins = f"{step} ({share(threshold['probability'])})"
+        chosen = threshold["chosen_on"] or "nothing: a half"
+        found.append((row["label"], f"{row['positives']:,}", share(row["average_precision"]), *shares, share(row["f1"]), begins, chosen))
+    return found
+
+
 _EVENTS: dict[str, Any] = {
     **dict.fromkeys(["events", "missed", "false_alarms"], _Count),
     "miss_rate": Share | None,
@@ -463,6 +509,7 @@ _STREAM: Any = document(
 )
 _Report = document(
     "report",
+    several=_Several | None,
     accuracy=document("accuracy", float=Share | None, int8=Share | None, split=str | None) | None,
     agreement=document("agreement", overall=Share | None) | Share | None,
     flash_bytes=_Figures | None,

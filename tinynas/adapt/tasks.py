@@ -69,6 +69,12 @@ def make_task(
     Classes are known by their names. ``judged``: the split that says at the end how good old and new classes are; a search, which
     chooses by it, takes ``val``. Raises UserError where nothing fits together.
     """
+    for images in (data, old):
+        if images is not None and images.several:
+            raise DataError(
+                f"{images.name}: a board learns one class for each {images.signal.kind}, and here there may be several at once",
+                "leave data.multilabel out, or give other data",
+            )
     replace_head = learning.head == "replace"
     before = () if replace_head else net.labels
     fresh = [label for label in data.labels if label not in before]

@@ -306,7 +306,10 @@ def _facts(document: dict[str, Any]) -> Iterator[str]:
         sizes = f", about {native['height']}x{native['width']}{unit} (height x width; short side {short['min']}-{short['max']})"
     yield f"{document['name']}: {counted(document['images'], kind)} of {counted(len(document['labels']), 'class', 'classes')}{sizes}"
     for split, counts in document["splits"].items() if document["images"] else ():
-        yield f"  {split:<6} {sum(counts.values()):>9,}  {_by_class(counts)}"
+        several = document["several"][split] if "several" in document else None
+        inputs = sum(counts.values()) if several is None else several["inputs"]
+        more = "" if several is None else f"; {several['more_than_one']:,} of more than one, {several['none']:,} of none"
+        yield f"  {split:<6} {inputs:>9,}  {_by_class(counts)}{more}"
     if document["bad"]["count"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in document["bad"]["reasons"].items())
         yield f"  left out: {counted(document['bad']['count'], kind)} ({reasons})"

@@ -18,13 +18,13 @@ from tinynas.data.attributes import read_attributes
 from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet, UnusableData
 from tinynas.data.groups import find_groups
-from tinynas.data.labels import number_labels
+from tinynas.data.labels import joined_labels, number_labels, number_several, parts_of
 from tinynas.data.leaks import find_leaks
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, Record, Recording, plural
 from tinynas.data.signal import Decoded, Signal
-from tinynas.data.split import SPLITS, apportion, order_key
+from tinynas.data.split import SPLITS, apportion, class_counts, order_key, strata_of
 from tinynas.errors import DataError
 
 T = TypeVar("T")
@@ -52,6 +52,9 @@ class Source:
     """Further facts: name to one number a record: 1 yes, 0 no, -1 does not apply."""
     recordings: Mapping[str, Recording] = field(default_factory=dict, repr=False)
     """Of sounds: what records were cut out of, by :attr:`tinynas.data.records.Record.file`."""
+    several: bool = False
+    """Whether records have all their labels in one text, as :func:`tinynas.data.labels.joined_labels` makes it, where the options say
+    ``multilabel``."""
 
 
 def assemble(
@@ -66,8 +69,10 @@ def assemble(
     draw = seed if options.seed is None else options.seed
     said, faults = list(source.notes), list(source.faults)
     _check_any(source, said, faults)
+    if options.multilabel and not source.several:
+        raise one_label_each(name, kind)
     labels, numbers = _numbered(source, options, said, faults)
-    keep = np.flatnonzero(numbers >= 0)
+    keep = np.arange(len(numbers)) if options.multilabel else np.flatnonzero(numbers >= 0)
     records, targets = tuple(source.records[int(i)] for i in keep), numbers[keep]
     groups = _tried(lambda: find_groups(name, records, options, said), faults) if records else None
     assigned = _tried(lambda: assign(name, records, targets, groups, options, draw, said, kind), faults)
@@ -113,6 +118,11 @@ def assemble(
     return data
 
 
+def one_label_each(name: str, kind: str) -> DataError:
+    """What to raise where the options say ``multilabel`` of data that cannot be so."""
+    return DataError(f"{name}: multilabel: here each {kind} has one label", "leave it out, or write a table of labels (CSV) for a folder")
+
+
 def _tried(step: Callable[[], T], faults: list[DataError]) -> T | None:
     """What ``step`` gives, None where it finds a fault, which is noted: the next step may find another."""
     try:
@@ -138,11 +148,16 @@ def _check_any(source: Source, said: list[str], faults: list[DataError]) -> None
 
 def _numbered(source: Source, options: DataOptions, said: list[str], faults: list[DataError]) -> tuple[list[str], NDArray[np.int64]]:
     """Class names and numbers as the options say, or, where those are at fault, as they are found."""
-    found = [record.label for record in source.records]
+    found, number_all = [record.label for record in source.records], number_several if options.multilabel else number_labels
     if found:
-        numbered = _tried(lambda: number_labels(source.name, found, options, source.label_order, said, source.signal.kind), faults)
+        numbered = _tried(lambda: number_all(source.name, found, options, source.label_order, said, source.signal.kind), faults)
         if numbered is not None:
             return numbered
+    if options.multilabel:
+        labels = sorted({label for text in found for label in parts_of(text)})
+        return labels, np.array([[label in parts_of(text) for label in labels] for text in found], np.int64).reshape(
+            len(found), len(labels)
+        )
     labels = sorted(set(found))
     number = {label: i for i, label in enumerate(labels)}
     return labels, np.array([number[label] for label in found], dtype=np.int64)
@@ -175,11 +190,11 @@ def _members(
 
 def _limited(rows: NDArray[np.int64], targets: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
     """The first of ``rows`` of each class, in its share of ``limit``."""
-    quotas = apportion(np.bincount(targets[rows]), limit)
+    strata = strata_of(targets[rows])
+    quotas = apportion(np.bincount(strata), limit)
     taken = [0] * len(quotas)
     chosen = []
-    for row in rows:
-        label = int(targets[row])
+    for row, label in zip(rows, strata.tolist(), strict=True):
         if taken[label] < quotas[label]:
             taken[label] += 1
             chosen.append(row)
@@ -197,13 +212,14 @@ def _check_splits(
 ) -> None:
     empty = []
     for split in SPLITS:  # a further one, such as far, may be of one class
-        counts = np.bincount(targets[members[split]], minlength=len(labels))
+        counts = class_counts(targets[members[split]], len(labels))
         missing = [label for label, count in zip(labels, counts, strict=True) if not count]
         if not missing:
             continue
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
         if split == "train":
-            everywhere = not any((targets == labels.index(label)).any() for label in missing)
+            total = class_counts(targets, len(labels))
+            everywhere = not any(total[labels.index(label)] for label in missing)
             faults.append(
                 DataError(
                     f"{name}: no {'usable' if everywhere else 'training'} {kind} of class {shown}",
@@ -212,6 +228,10 @@ def _check_splits(
             )
         elif not len(members[split]):
             empty.append(split)
+        elif len(missing) == len(labels):
+            faults.append(
+                DataError(f"{name}: {split}: no {kind} is of any class: nothing could be judged by them", f"add {kind}s with labels")
+            )
         else:
             said.append(f"{split}: no {kind} of class {shown}")
     if empty:
@@ -225,6 +245,13 @@ def _remedy_empty(kind: str) -> str:
 
 def _fingerprint(records: Sequence[Record], targets: NDArray[np.int64], labels: Sequence[str]) -> str:
     digest = hashlib.sha256(json.dumps([FINGERPRINT, labels]).encode())
-    for line in sorted(f"{r.digest} {labels[int(t)]} {r.split}" for r, t in zip(records, targets, strict=True)):
+
+    def named(target: NDArray[np.int64]) -> str:
+        # Several labels: in brackets, so that a record of one is another thing than a record of a set of one.
+        if target.ndim == 0:
+            return labels[int(target)]
+        return f"[{joined_labels(label for label, there in zip(labels, target, strict=True) if there)}]"
+
+    for line in sorted(f"{r.digest} {named(t)} {r.split}" for r, t in zip(records, targets, strict=True)):
         digest.update(line.encode() + b"\n")
     return digest.hexdigest()

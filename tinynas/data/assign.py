@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tinynas.data.groups import Groups, joined
 from tinynas.data.options import DataOptions
 from tinynas.data.records import Record
-from tinynas.data.split import SPLITS
+from tinynas.data.split import SPLITS, strata_of
 from tinynas.data.splits import carve
 from tinynas.errors import DataError
 
@@ -49,7 +49,7 @@ def assign(
         return plan.given
     rows = np.array([i for i, split in enumerate(plan.given) if split == "train"], dtype=np.int64)
     keys = joined([records[i].digest for i in rows], None if groups is None else groups.of[rows].tolist(), [records[i].name for i in rows])
-    found = carve(targets[rows], keys, plan.shares, seed)
+    found = carve(strata_of(targets)[rows], keys, plan.shares, seed)
     result = list(plan.given)
     for i, split in zip(rows, found, strict=True):
         result[i] = str(split)

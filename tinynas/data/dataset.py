@@ -21,7 +21,7 @@ from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, BadInput, Leak, Record, Recording, Straddle
 from tinynas.data.scan import in_threads
 from tinynas.data.signal import Decoded, Signal, Waves
-from tinynas.data.split import ALL, SPLITS, Anew, Split
+from tinynas.data.split import ALL, SPLITS, Anew, Split, class_counts
 from tinynas.errors import DataError, counted
 from tinynas.front_end import FrontEnd
 from tinynas.inputs import Input, kind_of_channels
@@ -64,7 +64,7 @@ class DataSet:
     records: tuple[Record, ...]
     """All usable records."""
     targets: NDArray[np.int64]
-    """Class number of each record."""
+    """Class number of each record (N,); or (N, classes), 1 where it is of the class, where there may be several or none."""
     members: Mapping[str, NDArray[np.int64]]
     """Split name to positions in ``records``. Beside the three there may be ``far``, a further test of Wake Vision."""
     bad: tuple[Bad, ...]
@@ -118,14 +118,27 @@ class DataSet:
         return digest.hexdigest()
 
     @property
+    def several(self) -> bool:
+        """Whether a record may be of several classes at once."""
+        return self.targets.ndim == 2
+
+    def said_of(self, record: int) -> str:
+        """The class of a record, for people; of several labels at once all of them, or "none"."""
+        if not self.several:
+            return self.labels[int(self.targets[record])]
+        return ", ".join(label for label, there in zip(self.labels, self.targets[record], strict=True) if there) or "none"
+
+    @property
     def positive(self) -> int | None:
         """Of two classes the number of the one that recall and false alarms are of; None of more, where neither has such a meaning."""
         chosen = self.options.positive
+        if self.several:
+            return None
         return positive_of(self.labels, chosen if chosen in self.labels else None)
 
     def counts(self, split: str) -> dict[str, int]:
-        """Inputs of each class in ``split``."""
-        found = np.bincount(self.targets[self.rows(split)], minlength=len(self.labels))
+        """Inputs of each class in ``split``; of several labels at once each counts for all of its classes."""
+        found = class_counts(self.targets[self.rows(split)], len(self.labels))
         return dict(zip(self.labels, map(int, found), strict=True))
 
     def split(self, split: str, height: int, width: int, channels: int, front_end: FrontEnd | None = None) -> Split:

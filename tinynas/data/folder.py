@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 import stat
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tinynas.data.foreign import describe_files, ending, kind_of, looks_like, other_files
 from tinynas.data.labelling import label_files
-from tinynas.data.labels import MAX_CLASSES, unify
+from tinynas.data.labels import MAX_CLASSES, joined_labels, parts_of, unify
 from tinynas.data.layout import Found, Reading, few, may_be_class, read_layout, shown
 from tinynas.data.options import DataOptions
 from tinynas.data.records import BadInput, plural
@@ -35,11 +35,19 @@ class Labelled:
     """The label of each, as it is called everywhere."""
     names: list[str]
     """A name for each that can be shown and written everywhere, no two the same."""
+    several: bool = False
+    """Whether a label may be several, as :func:`tinynas.data.labels.joined_labels` has them."""
 
     @property
     def label_order(self) -> list[str] | None:
         """The numbering of the classes, where folders are classes."""
-        return sorted({*self.labels}) if self.reading.classes else None
+        return self.order_of(self.labels)
+
+    def order_of(self, labels: Iterable[str]) -> list[str] | None:
+        """The numbering of classes of these ``labels``, where folders are classes."""
+        if not self.reading.classes:
+            return None
+        return sorted({part for label in labels for part in parts_of(label)} if self.several else {*labels})
 
     def index(self, cache: Path) -> Path:
         """Where the scan of these files is remembered."""
@@ -64,12 +72,14 @@ def read_folder(root: Path, options: DataOptions, wanted: Wanted) -> Labelled:
     )
     label_files(printable(base), base, tree.root, reading, options, given)
     labelled = [found for found in reading.files if found.label is not None]
-    _check_classes(name, base, tree, reading, labelled)
+    # One label each is the common case: as it is written; several are parts that are named each by itself.
+    parts = [parts_of(str(found.label)) if options.multilabel else [str(found.label)] for found in labelled]
+    _check_classes(name, base, tree, reading, {part for some in parts for part in some})
     _say_left_out(tree, reading)
-    splits = [found.split for found in labelled]
-    called = unify(name, [str(found.label) for found in labelled], splits, options, reading.notes, reading.faults, wanted.kind)
-    labels = [called[str(found.label)] for found in labelled]
-    return Labelled(name, base, reading, labelled, labels, _names([found.path for found in labelled]))
+    each = [(part, found.split) for found, some in zip(labelled, parts, strict=True) for part in some]
+    called = unify(name, [part for part, _ in each], [split for _, split in each], options, reading.notes, reading.faults, wanted.kind)
+    labels = [joined_labels(called[part] for part in some) if options.multilabel else called[some[0]] for some in parts]
+    return Labelled(name, base, reading, labelled, labels, _names([found.path for found in labelled]), options.multilabel)
 
 
 def _place(root: Path, name: str, wanted: Wanted) -> tuple[Path, str | None, Tree]:
@@ -101,10 +111,10 @@ def _place(root: Path, name: str, wanted: Wanted) -> tuple[Path, str | None, Tre
 # what is left out -------------------------------------------------------------------------------------
 
 
-def _check_classes(name: str, base: Path, tree: Tree, reading: Reading, labelled: Sequence[Found]) -> None:
+def _check_classes(name: str, base: Path, tree: Tree, reading: Reading, labels: Collection[str]) -> None:
     """Add a fault for what holds no files; raises DataError where looking on would tell nothing."""
     kind, kinds = tree.wanted.kind, tree.wanted.kinds
-    count = len({found.label for found in labelled})
+    count = len(labels)
     if count > MAX_CLASSES:
         raise DataError(f"{name}: {count:,} classes", f"at most {MAX_CLASSES:,} are supported: is each {kind} its own class?")
     unreadable = "".join(f"; {shown(path)}/ cannot be read: {reason}" for path, reason in tree.unreadable[:3])

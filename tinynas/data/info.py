@@ -20,7 +20,8 @@ SHOWN = 5
 def describe(data: DataSet) -> dict[str, Any]:
     """Everything known about ``data`` without training: plain data for ``data info --json``.
 
-    Keys: name, kind, labels, fingerprint, images (their number, whatever the kind), splits (class counts of each), sizes
+    Keys: name, kind, labels, fingerprint, images (their number, whatever the kind), splits (class counts of each), several (of several
+    labels at once, by split: inputs, how many have more than one label, and none), sizes
     (height x width, in pixels for images; seconds and rates of sounds; None without records), imbalance (largest class over
     smallest, in training; None without training records), groups (None where nothing is known of them), bad, duplicates, leaks,
     attributes, notes, warnings.
@@ -35,6 +36,7 @@ def describe(data: DataSet) -> dict[str, Any]:
         "fingerprint": data.fingerprint,
         "images": len(data.records),
         "splits": splits,
+        **({"several": _several(data)} if data.several else {}),
         "sizes": _sizes(data) if data.records else None,
         "imbalance": max(train) / max(1, min(train)) if train else None,
         "groups": _groups(data),
@@ -45,6 +47,11 @@ def describe(data: DataSet) -> dict[str, Any]:
         "notes": list(data.notes),
         "warnings": warnings(data),
     }
+
+
+def _several(data: DataSet) -> dict[str, dict[str, int]]:
+    sums = {split: data.targets[rows].sum(1) for split, rows in data.members.items()}
+    return {split: {"inputs": len(n), "more_than_one": int((n > 1).sum()), "none": int((n == 0).sum())} for split, n in sums.items()}
 
 
 def _sizes(data: DataSet) -> dict[str, Any]:
@@ -88,6 +95,12 @@ def warnings(data: DataSet) -> list[str]:
     said, kind = [], data.signal.kind
     train = data.counts("train")
     small = sorted(((count, label) for label, count in train.items() if count < FEW))
+    of_test = {label: count for label, count in data.counts("test").items() if 0 < count < FEW} if data.several else {}
+    if of_test:
+        fewest = ", ".join(f"{label} {count}" for label, count in sorted(of_test.items(), key=lambda item: item[1])[:SHOWN])
+        said.append(
+            f"test: fewer than {FEW} {kind}s of {counted(len(of_test), 'class', 'classes')} ({fewest}): average precision will be luck"
+        )
     if len(small) == 1:
         count, label = small[0]
         said.append(f"class {label} has {counted(count, f'training {kind}')}: accuracy on it will be luck")
@@ -98,10 +111,10 @@ def warnings(data: DataSet) -> list[str]:
             f"(the fewest: {fewest}): accuracy on them will be luck"
         )
     if train and max(train.values()) > 10 * max(1, min(train.values())):
-        said.append("classes are more than 10 to 1 unbalanced: compare balanced accuracy")
+        said.append(f"classes are more than 10 to 1 unbalanced: compare {'each class' if data.several else 'balanced accuracy'}")
     for split in ("val", "test"):
         total = len(data.members[split])
-        if 0 < total < 400:
+        if 0 < total < 400 and not data.several:
             said.append(f"{split} has {total} {kind}s: an accuracy of 90 % is known to within {196 * (0.09 / total) ** 0.5:.1f} points")
     leaked = [leak for leak in data.leaks if "train" in leak.splits]
     if leaked and data.options.leaks == "keep":

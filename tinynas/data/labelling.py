@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from tinynas.data.foreign import CROP, box_layout
+from tinynas.data.labels import parts_of
 from tinynas.data.layout import Found, Reading, few, shown
 from tinynas.data.options import DataOptions
 from tinynas.data.partnames import HOLDERS, only, words
@@ -53,11 +54,14 @@ def label_files(name: str, root: Path, tree: Folder, reading: Reading, options: 
                 f"beside or above the {reading.wanted.kinds}{near}",
             )
         _apply(name, [table], reading, believed=True)
+        _say_several(reading, options)
         return
     refused: list[DataError] = []
     tables = _tables(name, root, tree, reading, options, refused)
     if tables:
-        _apply(name, tables, reading, believed=False)
+        # Folders have one label each: where there may be several, a table is what says them.
+        _apply(name, tables, reading, believed=options.multilabel)
+        _say_several(reading, options)
     if reading.alone is not None and only(Path(reading.alone).name, HOLDERS):
         _nothing_says(reading)
     if (reading.alone is None and reading.labelled()) or _by_names(reading):
@@ -169,6 +173,15 @@ def _apply(name: str, tables: Sequence[Table], reading: Reading, *, believed: bo
             found.split = parts[i]
     if filled:
         reading.notes.append(f"labels of {plural(filled, reading.wanted.kind)} in no class folder are from {names}")
+
+
+def _say_several(reading: Reading, options: DataOptions) -> None:
+    """A note where labels look like several in one, and nobody said that they are."""
+    like = [str(found.label) for found in reading.files if found.label is not None and len(parts_of(found.label)) > 1]
+    if like and not options.multilabel:
+        reading.notes.append(
+            f"labels such as {shown(like[0])} ({len(like):,}) are one class each; if they are several at once: --set data.multilabel=true"
+        )
 
 
 def _one_to_one(both: Counter[tuple[str, str]]) -> dict[str, str]:

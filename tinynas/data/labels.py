@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Sequence
@@ -20,6 +21,23 @@ def clean(label: str) -> str:
     """A label as it is known everywhere: in Unicode's composed form (NFC), without blanks around it, and without anything that a
     terminal would obey; bytes that are not UTF-8 are written out (``caf\\xe9``)."""
     return printable(unicodedata.normalize("NFC", label).strip() or label)
+
+
+SEVERAL = ";"
+"""Between the labels of a record that has several."""
+_BETWEEN = re.compile(r"[;|]")
+
+
+def parts_of(text: str, separator: str | None = None) -> list[str]:
+    """The labels of a cell that may hold several, between ``;``, ``|`` or ``separator``: :func:`clean`, sorted, each once."""
+    if separator is not None:
+        text = text.replace(separator, SEVERAL)
+    return sorted({clean(part) for part in _BETWEEN.split(text) if part.strip()})
+
+
+def joined_labels(labels: Iterable[str]) -> str:
+    """Several labels as one text, the same whatever their order; empty for none. :func:`parts_of` takes it apart."""
+    return SEVERAL.join(sorted(set(labels)))
 
 
 _NOT = ("no", "not", "non", "without")
@@ -137,6 +155,44 @@ def number_labels(
     return classes, numbers
 
 
+def number_several(
+    name: str, found: Sequence[str], options: DataOptions, order: Sequence[str] | None, said: list[str], kind: str
+) -> tuple[list[str], NDArray[np.int64]]:
+    """The class names in order, and 0 or 1 for each record and class (N, classes), where records may have several labels or none.
+
+    ``found`` are the records' labels as :func:`joined_labels` has them. Labels that ``options.labels`` leaves out are forgotten, and the
+    records that had nothing else are of none. Raises DataError as :func:`number_labels`.
+    """
+    parts = [parts_of(text) for text in found]
+    ordered = _in_order([label for some in parts for label in some], order)
+    if not ordered:
+        raise DataError(f"{name}: no {kind} has a label", "multilabel needs classes: write some into the label column")
+    _check_names(name, ordered, options)
+    translate = {label: options.label_map.get(label, label) for label in ordered}
+    classes = [*dict.fromkeys(translate.values())]
+    for label in options.labels or ():
+        _known(name, "labels", label, classes)
+    if options.labels is not None:
+        classes = list(options.labels)
+    _check_count(name, classes, kind, several=True)
+    number = {label: i for i, label in enumerate(classes)}
+    table = np.zeros((len(found), len(classes)), np.int64)
+    forgotten = 0
+    for row, some in enumerate(parts):
+        for label in some:
+            column = number.get(translate[label])
+            forgotten += column is None
+            if column is not None:
+                table[row, column] = 1
+    if forgotten:
+        said.append(f"{forgotten:,} labels of other classes forgotten; the {kind}s stay")
+    sums = table.sum(1)
+    said.append(
+        f"several labels at once: {int((sums > 1).sum()):,} of {len(found):,} {kind}s have more than one, {int((sums == 0).sum()):,} none"
+    )
+    return classes, table
+
+
 def _in_order(found: Sequence[str], order: Sequence[str] | None) -> list[str]:
     present = set(found) | set(order or ())
     # Numbers are classes of that number: "10" comes after "9".
@@ -160,11 +216,13 @@ def _known(name: str, option: str, label: str, known: Iterable[str]) -> None:
         raise DataError(f"{name}: {option}: there is no label {label!r}", f'did you mean "{near[0]}"?' if near else f"labels: {shown}")
 
 
-def _check_count(name: str, classes: Sequence[str], kind: str) -> None:
+def _check_count(name: str, classes: Sequence[str], kind: str, *, several: bool = False) -> None:
     if len(classes) < 2:
         raise DataError(
             f"{name}: all {kind}s have the one class {classes[0]!r}; a classifier needs at least two",
-            "add a sub-folder for each further class (such as person/ and no_person/)",
+            "add a sub-folder for each further class (such as person/ and no_person/)"
+            if not several
+            else "whether it is there is a question of two classes: give each a label of its own, and leave data.multilabel out",
         )
     if len(classes) > MAX_CLASSES:
         raise DataError(f"{name}: {len(classes):,} classes", f"at most {MAX_CLASSES:,} are supported: is each {kind} its own class?")

@@ -68,6 +68,8 @@ def estimate_noise(split: Split, labels: Sequence[str], scorer: Scorer, *, folds
 
     Raises DataError where a class has fewer images than ``folds``, groups leave a fold empty, or the scorer returns another shape.
     """
+    if split.several:
+        raise DataError("the noise of labels is estimated where each input has one, and here it may have several", "leave --noise out")
     counts = np.bincount(split.labels, minlength=len(labels))
     if folds < 2 or counts.min() < folds:
         raise DataError(

@@ -69,6 +69,11 @@ class DataOptions(Config):
     label_pattern: str | None = None
     """For files in folders: a regular expression searched in each name (path inside the folder), whose first part in parentheses is the
     label, such as ``([^/]+)_\\d+\\.jpg$`` for ``images/american_bulldog_12.jpg``. It goes before folders and tables."""
+    multilabel: bool = False
+    """Several labels at once: a cell of a table's label column may hold several, between ``;`` or ``|``, several rows of a file add up,
+    as columns of 0 and 1 do, and a blank cell is none of the classes. Each class is then told by itself."""
+    label_separator: Annotated[str, Field(min_length=1)] | None = None
+    """With ``multilabel``: what stands between labels besides ``;`` and ``|``, such as ``,``."""
     leaks: Literal["keep", "drop"] = "keep"
     """What to do with training data that is in validation or test too, byte for byte or by its group: ``keep`` reports
     it, ``drop`` leaves it out of training (and out of validation what is in the test). Splits that are carved out of one
@@ -87,7 +92,8 @@ class DataOptions(Config):
     """How many sounds of ``unknown`` are used at most, as a multiple of what the other classes have on average."""
     silence: Annotated[float, Field(ge=0, le=1000)] = 0.0
     """Of sounds: a class ``silence`` of so many pieces of the recordings of noise (``_background_noise_``), and of what lies between the
-    events of a table, as a multiple of what the other classes have on average; 0: no such class."""
+    events of a table, as a multiple of what the other classes have on average; 0: no such class. With ``multilabel`` there is no such
+    class: at most so many pieces of none are used, those of noise among them; 0: all there are between events, and none of noise."""
     folds: dict[Literal["train", "val", "test"], tuple[str, ...]] = Field(default_factory=dict)
     """Of sounds: which folds are which split, such as ``{test: [4], val: [3]}``; all others are for training."""
     fold_pattern: str = r"(?:^|/)(\d+)-[^/]*$"
@@ -193,6 +199,19 @@ class DataOptions(Config):
             raise ValueError("binary needs exactly one class with at least one label, such as {person: [man, woman]}")
         if self.binary is not None and self.labels is not None:
             raise ValueError("labels and binary exclude each other: binary already names both classes")
+        if self.multilabel:
+            for name, given in (
+                ("binary", self.binary),
+                ("unknown", self.unknown),
+                ("positive", self.positive),
+                ("attributes", self.attributes),
+            ):
+                if given is not None:
+                    raise ValueError(
+                        f"{name} is about one label each, and multilabel says that there may be several: leave one of them out"
+                    )
+        elif self.label_separator is not None:
+            raise ValueError("label_separator is what stands between several labels: say multilabel: true with it")
         if self.unknown == (REST,) and self.labels is None:
             raise ValueError("unknown: rest is all that labels does not name, and there are no labels")
         if self.val_share + self.test_share > 0.9:

@@ -39,7 +39,7 @@ class Split:
     inputs: NDArray[np.uint8]
     """(N, H, W, C), often a read-only memory map."""
     labels: NDArray[np.int64]
-    """(N,)"""
+    """(N,): the class of each; or (N, classes), 1 where it is of the class, where there may be several or none."""
     names: tuple[str, ...]
     """One for each input."""
     groups: NDArray[np.int64] | None = None
@@ -58,6 +58,15 @@ class Split:
     def __len__(self) -> int:
         return len(self.labels)
 
+    @property
+    def several(self) -> bool:
+        """Whether an input may be of several classes at once."""
+        return self.labels.ndim == 2
+
+    def of_class(self, number: int) -> NDArray[np.int64]:
+        """Positions of the inputs of class ``number``."""
+        return np.flatnonzero(self.labels[:, number] if self.several else self.labels == number)
+
     def take(self, indices: NDArray[np.int64] | Sequence[int]) -> Split:
         """The inputs at ``indices``, copied, in that order."""
         rows = np.asarray(indices, dtype=np.int64)
@@ -75,12 +84,29 @@ class Split:
             return self
         rng = np.random.default_rng((seed, 0x5EED))
         rank = rng.permutation(len(self))
-        quotas = apportion(np.bincount(self.labels), n)
+        strata = strata_of(self.labels)
+        quotas = apportion(np.bincount(strata), n)
         chosen = []
-        for label, quota in enumerate(quotas):
-            rows = np.flatnonzero(self.labels == label)
+        for stratum, quota in enumerate(quotas):
+            rows = np.flatnonzero(strata == stratum)
             chosen.append(rows[np.argsort(rank[rows], kind="stable")][:quota])
         return self.take(np.sort(np.concatenate(chosen)))
+
+
+def strata_of(labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N,): what is to be shared out evenly over splits: the class of each input; of several (N, classes) the rarest that it is of, and
+    the number of classes where it is of none."""
+    if labels.ndim == 1:
+        return labels
+    classes = labels.shape[1]
+    rank = np.argsort(np.argsort(labels.sum(0), kind="stable"), kind="stable")  # 0: the rarest
+    of_rarest = np.where(labels > 0, rank[None], classes).min(1, initial=classes)
+    return np.asarray(np.append(np.argsort(rank, kind="stable"), classes)[of_rarest], np.int64)
+
+
+def class_counts(labels: NDArray[np.int64], classes: int) -> NDArray[np.int64]:
+    """(classes,): inputs of each class; of several labels at once each counts for all of its classes."""
+    return labels.sum(0) if labels.ndim == 2 else np.bincount(labels, minlength=classes)
 
 
 def apportion(counts: NDArray[np.int64], n: int) -> list[int]:

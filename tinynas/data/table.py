@@ -14,11 +14,12 @@ import re
 import unicodedata
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+from tinynas.data.labels import joined_labels, parts_of
 from tinynas.data.layout import Found, Row, few, shown
 from tinynas.data.options import DataOptions
 from tinynas.data.partnames import part_of, value_of
@@ -61,6 +62,7 @@ START_COLUMNS = _words("start starttime starts startseconds begin begintime begi
 END_COLUMNS = _words("end endtime endtimes ends endseconds offset stop to")
 FOLD_COLUMNS = _words("fold folds")
 GROUP_COLUMNS = _words("speaker speakerid group groups session recordingid srcfile source device clientid")
+MULTILABEL = "--set data.multilabel=true"
 _TRUTHS = {"0": False, "0.0": False, "false": False, "no": False, "": False, "1": True, "1.0": True, "true": True, "yes": True}
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")  # a spreadsheet's numbers
 _LISTS = re.compile(r"^(labels?|annotations?|list|files|images|classes|gt|truth|index|meta(data)?|data)$", re.IGNORECASE)
@@ -195,7 +197,7 @@ def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOp
     end = Path(path).suffix.lower()
     if end == ".labels" or (end == ".json"):
         lines = _edge_impulse(data)
-        return None if lines is None else _matched(Table(path, lines, "Edge Impulse's list"), finder)
+        return None if lines is None else _matched(Table(path, lines, "Edge Impulse's list"), finder, options.multilabel)
     cells = _json_lines(data) if end in (".jsonl", ".ndjson", ".manifest") else _csv(_text(data), spaced=end in (".txt", ".lst"))
     if len(cells) < 2 and not (cells and len(cells[0][1]) > 1):
         return None
@@ -203,7 +205,7 @@ def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOp
     if read.file is None:
         return None
     read.check_labels()
-    return _matched(Table(path, read.rows(), read.said), finder)
+    return _matched(Table(path, read.rows(), read.said), finder, options.multilabel)
 
 
 def _bytes(path: Path, place: str, kind: str) -> bytes:
@@ -310,6 +312,7 @@ class _Columns:
         self.head = self._header(cells[0][1], options)
         self.cells = cells[1:] if self.head is not None else cells
         self.said = ""
+        self.several, self.between = options.multilabel, options.label_separator
         self.wanted = finder.wanted
         self.file = self._file(options.image_column, given)
         if self.file is not None and self.head is None and self.find(_cell(cells[0][1], self.file)) is None:
@@ -349,7 +352,7 @@ class _Columns:
 
     def check_labels(self) -> None:
         """Raise DataError where the labels are hardly classes."""
-        labels = [label for _, row in self.cells if (label := self._label_of(row)) is not None]
+        labels = [label for _, row in self.cells if (text := self._label_of(row)) is not None for label in self._parts(text)]
         if self.label is not None and _too_many(labels):
             raise DataError(
                 f"{self.place}: the column {self._title(self.label)} has {len(set(labels)):,} different values in {len(labels):,} rows, "
@@ -357,10 +360,17 @@ class _Columns:
                 f"say which column is the label: --set data.label_column=NAME (columns: {self._titles()})",
             )
 
+    def _parts(self, cell: str) -> list[str]:
+        return [_WHOLE.sub(r"\1", part) for part in parts_of(cell, self.between)] if self.several else [cell]
+
     def _label_of(self, row: Sequence[str]) -> str | None:
+        if self.label is not None and self.several:
+            return joined_labels(self._parts(_cell(row, self.label)))
         if self.label is not None:
             return _WHOLE.sub(r"\1", _cell(row, self.label)) or None
         hot = [column for column in self.hot if _TRUTHS[_cell(row, column).lower()]]
+        if self.several:
+            return joined_labels(self._title(column) for column in hot)
         return self._title(hot[0]) if len(hot) == 1 else None
 
     def _header(self, row: list[str], options: DataOptions) -> list[str] | None:
@@ -423,13 +433,14 @@ class _Columns:
         hot = [column for column in rest if self._all(column, lambda value: value.lower() in _TRUTHS)]
         if len(hot) > 1 and self.head is not None:
             sums = Counter(sum(_TRUTHS[_cell(row, column).lower()] for column in hot) for _, row in self.cells)
-            if sums[1] == sums.total():
+            if self.several or sums[1] == sums.total():
                 self.hot = hot
                 return
             raise DataError(
                 f"{self.place}: {sums.total() - sums[1]:,} of {sums.total():,} rows have several labels or none "
                 f"in the columns {few([self._title(c) for c in hot], 4)}",
-                f"a classifier learns one label {self.wanted.one}: say which column is it with --set data.label_column=NAME",
+                f"a classifier learns one label {self.wanted.one}: say which column is it with --set data.label_column=NAME, or that there "
+                f"may be several at once: {MULTILABEL}",
             )
         if self.head is None:
             rest = [column for column in rest if not self._all(column, _is_number)] or rest
@@ -443,7 +454,7 @@ class _Columns:
         )
 
     def _may_be_classes(self, column: int) -> bool:
-        values = [value for _, row in self.cells if (value := _cell(row, column))]
+        values = [value for _, row in self.cells for value in self._parts(_cell(row, column)) if value]
         return len(set(values)) > 1 and not _too_many(values)
 
     def _in_words(self, label: int, rest: Sequence[int]) -> int:
@@ -490,13 +501,22 @@ def _word(title: str) -> str:
 # rows and files --------------------------------------------------------------------------------------
 
 
-def _matched(table: Table, finder: Finder) -> Table:
+def _matched(table: Table, finder: Finder, several: bool) -> Table:
     near = finder.near(table.path)
     conflicts = []
     for row in table.rows:
         i = finder.find(row.file, near)
         if i is None:
             table.missing.append(row.file)
+            continue
+        if several:  # what begins somewhere in the file is not said of all of it
+            seen = table.files.get(i)
+            whole = [one.label for one in (seen, row) if one is not None and one.label is not None and (one is seen or not row.start)]
+            nothing = not whole and not row.start
+            together = joined_labels(label for text in whole for label in parts_of(text))
+            table.files[i] = replace(seen or row, label=None if nothing else together)
+            if row.start:
+                table.parts.setdefault(i, []).append(row)
             continue
         before = table.files.setdefault(i, row)
         if row.start:
@@ -510,7 +530,7 @@ def _matched(table: Table, finder: Finder) -> Table:
                 f"{shown(table.path)}: line {row.line}: {shown(row.file)} is {shown(row.label or 'without a label')} here and "
                 f"{shown(before.label or 'without one')} in line {before.line}"
                 + (f"; so are {len(conflicts) - 1:,} further lines" if len(conflicts) > 1 else ""),
-                f"give each {finder.wanted.kind} one label; {finder.wanted.parts}",
+                f"give each {finder.wanted.kind} one label; {finder.wanted.parts}; if it has several at once: {MULTILABEL}",
             )
         )
     return table

@@ -24,9 +24,11 @@ from tinynas.export.formats import FORMATS, fitting
 from tinynas.files import write_atomic
 from tinynas.graph import lower
 from tinynas.records import (
+    CLASS_COLUMNS,
     FIGURE_TITLES,
     Artifact,
     Promoted,
+    class_rows,
     firmware_words,
     gap_words,
     interval_words,
@@ -137,7 +139,7 @@ def write_card(run: Run, net_id: str, **options: Any) -> Path:
 
 def data_facts(data: DataSet) -> dict[str, Any]:
     """What a card says of ``data``."""
-    splits = {split: sum(data.counts(split).values()) for split in ("train", "val", "test")}
+    splits = {split: len(data.rows(split)) for split in ("train", "val", "test")}
     return {"name": data.name, "fingerprint": data.fingerprint, "splits": splits, "notes": list(data.notes)}
 
 
@@ -237,6 +239,9 @@ def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Seque
         rows.append(("float32", where, _share(accuracy["float"]), _interval(accuracy["float"], count), "PyTorch"))
     kernels = _text(report.get("kernels", accuracy.get("kernels", UNKNOWN)))
     int8 = accuracy.get("int8")
+    several = report.get("several") or (promoted.several if promoted else {})
+    if several:
+        return _results_of_several([*rows, ("int8", where, _share(int8), UNKNOWN, kernels)], report, promoted)
     rows.append(("int8", where, _share(int8), _interval(int8, count), kernels))
     text = "## Results\n\n" + _table(("Numbers", "Split", "Accuracy", "95 % interval", "Kernels"), rows)
     text += f"\n\nThe interval (Wilson) is what {_count(count)} {noun}s leave open; it says nothing of other data."
@@ -257,6 +262,27 @@ def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Seque
     for title, matrix in (("float32", promoted.confusion if promoted else ()), ("int8", report.get("confusion") or ())):
         shown = _confusion(matrix, labels)
         text += f"\n\n### Confusion, {title}\n\n{shown or f'{UNKNOWN.capitalize()}.'}"
+    return text
+
+
+def _results_of_several(rows: Sequence[tuple[str, ...]], report: Mapping[str, Any], promoted: Promoted | None) -> str:
+    """The results where inputs may have several labels at once: there is no accuracy, and no interval of what there is."""
+    shown = [(numbers, split, share, kernels) for numbers, split, share, _, kernels in rows]
+    text = "## Results\n\n" + _table(("Numbers", "Split", "Mean average precision", "Kernels"), shown)
+    several = report.get("several")
+    if several:
+        table = _table(tuple(name.capitalize() for name in CLASS_COLUMNS), [tuple(map(_text, row)) for row in class_rows(several)])
+        text += (
+            f"\n\nAn image may be of several classes at once, or of none ({several['none']:,} of {several['inputs']:,} here). Each is "
+            "said where its output is at least its threshold, in steps of the int8 output (as a probability), which has the highest F1 on "
+            f"the images it was chosen on:\n\n{table}"
+        )
+    agreement = _mapping(report.get("agreement")).get("overall")
+    if agreement is not None:
+        text += f"\n\nAt a probability of a half the int8 file tells {_share(agreement)} of (image, class) as the float network does."
+    if promoted is not None and promoted.several and not several:
+        named = [(_text(row["label"]), f"{row['positives']:,}", _share(row["average_precision"])) for row in promoted.several["classes"]]
+        text += "\n\n" + _table(("Class", "There", "Average precision, float32"), named)
     return text
 
 
@@ -484,6 +510,10 @@ def _run_host(arch: Arch, labels: Sequence[str], artifact: Artifact | None, rota
     colour = "RGB" if arch.channels == 3 else "GRAY"
     names = ", ".join(repr(label) for label in labels)
     label = f"[{names}][int(np.argmax(logits))]" if labels else "int(np.argmax(logits))"
+    several = artifact.report.get("several") if artifact is not None else None
+    if several:
+        cuts = ", ".join(f"{row['label']!r}: {row['threshold']['raw']}" for row in several["classes"])
+        label = f"[name for value, (name, threshold) in zip(logits.ravel(), {{{cuts}}}.items()) if value >= threshold]"
     code = f"""\
 import cv2
 import numpy as np

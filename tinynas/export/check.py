@@ -190,9 +190,12 @@ def check(
         outputs = real_outputs(measured.outputs, facts)
         rule = rule_of(inspected, labels, outputs)
         figures = rule.score(outputs, split.labels, positive)
-        accuracy = {"float": None, "int8": figures.pop("accuracy"), "split": split_name}
         answered = rule, outputs
-        if promise.float_logits is not None:
+        if split.several:
+            accuracy, agreement = _several(rule, outputs, split, split_name, labels, promise.float_logits)
+        else:
+            accuracy = {"float": None, "int8": figures.pop("accuracy"), "split": split_name}
+        if promise.float_logits is not None and not split.several:
             predicted, reference = rule.predict(outputs), promise.float_logits.argmax(1)
             agreement = metrics.agreement(predicted, reference, split.labels, labels)
             accuracy["float"] = float((reference == split.labels).mean())
@@ -216,6 +219,25 @@ def check(
         kernels_name(),
         answered,
     )
+
+
+def _several(
+    rule: Rule,
+    outputs: NDArray[np.float64],
+    split: Split,
+    split_name: str | None,
+    labels: Sequence[str],
+    floats: NDArray[np.float32] | None,
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Of several labels at once: mean average precision in the place of accuracy, and how many classes are told alike at a half."""
+    scores = outputs[:, list(rule.columns)]
+    accuracy = {"float": None, "int8": metrics.mean_average_precision(split.labels, scores), "split": split_name}
+    if floats is None:
+        return accuracy, {}
+    accuracy["float"] = metrics.mean_average_precision(split.labels, floats.astype(np.float64))
+    alike = (scores >= 0) == (floats >= 0)
+    per_class = {label: float(alike[:, number].mean()) for number, label in enumerate(labels)}
+    return accuracy, {"overall": float(alike.mean()), "per_class": per_class}
 
 
 def _compare(outputs: NDArray[Any], expected: NDArray[np.int8], grid: TensorQuant, io: Io) -> list[str]:

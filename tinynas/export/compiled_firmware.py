@@ -19,7 +19,18 @@ from tinynas.cost.streamed import Frame
 from tinynas.errors import InternalError
 from tinynas.export.adapt_code import BoardLearning, adapt_more
 from tinynas.export.compiled import CompiledModel, compile_network
-from tinynas.export.folder import Decision, check_images, decide_words, fill_folder, image_words, pick_images, shared_words
+from tinynas.export.folder import (
+    Decision,
+    Spelling,
+    Thresholds,
+    check_images,
+    decide_words,
+    fill_folder,
+    image_words,
+    pick_images,
+    several_words,
+    shared_words,
+)
 from tinynas.export.formats import Made, check_compiled, check_formats
 from tinynas.export.manifests import UNNAMED, PackageOptions, identifier
 from tinynas.export.rotate import rotate_images
@@ -98,7 +109,7 @@ def build_compiled_firmware(
     package: PackageOptions | None = None,
     section: str | None = None,
     core: str | None = None,
-    decision: Decision | None = None,
+    decision: Decision | Thresholds | None = None,
     learning: BoardLearning | None = None,
 ) -> dict[str, bytes]:
     """Relative path -> content of every file of the folder around ``qgraph``, which takes frames as ``frame`` says.
@@ -139,12 +150,10 @@ def build_compiled_firmware(
         section=section,
         decision=decision,
     )
-    words |= decide_words(
-        decision,
-        classes=f"{words['GUARD']}_CLASSES",
-        positive=f"{words['GUARD']}_POSITIVE_CLASS",
-        threshold=f"{words['GUARD']}_THRESHOLD",
-    )
+    guard = words["GUARD"]
+    words |= decide_words(decision, Spelling(f"{guard}_CLASSES", f"{guard}_POSITIVE_CLASS", f"{guard}_THRESHOLD", "thresholds"))
+    words["lowest"] = "-128"
+    words |= several_words(decision, "c", words)
     words["threshold_settings"] = _threshold_settings(words["GUARD"], decision)
     words = _words(words, network, source, core)
     if learning is not None:
@@ -153,7 +162,7 @@ def build_compiled_firmware(
         return fill_folder("firmware_c", {**words, **more.words}, "c", network.files, over=more.templates)
     if source.front_end is None:
         return fill_folder("firmware_c", words, "c", network.files)
-    words |= sound_words(source.front_end, words, images, expected, "c", core)
+    words |= sound_words(source.front_end, words, images, expected, "c", core, several=isinstance(decision, Thresholds))
     return fill_folder("firmware_c", words, "c", network.files, over=sound_templates("c"), without=OF_IMAGES)
 
 
@@ -180,8 +189,8 @@ def write_format(made: Made, folder: Path) -> Path:
     return folder / "c"
 
 
-def _threshold_settings(guard: str, decision: Decision | None) -> str:
-    if decision is None:
+def _threshold_settings(guard: str, decision: Decision | Thresholds | None) -> str:
+    if not isinstance(decision, Decision):
         return ""
     return (
         decision.explained("/* ").replace("\n/* ", "\n   ")

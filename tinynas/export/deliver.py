@@ -35,6 +35,7 @@ _NOISE_IMAGES = 64
 #: What a row says of who is served, where it is known: parts of the export report.
 SERVED = (
     *("balanced_accuracy", "auc", "accuracy_interval", "top5", "top5_interval", "positive", "recall", "recall_interval"),
+    "several",
     *("false_alarms", "false_alarms_interval", "operating_point", "subsets_by", "subsets", "gaps"),
 )
 

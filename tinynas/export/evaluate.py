@@ -17,6 +17,7 @@ from tinynas.export.pixels import AUTO, Reading, candidates, read_pixels
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import RESOLVERS, Inspected, inspect, kernels_name, run_litert, run_tflm
 from tinynas.export.served import Audience
+from tinynas.export.several import check_several
 from tinynas.export.streams import Stream, no_labels, probabilities, stream_report
 from tinynas.front_end import FrontEnd
 from tinynas.inputs import KIND_CHANNELS
@@ -122,8 +123,12 @@ def evaluate_splits(
     def answers(name: str) -> NDArray[np.float64]:
         return run(inspected, part(name), reading, workers)[0]
 
-    point = audience.point(inspected, rule, answers)
-    document |= found | audience.figures(rule, outputs, point, answers)
+    if data.several:
+        truth = data.targets[data.rows(split)]
+        document |= found | {"several": audience.class_cuts(inspected, rule, answers).figures(outputs, truth)}
+    else:
+        point = audience.point(inspected, rule, answers)
+        document |= found | audience.figures(rule, outputs, point, answers)
     if stream is not None:
         document["stream"] = _streamed(inspected, data, split, reading, workers, hears, stream)
     return document
@@ -161,7 +166,7 @@ def _streamed(
             raise DataError(
                 f"the model has {counted(outputs.shape[1], 'output')}, the data {counted(len(data.labels), 'class', 'classes')}"
             )
-        return probabilities(outputs)[:, order]
+        return probabilities(outputs, several=data.several)[:, order]
 
     hop = stream.hop_of(front_end)
     return stream_report(data, split, front_end, scores, hop_ms=hop, most=stream.false_alarms, refractory=stream.refractory)
@@ -182,13 +187,15 @@ def _evaluated(
     rule_of(inspected, labels, threshold=threshold)  # what does not fit is said before anything runs
     outputs, kernels = run(inspected, split, reading, workers)
     rule = rule_of(inspected, labels, outputs, threshold=threshold)
+    if split.several:
+        check_several(inspected, labels, rule)
     figures = rule.score(outputs, split.labels, positive)
     how, warnings = reading.to_json(), [reading.warning] if reading.warning else []
     if not reading.known and sample is not None and len(sample):
         tried = _tried(inspected, reading, sample, labels, threshold, workers)
         how |= {"tried": tried, "tried_on": sample_name}
         warnings += _doubts(reading, tried, sample_name)
-    warnings += warnings_of(rule, outputs, split.labels, figures)
+    warnings += [] if split.several else warnings_of(rule, outputs, split.labels, figures)
     return {**figures, **rule.to_json(), "pixels": how, "kernels": kernels, "warnings": warnings}, rule, reading, outputs
 
 
@@ -245,7 +252,8 @@ def _tried(
             outputs, _ = run(inspected, sample, reading, workers)
         if np.isfinite(outputs).all():
             figures = rule_of(inspected, labels, outputs, threshold=threshold).score(outputs, sample.labels)
-            found[name] = {"accuracy": figures["accuracy"], "auc": figures["auc"]}
+            one = {"accuracy": figures["accuracy"], "auc": figures["auc"]}
+            found[name] = {"mean_average_precision": figures["mean_average_precision"]} if sample.several else one
     return found
 
 
@@ -274,5 +282,7 @@ def _doubts(used: Reading, tried: dict[str, dict[str, float | None]], sample_nam
 
 
 def _figures(row: dict[str, float | None]) -> str:
+    if "mean_average_precision" in row:
+        return f"{100 * (row['mean_average_precision'] or 0.0):.1f} %"
     area = "" if row["auc"] is None else f" (AUC {row['auc']:.2f})"
     return f"{100 * (row['accuracy'] or 0.0):.1f} %{area}"

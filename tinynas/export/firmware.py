@@ -26,6 +26,8 @@ from tinynas.export.adapt_code import BoardLearning, adapt_more
 from tinynas.export.facts import ModelFacts, input_table
 from tinynas.export.folder import (
     Decision,
+    Spelling,
+    Thresholds,
     bytes_array,
     c_float,
     check_images,
@@ -34,6 +36,7 @@ from tinynas.export.folder import (
     image_words,
     pick_images,
     read_templates,
+    several_words,
     shared_words,
 )
 from tinynas.export.formats import MODEL_FILE, Made, check_formats
@@ -167,7 +170,7 @@ def build_firmware(
     rotation: int | None = None,
     source: Input | None = None,
     package: PackageOptions | None = None,
-    decision: Decision | None = None,
+    decision: Decision | Thresholds | None = None,
     learning: BoardLearning | None = None,
 ) -> dict[str, bytes]:
     """Relative path -> content of every file of the folder.
@@ -203,7 +206,7 @@ def build_firmware(
         return fill_folder("firmware", {**words, **more.words}, "cc", over=more.templates)
     if heard is None:
         return fill_folder("firmware", words, "cc")
-    words |= sound_words(heard, words, images, expected, "cc", None)
+    words |= sound_words(heard, words, images, expected, "cc", None, several=isinstance(decision, Thresholds))
     return fill_folder("firmware", words, "cc", over=sound_templates("cc"), without=OF_IMAGES)
 
 
@@ -219,7 +222,7 @@ def write_firmware(
     rotation: int | None = None,
     source: Input | None = None,
     package: PackageOptions | None = None,
-    decision: Decision | None = None,
+    decision: Decision | Thresholds | None = None,
 ) -> list[Path]:
     """Write the folder (see :func:`build_firmware`) and return its files. ``arena`` is measured where None.
 
@@ -308,7 +311,7 @@ def _words(
     name: str,
     rotation: int,
     package: PackageOptions,
-    decision: Decision | None,
+    decision: Decision | Thresholds | None,
 ) -> dict[str, str]:
     kinds = tuple(dict.fromkeys(facts.operators))
     endings = parse_model(model).endings
@@ -328,7 +331,9 @@ def _words(
         decision=decision,
     )
     function, table = _pixel_code(facts, source)
-    decided = decide_words(decision, classes="kClasses", positive="kPositiveClass", threshold="kThreshold")
+    decided = decide_words(decision, Spelling("kClasses", "kPositiveClass", "kThreshold", "kThresholds"))
+    words["lowest"] = str({"int8": -128, "uint8": 0, "float32": 0}[facts.output_dtype])  # float outputs have no thresholds in steps
+    decided |= several_words(decision, "cc", words)
     return {
         **words,
         **decided,
@@ -399,8 +404,8 @@ def _words(
     }
 
 
-def _threshold_settings(decision: Decision | None) -> str:
-    if decision is None:
+def _threshold_settings(decision: Decision | Thresholds | None) -> str:
+    if not isinstance(decision, Decision):
         return ""
     kind = "int" if isinstance(decision.threshold, int) else "float"
     return (

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 import numpy.typing as npt
@@ -60,6 +60,28 @@ class Decision:
         return "\n".join(f"{start}{plain(line)}" for line in self.why) + end
 
 
+@dataclass(frozen=True)
+class Thresholds:
+    """Of several labels at once the threshold of each output, by which the code decides (:mod:`tinynas.export.several`)."""
+
+    raw: tuple[int, ...]
+    """A class is there where its output is at least so much, in the outputs' own steps."""
+    why: tuple[str, ...]
+    """Lines for people: how they were chosen."""
+
+    def says(self, outputs: npt.NDArray[Any]) -> int:
+        """The surest class, the farthest above its threshold, by outputs (classes,), as the code decides."""
+        return int(np.argmax(outputs.astype(np.int64) - np.array(self.raw)))
+
+    def there(self, outputs: npt.NDArray[Any]) -> list[int]:
+        """1 for each class that is there, else 0, by outputs (classes,), as the code decides."""
+        return [int(value >= threshold) for value, threshold in zip(outputs.tolist(), self.raw, strict=True)]
+
+    def explained(self, start: str, end: str = "") -> str:
+        """:attr:`why` as a comment, each line begun with ``start``."""
+        return "\n".join(f"{start}{plain(line)}" for line in self.why) + end
+
+
 #: The largest output, in C and C++ alike: what decides where no threshold was chosen.
 _LARGEST = """  int best = 0;
   for (int i = 1; i < {classes}; ++i) {{
@@ -68,14 +90,80 @@ _LARGEST = """  int best = 0;
   return best;"""
 
 
-def decide_words(decision: Decision | None, *, classes: str, positive: str, threshold: str) -> dict[str, str]:
-    """The words of the code that decides, by the names of its constants in a language."""
-    if decision is None:
-        return {"decide": _LARGEST.format(classes=classes), "answer_words": "The most likely class"}
-    return {
-        "decide": f"  return output[{positive}] - output[1 - {positive}] > {threshold} ? {positive} : 1 - {positive};",
-        "answer_words": "The class, by the threshold of model_settings.h,",
+#: Of several labels at once the class that is farthest above its threshold.
+_SUREST = """  int best = 0;
+  for (int i = 1; i < {classes}; ++i) {{
+    if (output[i] - {thresholds}[i] > output[best] - {thresholds}[best]) best = i;
+  }}
+  return best;"""
+
+
+@dataclass(frozen=True)
+class Spelling:
+    """How the code of a language calls what decides."""
+
+    classes: str
+    positive: str
+    threshold: str
+    thresholds: str
+
+
+def decide_words(decision: Decision | Thresholds | None, spelled: Spelling) -> dict[str, str]:
+    """The words of the code that decides."""
+    match decision:
+        case None:
+            return {"decide": _LARGEST.format(classes=spelled.classes), "answer_words": "The most likely class"}
+        case Decision():
+            positive = spelled.positive
+            return {
+                "decide": f"  return output[{positive}] - output[1 - {positive}] > {spelled.threshold} ? {positive} : 1 - {positive};",
+                "answer_words": "The class, by the threshold of model_settings.h,",
+            }
+        case Thresholds():
+            return {
+                "decide": _SUREST.format(classes=spelled.classes, thresholds=spelled.thresholds),
+                "answer_words": "The surest class, the farthest above its threshold of model_settings.h (it may be below),",
+            }
+        case _:
+            assert_never(decision)
+
+
+def several_words(decision: Decision | Thresholds | None, suffix: str, words: Mapping[str, str]) -> dict[str, str]:
+    """Words of what there is beside the answer where several classes may be there at once: all empty where one is the answer.
+
+    They are parts of ``templates/several_c`` and ``several_cc``.
+    """
+    name = f"several_{suffix}"
+    texts = {path.partition(".")[0]: text for path, text in read_templates(name).items()}
+    if not isinstance(decision, Thresholds):
+        return {
+            **dict.fromkeys(texts, ""),
+            "probability_note": "its softmax over all classes",
+            "probability_code": _SOFTMAX[suffix].format(**words),
+        }
+    spelled = {
+        **words,
+        "threshold_values": ", ".join(map(str, decision.raw)),
+        "threshold_why": decision.explained("// " if suffix == "cc" else "   ").strip(),
     }
+    filled = {part: fill(part, text, spelled).decode() for part, text in texts.items()}
+    return {**filled, "probability_note": "that of the class by itself", "probability_code": _SIGMOID[suffix].format(**words)}
+
+
+_SOFTMAX = {
+    "cc": """  const float logit = Logit(class_index);
+  float sum = 0.0f;
+  for (int i = 0; i < kClasses; ++i) sum += expf(Logit(i) - logit);
+  return 1.0f / sum;""",
+    "c": """  const float logit = {ns}_logit(class_index);
+  float sum = 0.0f;
+  for (int i = 0; i < {GUARD}_CLASSES; ++i) sum += expf({ns}_logit(i) - logit);
+  return 1.0f / sum;""",
+}
+_SIGMOID = {
+    "cc": "  return 1.0f / (1.0f + expf(-Logit(class_index)));",
+    "c": "  return 1.0f / (1.0f + expf(-{ns}_logit(class_index)));",
+}
 
 
 def shared_words(
@@ -90,7 +178,7 @@ def shared_words(
     sha256: str,
     rotation: int,
     section: str | None,
-    decision: Decision | None = None,
+    decision: Decision | Thresholds | None = None,
 ) -> dict[str, str]:
     """Words that the templates of every folder may hold. ``page`` is the package's where it names none, ``sha256`` the model's."""
     answers = [int(np.argmax(row)) if decision is None else decision.says(row) for row in expected]
@@ -126,6 +214,9 @@ def shared_words(
         "self_test_kernels": "TFLM's reference kernels (tflite-micro, Python wheel)",
         "self_test_pixels": "\n".join(f"    {{\n{bytes_array(image.tobytes())}\n    }}," for image in images),
         "self_test_answers": ", ".join(map(str, answers)),
+        "self_test_there": "\n".join(f"    {{{', '.join(map(str, decision.there(row)))}}}," for row in expected)
+        if isinstance(decision, Thresholds)
+        else "",
         "self_test_outputs": "\n".join("    {" + ", ".join(_number(v) for v in row) + "}," for row in expected),
         # What a network that learns has beside (tinynas.export.adapt_code).
         **dict.fromkeys(("more_sources", "more_includes", "more_readme", "more_programs", "kept_api", "kept_code"), ""),
@@ -146,13 +237,14 @@ def check_images(shape: tuple[int, int, int], classes: int, labels: Sequence[str
 
 
 def pick_images(images: npt.NDArray[np.uint8], labels: npt.NDArray[np.int64]) -> npt.NDArray[np.uint8]:
-    """Two images (2, H, W, C) for the self-test out of (N, H, W, C): the first one, and the first of another class.
+    """Two images (2, H, W, C) for the self-test out of (N, H, W, C): the first one, and the first of another class (or of other ones).
 
     Where there is one image, or one class, what is missing is made by mirroring the first image.
     """
     if len(images) == 0:
         raise UserError("there are no images for the self-test", "give data with at least one image")
-    others = np.flatnonzero(labels != labels[0])
+    unlike = labels != labels[0]
+    others = np.flatnonzero(unlike.any(1) if unlike.ndim == 2 else unlike)
     second = images[others[0]] if len(others) else np.flip(images[0], 1)
     return np.ascontiguousarray(np.stack([images[0], second]))
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from tinynas.export.folder import Decision
+    from tinynas.export.folder import Decision, Thresholds
     from tinynas.quantize.grid import QuantizedGraph
 
 MODEL_FILE = "model_int8.tflite"
@@ -47,8 +47,8 @@ class Made:
     """Linker section in which a board's arena lies; None: the linker's own."""
     qgraph: QuantizedGraph | None = None
     """What the model was written from, where tinynas quantised it to int8 input and output."""
-    decision: Decision | None = None
-    """The threshold by which the code around it says yes; None: the largest output."""
+    decision: Decision | Thresholds | None = None
+    """The threshold by which the code around it says yes, or of several labels at once all of them; None: the largest output."""
 
 
 Write: TypeAlias = Callable[[Made, Path], Path]

@@ -80,10 +80,16 @@ class Rule:
         """accuracy with its interval (95 %), balanced_accuracy, auc, n and confusion of real outputs (N, K) for classes (N,).
 
         Of more than ten classes also ``top5`` with its interval; of two, where one is ``positive``, its name, ``recall`` and
-        ``false_alarms`` with theirs (None without an image). Raises ModelFileError for NaN.
+        ``false_alarms`` with theirs (None without an image). Of several labels at once (N, classes) there are ``mean_average_precision``
+        and n. Raises ModelFileError for NaN, and DataError where no input is of any class.
         """
         if not np.isfinite(outputs).all():
             raise ModelFileError("the model's outputs are not finite", "the file is broken or was trained badly")
+        if truth.ndim == 2:
+            if not truth.any():
+                raise DataError("no input is of any of the classes: there is nothing to judge", "choose another split with --split")
+            own = list(self.columns[: len(self.labels) - self.others])
+            return {"mean_average_precision": metrics.mean_average_precision(truth, outputs[:, own]), "n": len(truth)}
         predicted = self.predict(outputs)
         table = metrics.confusion(truth, predicted, len(self.labels))
         more: dict[str, Any] = {}

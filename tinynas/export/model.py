@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,16 +18,18 @@ from tinynas.cost.flash import Flavour, Io, file_bytes
 from tinynas.cost.memory import MemoryPlan, plan_offline
 from tinynas.cost.runtimes import runtime_named
 from tinynas.data import Split
-from tinynas.errors import UserError
+from tinynas.errors import InternalError, UserError
 from tinynas.export.check import CheckReport, Promise, check, host_arena_bytes, sram_bytes
 from tinynas.export.compiled_firmware import converter_bytes
 from tinynas.export.facts import input_table, real_outputs
+from tinynas.export.folder import Decision, Thresholds
 from tinynas.export.formats import FORMATS, Made, check_compiled, check_formats
 from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.export.operating import OperatingPoint
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import inspect, run_tflm
 from tinynas.export.served import VALIDATION, Audience
+from tinynas.export.several import ClassCuts
 from tinynas.export.streams import Stream, probabilities, stream_report, timed
 from tinynas.export.tflite import ModelMeta, serialize, storable, storable_graph, with_zeros_behind
 from tinynas.graph import WEIGHTED, Graph, few_bits
@@ -207,6 +209,8 @@ def export_model(
     Raises UserError for formats that are unknown or cannot hold the network, before anything is written.
     """
     options = options or ExportOptions()
+    if evaluation is not None and evaluation.several and audience is None:
+        raise InternalError("several labels at once, and nobody says on what data their thresholds are chosen")
     floats = network if isinstance(network, FloatGraph) else fold(network)
     graph = floats.graph
     check_formats(formats, graph.input)
@@ -243,7 +247,7 @@ def export_model(
         package=options.package,
         arena_section=arena_section,
         qgraph=exported.qgraph if options.io == "int8" else None,
-        decision=None if point is None else point.decision(),
+        decision=_decision(point, formats, options.io),
     )
     files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
     document = {
@@ -274,8 +278,8 @@ def _served(
     audience: Audience | None,
     turn: Callable[[NDArray[Any]], NDArray[Any]],
     workers: int,
-) -> tuple[dict[str, Any], OperatingPoint | None]:
-    """What ``audience`` tells of the checked file, and the threshold that was wished for."""
+) -> tuple[dict[str, Any], OperatingPoint | ClassCuts | None]:
+    """What ``audience`` tells of the checked file, and the threshold that was wished for, or those of several labels at once."""
     if audience is None or report.answered is None:
         return {}, None
     inspected, (rule, outputs) = inspect(model), report.answered
@@ -285,14 +289,20 @@ def _served(
         measured = run_tflm(inspected, images, workers=workers, table=input_table(inspected.facts, graph.input))
         return real_outputs(measured.outputs, inspected.facts)
 
-    point = audience.point(inspected, rule, answers)
-    found = audience.figures(rule, outputs, point, answers)
+    point: OperatingPoint | ClassCuts | None
+    if audience.data.several:
+        audience.check()
+        point = audience.class_cuts(inspected, rule, answers)
+        found: dict[str, Any] = {"several": point.figures(outputs, audience.data.targets[audience.data.rows(audience.split)])}
+    else:
+        point = audience.point(inspected, rule, answers)
+        found = audience.figures(rule, outputs, point, answers)
     heard = graph.input.front_end
     if heard is not None and all(timed(audience.data, split, heard) for split in (VALIDATION, audience.split)):
 
         def scores(inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
             measured = run_tflm(inspected, inputs, workers=workers, table=input_table(inspected.facts, graph.input))
-            return probabilities(real_outputs(measured.outputs, inspected.facts))
+            return probabilities(real_outputs(measured.outputs, inspected.facts), several=audience.data.several)
 
         usual = Stream()
         found["stream"] = stream_report(
@@ -305,6 +315,19 @@ def _served(
             refractory=usual.refractory,
         )
     return found, point
+
+
+def _decision(point: OperatingPoint | ClassCuts | None, formats: Sequence[str], io: Io) -> Decision | Thresholds | None:
+    """How the code around the network decides, where there is any."""
+    match point:
+        case OperatingPoint():
+            return point.decision()
+        case ClassCuts():
+            return point.decision("float32" if io == "float" else io) if "c" in formats else None
+        case None:
+            return None
+        case _:
+            assert_never(point)
 
 
 def _firmware_facts(graph: Graph, options: ExportOptions) -> dict[str, Any] | None:

@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from tinynas import metrics
 from tinynas.data import DataSet
 from tinynas.data.subsets import gap_report, has_parts, splits_for, subset_report
+from tinynas.errors import DataError
 from tinynas.export.judge import Rule, last_operator
-from tinynas.export.operating import OperatingPoint, check_wished, choose
+from tinynas.export.operating import OPTION, OperatingPoint, check_wished, choose
 from tinynas.export.sandbox import Inspected
+from tinynas.export.several import ClassCuts, check_several
+from tinynas.export.several import choose as choose_cuts
 
 #: Points of a ROC curve that are kept: more are not told apart on a page.
 CURVE_POINTS = 200
@@ -36,6 +39,13 @@ class Audience:
 
     def check(self) -> None:
         """Raise UserError or DataError where the wished threshold cannot be told from the data; before anything is trained."""
+        if self.false_alarms is not None and self.data.several:
+            raise DataError(
+                f"{OPTION}: {self.data.name} has several labels at once: each class has a threshold of its own, by its highest F1",
+                "leave it out",
+            )
+        if self.asked and self.data.several:
+            raise DataError(f"{self.data.name}: parts of data with several labels at once are not judged", "leave --subsets out")
         if self.false_alarms is not None:
             data, positive = self.data, self.data.positive
             counts = data.counts(VALIDATION)
@@ -57,6 +67,14 @@ class Audience:
             facts=model.facts,
             last=last_operator(model.file),
         )
+
+    def class_cuts(self, model: Inspected, rule: Rule, answers: Callable[[str], NDArray[np.float64]]) -> ClassCuts:
+        """Of several labels at once: the thresholds of all classes, chosen on validation inputs where there are some."""
+        check_several(model, self.data.labels, rule)
+        rows = self.data.members.get(VALIDATION, ())
+        if not len(rows):
+            return choose_cuts(model, rule, None, None, None)
+        return choose_cuts(model, rule, answers(VALIDATION), self.data.targets[rows], VALIDATION)
 
     def figures(
         self, rule: Rule, outputs: NDArray[np.float64], point: OperatingPoint | None, answers: Callable[[str], NDArray[np.float64]]

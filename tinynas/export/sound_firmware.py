@@ -24,6 +24,7 @@ Suffix = Literal["c", "cc"]
 OF_IMAGES = ("image_input.h", "image_input.c", "image_input.cc", "arduino/examples/classify/classify.ino")
 #: Percent that a class must reach on average to be told.
 THRESHOLD = 60
+_EXTERN = 'extern "C" '
 
 
 def stored_sound(front_end: FrontEnd) -> npt.NDArray[np.int16]:
@@ -66,7 +67,7 @@ def check_sound(front_end: FrontEnd, classes: int, labels: Sequence[str], rotati
 
 def sound_templates(suffix: Suffix) -> dict[str, str]:
     """Path -> text of the templates that lie over those of images."""
-    both = {path: text for path, text in read_templates("sound").items() if not path.startswith("think")}
+    both = {path: text for path, text in read_templates("sound").items() if not path.startswith(("think", "judge", "told"))}
     named = {path.removesuffix(".c") + f".{suffix}" if path.endswith(".c") else path: text for path, text in both.items()}
     return named | read_templates("firmware_c_sound" if suffix == "c" else "firmware_sound")
 
@@ -78,9 +79,11 @@ def sound_words(
     expected: npt.NDArray[Any],
     suffix: Suffix,
     core: str | None,
+    *,
+    several: bool = False,
 ) -> dict[str, str]:
     """Words of the templates that follow from the front end, over those of images. ``frames`` are the stored clip's, ``expected`` (1,
-    classes) the network's outputs of them."""
+    classes) the network's outputs of them, ``several``: whether several classes may be there at once."""
     ns, guard, sound = words["ns"], words["GUARD"], stored_sound(front_end)
     cost = front_end_cost(front_end, expected.shape[1], core=core)
     hop = cost.hop
@@ -103,11 +106,20 @@ def sound_words(
         "sound_flash_words": f"{cost.flash_bytes:,} B",
         "hear_words": (
             f"Every {hop * front_end.stride_ms:,} ms the network hears the last {front_end.clip_ms:,} ms. {SMOOTHED} answers are averaged, "
+            f"and a class is there where its average is at least its threshold (`{guard}_THRESHOLDS`, model_settings.h): several may be "
+            f"there at once, ask `{ns}_there(i)` for each; `{ns}_hear` answers the surest one. `{guard}_HOP` and `{guard}_SMOOTHED` "
+            "(hear.h) change when and over how much."
+        )
+        if several
+        else (
+            f"Every {hop * front_end.stride_ms:,} ms the network hears the last {front_end.clip_ms:,} ms. {SMOOTHED} answers are averaged, "
             f"and a class that reaches {THRESHOLD} % is told, then nothing for {front_end.frames * front_end.stride_ms:,} ms. "
             f"`{guard}_HOP`, "
             f"`{guard}_SMOOTHED`, `{guard}_THRESHOLD` and `{guard}_REFRACTORY` (hear.h) change that: choose them on recordings of the "
             "place where it will listen. A class such as silence is told like any other: leave it out where you act on the answer."
         ),
+        "score_unit": "%%" if not several else "steps above its threshold",
+        "scores_note": "of 255" if not several else "steps above the lowest",
         "self_test_samples": str(len(sound)),
         "self_test_sound": numbers(sound),
         "self_test_frames": bytes_array(frames.tobytes()),
@@ -123,6 +135,16 @@ def sound_words(
         own["stack_bytes"] = f"{max(int(words['stack_bytes'].replace(',', '')), cost.stack_bytes):,}"
     ram, flash = -(-cost.sram_bytes // 1024), -(-cost.flash_bytes // 1024)
     own |= {"min_ram_kib": str(int(words["min_ram_kib"]) + ram), "min_flash_kib": str(int(words["min_flash_kib"]) + flash)}
+    many = "several" if several else "one"
+    own["level_code"] = own["told_level"] = own["several_told"] = ""
+    if several:
+        labels, classes = (f"{ns}_labels", f"{guard}_CLASSES") if suffix == "c" else (f"{ns}::kLabels", f"{ns}::kClasses")
+        own["told_level"] = f"/* Output of a class, in its own steps. */\nint {ns}_level(int class_index);\n"
+        read = f"{ns}_output()[class_index]" if suffix == "c" else f"static_cast<int>({ns}::Output()[class_index])"
+        own["level_code"] = f"\n{'' if suffix == 'c' else _EXTERN}int {ns}_level(int class_index) {{ return {read}; }}\n"
+        own["several_told"] = (
+            f"    for (int i = 0; i < {classes}; ++i) {{\n      if (i != found && {ns}_there(i)) Serial.println({labels}[i]);\n    }}\n"
+        )
     spelled = {**words, **own}
     think = {"kept": "think_kept.c", "rows": "think_rows.c"}[words["frame"]] if suffix == "c" else "think.cc"
     texts = read_templates("sound")
@@ -130,6 +152,8 @@ def sound_words(
     def part(name: str) -> str:
         return fill(name, texts[name], spelled).decode().rstrip("\n")
 
+    parts = {"judged": f"judged_{many}.c", "told_settings": f"told_{many}_settings.h", "told_api": f"told_{many}_api.h"}
+    own |= {word: part(name) for word, name in parts.items()}
     if suffix == "c":
         return own | {"classify_api": "", "classifier_code": part(think)}
     return own | {"classify_api": part("think_cc.h"), "classify_code": part(think)}

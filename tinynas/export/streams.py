@@ -15,10 +15,11 @@ import soxr
 from numpy.typing import NDArray
 
 from tinynas.data import DataSet, Split
+from tinynas.data.labels import parts_of
 from tinynas.data.records import Recording
 from tinynas.errors import DataError
 from tinynas.front_end import FrontEnd
-from tinynas.metrics import Smoothing, StreamCount, count_stream, detections, moving_average, softmax
+from tinynas.metrics import Smoothing, StreamCount, count_stream, detections, moving_average, sigmoid, softmax
 
 WINDOWS = (1, 2, 3, 4, 6, 8, 12)
 THRESHOLDS = (*(number / 20 for number in range(2, 20)), 0.97, 0.98, 0.99, 0.995)
@@ -61,8 +62,13 @@ class Heard:
     """(start, end) in seconds, by class."""
 
 
-def probabilities(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Outputs of a classifier (N, classes) as probabilities: as they are where they are some, by softmax where they are logits."""
+def probabilities(outputs: NDArray[np.float64], *, several: bool = False) -> NDArray[np.float64]:
+    """Outputs of a classifier (N, classes) as probabilities: as they are where they are some, by softmax where they are logits.
+
+    ``several``: of each class by itself, so that logits go through a sigmoid.
+    """
+    if several:
+        return outputs if ((outputs >= 0) & (outputs <= 1)).all() else sigmoid(outputs)
     if (outputs >= 0).all() and np.allclose(outputs.sum(1), 1, atol=0.05):
         return outputs
     return softmax(outputs)
@@ -77,7 +83,7 @@ def timed(data: DataSet, split: str, front_end: FrontEnd) -> list[Recording]:
 
 def heard(data: DataSet, split: str, front_end: FrontEnd, hop_ms: int, scores: Scores) -> list[Heard]:
     """Every recording of ``split``, in windows every ``hop_ms``. Raises DataError where no table says when events are."""
-    number = {record.label: int(target) for record, target in zip(data.records, data.targets, strict=True)}
+    number = class_numbers(data)
     recordings = timed(data, split, front_end)
     if not recordings:
         raise DataError(
@@ -104,6 +110,14 @@ def heard(data: DataSet, split: str, front_end: FrontEnd, hop_ms: int, scores: S
     if waiting:
         judge()
     return found
+
+
+def class_numbers(data: DataSet) -> dict[str, int]:
+    """The number of the class that each label of a table is."""
+    if not data.several:
+        return {record.label: int(target) for record, target in zip(data.records, data.targets, strict=True)}
+    names = {label: data.options.label_map.get(label, label) for record in data.records for label in parts_of(record.label)}
+    return {label: data.labels.index(name) for label, name in names.items() if name in data.labels}
 
 
 def _events(recording: Recording, number: Mapping[str, int]) -> dict[int, list[tuple[float, float]]]:

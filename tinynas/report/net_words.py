@@ -8,7 +8,18 @@ from typing import Any
 from tinynas.arch import Arch
 from tinynas.cost import Cost
 from tinynas.errors import counted, shell_line
-from tinynas.records import Artifact, Promoted, Trial, firmware_words, gap_words, listening_words, of_network, threshold_words
+from tinynas.records import (
+    CLASS_COLUMNS,
+    Artifact,
+    Promoted,
+    Trial,
+    class_rows,
+    firmware_words,
+    gap_words,
+    listening_words,
+    of_network,
+    threshold_words,
+)
 from tinynas.report import figures
 from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, PromisesInfo, StripInfo, TrainingInfo
 from tinynas.report.run_words import table
@@ -74,6 +85,7 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
             "curve-words": _curve_words(report, noun),
             "parts-words": _parts_words(report, noun),
             "stream-words": _stream_words(report),
+            "classes-words": _classes_words(report),
         },
     }
 
@@ -299,6 +311,19 @@ def _curve_words(report: Mapping[str, Any], noun: str) -> str:
         return f"{said}Promote with <code>--false-alarms 0.05</code> to choose a threshold on validation {noun}s."
     threshold, expected, measured = map(text, threshold_words(point))
     return f"{said}The firmware says {threshold}. Expected: {expected}. Measured: {measured}."
+
+
+def _classes_words(report: Mapping[str, Any]) -> str:
+    several = report.get("several")
+    if not several:
+        return ""
+    said = (
+        f"Inputs may be of several classes at once, or of none ({several['none']:,} of {several['inputs']:,}). Mean average precision of "
+        f"the int8 file: <strong>{percent(several['mean_average_precision'])}</strong>. The firmware says a class where its output is at "
+        "least its threshold, in steps (as a probability), which has the highest F1 on the inputs it was chosen on."
+    )
+    lines = ["<tr>" + "".join(f"<td>{text(cell)}</td>" for cell in row) + "</tr>" for row in class_rows(several)]
+    return f'<p>{said}</p><div class="scroll" tabindex="0" role="region" aria-label="Table of classes">{table(CLASS_COLUMNS, lines)}</div>'
 
 
 def _parts_words(report: Mapping[str, Any], noun: str) -> str:

@@ -83,8 +83,14 @@ def _lead(source: Source) -> str:
     if best is None:
         return "The first pictures come with the first trained network."
     refused = sum(t.state == "infeasible" for t in source.trials)
+    reached = (
+        f"reaches a mean average precision of <strong>{percent(best.accuracy)}</strong> on validation images (inputs may have several "
+        "labels at once: that is what accuracy means on this page) "
+        if source.several
+        else f"gets <strong>{percent(best.accuracy)}</strong> of the validation {source.noun}s right "
+    )
     said = (
-        f"{_most_accurate(source, best)} gets <strong>{percent(best.accuracy)}</strong> of the validation {source.noun}s right "
+        f"{_most_accurate(source, best)} {reached}"
         f"after a short training, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and were trained"
     )
     return said + (
@@ -96,9 +102,9 @@ def _kpis(source: Source, progress: ProgressInfo) -> str:
     cells = []
     best = _best(source)
     if best is not None:
-        cells.append((percent(best.accuracy), "validation accuracy of the best network, in the search"))
+        cells.append((percent(best.accuracy), f"validation {source.score_words} of the best network, in the search"))
     for one in sorted(source.promoted.values(), key=lambda p: -p.val_accuracy)[:1]:
-        cells.append((percent(one.test_accuracy), f"test accuracy of {one.id}, float, after full training"))
+        cells.append((percent(one.test_accuracy), f"test {source.score_words} of {one.id}, float, after full training"))
         int8 = source.int8_accuracy(one.id)
         if int8 is not None:
             cells.append((percent(int8), "the same in int8, on kernels equal to the microcontroller's"))

@@ -14,7 +14,7 @@ from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.quantities import shown
 from tinynas.graph import Graph, lower
-from tinynas.objectives import OBJECTIVES
+from tinynas.objectives import MEAN_AVERAGE_PRECISION, OBJECTIVES
 from tinynas.records import Artifact, Promoted, Trial
 from tinynas.report import figures
 from tinynas.report.search_figures import LimitsInfo, ParetoInfo, ProgressInfo, SpacesInfo, scored
@@ -167,6 +167,16 @@ class Source:
             found.setdefault(trial.id, []).append(trial)
         return found
 
+    @property
+    def several(self) -> bool:
+        """Whether inputs of the run's data may have several labels at once."""
+        return bool(self.config.get("data_options", {}).get("multilabel"))
+
+    @property
+    def score_words(self) -> str:
+        """What networks are ranked by."""
+        return "mean average precision" if self.several else "accuracy"
+
     def arch(self, net_id: str) -> Arch:
         """The architecture of a network, from its genotype or its file."""
         trial = self.scored.get(net_id)
@@ -188,10 +198,11 @@ class Source:
         wanted = list(self.settings.get("objectives", ()))
         reference = self.plan.get("reference") or []
         box = None
-        if len(reference) == len(wanted) and "accuracy" in wanted:
+        score = next((name for name in wanted if name in ("accuracy", MEAN_AVERAGE_PRECISION)), None)
+        if len(reference) == len(wanted) and score is not None:
             for name, pair in zip(wanted, reference, strict=True):
                 if _cost_of(name) == self.cost:
-                    worst, best = reference[wanted.index("accuracy")]
+                    worst, best = reference[wanted.index(score)]
                     box = ((float(worst), float(best)), (float(pair[0]), float(pair[1])))
         seconds: dict[int, list[float]] = {}
         for line in self.run.log("times"):

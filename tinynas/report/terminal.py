@@ -29,7 +29,9 @@ from tinynas.cost.latency import latency_model, why_uncounted
 from tinynas.cost.quantities import milliseconds, shown
 from tinynas.errors import counted, printable
 from tinynas.records import (
+    CLASS_COLUMNS,
     FIGURE_TITLES,
+    class_rows,
     expected_accuracy,
     gap_words,
     interval_words,
@@ -378,6 +380,8 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         said += [f"as it listens: {listening_words(row['stream'])[2]}"] if row.get("stream") else []
         if said:
             parts += [Text(), *(Text(printable(f"{row['id']}  {line}")) for line in said)]
+        if row.get("several"):
+            parts += [Text(), Text("mean average precision; of each class, int8:"), _classes(row["several"])]
         if row.get("subsets"):
             parts += [Text(), *_served(row)]
     return table if len(parts) == 1 else Group(*parts)
@@ -640,6 +644,10 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
     for key, words in (("accuracy", "accuracy"), ("balanced_accuracy", "balanced accuracy")):
         if result.get(key) is not None:
             figures.add_row(words, Text(percent(result[key], 2), "bold"))
+    if result.get("several"):
+        figures.add_row("mean average precision", Text(percent(result["several"]["mean_average_precision"], 2), "bold"))
+        figures.add_row("F1, mean of the classes", percent(result["several"]["f1"], 2))
+        figures.add_row("of no class", f"{result['several']['none']:,}")
     if result.get("auc") is not None:
         figures.add_row("area under the ROC curve", f"{result['auc']:.4f}")
     for key, words in (("top5", "among the five best"), ("recall", "recall"), ("false_alarms", "false alarms")):
@@ -674,11 +682,21 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
         for i, (label, row) in enumerate(zip(labels, confusion, strict=True)):
             table.add_row(Text(label), *[Text(f"{n:,}", "bold" if i == j else "") for j, n in enumerate(row)])
         parts += [Text(), table]
+    if result.get("several"):
+        parts += [Text(), _classes(result["several"])]
     if result.get("subsets"):
         parts += [Text(), *_served(result)]
     for warning in result.get("warnings") or ():
         parts += [Text(), Text(f"WARNING: {warning}", "yellow")]
     return Group(*parts)
+
+
+def _classes(several: Mapping[str, Any]) -> RenderableType:
+    """Each class of several labels at once."""
+    table = _table(*CLASS_COLUMNS, right=CLASS_COLUMNS[1:-1])
+    for cells in class_rows(several):
+        table.add_row(*(Text(printable(cell)) for cell in cells))
+    return table
 
 
 def _served(result: Mapping[str, Any]) -> list[Any]:

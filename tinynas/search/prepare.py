@@ -24,7 +24,7 @@ from tinynas.errors import DataError, RunError, counted
 from tinynas.files import cores, write_atomic
 from tinynas.graph import Graph, lower
 from tinynas.model import Network, load_weights
-from tinynas.objectives import Objective, objectives
+from tinynas.objectives import MEAN_AVERAGE_PRECISION, Objective, objectives
 from tinynas.recipe import LEAST_IMAGES, Recipe
 from tinynas.records import ADAPTED, WORST_SUBSET, JsonRecord, Trial
 from tinynas.runs import MISSING, Run
@@ -447,7 +447,8 @@ def reference(goals: Sequence[Objective], pool: Pool, classes: int) -> tuple[tup
             values, scaled = pool.costs[goal.cost], QUANTITIES[goal.cost].scaled
             box.append((scaled(float(values.max()) * 1.05), scaled(float(values.min()) * 0.95)))
         else:
-            box.append((1.0 / classes if goal.unit == "share" else 0.0, 1.0))
+            guessed = goal.unit == "share" and goal.name != MEAN_AVERAGE_PRECISION  # of which chance is the share of positives
+            box.append((1.0 / classes if guessed else 0.0, 1.0))
     return tuple(box)
 
 
@@ -523,6 +524,16 @@ def _stored_donor(run: Run, graph: Graph) -> Network:
 
 def check_goals(names: Sequence[str], data: DataSet) -> None:
     """Raise DataError where ``data`` cannot tell one of the objectives ``names``: before a run begins."""
+    if MEAN_AVERAGE_PRECISION in names and not data.several:
+        raise DataError(
+            f"{data.name}: the objective {MEAN_AVERAGE_PRECISION} is for several labels at once, and here each {data.signal.kind} has one",
+            "use accuracy, or say --set data.multilabel=true where a table gives several",
+        )
+    if "wake-vision-score" in names and data.several:
+        raise DataError(
+            f"{data.name}: the objective wake-vision-score needs an accuracy, and here there may be several labels at once",
+            f"use {MEAN_AVERAGE_PRECISION}",
+        )
     if not any(goal.needs == WORST_SUBSET for goal in objectives(names)):
         return
     report = subset_report(data, {"val": data.targets[data.rows("val")]})  # as if all were right: the parts are what matters

@@ -128,5 +128,5 @@ def mixed(inputs: Tensor, labels: Tensor, classes: int, alpha: float, draw: np.r
     share = torch.from_numpy(draw.beta(alpha, alpha, len(labels)).astype(np.float32))
     wide = share[:, None, None, None]
     blend = torch.round(inputs.float() * wide + inputs[other].float() * (1 - wide)).to(torch.uint8)
-    truth = torch.nn.functional.one_hot(labels, classes).float()
+    truth = labels.float() if labels.ndim == 2 else torch.nn.functional.one_hot(labels, classes).float()
     return blend, truth * share[:, None] + truth[other] * (1 - share[:, None])

@@ -276,6 +276,8 @@ def ask(
     questions = open_questions(augment, answers.known())
     if not questions or seen < LEAST_SEEN or not len(data.members["val"]):
         return answers, []
+    if data.several:
+        return answers, ["whether augmentation keeps labels is not asked where there may be several at once; it stays as usual"]
     asker = Asker(data, seed=seed, seen=min(seen, SEEN), seconds=None if seconds is None else seconds / 2)
     if not asker.knows:
         return answers, ["whether augmentation keeps labels here could not be told: a small network learnt too little; it stays as usual"]

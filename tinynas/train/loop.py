@@ -29,13 +29,14 @@ from tinynas.data import Split
 from tinynas.data.split import epoch_order
 from tinynas.errors import DataError, RunError, TinynasError
 from tinynas.graph import Graph, few_bits
+from tinynas.metrics import score_of
 from tinynas.model import Network, module_of, normalise, read_tensors, trainable_groups, write_tensors
 from tinynas.quantize.qat import prepare_qat
 from tinynas.recipe import Recipe
 from tinynas.train.branches import add_branches, fold_branches
 from tinynas.train.feed import make_feed
 from tinynas.train.graphs import RecordedGradients
-from tinynas.train.losses import make_loss, taught
+from tinynas.train.losses import binary_cross_entropy, make_loss, taught
 from tinynas.train.norms import reestimate_norms
 from tinynas.train.quantised import Trained, calibration_rows, grids_in, on_grids, state_of, weights_in
 from tinynas.train.start import Start, Teacher
@@ -58,7 +59,11 @@ class Diverged(TinynasError):
 
 @dataclass(frozen=True)
 class EpochMetrics:
-    """One epoch. Accuracies are shares; ``seconds`` include validation; ``images`` counts training images seen in it."""
+    """One epoch. Accuracies are shares; ``seconds`` include validation; ``images`` counts training images seen in it.
+
+    Of several labels at once ``val_accuracy`` is mean average precision, ``train_accuracy`` the share of (input, class) that are told
+    rightly at a half, and the cross entropy that of each class by itself.
+    """
 
     epoch: int
     """From 1."""
@@ -76,7 +81,8 @@ class EpochMetrics:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """Accuracy (share), cross entropy and float32 logits (N, classes)."""
+    """Accuracy (of several labels at once mean average precision, :func:`tinynas.metrics.score_of`), cross entropy and float32 logits
+    (N, classes)."""
 
     accuracy: float
     loss: float
@@ -114,6 +120,8 @@ class Trainer:
         for name, split in (("train", train), ("validation", val)):
             if tuple(split.inputs.shape[1:]) != graph.input.shape:
                 raise DataError(f"{name} {split.kind}s are {split.inputs.shape[1:]}, the network reads {graph.input.shape}")
+            if split.several and split.labels.shape[1] != graph.classes:
+                raise DataError(f"the {name} split has {split.labels.shape[1]} classes, the network {graph.classes}")
             if len(split.labels) == 0:
                 raise DataError(f"the {name} split is empty", f"give more {split.kind}s")
         self.graph, self.recipe, self.seed = graph, recipe, seed
@@ -123,6 +131,12 @@ class Trainer:
         self.history: list[EpochMetrics] = []
         self.rank, self.world = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
         self._start, self._teacher = start, teacher
+        if train.several != val.several:
+            raise DataError("one of training and validation has several labels at once, the other has one each", "read them alike")
+        if teacher is not None and train.several:
+            raise DataError(
+                "recipe.teacher: a teacher's answers exclude each other, and here there may be several labels at once", "leave it out"
+            )
         if teacher is not None:
             teacher.to(self.device)
         network = Network(graph, seed=seed)
@@ -142,7 +156,7 @@ class Trainer:
         self._average: Trained | None
         self._optimizer: torch.optim.Optimizer
         self._start_phase(network, average)
-        self._loss = make_loss(recipe)
+        self._loss = make_loss(recipe, several=train.several)
         self._feed = make_feed(self.train, recipe.augment, seed, self.device, resident, classes=graph.classes)
         self.batch_size = min(recipe.batch_size, len(self.train.labels))
         self.steps_per_epoch = max(1, (recipe.epoch_images or len(self.train.labels)) // self.batch_size)
@@ -252,7 +266,8 @@ class Trainer:
         if not math.isfinite(mean_loss):
             raise Diverged(f"the loss became {mean_loss} in epoch {epoch}", f"lower lr (now {self.recipe.lr:g})")
         result = self.evaluate(self.val)
-        return EpochMetrics(epoch, mean_loss, int(correct) / seen, result.accuracy, result.loss, time.monotonic() - started, seen)
+        told = seen * self.graph.classes if self.train.several else seen
+        return EpochMetrics(epoch, mean_loss, int(correct) / told, result.accuracy, result.loss, time.monotonic() - started, seen)
 
     def _step(self, images: Tensor, labels: Tensor, step: int) -> tuple[Tensor, Tensor]:
         for group in self._optimizer.param_groups:
@@ -281,6 +296,8 @@ class Trainer:
             recipe, said = self.recipe, self._teacher.logits(images)
             loss = taught(loss, logits, said, weight=recipe.teacher_weight, temperature=recipe.teacher_temperature)
         loss.backward()  # type: ignore[no-untyped-call]
+        if self.train.several:
+            return loss.detach(), ((logits.detach() > 0) == (labels > 0.5)).sum()
         hits = logits.detach().argmax(1) == (labels if labels.ndim == 1 else labels.argmax(1))
         return loss.detach(), hits.sum()
 
@@ -415,7 +432,7 @@ class _DeadlineReached(Exception):
 
 
 def evaluate(network: Trained, split: Split, *, threads: int = 1) -> EvalResult:
-    """Accuracy, cross entropy and logits of ``network`` (left in evaluation mode) on ``split``, unaugmented."""
+    """Score (:func:`tinynas.metrics.score_of`), cross entropy and logits of ``network``, left in evaluation mode, on ``split`` as it is."""
     device = next(network.parameters()).device
     network.eval()
     logits = []
@@ -425,9 +442,8 @@ def evaluate(network: Trained, split: Split, *, threads: int = 1) -> EvalResult:
             logits.append(network(normalise(images.to(device), network.graph.input)).float())
         scores = torch.cat(logits).cpu()
         labels = torch.from_numpy(np.array(split.labels))
-        loss = float(F.cross_entropy(scores, labels))
-    correct = int((scores.argmax(1) == labels).sum())
-    return EvalResult(correct / len(labels), loss, scores.numpy())
+        loss = float(binary_cross_entropy(scores, labels) if split.several else F.cross_entropy(scores, labels))
+    return EvalResult(score_of(split.labels, scores.numpy().astype(np.float64)), loss, scores.numpy())
 
 
 def free_epochs(recipe: Recipe, graph: Graph) -> int:

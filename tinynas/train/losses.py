@@ -14,8 +14,11 @@ from tinynas.recipe import Recipe
 Loss = Callable[[Tensor, Tensor], Tensor]
 
 
-def make_loss(recipe: Recipe) -> Loss:
-    """The loss that ``recipe`` names; a mean over the batch."""
+def make_loss(recipe: Recipe, *, several: bool = False) -> Loss:
+    """The loss that ``recipe`` names; a mean over the batch. ``several``: each class by itself, and labels are (B, classes)."""
+    if several:
+        alpha, beta = (1.0, 0.0) if recipe.loss == "ce" else (recipe.sce_alpha, recipe.sce_beta)
+        return partial(binary_cross_entropy, alpha=alpha, beta=beta, clip=recipe.sce_clip, label_smoothing=recipe.label_smoothing)
     if recipe.loss == "ce":
         return partial(F.cross_entropy, label_smoothing=recipe.label_smoothing)
     return partial(
@@ -44,6 +47,23 @@ def symmetric_cross_entropy(
         return alpha * cross + beta * reverse
     p_label = log_p.gather(1, labels[:, None]).exp()
     return alpha * cross + (beta * -math.log(clip)) * (1.0 - p_label).mean()
+
+
+def binary_cross_entropy(
+    logits: Tensor, labels: Tensor, *, alpha: float = 1.0, beta: float = 0.0, clip: float = 1e-4, label_smoothing: float = 0.0
+) -> Tensor:
+    """``alpha * CE + beta * RCE`` of each class by itself, which is there or is not; mean over batch and classes.
+
+    ``labels`` (B, classes) are 1 where a class is there, 0 where not, or shares. Of two answers RCE = -log(clip) * |label - p| where the
+    label is 0 or 1; the smoothed target of the cross entropy is (1 - s) * label + s / 2.
+    """
+    truth = labels.to(logits.dtype)
+    smooth = truth * (1.0 - label_smoothing) + label_smoothing / 2
+    loss = alpha * F.binary_cross_entropy_with_logits(logits, smooth)
+    if beta:
+        p, there, absent = logits.sigmoid(), truth.clamp_min(clip).log(), (1.0 - truth).clamp_min(clip).log()
+        loss = loss - beta * (p * there + (1.0 - p) * absent).mean()
+    return loss
 
 
 def taught(hard: Tensor, logits: Tensor, said: Tensor, *, weight: float, temperature: float) -> Tensor:

@@ -51,5 +51,6 @@ def open_folder(
         notes=found.reading.notes,
         faults=found.reading.faults,
         label_order=found.label_order,
+        several=found.several,
     )
     return assemble(source, options, seed=seed, cache=store, on_progress=on_progress)

@@ -30,7 +30,7 @@ def sample_sheet(
     lines: list[tuple[str, list[Image]]] = []
     rng = np.random.default_rng(seed)
     for number, label in list(enumerate(data.labels))[:20]:
-        found = np.flatnonzero(images.labels == number)
+        found = images.of_class(number)
         chosen = rng.permutation(found)[: columns * rows]
         pictures = [np.asarray(images.inputs[i]) for i in chosen]
         lines += [(label if not i else "", pictures[i : i + columns]) for i in range(0, max(1, len(pictures)), columns)]
@@ -52,7 +52,7 @@ def augmented_sheet(
     for i in chosen:
         original = np.ascontiguousarray(images.inputs[i])
         changed = [augmenter(original[None], epoch, np.array([i]))[0] for epoch in range(columns - 1)]
-        lines.append((data.labels[int(images.labels[i])], [original, *changed]))
+        lines.append((data.said_of(data.rows("train")[i]), [original, *changed]))
     return write_picture(path, drawn(lines, height, width, columns))
 
 

@@ -21,6 +21,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.data.assemble import one_label_each
 from tinynas.data.cache import cache_dir, mapped
 from tinynas.data.dataset import DataSet
 from tinynas.data.images.decode import Image
@@ -42,6 +43,8 @@ Point = tuple[float, float]
 
 def open_synthetic(options: DataOptions, *, seed: int = 0, cache: Path | None = None, on_progress: OnProgress | None = None) -> DataSet:
     """The built-in set with ``options.synthetic``; drawn once (about 2,000 images/s a core) and kept in the cache."""
+    if options.multilabel:
+        raise one_label_each("synthetic", "image")
     settings = options.synthetic
     draw = seed if options.seed is None else options.seed
     key = json.dumps([GENERATOR, draw, settings.model_dump(mode="json")], sort_keys=True)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinynas.data.assemble import Source, assemble
 from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.folder import Labelled, read_folder
-from tinynas.data.labels import clean
+from tinynas.data.labels import clean, joined_labels, parts_of
 from tinynas.data.layout import Row
 from tinynas.data.options import REST, DataOptions
 from tinynas.data.progress import OnProgress
@@ -23,6 +23,7 @@ from tinynas.data.sounds.change import Changer
 from tinynas.data.sounds.decode import ENDINGS, LEAST_MS, MAX_BYTES, measure, part
 from tinynas.data.sounds.signal import sound_signal
 from tinynas.data.split import SPLITS, order_key
+from tinynas.data.table import MULTILABEL
 from tinynas.data.walk import Wanted
 from tinynas.errors import DataError
 
@@ -90,7 +91,17 @@ def open_sounds(
         notes.append(f"{plural(len(cut), 'piece')} of {options.clip:,} ms cut out of {recordings}{how}; another length: --set data.clip=MS")
     draw = seed if options.seed is None else options.seed
     pieces = _with_unknown(pieces, found, options, draw, notes)
-    if options.silence:
+    if options.silence and options.multilabel:
+        usable = [i for i in noise if seen[i].problem is None]
+        pieces = _with_none(
+            pieces,
+            _of_noise(found, usable, seen, options, given=any(piece.split is not None for piece in pieces)),
+            found,
+            options,
+            draw,
+            notes,
+        )
+    elif options.silence:
         usable = [i for i in noise if seen[i].problem is None]
         pieces += _silence(pieces, found, usable, seen, splits, groups, options, draw, notes, faults)
     records = [_record(piece, found, seen[piece.file]) for piece in pieces]
@@ -102,7 +113,9 @@ def open_sounds(
 
     def recording(i: int) -> Recording:
         length = float(seen[i].size[0])
-        events = [(*_times(row, found, length, []), clean(row.label)) for row in found.files[i].rows if row.start and row.label]
+        rows = [row for row in found.files[i].rows if row.start and row.label]
+        named = [(row, label) for row in rows for label in (parts_of(row.label or "") if options.multilabel else [clean(row.label or "")])]
+        events = [(*_times(row, found, length, []), label) for row, label in named]
         return Recording(length, tuple(events), lambda start, end: part(paths[i], start, end, 0))
 
     changer = Changer([paths[i] for i in noise if seen[i].problem is None])
@@ -114,7 +127,8 @@ def open_sounds(
         bad=bad,
         notes=notes,
         faults=faults,
-        label_order=sorted({piece.label for piece in pieces}) if found.reading.classes else None,
+        label_order=found.order_of(piece.label for piece in pieces),
+        several=found.several,
         recordings={found.names[i]: recording(i) for i in dict.fromkeys(piece.file for piece in pieces)},
     )
     return assemble(source, _with_labels(options, pieces), seed=seed, cache=store, on_progress=on_progress)
@@ -138,11 +152,20 @@ def spans(start: float, end: float, clip: int, overlap: float) -> list[tuple[flo
     return [(at, at + clip) for at in starts]
 
 
+def to_the_end(length: float, clip: int, overlap: float) -> list[tuple[float, float]]:
+    """:func:`spans` of all that is ``length`` long, and one more where they leave something over."""
+    found = spans(0.0, length, clip, overlap)
+    return found if found[-1][1] >= length else [*found, (length - clip, length)]
+
+
 def _pieces(
     found: Labelled, i: int, seen: Seen, split: str | None, group: str | None, options: DataOptions, faults: list[DataError]
 ) -> Iterator[Piece]:
     length, name = float(seen.size[0]), found.names[i]
     events = [row for row in found.files[i].rows if row.start]
+    if options.multilabel:
+        yield from _pieces_of_several(found, i, seen, split, group, options, faults)
+        return
     if events:
         for row in events:
             start, end = _times(row, found, length, faults)
@@ -157,6 +180,25 @@ def _pieces(
     first, last = seen.extent or (0, round(length))
     for a, b in spans(max(0.0, min(first, last - options.clip)), max(last, min(options.clip, length)), options.clip, options.overlap):
         yield Piece(i, a, b, found.labels[i], split, group or name, False)
+
+
+def _pieces_of_several(
+    found: Labelled, i: int, seen: Seen, split: str | None, group: str | None, options: DataOptions, faults: list[DataError]
+) -> Iterator[Piece]:
+    """Pieces from the beginning to the end of a recording, each with the labels that are said of all of it and those of the events in it.
+
+    An event is in a piece that shares half of the shorter of the two: each is in one at least.
+    """
+    length, name, whole = float(seen.size[0]), found.names[i], parts_of(found.labels[i])
+    rows = [row for row in found.files[i].rows if row.start]
+    events = [(*_times(row, found, length, faults), parts_of(row.label or "")) for row in rows]
+    if not events:
+        for piece in _pieces(found, i, seen, split, group, options.model_copy(update={"multilabel": False}), faults):
+            yield replace(piece, label=joined_labels(whole))
+        return
+    for a, b in to_the_end(length, options.clip, options.overlap):
+        heard = [labels for start, end, labels in events if end > start and 2 * (min(b, end) - max(a, start)) >= min(b - a, end - start)]
+        yield Piece(i, a, b, joined_labels([*whole, *(label for some in heard for label in some)]), split, group or name, False)
 
 
 def _times(row: Row, found: Labelled, length: float, faults: list[DataError]) -> tuple[float, float]:
@@ -200,7 +242,7 @@ def _check_names(name: str, records: Sequence[Record], faults: list[DataError]) 
             faults.append(
                 DataError(
                     f"{name}: {record.name} is {labels[record.name]} and {record.label}: several labels at once",
-                    "a classifier learns one label a sound: keep one of the lines",
+                    f"a classifier learns one label a sound: keep one of the lines, or say that there may be several: {MULTILABEL}",
                 )
             )
             return
@@ -301,14 +343,8 @@ def _silence(
     """Pieces of the recordings of noise, and of what lies between events; as many in each split as its other classes have on average."""
     given = any(piece.split is not None for piece in pieces)
     candidates: dict[str | None, list[Piece]] = defaultdict(list)
-    for i in noise:
-        length, segment = float(seen[i].size[0]), max(options.clip, seen[i].size[0] / SEGMENTS)
-        for number in range(int(length // segment)):
-            # of twenty segments 14 are for training, 3 for validation and 3 for the test
-            split = SPLITS[(number % 20 >= 14) + (number % 20 >= 17)] if given else None
-            group = f"{found.names[i]}@{number}"
-            for a, b in spans(number * segment, (number + 1) * segment, options.clip, 0.5):
-                candidates[split].append(Piece(i, a, min(b, a + options.clip), SILENCE, split, group, False))
+    for piece in _of_noise(found, noise, seen, options, given=given):
+        candidates[piece.split].append(piece)
     for i in dict.fromkeys(piece.file for piece in pieces):
         length, events = float(seen[i].size[0]), [row for row in found.files[i].rows if row.start]
         heard = [_times(row, found, length, []) for row in events]  # their faults are said already
@@ -338,6 +374,35 @@ def _silence(
     return chosen
 
 
+def _of_noise(found: Labelled, noise: Sequence[int], seen: Sequence[Seen], options: DataOptions, *, given: bool) -> Iterator[Piece]:
+    """Pieces of the recordings of noise; shared out over the splits where these are ``given``."""
+    for i in noise:
+        length, segment = float(seen[i].size[0]), max(options.clip, seen[i].size[0] / SEGMENTS)
+        for number in range(int(length // segment)):
+            # of twenty segments 14 are for training, 3 for validation and 3 for the test
+            split = SPLITS[(number % 20 >= 14) + (number % 20 >= 17)] if given else None
+            group = f"{found.names[i]}@{number}"
+            for a, b in spans(number * segment, (number + 1) * segment, options.clip, 0.5):
+                yield Piece(i, a, min(b, a + options.clip), SILENCE, split, group, False)
+
+
+def _with_none(
+    pieces: Sequence[Piece], noise: Iterator[Piece], found: Labelled, options: DataOptions, seed: int, notes: list[str]
+) -> list[Piece]:
+    """The pieces with a label, and of those without one and of noise as many in each split as ``silence`` asks for."""
+    heard = [piece for piece in pieces if piece.label]
+    free = [*(piece for piece in pieces if not piece.label), *(replace(piece, label="") for piece in noise)]
+    counts = Counter((piece.split, label) for piece in heard for label in parts_of(piece.label))
+    classes = max(1, len({label for _, label in counts}))
+    kept: list[Piece] = []
+    for split in dict.fromkeys(piece.split for piece in free):
+        most = max(1, round(options.silence * sum(n for (part_of, _), n in counts.items() if part_of == split) / classes))
+        some = (piece for piece in free if piece.split == split)
+        kept += sorted(some, key=lambda piece: order_key(seed, f"{found.names[piece.file]} {piece.start}"))[:most]
+    notes.append(f"{plural(len(kept), 'piece')} of no class used, of {len(free):,}")
+    return [*heard, *kept]
+
+
 def gaps(heard: Sequence[tuple[float, float]], length: float) -> list[tuple[float, float]]:
     """What of 0 to ``length`` lies in none of ``heard``."""
     free, at = [], 0.0
@@ -350,7 +415,7 @@ def gaps(heard: Sequence[tuple[float, float]], length: float) -> list[tuple[floa
 
 def _with_labels(options: DataOptions, pieces: Sequence[Piece]) -> DataOptions:
     """The options with the classes made here among those that are used."""
-    if options.labels is None:
+    if options.labels is None or options.multilabel:
         return options
     made = {piece.label for piece in pieces} & {UNKNOWN if options.unknown is not None else "", SILENCE if options.silence else ""}
     labels = (*options.labels, *(label for label in (SILENCE, UNKNOWN) if label in made and label not in options.labels))

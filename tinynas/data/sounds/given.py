@@ -62,6 +62,7 @@ def open_features(
         notes=found.reading.notes,
         faults=found.reading.faults,
         label_order=found.label_order,
+        several=found.several,
     )
     return assemble(source, options, seed=seed, cache=store, on_progress=on_progress)
 

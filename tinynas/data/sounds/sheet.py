@@ -35,7 +35,7 @@ def spectra_sheet(data: DataSet, path: Path, *, split: str = "train", size: int 
     rng = np.random.default_rng(seed)
     lines = []
     for number, label in list(enumerate(data.labels))[:CLASSES]:
-        chosen = rng.permutation(np.flatnonzero(sounds.labels == number))[:columns]
+        chosen = rng.permutation(sounds.of_class(number))[:columns]
         lines.append((label, [picture(sounds.inputs[i], size) for i in chosen]))
     return _written(path, lines, front_end, size, columns)
 
@@ -49,7 +49,7 @@ def changed_sheet(data: DataSet, augment: Augment, path: Path, *, size: int = 96
     lines = []
     for i in chosen:
         versions = [change(sounds.inputs[i][None], epoch, np.array([i]))[0] for epoch in range(columns - 1)]
-        lines.append((data.labels[int(sounds.labels[i])], [picture(one, size) for one in (sounds.inputs[i], *versions)]))
+        lines.append((data.said_of(data.rows("train")[i]), [picture(one, size) for one in (sounds.inputs[i], *versions)]))
     return _written(path, lines, front_end, size, columns)
 
 

@@ -160,6 +160,7 @@
       button.setAttribute("aria-pressed", String(on));
     }
     const float = Boolean(net.figures.confusion_float), int8 = Boolean(net.figures.confusion_int8);
+    $("#card-classes").hidden = !net.words["classes-words"];
     $("#card-float").hidden = !float;
     $("#card-int8").hidden = !int8;
     $("#confusions").hidden = !float && !int8;

@@ -68,17 +68,14 @@ bool Invoke() {
 
 @classify_code@
 @kept_code@
-float Logit(int class_index) {
+@several_code@float Logit(int class_index) {
   if (!ready || class_index < 0 || class_index >= kClasses) return 0.0f;
   return kOutputScale * (static_cast<float>(OutputData()[class_index]) - static_cast<float>(kOutputZeroPoint));
 }
 
 float Probability(int class_index) {
   if (!ready || class_index < 0 || class_index >= kClasses) return 0.0f;
-  const float logit = Logit(class_index);
-  float sum = 0.0f;
-  for (int i = 0; i < kClasses; ++i) sum += expf(Logit(i) - logit);
-  return 1.0f / sum;
+@probability_code@
 }
 
 }  // namespace @ns@

@@ -19,13 +19,13 @@ int ArenaUsedBytes();
 
 @classify_api@
 
-// For callers that fill the input themselves: the tensor's elements, a run, the raw outputs. nullptr or false
+@several_api@// For callers that fill the input themselves: the tensor's elements, a run, the raw outputs. nullptr or false
 // before Setup.
 InputElement* Input();
 bool Invoke();
 const OutputElement* Output();
 @kept_api@
-// Of the last run. Logit is a real number; Probability is its softmax over all classes.
+// Of the last run. Logit is a real number; Probability is @probability_note@.
 float Logit(int class_index);
 float Probability(int class_index);
 

@@ -53,5 +53,5 @@ int main() {
   if (found < 0) return 1;
   printf("%s (%d %%), arena %d of %d bytes\n", @ns@::kLabels[found], static_cast<int>(100 * @ns@::Probability(found) + 0.5f),
          @ns@::ArenaUsedBytes(), @ns@::kTensorArenaBytes);
-  return PrintTime() ? 0 : 1;
+@several_example@  return PrintTime() ? 0 : 1;
 }

@@ -25,7 +25,7 @@ using OutputElement = @output_type@;
 constexpr float kOutputScale = @output_scale@;
 constexpr int kOutputZeroPoint = @output_zero_point@;
 extern const char* const kLabels[kClasses];
-@threshold_settings@
+@threshold_settings@@several_settings@
 // Tensor arena in bytes.
 @arena_note@
 #ifndef @GUARD@_ARENA_BYTES

@@ -14,5 +14,5 @@ const OutputElement kSelfTestOutputs[kSelfTestImages][kClasses] = {
 
 // What Classify must say of them.
 const int kSelfTestAnswers[kSelfTestImages] = {@self_test_answers@};
-
+@several_defined@
 }  // namespace @ns@

@@ -14,7 +14,7 @@ constexpr PixelFormat kSelfTestFormat = @self_test_format@;
 extern const uint8_t kSelfTestPixels[kSelfTestImages][kInputElements];
 extern const OutputElement kSelfTestOutputs[kSelfTestImages][kClasses];
 extern const int kSelfTestAnswers[kSelfTestImages];
-
+@several_declared@
 }  // namespace @ns@
 
 #endif  // @GUARD@_SELF_TEST_DATA_H_

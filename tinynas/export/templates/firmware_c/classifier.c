@@ -10,7 +10,7 @@ static @ns@_t network
 #endif
     ;
 static bool answered;
-
+@several_static@
 @classifier_code@
 @ns@_t *@ns@_network(void) { return &network; }
 
@@ -22,15 +22,12 @@ int @ns@_answer(void) {
 @decide@
 }
 
-float @ns@_logit(int class_index) {
+@several_code@float @ns@_logit(int class_index) {
   if (!answered || class_index < 0 || class_index >= @GUARD@_CLASSES) return 0.0f;
   return @GUARD@_OUTPUT_SCALE * (float)(@ns@_output()[class_index] - @GUARD@_OUTPUT_ZERO_POINT);
 }
 
 float @ns@_probability(int class_index) {
   if (!answered || class_index < 0 || class_index >= @GUARD@_CLASSES) return 0.0f;
-  const float logit = @ns@_logit(class_index);
-  float sum = 0.0f;
-  for (int i = 0; i < @GUARD@_CLASSES; ++i) sum += expf(@ns@_logit(i) - logit);
-  return 1.0f / sum;
+@probability_code@
 }

@@ -16,7 +16,7 @@ extern "C" {
 @classify_api@@classifier_api@/* @answer_words@ of the last frame, or -1 where there was none. */
 int @ns@_answer(void);
 
-/* Of the last frame. The logit is a real number; the probability is its softmax over all classes. */
+@several_api@/* Of the last frame. The logit is a real number; the probability is @probability_note@. */
 float @ns@_logit(int class_index);
 float @ns@_probability(int class_index);
 

@@ -25,5 +25,5 @@ int main(void) {
   if (found < 0) return 1;
   printf("%s (%d %%), work area %lu bytes\n", @ns@_labels[found], (int)(100.0f * @ns@_probability(found) + 0.5f),
          (unsigned long)@GUARD@_WORK_BYTES);
-  return 0;
+@several_example@  return 0;
 }

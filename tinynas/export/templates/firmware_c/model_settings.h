@@ -20,7 +20,7 @@ extern "C" {
 /* Output: one logit a class. */
 #define @GUARD@_CLASSES @GUARD@_OUTPUTS
 extern const char *const @ns@_labels[@GUARD@_CLASSES];
-@threshold_settings@
+@threshold_settings@@several_settings@
 /* The linker section of the work area, where a board has several memories: -D@GUARD@_ARENA_SECTION='".bss.fast"'. A section whose name
    does not begin with .bss may take as much flash, for zeros, unless the linker script says NOLOAD. */
 @arena_section@

@@ -43,7 +43,7 @@ bool @ns@_self_test(void (*print)(const char *line)) {
              equal ? "ok" : "FAIL");
     print(line);
     passed = passed && equal;
-  }
+@several_checked@  }
   snprintf(line, sizeof line, "@ns@ self-test: work area %lu of %lu bytes in use", used, (unsigned long)sizeof(@ns@_t));
   print(line);
   print(passed ? "@self_test_pass@" : "@self_test_fail@");

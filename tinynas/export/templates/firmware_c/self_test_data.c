@@ -12,3 +12,4 @@ const int8_t @ns@_self_test_outputs[@GUARD@_SELF_TEST_IMAGES][@GUARD@_CLASSES] =
 
 /* What @ns@_classify must say of them. */
 const int @ns@_self_test_answers[@GUARD@_SELF_TEST_IMAGES] = {@self_test_answers@};
+@several_defined@

@@ -26,10 +26,10 @@ int main(void) {
   for (int heard = 0; heard < 2 * @GUARD@_CLIP; heard += BLOCK) {
     microphone(samples, BLOCK);
     const int found = @ns@_hear(samples, BLOCK);
-    if (found >= 0) printf("%s (%d %%)\n", @ns@_labels[found], @ns@_score(found));
+    if (found >= 0) printf("%s (%d @score_unit@)\n", @ns@_labels[found], @ns@_score(found));
   }
   const int last = @ns@_answer();
   if (last < 0) return 1;
-  printf("last: %s (%d %%), work area %lu bytes\n", @ns@_labels[last], @ns@_score(last), (unsigned long)@GUARD@_WORK_BYTES);
-  return 0;
+  printf("last: %s (%d @score_unit@), work area %lu bytes\n", @ns@_labels[last], @ns@_score(last), (unsigned long)@GUARD@_WORK_BYTES);
+@several_example@  return 0;
 }

@@ -46,7 +46,7 @@ bool @ns@_self_test(void (*print)(const char *line)) {
     if (difference > worst) worst = difference;
     if (-difference > worst) worst = -difference;
   }
-  const bool passed = worst == 0 && equal == @GUARD@_FRAMES;
+@several_heard@  const bool passed = worst == 0 && equal == @GUARD@_FRAMES;
   snprintf(line, sizeof line, "@ns@ self-test: %d of %d frames of the front end are equal", equal, @GUARD@_FRAMES);
   print(line);
   snprintf(line, sizeof line, "@ns@ self-test: sound 0 is \"%.40s\", largest difference %d steps: %s", @ns@_labels[found], worst,

@@ -14,3 +14,4 @@ const uint8_t @ns@_self_test_frames[@GUARD@_FRAMES * @GUARD@_FEATURES] = {
 /* From @self_test_kernels@. */
 const int8_t @ns@_self_test_outputs[@GUARD@_CLASSES] =
 @self_test_output@;
+@several_defined@

@@ -29,10 +29,10 @@ int main() {
   for (int heard = 0; heard < 2 * @GUARD@_CLIP; heard += kBlock) {
     Microphone(samples, kBlock);
     const int found = @ns@_hear(samples, kBlock);
-    if (found >= 0) printf("%s (%d %%)\n", @ns@::kLabels[found], @ns@_score(found));
+    if (found >= 0) printf("%s (%d @score_unit@)\n", @ns@::kLabels[found], @ns@_score(found));
   }
   const int last = @ns@::Answer();
   if (last < 0) return 1;
-  printf("last: %s (%d %%), arena %d of %d bytes\n", @ns@::kLabels[last], @ns@_score(last), @ns@::ArenaUsedBytes(), @ns@::kTensorArenaBytes);
-  return 0;
+  printf("last: %s (%d @score_unit@), arena %d of %d bytes\n", @ns@::kLabels[last], @ns@_score(last), @ns@::ArenaUsedBytes(), @ns@::kTensorArenaBytes);
+@several_example@  return 0;
 }

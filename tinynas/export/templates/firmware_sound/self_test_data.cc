@@ -16,5 +16,5 @@ const uint8_t kSelfTestFrames[@GUARD@_FRAMES * @GUARD@_FEATURES] = {
 // From @self_test_kernels@.
 const OutputElement kSelfTestOutputs[kClasses] =
 @self_test_output@;
-
+@several_defined@
 }  // namespace @ns@

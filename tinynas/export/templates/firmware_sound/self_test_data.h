@@ -13,7 +13,7 @@ constexpr int kSelfTestSamples = @self_test_samples@;
 extern const int16_t kSelfTestSound[kSelfTestSamples];
 extern const uint8_t kSelfTestFrames[@GUARD@_FRAMES * @GUARD@_FEATURES];
 extern const OutputElement kSelfTestOutputs[kClasses];
-
+@several_declared@
 }  // namespace @ns@
 
 #endif  // @GUARD@_SELF_TEST_DATA_H_

@@ -10,7 +10,7 @@
 static struct {
   @ns@_front_end_t sound;
   uint8_t ring[@GUARD@_FRAMES * @GUARD@_FEATURES];
-  uint8_t scores[@GUARD@_SMOOTHED * CLASSES]; /* of 255 */
+  uint8_t scores[@GUARD@_SMOOTHED * CLASSES]; /* @scores_note@ */
   int32_t next;    /* frame of the ring that is written next: the oldest, once it is full */
   int32_t frames;  /* that are new to the network, up to all of them */
   int32_t answers; /* that were given, up to twice as many as are averaged */
@@ -31,31 +31,7 @@ static int32_t total(int class_index, int32_t *count) {
   return sum;
 }
 
-int @ns@_score(int class_index) {
-  int32_t count;
-  if (class_index < 0 || class_index >= CLASSES) return 0;
-  const int32_t sum = total(class_index, &count);
-  return count == 0 ? 0 : (int)((100 * sum + 255 * count / 2) / (255 * count));
-}
-
-/* The class to tell after an inference, or -1. */
-static int judged(void) {
-  int32_t count, most = -1;
-  int best = 0;
-  uint8_t *scores = ear.scores + ear.answers % @GUARD@_SMOOTHED * CLASSES;
-  for (int i = 0; i < CLASSES; ++i) scores[i] = (uint8_t)(255.0f * @ns@_chance(i) + 0.5f);
-  if (++ear.answers == 2 * @GUARD@_SMOOTHED) ear.answers = @GUARD@_SMOOTHED;
-  for (int i = 0; i < CLASSES; ++i) {
-    const int32_t sum = total(i, &count);
-    if (sum > most) {
-      most = sum;
-      best = i;
-    }
-  }
-  if (ear.quiet > 0 || 100 * most < @GUARD@_THRESHOLD * 255 * count) return -1;
-  ear.quiet = @GUARD@_REFRACTORY;
-  return best;
-}
+@judged@
 
 int @ns@_hear(const int16_t *samples, int count) {
   int found = -1;

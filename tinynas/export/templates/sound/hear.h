@@ -20,14 +20,7 @@
 #ifndef @GUARD@_SMOOTHED
 #define @GUARD@_SMOOTHED @smoothed@
 #endif
-/* Percent that a class must reach on average to be told. */
-#ifndef @GUARD@_THRESHOLD
-#define @GUARD@_THRESHOLD @threshold@
-#endif
-/* Frames for which nothing is told after something was. */
-#ifndef @GUARD@_REFRACTORY
-#define @GUARD@_REFRACTORY @refractory@
-#endif
+@told_settings@
 
 #ifdef __cplusplus
 extern "C" {
@@ -36,18 +29,13 @@ extern "C" {
 /* Forgets everything heard. */
 void @ns@_hear_start(void);
 
-/* Takes `count` samples (int16, one channel, @GUARD@_SAMPLE_RATE a second), as many and as often as a driver has them. Answers the class
-   that was heard within them, 0 to @classes_words@, or -1: not yet, not surely enough, or too soon after the last one. */
-int @ns@_hear(const int16_t *samples, int count);
-
-/* Average of a class over the last answers, in percent. */
-int @ns@_score(int class_index);
+@told_api@
 
 /* What classifier.* gives: the network over the ring of frames, of which `oldest` is the first one; 1 where it ran. */
 int @ns@_think(const uint8_t *ring, int oldest);
 /* Probability of a class, 0 to 1. */
 float @ns@_chance(int class_index);
-
+@told_level@
 /* The bytes of the last clip: frame 0 is the oldest. For tests and recordings. */
 const uint8_t *@ns@_heard_frame(int frame);
 

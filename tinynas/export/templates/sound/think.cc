@@ -10,15 +10,11 @@ extern "C" int @ns@_think(const uint8_t* ring, int oldest) {
 }
 
 extern "C" float @ns@_chance(int class_index) { return @ns@::Probability(class_index); }
-
+@level_code@
 namespace @ns@ {
 
 int Answer() {
   const OutputElement* output = Output();
-  int best = 0;
   if (output == nullptr) return -1;
-  for (int i = 1; i < kClasses; ++i) {
-    if (output[i] > output[best]) best = i;
-  }
-  return best;
+@decide@
 }

@@ -1,2 +1,2 @@
-// The most likely class of the last run, or -1 before Setup.
+// @answer_words@ of the last run, or -1 before Setup.
 int Answer();

@@ -8,3 +8,4 @@ int @ns@_think(const uint8_t *ring, int oldest) {
 }
 
 float @ns@_chance(int class_index) { return @ns@_probability(class_index); }
+@level_code@

@@ -31,5 +31,5 @@ void loop() {
     Serial.print(" ");
     Serial.println(@ns@::Probability(found));
   }
-  delay(1000);
+@several_sketch@  delay(1000);
 }

@@ -16,7 +16,7 @@ void loop() {
     Serial.print(" ");
     Serial.println(@ns@_probability(found));
   }
-  // Milliseconds of a frame, image converter included. The time of the network alone hangs on no value of the input.
+@several_sketch@  // Milliseconds of a frame, image converter included. The time of the network alone hangs on no value of the input.
   Serial.print("ms ");
   Serial.println(static_cast<float>(micros() - start) / 1000.0f, 3);
   delay(1000);

@@ -40,5 +40,5 @@ void loop() {
     Serial.print(@sketch_labels@[found]);
     Serial.print(" ");
     Serial.println(@ns@_score(found));
-  }
+@several_told@  }
 }

@@ -1,0 +1,5 @@
+
+/* 1 for each class that must be there. */
+const uint8_t @ns@_self_test_there[@self_test_images@][@GUARD@_CLASSES] = {
+@self_test_there@
+};

@@ -1,0 +1,1 @@
+static const int16_t thresholds[@GUARD@_CLASSES] = @GUARD@_THRESHOLDS;

@@ -1,0 +1,5 @@
+@threshold_why@
+#ifndef @GUARD@_THRESHOLDS
+#define @GUARD@_THRESHOLDS {@threshold_values@}
+#endif
+constexpr int16_t kThresholds[kClasses] = @GUARD@_THRESHOLDS;
