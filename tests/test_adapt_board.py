@@ -18,7 +18,6 @@ from test_firmware import needs_wheel, on_host, on_target, run
 from test_updates import close
 
 from tinynas.adapt import Learner, Learning, UpdateBudget, learn, scheme_named
-from tinynas.adapt.board import BoardReference, exp_of, fnv, softmax_of
 from tinynas.adapt.learner import with_classes
 from tinynas.adapt.tasks import Learnable, Task
 from tinynas.arch import Arch, ConvLayer, MBConv
@@ -34,6 +33,7 @@ from tinynas.export.emulated import network_self_test, self_test
 from tinynas.export.sandbox import inspect, measure_arena
 from tinynas.export.tflite import ModelMeta, serialize
 from tinynas.graph import Builder, Graph, lower
+from tinynas.learnings.board import BoardReference, exp_of, fnv, softmax_of
 from tinynas.learnings.folder import BoardFolder, board_learner, board_learning, build_folder, prepared, write_folder
 from tinynas.model import Network
 from tinynas.quantize import fold

@@ -110,6 +110,16 @@ def test_a_cell_holds_several_labels_one_or_none(tmp_path: Path) -> None:
     assert "owl,fox" in opened(place, tmp_path).labels
 
 
+def test_objectives_of_one_class_are_refused(tmp_path: Path) -> None:
+    for i in range(12):
+        cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((8, 8, 3), 20 * i, np.uint8))
+    cells = [(f"{i}.png", ("owl; fox", "fox", "owl")[i % 3]) for i in range(12)]
+    data = opened(table(tmp_path / "all.csv", ["file_name", "label"], cells), tmp_path)
+    for name, said in (("adapted_accuracy", "is of one class for each image"), ("wake-vision-score", "needs an accuracy")):
+        with pytest.raises(DataError, match=said):
+            check_goals([name], data)
+
+
 def test_rows_of_one_file_add_up_and_so_do_columns(tmp_path: Path) -> None:
     for i in range(10):
         cv2.imwrite(str(tmp_path / f"{i}.png"), np.full((8, 8, 3), 20 * i, np.uint8))

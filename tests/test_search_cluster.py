@@ -19,9 +19,9 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from search_runs import RECIPE, SPACE, accounted, start_process, wait_until
+from search_runs import RECIPE, SPACE, accounted, budget, start_process, wait_until
 
-from tinynas.api import PreparedSearch
+from tinynas.api import PreparedSearch, prepare_search
 from tinynas.data import DataSet, open_data
 from tinynas.data.replica import NotHereError, files_of, pack, unpack
 from tinynas.errors import DataError, MissingExtraError, RunError, UserError
@@ -76,7 +76,7 @@ def test_a_data_set_elsewhere_reads_what_was_brought(images: DataSet, tmp_path: 
         there.read_by(INPUT, "test")
     assert pack(there) == pack(images), "nothing that is sent is lost, and equal data are equal bytes"
     # A new field of a data set must be sent, or be known to stay.
-    stays = {"notes", "bad", "leaks", "straddles", "duplicates", "read", "cache", "recordings", "on_progress"}
+    stays = {"notes", "bad", "leaks", "straddles", "duplicates", "read", "cache", "recordings", "on_progress", "held_out"}
     sent = {"name", "signal", "labels", "fingerprint", "records", "targets", "members", "options", "groups", "attributes"}
     assert {field.name for field in fields(DataSet)} == stays | sent
 
@@ -363,6 +363,12 @@ def test_another_version_on_a_worker_is_one_error(
     assert f"it has torch {ours['torch']}, here 1.0; numpy {ours['numpy']}, here 1.0" in message
     assert nodes.address in message and "same versions" in str(caught.value.hint)
     assert not one.run.path.exists()
+
+
+def test_what_is_learned_on_the_board_is_not_asked_of_a_cluster(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="adapted_accuracy is measured where the run is"):
+        prepare_search(budget(), data="synthetic", objectives=["adapted_accuracy"], cluster="tcp://127.0.0.1:1", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
 
 
 @dask

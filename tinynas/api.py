@@ -14,7 +14,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from tinynas.arch import Arch, classes_for, load_arch
 from tinynas.budget import LEARNING, Budget, load_budget
@@ -276,7 +276,9 @@ def prepare_search(
         if settings is not None:
             raise UserError("settings beside resume: a run goes on with its own", "leave them out; --set changes a single one")
         run = Run.open(out if out is not None else _newest_run())
-        return replace(_prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage), cluster=place)
+        again = _prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage)
+        _learns_here(again.settings.objectives, place)
+        return replace(again, cluster=place)
     data = data or "synthetic"
     if budget is None:
         raise UserError("no budget given", "add --budget with a YAML or a shipped name (see: tinynas budgets)")
@@ -294,6 +296,7 @@ def prepare_search(
     if images.several:
         chosen = chosen.model_copy(update={"objectives": of_several(chosen.objectives)})
     check_goals(chosen.objectives, images)
+    _learns_here(chosen.objectives, place)
     new: DataSet | None = None
     if any(goal.needs == ADAPTED for goal in known_objectives(chosen.objectives, limits)):
         limits, new = with_room(limits, chosen.adapt), open_new(chosen.adapt, images, seed=chosen.seed)
@@ -330,6 +333,12 @@ def prepare_search(
         },
     )
     return PreparedSearch(run, chosen_space, limits, images, chosen, place)
+
+
+def _learns_here(names: Sequence[str], place: Place | None) -> None:
+    """Raises UserError where candidates are to learn on the board and train elsewhere: that learning is done in the run's own folder."""
+    if place is not None and any(goal.needs == ADAPTED for goal in known_objectives(names)):
+        raise UserError(f"--cluster: the objective {ADAPTED} is measured where the run is, not by its workers", "leave --cluster out")
 
 
 def _prepare_again(
@@ -570,24 +579,26 @@ def _newest_run() -> Path:
     return runs[-1].parent
 
 
-def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: bool = False) -> list[Space]:
-    """Those of images, or of sounds."""
+def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: Literal["map", "series"] | None = None) -> list[Space]:
+    """Those of images, or of ``sounds`` in such a layout."""
     paths = [str(path) for path in shipped("search_spaces").values()]
-    return [load_space(path, overrides) for path in paths if (load_space(path).front_end is not None) == sounds]
+    fronts = [(path, load_space(path).front_end) for path in paths]
+    return [load_space(path, overrides) for path, front_end in fronts if (None if front_end is None else front_end.layout) == sounds]
 
 
 def _spaces_for(data: DataSet, overrides: Sequence[str]) -> list[Space]:
-    """The shipped spaces that ``data`` can be searched in.
+    """The shipped spaces that ``data`` is searched in where nobody names one.
 
-    Given features are a map of one size, frames x features: spaces of such maps hear them without their front ends.
+    Sounds as series: at the costs of ds-cnn-kws ten minutes found more there than among maps, which may spend more MACs
+    (results/benchmarks/sound_people.md). Given features are a map of one size, frames x features: spaces of such maps hear them without
+    their front ends.
     """
     if data.signal.kind != "sequence":
-        return _shipped_spaces(overrides, sounds=data.signal.kind == "sound")
+        return _shipped_spaces(overrides, sounds="series" if data.signal.kind == "sound" else None)
     of_features = {"front_end": None, "resolution": [list(data.native_size)], "color": "gray"}
-    maps = [space for space in _shipped_spaces(sounds=True) if space.front_end is not None and space.front_end.layout == "map"]
     return [
         build({**space.to_json(), **of_features}, Space, source=f"{space.name} without its front end", overrides=overrides)
-        for space in maps
+        for space in _shipped_spaces(sounds="map")
     ]
 
 
@@ -597,7 +608,7 @@ def _reads(space: Space, data: DataSet) -> None:
     if space.front_end is not None and kind == "image":
         raise UserError(f"space {space.name!r} hears sounds through a front end, and {data.name} holds images", "use a space of images")
     if space.front_end is None and kind == "sound":
-        raise UserError(f"space {space.name!r} reads images, and {data.name} holds sounds", "use a space with a front_end, such as listen")
+        raise UserError(f"space {space.name!r} reads images, and {data.name} holds sounds", "use a space with a front_end, such as listen-1d")
     if kind == "sequence":
         frames, features = data.native_size
         wrong = [given for given in space.inputs if given.front_end is not None or given.shape != (frames, features, 1)]
@@ -620,7 +631,7 @@ def choose_space(
     from tinynas.search import choose_space as choose
 
     limits = load_budget(budget) if isinstance(budget, str) else budget
-    return choose(_shipped_spaces(sounds=sounds), limits, classes=classes, seed=seed, native_size=native_size)
+    return choose(_shipped_spaces(sounds="series" if sounds else None), limits, classes=classes, seed=seed, native_size=native_size)
 
 
 def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, seed: int = 0) -> SpaceTable:

@@ -41,9 +41,11 @@ class BoardUpdate(Config):
             told = "needs layers: how many in front of the classifier, or all" if self.layers is None else "has no layers: leave them out"
             raise ValueError(f"scheme {self.scheme} {told}")
         try:
-            arithmetic_named(self.arithmetic)
+            apart = arithmetic_named(self.arithmetic).apart
         except UserError as error:
             raise ValueError(f"{error.message}; {error.hint}") from None
+        if apart:  # its memory's plan is known of single networks only
+            raise ValueError(f"arithmetic {self.arithmetic} is not known of many networks at once; count with float32")
         return self
 
     @property

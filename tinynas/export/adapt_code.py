@@ -1,7 +1,7 @@
 """adapt.h of a firmware folder: what learns on the board, as C for both runtimes, from the plan that its memory was promised by.
 
 The code proper is one piece of C and C++ at once (``templates/adapt``), the calls around it are of the folder's language
-(``templates/firmware_adapt``, ``templates/firmware_c_adapt``). What it computes, in which order, is :mod:`tinynas.adapt.board`.
+(``templates/firmware_adapt``, ``templates/firmware_c_adapt``). What it computes, in which order, is :mod:`tinynas.learnings.board`.
 """
 
 from __future__ import annotations

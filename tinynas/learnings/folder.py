@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.adapt.board import BoardReference
 from tinynas.adapt.budget import UpdateBudget
 from tinynas.adapt.learner import Learner
 from tinynas.adapt.learning import CALIBRATION
@@ -27,6 +26,7 @@ from tinynas.export.firmware import build_firmware, measured_arena
 from tinynas.export.folder import pick_images
 from tinynas.export.tflite import ModelMeta, serialize, storable
 from tinynas.files import write_atomic
+from tinynas.learnings.board import BoardReference
 
 #: Steps of the self-test, or as many as move the parameters twice.
 TEST_STEPS = 4

@@ -529,6 +529,11 @@ def check_goals(names: Sequence[str], data: DataSet) -> None:
             f"{data.name}: the objective {MEAN_AVERAGE_PRECISION} is for several labels at once, and here each {data.signal.kind} has one",
             "use accuracy, or say --set data.multilabel=true where a table gives several",
         )
+    if data.several and any(goal.needs == ADAPTED for goal in objectives(names)):
+        raise DataError(
+            f"{data.name}: the objective {ADAPTED} is of one class for each {data.signal.kind}, and here there may be several",
+            f"use {MEAN_AVERAGE_PRECISION}",
+        )
     if "wake-vision-score" in names and data.several:
         raise DataError(
             f"{data.name}: the objective wake-vision-score needs an accuracy, and here there may be several labels at once",
