@@ -1,4 +1,4 @@
-"""Who proposes the next network: the uniform baseline, a spread start, then in turn the acquisition over a linear surrogate, and TPE.
+"""Who proposes the next network: the uniform baseline, a spread start, then in turn the acquisition over the surrogate, and TPE.
 
 Every proposal draws from a generator of its own, seeded by (seed, proposal number): a resumed search and one that
 ran through propose alike, and no generator's state has to be saved.
