@@ -20,6 +20,7 @@ from tinynas.arch import classes_for
 from tinynas.config import build
 from tinynas.errors import ConfigError, RunError
 from tinynas.objectives import OBJECTIVES, objectives
+from tinynas.recipe import LEAST_IMAGES
 from tinynas.records import Trial
 from tinynas.search import clock as clocks
 from tinynas.search import prepare
@@ -177,11 +178,17 @@ def test_epochs_are_cut_so_that_the_time_starts_so_many_networks() -> None:
     speed = Speed(1e-3, 1e-9)
     assert Speed(1.0, 2.0).scaled(1.0, 6.0) == Speed(2.0, 4.0)
     fixed, free = SearchSettings(epoch_images=77), SearchSettings(bands=1, rungs=(2, 4))
-    assert plan_epochs(fixed, pool(macs=[1e6]), speed, 100.0) == 77
-    assert plan_epochs(free, pool(macs=[1e6]), speed, None) == 2000
+    assert plan_epochs(fixed, pool(macs=[1e6]), speed, 100.0, 5) == 77
+    assert plan_epochs(free, pool(macs=[1e6]), speed, None, 9000) == 2000
+    assert plan_epochs(free, pool(macs=[1e6]), speed, None, 300) == 300
     # 2 ms an image of 1 M MACs: 70 % of 10,000 s, half of it to start 32 networks at 2 epochs.
-    assert plan_epochs(free, pool(macs=[1e6, 1e6]), speed, 10_000.0) == int(10_000 * 0.7 * 0.5 / (32 * 2e-3 * 2))
-    assert plan_epochs(free, pool(macs=[1e6]), speed, 1.0) == 512
+    planned = int(10_000 * 0.7 * 0.5 / (32 * 2e-3 * 2))
+    assert plan_epochs(free, pool(macs=[1e6, 1e6]), speed, 10_000.0, 10**6) == planned
+    # Few images are passed over several times, up to what a full training of them is; many at most once.
+    assert plan_epochs(free, pool(macs=[1e6]), speed, 10_000.0, 300) == min(planned, LEAST_IMAGES // 4)
+    assert plan_epochs(free, pool(macs=[1e6]), speed, 1e9, 300) == LEAST_IMAGES // 4
+    assert plan_epochs(free, pool(macs=[1e6]), speed, 1e9, 10**6) == 10**6
+    assert plan_epochs(free, pool(macs=[1e6]), speed, 1.0, 10**6) == 512
     # A first rung of 512 images or more may take 4 % of the time.
     assert max_trainable_macs(speed, 1000.0, SearchSettings(epoch_images=1000)) == pytest.approx((0.04 * 1000 / 1000 - 1e-3) / 1e-9)
     assert max_trainable_macs(speed, 1e-3, SearchSettings(epoch_images=1000)) == 2e6

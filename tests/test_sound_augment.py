@@ -9,13 +9,15 @@ import pytest
 import soundfile
 import torch
 
+from tinynas.arch import Arch, ConvLayer
 from tinynas.data import DataOptions, Split, open_data
-from tinynas.data.sounds.augment import make_sound_augmenter, masked
+from tinynas.data.sounds.augment import make_sound_augmenter, masked, moved
 from tinynas.data.sounds.change import Changer, behind, coloured, echoed, noise_of, shifted
 from tinynas.errors import ConfigError, DataError
 from tinynas.front_end import FrontEnd
 from tinynas.inputs import Input
-from tinynas.recipe import Augment, SoundAugment
+from tinynas.recipe import Augment, Recipe, SoundAugment
+from tinynas.search.training import Trainings, seconds_per_image
 from tinynas.train.feed import make_feed, mixed
 from tinynas.train.losses import make_loss, symmetric_cross_entropy
 
@@ -85,6 +87,23 @@ def test_masks_hide_times_and_bands_at_the_mean_of_their_feature() -> None:
     assert np.array_equal(series.reshape(made.shape), made), "one dimension of features is masked alike"
 
 
+def test_given_features_are_moved_in_time_and_nothing_else() -> None:
+    made = np.arange(2 * 10 * 3, dtype=np.uint8).reshape(2, 10, 3, 1)
+    # A tenth and a half of ten frames: by one at most, earlier, not at all or later with equal probability.
+    assert np.array_equal(moved(made, np.array([0.0, 0.5]), 0.15)[0], made[0, [*range(1, 10), 9]])
+    assert np.array_equal(moved(made, np.array([0.0, 0.5]), 0.15)[1], made[1])
+    assert np.array_equal(moved(made, np.array([0.34, 0.67]), 0.15)[1], made[1, [0, *range(9)]])
+    assert np.array_equal(
+        moved(made.reshape(2, 10, 1, 3), np.array([0.0, 0.99]), 0.2).reshape(made.shape), moved(made, np.array([0.0, 0.99]), 0.2)
+    )
+    split = Split(made, np.array([0, 1]), ("a", "b"), kind="sequence")
+    still = make_sound_augmenter(Augment(sound=NOTHING), split, 0)
+    assert np.array_equal(still(split.inputs, 1, np.arange(2)), made)
+    shifting = make_sound_augmenter(Augment(sound=NOTHING.model_copy(update={"shift": 0.3})), split, 0)
+    epochs = {shifting(split.inputs, epoch, np.arange(2))[0, :, 0, 0].tobytes() for epoch in range(40)}
+    assert len(epochs) == 7, "by three frames either way"
+
+
 def test_epochs_go_through_the_variants(tmp_path: Path) -> None:
     for label in ("a", "b"):
         for i in range(6):
@@ -98,13 +117,36 @@ def test_epochs_go_through_the_variants(tmp_path: Path) -> None:
     rows = np.array([3, 0])
     made = [augmenter(split.inputs[rows], epoch, rows) for epoch in (1, 2, 3)]
     assert np.array_equal(made[0], made[2]) and not np.array_equal(made[0], made[1])
-    assert len(list((tmp_path / "cache" / "inputs").rglob("*.npy"))) == 4, "samples, plain features, two variants"
+    assert len(list((tmp_path / "cache" / "inputs").rglob("*.npy"))) == 7, "samples; bands and features, plain and in two variants"
     some = split.take([3, 0])
     taken = make_sound_augmenter(Augment(sound=settings), some, 0)(some.inputs, 1, np.arange(2))
     assert np.array_equal(taken, made[0]), "a part of the inputs finds its own variants"
     for resident in (False, True):
         inputs, labels = make_feed(split, Augment(kind="none"), 0, CPU, resident, classes=2)(1, rows)
         assert np.array_equal(inputs.numpy(), split.inputs[rows]) and labels.tolist() == split.labels[rows].tolist()
+    # What a step takes is measured without making variants: they are no part of a step, and there may be many sounds.
+    hears = Arch(
+        height=HEARS.shape[0],
+        width=HEARS.shape[1],
+        channels=1,
+        classes=2,
+        front_end=HEARS,
+        stem=ConvLayer(out=4, kernel=3, stride=2),
+        blocks=(),
+    )
+    other = Trainings(data, Recipe.proxy(augment=Augment(sound=settings.model_copy(update={"gain": 1.0}))), 0, tmp_path / "state")
+    assert seconds_per_image(other, hears, seconds=0.05) > 0
+    assert len(list((tmp_path / "cache" / "inputs").rglob("*.npy"))) == 7
+    # Another kind of features is made of the bands that there are, and equals what is made of the samples.
+    transform = HEARS.model_copy(update={"kind": "mfcc", "coefficients": 5})
+    changed = data.read_by(Input(*transform.shape, "features", front_end=transform), "train")
+    assert changed.anew is not None and data.signal.waves is not None
+    varied = changed.anew.variant(settings, 1)
+    samples = np.load(next((tmp_path / "cache" / "inputs").rglob("train-samples-*.npy"))).view("<i2")
+    waves = data.signal.waves
+    assert np.array_equal(changed.inputs, waves.read(samples, transform))
+    assert np.array_equal(varied, waves.read(waves.change(samples, transform, settings, 1, np.arange(len(samples))), transform))
+    assert len(list((tmp_path / "cache" / "inputs").rglob("*.npy"))) == 7 + 2
     inputs, labels = make_feed(split, Augment(sound=settings.model_copy(update={"mixup": 0.5})), 0, CPU, True, classes=2)(1, rows)
     assert labels.shape == (2, 2) and torch.allclose(labels.sum(1), torch.ones(2)) and inputs.dtype == torch.uint8
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from search_runs import budget, small_search
 from test_cost_batch import ON, batch_and_single
 
-from tinynas.api import load_net, load_space
+from tinynas.api import load_net, load_space, prepare_search
 from tinynas.config import n_bytes
 from tinynas.cost import estimate
 from tinynas.data import DataOptions, DataSet, Record, Signal
@@ -216,6 +216,32 @@ def test_a_search_from_sounds_to_a_page(front_end: Mapping[str, Any], tmp_path: 
     assert arch.front_end is not None and arch == space.decode(trained[0].genotype, 2).model_copy(update={"name": None})
     page = Path(write_report(run)).read_text(encoding="utf-8")
     assert input_text(arch.input).split(" of ")[0] + " of" in page and "(resolution, width)" not in page
+
+
+def test_given_features_are_searched_without_a_front_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TINYNAS_CACHE", str(tmp_path / "cache"))
+    place = tmp_path / "set"
+    place.mkdir()
+    for i in range(60):
+        values = np.random.default_rng(i).integers(-20, 20, (20, 8))
+        values[10 * (i % 2) : 10 * (i % 2) + 10] += 60
+        (place / f"clip_{i}.bin").write_bytes(values.astype(np.int8).tobytes())
+    (place / "y_labels.csv").write_text("\n".join(f"clip_{i}.bin,2,{i % 2}" for i in range(60)))
+
+    def prepared(**more: Any) -> Any:
+        few = ["data.features=20x8", "epoch_images=256", "rungs=[1]", "pool=60", "baseline=1", "start=1"]
+        return prepare_search(budget(), data=str(place), overrides=few, trials=2, workers=1, out=tmp_path / "run", **more)
+
+    with pytest.raises(UserError, match=r"space 'heard' reads sounds, and .*set holds 20x8 features"):
+        prepared(space=sounds())
+    with pytest.raises(UserError, match=r"reads 16x16x1, and .*set holds 20x8 features"):
+        prepared(space=load_space("tiny", ["resolution=16", "color=gray"]))
+    assert not (tmp_path / "run").exists(), "said before there is a run"
+    result = prepared().go()
+    run = Run.open(result.run)
+    trained = [trial for trial in run.trials() if trial.was_trained]
+    assert run.arch(trained[0].id).input == Input(20, 8, 1, "gray", scale=run.arch(trained[0].id).input.scale, zero_point=128)
+    assert max(trial.accuracy or 0 for trial in trained) > 0.8, "some forty training clips are passed over six times an epoch"
 
 
 def test_spaces_and_data_must_be_of_one_kind(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tinynas.graph import Conv2D, Graph, lower
 from tinynas.model import Network, normalise
 from tinynas.quantize import FakeQuantNetwork
 from tinynas.quantize.qat import QatNetwork, finish_qat
-from tinynas.recipe import Augment, LightAugment, Recipe
+from tinynas.recipe import LEAST_IMAGES, Augment, LightAugment, Recipe
 from tinynas.train import Diverged, EpochMetrics, Trainer, evaluate, make_loss, symmetric_cross_entropy
 from tinynas.train.quantised import load_trained, save_trained
 
@@ -372,3 +372,13 @@ def test_proxy_and_full_differ_by_settings_only() -> None:
     assert type(Recipe.proxy()) is type(Recipe.full()) is Recipe
     assert Recipe.proxy().schedule == "constant", "a rung must not depend on how long the training may become"
     assert Recipe.full(epochs=7).epochs == 7
+
+
+def test_a_full_training_of_few_images_passes_over_them_more_often() -> None:
+    usual = Recipe.full()
+    few = usual.lengthened(202)
+    assert few == usual.model_copy(update={"epoch_images": LEAST_IMAGES // 60}) and few.epochs * few.epoch_images >= LEAST_IMAGES
+    assert usual.lengthened(LEAST_IMAGES // 60) is usual, "enough of them"
+    assert usual.lengthened(LEAST_IMAGES // 60 - 1).epoch_images == LEAST_IMAGES // 60
+    for said in ({"epoch_images": 100}, {"subset": 50}):
+        assert Recipe.full(**said).lengthened(202) == Recipe.full(**said)

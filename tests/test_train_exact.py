@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import math
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +65,8 @@ def test_rates_of_the_last_phase_are_its_own_even_inside_the_warm_up() -> None:
         ({"batch_size": 600}, 512, 1),
         ({"batch_size": 64, "epoch_images": 200}, 64, 3),
         ({"batch_size": 64, "epoch_images": 10}, 64, 1),
-        ({"batch_size": 64, "epoch_images": 9999}, 64, 8),
+        ({"batch_size": 64, "epoch_images": 9999}, 64, 156),  # nineteen passes and a half
+        ({"batch_size": 600, "epoch_images": 1100}, 512, 2),
         ({"batch_size": 64, "subset": 130}, 64, 2),
         ({"batch_size": 64, "subset": 512}, 64, 8),
         ({"batch_size": 64, "subset": 1}, 2, 1),  # at least one of each class
@@ -92,6 +95,26 @@ def test_batches_follow_the_order_of_the_epoch_without_a_gap() -> None:
             rows = order[100 * index : 100 * index + 100]
             assert torch.equal(x, normalise(torch.from_numpy(TRAIN.inputs[rows]), GRAPH.input))
             assert y.tolist() == TRAIN.labels[rows].tolist()
+
+
+def _asked(feed: Any, asked: list[int], number: int, rows: Any) -> Any:
+    asked.append(number)
+    return feed(number, rows)
+
+
+def test_an_epoch_of_more_images_than_there_are_is_several_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    t = trainer(batch_size=100, epoch_images=1300)
+    for epoch in (1, 2):
+        numbers = [3 * epoch - 2, 3 * epoch - 1, 3 * epoch]
+        order = np.concatenate([epoch_order(512, seed=0, epoch=number) for number in numbers])
+        seen = np.concatenate([y.numpy() for _, y in t._batches(epoch, t.steps_per_epoch)])
+        assert t.steps_per_epoch == 13 and seen.tolist() == TRAIN.labels[order[:1300]].tolist()
+        # Each pass is augmented as an epoch of its own.
+        asked: list[int] = []
+        monkeypatch.setattr(t, "_feed", partial(_asked, t._feed, asked))
+        list(t._batches(epoch, t.steps_per_epoch))
+        monkeypatch.undo()
+        assert asked == [numbers[100 * batch // 512] for batch in range(13)]
 
 
 def test_an_epoch_reports_means_over_its_steps() -> None:

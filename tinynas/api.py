@@ -290,7 +290,7 @@ def prepare_search(
         from tinynas.search import choose_space
 
         classes = classes_for(images.labels)
-        candidates = _shipped_spaces(routed["space"], sounds=images.signal.kind == "sound")
+        candidates = _spaces_for(images, routed["space"])
         chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
     _reads(chosen_space, images)
     kept = chosen if chosen.storage is None else chosen.model_copy(update={"storage": without_password(chosen.storage)})
@@ -545,13 +545,37 @@ def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: bool = False) -> l
     return [load_space(path, overrides) for path in paths if (load_space(path).front_end is not None) == sounds]
 
 
+def _spaces_for(data: DataSet, overrides: Sequence[str]) -> list[Space]:
+    """The shipped spaces that ``data`` can be searched in.
+
+    Given features are a map of one size, frames x features: spaces of such maps hear them without their front ends.
+    """
+    if data.signal.kind != "sequence":
+        return _shipped_spaces(overrides, sounds=data.signal.kind == "sound")
+    of_features = {"front_end": None, "resolution": [list(data.native_size)], "color": "gray"}
+    maps = [space for space in _shipped_spaces(sounds=True) if space.front_end is not None and space.front_end.layout == "map"]
+    return [
+        build({**space.to_json(), **of_features}, Space, source=f"{space.name} without its front end", overrides=overrides)
+        for space in maps
+    ]
+
+
 def _reads(space: Space, data: DataSet) -> None:
-    """Raises UserError where ``space`` is of sounds and ``data`` of images, or the other way round."""
+    """Raises UserError where ``space`` is of sounds and ``data`` of images, the other way round, or of other features than given ones."""
     kind = data.signal.kind
     if space.front_end is not None and kind == "image":
         raise UserError(f"space {space.name!r} hears sounds through a front end, and {data.name} holds images", "use a space of images")
     if space.front_end is None and kind == "sound":
         raise UserError(f"space {space.name!r} reads images, and {data.name} holds sounds", "use a space with a front_end, such as listen")
+    if kind == "sequence":
+        frames, features = data.native_size
+        wrong = [given for given in space.inputs if given.front_end is not None or given.shape != (frames, features, 1)]
+        if wrong:
+            raise UserError(
+                f"space {space.name!r} reads {'sounds' if wrong[0].front_end is not None else 'x'.join(map(str, wrong[0].shape))}, "
+                f"and {data.name} holds {frames}x{features} features",
+                f"leave --space out, or use one with resolution: [[{frames}, {features}]] and color: gray",
+            )
 
 
 def choose_space(
@@ -664,7 +688,7 @@ def promote(
     from tinynas.export.formats import check_formats
     from tinynas.export.served import Audience
     from tinynas.promote import promote as train_in_full
-    from tinynas.recipe import Recipe
+    from tinynas.recipe import LENGTH, Recipe
     from tinynas.stages import load_stages, open_stages, promote_stages
     from tinynas.train.group import rank
 
@@ -696,9 +720,12 @@ def promote(
     typed = {_id_or_reference(opened, text, len(images.labels)): text for text in ids}
     net_ids = list(typed)
 
+    said = {text.partition("=")[0] for text in changes}
+
     def recipe_of(net_id: str) -> Recipe:
         own = {"init": typed[net_id]} if document.get("init") is None and staged is None and _is_tflite(typed[net_id]) else {}
-        return build({**document, **own}, Recipe, source="recipe", overrides=changes)
+        recipe = build({**document, **own}, Recipe, source="recipe", overrides=changes)
+        return recipe if epochs is not None or said & LENGTH else recipe.lengthened(len(images.members["train"]))
 
     recipes = {net_id: recipe_of(net_id) for net_id in net_ids}  # faults are said before hours of training
     sets = None if staged is None else open_stages(staged, _open_data, seed=_seed_of(opened))

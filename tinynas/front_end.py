@@ -74,6 +74,11 @@ class FrontEnd(Config):
             raise ValueError(f"a clip of {self.clip_samples:,} samples is longer than {MAX_SAMPLES:,}")
         return self
 
+    def of_bands(self) -> FrontEnd:
+        """The same with the usual values of what comes behind the bands: front ends that hear alike until then are equal."""
+        usual = FrontEnd()
+        return self.model_copy(update={name: getattr(usual, name) for name in ("kind", "coefficients", "layout")})
+
     @property
     def summary(self) -> str:
         """For people, in one line: ``49 frames of 40 mel bins, 30 ms every 20 ms of 1 s at 16 kHz, noise reduction, PCAN``."""

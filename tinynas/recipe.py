@@ -194,11 +194,17 @@ class Augment(Config):
         return self.model_copy(update=given)
 
 
+#: Images that a full training sees at least, one counted as often as it is seen. Steps decide, where images are few: 200 keyword clips
+#: give 38 % of validation right after 600 steps of 64, 44 % after 2,000, 51 % after 6,000; 750 sounds of ESC-10 75, 73 and 78 %
+#: (sparknet-c16, mean of the last ten of 60 epochs, one seed).
+LEAST_IMAGES = 192_000
+
+
 class Recipe(Config):
     """How to train. Proxy and full training differ by their recipe only."""
 
     epochs: Annotated[int, Field(ge=1, le=100_000)] = 60
-    """Epochs of the whole schedule, in passes over the training images (or over the subset)."""
+    """Epochs of the whole schedule: passes over the training images (or over the subset), or ``epoch_images`` each."""
     batch_size: Annotated[int, Field(ge=2, le=65_536)] = 64
     """Images a step; shared by all processes of a distributed training."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
@@ -232,7 +238,8 @@ class Recipe(Config):
     subset: Annotated[int, Field(ge=0)] = 0
     """Train on this many images, the same for every network, stratified by class; 0 for all."""
     epoch_images: Annotated[int, Field(ge=0)] = 0
-    """Images of an epoch, drawn anew each time; 0 for all. Smaller epochs are finer steps of fidelity over the same data."""
+    """Images of an epoch, drawn anew each time; 0 for all. Smaller epochs are finer steps of fidelity over the same data, larger ones are
+    several passes over it."""
     branches: Literal["none", "fold"] = "none"
     """``fold``: smaller convolutions, and the input, train beside each k x k one; folded into it, exactly, in all that is evaluated."""
     threads: Annotated[int, Field(ge=1, le=256)] = 1
@@ -281,6 +288,16 @@ class Recipe(Config):
     def full(cls, **changes: Any) -> Self:
         """The recipe of ``promote``."""
         return cls(**changes)
+
+    def lengthened(self, inputs: int) -> Self:
+        """The same for ``inputs`` training images: where they are few, an epoch is several passes over them (:data:`LEAST_IMAGES`)."""
+        if self.epoch_images or self.subset or inputs * self.epochs >= LEAST_IMAGES:
+            return self
+        return self.model_copy(update={"epoch_images": -(-LEAST_IMAGES // self.epochs)})
+
+
+#: What says how long a training is; said by a user, :meth:`Recipe.lengthened` is not asked.
+LENGTH = frozenset({"epochs", "epoch_images", "subset"})
 
 
 class Stop(Config):

@@ -240,7 +240,7 @@ def _promotions(run: Run, rows: Sequence[Mapping[str, Any]]) -> None:
     for net_id, called in reversed(_names(run).items()):
         name = called.partition(",")[0]
         macs = by_id[net_id]["macs"]
-        takes = "" if pace is None else f"{roughly(pace.full_training(macs, Recipe.full()))}, "
+        takes = "" if pace is None else f"{roughly(pace.full_training(macs, Recipe.full().lengthened(pace.train_images)))}, "
         commands.append((["tinynas", "promote", run.path, name], f"{takes}{amount('macs', macs)} MACs"))
     if commands:
         next_steps(commands)

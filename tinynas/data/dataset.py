@@ -197,22 +197,31 @@ class DataSet:
             kept = mapped(self._cached(split, rows, f"samples-{front_end.sample_rate}-{length}"), (len(rows), 2 * length), cut)
             return kept.view("<i2")
 
-        def read(change: Callable[[NDArray[np.int16], NDArray[np.int64]], NDArray[np.int16]] | None) -> Iterator[NDArray[np.uint8]]:
-            heard = samples()
-            for start in range(0, len(rows), CLIPS):
-                numbers = np.arange(start, min(start + CLIPS, len(rows)))
-                part = np.array(heard[numbers])
-                yield waves.read(part if change is None else change(part, numbers), front_end)
-                self._tell(f"features of {split}, {size}", int(numbers[-1]) + 1, len(rows))
+        def read(change: tuple[SoundAugment, int] | None) -> NDArray[np.uint8]:
+            said = "" if change is None else f"-{_short(change[0].of_samples())}-{change[1]}"
 
-        def variant(settings: SoundAugment, number: int) -> NDArray[np.uint8]:
+            def bands() -> Iterator[NDArray[np.uint8]]:
+                heard = samples()
+                for numbers in parts():
+                    part = np.array(heard[numbers])
+                    changed = part if change is None else waves.change(part, front_end, *change, numbers)
+                    yield waves.bands(changed, front_end).astype("<u2").reshape(len(numbers), -1).view(np.uint8)
+                    self._tell(f"features of {split}, {size}", int(numbers[-1]) + 1, len(rows))
+
             def made() -> Iterator[NDArray[np.uint8]]:
-                return read(lambda part, numbers: waves.change(part, front_end, settings, number, numbers))
+                wide = 2 * front_end.frames * front_end.bins
+                kept = mapped(self._cached(split, rows, f"bands-{_short(front_end.of_bands())}{said}"), (len(rows), wide), bands)
+                for numbers in parts():
+                    found = np.array(kept[numbers]).view("<u2").reshape(len(numbers), front_end.frames, front_end.bins)
+                    yield waves.in_bytes(found, front_end)
 
-            return mapped(self._cached(split, rows, f"{size}-{_short(front_end)}-{_short(settings.of_samples())}-{number}"), shape, made)
+            return mapped(self._cached(split, rows, f"{size}-{_short(front_end)}{said}"), shape, made)
 
-        inputs = mapped(self._cached(split, rows, f"{size}-{_short(front_end)}"), shape, lambda: read(None))
-        return inputs, Anew(variant, np.arange(len(rows)))
+        def parts() -> Iterator[NDArray[np.int64]]:
+            for start in range(0, len(rows), CLIPS):
+                yield np.arange(start, min(start + CLIPS, len(rows)))
+
+        return read(None), Anew(lambda settings, number: read((settings, number)), np.arange(len(rows)))
 
     def _tell(self, what: str, done: int, total: int) -> None:
         if self.on_progress is not None:

@@ -31,6 +31,10 @@ class Waves:
     """A decoded record as (clip_samples,) of the front end's rate."""
     read: Callable[[NDArray[np.int16], FrontEnd], NDArray[np.uint8]]
     """Samples (N, clip_samples) as (N, *front_end.shape)."""
+    bands: Callable[[NDArray[np.int16], FrontEnd], NDArray[np.uint16]]
+    """The longest part of ``read``: samples as (N, frames, bins), the same for all front ends of one ``FrontEnd.of_bands``."""
+    in_bytes: Callable[[NDArray[np.uint16], FrontEnd], NDArray[np.uint8]]
+    """The rest of it."""
     change: Callable[[NDArray[np.int16], FrontEnd, SoundAugment, int, NDArray[np.int64]], NDArray[np.int16]]
     """Samples (N, clip_samples) of the records of these numbers as training hears them in a variant."""
 

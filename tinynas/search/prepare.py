@@ -23,7 +23,7 @@ from tinynas.files import cores, write_atomic
 from tinynas.graph import Graph, lower
 from tinynas.model import Network, load_weights
 from tinynas.objectives import Objective, objectives
-from tinynas.recipe import Recipe
+from tinynas.recipe import LEAST_IMAGES, Recipe
 from tinynas.records import WORST_SUBSET, JsonRecord, Trial
 from tinynas.runs import MISSING, Run
 from tinynas.search.clock import Clock
@@ -51,7 +51,7 @@ MAX_FIRST_RUNG = 0.04
 #: Networks that the time should allow to start; sets the images of an epoch.
 STARTED = 32
 MIN_EPOCH_IMAGES = 512
-#: Training images of an epoch where no time limit decides: the tabular benchmark's.
+#: Training images of an epoch where no time limit decides: the tabular benchmark's, or all where there are fewer.
 EPOCH_IMAGES = 2000
 #: Epochs of the donor where the time ends its training.
 MAX_DONOR_EPOCHS = 100_000
@@ -214,7 +214,8 @@ def prepare(
         note("plan", text)
     _save_pool(run, pool)
     rungs = strategy.rungs(settings.rungs, timed=settings.trials is None)
-    epoch_images = plan_epochs(settings, pool, speed, None if capacity is None else capacity * (1.0 - settings.slices))
+    training = None if capacity is None else capacity * (1.0 - settings.slices)
+    epoch_images = plan_epochs(settings, pool, speed, training, len(data.members["train"]))
     donor, donor_images = _donate(run, feasible, pool, speed, data, settings, say, note, clock) if settings.slices else ((), 0.0)
     plan = RunPlan(
         rungs=rungs,
@@ -257,7 +258,7 @@ def _donate(
     arch = feasible.space.decode(genotype, feasible.classes)
     macs = float(estimate(lower(arch)).macs)
     weight = image_weight(speed, pool, macs)
-    images = min(settings.epoch_images or EPOCH_IMAGES, len(data.members["train"]))
+    images = _untimed_epoch(settings, len(data.members["train"]))
     recipe = settings.recipe.model_copy(update={"epoch_images": images})
     until, deadline = recipe.epochs, None
     if settings.images is not None or settings.trials is not None:
@@ -300,7 +301,7 @@ def settle_augment(run: Run, data: DataSet, settings: SearchSettings, note: Say)
     """Ask the data which changes keep labels, where the recipe leaves that open and the search is long enough, and write it down."""
     seen, seconds = SEEN, None
     if settings.trials is not None:
-        images = min(settings.epoch_images or EPOCH_IMAGES, len(data.members["train"]))
+        images = _untimed_epoch(settings, len(data.members["train"]))
         seen = int(ASKING * settings.trials * settings.rungs[0] * images)
     if settings.timeout is not None:
         seconds = ASKING_TIME * settings.timeout
@@ -342,15 +343,22 @@ def choose_subspaces(space: Space, budget: Budget, data: DataSet, settings: Sear
     )
 
 
-def plan_epochs(settings: SearchSettings, pool: Pool, speed: Speed, capacity: float | None) -> int:
-    """Images of an epoch: as set; else such that ``capacity`` core seconds start about ``STARTED`` networks of the pool."""
-    if settings.epoch_images:
-        return settings.epoch_images
-    if capacity is None:
-        return EPOCH_IMAGES
+def plan_epochs(settings: SearchSettings, pool: Pool, speed: Speed, capacity: float | None, inputs: int) -> int:
+    """Images of an epoch: as set; else such that ``capacity`` core seconds start about ``STARTED`` networks of the pool.
+
+    It may be several passes over ``inputs`` training images, where they are few, but the last rung is no longer than a full training of
+    so few then is (:data:`tinynas.recipe.LEAST_IMAGES`).
+    """
+    if settings.epoch_images or capacity is None:
+        return _untimed_epoch(settings, inputs)
     mean = float(np.mean([speed.of(macs) for macs in _spread_sample(pool, settings.bands)]))
     starting = capacity * settings.explore * (1 - settings.deepen)
-    return max(MIN_EPOCH_IMAGES, int(starting / (STARTED * mean * settings.rungs[0])))
+    planned = int(starting / (STARTED * mean * settings.rungs[0]))
+    return max(MIN_EPOCH_IMAGES, min(planned, max(inputs, LEAST_IMAGES // settings.rungs[-1])))
+
+
+def _untimed_epoch(settings: SearchSettings, inputs: int) -> int:
+    return settings.epoch_images or min(EPOCH_IMAGES, inputs)
 
 
 def max_trainable_macs(speed: Speed, capacity: float, settings: SearchSettings) -> float:

@@ -44,18 +44,26 @@ def features(samples: NDArray[np.int16], front_end: FrontEnd) -> NDArray[np.uint
     """
     if samples.dtype != np.int16 or samples.ndim != 2 or samples.shape[1] != front_end.clip_samples:
         raise ValueError(f"{samples.dtype} samples of shape {samples.shape}, not int16 of (N, {front_end.clip_samples})")
-    signal = logarithms(samples, front_end)
+    return in_bytes(logarithms(samples, front_end), front_end)
+
+
+def in_bytes(signal: NDArray[np.int64] | NDArray[np.uint16], front_end: FrontEnd) -> NDArray[np.uint8]:
+    """What :func:`logarithms` gives (N, frames, bins) as the bytes (N, *front_end.shape) that a network reads."""
     tables = tables_of(front_end)
+    wide: NDArray[np.int64] = signal.astype(np.int64, copy=False)
     if tables.cosine is None:
-        scaled = (signal * BYTES + tables.span // 2) // tables.span
+        scaled = (wide * BYTES + tables.span // 2) // tables.span
     else:
-        scaled = (signal @ tables.cosine.T + (1 << (tables.cosine_bits - 1))) >> tables.cosine_bits
+        scaled = (wide @ tables.cosine.T + (1 << (tables.cosine_bits - 1))) >> tables.cosine_bits
         scaled[..., 1:] += 128  # the amplitudes have a sign, the mean has none
-    return np.clip(scaled, 0, 255).astype(np.uint8).reshape(len(samples), *front_end.shape)
+    return np.clip(scaled, 0, 255).astype(np.uint8).reshape(len(wide), *front_end.shape)
 
 
 def logarithms(samples: NDArray[np.int16], front_end: FrontEnd) -> NDArray[np.int64]:
-    """(N, frames, bins): the filter bank's channels after noise reduction and gain control, in 1/64 nepers, 0 to 65,535."""
+    """(N, frames, bins): the filter bank's channels after noise reduction and gain control, in 1/64 nepers, 0 to 65,535.
+
+    The same for all front ends of one :meth:`~tinynas.front_end.FrontEnd.of_bands`.
+    """
     tables, clips = tables_of(front_end), len(samples)
     windows = np.lib.stride_tricks.sliding_window_view(samples, front_end.window, axis=1)[:, :: front_end.stride]
     signal = np.empty((clips * front_end.frames, front_end.bins), np.int64)

@@ -145,8 +145,7 @@ class Trainer:
         self._loss = make_loss(recipe)
         self._feed = make_feed(self.train, recipe.augment, seed, self.device, resident, classes=graph.classes)
         self.batch_size = min(recipe.batch_size, len(self.train.labels))
-        epoch_images = min(recipe.epoch_images or len(self.train.labels), len(self.train.labels))
-        self.steps_per_epoch = max(1, epoch_images // self.batch_size)
+        self.steps_per_epoch = max(1, (recipe.epoch_images or len(self.train.labels)) // self.batch_size)
         self._float_epochs = recipe.epochs - recipe.qat_epochs
         #: epochs before weights of fewer than 8 bits are on their grids
         self._free_epochs = free_epochs(recipe, graph)
@@ -328,10 +327,14 @@ class Trainer:
         reestimate_norms(self._average.eval(), (images for images, _ in self._batches(epoch, steps)))
 
     def _batches(self, epoch: int, steps: int) -> Iterator[tuple[Tensor, Tensor]]:
-        order = epoch_order(len(self.train.labels), seed=self.seed, epoch=epoch)
+        # An epoch of more images than there are is several passes, each shuffled and augmented as an epoch of its own would be.
+        count = len(self.train.labels)
+        passes = -(-steps * self.batch_size // count)
+        numbers = range((epoch - 1) * passes + 1, epoch * passes + 1)
+        order = np.concatenate([epoch_order(count, seed=self.seed, epoch=number) for number in numbers])
         for start in range(0, steps * self.batch_size, self.batch_size):
             indices = order[start : start + self.batch_size][self.rank :: self.world]
-            images, labels = self._feed(epoch, indices)
+            images, labels = self._feed(numbers[start // count], indices)
             yield normalise(images, self._raw.graph.input), labels
 
     def _reduce_epoch(self, loss_sum: Tensor, correct: Tensor, seen: int) -> int:

@@ -1,4 +1,5 @@
-"""What is done to features in every epoch: a variant of the changed samples is taken, and times and bands are masked (SpecAugment)."""
+"""What is done to features in every epoch: a variant of the changed samples is taken (or given features are moved in time), and times
+and bands are masked (SpecAugment)."""
 
 from __future__ import annotations
 
@@ -20,7 +21,7 @@ def _unchanged(inputs: Batch, epoch: int, indices: NDArray[np.int64]) -> Batch:
 
 
 class Masked:
-    """A variant an epoch, masked; of features without sounds, those that there are."""
+    """A variant an epoch, masked; features without sounds are moved in time instead."""
 
     def __init__(self, settings: SoundAugment, split: Split, seed: int) -> None:
         self.settings, self.split, self.seed = settings, split, seed
@@ -32,12 +33,27 @@ class Masked:
             inputs = anew.variant(settings, epoch % settings.variants)[anew.rows[indices]]
         bands = 0 if _is_transform(inputs) else settings.band_masks
         draw = uniforms(self.seed, epoch, indices, 2 * (settings.time_masks + settings.band_masks) + 1)
+        if anew is None:
+            inputs = moved(inputs, draw[:, -1], settings.shift)
         return masked(inputs, draw, settings.time_masks, settings.time_mask, bands, settings.band_mask)
 
 
 def _is_transform(inputs: Batch) -> bool:
     """Whether neighbouring features are hardly neighbouring frequencies: cosine transforms have few of them."""
     return bool(inputs.shape[2] * inputs.shape[3] <= 13)
+
+
+def moved(inputs: Batch, draw: NDArray[np.float64], shift: float) -> Batch:
+    """``inputs`` (B, frames, ...) later or earlier by up to ``shift`` of their frames; what is left open repeats the frame beside it.
+
+    ``draw`` (B,) in [0, 1): 0 is as early as can be.
+    """
+    frames = inputs.shape[1]
+    most = int(shift * frames)
+    by = np.floor(draw * (2 * most + 1)).astype(np.int64) - most
+    rows = np.clip(np.arange(frames) - by[:, None], 0, frames - 1)
+    chosen: Batch = inputs[np.arange(len(inputs))[:, None], rows]
+    return chosen
 
 
 def masked(inputs: Batch, draw: NDArray[np.float64], times: int, longest: float, bands: int, widest: float) -> Batch:

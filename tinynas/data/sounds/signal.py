@@ -16,7 +16,7 @@ from tinynas.data.sounds.decode import Sound
 from tinynas.errors import DataError
 from tinynas.front_end import FrontEnd
 from tinynas.inputs import Input
-from tinynas.sound.features import features
+from tinynas.sound.features import features, in_bytes, logarithms
 
 SAMPLES = 1
 """Version of how samples are made (mixing, cutting, resampling) and changed, and of the front end's arithmetic."""
@@ -36,7 +36,7 @@ def sound_signal(options: DataOptions, changer: Changer) -> Signal:
         unit=" ms",
         advice=_advice,
         sized=False,
-        waves=Waves(cut, read, changer),
+        waves=Waves(cut, read, bands, in_bytes, changer),
     )
 
 
@@ -56,6 +56,11 @@ def cut(sound: Sound, front_end: FrontEnd) -> NDArray[np.int16]:
 def read(samples: NDArray[np.int16], front_end: FrontEnd) -> NDArray[np.uint8]:
     """Samples (N, clip_samples) as (N, *front_end.shape)."""
     return features(samples, front_end)
+
+
+def bands(samples: NDArray[np.int16], front_end: FrontEnd) -> NDArray[np.uint16]:
+    """Samples (N, clip_samples) as logarithms (N, frames, bins)."""
+    return logarithms(samples, front_end).astype(np.uint16)
 
 
 def _fit(sound: Decoded, network: Input) -> NDArray[np.uint8]:
