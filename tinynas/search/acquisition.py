@@ -17,7 +17,7 @@ from tinynas.search.surrogate import Fit, Floats, Linear, Surrogate
 DRAWS = 8
 #: Candidates that draws are made for: of more, those whose optimistic scores would raise the front most. A process draws the scores of
 #: all candidates together, which takes time with the cube of their number.
-JOINT = {Linear: None, Process: 256}
+JOINT: dict[type[object], int | None] = {Linear: None, Process: 256}
 
 
 @dataclass(frozen=True)
