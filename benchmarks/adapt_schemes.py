@@ -49,7 +49,8 @@ WITHOUT_REPLAY_KIB = 64
 SCHEMES = ("classifier", "last", "bias", "sparse", "random", "velocity", "su", "tinytrain")
 UNLIMITED_KIB = 1 << 20
 DIGITS = r"label_pattern=(\d)_[a-z]+_\d+"
-VOICE = "yweweler"
+#: The speaker whom networks of the five others understand worst (61 % by ds-cnn-kws; yweweler 91 %, after which all schemes reach 99).
+VOICE = "george"
 
 
 @dataclass(frozen=True)

@@ -30,6 +30,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from tinynas.api import load_space
 from tinynas.arch import Arch, load_arch
 from tinynas.cost import estimate
 from tinynas.data import DataOptions, open_data
@@ -85,17 +86,21 @@ def work(data: str, name: str, options: argparse.Namespace) -> None:
     classes = len(open_data(place, options=DataOptions(**DATA[data][1])).labels)
     arch = of_people(name, data, classes)
     costs = estimate(lower(arch), RUNTIME, core=core).values()
-    budget, network, run = folder / "budget.yaml", folder / f"{name}.json", folder / "run"
+    budget, network = folder / "budget.yaml", folder / f"{name}.json"
+    run = folder / ("run" if options.space is None else f"run-{options.space}")
     limits = f"sram: {costs['sram_bytes']:.0f} B\nflash: {costs['program_bytes']:.0f} B\nmacs: {costs['macs']:.0f}\n"
     write_atomic(budget, f"name: as-{name}\ncore: {core}\nclock_mhz: {clock}\nruntime: {RUNTIME}\n{limits}")
     write_atomic(network, arch.model_dump_json())
     if not (run / "summary.json").exists():
-        tinynas("search", "-b", str(budget), "-d", place, *said(data), "-t", options.timeout, "-w", "1", "--out", str(run))
+        space = [] if options.space is None else ["-s", options.space]
+        tinynas("search", "-b", str(budget), "-d", place, *said(data), *space, "-t", options.timeout, "-w", "1", "--out", str(run))
+    space_name = load_space(str(run / "space.yaml")).name
     trained = json.loads((run / "summary.json").read_text())["trials"]["trained"]
-    done = {(row["data"], row["person"], row["made_by"], row["seed"]) for row in read_lines(ROWS)}
+    done = {(row["data"], row["person"], row["made_by"], row["space"], row["seed"]) for row in read_lines(ROWS)}
     for seed in range(options.seeds):
         for made_by in ("people", "tinynas"):
-            if (data, name, made_by, seed) in done:
+            space_of = space_name if made_by == "tinynas" else None
+            if (data, name, made_by, space_of, seed) in done:
                 continue
             verify = ["--verify", core] if options.verify and seed == 0 and made_by == "tinynas" else []
             if made_by == "tinynas":
@@ -108,6 +113,7 @@ def work(data: str, name: str, options: argparse.Namespace) -> None:
                 "data": data,
                 "person": name,
                 "made_by": made_by,
+                "space": space_of,
                 "seed": seed,
                 "id": row["id"],
                 "searched": trained if made_by == "tinynas" else None,
@@ -140,14 +146,14 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "| data | network | accuracy | MACs | SRAM, B | flash, B | promised = measured | by seed |",
         "|---|---|--:|--:|--:|--:|---|---|",
     ]
-    groups: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        groups.setdefault((row["data"], row["person"], row["made_by"]), []).append(row)
-    for (data, person, made_by), members in groups.items():
+        groups.setdefault((row["data"], row["person"], row["made_by"], row["space"]), []).append(row)
+    for (data, person, made_by, space), members in groups.items():
         values = [100 * row["int8"] for row in members]
         spread = f" ± {(max(values) - min(values)) / 2:.1f}" if len(values) > 1 else ""
         first = members[0]
-        called = person if made_by == "people" else f"found within it, of {first['searched']}"
+        called = person if made_by == "people" else f"within it of {space}, {first['searched']} trained"
         equal = all(
             row["flash"]["estimated"] == row["flash"]["measured"] and row["arena"]["estimated"] == row["arena"]["measured"]
             for row in members
@@ -163,6 +169,7 @@ def main() -> None:
     parser.add_argument("--audio", default="../shared/data/audio")
     parser.add_argument("--work", default="results/sound-people", help="folder of the runs")
     parser.add_argument("--timeout", default="10m")
+    parser.add_argument("--space", help="search this one in place of the one that the search chooses")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--verify", action="store_true", help="run the first file found on an emulated core")
     parser.add_argument("--only", nargs="*", default=[f"{data}:{name}" for name in PEOPLE for data in DATA], metavar="DATA:NETWORK")

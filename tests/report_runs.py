@@ -29,9 +29,10 @@ def make_run(
     labels: Sequence[str] = ("no person", "person"),
     finished: bool = True,
     seed: int = 3,
+    space_name: str = "tiny",
 ) -> Run:
-    """A run of the tiny space under a budget that binds; everything follows from ``seed``."""
-    space = load(shipped("search_spaces")["tiny"], Space)
+    """A run of a space under a budget that binds; everything follows from ``seed``."""
+    space = load(shipped("search_spaces")[space_name], Space)
     budget = load_budget("stm32f746", ["name=tight", "board=A <b>board</b>", "sram=96 KiB", "macs=4000000"])
     rng = random.Random(seed)
     run = Run.create(

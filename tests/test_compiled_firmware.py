@@ -659,7 +659,7 @@ def test_promote_delivers_the_folder_and_verifies_it(
     card = (searched.net_dir(net_id) / "MODEL_CARD.md").read_text()
     page = searched.report_file.read_text()
     said = f"The folder c/ holds the network itself as C99, for compiled-rows: {cost.sram_bytes:,} B of work area"
-    assert said in card and said in page and "## On an emulated cortex-m4" in card and "PASS, 2 of 2 images equal bit for bit" in card
+    assert said in card and said in page and "## On an emulated cortex-m4" in card and "PASS, 2 of 2 inputs equal bit for bit" in card
     # TFLM's arena on a computer says nothing of it: neither card nor page has a row of it.
     assert "64-bit host" not in card and "(64 bit)" not in page and f"| Stack of an inference | {cost.stack_bytes:,} B" in card
     assert (row["firmware"], firmware["stack_bytes"]) == (firmware, cost.stack_bytes)

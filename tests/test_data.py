@@ -248,7 +248,7 @@ def test_describe_and_sheet(tmp_path: Path) -> None:
     assert found["bad"] == {"count": 1, "reasons": {"cannot be decoded": 1}, "images": [["train/a/bad.png", "cannot be decoded"]]}
     assert found["sizes"]["short_side"] == {"min": 10, "median": 24, "max": 24} and found["imbalance"] > 5
     assert len(found["leaks"]) == 1 and any(
-        "2 of 2 classes have fewer than 50 training images (the fewest: b 2, a 27)" in warning for warning in found["warnings"]
+        "2 of 2 classes have fewer than 50 training images (the fewest: b: 2, a: 27)" in warning for warning in found["warnings"]
     )
     sheet = sample_sheet(data, tmp_path / "sheet.png", size=32, columns=4)
     picture_ = cv2.imread(str(sheet))

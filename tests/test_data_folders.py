@@ -204,7 +204,7 @@ def test_two_hundred_small_classes_are_one_line(tmp_path: Path) -> None:
     found = describe(open_data(make_folder(tmp_path / "set", {f"c{i:03d}": 3 for i in range(200)})))
     lines = [line for line in found["warnings"] if "luck" in line]
     assert lines == [
-        "200 of 200 classes have fewer than 50 training images (the fewest: c000 1, c001 1, c002 1, c003 1, c004 1 ...): "
+        "200 of 200 classes have fewer than 50 training images (the fewest: c000: 1, c001: 1, c002: 1, c003: 1, c004: 1 ...): "
         "accuracy on them will be luck"
     ]
     one = describe(

@@ -390,5 +390,24 @@ def test_a_limit_far_above_the_arena_is_words_not_a_line(share: float, lines: in
     drawn = figures.draw(info)["layout"]
     assert len(drawn["shapes"]) == lines
     assert text in drawn["annotations"][-1]["text"]
-    reach = 1.27 * max(used, share * used if lines else 0)
+    reach = 1.27 * max(used, share * used) if lines else 1.45 * used
     assert drawn["yaxis"]["range"] == [0, pytest.approx(reach / 1024)]
+    peak, limit = drawn["annotations"][0], drawn["annotations"][-1]
+    line_of_words = 0.09 * reach / 1024  # 15 of 170 pixels
+    under = limit["y"] - line_of_words if limit["yanchor"] == "top" else limit["y"]
+    assert not (under < peak["ay"] + line_of_words and peak["ay"] < under + line_of_words), "their words lie over each other"
+
+
+def test_memory_of_a_network_that_hears_has_its_front_end_in_it() -> None:
+    net = api.load_net("ds-cnn-kws")
+    budget = load_budget("stm32l4r5")
+    cost = api.estimate(net, budget)
+    info = figures.memory_info(lower(net), cost, budget)
+    assert cost.front_end is not None and info.front_end == cost.front_end.sram_bytes
+    assert info.head + info.tail + info.front_end <= cost.values()["sram_bytes"]
+    drawn = figures.draw(info)
+    bands = {trace["name"]: trace for trace in drawn["data"] if trace["type"] == "scatter"}
+    top = (info.head + info.tail + info.front_end) / 1024
+    assert max(bands["the front end"]["y"]) == top and min(bands["the front end"]["y"]) == max(bands["the runtime's own structures"]["y"])
+    times = budget.limits["sram_bytes"] / 1024 / top
+    assert f"{times:.1f} times what is needed" in drawn["layout"]["annotations"][-1]["text"]

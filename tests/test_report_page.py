@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import hashlib
 import json
 import os
@@ -18,6 +19,7 @@ from report_runs import EVIL, make_run
 
 from tinynas.budget import load_budget
 from tinynas.config import load, shipped
+from tinynas.export.card import run_card
 from tinynas.report import page, watch_report, write_report, write_space_picture
 from tinynas.report.source import Source
 from tinynas.runs import Run
@@ -116,6 +118,44 @@ def test_the_page_holds_the_runs_numbers(run: Run, parsed: Reader) -> None:
     assert "equals its estimate to the byte" in exported["words"]["promises-words"]
     assert "confusion_int8" in exported["figures"]
     assert "tinynas promote" in data["nets"][data["order"][-1]]["words"]["facts"]
+
+
+def test_a_run_of_sounds_speaks_of_sounds(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "heard", networks=4, promoted=1, space_name="listen")
+    source = Source(run)
+    artifact = run.artifact(source.picked[0])
+    assert artifact is not None
+    figures = {"events": 9, "missed": 1, "miss_rate": 1 / 9, "false_alarms": 2, "false_alarms_per_hour": 4.0}
+    stream = {
+        "recordings": 3,
+        "hours": 0.5,
+        "hop_ms": 250,
+        "allowed_per_hour": 1.0,
+        "smoothing": {"windows": 2, "threshold": 0.9, "refractory_s": 1.0, "chosen_on": "val"},
+        "expected": {**figures, "missed": 0},
+        "curve": [{"threshold": 0.9, **figures}],
+        **figures,
+    }
+    run.write_artifact(dataclasses.replace(artifact, report={**artifact.report, "stream": stream}))
+    text = write_report(run).read_text(encoding="utf-8")
+    data = Reader(text).data
+    words = [*data["slots"].values(), *(word for net in data["nets"].values() for word in net["words"].values())]
+    assert not [word for word in words if re.search(r"\bimages?\b", word)], "nothing here is an image"
+    assert 'from <span data-slot="noun">sound</span> to answer' in text
+    assert "84.1 % in int8 on test sounds" in data["slots"]["headline"] and "validation sounds right" in data["slots"]["lead"]
+    net = data["nets"][source.picked[0]]
+    heard = source.network(source.picked[0])[2].front_end
+    assert heard is not None and heard.front_end.summary in net["words"]["facts"]
+    assert "in all" in net["words"]["memory-words"] and "front end" in net["words"]["memory-words"]
+    said = net["words"]["stream-words"]
+    assert "0 of 9 events missed, 4.00 false alarms an hour on the val split, which chose it" in said
+    assert "1 of 9 events missed" in said and [trace["name"] for trace in net["figures"]["stream"]["data"]] == [
+        "thresholds",
+        "chosen on val",
+    ]
+    card = run_card(run, source.picked[0])
+    assert heard.front_end.summary in card and "sounds leave open" in card and "Whole recordings" in card
+    assert "audio-classification" in card and not re.search(r"\bimages?\b", card)
 
 
 def test_outside_text_is_text(tmp_path: Path) -> None:

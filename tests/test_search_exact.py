@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import optuna
@@ -146,12 +146,8 @@ def test_a_journals_study_is_called_as_its_run(prepared: Any) -> None:
     assert [found.study_name for found in storage.get_all_studies()] == [one.run.name]
 
 
-def test_a_training_that_fails_says_what_happened(monkeypatch: pytest.MonkeyPatch) -> None:
-    from contextlib import nullcontext
-
-    from tinynas.search import work
-
-    monkeypatch.setattr(work, "heartbeats", lambda *_: nullcontext())
+def test_a_training_that_fails_says_what_happened() -> None:
+    from tinynas.search.crew import Alone
 
     def fail(*_: Any, **__: Any) -> None:
         raise ValueError("boom " + "x" * 400)
@@ -164,7 +160,10 @@ def test_a_training_that_fails_says_what_happened(monkeypatch: pytest.MonkeyPatc
         plan=SimpleNamespace(rungs=(1,)),
         clock=SimpleNamespace(deadline=None),
     )
-    worker: Any = SimpleNamespace(session=session)
+    crew = Alone(cast(Any, session))
     job: Any = SimpleNamespace(genotype=(0,), number=1, rung=0, parent=None)
-    outcome = work.Worker._train(worker, job)
+    crew.begin(job)
+    assert crew.free() == 0, "one at a time"
+    [(told, outcome)] = crew.ended(0.0)
+    assert told is job and crew.free() == 1 and crew.ended(0.0) == []
     assert outcome.scores == {} and outcome.failure == ("ValueError: boom " + "x" * 400)[:300]

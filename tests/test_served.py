@@ -164,8 +164,8 @@ def test_floats_have_a_threshold_between_two_answers() -> None:
         (0.0, ("no", "yes"), 1, 100, "is no share"),
         (1.0, ("no", "yes"), 1, 100, "is no share"),
         (0.05, ("a", "b", "c"), None, 0, "has 3 classes; a threshold is between two"),
-        (0.05, ("no", "yes"), 1, 19, r"hold 19 of class no: the smallest rate that they can tell is 0\.0526 \(1 of 19\)"),
-        (0.05, ("no", "yes"), 0, 0, "hold 0 of class yes: they tell none"),
+        (0.05, ("no", "yes"), 1, 19, r"holds 19 of class no: the smallest rate that they can tell is 0\.0526 \(1 of 19\)"),
+        (0.05, ("no", "yes"), 0, 0, "holds 0 of class yes: they tell none"),
     ],
 )
 def test_a_rate_that_cannot_be_told(wished: float, labels: tuple[str, ...], positive: int | None, negatives: int, words: str) -> None:

@@ -178,6 +178,44 @@ def test_a_network_of_sound_is_as_promised_on_an_emulated_cortex_m4(
     assert found["promised_program_bytes"] - found["promised_code_bytes"] - found["model_bytes"] > own > 3000
 
 
+@pytest.mark.parametrize("runtime", ["tflm", "tflm-cmsis-nn"])
+def test_a_file_is_estimated_with_the_front_end_that_it_names(runtime: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    qgraph = network()
+    model = tmp_path / "demo.tflite"
+    model.write_bytes(serialize(qgraph, ModelMeta("0123456789", ("a", "b", "c")), plan_offline(qgraph.graph, runtime)))
+    assert tinynas(["estimate", str(model), "--runtime", runtime, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    whole = estimate(qgraph.graph, runtime)
+    assert whole.front_end is not None
+    assert {name: said[name] for name in whole.values()} == whole.values(), "as the architecture is"
+    assert said["front_end"] == {**whole.front_end.to_json(), "network_time_share": None}
+    assert said["sram_bytes"] == whole.sram_bytes + front_end_cost(HEARD, 3).sram_bytes
+    other = tmp_path / "other.tflite"
+    other.write_bytes(model.read_bytes().replace(b'"bins":20', b'"bins":21'))  # makes another input than the file has
+    assert tinynas(["estimate", str(other), "--runtime", runtime, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["front_end"] is None
+
+
+def test_time_is_shared_between_front_end_and_network(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = tmp_path / "demo.tflite"
+    model.write_bytes(model_of(network()))
+    assert tinynas(["compare", str(model), "--boards", "stm32l4r5", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert tinynas(["estimate", str(model), "--budget", "stm32l4r5", "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert {name: row[name] for name in ("sram_bytes", "program_bytes", "latency_ms")} == {
+        name: said[name] for name in ("sram_bytes", "program_bytes", "latency_ms")
+    }
+    found = said["front_end"]
+    assert found["what"] == HEARD.summary and found["frames"] == HEARD.frames == 24
+    assert found["time_share"] == pytest.approx(found["frame_ms"] / 16)
+    assert found["hop_ms"] == 6 * 16, "a quarter of the frames"
+    assert found["network_time_share"] == pytest.approx((said["latency_ms"] - found["frame_ms"]) / 96)
+    assert tinynas(["estimate", str(model), "--budget", "stm32l4r5"]) == 0
+    shown = capsys.readouterr().out
+    assert HEARD.summary in shown and f"{100 * found['time_share']:.1f} % for the front end" in shown
+
+
 def test_the_file_says_what_makes_its_input_and_how_long_it_is_was_known() -> None:
     for front_end in (HEARD, FrontEnd(clip_ms=60_000, stride_ms=200, window_ms=200, high_hz=3456.789, kind="mfcc", layout="series")):
         qgraph = network(front_end)

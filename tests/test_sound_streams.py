@@ -15,6 +15,8 @@ from tinynas.arch import Arch, ConvLayer
 from tinynas.cli import run
 from tinynas.data import DataOptions, DataSet, open_data
 from tinynas.errors import DataError
+from tinynas.export.model import export_model
+from tinynas.export.served import Audience
 from tinynas.export.streams import Heard, choose, counted, heard, probabilities
 from tinynas.export.tflite import ModelMeta, serialize
 from tinynas.front_end import FrontEnd
@@ -22,6 +24,8 @@ from tinynas.graph import lower
 from tinynas.metrics import StreamCount
 from tinynas.quantize import fold, quantize
 from tinynas.recipe import Augment, Recipe, SoundAugment
+from tinynas.records import Artifact
+from tinynas.report.figures import draw, stream_info
 from tinynas.report.terminal import evaluation_table
 from tinynas.train import Trainer
 
@@ -125,11 +129,49 @@ def test_the_whole_line_from_recordings_to_a_judged_file(
     assert stream["false_alarms_per_hour"] == pytest.approx(stream["false_alarms"] / 0.01)
     misses = [row["missed"] for row in stream["curve"]]
     assert misses == sorted(misses), "a higher threshold misses no fewer"
+    assert stream["allowed_per_hour"] == 1.0 and stream["expected"]["events"] == 18
+    drawn = stream_info(document)
+    assert drawn is not None and drawn.chosen is not None and drawn.chosen_on == "val"
+    assert drawn.thresholds[drawn.chosen] == stream["smoothing"]["threshold"]
+    assert (drawn.missed[drawn.chosen], drawn.false_alarms_per_hour[drawn.chosen]) == (stream["missed"], stream["false_alarms_per_hour"])
+    picture = tmp_path / "stream.html"
+    assert run([*command, "--stream", "--front-end", str(net), "--hop", "100", "--draw", str(picture)]) == 0
+    assert "chosen on val" in picture.read_text() and f"picture: {picture}" in capsys.readouterr().out
+    assert run([*command, "--draw", "stream.svg"]) == 2 and "written as HTML" in capsys.readouterr().err
+    artifact = export_model(
+        trainer.network,
+        calibration=np.asarray(train.inputs),
+        labels=data.labels,
+        out=tmp_path / "export",
+        evaluation=data.read_by(arch.input, "test"),
+        split_name="test",
+        audience=Audience(data),
+    )
+    listened = artifact.report["stream"]
+    assert listened["events"] == 18 and listened["hop_ms"] == 100 and listened["smoothing"]["chosen_on"] == "val"
+    assert listened["curve"] == stream["curve"], "by promote as by evaluate"
+    assert Artifact.from_json(artifact.to_json()) == artifact
     console = Console(width=120)
     with console.capture() as shown:
         console.print(evaluation_table(document))
     assert "false alarms an hour" in shown.get() and "sounds" in shown.get()
     assert run(command) == 0 and "100.00 %" in capsys.readouterr().out, "the file says through what it hears"
+
+
+def test_the_curve_shows_the_chosen_threshold_and_no_more_than_matters() -> None:
+    def row(threshold: float, missed: int, rate: float) -> dict[str, float]:
+        return {"threshold": threshold, "missed": missed, "events": 10, "false_alarms_per_hour": rate}
+
+    curve = [row(0.1, 0, 400.0), row(0.5, 0, 3.0), row(0.9, 2, 0.5), row(0.99, 10, 0.0)]
+    smoothing = {"threshold": 0.9, "chosen_on": "val"}
+    info = stream_info({"stream": {"events": 10, "allowed_per_hour": 1.0, "smoothing": smoothing, "curve": curve}})
+    assert info is not None and info.thresholds == (0.99, 0.9, 0.5, 0.1) and info.chosen == 1
+    drawn = draw(info)
+    line, chosen = drawn["data"]
+    assert line["x"] == [0.0, 0.5, 3.0, 400.0] and line["y"] == [1.0, 0.2, 0.0, 0.0]
+    assert (chosen["x"], chosen["y"]) == ([0.5], [0.2])
+    assert 3.0 < drawn["layout"]["xaxis"]["range"][1] < 5.0, "400 an hour would hide all the rest"
+    assert stream_info({}) is None
 
 
 def test_what_is_no_stream_is_refused(recorded: tuple[Path, DataSet], tmp_path: Path) -> None:

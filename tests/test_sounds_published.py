@@ -116,6 +116,13 @@ def test_spoken_digits_from_a_folder(tmp_path: Path) -> None:
     heard = {split: {digits.records[i].group for i in rows} for split, rows in digits.members.items()}
     assert heard["train"] | heard["val"] | heard["test"] == {"george", "jackson", "lucas", "nicolas"}
     assert not heard["train"] & heard["test"] and not heard["val"] & heard["test"]
+    top = tmp_path / "unpacked" / "free-spoken-digit-dataset-master"
+    for inside in (top / "recordings", tmp_path / "alone"):  # what may be at hand, too: the recordings, or a folder with nothing else
+        again = sounds("fsdd", SoundSetOptions(source=inside, out=tmp_path / inside.name))
+        assert again.sounds == {"": {"0": 8, "1": 8}}
+        if inside.name == "recordings":
+            (tmp_path / "alone").mkdir()
+            inside.rename(tmp_path / "alone" / "recordings")
 
 
 def test_what_is_no_such_set_is_refused_and_nothing_leads_out(tmp_path: Path) -> None:

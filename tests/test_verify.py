@@ -104,7 +104,7 @@ def test_the_table_says_it_all() -> None:
     assert "4 of 4 outputs equal" in good and "75 %" in good and "4,000" in good and "as promised" in good
     assert "3 of 4 outputs equal" in bad and "NOT as promised" in bad
     assert "does not run on the emulated cortex-m4: prepare: CONV_2D" in refused and "as promised" not in refused.replace("NOT as", "")
-    assert "(net/c) passes its self-test: 2 of 2 images equal" in good and "1,520 B" in good and "66,000 B" in good
+    assert "(net/c) passes its self-test: 2 of 2 inputs equal" in good and "1,520 B" in good and "66,000 B" in good
     assert "(net/c) FAILS its self-test" in failed and "NOT as promised: the firmware's self-test fails: m self-test: FAIL" in failed
     assert "no firmware was built, the file alone was run: reads features" in alone and "self-test" not in alone
     assert re.search(r"all that is linked\W+65,400 B\W+66,000 B", good) and "note:" not in good
@@ -282,7 +282,7 @@ def test_promote_verifies_and_says_so_everywhere(searched: Run, found: list[Veri
     record = searched.artifact(net_id)
     assert record is not None and record.report["verified"]["good"] and record.report["verified"]["target"] == "cortex-m7"
     card = (searched.net_dir(net_id) / "MODEL_CARD.md").read_text()
-    assert "## On an emulated cortex-m7" in card and "PASS, 2 of 2 images equal bit for bit" in card and "| 4,000 |" in card
+    assert "## On an emulated cortex-m7" in card and "PASS, 2 of 2 inputs equal bit for bit" in card and "| 4,000 |" in card
     assert "1,008 B" in card and "| not measured |" not in card
     note = "66,000 B of flash in all are linked, 10.0 % more than the 60,000 B promised"
     assert "66,000 B (64.5 KiB), 60,000 B (58.6 KiB) promised" in card and note in card and note in said

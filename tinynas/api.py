@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from tinynas.export.model import ExportOptions
     from tinynas.export.verify import Verified
     from tinynas.promote import PromoteEvent
-    from tinynas.search import SearchEvent, SearchResult, SearchSettings, SpaceTable
+    from tinynas.search import Place, SearchEvent, SearchResult, SearchSettings, SpaceTable
 
 
 def load_space(name_or_path: str, overrides: Sequence[str] = ()) -> Space:
@@ -247,6 +247,7 @@ def prepare_search(
     workers: int | None = None,
     seed: int | None = None,
     storage: str | None = None,
+    cluster: str | None = None,
     settings: SearchSettings | None = None,
 ) -> PreparedSearch:
     """Everything a search needs, checked before anything is trained.
@@ -256,12 +257,14 @@ def prepare_search(
     ``overrides``, the texts of ``--set``, before both. With ``resume`` the run ``out`` (default: the newest under
     ``results/``) goes on with the settings it was begun with: the same ones may be given again, others are refused by name. Only
     ``trials``, ``timeout`` and ``workers`` may change, ``data`` may name another place of the same data, and ``storage`` another
-    address of the same study (or, before the first network, any). Raises UserError subclasses.
+    address of the same study (or, before the first network, any). ``cluster`` is the address of a Dask scheduler whose workers train, at
+    most ``workers`` networks at once where that is given; the run does not keep it. Raises UserError subclasses.
     """
     from tinynas.data import SPLITS, DataOptions, open_data
-    from tinynas.search import SearchSettings
+    from tinynas.search import Place, SearchSettings
     from tinynas.search.prepare import check_goals
 
+    place = None if cluster is None else Place(cluster, workers)
     changing = _given(trials=trials, timeout=timeout, workers=workers)
     lasting = _given(objectives=None if objectives is None else list(objectives), seed=seed)
     routed = route_overrides(overrides)
@@ -269,7 +272,7 @@ def prepare_search(
         if settings is not None:
             raise UserError("settings beside resume: a run goes on with its own", "leave them out; --set changes a single one")
         run = Run.open(out if out is not None else _newest_run())
-        return _prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage)
+        return replace(_prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage), cluster=place)
     data = data or "synthetic"
     if budget is None:
         raise UserError("no budget given", "add --budget with a YAML or a shipped name (see: tinynas budgets)")
@@ -315,7 +318,7 @@ def prepare_search(
             **_given(groups=_groups_digest(options), attributes=images.attributes_digest),
         },
     )
-    return PreparedSearch(run, chosen_space, limits, images, chosen)
+    return PreparedSearch(run, chosen_space, limits, images, chosen, place)
 
 
 def _prepare_again(
@@ -363,7 +366,7 @@ def _prepare_again(
     images, place = run.images(data, overrides=[f"{name}={json.dumps(file)}" for name, file in files.items() if file is not None])
     if (difference := run.other_data(images)) is not None:
         raise RunError(
-            f"{place}: these are not the images that {run.path} was begun with: {difference}",
+            f"{place}: these are not the {images.signal.kind}s that {run.path} was begun with: {difference}",
             "say where those are with --data PLACE, or start a new run",
         )
     if images.attributes_digest != run.env.get("attributes", images.attributes_digest):
@@ -455,6 +458,8 @@ class PreparedSearch:
     budget: Budget
     data: DataSet
     settings: SearchSettings
+    cluster: Place | None = None
+    """Where it trains; None: in processes of this machine."""
 
     def go(self, on_event: Callable[[SearchEvent], None] | None = None) -> SearchResult:
         """Search; returns when the front is final, or early after Ctrl-C with everything finished on disk.
@@ -465,7 +470,9 @@ class PreparedSearch:
 
         kept = False
         try:
-            result = run_search(self.run, self.space, self.budget, self.data, self.settings, on_event or (lambda _: None))
+            result = run_search(
+                self.run, self.space, self.budget, self.data, self.settings, on_event or (lambda _: None), cluster=self.cluster
+            )
             kept = not result.interrupted
         except TinynasError as error:
             if self._nothing_yet():
@@ -502,6 +509,7 @@ def search(
     workers: int | None = None,
     seed: int | None = None,
     storage: str | None = None,
+    cluster: str | None = None,
     settings: SearchSettings | None = None,
     on_event: Callable[[SearchEvent], None] | None = None,
 ) -> tuple[Run, SearchResult]:
@@ -522,6 +530,7 @@ def search(
         workers=workers,
         seed=seed,
         storage=storage,
+        cluster=cluster,
         settings=settings,
     )
     return prepared.run, prepared.go(on_event)
@@ -914,10 +923,11 @@ def _run_images(run: Run, data: str | None, overrides: Sequence[str], on_note: C
         return images
     if data is not None and not overrides:
         raise RunError(
-            f"{place}: these are not the images that {run.path} was begun with: {difference}",
+            f"{place}: these are not the {images.signal.kind}s that {run.path} was begun with: {difference}",
             "say where those are with --data PLACE, or search on these: tinynas search",
         )
-    note = f"the images changed since the search: {difference}. What were test images then may be training images now, and the reverse"
+    kind = images.signal.kind
+    note = f"the {kind}s changed since the search: {difference}. What were test {kind}s then may be training {kind}s now, and the reverse"
     if on_note is not None:
         on_note(f"{place}: {note}")
     return replace(images, notes=(*images.notes, note))
@@ -953,8 +963,9 @@ def evaluate(
     tell it. ``stream``: also false alarms an hour and missed events on whole recordings, in windows every ``hop_ms``, smoothed as misses
     the fewest validation events at ``alarms_an_hour``. Raises UserError subclasses with the remedy.
     """
-    from tinynas.export.evaluate import Stream, evaluate_splits, read_file
+    from tinynas.export.evaluate import evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
+    from tinynas.export.streams import Stream
 
     require_tflite(model)
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read

@@ -36,6 +36,7 @@ LOW_DISK = 512 * 1024**2
 EXTRAS = {
     "tensorflow": ("a second opinion on every export", "tensorflow"),
     "postgresql": ("one search on many machines", "psycopg2"),
+    "cluster": ("the same on machines that share nothing", "distributed"),
     "tensorboard": ("training curves in TensorBoard", "tensorboard"),
 }
 

@@ -46,6 +46,13 @@ class Input:
         return self.height, self.width, self.channels
 
     @property
+    def noun(self) -> str:
+        """What people call one of them, in the singular: an image, a sound, or an input where features come from elsewhere."""
+        if self.front_end is not None:
+            return "sound"
+        return "input" if self.kind == "features" else "image"
+
+    @property
     def int8_zero_point(self) -> int:
         """The zero point of the same grid where bytes are stored as int8: byte - 128."""
         return self.zero_point - 128

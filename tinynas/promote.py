@@ -54,6 +54,8 @@ class PromoteEvent:
     """Epochs finished."""
     epochs: int
     """Epochs in all."""
+    noun: str
+    """What the network reads, in the singular: "image"."""
     metrics: EpochMetrics | None = None
     """Of the epoch just finished."""
     promoted: Promoted | None = None
@@ -143,7 +145,7 @@ def _promote(
 ) -> Promoted:
     def tell(kind: Literal["started", "resumed", "epoch", "done", "known"], epoch: int, **more: object) -> None:
         if on_event is not None and rank() == 0:
-            on_event(PromoteEvent(kind, net_id, epoch, recipe.epochs, **more))  # type: ignore[arg-type]
+            on_event(PromoteEvent(kind, net_id, epoch, recipe.epochs, graph.input.noun, **more))  # type: ignore[arg-type]
 
     arch = run.arch(net_id)
     graph = lower(arch)

@@ -364,7 +364,7 @@ def gap_words(gap: Mapping[str, Any]) -> str:
 
 
 def threshold_words(point: Mapping[str, Any]) -> tuple[str, str, str]:
-    """A report's ``operating_point``: the threshold, what is expected of it (by the images it was chosen on), what was measured."""
+    """A report's ``operating_point``: the threshold, what is expected of it (by the split it was chosen on), what was measured."""
 
     def said(shares: Mapping[str, Any], *names: str) -> str:
         known = [(FIGURE_TITLES[name], shares[name]) for name in names if shares[name] is not None]
@@ -372,9 +372,27 @@ def threshold_words(point: Mapping[str, Any]) -> tuple[str, str, str]:
 
     steps = "" if point["raw"] is None else f"{point['of']} above {point['raw']} steps, "
     where = f"{steps}probability above {point['probability']:.4f}, for {100 * point['wished']:g} % of false alarms"
-    expected = f"{said(point['expected'], 'recall', 'false_alarms')} on {point['chosen_on']} images, which chose it"
-    measured = f"{said(point['measured'], 'accuracy', 'recall', 'false_alarms')} on {point['measured']['split'] or 'other'} images"
+    expected = f"{said(point['expected'], 'recall', 'false_alarms')} on the {point['chosen_on']} split, which chose it"
+    split = point["measured"]["split"]
+    where_measured = "other data" if split is None else f"the {split} split"
+    measured = f"{said(point['measured'], 'accuracy', 'recall', 'false_alarms')} on {where_measured}"
     return f"{point['positive']}: {where}", expected, measured
+
+
+def listening_words(stream: Mapping[str, Any]) -> tuple[str, str, str]:
+    """A report's ``stream``: how its scores are smoothed, what is expected of that (by the split it was chosen on), what was measured."""
+
+    def said(found: Mapping[str, Any]) -> str:
+        return f"{found['missed']:,} of {found['events']:,} events missed, {found['false_alarms_per_hour']:.2f} false alarms an hour"
+
+    smoothing = stream["smoothing"]
+    windows = "1 window" if smoothing["windows"] == 1 else f"the mean of {smoothing['windows']} windows"
+    how = f"{windows}, one every {stream['hop_ms']:,} ms, tells from {smoothing['threshold']:g} on"
+    return (
+        f"{how}; at most {stream['allowed_per_hour']:g} false alarms an hour were wished",
+        f"{said(stream['expected'])} on the {smoothing['chosen_on']} split, which chose it",
+        f"{said(stream)}, in {stream['hours']:.2f} hours of {stream['recordings']:,} recordings",
+    )
 
 
 _OfModel: Any = Annotated[_Verified, Tag("of a model")]
@@ -414,6 +432,30 @@ _POINT: Any = document(
         **dict.fromkeys(["accuracy", "recall", "false_alarms"], _SHARE | None),
     ),
 )
+_EVENTS: dict[str, Any] = {
+    **dict.fromkeys(["events", "missed", "false_alarms"], _Count),
+    "miss_rate": Share | None,
+    "false_alarms_per_hour": Annotated[float, Field(ge=0)],
+}
+_STREAM: Any = document(
+    "stream",
+    *("recordings", "hours", "hop_ms", "allowed_per_hour", "smoothing", "expected", "curve", *_EVENTS),
+    recordings=_Count,
+    hours=Annotated[float, Field(gt=0)],
+    hop_ms=_Count,
+    allowed_per_hour=Annotated[float, Field(ge=0)],
+    smoothing=document(
+        "smoothing",
+        *("windows", "threshold", "refractory_s", "chosen_on"),
+        windows=_Count,
+        threshold=Share,
+        refractory_s=float,
+        chosen_on=str,
+    ),
+    expected=document("events", *_EVENTS, **_EVENTS),
+    curve=rows(document("events", "threshold", *_EVENTS, threshold=Share, **_EVENTS)),
+    **_EVENTS,
+)
 _Report = document(
     "report",
     accuracy=document("accuracy", float=Share | None, int8=Share | None, split=str | None) | None,
@@ -448,6 +490,7 @@ _Report = document(
     gaps=rows(_GAP) | None,
     roc=document("roc", "positive", "false_alarms", "recall", positive=str, false_alarms=list[Share], recall=list[Share]) | None,
     operating_point=_POINT | None,
+    stream=_STREAM | None,
 )
 
 

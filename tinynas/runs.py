@@ -795,7 +795,7 @@ def _counted(counts: Mapping[str, Mapping[str, int]]) -> str:
     labels = dict.fromkeys(label for part in counts.values() for label in part)
     shown = ", ".join(list(labels)[:5]) + (", ..." if len(labels) > 5 else "")
     parts = ", ".join(f"{split} {sum(part.values()):,}" for split, part in counts.items())
-    return f"{counted(sum(sum(part.values()) for part in counts.values()), 'image')} of {shown} ({parts})"
+    return f"{counted(sum(sum(part.values()) for part in counts.values()), 'input')} of {shown} ({parts})"
 
 
 def _uses(config: Mapping[str, Any]) -> dict[str, str]:

@@ -10,10 +10,12 @@ import typer
 from tinynas.cli.app import app
 from tinynas.cli.common import (
     DataOption,
+    DrawOption,
     JsonOption,
     SeedOption,
     SetOption,
     check_interrupted,
+    check_picture,
     console,
     counting_progress,
     emit,
@@ -49,16 +51,10 @@ SchemesOption = Annotated[
         "--scheme", metavar="S[,S...]", help="full, classifier, last, bias, sparse, random, velocity, su, tinytrain. Default: all."
     ),
 ]
-DrawOption = Annotated[Path | None, typer.Option("--draw", metavar="FILE.html", help="Also draw it as a picture.")]
 
 
 def _schemes(text: str | None) -> tuple[str, ...]:
     return () if text is None else tuple(text.split(","))
-
-
-def _check_picture(draw: Path | None) -> None:
-    if draw is not None and draw.suffix.lower() not in {".html", ".htm"}:
-        raise UserError(f"{draw}: pictures are written as HTML, not as {draw.suffix or 'a file without an ending'}", "name it .html")
 
 
 @commands.command()
@@ -80,7 +76,7 @@ def plan(
     from tinynas import api
     from tinynas.report.adapt_figures import layers_table, plan_table
 
-    _check_picture(draw)
+    check_picture(draw)
     if layers and len(_schemes(scheme)) != 1:
         raise UserError("--layers: shows the operators of one scheme", "name it with --scheme")
     with counting_progress() as progress:
@@ -184,7 +180,7 @@ def compare(
     from tinynas import api
     from tinynas.report.adapt_figures import learned_table
 
-    _check_picture(draw)
+    check_picture(draw)
     session.continue_command = shell_line("tinynas", *session.arguments)
     with counting_progress() as progress:
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from tinynas.cli.app import app
-from tinynas.cli.common import JsonOption, KernelsOption, TflmOption, console, counting_progress, emit, note, say, session
-from tinynas.errors import UserError, shell_line
+from tinynas.cli.common import (
+    DrawOption,
+    JsonOption,
+    KernelsOption,
+    TflmOption,
+    check_picture,
+    console,
+    counting_progress,
+    emit,
+    note,
+    say,
+    session,
+)
+from tinynas.errors import shell_line
 
 
 @app.command()
@@ -49,15 +60,14 @@ def compare(
         ),
     ] = None,
     fits: Annotated[bool, typer.Option("--fits", help="Only boards on which every network fits.")] = False,
-    draw: Annotated[Path | None, typer.Option("--draw", metavar="FILE.html", help="Also draw networks and boards as a picture.")] = None,
+    draw: DrawOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Say on which boards networks fit, and which limit decides; the worst first."""
     from tinynas import api
     from tinynas.compare import by_board
 
-    if draw is not None and draw.suffix.lower() not in {".html", ".htm"}:
-        raise UserError(f"{draw}: pictures are written as HTML, not as {draw.suffix or 'a file without an ending'}", "name it .html")
+    check_picture(draw)
     found = api.compare(nets, None if boards is None else boards.split(","))
     if fits:
         good = {board for board, row in by_board(found).items() if all(fit.fits for fit in row)}

@@ -37,6 +37,13 @@ TflmOption = Annotated[
 KernelsOption = Annotated[
     str | None, typer.Option("--kernels", metavar="K", help="cmsis-nn or reference. Default: the run's; cmsis-nn for a file.")
 ]
+DrawOption = Annotated[Path | None, typer.Option("--draw", metavar="FILE.html", help="Also draw it as a picture.")]
+
+
+def check_picture(draw: Path | None) -> None:
+    """Raise UserError where ``draw`` cannot be written as a picture: before anything is computed."""
+    if draw is not None and draw.suffix.lower() not in {".html", ".htm"}:
+        raise UserError(f"{draw}: pictures are written as HTML, not as {draw.suffix or 'a file without an ending'}", "name it .html")
 
 
 @dataclass

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -27,6 +27,8 @@ M = TypeVar("M", bound="Config")
 OutOption = Annotated[
     Path | None, typer.Option("--out", metavar="DIR", help="Folder of the prepared set. Default: the cache, where --data NAME finds it.")
 ]
+#: Budgets of boards that are proposed for data of a kind: one with a camera, one with a microphone.
+BUDGETS = {"image": "stm32f746", "sound": "nano33-ble-sense", "sequence": "nano33-ble-sense"}
 CountOption = Annotated[int | None, typer.Option("--n", min=1, help="At most this many images of each part.")]
 SizeOption = Annotated[int | None, typer.Option("--size", min=16, help="Short side in pixels of the images kept. Default: 160.")]
 FolderOption = Annotated[
@@ -69,17 +71,23 @@ def _progress() -> Iterator[Callable[[PrepareProgress], None]]:
         yield show
 
 
+def _by_class(counts: Mapping[str, int]) -> str:
+    """How many there are of each class, the first eight; the class first, as it may be a number itself."""
+    shown = ", ".join(f"{label}: {count:,}" for label, count in list(counts.items())[:8])
+    return shown + (f", and {counted(len(counts) - 8, 'more class', 'more classes')}" if len(counts) > 8 else "")
+
+
 def _report(report: PrepareReport, name: str, json_: bool) -> None:
     if json_:
         return emit(report.to_json())
     for split, counts in report.images.items():
-        say(f"{split}: " + ", ".join(f"{count:,} {label}" for label, count in counts.items()))
+        say(f"{split}: {_by_class(counts)}")
     dropped = ", ".join(f"{count:,} {reason}" for reason, count in report.dropped.items())
     say(f"{counted(report.rows, 'row')} read; dropped: {dropped or 'none'}; {counted(len(report.bad), 'bad image')}")
     for note in report.notes:
         say(note, "dim")
     say(f"prepared in {report.path}")
-    return next_step("tinynas", "search", "--budget", "stm32f746", "--data", name)
+    return next_step("tinynas", "search", "--budget", BUDGETS["image"], "--data", name)
 
 
 @prepare.command("wake-vision")
@@ -196,9 +204,7 @@ def _sound_set(name: str, title: str) -> None:
         if json_:
             return emit(report.to_json())
         for split, counts in report.sounds.items():
-            shown = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
-            more = f", and {counted(len(counts) - 8, 'more class', 'more classes')}" if len(counts) > 8 else ""
-            say(f"{split or 'all'}: {counted(sum(counts.values()), 'sound')}: {shown}{more}")
+            say(f"{split or 'all'}, {counted(sum(counts.values()), 'sound')}: {_by_class(counts)}")
         reasons = ", ".join(f"{count} {reason}" for reason, count in report.to_json()["bad"]["reasons"].items())
         say(f"{counted(len(report.bad), 'bad sound')}{f': {reasons}' if reasons else ''}")
         say(f"prepared in {report.path}")
@@ -271,7 +277,8 @@ def info(
         say(line)
     if samples is not None:
         say(f"picture: {samples}")
-    return next_step("tinynas", "search", "--budget", "stm32f746", "--data", d)
+    given = [word for text in overrides or () for word in ("--set", text)]
+    return next_step("tinynas", "search", "--budget", BUDGETS[document["kind"]], "--data", d, *given)
 
 
 def _show_unusable(error: UnusableData, json_: bool) -> None:
@@ -299,9 +306,7 @@ def _facts(document: dict[str, Any]) -> Iterator[str]:
         sizes = f", about {native['height']}x{native['width']}{unit} (height x width; short side {short['min']}-{short['max']})"
     yield f"{document['name']}: {counted(document['images'], kind)} of {counted(len(document['labels']), 'class', 'classes')}{sizes}"
     for split, counts in document["splits"].items() if document["images"] else ():
-        shown = ", ".join(f"{count:,} {label}" for label, count in list(counts.items())[:8])
-        more = f", and {counted(len(counts) - 8, 'more class', 'more classes')}" if len(counts) > 8 else ""
-        yield f"  {split:<6} {sum(counts.values()):>9,}  {shown}{more}"
+        yield f"  {split:<6} {sum(counts.values()):>9,}  {_by_class(counts)}"
     if document["bad"]["count"]:
         reasons = ", ".join(f"{count} {reason}" for reason, count in document["bad"]["reasons"].items())
         yield f"  left out: {counted(document['bad']['count'], kind)} ({reasons})"

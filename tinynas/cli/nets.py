@@ -11,12 +11,14 @@ from tinynas.cli.app import app
 from tinynas.cli.common import (
     BudgetOption,
     DataOption,
+    DrawOption,
     JsonOption,
     KernelsOption,
     SeedOption,
     SetOption,
     TflmOption,
     check_interrupted,
+    check_picture,
     console,
     emit,
     next_step,
@@ -35,7 +37,7 @@ FalseAlarmsOption = Annotated[
     typer.Option(
         "--false-alarms",
         metavar="RATE",
-        help="Of two classes: choose, on validation images, a threshold by which such a share of the negative ones is taken for positive.",
+        help="Of two classes: choose, on validation data, a threshold by which such a share of the negative ones is taken for positive.",
     ),
 ]
 FormatOption = Annotated[
@@ -236,7 +238,7 @@ def _promote_facts(event: Any) -> dict[str, Any]:
     if event.metrics is not None:
         metrics = event.metrics
         facts |= {"loss": metrics.loss, "val_accuracy": metrics.val_accuracy, "seconds_per_epoch": metrics.seconds}
-        facts["images_per_second"] = metrics.images / metrics.seconds if metrics.seconds else None
+        facts |= {"noun": event.noun, "inputs_per_second": metrics.images / metrics.seconds if metrics.seconds else None}
     return facts
 
 
@@ -340,12 +342,14 @@ def evaluate(
             "--subsets", help="Demand figures by the attributes the data has (data.attributes, Wake Vision's); given where it has any."
         ),
     ] = False,
+    draw: DrawOption = None,
     overrides: SetOption = None,
     json_: JsonOption = False,
 ) -> None:
     """Measure a .tflite on images or sounds, with kernels that equal TensorFlow Lite Micro's bit for bit."""
     from tinynas import api
 
+    check_picture(draw)
     result = api.evaluate(
         model,
         data,
@@ -360,12 +364,16 @@ def evaluate(
         false_alarms=false_alarms,
         overrides=overrides or (),
     )
+    if draw is not None:
+        from tinynas.report import write_evaluation_picture
+
+        write_evaluation_picture(result, draw)
     if json_:
         return emit(result)
     from tinynas.report.terminal import evaluation_table
 
     console().print(evaluation_table(result))
-    return None
+    return say(f"picture: {draw}") if draw is not None else None
 
 
 @app.command()

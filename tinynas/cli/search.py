@@ -86,6 +86,14 @@ def search(
             help="Optuna storage, such as postgresql://user@host/db. TINYNAS_STORAGE says it unseen by others (it may hold a password).",
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            "--cluster",
+            metavar="ADDRESS",
+            help="Train on the workers of a Dask scheduler, such as tcp://host:8786: they share nothing but the network.",
+        ),
+    ] = None,
     overrides: SetOption = None,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Say what was found in the data, and what the search decides before it begins.")
@@ -110,11 +118,13 @@ def search(
         objectives=tuple(_split(objective)) or None,
         trials=trials,
         timeout=seconds,
-        workers=workers or (None if resume else api.default_workers()),
+        workers=workers or (None if resume or cluster else api.default_workers()),
         seed=seed,
         storage=storage,
+        cluster=cluster,
     )
-    session.continue_command = shell_line("tinynas", "search", "--resume", "--out", prepared.run.path)
+    on_cluster = [] if cluster is None else ["--cluster", cluster]
+    session.continue_command = shell_line("tinynas", "search", "--resume", "--out", prepared.run.path, *on_cluster)
     for line in prepared.data.notes if verbose else _prose(first, prepared.data.notes, console().width):
         console().print(line, style="dim")
     result = _run(prepared, verbose)

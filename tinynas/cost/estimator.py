@@ -214,7 +214,7 @@ class Cost:
                 "runtime_bytes": None if self.code is None else self.code.runtime_bytes,
                 "firmware_bytes": None if self.code is None else self.code.firmware_bytes,
             },
-            "front_end": None if self.front_end is None else self.front_end.to_json(),
+            "front_end": self._front_end(),
             "stream": None if self.stream is None else self.stream.to_json(),
             "exact_plan": self.exact_plan,
             "at_least": list(self.unknown),
@@ -239,6 +239,10 @@ class Cost:
                 for op in self.layers
             ],
         }
+
+    def _front_end(self) -> dict[str, Any] | None:
+        found = self.front_end
+        return None if found is None else {**found.to_json(), "network_time_share": found.network_share(self.latency_ms)}
 
     def _latency(self) -> dict[str, Any] | None:
         ends = self.latency_interval

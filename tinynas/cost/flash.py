@@ -21,15 +21,18 @@ from __future__ import annotations
 
 import json
 import struct
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any, Literal, NamedTuple, TypeAlias, assert_never
+
+from pydantic import ValidationError
 
 from tinynas import __version__
 from tinynas.arch import Activation
 from tinynas.cost.schema import packed_bytes
 from tinynas.errors import InternalError
+from tinynas.front_end import FrontEnd
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Op, Pool2D, Resize, Shape
 
 Io = Literal["int8", "uint8", "float"]
@@ -233,6 +236,19 @@ def _metadata(version: str, arch_id: str, input_rotation: int, formula: str, lab
     if front_end:
         document["front_end"] = json.loads(front_end)
     return json.dumps(document, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def told_front_end(metadata: object, shape: Sequence[int]) -> FrontEnd | None:
+    """What makes an input of ``shape`` (height, width, channels) out of sound, by a file's ``metadata`` as :func:`metadata_json` writes
+    them; None where they say nothing, or nothing that makes such an input."""
+    said = metadata.get("front_end") if isinstance(metadata, Mapping) else None
+    if said is None:
+        return None
+    try:
+        found = FrontEnd.model_validate(said)
+    except ValidationError:
+        return None
+    return found if found.shape == tuple(shape) else None
 
 
 @lru_cache(maxsize=256)

@@ -23,6 +23,8 @@ if TYPE_CHECKING:  # numpy, and the tables made with it, are loaded where a netw
 
 #: Answers of the network that the firmware keeps and averages.
 SMOOTHED = 4
+#: So many times in a clip the network is asked.
+HOPS = 4
 #: Bytes of the counters beside the frames and the answers: where each stands, and for how long nothing is told.
 COUNTERS_BYTES = 16
 #: More than the most that was measured of code, and of stack: other sizes of the same code take a few other instructions.
@@ -46,6 +48,8 @@ class Measured(NamedTuple):
 class FrontEndCost:
     """What a front end and what stands around it take."""
 
+    front_end: FrontEnd
+    """Of which this is the cost."""
     state_bytes: int
     """SRAM that it computes in."""
     kept_bytes: int
@@ -71,9 +75,30 @@ class FrontEndCost:
         """Tables and code."""
         return self.table_bytes + self.code_bytes
 
+    @property
+    def hop(self) -> int:
+        """Frames from one answer of the network to the next."""
+        return max(1, self.front_end.frames // HOPS)
+
+    @property
+    def hop_ms(self) -> int:
+        """The same in milliseconds."""
+        return self.hop * self.front_end.stride_ms
+
+    @property
+    def time_share(self) -> float | None:
+        """Share of the processor's time that it takes while it listens; None without a time of a frame."""
+        return None if self.latency_ms is None else self.latency_ms / self.front_end.stride_ms
+
+    def network_share(self, latency_ms: float | None) -> float | None:
+        """The same of its network, an inference of which takes ``latency_ms``, every :attr:`hop_ms`."""
+        return None if latency_ms is None else latency_ms / self.hop_ms
+
     def to_json(self) -> dict[str, object]:
         """As ``estimate --json`` shows it."""
         return {
+            "what": self.front_end.summary,
+            "frames": self.front_end.frames,
             "sram_bytes": self.sram_bytes,
             "state_bytes": self.state_bytes,
             "flash_bytes": self.flash_bytes,
@@ -81,6 +106,8 @@ class FrontEndCost:
             "stack_bytes": self.stack_bytes,
             "frame_instructions": self.instructions,
             "frame_ms": self.latency_ms,
+            "hop_ms": self.hop_ms,
+            "time_share": self.time_share,
         }
 
 
@@ -193,6 +220,7 @@ def front_end_cost(
     if executed is not None and clock_mhz is not None and timing is not None:
         latency = float(timing.ms(executed * timing.cycles[RATES.index("others")], clock_mhz))
     return FrontEndCost(
+        front_end,
         state_bytes(front_end),
         kept_bytes(front_end, classes),
         table_bytes(front_end),

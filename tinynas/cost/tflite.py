@@ -7,13 +7,17 @@ schema (version 3).
 
 from __future__ import annotations
 
+import contextlib
+import json
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tinynas.cost.estimator import Cost, file_cost
+from tinynas.cost.estimator import Cost, file_cost, with_front_end
 from tinynas.cost.file_work import alone, file_work, without_pads
+from tinynas.cost.flash import METADATA_NAME, told_front_end
 from tinynas.cost.flatbuffer import I8, I32, I64, NO_OPTIONS, U8, U32, U64, Options, Reader, broken
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.runtimes import runtime_named
@@ -21,6 +25,7 @@ from tinynas.cost.schema import OPERATORS, TYPES, FileOp, FileTensor, Subgraph
 from tinynas.cost.work import Work
 from tinynas.errors import ModelFileError
 from tinynas.foreign import require_tflite
+from tinynas.front_end import FrontEnd
 from tinynas.target.registrations import Alone, ending
 
 #: Larger files are refused: no microcontroller model comes near, and reading must stay bounded.
@@ -47,6 +52,8 @@ class ModelFile:
     subgraphs: tuple[Subgraph, ...] = ()
     faults: tuple[str, ...] = ()
     """What of the file TFLM refuses beside its operators."""
+    front_end: FrontEnd | None = None
+    """What makes its input out of sound, by tinynas's metadata; None where they name none."""
 
     def estimate(
         self,
@@ -56,7 +63,8 @@ class ModelFile:
         clock_mhz: float | None = None,
         timing: LatencyModel | None = None,
     ) -> Cost:
-        """The cost of the model as it is in the file: its own operators, its own memory plan if it has one.
+        """The cost of the model as it is in the file: its own operators, its own memory plan if it has one; and beside it that of the
+        front end which its metadata name.
 
         Raises ModelFileError where the file is not sound, UserError for an unknown runtime.
         """
@@ -65,7 +73,9 @@ class ModelFile:
             work = without_pads(work)
         if not chosen.plans:
             work = replace(work, reasons=None)  # nobody knows which operators it has
-        return file_cost(work, chosen, self.size_bytes, self.plan, core=core, clock_mhz=clock_mhz, timing=timing)
+        cost = file_cost(work, chosen, self.size_bytes, self.plan, core=core, clock_mhz=clock_mhz, timing=timing)
+        classes = sum(math.prod(self.tensors[index].shape) for index in self.outputs)
+        return with_front_end(cost, self.front_end, classes, clock_mhz)
 
     @property
     def endings(self) -> dict[str, str]:
@@ -125,7 +135,9 @@ def parse_model(data: bytes, name: str = "model") -> ModelFile:
         raise broken("it has no operators")
     main = subgraphs[0]
     plan, faults = _plan(read, model, contents, len(tensors))
-    return ModelFile(name, len(data), tuple(tensors), tuple(ops), main.inputs, main.outputs, plan, tuple(subgraphs), faults)
+    reads = tensors[main.inputs[0]].shape[1:] if len(main.inputs) == 1 else ()
+    front_end = told_front_end(_metadata(read, model, contents), reads)
+    return ModelFile(name, len(data), tuple(tensors), tuple(ops), main.inputs, main.outputs, plan, tuple(subgraphs), faults, front_end)
 
 
 def _operator_name(read: Reader, code: int) -> tuple[str, str]:
@@ -260,3 +272,14 @@ def _plan(read: Reader, model: int, contents: Sequence[_Content], tensors: int) 
             return None, (f"a memory plan (OfflineMemoryAllocation) of {planned} tensors where there are {tensors}",)
         return values[3 : 3 + tensors], ()
     return None, ()
+
+
+def _metadata(read: Reader, model: int, contents: Sequence[_Content]) -> object:
+    """What tinynas says in the file about it; None where it says nothing, or nothing that is JSON."""
+    for entry in read.tables(model, 6):
+        if read.text(entry, 0) == METADATA_NAME and (buffer := read.scalar(entry, 1, U32)) < len(contents):
+            content = contents[buffer].data
+            read.pay(len(content))
+            with contextlib.suppress(ValueError, RecursionError):
+                return json.loads(bytes(content))
+    return None

@@ -92,7 +92,7 @@ def warnings(data: DataSet) -> list[str]:
         count, label = small[0]
         said.append(f"class {label} has {counted(count, f'training {kind}')}: accuracy on it will be luck")
     elif small:
-        fewest = ", ".join(f"{label} {count}" for count, label in small[:SHOWN]) + (" ..." if len(small) > SHOWN else "")
+        fewest = ", ".join(f"{label}: {count}" for count, label in small[:SHOWN]) + (" ..." if len(small) > SHOWN else "")
         said.append(
             f"{len(small):,} of {len(train):,} classes have fewer than {FEW} training {kind}s "
             f"(the fewest: {fewest}): accuracy on them will be luck"

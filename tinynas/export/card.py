@@ -30,6 +30,7 @@ from tinynas.records import (
     firmware_words,
     gap_words,
     interval_words,
+    listening_words,
     network_figures,
     of_network,
     threshold_words,
@@ -73,10 +74,10 @@ def model_card(
         f"# {_text(title)}",
         _what(arch, labels, input_rotation),
         _uses(),
-        _data(data, labels),
+        _data(data, labels, arch.input.noun),
         _recipe(promoted),
-        _results(promoted, report, labels),
-        _served(report),
+        _results(promoted, report, labels, arch.input.noun),
+        _served(report, arch.input.noun),
         _costs(costs, report, budget),
         _verified(report),
         _limits(arch, promoted, report, data, costs),
@@ -139,7 +140,8 @@ def data_facts(data: DataSet) -> dict[str, Any]:
 def _front_matter(arch: Arch, licences: Mapping[str, str] | None) -> str:
     licence = (licences or {}).get("weights", UNKNOWN)
     lines = ["---", f"license: {_yaml(licence)}", "library_name: tflite"]
-    lines += ["pipeline_tag: image-classification"] if _task(arch) == "image" else []
+    tag = {"image": "image-classification", "sound": "audio-classification"}.get(arch.input.noun)
+    lines += [f"pipeline_tag: {tag}"] if tag else []
     widths = "".join(f"int{bits}, " for bits in sorted({8, *_weights(arch)}, reverse=True))
     return "\n".join([*lines, f"tags: [tinyml, microcontroller, {widths}tinynas]", "---"])
 
@@ -169,7 +171,7 @@ def _weights(arch: Arch) -> dict[int, int]:
 
 
 def _task(arch: Arch) -> str:
-    return "feature" if arch.input.kind == "features" else "image"
+    return "feature" if arch.input.noun == "input" else arch.input.noun
 
 
 def _uses() -> str:
@@ -180,15 +182,15 @@ def _uses() -> str:
     )
 
 
-def _data(data: Mapping[str, Any] | None, labels: Sequence[str]) -> str:
+def _data(data: Mapping[str, Any] | None, labels: Sequence[str], noun: str) -> str:
     known = dict(data or {})
     splits = known.pop("splits", None)
     notes = known.pop("notes", None) or ()
     rows = [("Name", _text(known.pop("name", UNKNOWN))), ("Fingerprint of the content", f"`{_text(known.pop('fingerprint', UNKNOWN))}`")]
     if isinstance(splits, Mapping) and splits:
-        rows.append(("Images", ", ".join(f"{_text(split)} {_count(count)}" for split, count in splits.items())))
+        rows.append((f"{noun.capitalize()}s", ", ".join(f"{_text(split)} {_count(count)}" for split, count in splits.items())))
     else:
-        rows.append(("Images", UNKNOWN))
+        rows.append((f"{noun.capitalize()}s", UNKNOWN))
     rows.append(("Classes", ", ".join(_text(label) for label in labels) if labels else UNKNOWN))
     rows += [(_text(str(key)).capitalize(), _text(value)) for key, value in known.items() if isinstance(value, (str, int, float))]
     text = "## Data\n\n" + _table(("What", ""), rows)
@@ -216,7 +218,7 @@ def _recipe(promoted: Promoted | None) -> str:
     return "## Training\n\n" + _table(("Setting", "Value"), rows)
 
 
-def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Sequence[str]) -> str:
+def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Sequence[str], noun: str) -> str:
     accuracy = _mapping(report.get("accuracy"))
     split, count = accuracy.get("split"), report.get("n", promoted.test_images if promoted else None)
     where = _text(split) if split else ("test" if promoted else UNKNOWN)
@@ -230,17 +232,16 @@ def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Seque
     int8 = accuracy.get("int8")
     rows.append(("int8", where, _share(int8), _interval(int8, count), kernels))
     text = "## Results\n\n" + _table(("Numbers", "Split", "Accuracy", "95 % interval", "Kernels"), rows)
-    text += f"\n\nThe interval (Wilson) is what {_count(count)} images leave open; it says nothing of other data."
+    text += f"\n\nThe interval (Wilson) is what {_count(count)} {noun}s leave open; it says nothing of other data."
     if report.get("top5") is not None:
-        text += (
-            f"\n\nThe right class is among the five best on {interval_words(report['top5'], report['top5_interval'])} of the images (int8)."
-        )
+        found = interval_words(report["top5"], report["top5_interval"])
+        text += f"\n\nThe right class is among the five best on {found} of the {noun}s (int8)."
     further = [
         f"{title} {_share(report[key])}" for key, title in (("balanced_accuracy", "balanced accuracy"), ("auc", "AUC")) if report.get(key)
     ]
     if further:
-        text += f"\n\nThe int8 file's {' and '.join(further)} on the same images."
-    agreement = _agreement(report.get("agreement"))
+        text += f"\n\nThe int8 file's {' and '.join(further)} on the same {noun}s."
+    agreement = _agreement(report.get("agreement"), noun)
     if agreement:
         text += f"\n\n{agreement}"
     per_class = _per_class(report.get("agreement"), labels)
@@ -252,8 +253,8 @@ def _results(promoted: Promoted | None, report: Mapping[str, Any], labels: Seque
     return text
 
 
-def _served(report: Mapping[str, Any]) -> str:
-    """Recall and false alarms, the chosen threshold, and the parts of the images; empty where nothing of it is known."""
+def _served(report: Mapping[str, Any], noun: str) -> str:
+    """Recall and false alarms, the chosen threshold, and the parts of the data; empty where nothing of it is known."""
     parts = []
     if report.get("positive") and report.get("recall") is not None:
         shares = {name: interval_words(report.get(name), report.get(f"{name}_interval")) for name in ("recall", "false_alarms")}
@@ -268,11 +269,14 @@ def _served(report: Mapping[str, Any]) -> str:
             for name, part in subsets.items()
         ]
         by = "by the threshold" if report.get("subsets_by") == "threshold" else "by the largest output"
-        parts.append(f"Parts of the test images, decided {by}, with 95 % intervals:")
-        parts.append(_table(("Part", "Images", *(title.capitalize() for title in FIGURE_TITLES.values())), rows))
+        parts.append(f"Parts of the test {noun}s, decided {by}, with 95 % intervals:")
+        parts.append(_table(("Part", f"{noun.capitalize()}s", *(title.capitalize() for title in FIGURE_TITLES.values())), rows))
         if gaps := report.get("gaps"):
             parts.append("The largest gap of each group (Fisher's exact test, corrected for all that was compared by Holm's method):")
             parts.append("\n".join(f"- {_text(gap_words(gap))}" for gap in gaps))
+    if stream := report.get("stream"):
+        said_of = zip(("As it listens", "Expected", "Measured"), listening_words(stream), strict=True)
+        parts.append(_table(("Whole recordings", ""), [(title, _text(said)) for title, said in said_of]))
     return "## Who is served how well\n\n" + "\n\n".join(parts) if parts else ""
 
 
@@ -336,7 +340,7 @@ def _verified(report: Mapping[str, Any]) -> str:
     ]
     if firmware := _mapping(found.get("firmware")):
         rows.append(("All that is linked, with the model", _beside(firmware["program_bytes"], found.get("promised_program_bytes"))))
-        equal = f"{firmware['equal_images']} of {counted(firmware['images'], 'image')} equal bit for bit"
+        equal = f"{firmware['equal_images']} of {counted(firmware['images'], 'input')} equal bit for bit"
         rows.append(("Self-test of `c/`" if found.get("folder") else "Self-test", f"{'FAIL' if firmware['failed'] else 'PASS'}, {equal}"))
     if found["compared_outputs"]:
         equal = f"{found['equal_outputs']} of {found['compared_outputs']} equal bit for bit"
@@ -351,7 +355,7 @@ def _verified(report: Mapping[str, Any]) -> str:
 def _verified_network(found: Mapping[str, Any]) -> str:
     firmware = found["firmware"]
     rows = [(what[:1].upper() + what[1:], _beside(measured, promised)) for what, promised, measured in network_figures(found)]
-    equal = f"{firmware['equal_images']} of {counted(firmware['images'], 'image')} equal bit for bit"
+    equal = f"{firmware['equal_images']} of {counted(firmware['images'], 'input')} equal bit for bit"
     rows.append(("Self-test of `c/`", f"{'FAIL' if firmware['failed'] else 'PASS'}, {equal}"))
     if found["compared_outputs"]:
         equal = f"{found['equal_outputs']} of {found['compared_outputs']} equal bit for bit"
@@ -386,12 +390,19 @@ def _front_end(costs: Mapping[str, Mapping[str, Any]]) -> str:
     found = next((_mapping(cost.get("front_end")) for cost in costs.values() if cost.get("front_end")), None)
     if found is None:
         return ""
-    executed = "" if found["frame_instructions"] is None else f", at most {_count(found['frame_instructions'])} instructions a frame"
-    stack = f"at most {_size(found['stack_bytes'])} of stack"
-    return (
-        f"\n\nOf these the front end takes {_size(found['sram_bytes'])} of SRAM, {_size(found['flash_bytes'])} of flash{executed}; {stack}."
-        " The latency is that of one frame and an inference."
-    )
+    rows = [("What", _text(found["what"])), ("SRAM", _size(found["sram_bytes"])), ("Flash", _size(found["flash_bytes"]))]
+    rows.append(("Stack, at most", _size(found["stack_bytes"])))
+    if found["frame_instructions"] is not None:
+        rows.append(("Instructions of a frame, at most", _count(found["frame_instructions"])))
+    text = "\n\nOf these the front end takes:\n\n" + _table(("Front end", ""), rows)
+    text += "\n\nThe latency is that of one frame and an inference."
+    for runtime, cost in costs.items():
+        known = _mapping(cost.get("front_end"))
+        own, network = known["time_share"], known["network_time_share"]
+        if own is not None and network is not None:
+            text += f" While it listens with `{_text(runtime)}`, the front end takes {_share(own)} of the processor's time, the network"
+            text += f" {_share(network)}: it is asked every {_count(known['hop_ms'])} ms."
+    return text
 
 
 def _evidence(costs: Mapping[str, Mapping[str, Any]]) -> str:
@@ -416,8 +427,10 @@ def _limits(
     data: Mapping[str, Any] | None,
     costs: Mapping[str, Mapping[str, Any]] | None,
 ) -> str:
+    elsewhere = {"image": "other cameras, light, distances and people", "sound": "other microphones, rooms, noise and voices"}
+    others = elsewhere.get(arch.input.noun, "other data")
     lines = [
-        "Accuracy was measured on the split named above and on nothing else: other cameras, light, distances and people are unknown.",
+        f"Accuracy was measured on the split named above and on nothing else: {others} are unknown.",
         "How accuracy differs between groups of people or places is unknown: the records hold no such labels.",
         "The interval counts sampling only; the share of wrong labels in the data is "
         + (_text(data["label_noise"]) if data and data.get("label_noise") is not None else UNKNOWN)
@@ -534,13 +547,13 @@ def _labels(labels: Sequence[str], classes: int) -> str:
     return ", ".join(_text(label) for label in labels) if labels else f"names {UNKNOWN} ({counted(classes, 'class', 'classes')})"
 
 
-def _agreement(agreement: Any) -> str:
+def _agreement(agreement: Any, noun: str) -> str:
     overall = agreement
     if isinstance(agreement, Mapping):
         overall = next((agreement[key] for key in ("overall", "argmax", "all", "share") if key in agreement), None)
     if not isinstance(overall, (int, float)):
         return ""
-    return f"The int8 file gives the float network's answer on {_share(overall)} of the images."
+    return f"The int8 file gives the float network's answer on {_share(overall)} of the {noun}s."
 
 
 def _per_class(agreement: Any, labels: Sequence[str]) -> list[tuple[str, str]]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from tinynas.export.pixels import AUTO, Reading, candidates, read_pixels
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import RESOLVERS, Inspected, inspect, kernels_name, run_litert, run_tflm
 from tinynas.export.served import Audience
+from tinynas.export.streams import Stream, no_labels, probabilities, stream_report
 from tinynas.front_end import FrontEnd
 from tinynas.inputs import KIND_CHANNELS
 
@@ -129,18 +129,6 @@ def evaluate_splits(
     return document
 
 
-@dataclass(frozen=True)
-class Stream:
-    """How a stream is judged."""
-
-    hop_ms: int | None = None
-    """From one window to the next; a quarter of the clip by default."""
-    false_alarms: float = 1.0
-    """So many an hour are allowed where the smoothing is chosen."""
-    refractory: float = 1.0
-    """Seconds after a detection in which there is no other one of its class."""
-
-
 def front_end_of(inspected: Inspected, data: DataSet, path: str, given: FrontEnd | None = None) -> FrontEnd | None:
     """What makes the model's input out of ``data``: None unless these are sounds. Raises DataError where that is not known, or where a
     model of sounds is to judge images."""
@@ -162,8 +150,6 @@ def front_end_of(inspected: Inspected, data: DataSet, path: str, given: FrontEnd
 def _streamed(
     inspected: Inspected, data: DataSet, split: str, reading: Reading, workers: int, front_end: FrontEnd | None, stream: Stream
 ) -> dict[str, Any]:
-    from tinynas.export.streams import no_labels, probabilities, stream_report
-
     if front_end is None:
         raise DataError(f"{data.name}: a stream is of sounds, and these are {data.signal.kind}s", "leave --stream out")
     labels = inspected.facts.labels
@@ -177,7 +163,7 @@ def _streamed(
             )
         return probabilities(outputs)[:, order]
 
-    hop = stream.hop_ms or max(1, front_end.clip_ms // 4)
+    hop = stream.hop_of(front_end)
     return stream_report(data, split, front_end, scores, hop_ms=hop, most=stream.false_alarms, refractory=stream.refractory)
 
 
@@ -213,9 +199,9 @@ def run(inspected: Inspected, split: Split, reading: Reading, workers: int = 1) 
     """
     facts = inspected.facts
     if not len(split):
-        raise DataError("the split holds no image to evaluate on", "choose another split or give more images")
+        raise DataError(f"the split holds no {split.kind} to evaluate on", f"choose another split or give more {split.kind}s")
     if split.inputs.shape[1:] != facts.input_shape:
-        raise DataError(f"the images are {split.inputs.shape[1:]}, the model reads {facts.input_shape}")
+        raise DataError(f"the {split.kind}s are {split.inputs.shape[1:]}, the model reads {facts.input_shape}")
     images = _prepared(inspected, split, reading)
     try:
         return real_outputs(run_tflm(inspected, images, workers=workers, table=reading.table).outputs, facts), kernels_name()

@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import ValidationError
 
+from tinynas.cost.flash import told_front_end
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import ModelFileError
 from tinynas.export.metadata import BUFFER_NAME, NOTHING, Told, read_told
@@ -106,11 +106,7 @@ class ModelFacts:
     @property
     def front_end(self) -> FrontEnd | None:
         """What makes its input out of sound, by tinynas's metadata; None where they say nothing, or nothing that makes such an input."""
-        try:
-            found = FrontEnd.model_validate(self.metadata["front_end"])
-        except (KeyError, ValidationError):
-            return None
-        return found if found.shape == self.input_shape else None
+        return told_front_end(self.metadata, self.input_shape)
 
     @property
     def input(self) -> Input:

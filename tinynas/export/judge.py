@@ -155,7 +155,7 @@ def warnings_of(rule: Rule, outputs: NDArray[np.float64], truth: NDArray[np.int6
     if len(labels) < 2 or area is None or min(np.bincount(truth, minlength=2)) < _ENOUGH:
         return []
     if area < 0.35:
-        remedy = "are the images in the right folders?"
+        remedy = "are the files in the right folders?"
         if not rule.named:
             remedy = f"turn them round with --set {shlex.quote(f'data.labels=[{labels[1]}, {labels[0]}]')}"
         return [
@@ -172,8 +172,8 @@ def warnings_of(rule: Rule, outputs: NDArray[np.float64], truth: NDArray[np.int6
         return [f"{doubt}the outputs favour one class, as with another range of the input than in training (--pixels)"]
     best = _best_threshold(outputs[:, 0], truth == rule.columns[1])
     return [
-        f"{doubt}{rule.threshold:.4g} is probably the wrong threshold ({rule.threshold_from}); {best:.4g} tells these images apart best; "
-        "say it with --threshold, chosen on other images than those you report on"
+        f"{doubt}{rule.threshold:.4g} is probably the wrong threshold ({rule.threshold_from}); {best:.4g} tells these apart best; "
+        "say it with --threshold, chosen on other data than those you report on"
     ]
 
 

@@ -27,7 +27,8 @@ from tinynas.export.manifests import UNNAMED, PackageOptions
 from tinynas.export.operating import OperatingPoint
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import inspect, run_tflm
-from tinynas.export.served import Audience
+from tinynas.export.served import VALIDATION, Audience
+from tinynas.export.streams import Stream, probabilities, stream_report, timed
 from tinynas.export.tflite import ModelMeta, serialize, storable, storable_graph, with_zeros_behind
 from tinynas.graph import WEIGHTED, Graph, few_bits
 from tinynas.model import Network
@@ -285,7 +286,25 @@ def _served(
         return real_outputs(measured.outputs, inspected.facts)
 
     point = audience.point(inspected, rule, answers)
-    return audience.figures(rule, outputs, point, answers), point
+    found = audience.figures(rule, outputs, point, answers)
+    heard = graph.input.front_end
+    if heard is not None and all(timed(audience.data, split, heard) for split in (VALIDATION, audience.split)):
+
+        def scores(inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
+            measured = run_tflm(inspected, inputs, workers=workers, table=input_table(inspected.facts, graph.input))
+            return probabilities(real_outputs(measured.outputs, inspected.facts))
+
+        usual = Stream()
+        found["stream"] = stream_report(
+            audience.data,
+            audience.split,
+            heard,
+            scores,
+            hop_ms=usual.hop_of(heard),
+            most=usual.false_alarms,
+            refractory=usual.refractory,
+        )
+    return found, point
 
 
 def _firmware_facts(graph: Graph, options: ExportOptions) -> dict[str, Any] | None:

@@ -70,8 +70,8 @@ class OperatingPoint:
             self.rule.threshold if self.raw is None else self.raw,
             (
                 f'Yes ("{label}", class {self.positive}) where its output is above the other by more than this, in {kind}:',
-                f"a probability of {self.probability:.4f}. Chosen on {self.split} images for a false-alarm rate of {self.wished:g}; there",
-                f"{_words(self.false_alarms)} false alarms, and {_words(self.recall)} of class {self.positive} found.",
+                f"a probability of {self.probability:.4f}. Chosen on the {self.split} split for a false-alarm rate of {self.wished:g};",
+                f"there {_words(self.false_alarms)} false alarms, and {_words(self.recall)} of class {self.positive} found.",
             ),
         )
 
@@ -95,7 +95,7 @@ def _words(share: metrics.Share) -> str:
 def check_wished(wished: float, name: str, labels: tuple[str, ...], positive: int | None, negatives: int, split: str = "val") -> None:
     """Raise UserError or DataError where ``negatives`` images of ``split`` tell no threshold for ``wished``: before work begins."""
     if not 0 < wished < 1:
-        raise UserError(f"{OPTION} {wished:g}: is no share of images", "give a number between 0 and 1, such as 0.05 for one of twenty")
+        raise UserError(f"{OPTION} {wished:g}: is no share of inputs", "give a number between 0 and 1, such as 0.05 for one of twenty")
     if positive is None:
         raise DataError(
             f"{OPTION}: {name} has {counted(len(labels), 'class', 'classes')}; a threshold is between two",
@@ -105,8 +105,8 @@ def check_wished(wished: float, name: str, labels: tuple[str, ...], positive: in
         other = labels[1 - positive]
         smallest = f"the smallest rate that they can tell is {1 / negatives:.3g} (1 of {negatives:,})" if negatives else "they tell none"
         raise DataError(
-            f"{OPTION} {wished:g}: {name}'s {split} images hold {negatives:,} of class {other}: {smallest}",
-            f"wish for that or more, or add images of {other} to {split}" if negatives else f"add images of {other} to {split}",
+            f"{OPTION} {wished:g}: {name}'s {split} split holds {negatives:,} of class {other}: {smallest}",
+            f"wish for that or more, or add some of {other} to {split}" if negatives else f"add some of {other} to {split}",
         )
 
 
@@ -129,7 +129,7 @@ def choose(
     yes = truth == positive
     check_wished(wished, "the data", rule.labels, positive, int((~yes).sum()), split)
     if not yes.any():
-        raise DataError(f"{OPTION}: {split} holds no image of class {rule.labels[positive]}", "add some, or carve the splits anew")
+        raise DataError(f"{OPTION}: {split} holds nothing of class {rule.labels[positive]}", "add some, or carve the splits anew")
     if rule.single and rule.columns[1] != positive:
         spoken, wanted = rule.positive, rule.labels[positive]
         raise DataError(

@@ -22,8 +22,6 @@ from tinynas.sound.features import features
 Suffix = Literal["c", "cc"]
 #: Templates of images, by path, that a folder of sound does not have.
 OF_IMAGES = ("image_input.h", "image_input.c", "image_input.cc", "arduino/examples/classify/classify.ino")
-#: Of a clip's frames, the part that passes between two inferences.
-HOPS = 4
 #: Percent that a class must reach on average to be told.
 THRESHOLD = 60
 
@@ -85,7 +83,7 @@ def sound_words(
     classes) the network's outputs of them."""
     ns, guard, sound = words["ns"], words["GUARD"], stored_sound(front_end)
     cost = front_end_cost(front_end, expected.shape[1], core=core)
-    hop = max(1, front_end.frames // HOPS)
+    hop = cost.hop
     own = front_end_words(front_end, ns) | {
         "hop": str(hop),
         "smoothed": str(SMOOTHED),

@@ -33,6 +33,22 @@ Scores = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 
 
 @dataclass(frozen=True)
+class Stream:
+    """How a stream is judged."""
+
+    hop_ms: int | None = None
+    """From one window to the next; a quarter of the clip by default."""
+    false_alarms: float = 1.0
+    """So many an hour are allowed where the smoothing is chosen."""
+    refractory: float = 1.0
+    """Seconds after a detection in which there is no other one of its class."""
+
+    def hop_of(self, front_end: FrontEnd) -> int:
+        """:attr:`hop_ms`, or what it is by default."""
+        return self.hop_ms or max(1, front_end.clip_ms // 4)
+
+
+@dataclass(frozen=True)
 class Heard:
     """A recording as a network hears it."""
 
@@ -52,13 +68,18 @@ def probabilities(outputs: NDArray[np.float64]) -> NDArray[np.float64]:
     return softmax(outputs)
 
 
+def timed(data: DataSet, split: str, front_end: FrontEnd) -> list[Recording]:
+    """The recordings of ``split`` that are as long as a clip, and of which a table says when events are."""
+    files = dict.fromkeys(data.records[i].file for i in data.rows(split))
+    recordings = [data.recordings[file] for file in files if file is not None and file in data.recordings]
+    return [recording for recording in recordings if recording.events and recording.length >= front_end.clip_ms]
+
+
 def heard(data: DataSet, split: str, front_end: FrontEnd, hop_ms: int, scores: Scores) -> list[Heard]:
     """Every recording of ``split``, in windows every ``hop_ms``. Raises DataError where no table says when events are."""
-    files = dict.fromkeys(data.records[i].file for i in data.rows(split))
     number = {record.label: int(target) for record, target in zip(data.records, data.targets, strict=True)}
-    recordings = [data.recordings[file] for file in files if file is not None and file in data.recordings]
-    timed = [recording for recording in recordings if recording.events and recording.length >= front_end.clip_ms]
-    if not timed:
+    recordings = timed(data, split, front_end)
+    if not recordings:
         raise DataError(
             f"{data.name}: the split {split} has no recording with events",
             "give a table (CSV) with the columns path, label, start and end, in seconds, of recordings longer than a clip",
@@ -76,7 +97,7 @@ def heard(data: DataSet, split: str, front_end: FrontEnd, hop_ms: int, scores: S
             begin += len(inputs)
         waiting.clear()
 
-    for recording in timed:
+    for recording in recordings:
         waiting.append((recording, _windows(recording, front_end, hop_ms, data)))
         if sum(len(inputs) for _, inputs in waiting) >= TOGETHER:
             judge()
@@ -138,16 +159,20 @@ def choose(recordings: Sequence[Heard], labels: Sequence[str], most: float, refr
 def stream_report(
     data: DataSet, split: str, front_end: FrontEnd, scores: Scores, *, hop_ms: int, most: float, refractory: float
 ) -> dict[str, Any]:
-    """What ``evaluate --stream --json`` says: smoothing and where it was chosen, hours, events, missed, false_alarms, their rates, classes,
-    and the curve of misses over false alarms an hour. Raises DataError."""
+    """What ``evaluate --stream --json`` says: smoothing, where it was chosen and what it did there (``expected``), hours, events, missed,
+    false_alarms, their rates, classes, and the curve of misses over false alarms an hour. Raises DataError."""
     late = front_end.clip_ms / 1000
     chosen_on = "val" if split != "val" and len(data.members.get("val", ())) else split
     tuned = heard(data, chosen_on, front_end, hop_ms, scores)
     smoothing = choose(tuned, data.labels, most, refractory, late)
     judged = tuned if chosen_on == split else heard(data, split, front_end, hop_ms, scores)
-    hours = sum(recording.seconds for recording in judged) / 3600
 
-    def figures(total: StreamCount) -> dict[str, Any]:
+    def hours_of(recordings: Sequence[Heard]) -> float:
+        return sum(recording.seconds for recording in recordings) / 3600
+
+    hours = hours_of(judged)
+
+    def figures(total: StreamCount, hours: float = hours) -> dict[str, Any]:
         return {
             "events": total.events,
             "missed": total.missed,
@@ -168,9 +193,11 @@ def stream_report(
         "recordings": len(judged),
         "hours": hours,
         "hop_ms": hop_ms,
+        "allowed_per_hour": most,
         "smoothing": {"windows": smoothing.windows, "threshold": smoothing.threshold, "refractory_s": refractory, "chosen_on": chosen_on},
         **figures(all_of(by_class)),
         "classes": {label: figures(count) for label, count in by_class.items()},
+        "expected": figures(all_of(counted(tuned, data.labels, smoothing, late)), hours_of(tuned)),
         "curve": curve,
     }
 

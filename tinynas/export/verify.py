@@ -12,8 +12,6 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.cost import Cost
-from tinynas.cost.estimator import with_front_end
 from tinynas.cost.runtimes import runtime_of_tree
 from tinynas.cost.tflite import ModelFile, parse_model
 from tinynas.errors import DiskError, ModelFileError, UserError, counted
@@ -184,7 +182,7 @@ def verify_model(
         on_note(_first_time(wanted, jobs or cores()))
     runtime = runtime_of_tree(kernels, arduino=tree.arduino)
     promised = file.estimate(runtime, core=core.name)
-    whole_program = _with_its_front_end(promised, model).values()["program_bytes"]
+    whole_program = promised.values()["program_bytes"]
     library = build_library(tree, core, kernels, cache, jobs=jobs, on_step=on_step)
     elf = build_probe(tree, core, kernels, cache)
     compared = reference(model)
@@ -219,15 +217,6 @@ def verify_model(
         promised_code_bytes=None if promised.code is None else promised.code.runtime_bytes,
         promised_program_bytes=None if whole_program is None else int(whole_program),
     )
-
-
-def _with_its_front_end(promised: Cost, model: bytes) -> Cost:
-    """``promised`` of ``model``, that of the front end beside it which its metadata name."""
-    try:
-        facts = read_facts(model)
-    except ModelFileError:  # no classifier: no firmware of ours, and no front end
-        return promised
-    return promised if facts.front_end is None else with_front_end(promised, facts.front_end, facts.classes, None)
 
 
 def _first_time(library: Library, jobs: int) -> str:

@@ -5,16 +5,21 @@
 
 from __future__ import annotations
 
+import html
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
-from tinynas.errors import counted
+from tinynas.errors import counted, printable
 from tinynas.files import write_atomic
+from tinynas.records import listening_words
 from tinynas.runs import Run
 
-__all__ = ["watch_report", "write_compare_picture", "write_report", "write_space_picture"]
+if TYPE_CHECKING:
+    from tinynas.report.figures import Info
+
+__all__ = ["watch_report", "write_compare_picture", "write_evaluation_picture", "write_report", "write_space_picture"]
 
 
 def write_report(run: Run, *, running: bool | None = None) -> Path:
@@ -64,29 +69,56 @@ def write_space_picture(table: _Rows, path: Path) -> Path:
 
 def write_compare_picture(rows: Sequence[Mapping[str, Any]], nets: Sequence[str], path: Path) -> Path:
     """Write the rows of ``tinynas compare NET... --json`` as a picture: one HTML file, light or dark as the reader's system is."""
-    from plotly.offline import get_plotlyjs
-
-    from tinynas.report.figures import compare_info, plot
-    from tinynas.report.theme import FONT, PALETTES, Mode
+    from tinynas.report.figures import compare_info
 
     info = compare_info(rows, nets)
-    modes: tuple[Mode, ...] = ("light", "dark")
-    divs = {
-        mode: plot(info, mode=mode).to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False}) for mode in modes
-    }
     head = (
         f"{counted(len(info.nets), 'network')} on {counted(len(info.boards), 'board')}: the limit that decides, and the share of it "
         f"that is used; worst first. On {counted(info.fitting, 'board')} every network fits."
     )
+    return _write_picture("tinynas compare", [(head, info)], path)
+
+
+def write_evaluation_picture(document: Mapping[str, Any], path: Path) -> Path:
+    """Write ``tinynas evaluate --json`` as a picture, likewise: the stream, the ROC curve and the confusion, each where it is told."""
+    from tinynas.report.figures import confusion_info, curve_info, stream_info
+
+    name = printable(f"{document['model']} on {document['data']}, {document['split']}")
+    shown: list[tuple[str, Info]] = []
+    if (stream := stream_info(document)) is not None:
+        shown.append((f"{name}. As it listens: {listening_words(document['stream'])[2]}.", stream))
+    if (curve := curve_info(document)) is not None:
+        shown.append((f"{name}: found, and false alarms.", curve))
+    if counts := document.get("confusion"):
+        labels = [str(label) for label in document.get("labels") or range(len(counts))]
+        noun = str(document["kind"])
+        right = f"{100 * document['accuracy']:.1f} % of {counted(document['n'], noun)} right"
+        shown.append((f"{name}: {right}.", confusion_info(counts, labels, "int8", noun)))
+    return _write_picture("tinynas evaluate", shown, path)
+
+
+def _write_picture(title: str, shown: Sequence[tuple[str, Info]], path: Path) -> Path:
+    """One HTML file of figures, words above each, light or dark as the reader's system is."""
+    from plotly.offline import get_plotlyjs
+
+    from tinynas.report.figures import plot
+    from tinynas.report.theme import FONT, PALETTES, Mode
+
+    modes: tuple[Mode, ...] = ("light", "dark")
     light, dark = PALETTES["light"], PALETTES["dark"]
     style = (
         f"body{{margin:16px;font-family:{FONT};color:{light['ink']};background:{light['paper']}}}.dark{{display:none}}"
         f"@media(prefers-color-scheme:dark){{body{{color:{dark['ink']};background:{dark['paper']}}}.dark{{display:block}}.light{{display:none}}}}"
     )
-    parts = "".join(f'<div class="{mode}">{div}</div>' for mode, div in divs.items())
+    parts = ""
+    for head, info in shown:
+        parts += f"<p>{html.escape(head)}</p>"
+        for mode in modes:
+            div = plot(info, mode=mode).to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
+            parts += f'<div class="{mode}">{div}</div>'
     page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>tinynas compare</title><style>{style}</style>'
-        f"<script>{get_plotlyjs()}</script></head><body><p>{head}</p>{parts}</body></html>"
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+        f"<script>{get_plotlyjs()}</script></head><body>{parts}</body></html>"
     )
     write_atomic(path, page)
     return path

@@ -46,7 +46,17 @@ from tinynas.report.search_figures import (
     progress_info,
     spaces_info,
 )
-from tinynas.report.served_figures import CurveInfo, PartsInfo, curve_info, draw_curve, draw_parts, parts_info
+from tinynas.report.served_figures import (
+    CurveInfo,
+    PartsInfo,
+    StreamInfo,
+    curve_info,
+    draw_curve,
+    draw_parts,
+    draw_stream,
+    parts_info,
+    stream_info,
+)
 from tinynas.report.theme import Mode, colored, layout
 
 if TYPE_CHECKING:
@@ -66,6 +76,7 @@ Info: TypeAlias = (
     | CompareInfo
     | CurveInfo
     | PartsInfo
+    | StreamInfo
 )
 
 __all__ = [
@@ -83,6 +94,7 @@ __all__ = [
     "progress_info",
     "promises_info",
     "spaces_info",
+    "stream_info",
     "strip_info",
     "training_info",
 ]
@@ -117,6 +129,8 @@ def draw(info: Info) -> Drawing:
             return draw_curve(info)
         case PartsInfo():
             return draw_parts(info)
+        case StreamInfo():
+            return draw_stream(info)
 
 
 def plot(info: Info, *, mode: Mode = "light") -> Figure:

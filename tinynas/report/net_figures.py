@@ -95,7 +95,7 @@ def strip_info(graph: Graph, cost: Cost) -> StripInfo:
         height, width, channels = out if len(out) == 3 else (1, 1, out[0])
         made_by[op.output] = len(segments)
         segments.append(Segment(op.name, op.kind, kernel, stride, height, width, channels, row.params, row.macs))
-    return StripInfo(tuple(segments), tuple(residuals), graph.input.front_end is not None)
+    return StripInfo(tuple(segments), tuple(residuals), graph.input.kind == "features")
 
 
 def kernel_color(segment: Segment) -> str:
@@ -213,6 +213,8 @@ class MemoryInfo:
     head: int
     tail: int
     """The runtime's persistent structures, on top of the head."""
+    front_end: int
+    """What a front end takes beside them; 0 without one."""
     limit: float | None
     peak: int
     """Operator at which most is alive."""
@@ -242,6 +244,7 @@ def memory_info(graph: Graph, cost: Cost, budget: Budget | None = None) -> Memor
         live=tuple(row.live_bytes for row in cost.layers),
         head=cost.head_bytes,
         tail=cost.tail_bytes,
+        front_end=0 if cost.front_end is None else cost.front_end.sram_bytes,
         limit=None if budget is None else budget.limits.get("sram_bytes"),
         peak=cost.peak_index,
         at_peak=tuple(name for _, name in sorted(alive, reverse=True)),
@@ -254,10 +257,11 @@ _KIB = 1024
 
 def draw_memory(info: MemoryInfo) -> Drawing:
     """The arena as a map: operators from left to right, addresses upwards."""
-    total = info.head + info.tail
+    total = info.head + info.tail + info.front_end
     near = info.limit is not None and info.limit <= 1.7 * total
     top = max(total, info.limit or 0) if near else total
-    last, reach = len(info.ops) - 0.5, 1.27 * top
+    # Where the limit is far above, its words have a line of their own over those of the peak.
+    last, reach = len(info.ops) - 0.5, (1.27 if near or info.limit is None else 1.45) * top
     shapes, notes = _memory_limit(info, reach, near=near)
     return {
         "data": [_tensor_marks(info) if info.boxes else _alive_marks(info), *_tail_marks(info)],
@@ -311,39 +315,43 @@ def _alive_marks(info: MemoryInfo) -> dict[str, Any]:
     }
 
 
+def _bands(info: MemoryInfo) -> list[tuple[str, int, int]]:
+    """What lies above the head, as (whose it is, first byte, bytes)."""
+    found = [("the runtime's own structures", info.head, info.tail), ("the front end", info.head + info.tail, info.front_end)]
+    return [band for band in found if band[2]]
+
+
 def _tail_marks(info: MemoryInfo) -> list[dict[str, Any]]:
-    """The runtime's own structures, a band above the head."""
-    if not info.tail:
-        return []
+    """A band for each part above the head."""
     last = len(info.ops) - 0.5
     return [
         {
             "type": "scatter",
             "mode": "lines",
-            "name": "runtime's own",
+            "name": name,
             "x": [-0.5, last, last, -0.5, -0.5],
-            "y": [y / _KIB for y in (info.head, info.head, info.head + info.tail, info.head + info.tail, info.head)],
+            "y": [y / _KIB for y in (first, first, first + taken, first + taken, first)],
             "fill": "toself",
             "fillcolor": "@wash",
             "line": {"width": 0.8, "color": "@muted"},
             "hoverinfo": "skip",
         }
+        for name, first, taken in _bands(info)
     ]
 
 
 def _tail_notes(info: MemoryInfo) -> list[dict[str, Any]]:
-    if not info.tail:
-        return []
     return [
         {
             "x": len(info.ops) - 0.5,
-            "y": (info.head + info.tail / 2) / _KIB,
+            "y": (first + taken / 2) / _KIB,
             "xanchor": "right",
-            "text": f"the runtime's own structures, {format_size(info.tail)}",
+            "text": f"{name}, {format_size(taken)}",
             "showarrow": False,
             "font": {"size": 11.5, "color": "@muted"},
             "xshift": -6,
         }
+        for name, first, taken in _bands(info)
     ]
 
 
@@ -354,7 +362,7 @@ def _memory_limit(info: MemoryInfo, reach: float, *, near: bool) -> tuple[list[d
     dash = {"color": "@limit", "width": 2, "dash": "dash"}
     y = info.limit / _KIB
     line = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "y0": y, "y1": y, "line": dash}
-    times = info.limit / (info.head + info.tail)
+    times = info.limit / (info.head + info.tail + info.front_end)
     right = info.peak > len(info.ops) / 2
     note = {
         "xref": "paper",
@@ -602,9 +610,11 @@ class ConfusionInfo:
     """Mean over the classes that occur."""
     worst: tuple[tuple[str, str, float], ...]
     """(true, taken for, share of the true class), most frequent first; at most three."""
+    noun: str = "image"
+    """What was judged, in the singular."""
 
 
-def confusion_info(counts: Sequence[Sequence[int]], labels: Sequence[str], title: str) -> ConfusionInfo:
+def confusion_info(counts: Sequence[Sequence[int]], labels: Sequence[str], title: str, noun: str = "image") -> ConfusionInfo:
     """Shares and summary of a confusion matrix (N, N)."""
     totals = [sum(row) for row in counts]
     shares = tuple(tuple(n / total if total else 0.0 for n in row) for row, total in zip(counts, totals, strict=True))
@@ -620,6 +630,7 @@ def confusion_info(counts: Sequence[Sequence[int]], labels: Sequence[str], title
         accuracy=metrics.accuracy(counts),
         balanced_accuracy=metrics.balanced_accuracy(counts),
         worst=tuple((_label(labels, counts, i), _label(labels, counts, j), share) for share, i, j in mistakes[:3]),
+        noun=noun,
     )
 
 
@@ -641,9 +652,9 @@ def draw_confusion(info: ConfusionInfo) -> Drawing:
         "z": [list(row) for row in info.shares],
         "customdata": [
             [
-                f"<b>{names[i]}</b> taken for <b>{names[j]}</b><br>{counted(c, 'image')}, {percent(s)} of the class"
+                f"<b>{names[i]}</b> taken for <b>{names[j]}</b><br>{counted(c, info.noun)}, {percent(s)} of the class"
                 if i != j
-                else f"<b>{names[i]}</b> known<br>{counted(c, 'image')}, {percent(s)} of the class"
+                else f"<b>{names[i]}</b> known<br>{counted(c, info.noun)}, {percent(s)} of the class"
                 for j, (c, s) in enumerate(zip(counts, shares, strict=True))
             ]
             for i, (counts, shares) in enumerate(zip(info.counts, info.shares, strict=True))

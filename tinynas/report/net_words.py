@@ -8,12 +8,12 @@ from typing import Any
 from tinynas.arch import Arch
 from tinynas.cost import Cost
 from tinynas.errors import counted, shell_line
-from tinynas.records import Artifact, Promoted, Trial, firmware_words, gap_words, of_network, threshold_words
+from tinynas.records import Artifact, Promoted, Trial, firmware_words, gap_words, listening_words, of_network, threshold_words
 from tinynas.report import figures
 from tinynas.report.net_figures import ConfusionInfo, LayersInfo, MemoryInfo, PromisesInfo, StripInfo, TrainingInfo
 from tinynas.report.run_words import table
 from tinynas.report.source import Source
-from tinynas.report.words import amount, count, duration, percent, points, shape, size, summary, text, title, verified_words
+from tinynas.report.words import amount, count, duration, front_end_rows, percent, points, shape, size, summary, text, title, verified_words
 from tinynas.space import input_text
 
 
@@ -25,6 +25,7 @@ def blank() -> dict[str, str]:
 def network(source: Source, net_id: str) -> dict[str, Any]:
     """Name, figures and texts of one network, as page.js takes them."""
     arch, graph, cost = source.network(net_id)
+    noun = arch.input.noun
     trial, promoted, artifact = source.scored.get(net_id), source.promoted.get(net_id), source.artifacts.get(net_id)
     strip, memory, layers = figures.strip_info(graph, cost), figures.memory_info(graph, cost, source.budget), figures.layers_info(cost)
     training = figures.training_info(
@@ -33,9 +34,9 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
     promises = figures.promises_info(artifact.report if artifact else {})
     float_counts = promoted.confusion if promoted else ()
     labels = _labels(source, artifact)
-    confusion_float = figures.confusion_info(float_counts, labels, "float") if float_counts else None
+    confusion_float = figures.confusion_info(float_counts, labels, "float", noun) if float_counts else None
     int8_counts = _int8_confusion(artifact)
-    confusion_int8 = figures.confusion_info(int8_counts, labels, "int8") if int8_counts else None
+    confusion_int8 = figures.confusion_info(int8_counts, labels, "int8", noun) if int8_counts else None
     drawn: dict[str, Any] = {"strip": figures.draw(strip), "memory": figures.draw(memory), "layers": figures.draw(layers)}
     if training.val or training.proxy:
         drawn["training"] = figures.draw(training)
@@ -44,7 +45,12 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
     if confusion_int8 is not None:
         drawn["confusion_int8"] = figures.draw(confusion_int8)
     report = artifact.report if artifact else {}
-    for name, served in (("curve", figures.curve_info(report)), ("parts", figures.parts_info(report))):
+    served_figures = (
+        ("curve", figures.curve_info(report)),
+        ("parts", figures.parts_info(report, noun)),
+        ("stream", figures.stream_info(report)),
+    )
+    for name, served in served_figures:
         if served is not None:
             drawn[name] = figures.draw(served)
     accuracy = trial.accuracy if trial else None
@@ -59,14 +65,15 @@ def network(source: Source, net_id: str) -> dict[str, Any]:
             "memory-words": _memory_words(memory, cost),
             "layers-words": _layers_words(layers),
             "layers-table": _layers_table(layers),
-            "training-words": _training_words(training, promoted),
+            "training-words": _training_words(training, promoted, noun),
             "promises-words": _promises_words(promises, artifact),
             "promises": _promises_table(promises),
             "verified": _verified(artifact),
             "float-words": _confusion_words(confusion_float),
             "int8-words": _confusion_words(confusion_int8),
-            "curve-words": _curve_words(report),
-            "parts-words": _parts_words(report),
+            "curve-words": _curve_words(report, noun),
+            "parts-words": _parts_words(report, noun),
+            "stream-words": _stream_words(report),
         },
     }
 
@@ -114,6 +121,10 @@ def _facts(source: Source, arch: Arch, cost: Cost, trial: Trial | None, promoted
             shown += f" <small>of {text(amount(key, limit))}</small>"
             shown += f'<span class="gauge{over}" title="{percent(share, 0)}"><i style="width:{min(100.0, 100 * share):.1f}%"></i></span>'
         lines.append(f"<dt>{text(title(key))}</dt><dd>{shown}</dd>")
+    if (heard := cost.front_end) is not None:
+        what, *work = [f"<dt>{text(name)}</dt><dd><small>{text(value)}</small></dd>" for name, value in front_end_rows(cost)]
+        parts = (("its SRAM", heard.sram_bytes), ("its flash", heard.flash_bytes))
+        lines += [what, *(f"<dt>{name}</dt><dd>{text(size(part))}</dd>" for name, part in parts), *work]
     if trial is not None:
         parent = f", from {trial.parent}" if trial.parent else ""
         lines.append(f"<dt>proposed by</dt><dd>{text(trial.source + parent)}</dd>")
@@ -148,13 +159,15 @@ def _strip_words(info: StripInfo, arch: Arch) -> str:
 
 
 def _memory_words(info: MemoryInfo, cost: Cost) -> str:
-    total = info.head + info.tail
+    total = info.head + info.tail + info.front_end
     alive = ", ".join(text(name) for name in info.at_peak)
     tensors = sum(box.size for box in info.boxes if box.first <= info.peak <= box.last)
     scratch = " and scratch" if info.boxes and info.live[info.peak] > tensors else ""
     said = f"The peak is at <strong>{text(cost.peak_op)}</strong>: {_kib(info.head)} for {alive}{scratch}. "
     if info.tail:
-        said += f"With the runtime's own {_kib(info.tail)} the arena is <strong>{_kib(total)}</strong>. "
+        said += f"With the runtime's own {_kib(info.tail)} the arena is <strong>{_kib(info.head + info.tail)}</strong>. "
+    if info.front_end:
+        said += f"The front end's {_kib(info.front_end)} lie beside it: <strong>{_kib(total)}</strong> in all. "
     if info.limit is not None:
         left = info.limit - total
         said += f"{_kib(left)} of the limit stay free. " if left >= 0 else f"That is {_kib(-left)} over the limit. "
@@ -193,13 +206,13 @@ def _layers_table(info: LayersInfo) -> str:
     return table(["operator", "kind", "output", "MACs", "weights", "live memory"], lines)
 
 
-def _training_words(info: TrainingInfo, promoted: Promoted | None) -> str:
+def _training_words(info: TrainingInfo, promoted: Promoted | None, noun: str) -> str:
     if promoted is not None:
         qat = ", weights of few bits on their grids" if "few_bits_from" in promoted.recipe else ""
         qat += ", the last epochs with int8 arithmetic in the loop" if promoted.qat else ""
         return (
             f"Full training: {counted(promoted.epochs, 'epoch')} in {text(duration(promoted.seconds))}{qat}. Epoch {promoted.best_epoch} "
-            f"was the best on validation images ({percent(promoted.val_accuracy)}) and was kept; only then were the test images read: "
+            f"was the best on validation {noun}s ({percent(promoted.val_accuracy)}) and was kept; only then were the test {noun}s read: "
             f"<strong>{percent(promoted.test_accuracy)}</strong>."
         )
     if info.proxy:
@@ -270,25 +283,25 @@ def _confusion_words(info: ConfusionInfo | None) -> str:
         return ""
     mistakes = "; ".join(f"{text(a)} taken for {text(b)} in {percent(share)}" for a, b, share in info.worst[:2])
     said = (
-        f"<strong>{percent(info.accuracy)}</strong> of {sum(map(sum, info.counts)):,} test images right, "
+        f"<strong>{percent(info.accuracy)}</strong> of {sum(map(sum, info.counts)):,} test {info.noun}s right, "
         f"{percent(info.balanced_accuracy)} averaged over classes. "
     )
     return said + (f"Most common mistakes: {mistakes}." if mistakes else "No mistake.")
 
 
-def _curve_words(report: Mapping[str, Any]) -> str:
+def _curve_words(report: Mapping[str, Any], noun: str) -> str:
     if not report.get("roc"):
         return ""
     area = report.get("auc")
     said = "" if area is None else f"The area under the curve is <strong>{area:.4f}</strong>. "
     point = report.get("operating_point")
     if point is None:
-        return f"{said}Promote with <code>--false-alarms 0.05</code> to choose a threshold on validation images."
+        return f"{said}Promote with <code>--false-alarms 0.05</code> to choose a threshold on validation {noun}s."
     threshold, expected, measured = map(text, threshold_words(point))
     return f"{said}The firmware says {threshold}. Expected: {expected}. Measured: {measured}."
 
 
-def _parts_words(report: Mapping[str, Any]) -> str:
+def _parts_words(report: Mapping[str, Any], noun: str) -> str:
     if not report.get("subsets"):
         return ""
     by = "the chosen threshold" if report.get("subsets_by") == "threshold" else "the largest output"
@@ -296,5 +309,12 @@ def _parts_words(report: Mapping[str, Any]) -> str:
         f"<li>{f'<strong>{text(gap_words(gap))}</strong>' if gap['more_than_noise'] else text(gap_words(gap))}</li>"
         for gap in report.get("gaps") or ()
     )
-    said = f"Test images, decided by {by}; lines are 95 % intervals."
+    said = f"Test {noun}s, decided by {by}; lines are 95 % intervals."
     return f"{said} The largest gap of each group: <ul>{lines}</ul>" if lines else said
+
+
+def _stream_words(report: Mapping[str, Any]) -> str:
+    if not report.get("stream"):
+        return ""
+    how, expected, measured = map(text, listening_words(report["stream"]))
+    return f"Whole recordings, as a microphone hears them: {how}. Expected: {expected}. Measured: <strong>{measured}</strong>."

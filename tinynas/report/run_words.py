@@ -17,6 +17,7 @@ def run_slots(source: Source, progress: ProgressInfo, limits: LimitsInfo, spaces
     """The page's texts about the run by slot, as escaped HTML."""
     return {
         "eyebrow": _eyebrow(source),
+        "noun": text(source.noun),
         "headline": _headline(source),
         "lead": _lead(source),
         "kpis": _kpis(source, progress),
@@ -57,7 +58,7 @@ def _headline(source: Source) -> str:
         one = max(fully, key=lambda p: p.val_accuracy)
         int8 = source.int8_accuracy(one.id)
         reached = f"{percent(int8)} in int8" if int8 is not None else percent(one.test_accuracy)
-        return text(f"{reached} on test images, {fits}")
+        return text(f"{reached} on test {source.noun}s, {fits}")
     return text(f"{percent(best.accuracy)} after a short training, {fits}")
 
 
@@ -83,7 +84,7 @@ def _lead(source: Source) -> str:
         return "The first pictures come with the first trained network."
     refused = sum(t.state == "infeasible" for t in source.trials)
     said = (
-        f"{_most_accurate(source, best)} gets <strong>{percent(best.accuracy)}</strong> of the validation images right "
+        f"{_most_accurate(source, best)} gets <strong>{percent(best.accuracy)}</strong> of the validation {source.noun}s right "
         f"after a short training, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and were trained"
     )
     return said + (
@@ -139,7 +140,7 @@ def _table_words(source: Source) -> str:
     int8 = any("int8_accuracy" in t.scores for t in source.scored.values())
     more = " and of its int8 arithmetic" if int8 else ""
     return (
-        f"Accuracy on validation images after so many epochs of the search's short training{more}; "
+        f"Accuracy on validation {source.noun}s after so many epochs of the search's short training{more}; "
         f"costs are estimates for {text(source.budget.runtime)}."
     )
 
@@ -189,7 +190,7 @@ def _progress_words(source: Source, info: ProgressInfo) -> str:
     )
     if info.at is None:
         return said + "This run has only one of the two, so there is nothing to compare yet."
-    unit = f"{count(info.at)} training images" if info.unit == "images" else f"{duration(info.at)} of training"
+    unit = f"{count(info.at)} training {source.noun}s" if info.unit == "images" else f"{duration(info.at)} of training"
     by, volume = info.best_at[0] - info.best_at[1], info.volume_at[0] - info.volume_at[1]
     verdict = "ahead" if volume > 0 else "behind" if volume < 0 else "level"
     return (
@@ -266,7 +267,7 @@ def _about(source: Source) -> str:
         else ""
     )
     return (
-        '<p class="words">Choices were made on validation images only; test images are read once, after full training. '
+        f'<p class="words">Choices were made on validation {source.noun}s only; test {source.noun}s are read once, after full training. '
         "A figure is estimated or measured, and says which. Accuracies in the search come from short trainings: "
         f'they rank networks and rise with full training.</p><dl class="facts about">{rows}</dl>{decided}'
     )
@@ -277,7 +278,7 @@ def _schedule(source: Source) -> str:
     if not rungs or images is None:
         return ""
     before, last = "".join(f"{epochs}, " for epochs in rungs[:-1]), counted(rungs[-1], "epoch")
-    return f"{'rungs at ' if before else ''}{before}{last} of {counted(images, 'image') if images else 'all images'}"
+    return f"{'rungs at ' if before else ''}{before}{last} of {counted(images, source.noun) if images else f'all {source.noun}s'}"
 
 
 def _footer(source: Source) -> str:

@@ -311,6 +311,8 @@ class ProgressInfo:
     """Training that both arms have had at least; None where one has none."""
     best_at: tuple[float, ...]
     volume_at: tuple[float, ...]
+    noun: str = "image"
+    """What the networks read, in the singular."""
 
 
 def progress_info(
@@ -319,6 +321,7 @@ def progress_info(
     cost: str = "macs",
     box: tuple[tuple[float, float], tuple[float, float]] | None = None,
     seconds: Mapping[int, Sequence[float]] | None = None,
+    noun: str = "image",
 ) -> ProgressInfo:
     """Best accuracy and hypervolume after every result, for the search and the baseline.
 
@@ -343,6 +346,7 @@ def progress_info(
         at=both,
         best_at=() if both is None else tuple(_value_at(arm, arm.best, both) for arm in arms),
         volume_at=() if both is None else tuple(_value_at(arm, arm.volume, both) for arm in arms),
+        noun=noun,
     )
 
 
@@ -388,6 +392,7 @@ def _value_at(arm: Arm, values: Sequence[float], spent: float) -> float:
 def draw_progress(info: ProgressInfo) -> Drawing:
     """Two panels over one axis: best accuracy and covered area."""
     data: list[dict[str, Any]] = []
+    counted_in = f"{info.noun}s" if info.unit == "images" else info.unit
     looks = (("@front", "solid", "circle"), ("@baseline", "dot", "diamond"))
     for panel, (axis, fmt) in enumerate((("y", ".1%"), ("y2", ".3f"))):
         for arm, (color, dash, symbol) in zip(info.arms, looks, strict=True):
@@ -404,10 +409,10 @@ def draw_progress(info: ProgressInfo) -> Drawing:
                     "marker": {"size": 5, "symbol": symbol},
                     "showlegend": panel == 0,
                     "legendgroup": arm.name,
-                    "hovertemplate": f"{arm.name}: %{{y:{fmt}}} after %{{x:,.0f}} {info.unit}<extra></extra>",
+                    "hovertemplate": f"{arm.name}: %{{y:{fmt}}} after %{{x:,.0f}} {counted_in}<extra></extra>",
                 }
             )
-    unit = "training images seen" if info.unit == "images" else "seconds of training"
+    unit = f"training {counted_in} seen" if info.unit == "images" else "seconds of training"
     return {
         "data": data,
         "layout": {

@@ -1,4 +1,5 @@
-"""Figures of who is served how well: the ROC curve with the chosen threshold on it, and the parts of the images as bars with intervals."""
+"""Figures of who is served how well: the ROC curve with the chosen threshold on it, the parts of the data as bars with intervals, and
+missed events over false alarms an hour."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from tinynas.errors import counted
 from tinynas.records import FIGURE_TITLES, interval_words
 from tinynas.report.search_figures import Drawing
 from tinynas.report.words import percent
@@ -104,15 +106,17 @@ class Bars:
 
 @dataclass(frozen=True)
 class PartsInfo:
-    """How the parts of the images are served."""
+    """How the parts of the data are served."""
 
     parts: tuple[str, ...]
     """In the report's order."""
     images: tuple[int, ...]
     bars: tuple[Bars, ...]
+    noun: str = "image"
+    """What was judged, in the singular."""
 
 
-def parts_info(report: Mapping[str, Any]) -> PartsInfo | None:
+def parts_info(report: Mapping[str, Any], noun: str = "image") -> PartsInfo | None:
     """The parts of an export's report; None where it has none."""
     subsets = report.get("subsets")
     if not subsets:
@@ -124,13 +128,13 @@ def parts_info(report: Mapping[str, Any]) -> PartsInfo | None:
             intervals = [part[f"{figure}_interval"] for part in known.values()]
             values = tuple(part[figure] for part in known.values())
             bars.append(Bars(figure, tuple(known), values, tuple(low for low, _ in intervals), tuple(high for _, high in intervals)))
-    return PartsInfo(tuple(subsets), tuple(part["n"] for part in subsets.values()), tuple(bars))
+    return PartsInfo(tuple(subsets), tuple(part["n"] for part in subsets.values()), tuple(bars), noun)
 
 
 def draw_parts(info: PartsInfo) -> Drawing:
     """A row a part, a bar a figure with its 95 % interval; the first part on top."""
     places = {name: i for i, name in enumerate(info.parts)}
-    images = dict(zip(info.parts, info.images, strict=True))
+    counts = {name: counted(n, info.noun) for name, n in zip(info.parts, info.images, strict=True)}
     data: list[dict[str, Any]] = [
         {
             "type": "bar",
@@ -149,7 +153,7 @@ def draw_parts(info: PartsInfo) -> Drawing:
                 "width": 3,
             },
             "customdata": [
-                [f"<b>{escape(name)}</b>, {images[name]:,} images<br>{FIGURE_TITLES[bars.figure]} {interval_words(value, (low, high))}"]
+                [f"<b>{escape(name)}</b>, {counts[name]}<br>{FIGURE_TITLES[bars.figure]} {interval_words(value, (low, high))}"]
                 for name, value, low, high in zip(bars.parts, bars.values, bars.low, bars.high, strict=True)
             ],
             "hovertemplate": "%{customdata[0]}<extra></extra>",
@@ -169,5 +173,103 @@ def draw_parts(info: PartsInfo) -> Drawing:
         },
         "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
         "height": 110 + 22 * len(info.bars) * len(names),
+    }
+    return {"data": data, "layout": layout}
+
+
+@dataclass(frozen=True)
+class StreamInfo:
+    """Missed events over false alarms an hour, a point a threshold."""
+
+    thresholds: tuple[float, ...]
+    """Falling, so that false alarms rise."""
+    false_alarms_per_hour: tuple[float, ...]
+    missed: tuple[int, ...]
+    events: int
+    chosen: int | None
+    """Which of the thresholds was chosen."""
+    chosen_on: str
+    """The split by which it was chosen."""
+    allowed: float
+    """False alarms an hour that were allowed there."""
+
+
+def stream_info(report: Mapping[str, Any]) -> StreamInfo | None:
+    """The stream of an export's or an evaluation's report; None where it has none."""
+    stream = report.get("stream")
+    if not stream:
+        return None
+    curve = sorted(stream["curve"], key=lambda row: -row["threshold"])
+    thresholds = tuple(row["threshold"] for row in curve)
+    smoothing = stream["smoothing"]
+    return StreamInfo(
+        thresholds=thresholds,
+        false_alarms_per_hour=tuple(row["false_alarms_per_hour"] for row in curve),
+        missed=tuple(row["missed"] for row in curve),
+        events=stream["events"],
+        chosen=thresholds.index(smoothing["threshold"]) if smoothing["threshold"] in thresholds else None,
+        chosen_on=smoothing["chosen_on"],
+        allowed=stream["allowed_per_hour"],
+    )
+
+
+def draw_stream(info: StreamInfo) -> Drawing:
+    """Missed events over false alarms an hour, the chosen threshold marked, what was allowed a line."""
+    shares = [missed / info.events if info.events else 0.0 for missed in info.missed]
+    rates = list(info.false_alarms_per_hour)
+    told = [
+        f"threshold {threshold:g}<br>{missed:,} of {counted(info.events, 'event')} missed<br>{rate:.2f} false alarms an hour"
+        for threshold, missed, rate in zip(info.thresholds, info.missed, rates, strict=True)
+    ]
+    data: list[dict[str, Any]] = [
+        {
+            "type": "scatter",
+            "mode": "lines+markers",
+            "name": "thresholds",
+            "x": rates,
+            "y": shares,
+            "text": told,
+            "line": {"color": "@good", "width": 2},
+            "marker": {"size": 5, "color": "@good"},
+            "hovertemplate": "%{text}<extra></extra>",
+        }
+    ]
+    marked: list[float] = []
+    if info.chosen is not None:
+        marked = [rates[info.chosen]]
+        data.append(
+            {
+                "type": "scatter",
+                "mode": "markers",
+                "name": f"chosen on {info.chosen_on}",
+                "x": marked,
+                "y": [shares[info.chosen]],
+                "text": [told[info.chosen]],
+                "marker": {"symbol": "diamond", "size": 12, "color": "@limit"},
+                "hovertemplate": "chosen: %{text}<extra></extra>",
+            }
+        )
+    # To the right of where the fewest are missed there are only more false alarms.
+    fewest = min(rate for rate, share in zip(rates, shares, strict=True) if share == min(shares))
+    reach = 1.15 * max(fewest, 2 * info.allowed, *marked, 0.5)
+    allowed = {"type": "line", "xref": "x", "yref": "paper", "x0": info.allowed, "x1": info.allowed, "y0": 0, "y1": 1}
+    layout: dict[str, Any] = {
+        "xaxis": {"title": {"text": "false alarms an hour"}, "range": [-0.03 * reach, reach]},
+        "yaxis": {"title": {"text": "events missed"}, "range": [-0.03, 1.05 * max(*shares, 0.1)], "tickformat": ".0%"},
+        "shapes": [{**allowed, "line": {"color": "@muted", "width": 1.2, "dash": "dash"}}],
+        "annotations": [
+            {
+                "x": info.allowed,
+                "y": 1,
+                "yref": "paper",
+                "xanchor": "left",
+                "yanchor": "top",
+                "xshift": 4,
+                "text": f"{info.allowed:g} an hour allowed",
+                "showarrow": False,
+                "font": {"size": 11.5, "color": "@muted"},
+            }
+        ],
+        "legend": {"x": 0.98, "y": 0.98, "xanchor": "right", "yanchor": "top"},
     }
     return {"data": data, "layout": layout}

@@ -89,6 +89,12 @@ class Source:
         return tuple(str(label) for label in self.run.env.get("labels", ()))
 
     @cached_property
+    def noun(self) -> str:
+        """What the run's networks read, in the singular: "image"."""
+        ids = self.run.ids()
+        return (self.run.arch(ids[0]).input if ids else self.space.inputs[0]).noun
+
+    @cached_property
     def scored(self) -> dict[str, Trial]:
         """Networks with an accuracy, by id."""
         return {trial.id: trial for trial in scored(self.trials)}
@@ -188,7 +194,7 @@ class Source:
         for line in self.run.log("times"):
             if isinstance(line.get("number"), int) and isinstance(line.get("seconds"), (int, float)):
                 seconds.setdefault(line["number"], []).append(float(line["seconds"]))
-        return figures.progress_info(self.history, cost=self.cost, box=box, seconds=seconds or None)
+        return figures.progress_info(self.history, cost=self.cost, box=box, seconds=seconds or None, noun=self.noun)
 
     def spaces(self) -> SpacesInfo:
         """Which sub-spaces the search chose; no curves where it did not choose."""

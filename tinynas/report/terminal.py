@@ -25,14 +25,34 @@ from rich.text import Text
 
 from tinynas.budget import UNKNOWN, Budget
 from tinynas.cost import Cost
-from tinynas.cost.front_end import FrontEndCost
 from tinynas.cost.latency import latency_model, why_uncounted
 from tinynas.cost.quantities import milliseconds, shown
 from tinynas.errors import counted, printable
-from tinynas.records import FIGURE_TITLES, expected_accuracy, gap_words, interval_words, network_figures, of_network, threshold_words
+from tinynas.records import (
+    FIGURE_TITLES,
+    expected_accuracy,
+    gap_words,
+    interval_words,
+    listening_words,
+    network_figures,
+    of_network,
+    threshold_words,
+)
 from tinynas.regions import Placed
 from tinynas.report.small_plot import FrontPlot
-from tinynas.report.words import amount, count, duration, percent, shape, short_names, size, stream_words, subspace_input, title
+from tinynas.report.words import (
+    amount,
+    count,
+    duration,
+    front_end_rows,
+    percent,
+    shape,
+    short_names,
+    size,
+    stream_words,
+    subspace_input,
+    title,
+)
 
 #: Seconds between two plain progress lines where the output is no terminal.
 PLAIN_EVERY = 15.0
@@ -179,8 +199,6 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
             code = [("runtime", cost.code.runtime_bytes), ("firmware", cost.code.firmware_bytes)]
             code = [part for part in code if part[1]]
             _add_parts(table, [("model", cost.flash_bytes), *code, *_front_end_part(cost, flash=True)], len(columns))
-    if cost.front_end is not None:
-        table.add_row("front end", _front_end(cost.front_end), *[""] * (len(columns) - 2))
     said = f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})"
     if cost.stream is not None:
         said = f"runtime {cost.runtime}; MACs are those of a whole clip\n{stream_words(cost.stream)}"
@@ -189,7 +207,8 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
     runtime = Text(said, "dim")
     head = [Text(printable(name), "bold")] if name else []
     notes = [Text(f"note: {note}") for note in _notes(cost, budget)]
-    body: list[Any] = [*head, table, runtime, *(Text(line, "dim") for line in known_lines(cost)), *notes]
+    heard = [Text(f"{name}: {words}") for name, words in front_end_rows(cost)]
+    body: list[Any] = [*head, table, *heard, runtime, *(Text(line, "dim") for line in known_lines(cost)), *notes]
     if cost.runs is False:
         return Group(*body, *_refused(cost))
     return Group(*body) if budget is None else Group(*body, _verdict(cost, budget))
@@ -197,13 +216,6 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
 
 def _front_end_part(cost: Cost, *, flash: bool = False) -> list[tuple[str, int]]:
     return [] if cost.front_end is None else [("front end", cost.front_end.flash_bytes if flash else cost.front_end.sram_bytes)]
-
-
-def _front_end(cost: FrontEndCost) -> str:
-    """A frame of it in a few words."""
-    executed = "" if cost.instructions is None else f", {count(cost.instructions)} instructions a frame"
-    time = "" if cost.latency_ms is None else f" ({milliseconds(cost.latency_ms)})"
-    return f"{size(cost.sram_bytes)} of SRAM, {size(cost.flash_bytes)} of flash{executed}{time}"
 
 
 def _add_parts(table: _Rows, parts: Sequence[tuple[str, int]], columns: int) -> None:
@@ -358,6 +370,7 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
         shown = {"five best": "top5", "recall": "recall", "false alarms": "false_alarms"}
         said = [f"{words} {interval_words(row[key], row[f'{key}_interval'])}" for words, key in shown.items() if row.get(key) is not None]
         said += [*threshold_words(row["operating_point"])] if row.get("operating_point") else []
+        said += [f"as it listens: {listening_words(row['stream'])[2]}"] if row.get("stream") else []
         if said:
             parts += [Text(), *(Text(printable(f"{row['id']}  {line}")) for line in said)]
         if row.get("subsets"):
@@ -455,7 +468,7 @@ def verified_table(document: Mapping[str, Any]) -> Group:
         lines.append(Text(f"outputs were not compared: {document['not_compared']}", "dim"))
     if firmware:
         folder = document["folder"] or "made for this"
-        passed = f"passes its self-test: {firmware['equal_images']} of {counted(firmware['images'], 'image')} equal bit for bit"
+        passed = f"passes its self-test: {firmware['equal_images']} of {counted(firmware['images'], 'input')} equal bit for bit"
         said = f"the firmware folder ({folder}) {'FAILS its self-test' if firmware['failed'] else passed}"
         lines.append(Text(printable(said), "bold red" if firmware["failed"] else ""))
     elif not document["refused"]:
@@ -481,7 +494,7 @@ def _verified_network_table(document: Mapping[str, Any]) -> Group:
         lines.append(Text(said, "" if same else "bold red"))
     elif not document["refused"]:
         lines.append(Text(f"outputs were not compared: {document['not_compared']}", "dim"))
-    passed = f"passes its self-test: {firmware['equal_images']} of {counted(firmware['images'], 'image')} equal bit for bit"
+    passed = f"passes its self-test: {firmware['equal_images']} of {counted(firmware['images'], 'input')} equal bit for bit"
     said = f"the firmware folder ({document['folder']}) {'FAILS its self-test' if firmware['failed'] else passed}"
     lines.append(Text(printable(said), "bold red" if firmware["failed"] else ""))
     if document["instructions"]:
@@ -598,21 +611,22 @@ def _fit_cell(fit: Mapping[str, Any]) -> Text:
 
 
 def _stream_lines(stream: Mapping[str, Any]) -> list[Any]:
-    smoothing = stream["smoothing"]
-    hours = f"{stream['hours']:.2f} hours of {counted(stream['recordings'], 'recording')}"
-    how = f"mean of {counted(smoothing['windows'], 'window')} every {stream['hop_ms']} ms, from {smoothing['threshold']:g} on"
+    how, expected, measured = listening_words(stream)
     curve: Any = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 1))
     for column in ("threshold", "missed", "false alarms an hour"):
         curve.add_column(column, justify="right")
-    shown = dict.fromkeys((row["missed"], row["false_alarms"]) for row in stream["curve"])
-    first = {key: next(row for row in stream["curve"] if (row["missed"], row["false_alarms"]) == key) for key in shown}
-    for row in first.values():
-        curve.add_row(f"{row['threshold']:g}", f"{row['missed']:,}", f"{row['false_alarms_per_hour']:.2f}")
-    return [
-        Text(f"stream: {hours}: {stream['missed']:,} of {counted(stream['events'], 'event')} missed, "),
-        Text(f"  {stream['false_alarms_per_hour']:.2f} false alarms an hour ({how}; chosen on {smoothing['chosen_on']})"),
-        curve,
-    ]
+    curve.add_column("")
+    chosen = stream["smoothing"]["threshold"]
+    shown: dict[tuple[int, int], Mapping[str, Any]] = {}
+    for row in stream["curve"]:  # of equal ones the first, or the one that was chosen
+        key = row["missed"], row["false_alarms"]
+        shown[key] = row if row["threshold"] == chosen else shown.get(key, row)
+    for row in shown.values():
+        here = row["threshold"] == chosen
+        style = "bold" if here else ""
+        cells = (f"{row['threshold']:g}", f"{row['missed']:,}", f"{row['false_alarms_per_hour']:.2f}", "chosen" if here else "")
+        curve.add_row(*(Text(cell, style) for cell in cells))
+    return [Text(f"stream: {measured}", "bold"), Text(f"  {how}"), Text(f"  expected: {expected}"), curve]
 
 
 def evaluation_table(result: Mapping[str, Any]) -> Group:
@@ -663,9 +677,9 @@ def evaluation_table(result: Mapping[str, Any]) -> Group:
 
 
 def _served(result: Mapping[str, Any]) -> list[Any]:
-    """How each part of the images is served, and the largest gaps."""
+    """How each part of the data is served, and the largest gaps."""
     titles = {key: words for key, words in FIGURE_TITLES.items() if any(part.get(key) is not None for part in result["subsets"].values())}
-    table = _table("subset", "images", *titles.values(), right=("images", *titles.values()))
+    table = _table("subset", "count", *titles.values(), right=("count", *titles.values()))
     for name, part in result["subsets"].items():
         cells = [interval_words(part.get(key), part.get(f"{key}_interval")) for key in titles]
         table.add_row(Text(printable(str(name))), f"{part['n']:,}", *cells)
@@ -835,11 +849,11 @@ class _PromoteProgress(_Progress):
     def _facts(event: Any) -> list[str]:
         facts = []
         loss, accuracy = _get(event, "loss"), _get(event, "val_accuracy", "accuracy")
-        best, rate = _get(event, "best_val_accuracy", "best_accuracy", "best"), _get(event, "images_per_second")
+        best, rate = _get(event, "best_val_accuracy", "best_accuracy", "best"), _get(event, "inputs_per_second")
         facts += [f"loss {loss:.3f}"] if loss is not None else []
         facts += [f"validation {percent(accuracy)}"] if accuracy is not None else []
         facts += [f"best {percent(best)}"] if best is not None else []
-        facts += [f"{rate:,.0f} images/s"] if rate else []
+        facts += [f"{rate:,.0f} {_get(event, 'noun', default='input')}s/s"] if rate else []
         return facts
 
 
@@ -860,7 +874,7 @@ def promote_progress(console: Console, *, every: float = PLAIN_EVERY) -> Iterato
     """A callable for ``promote``'s ``on_event``; see :func:`search_progress`.
 
     Events may have any of: id, index, total, epoch, epochs, loss, val_accuracy, best_val_accuracy,
-    seconds_per_epoch, images_per_second, message; or, of what comes behind the training, step, done and of.
+    seconds_per_epoch, inputs_per_second and what they are (noun), message; or, of what comes behind the training, step, done and of.
     """
     with _PromoteProgress(console, every).running() as progress:
         yield progress

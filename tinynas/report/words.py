@@ -8,7 +8,8 @@ from typing import Any, assert_never
 
 from tinynas.arch import Arch, Axes, ConvLayer, MBConv, Pool, Separable, pair
 from tinynas.config import format_size
-from tinynas.cost.quantities import QUANTITIES
+from tinynas.cost import Cost
+from tinynas.cost.quantities import QUANTITIES, milliseconds
 from tinynas.cost.quantities import count as count
 from tinynas.cost.stepwise import StreamCost
 from tinynas.errors import counted, printable
@@ -91,6 +92,21 @@ def roughly(seconds: float) -> str:
     if hours < 48:
         return f"about {hours:.1f} h" if hours < 9.95 else f"about {hours:.0f} h"
     return f"about {hours / 24:.0f} days"
+
+
+def front_end_rows(cost: Cost) -> list[tuple[str, str]]:
+    """What a front end is, and its work beside its network's, as (title, words); none where the network has none."""
+    found = cost.front_end
+    if found is None:
+        return []
+    executed = "" if found.instructions is None else f"{count(found.instructions)} instructions a frame"
+    frame = ", ".join(part for part in (executed, "" if found.latency_ms is None else milliseconds(found.latency_ms)) if part)
+    rows = [("front end", found.front_end.summary), *([("its work", frame)] if frame else [])]
+    own, network = found.time_share, found.network_share(cost.latency_ms)
+    if own is not None and network is not None:
+        heard = f"{percent(own)} for the front end, {percent(network)} for the network every {found.hop_ms:,} ms"
+        rows.append(("processor's time", heard))
+    return rows
 
 
 def verified_words(document: Mapping[str, Any]) -> str:

@@ -11,6 +11,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,9 +21,10 @@ from tinynas.errors import RunError, TinynasError, counted
 from tinynas.records import Trial
 from tinynas.runs import Run
 from tinynas.search.clock import Clock, age_of
+from tinynas.search.cluster import Cluster, Place, Workers
 from tinynas.search.fronts import normalised_hypervolume
 from tinynas.search.handover import hand_over, write_front
-from tinynas.search.prepare import Session, open_session, prepare
+from tinynas.search.prepare import Bench, Session, open_session, prepare
 from tinynas.search.processes import supervise
 from tinynas.search.settings import Counts, SearchResult, SearchSettings
 from tinynas.search.view import OnEvent, View
@@ -37,10 +39,13 @@ DEFAULT_TIMEOUT_S = 480.0
 MOVED = "say where those are: tinynas search --resume --data PLACE notes it in the run"
 
 
-def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, on_event: OnEvent) -> SearchResult:
+def search(
+    run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, on_event: OnEvent, *, cluster: Place | None = None
+) -> SearchResult:
     """Search ``space`` for networks that fit ``budget``, trained on ``data``; continues what ``run`` holds already.
 
-    With one worker it trains in this process; with more it starts processes that train, and looks after them.
+    With one worker it trains in this process; with more it starts processes that train, and looks after them. With a ``cluster`` its
+    workers train, as many as there are, and this process decides.
     SIGINT (Ctrl-C) ends it early with everything finished on disk and ``interrupted`` set. Raises BudgetError where
     nothing fits, UserError where the storage cannot be reached, and RunError where another process searches this run,
     or trainings keep failing.
@@ -49,16 +54,23 @@ def search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sear
     if settings.timeout is None and settings.trials is None and settings.images is None:
         settings = settings.model_copy(update={"timeout": DEFAULT_TIMEOUT_S})
     with run.searching():
-        return _search(run, space, budget, data, settings, View(run, settings, on_event, started), started)
+        return _search(run, space, budget, data, settings, View(run, settings, on_event, started), started, cluster)
 
 
-def _search(run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, view: View, started: float) -> SearchResult:
+def _search(
+    run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, view: View, started: float, place: Place | None
+) -> SearchResult:
     view.emit("start", f"searching {space.name} ({space.describe()}) for {budget.name}")
     reason, interrupted = "", False
     session: Session | None = None
+    held = contextlib.ExitStack()
     try:
+        cluster = None if place is None else held.enter_context(Cluster.opened(place))
         clock = Clock.begun(started, settings.timeout)
-        feasible = prepare(run, space, budget, data, settings, view.emit, clock)
+        bench = None
+        if cluster is not None:
+            bench = Bench(cluster.slots(), partial(cluster.seconds_per_image, data, settings.recipe, settings.seed))
+        feasible = prepare(run, space, budget, data, settings, view.emit, clock, bench)
         session = open_session(run, space, budget, data, settings, clock, feasible=feasible)
         if settings.storage is not None:
             run.moved(storage=settings.storage)
@@ -71,7 +83,10 @@ def _search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sea
                 write_front(session, {trial.number: trial for trial in run.trials()})
         view.refresh()
         view.emit("plan", _plan_text(session))
-        reason = Worker(session, view.recorded).run() if settings.workers == 1 else supervise(session, view)
+        if cluster is not None:
+            reason = Worker(session, view.recorded).run(held.enter_context(contextlib.closing(Workers(session, view, cluster))))
+        else:
+            reason = Worker(session, view.recorded).run() if settings.workers == 1 else supervise(session, view)
     except KeyboardInterrupt:
         reason, interrupted = "interrupted", True
     except TinynasError:
@@ -80,6 +95,8 @@ def _search(run: Run, space: Space, budget: Budget, data: DataSet, settings: Sea
             if session is not None:
                 write_front(session, {trial.number: trial for trial in run.trials()})
         raise
+    finally:
+        held.close()
     if session is None:
         return SearchResult(str(run.path), Counts(), 0.0, (), reason, time.monotonic() - started, interrupted)
     return _finish(session, view, reason, interrupted, started)
@@ -123,7 +140,7 @@ def _join(run: Run, changes: dict[str, Any], index: int, clock: Clock, on_trial:
     settings = build({**run.setting("settings"), **changes}, SearchSettings, source=run.config_file)
     data, place = run.images(place)
     if (difference := run.other_data(data)) is not None:
-        raise RunError(f"{place}: these are not the images that {run.path} was begun with: {difference}", MOVED)
+        raise RunError(f"{place}: these are not the {data.signal.kind}s that {run.path} was begun with: {difference}", MOVED)
     session = open_session(run, run.space, run.budget, data, settings, clock, index=index)
     with session.study.deciding():
         session.study.check()
@@ -132,10 +149,11 @@ def _join(run: Run, changes: dict[str, Any], index: int, clock: Clock, on_trial:
 
 def _plan_text(session: Session) -> str:
     plan = session.plan
-    images = counted(plan.epoch_images, "image") if plan.epoch_images else "all images"
+    noun = session.run.space.inputs[0].noun
+    images = counted(plan.epoch_images, noun) if plan.epoch_images else f"all {noun}s"
     minutes = (session.clock.timeout or 0) / 60
     limits = [counted(plan.networks, "network")] if plan.networks is not None else [counted(minutes, "minute")] if minutes else []
-    how_many = " and ".join([*limits, *([] if session.settings.images is None else [f"{session.settings.images:,} training images"])])
+    how_many = " and ".join([*limits, *([] if session.settings.images is None else [f"{session.settings.images:,} training {noun}s"])])
     if len(plan.rungs) == 1:
         return f"{how_many}; {counted(plan.rungs[0], 'epoch')} of {images} for every network"
     return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {plan.deepen:.0%} of the training deepens the front"

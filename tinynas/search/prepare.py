@@ -8,12 +8,13 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from tinynas.arch import classes_for
+from tinynas.arch import Arch, classes_for
 from tinynas.budget import Budget
 from tinynas.cost import estimate
 from tinynas.cost.quantities import QUANTITIES
@@ -78,6 +79,15 @@ class Speed:
         """The same shape through one measured point."""
         factor = measured / self.of(macs)
         return Speed(self.fixed * factor, self.per_mac * factor)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Where networks are trained: how many at once, and how fast."""
+
+    slots: int
+    seconds_per_image: Callable[[Arch], float]
+    """Measured training seconds of one image of a network there."""
 
 
 @dataclass(frozen=True)
@@ -167,11 +177,19 @@ def image_weight(speed: Speed, pool: Pool, macs: float) -> float:
 
 
 def prepare(
-    run: Run, space: Space, budget: Budget, data: DataSet, settings: SearchSettings, say: Say, clock: Clock | None = None
+    run: Run,
+    space: Space,
+    budget: Budget,
+    data: DataSet,
+    settings: SearchSettings,
+    say: Say,
+    clock: Clock | None = None,
+    bench: Bench | None = None,
 ) -> Feasible:
     """Measure, choose, draw and plan, once for a run, and write it to its folder; what fits, within what is searched.
 
-    With ``settings.slices`` the donor is trained too, until ``clock`` has used their share of its time.
+    With ``settings.slices`` the donor is trained too, here, until ``clock`` has used their share of its time. Networks will be trained at
+    ``bench`` (default: in ``settings.workers`` processes of this machine).
 
     Raises BudgetError where nothing fits.
     """
@@ -190,12 +208,14 @@ def prepare(
     settle_augment(run, data, settings, note)
     rng = np.random.default_rng((settings.seed, 0x9001))
     # What the time allows is asked where it alone ends the search.
-    capacity = _capacity(settings) if strategy.narrows else None
+    if bench is None:
+        trainings = Trainings(data, settings.recipe, settings.seed, run.state_dir())
+        bench = Bench(min(settings.workers, cores()), partial(seconds_per_image, trainings))
+    capacity = _capacity(settings, bench.slots) if strategy.narrows else None
     speed, max_macs = Speed(), None
     if capacity is not None:
         say("plan", "measuring the training speed of this machine")
-        trainings = Trainings(data, settings.recipe, settings.seed, run.state_dir())
-        speed = measure_speed(Feasible(space, classes, budget), trainings, rng)
+        speed = measure_speed(Feasible(space, classes, budget), bench, rng)
         max_macs = max_trainable_macs(speed, capacity, settings)
     subspaces: tuple[tuple[int, ...], ...] = ()
     if settings.choose_space and strategy.narrows and len(space.sizes) * len(space.width_mult) > 1:
@@ -292,9 +312,9 @@ def _timed(settings: SearchSettings) -> bool:
     return settings.timeout is not None and settings.trials is None
 
 
-def _capacity(settings: SearchSettings) -> float | None:
+def _capacity(settings: SearchSettings, slots: int) -> float | None:
     # Core seconds of training; None where the time alone does not end the search.
-    return settings.timeout * min(settings.workers, cores()) if settings.timeout is not None and _timed(settings) else None
+    return settings.timeout * slots if settings.timeout is not None and _timed(settings) else None
 
 
 def settle_augment(run: Run, data: DataSet, settings: SearchSettings, note: Say) -> None:
@@ -322,12 +342,12 @@ def settled_recipe(run: Run, data: DataSet, recipe: Recipe) -> Recipe:
     return recipe.model_copy(update={"augment": settled(recipe.augment, known)})
 
 
-def measure_speed(feasible: Feasible, trainings: Trainings, rng: np.random.Generator) -> Speed:
-    """The training speed of this machine, through a network of middling MACs that fits."""
+def measure_speed(feasible: Feasible, bench: Bench, rng: np.random.Generator) -> Speed:
+    """The training speed of ``bench``, through a network of middling MACs that fits."""
     probe = draw_pool(feasible, 64, rng)
     middle = probe.genotypes[int(np.argsort(probe.costs["macs"])[len(probe) // 2])]
     arch = feasible.space.decode([int(i) for i in middle], feasible.classes)
-    return Speed().scaled(estimate(lower(arch), feasible.budget.runtime).macs, seconds_per_image(trainings, arch))
+    return Speed().scaled(estimate(lower(arch), feasible.budget.runtime).macs, bench.seconds_per_image(arch))
 
 
 def choose_subspaces(space: Space, budget: Budget, data: DataSet, settings: SearchSettings, max_macs: float | None) -> SpaceTable:

@@ -1,11 +1,11 @@
-"""The work of one process: decide, train, record, until nothing is left to do."""
+"""The work of one process: decide, have it trained, record, until nothing is left to do."""
 
 from __future__ import annotations
 
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any, TypeVar, cast
 
@@ -16,12 +16,13 @@ from tinynas.cost import Cost, estimate
 from tinynas.errors import RunError, TinynasError
 from tinynas.graph import lower
 from tinynas.records import Trial, TrialState
+from tinynas.search.crew import Alone, Crew
 from tinynas.search.prepare import POLL, Session
 from tinynas.search.proposals import Proposal, Proposer
 from tinynas.search.schedule import Net, Schedule
 from tinynas.search.strategies import Decision
 from tinynas.search.study import HEARTBEAT_SECONDS, MAX_RETRIES, Job, Ledger, Study, clipped, database_errors
-from tinynas.search.training import Outcome, failed
+from tinynas.search.training import Outcome
 from tinynas.space import Genotype
 
 #: How far (as a power) one training's measured speed moves the expected one: trainings vary with what else the machine does.
@@ -37,7 +38,7 @@ T = TypeVar("T")
 
 
 class Worker:
-    """Decides, trains and records, in one process."""
+    """Decides and records, in one process; a crew trains."""
 
     def __init__(self, session: Session, on_trial: Callable[[Trial], None] | None = None) -> None:
         self.session, self.study = session, session.study
@@ -63,36 +64,34 @@ class Worker:
         self._failures, self._succeeded = 0, False
         self._used = 0.0
 
-    def run(self) -> str:
-        """Work until nothing is left to do; the reason why it ended.
+    def run(self, crew: Crew | None = None) -> str:
+        """Work until nothing is left to do; the reason why it ended. ``crew`` trains (default: this process, one after the other).
 
         Raises RunError where trainings keep failing: it says why, and what the machine failed at is not held against the networks.
         """
         session = self.session
+        crew = crew or Alone(session)
         session.study.join()
-        job: Job | None = None
+        begun: dict[int, Job] = {}
         try:
-            while True:
-                decided = self.decide()
-                job = decided if isinstance(decided, Job) else None
-                self._tell()
-                if isinstance(decided, str):
-                    return decided
-                if job is None:
-                    self._take_up(count_retry=self._succeeded)
-                    time.sleep(POLL)
-                    continue
-                outcome = self._train(job)
-                if outcome.machine:
-                    # Whose fault it is the next trainings say.
-                    self._aside.append((job, outcome.failure or ""))
-                else:
-                    self._record(job, outcome)
-                job = None
-                self._judge(outcome)
+            with heartbeats(session.study, begun):
+                while True:
+                    idle = self._give_out(crew, begun)
+                    if isinstance(idle, str) and not begun:
+                        return idle
+                    if idle is True:
+                        self._take_up(count_retry=self._succeeded)
+                    for job, outcome in crew.ended(POLL):
+                        if outcome.machine:
+                            # Whose fault it is the next trainings say.
+                            self._aside.append((job, outcome.failure or ""))
+                        else:
+                            self._record(job, outcome)
+                        del begun[job.number]
+                        self._judge(outcome)
         except (KeyboardInterrupt, TinynasError):
-            if job is not None:
-                # Cut off: the next worker continues it from its last saved rung.
+            # Cut off: the next worker continues them from their last saved rung.
+            for job in begun.values():
                 with contextlib.suppress(Exception), session.study.deciding():
                     session.study.hand_back(job.number)
             raise
@@ -100,6 +99,22 @@ class Worker:
             with contextlib.suppress(Exception):
                 self._take_up(count_retry=False)
             session.study.leave()
+
+    def _give_out(self, crew: Crew, begun: dict[int, Job]) -> bool | str:
+        """Begin what ``crew`` has room for. True where nothing can be begun until something ends, or the reason why nothing will be."""
+        while crew.free() > 0:
+            decided = self.decide()
+            if isinstance(decided, Job):
+                begun[decided.number] = decided
+            self._tell()
+            if isinstance(decided, str):
+                return decided
+            if decided is None:
+                return True
+            with contextlib.suppress(Exception):
+                self.study.heartbeat(decided.number)
+            crew.begin(decided)
+        return False
 
     def _tell(self) -> None:
         told, self._refused = self._refused, []
@@ -271,22 +286,6 @@ class Worker:
 
     # training and recording -------------------------------------------------------------------------
 
-    def _train(self, job: Job) -> Outcome:
-        session = self.session
-        arch = session.space.decode(job.genotype, session.classes)
-        with heartbeats(session.study, job.number):
-            try:
-                return session.trainings.train(
-                    arch,
-                    session.plan.rungs[job.rung],
-                    parent=session.run.arch(job.parent) if job.parent and job.rung == 0 and session.settings.inherit else None,
-                    deadline=session.clock.deadline,
-                )
-            except TinynasError:
-                raise
-            except (MemoryError, OSError, RuntimeError, ValueError, ArithmeticError) as error:
-                return failed(error)
-
     def _record(self, job: Job, outcome: Outcome) -> None:
         session, study = self.session, self.session.study
         done = [r for r, epochs in enumerate(session.plan.rungs) if epochs <= outcome.epochs]
@@ -366,19 +365,18 @@ def _macs(record: Trial) -> float:
 
 
 @contextlib.contextmanager
-def heartbeats(study: Study, number: int) -> Iterator[None]:
-    """Tell a database storage, every few seconds, that the training goes on."""
+def heartbeats(study: Study, numbers: Collection[int]) -> Iterator[None]:
+    """Tell a database storage, every few seconds, that the trainings of these ``numbers``, which may change, go on."""
     if not study.needs_heartbeat:
         yield
         return
     over = threading.Event()
 
     def beat() -> None:
-        while True:
-            with contextlib.suppress(Exception):
-                study.heartbeat(number)
-            if over.wait(HEARTBEAT_SECONDS):
-                return
+        while not over.wait(HEARTBEAT_SECONDS):
+            for number in list(numbers):
+                with contextlib.suppress(Exception):
+                    study.heartbeat(number)
 
     thread = threading.Thread(target=beat, daemon=True)
     thread.start()

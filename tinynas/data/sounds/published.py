@@ -129,7 +129,7 @@ def _esc(ten: bool) -> Rule:
     return rule
 
 
-_DIGIT = re.compile(r"^recordings/(\d)_([a-z]+)_(\d+)\.wav$")
+_DIGIT = re.compile(r"^(?:recordings/)?(\d)_([a-z]+)_(\d+)\.wav$")
 
 
 def _fsdd(paths: list[str], texts: Mapping[str, str]) -> dict[str, Said]:

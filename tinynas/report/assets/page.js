@@ -128,7 +128,7 @@
 
   function drawNet() {
     const net = data.nets[selected];
-    for (const name of ["strip", "memory", "layers", "training", "confusion_float", "confusion_int8", "curve", "parts"]) {
+    for (const name of ["strip", "memory", "layers", "training", "confusion_float", "confusion_int8", "curve", "stream", "parts"]) {
       draw(name, net?.figures[name]);
     }
   }
@@ -163,11 +163,13 @@
     $("#card-float").hidden = !float;
     $("#card-int8").hidden = !int8;
     $("#confusions").hidden = !float && !int8;
-    const { curve, parts } = net.figures;
+    const { curve, stream, parts } = net.figures;
     $("#card-curve").hidden = !curve;
+    $("#card-stream").hidden = !stream;
     $("#card-parts").hidden = !parts;
-    $("#served").hidden = !curve && !parts;
-    $("#served").className = curve && parts ? "grid two" : "grid";
+    const served = [curve, stream, parts].filter(Boolean).length;
+    $("#served").hidden = !served;
+    $("#served").className = served > 1 ? "grid two" : "grid";
     if (parts) holder("parts").style.height = `${parts.layout.height}px`;
     holder("training").hidden = !net.figures.training;
     drawPareto();
