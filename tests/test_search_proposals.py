@@ -155,11 +155,11 @@ def test_baseline_and_start_take_turns_and_what_is_left_of_either_follows() -> N
     assert [source for _, source in grow(proposer(baseline=1, start=3), 5)] == ["baseline", "start", "start", "start", "pool"]
 
 
-def test_turns_begin_with_the_eighth_network_and_tpe_has_one_of_four() -> None:
+def test_turns_begin_with_the_sixth_network_and_tpe_has_one_of_four() -> None:
     one = proposer(baseline=0, start=0)
     sources = [source for _, source in grow(one, 16)]
-    assert sources[:8] == ["pool"] * 8
-    assert sources[8:] == ["model", "model", "model", "tpe"] * 2
+    assert sources[:6] == ["pool"] * 6
+    assert sources[6:] == [*("model", "tpe"), *("model", "model", "model", "tpe") * 2]
 
 
 def test_what_was_refused_is_not_proposed() -> None:

@@ -608,7 +608,7 @@ def _reads(space: Space, data: DataSet) -> None:
     if space.front_end is not None and kind == "image":
         raise UserError(f"space {space.name!r} hears sounds through a front end, and {data.name} holds images", "use a space of images")
     if space.front_end is None and kind == "sound":
-        raise UserError(f"space {space.name!r} reads images, and {data.name} holds sounds", "use a space with a front_end, such as listen-1d")
+        raise UserError(f"space {space.name!r} reads images, and {data.name} holds sounds", "use one with a front_end, such as listen-1d")
     if kind == "sequence":
         frames, features = data.native_size
         wrong = [given for given in space.inputs if given.front_end is not None or given.shape != (frames, features, 1)]

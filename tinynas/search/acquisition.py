@@ -9,11 +9,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.search.process import Process
 from tinynas.search.schedule import Net
-from tinynas.search.surrogate import Fit, Floats, Surrogate
+from tinynas.search.surrogate import Fit, Floats, Linear, Surrogate
 
 #: Draws from the model's posterior that an expected improvement is averaged over.
 DRAWS = 8
+#: Candidates that draws are made for: of more, those whose optimistic scores would raise the front most. A process draws the scores of
+#: all candidates together, which takes time with the cube of their number.
+JOINT: dict[type[object], int | None] = {Linear: None, Process: 256}
 
 
 @dataclass(frozen=True)
@@ -56,8 +60,13 @@ class Acquisition:
         """(M,) improvements that untrained networks (M, genes) promise, averaged over draws of the model (which must be fitted)."""
         assert fit.model is not None
         costs = self.surrogate.feasible.costs(genotypes)
-        features, log_costs = self.surrogate.features(genotypes, costs), np.log(np.maximum(costs[self.cost], 1e-9))
-        front, total = self.front(fit, nets), np.zeros(len(genotypes))
-        for _ in range(DRAWS):
-            total += front.improvement(fit.model.predict(features, fit.model.draw(rng)), log_costs)
+        features, genes = self.surrogate.features(genotypes, costs), self.surrogate.genes(genotypes)
+        log_costs = np.log(np.maximum(costs[self.cost], 1e-9))
+        front, total, rows = self.front(fit, nets), np.zeros(len(genotypes)), np.arange(len(genotypes))
+        joint = JOINT[type(fit.model)]
+        if joint is not None and joint < len(rows):
+            promise = front.improvement(fit.model.optimistic(features, genes), log_costs)
+            rows = np.sort(np.argsort(-promise, kind="stable")[:joint])
+        for scores in fit.model.draws(features[rows], genes[rows], DRAWS, rng):
+            total[rows] += front.improvement(scores, log_costs[rows])
         return total / DRAWS

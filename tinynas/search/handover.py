@@ -62,7 +62,7 @@ def write_front(session: Session, records: dict[int, Trial]) -> list[dict[str, A
 
 def expected_accuracies(session: Session, ledger: Ledger) -> dict[str, float]:
     """By id: what is expected of each trained network of the run."""
-    surrogate = Surrogate(session.feasible, session.chance)
+    surrogate = Surrogate(session.feasible, session.chance, belief=session.settings.belief)
     return surrogate.expected_accuracies(sorted(ledger.nets.values(), key=lambda net: net.number), ledger.genotypes)
 
 

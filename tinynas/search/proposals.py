@@ -1,4 +1,4 @@
-"""Who proposes the next network: the uniform baseline, a spread start, then in turn the acquisition over a linear surrogate, and TPE.
+"""Who proposes the next network: the uniform baseline, a spread start, then in turn the acquisition over the surrogate, and TPE.
 
 Every proposal draws from a generator of its own, seeded by (seed, proposal number): a resumed search and one that
 ran through propose alike, and no generator's state has to be saved.
@@ -55,7 +55,8 @@ class _Shared(IntDistribution):  # type: ignore[misc]  # optuna is untyped here
 class Proposer:
     """Proposes networks for one run; knows the pool, the schedule's bands and nothing of training.
 
-    ``children`` mutations of each network of the front are among the acquisition's candidates.
+    ``children`` mutations of each network of the front are among the acquisition's candidates; ``belief`` and ``floor`` are the
+    surrogate's.
     """
 
     def __init__(
@@ -70,10 +71,12 @@ class Proposer:
         cost: str,
         chance: float,
         children: int = CHILDREN,
+        belief: str = "regression",
+        floor: float | None = None,
     ) -> None:
         self.feasible, self.pool, self.plan, self.seed = feasible, pool, plan, seed
         self.baseline, self.start, self.cost, self.children = baseline, start, cost, children
-        self.surrogate = Surrogate(feasible, chance)
+        self.surrogate = Surrogate(feasible, chance, belief=belief, floor=floor)
         self.acquisition = Acquisition(self.surrogate, cost, pool.costs[cost])
         rng = np.random.default_rng((seed, 0xB45E))
         bands = [np.flatnonzero([band(value, plan.edges) == b for value in pool.costs[cost]]) for b in range(len(plan.edges) + 1)]

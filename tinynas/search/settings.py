@@ -23,6 +23,7 @@ def _known(name: str) -> str:
 
 
 StrategyName = Annotated[str, AfterValidator(_known)]
+BeliefName = Literal["regression", "process"]
 
 
 class SearchSettings(Config):
@@ -42,13 +43,15 @@ class SearchSettings(Config):
     """Seed of everything random."""
     strategy: StrategyName = "tinynas"
     """``tinynas``, or a plain Optuna sampler that trains every proposal in full (for comparisons)."""
+    belief: BeliefName = "regression"
+    """What predicts scores: ``regression`` on sums, means and costs, or ``process``, a Gaussian process that also sees single genes."""
     choose_space: bool = True
     """Narrow the space to the resolutions and widths whose fitting networks have the most MACs (TinyNAS's first stage)."""
     pool: Annotated[int, Field(ge=8, le=1_000_000)] = 4000
     """Networks that fit, drawn before training."""
-    baseline: Annotated[int, Field(ge=0)] = 5
+    baseline: Annotated[int, Field(ge=0)] = 3
     """Networks drawn uniformly among those that fit: the baseline beside the result."""
-    start: Annotated[int, Field(ge=0)] = 5
+    start: Annotated[int, Field(ge=0)] = 3
     """Networks spread over the cost bands, before anything is modelled."""
     bands: Annotated[int, Field(ge=1, le=32)] = 4
     """Cost bands that are served alike."""

@@ -1,11 +1,12 @@
 """The surrogate: the score expected of a network if it were trained as far as the farthest, trained or not.
 
 Two regressions. Networks trained less are levelled: each rung's gain is a line in log cost, because short trainings
-flatter small networks. A Bayesian ridge regression on what a network is made of and what it costs then predicts levelled
-scores; the estimate of a network trained briefly lies between the two.
+flatter small networks. A Bayesian ridge regression on what a network is made of and what it costs (or a Gaussian process, by
+``belief``) then predicts levelled scores; the estimate of a network lies between the two, at the prediction where it was trained
+briefly.
 
-The constants come from the tabular benchmark on tin20 (benchmarks/search_table.py, 220 networks; docs/search.md has the
-figures), and were checked on person64, which they were not chosen on.
+The constants come from the tabular benchmark on tin20 (benchmarks/search_table.py, 220 networks), and were checked on person64,
+which they were not chosen on (results/benchmarks/search_belief.md has the figures, and what did not help).
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.search.feasible import Feasible
+from tinynas.search.feasible import Feasible, Genotypes
+from tinynas.search.process import Process
 from tinynas.search.schedule import Net, levelled, score
 from tinynas.space import Genotype
 
 Floats = NDArray[np.float64]
 Value = Callable[[Mapping[str, float]], float]
 
-#: How far a score is trusted against the model's prediction after 1, 2, 4 and 8 epochs; between them by the log of epochs.
-TRUST = (0.3, 0.5, 0.75, 1.0)
+#: How far a score is trusted against the model's prediction after 1, 2, 4, 8, 16 and 32 epochs; between them by the log of epochs.
+TRUST = (0.0, 0.0, 0.25, 0.5, 0.75, 1.0)
 #: Candidate strengths of the model's prior, in units of one standardised feature.
 RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 #: Networks that must be trained before anything is modelled.
-MODELLED = 8
+MODELLED = 6
 
 
 @dataclass(frozen=True)
@@ -40,27 +42,37 @@ class Fit:
     """(N,) expected scores."""
     floor: float
     """Below every score."""
-    model: Linear | None
+    model: Linear | Process | None
     """Predicts scores of untrained networks; None before ``MODELLED`` networks are trained."""
 
 
 class Surrogate:
-    """Fits the scores of one run's networks; knows the space's genes and costs. ``chance`` is the accuracy of guessing."""
+    """Fits the scores of one run's networks; knows the space's genes and costs. ``chance`` is the accuracy of guessing.
 
-    def __init__(self, feasible: Feasible, chance: float) -> None:
-        self.feasible, self.chance = feasible, chance
+    ``belief`` names the model in :data:`BELIEFS`. Scores below ``floor`` count as that (None: as they are).
+    """
+
+    def __init__(self, feasible: Feasible, chance: float, *, belief: str = "regression", floor: float | None = None) -> None:
+        self.feasible, self.chance, self.belief, self.floor = feasible, chance, BELIEFS[belief], floor
         self.features = Features(feasible)
+        self._acting = np.array(feasible.acting, dtype=np.int64)
+
+    def genes(self, genotypes: Genotypes) -> Genotypes:
+        """(N, G) the genes that a belief may look at one by one: those with a choice."""
+        return np.asarray(genotypes[:, self._acting])
 
     def fit(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype], value: Value | None = None) -> Fit:
         """Fit trained ``nets`` (at least one); ``value`` is what counts of the scores of a rung (default: ``score``)."""
         value = value or (lambda scores: score(scores, self.chance))
         scores = np.array(levelled(nets, lambda net, rung: value(net.results[rung].scores)))
         floor, model = float(scores.min()) - 0.1, None
+        if self.floor is not None:
+            floor, scores = self.floor, np.maximum(scores, self.floor)
         if len(nets) >= MODELLED:
             known = np.array([genotypes[net.id] for net in nets])
             features = self.features(known, self.feasible.costs(known))
-            model = Linear(features, scores)
-            predicted = model.predict(features, model.weights)
+            model = self.belief(features, self.genes(known), scores)
+            predicted = model.expected(features, self.genes(known))
             scores = predicted + trust([net.results[-1].epochs for net in nets]) * (scores - predicted)
         return Fit(scores, floor, model)
 
@@ -146,3 +158,25 @@ class Linear:
     def predict(self, features: Floats, weights: Floats) -> Floats:
         """Scores (N,)."""
         return np.asarray(self._standard(features) @ weights + self.offset)
+
+    def expected(self, features: Floats, genotypes: Genotypes) -> Floats:
+        """Scores (M,) expected; the genes say nothing more."""
+        return self.predict(features, self.weights)
+
+    def draws(self, features: Floats, genotypes: Genotypes, count: int, rng: np.random.Generator) -> Floats:
+        """(count, M) scores of as many draws of the weights."""
+        return np.array([self.predict(features, self.draw(rng)) for _ in range(count)])
+
+    def optimistic(self, features: Floats, genotypes: Genotypes) -> Floats:
+        """Scores (M,) a standard deviation above those expected."""
+        spread = np.sqrt(((self._standard(features) @ self._root) ** 2).sum(axis=1))
+        return np.asarray(self.expected(features, genotypes) + spread)
+
+
+Belief = Callable[[Floats, Genotypes, Floats], Linear | Process]
+
+#: What is made of features (N, F), genotypes (N, G) and scores (N,) of trained networks, by the name that the setting ``belief`` takes.
+BELIEFS: dict[str, Belief] = {
+    "regression": lambda features, genotypes, scores: Linear(features, scores),
+    "process": Process,
+}

@@ -53,6 +53,7 @@ class Worker:
             start=session.settings.start,
             cost=session.cost,
             chance=session.chance,
+            belief=session.settings.belief,
         )
         self.speed = session.speed
         self._refused: list[Trial] = []

@@ -1,0 +1,169 @@
+"""What a search may believe of networks, in variants: replays on tin20 and person64 beside the figures of each.
+
+    python benchmarks/search_belief.py --name tin20 --seeds 6 --limit 8
+    python benchmarks/search_belief.py --report
+
+A variant is a line of JSON in ``VARIANTS``: what is trusted after 1, 2, 4, ... epochs (``trust``; ``own``: never), who has turns, how many
+networks are drawn before anything is modelled, the model (``belief``: the regression, the process, or the regression with a prior carried
+over from another table), the weight of the loss, what improvements are divided by. Replays go to results/benchmarks/search_belief.jsonl;
+a stopped run is continued. The share is that of the networks handed over by what is expected of them.
+
+What the figures do not show. Seeds are few: the standard error of a mean is beside it, and variants of one table share their seeds. The
+rows in the file looked at the front after every 4 % more training, and their process had a grid in which several members were equal.
+``handloss``, ``floor`` and ``weighted`` were tried beside (loss in what is handed over; improvements counted from guessing; short trainings
+weigh less in the regression) and are in the file only.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+from typing import Any
+
+import numpy as np
+from search_replay import RESULTS, Table, at, curve, load_table, quartiles, spent_until, tinynas_search
+
+from tinynas.files import append_line, read_lines, write_atomic
+from tinynas.search import acquisition, proposals, schedule, surrogate
+from tinynas.search.process import Process
+
+ROWS = RESULTS / "search_belief.jsonl"
+MARKS = (0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
+#: What every variant begins with: the defaults up to 0.7.0.
+BEFORE: dict[str, Any] = {"trust": [0.3, 0.5, 0.75, 1.0], "modelled": 8, "settings": {"baseline": 5, "start": 5}}
+LATER = [0, 0, 0.25, 0.5, 0.75, 1.0]
+SMALL = {"modelled": 6, "settings": {"baseline": 3, "start": 3}}
+MODEL = {"turns": ["model"]}
+VARIANTS: tuple[dict[str, Any], ...] = (
+    {},
+    MODEL,
+    {**MODEL, "own": 1},
+    {**MODEL, "trust": LATER},
+    {"trust": LATER},
+    {**MODEL, "own": 1, **SMALL},
+    {**MODEL, "trust": LATER, **SMALL},
+    {**MODEL, "trust": LATER, **SMALL, "belief": "process"},
+    {"own": 1, "belief": "process"},
+    {**MODEL, "own": 1, "belief": "prior"},
+    {**MODEL, "own": 1, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
+    {**MODEL, "trust": LATER, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
+    {**MODEL, "own": 1, "loss": 0.3},
+    {**MODEL, "own": 1, "draws": 1},
+    {**MODEL, "own": 1, "per_second": 0.5},
+)
+#: The table that a prior comes from.
+OTHER = {"tin20": "person64", "person64": "tin20"}
+#: How much less the prior's prediction is held to nothing than a feature.
+BOOST = 3.0
+
+
+class Carried(surrogate.Linear):
+    """The regression with one feature more: what a regression on another table's truth predicts, in its standard deviations."""
+
+    def __init__(self, prior: surrogate.Linear, features: np.ndarray, scores: np.ndarray) -> None:
+        self.prior = prior
+        super().__init__(self.wider(features), scores)
+
+    def wider(self, features: np.ndarray) -> np.ndarray:
+        return np.concatenate([features, self.prior.predict(features, self.prior.weights)[:, None]], axis=1)
+
+    def _standard(self, features: np.ndarray) -> np.ndarray:
+        wide = features if features.shape[1] == len(self.mean) else self.wider(features)
+        return super()._standard(wide) * np.append(np.ones(len(self.mean) - 1), BOOST)
+
+
+def prior_of(name: str) -> surrogate.Linear:
+    """The regression on all networks of a table."""
+    table = load_table(name)
+    features = surrogate.Features(table.feasible)(table.genotypes, table.feasible.costs(table.genotypes))
+    return surrogate.Linear(features, (table.truth - table.truth.mean()) / table.truth.std())
+
+
+def vary(table: Table, name: str, variant: dict[str, Any]) -> None:
+    """Put a variant in the place of the product's constants."""
+    options = {**BEFORE, **variant}
+    surrogate.TRUST = tuple(0 * np.array(options["trust"])) if options.get("own") else tuple(options["trust"])
+    surrogate.MODELLED = proposals.MODELLED = options["modelled"]
+    proposals.TURNS = tuple(options.get("turns", ("model", "model", "model", "tpe")))
+    acquisition.DRAWS, schedule.LOSS_WEIGHT = options.get("draws", 8), options.get("loss", 0.1)
+    prior = prior_of(OTHER[name]) if options.get("belief") == "prior" else None
+    beliefs = {"process": Process, "regression": lambda features, genotypes, scores: surrogate.Linear(features, scores)}
+    if prior is not None:
+        beliefs["regression"] = lambda features, genotypes, scores: Carried(prior, features, scores)
+        acquisition.JOINT[Carried] = None
+    surrogate.BELIEFS.update(beliefs)
+    plain = acquisition.Acquisition.expected_improvement if not hasattr(vary, "plain") else vary.plain
+    vary.plain = plain
+
+    def per_second(self, fit, nets, genotypes, rng):
+        seconds = table.fixed + table.per_mac * self.surrogate.feasible.costs(genotypes)["macs"]
+        return plain(self, fit, nets, genotypes, rng) / seconds ** options["per_second"]
+
+    acquisition.Acquisition.expected_improvement = per_second if "per_second" in options else plain
+    first = proposals.Proposer.__init__ if not hasattr(vary, "first") else vary.first
+    vary.first = first
+
+    def best_first(self, *args, **more):
+        # The start takes what the prior puts first in each band.
+        first(self, *args, **more)
+        known = self.surrogate.features(self.pool.genotypes, self.feasible.costs(self.pool.genotypes))
+        said = prior.predict(known, prior.weights)
+        self._bands = [rows[np.argsort(-said[rows], kind="stable")] for rows in self._bands]
+
+    proposals.Proposer.__init__ = best_first if prior is not None else first
+
+
+def replay(table: Table, name: str, variant: dict[str, Any], seed: int, limit: float) -> dict[str, Any]:
+    """One row."""
+    vary(table, name, variant)
+    settings = {**BEFORE, **variant}["settings"]
+    belief = "process" if variant.get("belief") == "process" else "regression"
+    points = curve(table, tinynas_search({**settings, "belief": belief}), seed, limit)
+    shares = [round(at(points, 0, mark), 4) for mark in MARKS if mark <= limit]
+    until = {str(share): spent_until(points, 0, share) for share in (0.9, 0.95)}
+    return {"table": name, "variant": variant, "seed": seed, "limit": limit, "shares": shares, "trainings": until}
+
+
+def page() -> str:
+    """The table of all rows."""
+    rows = list(read_lines(ROWS))
+    lines = []
+    for (name, limit), group in itertools.groupby(sorted(rows, key=lambda r: (r["table"], r["limit"])), lambda r: (r["table"], r["limit"])):
+        marks = [mark for mark in MARKS if mark <= limit]
+        by: dict[str, list[dict]] = {}
+        for row in group:
+            by.setdefault(json.dumps(row["variant"], sort_keys=True), []).append(row)
+        lines += ["", f"{name}, up to {limit:g} full trainings:", ""]
+        lines.append("| variant | seeds | mean | " + " | ".join(f"{m:g}" for m in marks) + " | 90 % after | 95 % after |")
+        lines.append("|---|--:|--:|" + "--:|" * (len(marks) + 2))
+        for variant, found in by.items():
+            shares = np.array([row["shares"] for row in found])
+            error = shares.mean(axis=1).std() / len(found) ** 0.5
+            cells = " | ".join(f"{x:.3f}" for x in shares.mean(axis=0))
+            until = " | ".join(quartiles([row["trainings"][s] for row in found], 1) for s in ("0.9", "0.95"))
+            lines.append(f"| `{variant}` | {len(found)} | {shares.mean():.4f} ± {error:.4f} | {cells} | {until} |")
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--name", choices=tuple(OTHER), default="tin20")
+    parser.add_argument("--seeds", type=int, default=6)
+    parser.add_argument("--limit", type=float, default=8.0)
+    parser.add_argument("--report", action="store_true", help="only write the table into results/benchmarks/search_belief.md")
+    options = parser.parse_args()
+    if not options.report:
+        known = {json.dumps([r["table"], r["variant"], r["seed"], r["limit"]], sort_keys=True) for r in read_lines(ROWS)}
+        table = load_table(options.name)
+        for variant, seed in itertools.product(VARIANTS, range(options.seeds)):
+            if json.dumps([options.name, variant, seed, options.limit], sort_keys=True) not in known:
+                append_line(ROWS, replay(table, options.name, variant, seed, options.limit))
+    path = RESULTS / "search_belief.md"
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    mark = "\n## Every variant\n"
+    write_atomic(path, text.split(mark)[0] + mark + page())
+
+
+if __name__ == "__main__":
+    main()

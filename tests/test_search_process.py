@@ -1,0 +1,129 @@
+"""The process, against arithmetic by hand, against its own one-point-left-out and against its kernel's definition."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from tinynas.search import process
+from tinynas.search.process import KEPT, KERNELS, NOISES, Kernel, Posterior, Process, inward, outward
+
+
+def networks(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(seed)
+    return rng.normal(size=(count, 4)) * [1, 5, 0.2, 3] + 2, rng.integers(0, 3, size=(count, 6))
+
+
+def test_errors_halved_count_alike_wherever_they_stand() -> None:
+    values = inward(np.array([0.0, 0.5, 0.75, 0.95, 0.975]))
+    assert values[:3] == pytest.approx([0.0, math.log(2), math.log(4)])
+    assert values[4] - values[3] == pytest.approx(math.log(2))
+    assert outward(values) == pytest.approx([0.0, 0.5, 0.75, 0.95, 0.975])
+    assert inward(np.array([1.2])) == pytest.approx([math.log(1000)]), "no score is believed to be perfect"
+
+
+def test_the_kernel_by_hand() -> None:
+    kernel = Kernel(0.5, 0.3, 0.2, 2.0, 0.4)
+    parts = (np.array([[1.5]]), np.array([[4.0]]), np.array([[0.2]]))
+    assert kernel.of(parts) == pytest.approx(0.5 * 1.5 + 0.3 * math.exp(-0.5) + 0.2 * math.exp(-0.5))
+    assert kernel.prior(np.array([2.0])) == pytest.approx([0.5 * 2.0 + 0.3 + 0.2])
+
+
+def test_three_points_in_closed_form() -> None:
+    # A kernel of features alone, of one feature -1, 0, 1, is a Bayesian regression whose weight is N(0, scale * 2) beforehand:
+    # with noise 1 it is afterwards sum(xy) / (sum(xx) + 1/2) = 0.6 / 2.5, with variance scale / 2.5.
+    x, y = np.array([-1.0, 0.0, 1.0]), np.array([-0.2, 0.1, 0.4])
+    kernel, noise, scale = Kernel(2.0, 0.0, 0.0, 1.0, 1.0), 1.0, 0.7
+    products = np.outer(x, x)
+    none = np.zeros((3, 3))
+    one = Posterior(kernel, 2.0 * products + noise * np.eye(3), scale, y)
+    at = np.array([3.0, -2.0])
+    parts = (np.outer(at, x), np.zeros((2, 3)), np.zeros((2, 3)))
+    assert one.mean(parts) == pytest.approx(at * 0.6 / 2.5)
+    means, variances = one.moments(parts, at**2)
+    assert means == pytest.approx(at * 0.6 / 2.5)
+    assert variances == pytest.approx(at**2 * scale * noise / 2.5)
+    means, covariance = one.joint(parts, (np.outer(at, at), np.zeros((2, 2)), np.zeros((2, 2))))
+    assert means == pytest.approx(at * 0.6 / 2.5)
+    assert covariance == pytest.approx(np.outer(at, at) * scale * noise / 2.5)
+    assert one.mean((products, none, none)) == pytest.approx(x * 0.6 / 2.5)
+
+
+def test_members_are_those_with_the_most_evidence() -> None:
+    features, genotypes = networks(9)
+    scores = 0.5 + 0.03 * features[:, 0] + 0.02 * (genotypes[:, 0] == 1)
+    one = Process(features, genotypes, scores)
+    z = (features - features.mean(0)) / features.std(0)
+    t = inward(scores)
+    t = (t - t.mean()) / t.std()
+    differ = (genotypes[:, None] != genotypes[None]).mean(-1)
+    parts = (z @ z.T / 4, ((z[:, None] - z[None]) ** 2).sum(-1) / 4, differ)
+    found = []
+    for kernel in KERNELS:
+        for noise in NOISES:
+            covariance = kernel.of(parts) + noise * np.eye(9)
+            # The scale with the largest likelihood, and the log density of a normal with that covariance, less constants.
+            scale = t @ np.linalg.solve(covariance, t) / 9
+            found.append((-0.5 * np.linalg.slogdet(scale * covariance)[1], kernel, scale))
+    found.sort(key=lambda each: -each[0])
+    assert one.evidences == pytest.approx([each[0] for each in found[:KEPT]], abs=1e-6)
+    assert [m.kernel for m in one.members] == [kernel for _, kernel, _ in found[:KEPT]]
+    assert [m.scale for m in one.members] == pytest.approx([scale for _, _, scale in found[:KEPT]])
+    ratios = np.exp(one.evidences - one.evidences[0])
+    assert one.shares == pytest.approx(ratios / ratios.sum())
+    assert one.shares[0] < 0.99, "or it is no mixture"
+
+
+def test_one_left_out_equals_what_is_fitted_without_it() -> None:
+    # In closed form, of the whole fit: y_i - alpha_i / (K^-1)_ii. Without the point, by the same member: another inverse.
+    features, genotypes = networks(12, seed=3)
+    z, t = (features - features.mean(0)) / features.std(0), np.sin(features[:, 0]) + genotypes[:, 1]
+    kernel, noise = KERNELS[-1], 0.1
+    parts = (z @ z.T / 4, ((z[:, None] - z[None]) ** 2).sum(-1) / 4, (genotypes[:, None] != genotypes[None]).mean(-1))
+    covariance = kernel.of(parts) + noise * np.eye(12)
+    whole = Posterior(kernel, covariance, 1.0, t)
+    diagonal = np.diag(np.linalg.inv(covariance))
+    for i in range(12):
+        kept = np.arange(12) != i
+        without = Posterior(kernel, covariance[np.ix_(kept, kept)], 1.0, t[kept])
+        beside = tuple(part[[i]][:, kept] for part in parts)
+        mean, variance = without.moments(beside, parts[0][[i], [i]])  # type: ignore[arg-type]
+        assert mean[0] == pytest.approx(t[i] - whole.weights[i] / diagonal[i])
+        assert variance[0] + noise == pytest.approx(1.0 / diagonal[i])
+
+
+def test_a_line_in_the_features_is_left_to_the_line_and_a_gene_to_the_genes() -> None:
+    features, genotypes = networks(40, seed=1)
+    noise = 0.01 * np.random.default_rng(5).normal(size=40)
+    line = Process(features, genotypes, 0.5 + 0.05 * features[:, 0] + noise)
+    gene = Process(features, genotypes, 0.5 + 0.1 * (genotypes[:, 2] == 1) - 0.1 * (genotypes[:, 4] == 0) + noise)
+    assert line.members[0].kernel.linear == 1.0
+    assert gene.members[0].kernel.genes > 0.0
+    fresh, other = networks(200, seed=2)
+    truth = 0.5 + 0.1 * (other[:, 2] == 1) - 0.1 * (other[:, 4] == 0)
+    assert np.corrcoef(gene.expected(fresh, other), truth)[0, 1] > 0.8
+
+
+def test_joint_draws_have_the_means_and_the_spread_that_are_believed() -> None:
+    features, genotypes = networks(15, seed=4)
+    scores = 0.3 + 0.02 * features[:, 0] + 0.01 * features[:, 1] + 0.05 * np.random.default_rng(8).normal(size=15)
+    one = Process(features, genotypes, scores)
+    fresh, other = networks(5, seed=6)
+    drawn = inward(one.draws(fresh, other, 6000, np.random.default_rng(0)))
+    middle, above = inward(one.expected(fresh, other)), inward(one.optimistic(fresh, other))
+    assert drawn.mean(0) == pytest.approx(middle, abs=0.02)
+    assert drawn.std(0) == pytest.approx(above - middle, rel=0.1)
+    # Twins are drawn alike: draws are of what is believed of all together, not of each alone.
+    twins = one.draws(np.repeat(fresh[:1], 2, axis=0), np.repeat(other[:1], 2, axis=0), 50, np.random.default_rng(1))
+    assert np.abs(np.diff(twins, axis=1)).max() < 0.1 * twins.std()
+    assert one.draws(fresh, other, 3, np.random.default_rng(2)) == pytest.approx(one.draws(fresh, other, 3, np.random.default_rng(2)))
+
+
+def test_genes_that_all_share_and_scores_that_are_all_equal_are_no_fault() -> None:
+    features, genotypes = networks(6)
+    one = Process(features, np.zeros_like(genotypes), np.full(6, 0.4))
+    assert one.expected(features, np.zeros_like(genotypes)) == pytest.approx(np.full(6, 0.4), abs=1e-3)
+    assert np.isfinite(one.draws(features, np.zeros_like(genotypes), 2, np.random.default_rng(0))).all()
+    assert process.MIXES[0] == (1.0, 0.0, 0.0), "the regression is a member"

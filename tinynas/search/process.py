@@ -1,0 +1,182 @@
+"""The process: a Gaussian process on what a network is made of, what it costs and its genes one by one, mixed by evidence.
+
+Where tens of networks are trained, sums and means of genes say more than the genes themselves, and a line through them is
+all that the data carry; later the genes do count. So the kernel is a sum of three: linear in the standardised features (the
+regression of ``surrogate.Linear``), a squared exponential of them, and the exponential of the share of genes that differ. Its
+hyperparameters are not chosen but mixed, by the evidence of a grid, which one eigendecomposition for each kernel makes cheap.
+
+Scores are looked at as -log(1 - score): an error halved counts alike from .4 to .2 and from .04 to .02. Improvements are counted in
+scores again.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float64]
+Genotypes = NDArray[np.int64]
+
+#: Shares of the three kernels: linear, squared exponential, genes.
+MIXES = ((1.0, 0.0, 0.0), (0.5, 0.5, 0.0), (0.2, 0.8, 0.0), (0.5, 0.0, 0.5), (0.2, 0.0, 0.8), (0.34, 0.33, 0.33))
+#: Candidate length scales of the squared exponential, in units of the root mean square of standardised features.
+LENGTHS = (1.0,)
+#: And of the genes' kernel: shares of the genes that differ.
+SHARES = (0.3,)
+#: Candidate variances of a single score's noise, in units of the kernel, whose own scale is fitted.
+NOISES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+#: Members of the mixture that are kept: those with the most evidence.
+KEPT = 4
+#: Scores count as errors of at least this much.
+LEAST_ERROR = 1e-3
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """Shares of the three kernels and their scales."""
+
+    linear: float
+    smooth: float
+    genes: float
+    length: float
+    share: float
+
+    def of(self, parts: tuple[Floats, Floats, Floats]) -> Floats:
+        """The kernel's values, of products of features, squared distances and shares of genes that differ."""
+        product, square, differ = parts
+        value = self.linear * product
+        if self.smooth:
+            value = value + self.smooth * np.exp(-0.5 * square / self.length**2)
+        if self.genes:
+            value = value + self.genes * np.exp(-differ / self.share)
+        return np.asarray(value)
+
+    def prior(self, product: Floats) -> Floats:
+        """The kernel of networks with themselves, of the squared lengths of their features."""
+        return np.asarray(self.linear * product + self.smooth + self.genes)
+
+
+KERNELS = tuple(
+    Kernel(a, b, c, length, share)
+    for a, b, c in MIXES
+    for length in (LENGTHS if b else LENGTHS[:1])
+    for share in (SHARES if c else SHARES[:1])
+)
+
+
+class Posterior:
+    """One member of the mixture: ``scale`` times the kernel and its noise, ``covariance``, is that of ``targets`` (N,)."""
+
+    def __init__(self, kernel: Kernel, covariance: Floats, scale: float, targets: Floats) -> None:
+        self.kernel, self.scale = kernel, scale
+        self._inverse_root = np.linalg.inv(np.linalg.cholesky(covariance))
+        self.weights = self._inverse_root.T @ (self._inverse_root @ targets)
+
+    def mean(self, parts: tuple[Floats, Floats, Floats]) -> Floats:
+        """(M,) of networks, ``parts`` being those beside the known ones (M, N)."""
+        return np.asarray(self.kernel.of(parts) @ self.weights)
+
+    def moments(self, parts: tuple[Floats, Floats, Floats], product: Floats) -> tuple[Floats, Floats]:
+        """Means and variances (M,), without noise."""
+        cross = self.kernel.of(parts)
+        known = ((cross @ self._inverse_root.T) ** 2).sum(axis=1)
+        return cross @ self.weights, self.scale * np.maximum(1e-12, self.kernel.prior(product) - known)
+
+    def joint(self, parts: tuple[Floats, Floats, Floats], own: tuple[Floats, Floats, Floats]) -> tuple[Floats, Floats]:
+        """Means (M,) and covariance (M, M), without noise; ``own`` are the parts of the networks beside themselves."""
+        cross = self.kernel.of(parts)
+        known = cross @ self._inverse_root.T
+        return cross @ self.weights, self.scale * (self.kernel.of(own) - known @ known.T)
+
+
+class Process:
+    """Fitted to ``scores`` (N,) below 1 of networks with these features (N, F) and genotypes (N, G)."""
+
+    def __init__(self, features: Floats, genotypes: Genotypes, scores: Floats) -> None:
+        self._mean, self._scale = features.mean(axis=0), features.std(axis=0) + 1e-9
+        self._features, self._genotypes = self._standard(features), genotypes
+        values = inward(scores)
+        self.offset, self.spread = float(values.mean()), float(values.std()) + 1e-9
+        self.targets = (values - self.offset) / self.spread
+        self.evidences, self.members = self._mix()
+        shares = np.exp(self.evidences - self.evidences.max())
+        self.shares = shares / shares.sum()
+
+    def _mix(self) -> tuple[Floats, list[Posterior]]:
+        count = len(self.targets)
+        parts = self._parts(self._features, self._genotypes)
+        found: list[tuple[float, Kernel, float, float]] = []
+        for kernel in KERNELS:
+            # Noise shifts the eigenvalues of the kernel.
+            eigenvalues, vectors = np.linalg.eigh(kernel.of(parts))
+            power = (vectors.T @ self.targets) ** 2
+            for noise in NOISES:
+                spectrum = np.maximum(eigenvalues, 0.0) + noise
+                scale = float((power / spectrum).sum()) / count + 1e-12
+                evidence = -0.5 * count * np.log(scale) - 0.5 * float(np.log(spectrum).sum())
+                found.append((evidence, kernel, noise, scale))
+        found.sort(key=lambda one: -one[0])
+        members = [
+            Posterior(kernel, kernel.of(parts) + noise * np.eye(count), scale, self.targets) for _, kernel, noise, scale in found[:KEPT]
+        ]
+        return np.array([one[0] for one in found[:KEPT]]), members
+
+    def expected(self, features: Floats, genotypes: Genotypes) -> Floats:
+        """Scores (M,) expected."""
+        parts = self._parts(self._standard(features), genotypes)
+        means = [member.mean(parts) for member in self.members]
+        return self._outward(np.asarray(self.shares @ np.array(means)))
+
+    def draws(self, features: Floats, genotypes: Genotypes, count: int, rng: np.random.Generator) -> Floats:
+        """(count, M) scores drawn jointly, of what is believed about the networks, each draw from a member by its share."""
+        standard = self._standard(features)
+        parts = self._parts(standard, genotypes)
+        own = self._parts(standard, genotypes, (standard, genotypes))
+        chosen = rng.choice(len(self.members), size=count, p=self.shares)
+        normal = rng.standard_normal((count, len(features)))
+        drawn = np.empty((count, len(features)))
+        for index in np.unique(chosen):
+            mean, covariance = self.members[index].joint(parts, own)
+            root = np.linalg.cholesky(covariance + 1e-6 * np.trace(covariance) / len(mean) * np.eye(len(mean)) + 1e-12 * np.eye(len(mean)))
+            drawn[chosen == index] = mean + normal[chosen == index] @ root.T
+        return self._outward(drawn)
+
+    def optimistic(self, features: Floats, genotypes: Genotypes) -> Floats:
+        """Scores (M,) a standard deviation above those expected, on the scale of -log(1 - score)."""
+        standard = self._standard(features)
+        parts, product = self._parts(standard, genotypes), (standard**2).mean(axis=1)
+        means, variances = zip(*(member.moments(parts, product) for member in self.members), strict=True)
+        mean = self.shares @ np.array(means)
+        variance = self.shares @ (np.array(variances) + np.array(means) ** 2) - mean**2
+        return self._outward(mean + np.sqrt(np.maximum(0.0, variance)))
+
+    def _standard(self, features: Floats) -> Floats:
+        return np.asarray((features - self._mean) / self._scale)
+
+    def _parts(
+        self, features: Floats, genotypes: Genotypes, others: tuple[Floats, Genotypes] | None = None
+    ) -> tuple[Floats, Floats, Floats]:
+        # Of each network beside each known one, or beside others: product of features, squared distance, share of genes that differ.
+        far, genes = others or (self._features, self._genotypes)
+        width = features.shape[1]
+        product = features @ far.T
+        square = np.maximum(0.0, (features**2).sum(axis=1)[:, None] + (far**2).sum(axis=1) - 2 * product)
+        differ = np.zeros_like(product)
+        for one, other in zip(genotypes.T, genes.T, strict=True):
+            differ += one[:, None] != other
+        return product / width, square / width, differ / max(1, genotypes.shape[1])
+
+    def _outward(self, values: Floats) -> Floats:
+        return outward(values * self.spread + self.offset)
+
+
+def inward(scores: Floats) -> Floats:
+    """-log(1 - score)."""
+    return np.asarray(-np.log(np.maximum(LEAST_ERROR, 1.0 - scores)))
+
+
+def outward(values: Floats) -> Floats:
+    """The score of -log(1 - score); below -1.7 all scores are alike."""
+    return np.asarray(1.0 - np.exp(-np.maximum(-1.0, values)))
