@@ -1,7 +1,7 @@
 """What a search may believe of networks, in variants: replays on tin20 and person64 beside the figures of each.
 
     python benchmarks/search_belief.py --name tin20 --seeds 6 --limit 8
-    python benchmarks/search_belief.py --report
+    python benchmarks/search_belief.py --report     # with search_replay_macro.jsonl, which benchmarks/search_replay.py makes
 
 A variant is a line of JSON in ``VARIANTS``: what is trusted after 1, 2, 4, ... epochs (``trust``; ``own``: never), who has turns, how many
 networks are drawn before anything is modelled, the model (``belief``: the regression, the process, or the regression with a prior carried

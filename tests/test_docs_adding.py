@@ -167,7 +167,7 @@ def test_the_operator_is_named_by_mypy_where_the_document_says(tmp_path: Path) -
     assert all(message.startswith('Argument 1 to "assert_never"') and "egate" in message for _, _, message in found), found
     named = sorted((path, function_at(package / path, int(line))) for path, line, _ in found)
     listed = sorted(re.findall(r"^\| `(tinynas/[\w/]+\.py)` `(\w+)` \|", ADDING, flags=re.MULTILINE))
-    assert named == listed
+    assert named == listed, sorted(set(named) ^ set(listed))
 
 
 def function_at(path: Path, line: int) -> str:
