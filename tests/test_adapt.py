@@ -684,7 +684,9 @@ def test_the_page_of_docs_holds_what_is_read_and_runs(
     import runpy
 
     page = (Path(__file__).parent.parent / "docs" / "adapt.md").read_text(encoding="utf-8")
-    blocks = dict(re.findall(r"^```(yaml|python)\n(.*?)^```", page, re.MULTILINE | re.DOTALL))
+    blocks: dict[str, str] = {}
+    for language, block in re.findall(r"^```(yaml|python)\n(.*?)^```", page, re.MULTILINE | re.DOTALL):
+        blocks.setdefault(language, block)  # the first of each
     monkeypatch.chdir(tmp_path)
     Path("update.yaml").write_text(blocks["yaml"], encoding="utf-8")
     Path("example.py").write_text(blocks["python"], encoding="utf-8")

@@ -10,7 +10,7 @@ from test_cost_explain import budget
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool
 from tinynas.budget import Budget
-from tinynas.cost import RUNTIMES, estimate
+from tinynas.cost import RUNTIMES, Cost, estimate
 from tinynas.cost.explain import Binding, explain
 from tinynas.cost.instructions import operator_instructions, tables
 from tinynas.cost.latency import LatencyModel, kind_of, latency_model
@@ -18,7 +18,7 @@ from tinynas.cost.memory import Buffer, greedy
 from tinynas.cost.patches import patch_plans
 from tinynas.cost.work import from_graph
 from tinynas.errors import UserError
-from tinynas.graph import lower
+from tinynas.graph import Graph, lower
 
 # 16x16x3 -> stem 3x3 8 channels -> expand 24, depthwise 5x5, project 8, add -> mean -> 2 classes
 ARCH = Arch(height=16, width=16, classes=2, stem=ConvLayer(out=8, kernel=3), blocks=(MBConv(out=8, kernel=5, expand=3, residual=True),))
@@ -145,6 +145,9 @@ class _Nothing:
 
     def why_unknown(self, name: str) -> str | None:
         return None
+
+    def cost(self, graph: Graph) -> Cost:
+        return estimate(graph, self.runtime)
 
 
 def test_widths_keep_to_steps_of_four_and_eight() -> None:

@@ -10,10 +10,10 @@ import pytest
 from tinynas.arch import Arch, load_arch
 from tinynas.budget import Budget, load_budget
 from tinynas.config import n_bytes
-from tinynas.cost import estimate
+from tinynas.cost import Cost, estimate
 from tinynas.cost.explain import explain
 from tinynas.errors import UserError
-from tinynas.graph import lower
+from tinynas.graph import Graph, lower
 
 
 def budget(**limits: object) -> Budget:
@@ -125,6 +125,9 @@ def test_no_limit_no_explanation() -> None:
 
         def why_unknown(self, name: str) -> str | None:
             return None
+
+        def cost(self, graph: Graph) -> Cost:
+            return estimate(graph, self.runtime)
 
     with pytest.raises(UserError, match="no limit"):
         explain(Arch.model_validate({"height": 8, "width": 8, "classes": 2, "stem": {"out": 4}}), Nothing())

@@ -53,6 +53,7 @@ class Images:
     labels = ("dark", "bright")
     fingerprint = "f00d"
     notes = ()
+    several = False
     signal = image_signal(DataOptions())
 
     def __init__(self) -> None:

@@ -104,9 +104,11 @@ def test_how_a_worker_ended_is_said() -> None:
 
 
 def test_a_search_that_is_told_nothing_does_what_the_documents_say() -> None:
+    from tinynas.adapt.candidates import Adaptation
     from tinynas.search.settings import SearchSettings
 
-    found = SearchSettings().model_dump(exclude={"recipe", "rungs", "objectives"})
+    found = SearchSettings().model_dump(mode="json", exclude={"recipe", "rungs", "objectives"})
+    assert found.pop("adapt") == Adaptation().model_dump(mode="json")
     assert found == {
         "trials": None,
         "timeout": None,
