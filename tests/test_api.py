@@ -138,7 +138,7 @@ def test_data_are_found_where_they_are(prepare: Prepare, tmp_path: Path, monkeyp
     assert prepare_search(None, out=place / "run", resume=True).data.name == str(moved), "it is noted"
     (moved / "down" / "0.png").unlink()
     for given in (None, str(moved)):
-        with pytest.raises(RunError, match=r"191 inputs.*begun with 192 inputs") as changed:
+        with pytest.raises(RunError, match=r"191 images.*begun with 192 images") as changed:
             prepare_search(None, out=place / "run", resume=True, data=given)
         assert "--data" in str(changed.value.hint)
     (moved / "down" / "0.png").write_bytes((moved / "down" / "1.png").read_bytes())
@@ -189,9 +189,9 @@ def test_promote_takes_the_runs_images_wherever_they_lie_and_says_what_changed(
     assert [event.kind for event in promote()] == ["known"]
     assert notes == []
     (images / "down" / "0.png").unlink()
-    with pytest.raises(RunError, match=r"191 inputs.*begun with 192"):
+    with pytest.raises(RunError, match=r"191 images.*begun with 192"):
         promote(str(images))
-    with pytest.raises(RunError, match=r"191 inputs.*begun with 192"):
+    with pytest.raises(RunError, match=r"191 images.*begun with 192"):
         api.export(str(run.path), arch.id, out=tmp_path / "out", data=str(images))
     assert [event.kind for event in promote()] == ["started", "epoch", "done"]
     assert len(notes) == 1

@@ -440,8 +440,9 @@ class Run:
         env = self.env
         if env.get("data") in (None, images.fingerprint):
             return None
-        now = _counted({split: images.counts(split) for split in ("train", "val", "test")})
-        then = _counted(env["counts"]) if "counts" in env else "other content"
+        kind = images.signal.kind
+        now = _counted({split: images.counts(split) for split in ("train", "val", "test")}, kind)
+        then = _counted(env["counts"], kind) if "counts" in env else "other content"
         return f"{now}; begun with {then}" + (", other ones" if now == then else "")
 
     def ask(self, option: Literal["data", "storage"], given: str | None) -> None:
@@ -792,11 +793,11 @@ def without_password(url: str) -> str:
     return f"{scheme}{colon}{login.partition(':')[0]}{at}{where}{question if kept and query else ''}{'&'.join(kept)}"
 
 
-def _counted(counts: Mapping[str, Mapping[str, int]]) -> str:
+def _counted(counts: Mapping[str, Mapping[str, int]], kind: str) -> str:
     labels = dict.fromkeys(label for part in counts.values() for label in part)
     shown = ", ".join(list(labels)[:5]) + (", ..." if len(labels) > 5 else "")
     parts = ", ".join(f"{split} {sum(part.values()):,}" for split, part in counts.items())
-    return f"{counted(sum(sum(part.values()) for part in counts.values()), 'input')} of {shown} ({parts})"
+    return f"{counted(sum(sum(part.values()) for part in counts.values()), kind)} of {shown} ({parts})"
 
 
 def _uses(config: Mapping[str, Any]) -> dict[str, str]:
