@@ -397,3 +397,32 @@ def test_a_scheduler_that_dies_ends_the_search(prepared: Callable[..., PreparedS
     assert 1 <= len(one.run.trials()) < 4
     one.go()
     accounted(one.run, 4)
+
+
+def test_a_worker_that_cannot_say_who_it_is_is_named_and_one_that_hangs_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    from tinynas.search import cluster
+
+    class Client:
+        status = "running"
+        asked = 0
+        fault: Exception = RuntimeError("no disk")
+
+        def scheduler_info(self, n_workers: int) -> Any:
+            return {"workers": {"tcp://b:1": {"nthreads": 2}}}
+
+        def submit(self, *_: Any, **__: Any) -> Any:
+            self.asked += 1
+            return self
+
+        def result(self, timeout: float) -> str:
+            raise self.fault
+
+    client = Client()
+    one = cluster.Cluster(Place("tcp://a:1"), client)
+    monkeypatch.setattr(cluster, "LOOK", 0.0)
+    assert all(one.look() == (set(), set()) for _ in range(cluster.TRIES)) and one.slots() == 0
+    with pytest.raises(UserError, match=r"tcp://b:1 cannot train .* \(RuntimeError: no disk\)"):
+        one.look()
+    assert client.asked == cluster.TRIES + 1
+    client.fault = TimeoutError()
+    assert all(one.look() == (set(), set()) for _ in range(2 * cluster.TRIES)), "it may come to"

@@ -97,6 +97,8 @@ class Cluster:
         self._machines: dict[str, _Machine] = {}
         self._workers: dict[str, tuple[int, str]] = {}
         self._looked = 0.0
+        #: greetings that failed, by worker
+        self._failed: dict[str, int] = {}
         self._lock = threading.Lock()
         self._closing = threading.Event()
 
@@ -170,13 +172,19 @@ class Cluster:
         return RunError(f"--cluster {self.place.address}: its scheduler does not answer any more", f"start it again, then {ENDED}")
 
     def _greet(self, address: str) -> str | None:
-        """The machine of a worker; None where it went before it answered."""
+        """The machine of a worker; None where it went, or hangs, before it answered. Raises UserError where it cannot answer."""
         future = self.client.submit(_on_worker, "hello", workers=[address], pure=False)
         try:
             answer = json.loads(future.result(timeout=FIRST_SECONDS))
         except (ImportError, AttributeError) as error:
             raise self._cannot(address, f"it has no tinynas of this version ({error})") from None
-        except Exception:
+        except TimeoutError:
+            return None  # it hangs, and is asked again
+        except Exception as error:
+            # It went, and is missed at the next look; or it cannot, and then says so each time.
+            self._failed[address] = tries = self._failed.get(address, 0) + 1
+            if tries > TRIES:
+                raise self._cannot(address, f"it fails when it is asked who it is ({type(error).__name__}: {error})") from error
             return None
         self.check(answer["versions"], address)
         return str(answer["machine"])
