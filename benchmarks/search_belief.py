@@ -1,11 +1,13 @@
 """What a search may believe of networks, in variants: replays on tin20 and person64 beside the figures of each.
 
     python benchmarks/search_belief.py --name tin20 --seeds 6 --limit 8
+    python benchmarks/search_belief.py --taus       # how well accuracies of networks not seen are predicted, of tin20 and person64
     python benchmarks/search_belief.py --report     # with search_replay_macro.jsonl, which benchmarks/search_replay.py makes
 
 A variant is a line of JSON in ``VARIANTS``: what is trusted after 1, 2, 4, ... epochs (``trust``; ``own``: never), who has turns, how many
 networks are drawn before anything is modelled, the model (``belief``: the regression, the process, or the regression with a prior carried
-over from another table), the weight of the loss, what improvements are divided by. Replays go to results/benchmarks/search_belief.jsonl;
+over from another table), the weight of the loss, what improvements are divided by, what is seen of a network (``seen``: the weight of
+sizes given what shows of them, and that of the anatomy: the mean of layers' log MACs, activations, the narrowest). Replays go to results/benchmarks/search_belief.jsonl;
 a stopped run is continued. The share is that of the networks handed over by what is expected of them.
 
 What the figures do not show. Seeds are few: the standard error of a mean is beside it, and variants of one table share their seeds. The
@@ -17,21 +19,22 @@ weigh less in the regression) and are in the file only.
 from __future__ import annotations
 
 import argparse
+import functools
 import itertools
 import json
 from typing import Any
 
 import numpy as np
+from scipy.stats import kendalltau
 from search_replay import RESULTS, Table, at, curve, load_table, quartiles, spent_until, tinynas_search
 
 from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.search import acquisition, proposals, schedule, surrogate
-from tinynas.search.process import Process
 
 ROWS = RESULTS / "search_belief.jsonl"
 MARKS = (0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 #: What every variant begins with: the defaults up to 0.7.0.
-BEFORE: dict[str, Any] = {"trust": [0.3, 0.5, 0.75, 1.0], "modelled": 8, "settings": {"baseline": 5, "start": 5}}
+BEFORE: dict[str, Any] = {"trust": [0.3, 0.5, 0.75, 1.0], "modelled": 8, "settings": {"baseline": 5, "start": 5}, "seen": [1.0, 0.0]}
 LATER = [0, 0, 0.25, 0.5, 0.75, 1.0]
 SMALL = {"modelled": 6, "settings": {"baseline": 3, "start": 3}}
 MODEL = {"turns": ["model"]}
@@ -45,6 +48,10 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {**MODEL, "trust": LATER, **SMALL},
     {**MODEL, "trust": LATER, **SMALL, "belief": "process"},
     {"own": 1, "belief": "process"},
+    {"trust": LATER, **SMALL},
+    {"trust": LATER, **SMALL, "seen": [0.0, 1.0]},
+    {"trust": LATER, **SMALL, "seen": [0.2, 1.0]},
+    {"trust": LATER, **SMALL, "seen": [0.2, 1.0], "belief": "process"},
     {**MODEL, "own": 1, "belief": "prior"},
     {**MODEL, "own": 1, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
     {**MODEL, "trust": LATER, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
@@ -61,9 +68,9 @@ BOOST = 3.0
 class Carried(surrogate.Linear):
     """The regression with one feature more: what a regression on another table's truth predicts, in its standard deviations."""
 
-    def __init__(self, prior: surrogate.Linear, features: np.ndarray, scores: np.ndarray) -> None:
+    def __init__(self, prior: surrogate.Linear, known: surrogate.Known) -> None:
         self.prior = prior
-        super().__init__(self.wider(features), scores)
+        super().__init__(self.wider(known.features), known.scores, np.append(known.weights, 1.0))
 
     def wider(self, features: np.ndarray) -> np.ndarray:
         return np.concatenate([features, self.prior.predict(features, self.prior.weights)[:, None]], axis=1)
@@ -71,6 +78,45 @@ class Carried(surrogate.Linear):
     def _standard(self, features: np.ndarray) -> np.ndarray:
         wide = features if features.shape[1] == len(self.mean) else self.wider(features)
         return super()._standard(wide) * np.append(np.ones(len(self.mean) - 1), BOOST)
+
+
+SHIPPED = dict(surrogate.BELIEFS)
+_features = surrogate.Features.__init__
+
+
+def look(sizes: float, anatomy: float) -> None:
+    """Weigh sizes, given what shows of them, and the anatomy so."""
+
+    def weighed(self: surrogate.Features, feasible: Any) -> None:
+        _features(self, feasible)
+        # Of sram, macs, macs**2, params, activations, narrowest, mean_log_macs the last three.
+        self.weights = np.append(self.weights[:-3], [anatomy] * 3)
+
+    surrogate.LESS = sizes
+    surrogate.Features.__init__ = weighed
+
+
+def taus() -> str:
+    """Kendall's tau of predicted accuracies with the true ones, of networks that were not seen."""
+    lines = ["| | tin20, 8 | 16 | 32 seen | person64, 8 | 16 | 32 seen |", "|---|--:|--:|--:|--:|--:|--:|"]
+    for belief, (sizes, anatomy) in itertools.product(SHIPPED, ((1.0, 0.0), (1.0, 1.0), (0.0, 1.0), (0.2, 0.0), (0.2, 1.0))):
+        look(sizes, anatomy)
+        cells = []
+        for table in map(load_table, OTHER):
+            known = surrogate.Surrogate(table.feasible, 1 / table.classes)
+            features, genes = known.features(table.genotypes, table.feasible.costs(table.genotypes)), known.genes(table.genotypes)
+            scores = np.array([table.seen(i, table.rungs[-1]) for i in range(len(table.rows))])
+            for count in (8, 16, 32):
+                rng, found = np.random.default_rng(0), []
+                for _ in range(40):
+                    order = rng.permutation(len(scores))
+                    these, others = order[:count], order[count:]
+                    seen = surrogate.Known(features[these], known.features.weights, genes[these], scores[these])
+                    predicted = SHIPPED[belief](seen).expected(features[others], genes[others])
+                    found.append(kendalltau(predicted, table.truth[others])[0])
+                cells.append(f"{np.mean(found):.3f}")
+        lines.append(f"| {belief}, sizes {sizes:g}, anatomy {anatomy:g} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
 
 
 def prior_of(name: str) -> surrogate.Linear:
@@ -83,16 +129,15 @@ def prior_of(name: str) -> surrogate.Linear:
 def vary(table: Table, name: str, variant: dict[str, Any]) -> None:
     """Put a variant in the place of the product's constants."""
     options = {**BEFORE, **variant}
+    look(*options["seen"])
     surrogate.TRUST = tuple(0 * np.array(options["trust"])) if options.get("own") else tuple(options["trust"])
     surrogate.MODELLED = proposals.MODELLED = options["modelled"]
     proposals.TURNS = tuple(options.get("turns", ("model", "model", "model", "tpe")))
     acquisition.DRAWS, schedule.LOSS_WEIGHT = options.get("draws", 8), options.get("loss", 0.1)
     prior = prior_of(OTHER[name]) if options.get("belief") == "prior" else None
-    beliefs = {"process": Process, "regression": lambda features, genotypes, scores: surrogate.Linear(features, scores)}
-    if prior is not None:
-        beliefs["regression"] = lambda features, genotypes, scores: Carried(prior, features, scores)
-        acquisition.JOINT[Carried] = None
-    surrogate.BELIEFS.update(beliefs)
+    regression = SHIPPED["regression"] if prior is None else functools.partial(Carried, prior)
+    acquisition.JOINT[Carried] = None
+    surrogate.BELIEFS.update({**SHIPPED, "regression": regression})
     plain = acquisition.Acquisition.expected_improvement if not hasattr(vary, "plain") else vary.plain
     vary.plain = plain
 
@@ -151,8 +196,12 @@ def main() -> None:
     parser.add_argument("--name", choices=tuple(OTHER), default="tin20")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--limit", type=float, default=8.0)
+    parser.add_argument("--taus", action="store_true", help="only print how well accuracies are predicted")
     parser.add_argument("--report", action="store_true", help="only write the table into results/benchmarks/search_belief.md")
     options = parser.parse_args()
+    if options.taus:
+        print(taus())
+        return
     if not options.report:
         known = {json.dumps([r["table"], r["variant"], r["seed"], r["limit"]], sort_keys=True) for r in read_lines(ROWS)}
         table = load_table(options.name)

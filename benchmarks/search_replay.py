@@ -51,7 +51,7 @@ from tinynas import pareto
 from tinynas.budget import load_budget
 from tinynas.config import load
 from tinynas.files import append_line, read_lines, write_atomic
-from tinynas.search.feasible import COSTS, Feasible, Pool, as_genotype, strata
+from tinynas.search.feasible import COSTS, LOOKS, Feasible, Pool, as_genotype, strata
 from tinynas.search.genes import distributions, genotype_of, params_of
 from tinynas.search.proposals import Proposer, tpe_sampler
 from tinynas.search.schedule import Continue, Net, New, Plan, Result, Schedule
@@ -121,7 +121,9 @@ class MacroTable(Table):
         self.rungs, self.classes, self.reference, self.floor = (MACRO_EPOCHS,), 10, MACRO_FLOOR, MACRO_FLOOR
         self.genotypes = np.array([[int(choice) for choice in name] for name in names], dtype=np.int64)
         self.macs = np.array([known[name]["flops"] for name in names], dtype=float)
-        self.rows = [{"costs": {"macs": known[name]["flops"], "params": known[name]["params"], "sram_bytes": 1}} for name in names]
+        # Of its networks no more is known than FLOPs, parameters and genes.
+        unknown = dict.fromkeys(("sram_bytes", *LOOKS), 1)
+        self.rows = [{"costs": {"macs": known[name]["flops"], "params": known[name]["params"], **unknown}} for name in names]
         self.first = np.array([known[name]["test_acc"][0] for name in names]) / 100
         self.truth = np.array([np.mean(known[name]["test_acc"]) for name in names]) / 100
         # Seconds were not published: they count as the MACs.

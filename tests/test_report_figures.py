@@ -371,6 +371,9 @@ def test_sizes_that_differ_are_said_as_height_by_width() -> None:
     assert drawn["layout"]["yaxis"]["title"]["text"] == "pixels, mean of height and width"
     assert "3x5" in {trace["name"] for trace in drawn["data"]}
     assert kernel_color(depthwise) == kernel_color(by_name["s3.b0.dw"])
+    looks = {trace["name"]: (trace["marker"]["color"], trace["marker"].get("pattern", {}).get("shape", "")) for trace in drawn["data"]}
+    assert looks["3x5"] == (looks["5x5"][0], "/") and looks["5x5"][1] == "", "one color, told apart by hatching"
+    assert len(set(looks.values())) == len(looks)
     square = figures.draw(figures.strip_info(GRAPH, COST))
     assert square["layout"]["yaxis"]["title"]["text"] == "pixels a side"
 

@@ -106,6 +106,18 @@ def test_a_line_in_the_features_is_left_to_the_line_and_a_gene_to_the_genes() ->
     assert np.corrcoef(gene.expected(fresh, other), truth)[0, 1] > 0.8
 
 
+def test_weights_are_shares_of_the_features_however_large() -> None:
+    features, genotypes = networks(12, seed=7)
+    scores = 0.4 + 0.03 * features[:, 0]
+    fresh, other = networks(6, seed=8)
+    plain = Process(features, genotypes, scores).expected(fresh, other)
+    assert Process(features, genotypes, scores, np.full(4, 0.2)).expected(fresh, other) == pytest.approx(plain)
+    # A feature that weighs next to nothing is not there for the line, and for the distances.
+    less = Process(features, genotypes, scores, np.array([1e-9, 1.0, 1.0, 1.0])).expected(fresh, other)
+    moved = Process(features + [[5.0, 0, 0, 0]] * np.arange(12)[:, None], genotypes, scores, np.array([1e-9, 1.0, 1.0, 1.0]))
+    assert moved.expected(fresh, other) == pytest.approx(less, abs=1e-6)
+
+
 def test_joint_draws_have_the_means_and_the_spread_that_are_believed() -> None:
     features, genotypes = networks(15, seed=4)
     scores = 0.3 + 0.02 * features[:, 0] + 0.01 * features[:, 1] + 0.05 * np.random.default_rng(8).normal(size=15)

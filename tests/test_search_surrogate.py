@@ -15,7 +15,7 @@ from tinynas.config import load, shipped
 from tinynas.search.acquisition import DRAWS, Acquisition, Front
 from tinynas.search.feasible import Feasible, as_genotype
 from tinynas.search.schedule import LOSS_WEIGHT, Net, Result, levelled, score
-from tinynas.search.surrogate import MODELLED, RIDGES, Features, Linear, Surrogate, trust
+from tinynas.search.surrogate import LESS, MODELLED, RIDGES, Features, Linear, Surrogate, trust
 from tinynas.space import Genotype, Space
 
 TINY = load(shipped("search_spaces")["tiny"], Space)
@@ -113,6 +113,7 @@ def test_features_by_hand(feasible: Feasible) -> None:
     row[genes["s1.b1.kernel"]] = 2  # 7
     features = Features(feasible)
     costs = {"macs": np.array([math.e**2]), "params": np.array([math.e]), "sram_bytes": np.array([0.0])}
+    costs |= {"activations": np.array([math.e**3]), "narrowest": np.array([math.e]), "mean_log_macs": np.array([5.5])}
     said = features(row[None], costs)[0]
     assert said[0] == pytest.approx(math.log1p(40)), "resolution"
     kernels = features.blocks["kernel"]
@@ -123,9 +124,22 @@ def test_features_by_hand(feasible: Feasible) -> None:
     # Sums over stages: depths that have a choice.
     depth = len(features.whole) + list(features.stages).index("depth")
     assert said[depth] == sum(TINY.genes[gene].choices[row[gene]] for gene in features.stages["depth"])
-    # Logarithms of MACs, parameters and SRAM (of less than 1: 0), and the first squared.
-    assert list(said[-4:]) == pytest.approx([2.0, 1.0, 0.0, 4.0])
-    assert len(said) == len(features.whole) + len(features.stages) + len(features.blocks) + 4
+    # Logarithms of SRAM (of less than 1: 0), MACs and their square, parameters, activations, the narrowest; the last is one already.
+    assert list(said[-7:]) == pytest.approx([0.0, 2.0, 4.0, 1.0, 3.0, 1.0, 5.5])
+    assert len(said) == len(features.whole) + len(features.stages) + len(features.blocks) + 7 == len(features.weights)
+
+
+def test_sizes_weigh_less_than_what_shows_of_them(feasible: Feasible) -> None:
+    space = Space.model_validate({**TINY.model_dump(), "weight_bits": [8, 4]})
+    features = Features(Feasible(space, 2, load_budget("stm32f746")))
+    names = [space.genes[gene].name for gene in features.whole] + list(features.stages) + list(features.blocks)
+    weights = dict(zip(names, features.weights, strict=False))
+    assert weights["resolution"] == weights["depth"] == weights["kernel"] == weights["head.out"] == LESS
+    assert weights["weight_bits"] == weights["head.weight_bits"] == 1.0, "which does not show in MACs"
+    assert list(features.weights[len(names) :]) == [LESS, *[1.0] * 6], "SRAM; MACs, parameters and the anatomy"
+    # A feature of weight w is held to nothing as one of weight 1 is by 1 / w^2: two points, x'x = 2 w^2.
+    model = Linear(np.array([[1.0], [3.0]]), np.array([0.4, 0.6]), np.array([0.2]))
+    assert model.predict(np.array([[3.0]]), model.weights)[0] == pytest.approx(0.5 + 0.1 * 2 * 0.04 / (2 * 0.04 + min(RIDGES)))
 
 
 def test_a_choice_that_is_no_number_counts_by_its_place() -> None:

@@ -19,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.arch import WeightBits, pair
+from tinynas.cost.anatomy import Anatomy, Figures, figures_of
 from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.code_flash import code_of
 from tinynas.cost.compiled_batch import columns_of, least_kept, least_of, many_compiled, many_streams, steps_of
@@ -97,6 +98,8 @@ class BatchCost:
     """NaN where it is not known."""
     update_sram_bytes: Ints | Floats
     """At least so much, and nearly always just that (:mod:`tinynas.cost.update_batch`); NaN where no update was named."""
+    anatomy: Figures
+    """What a search looks at beside the costs, each (N,)."""
     front_end: FrontEndCosts | None = None
     """What turns sound into their inputs takes; None where there is none. Every other figure is of the networks alone; :meth:`values` and
     all that is limited has both."""
@@ -183,8 +186,9 @@ class Table:
             for column, prepared in zip(layout.prepared, part.prepared, strict=True):
                 rows[at, column] = prepared
             rows[at, layout.head] = part.head
+            rows[at, layout.narrowing] = part.narrowing
             if layout.buffers:
-                rows[at, layout.head + 1], rows[at, layout.head + 2] = part.work_buffer, part.int16_kernel
+                rows[at, layout.head + 2], rows[at, layout.head + 3] = part.work_buffer, part.int16_kernel
             for key in part.keys:
                 layout.mark(rows, at, layout.keys.index(key))
             for use in part.uses.intersection(layout.uses):
@@ -232,7 +236,8 @@ class _Layout:
         self.summed = slice(0, _KEPT + builds)
         self.prepared = range(_KEPT + 2 * builds, _KEPT + 3 * builds)
         self.head = self.prepared.stop
-        self.maximised = slice(self.head, self.head + (3 if self.buffers else 1))
+        self.narrowing = self.head + 1
+        self.maximised = slice(self.head, self.head + (4 if self.buffers else 2))
         self.bits = slice(self.maximised.stop, None)
         self.keys: list[OptionKey] = sorted({key for part in tallies for key in part.keys}, key=str)
         uses = {use for part in tallies for use in part.uses}
@@ -762,7 +767,8 @@ class BatchEstimator:
             raise UserError("a genotype holds an index outside its gene's choices")
         parts = [self._chunk(genes[at : at + CHUNK]) for at in range(0, len(genes), CHUNK)] or [self._chunk(genes)]
         joined: Any = [np.concatenate(columns) for columns in zip(*[_fields(part) for part in parts], strict=True)]
-        cost = parts[0] if len(parts) == 1 else BatchCost(*joined)
+        known = len(joined) - len(Figures._fields)
+        cost = parts[0] if len(parts) == 1 else BatchCost(*joined[:known], Figures(*joined[known:]))
         front_ends = [each.front_end for each in self.space.inputs if each.front_end is not None]
         if not front_ends:
             return cost
@@ -817,7 +823,7 @@ class BatchEstimator:
         layout = self.tables.layout
         head = columns[layout.head] + runtime.extra_bytes
         if layout.buffers:
-            head = head + columns[layout.head + 1] + columns[layout.head + 2]
+            head = head + columns[layout.head + 2] + columns[layout.head + 3]
         tail, sram = np.zeros_like(head), head
         for number, (_, build) in enumerate(runtime.builds):
             family, kept = FAMILY_OF[build], columns[layout.kept[number]]
@@ -876,6 +882,7 @@ class BatchEstimator:
             code_bytes=code_bytes[inverse],
             stack_bytes=stack,
             update_sram_bytes=update,
+            anatomy=figures_of(Anatomy(sums.layers, sums.activations, sums.log_macs, columns[layout.narrowing])),
         )
 
 
@@ -970,4 +977,5 @@ def _fields(cost: BatchCost) -> list[npt.NDArray[Any]]:
         cost.code_bytes,
         cost.stack_bytes,
         cost.update_sram_bytes,
+        *cost.anatomy,
     ]

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from tinynas.cost.anatomy import anatomy
 from tinynas.cost.flash import OptionKey, Terms, activation_terms, op_terms, paired_outputs, shape_bytes
 from tinynas.cost.instructions import Counts, operator_instructions
 from tinynas.cost.latency import LatencyModel, macs_by_kind
@@ -61,6 +62,10 @@ class Sums(NamedTuple):
     """Of the latency model; 0 where there is none."""
     arrays: Any
     """Multipliers and shifts of channels in the tail."""
+    layers: Any
+    """Of :class:`tinynas.cost.anatomy.Anatomy`, as the next two."""
+    activations: Any
+    log_macs: Any
 
 
 @dataclass(frozen=True)
@@ -78,6 +83,8 @@ class Tally:
     work_buffer: Any
     """TinyEngine's, see :func:`tinynas.cost.runtimes.work_buffers`; and its int16 kernel."""
     int16_kernel: Any
+    narrowing: Any
+    """Of :class:`tinynas.cost.anatomy.Anatomy`, a maximum."""
     keys: frozenset[OptionKey]
     uses: frozenset[tuple[str, Alone]]
     """(kind, what a kernel may be for alone) of each operator."""
@@ -116,6 +123,7 @@ def tally(
     if reads_input:
         own = activation_terms(len(tensors[0].name), full=True)
         parts.append(own._replace(front=own.front + shape_bytes(len(tensors[0].shape))))
+    looks = anatomy(pieces, work.shapes)
     terms = Terms(*[sum(column) for column in zip(*parts, strict=True)])
     sums = Sums(
         *macs_by_kind(pieces),
@@ -134,6 +142,9 @@ def tally(
         instructions=sum(known for known in executed if known is not None),
         cycles=sum(known for known in cycles if known is not None),
         arrays=sum(channel_data(piece.out_channels) for piece in pieces if piece.kind in CHANNELED),
+        layers=looks.layers,
+        activations=looks.activations,
+        log_macs=looks.log_macs,
     )
     kept = tuple(
         (
@@ -152,6 +163,7 @@ def tally(
         head,
         _largest([buffer for buffer, _ in buffers]),
         _largest([kernel for _, kernel in buffers]),
+        looks.narrowing,
         frozenset(file.key for file in files),
         frozenset((piece.kind, piece.alone) for piece in pieces),
         tuple(count for file in files for count in file.channels),

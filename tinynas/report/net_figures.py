@@ -23,6 +23,8 @@ from tinynas.report.words import text as escape
 
 #: Color names of kernel sizes, by the longer side; anything larger takes the last.
 KERNEL_COLORS = {1: "@k1", 2: "@k3", 3: "@k3", 5: "@k5", 7: "@k7", 9: "@k9"}
+#: Kernels of one color in one picture, such as 5x5, 5x3 and 5x1, are told apart by hatching.
+HATCHES = ("", "/", "x", ".", "-", "|", "+", "\\")
 KINDS: dict[Kind | Literal["input"], str] = {
     "input": "input",
     "conv": "convolution",
@@ -106,6 +108,10 @@ def kernel_color(segment: Segment) -> str:
     return KERNEL_COLORS.get(longer, KERNEL_COLORS[min(9, longer | 1)])
 
 
+def _square(segment: Segment) -> bool:
+    return segment.kernel is None or segment.kernel[0] == segment.kernel[1]
+
+
 def draw_strip(info: StripInfo) -> Drawing:
     """Bars: height is resolution (of height and width the mean), width is channels, color is the kernel."""
     total = sum(segment.channels for segment in info.segments)
@@ -119,8 +125,19 @@ def draw_strip(info: StripInfo) -> Drawing:
     for index, segment in enumerate(info.segments):
         groups.setdefault("input, add, pool, classifier" if segment.kernel is None else shape(segment.kernel), []).append(index)
     data = []
-    for name in sorted(groups, key=lambda n: (n[0] == "i", n)):
+    colors: list[str] = []
+    # The square kernel of each color first, so that it is plain.
+    order = sorted(groups, key=lambda n: (n[0] == "i", not _square(info.segments[groups[n][0]]), n))
+    hatches: dict[str, str] = {}
+    for name in order:
+        color = kernel_color(info.segments[groups[name][0]])
+        hatches[name] = HATCHES[colors.count(color) % len(HATCHES)]
+        colors.append(color)
+    for name in sorted(order, key=lambda n: (n[0] == "i", n)):
         members = [info.segments[i] for i in groups[name]]
+        marker: dict[str, Any] = {"color": kernel_color(members[0]), "line": {"width": 0}}
+        if hatches[name]:
+            marker["pattern"] = {"shape": hatches[name], "size": 5}
         data.append(
             {
                 "type": "bar",
@@ -129,7 +146,7 @@ def draw_strip(info: StripInfo) -> Drawing:
                 "width": [spans[i][1] for i in groups[name]],
                 "y": [m.side for m in members],
                 "base": [-m.side / 2 for m in members],
-                "marker": {"color": kernel_color(members[0]), "line": {"width": 0}},
+                "marker": marker,
                 "text": [_segment_text(m, info.heard) for m in members],
                 "textposition": "none",
                 "hovertemplate": "%{text}<extra></extra>",

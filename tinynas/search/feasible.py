@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.budget import Budget
+from tinynas.cost.anatomy import Figures
 from tinynas.cost.batch import BatchEstimator
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.errors import BudgetError
@@ -26,6 +27,8 @@ Genotypes = NDArray[np.int64]
 Floats = NDArray[np.float64]
 
 COSTS = tuple(QUANTITIES)
+#: What a search looks at in a network beside its costs.
+LOOKS = Figures._fields
 CHUNK = 4096
 
 
@@ -109,9 +112,11 @@ class Feasible:
         return rows
 
     def costs(self, genotypes: Genotypes) -> dict[str, Floats]:
-        """Costs by name, each (N,); latency is NaN where it is not known."""
+        """Costs by name, each (N,), latency is NaN where it is not known; and what is looked at beside them, of :data:`LOOKS`."""
         parts = [self._estimator.estimate(genotypes[i : i + CHUNK]) for i in range(0, len(genotypes), CHUNK)]
-        return {name: np.concatenate([part.column(name) for part in parts] or [np.zeros(0)]) for name in COSTS}
+        empty = [np.zeros(0)]
+        found = {name: np.concatenate([part.column(name) for part in parts] or empty) for name in COSTS}
+        return found | {name: np.concatenate([getattr(part.anatomy, name) for part in parts] or empty) for name in LOOKS}
 
     def excess(self, costs: Mapping[str, Floats]) -> Floats:
         """(N, limits) share over each limit of the budget; unknown costs are infinitely over."""

@@ -92,9 +92,15 @@ class Posterior:
 
 
 class Process:
-    """Fitted to ``scores`` (N,) below 1 of networks with these features (N, F) and genotypes (N, G)."""
+    """Fitted to ``scores`` (N,) below 1 of networks with these features (N, F) and genotypes (N, G).
 
-    def __init__(self, features: Floats, genotypes: Genotypes, scores: Floats) -> None:
+    ``weights`` (F,) are deviations of the features' effects that are expected, beside one another (None: all alike).
+    """
+
+    def __init__(self, features: Floats, genotypes: Genotypes, scores: Floats, weights: Floats | None = None) -> None:
+        weights = np.ones(features.shape[1]) if weights is None else weights
+        # Of mean square one: the kernels' scales are in units of standardised features.
+        self._weights = weights / np.sqrt((weights**2).mean())
         self._mean, self._scale = features.mean(axis=0), features.std(axis=0) + 1e-9
         self._features, self._genotypes = self._standard(features), genotypes
         values = inward(scores)
@@ -153,7 +159,7 @@ class Process:
         return self._outward(mean + np.sqrt(np.maximum(0.0, variance)))
 
     def _standard(self, features: Floats) -> Floats:
-        return np.asarray((features - self._mean) / self._scale)
+        return np.asarray((features - self._mean) / self._scale * self._weights)
 
     def _parts(
         self, features: Floats, genotypes: Genotypes, others: tuple[Floats, Genotypes] | None = None
