@@ -1,7 +1,7 @@
 """Replay search strategies on the tabular benchmark, many times, without training anything.
 
-    python benchmarks/search_replay.py --name tin20
-    python benchmarks/search_replay.py --name macro --seeds 100 --limit 256 --processes 1
+    python benchmarks/search_replay.py --name tin20 --ours 16
+    python benchmarks/search_replay.py --name macro --seeds 100 --limit 256 --ours 60 --processes 1
 
 Tables. ``tin20`` and ``person64`` were trained by benchmarks/search_table.py. ``macro`` is NAS-Bench-Macro (Su et al., arXiv
 2103.11922, Apache-2.0), read from ``TINYNAS_TEST_DATA`` (or ../shared/data beside the repository): all 6,561 networks of eight
@@ -13,7 +13,7 @@ in seconds (a fixed part and a part by MACs, fitted to the table). At every mome
 has seen; the measure is the hypervolume of that front with the accuracies of the deepest training, as a share of the
 best front of the whole table, in the box above guessing (on macro above 80 %). So a strategy is judged by the networks it would
 hand over, not by how it judges them: the others by the accuracy last seen, ours by the accuracy that it expects (a row of its
-own shows the same search handed over by what was seen; another the search with the process as its belief).
+own shows the same search handed over by what was seen; another the search with the regression as its belief).
 
 The strategies. ``random``: uniform among what fits, each trained in full. ``tpe``, ``tpe-multivariate``, ``nsga2``:
 Optuna's samplers, each proposal trained in full. ``one-epoch-top-k``: all at one epoch, then in full in the order of
@@ -50,8 +50,9 @@ from optuna.trial import TrialState, create_trial
 from tinynas import pareto
 from tinynas.budget import load_budget
 from tinynas.config import load
+from tinynas.cost.anatomy import Figures
 from tinynas.files import append_line, read_lines, write_atomic
-from tinynas.search.feasible import COSTS, LOOKS, Feasible, Pool, as_genotype, strata
+from tinynas.search.feasible import COSTS, Feasible, Pool, as_genotype, strata
 from tinynas.search.genes import distributions, genotype_of, params_of
 from tinynas.search.proposals import Proposer, tpe_sampler
 from tinynas.search.schedule import Continue, Net, New, Plan, Result, Schedule
@@ -110,6 +111,32 @@ class Table:
         return {"accuracy": row["accuracy"][epoch - 1], "val_loss": row["val_loss"][epoch - 1], "loss_sum": sum(row["loss"][:epoch])}
 
 
+#: (channels in, out, stride) of the eight places for blocks, of the first with a map of 32x32; (kernel, expand ratio) of what may be there.
+MACRO_PLACES = ((32, 64, 2), (64, 64, 1), (64, 128, 2), (128, 128, 1), (128, 128, 1), (128, 256, 2), (256, 256, 1), (256, 256, 1))
+MACRO_BLOCKS = {"0": None, "1": (3, 3), "2": (5, 6)}
+
+
+def macro_network(name: str) -> tuple[int, int, Figures]:
+    """MACs, parameters (of batch norm 2 a channel) and anatomy of a network of NAS-Bench-Macro. Its definition was worked out from the
+    published figures, which it gives for each of the 6,561: an identity that changes the shape is a 1x1 convolution with its stride."""
+    layers = [(1024 * 32, 27, 32 * (27 + 2), 32)]  # (elements out, MACs each, parameters, channels)
+    side = 32
+    for choice, (before, after, stride) in zip(name, MACRO_PLACES, strict=True):
+        block, out = MACRO_BLOCKS[choice], (side // stride) ** 2
+        if block is not None:
+            kernel, mid = block[0], block[1] * before
+            layers.append((side**2 * mid, before, mid * (before + 2), mid))
+            layers.append((out * mid, kernel**2, mid * (kernel**2 + 2), mid))
+            layers.append((out * after, mid, after * (mid + 2), after))
+        elif before != after:
+            layers.append((out * after, before, after * (before + 2), after))
+        side //= stride
+    layers.append((side**2 * 1280, 256, 1280 * (256 + 2), 1280))
+    macs = [elements * each for elements, each, _, _ in layers]
+    looks = Figures(sum(layer[0] for layer in layers), float(np.mean(np.log(macs))), min(layer[3] for layer in layers))
+    return sum(macs) + 1280 * 10, sum(layer[2] for layer in layers) + 1280 * 10 + 10, looks
+
+
 class MacroTable(Table):
     """NAS-Bench-Macro: trained in full or not at all; what is seen is the first seed's accuracy, the truth the mean of three."""
 
@@ -121,9 +148,12 @@ class MacroTable(Table):
         self.rungs, self.classes, self.reference, self.floor = (MACRO_EPOCHS,), 10, MACRO_FLOOR, MACRO_FLOOR
         self.genotypes = np.array([[int(choice) for choice in name] for name in names], dtype=np.int64)
         self.macs = np.array([known[name]["flops"] for name in names], dtype=float)
-        # Of its networks no more is known than FLOPs, parameters and genes.
-        unknown = dict.fromkeys(("sram_bytes", *LOOKS), 1)
-        self.rows = [{"costs": {"macs": known[name]["flops"], "params": known[name]["params"], **unknown}} for name in names]
+        self.rows = []
+        for name in names:
+            macs, params, looks = macro_network(name)
+            assert (macs, params) == (known[name]["flops"], known[name]["params"]), name
+            # No memory was published.
+            self.rows.append({"costs": {"macs": macs, "params": params, "sram_bytes": 1, **looks._asdict()}})
         self.first = np.array([known[name]["test_acc"][0] for name in names]) / 100
         self.truth = np.array([np.mean(known[name]["test_acc"]) for name in names]) / 100
         # Seconds were not published: they count as the MACs.
@@ -324,7 +354,7 @@ STRATEGIES: dict[str, Callable[[Replay], Iterator[Step]]] = {
     "one-epoch-top-k": one_epoch_top_k,
     "tinynas, by what was seen": tinynas_search(expect=False),
     "tinynas": tinynas_search(),
-    "tinynas, belief=process": tinynas_search({"belief": "process"}),
+    "tinynas, belief=regression": tinynas_search({"belief": "regression"}),
 }
 #: What there is to choose only where trainings can be left early.
 SHORT = ("one-epoch-top-k", "tinynas, by what was seen")
@@ -434,7 +464,7 @@ def report(table: Table, name: str, runs: dict[str, list[dict]], limit: float) -
     lines.append("| strategy | " + " | ".join(map(str, marks)) + " |")
     lines.append("|---|" + "---|" * len(marks))
     for strategy, rows in runs.items():
-        lines.append(f"| {strategy} | " + " | ".join(quartiles([share_at(run, x) for run in rows], 3) for x in marks) + " |")
+        lines.append(f"| {strategy} | " + " | ".join(quartiles([share_at(run, x) for run in rows], 3) if x <= rows[0]["limit"] else "–" for x in marks) + " |")
     axes = [("trainings", 1)] if macro else [("trainings", 1), ("seconds", 0)]
     lines += [
         "",
@@ -461,7 +491,7 @@ def picture(name: str, runs: dict[str, list[dict]], limit: float) -> str:
     """Share of the best hypervolume over training as SVG: the median a line, the quartiles a band."""
     marks = [mark for mark in MARKS if mark <= limit]
     first = next(
-        (mark for i, mark in enumerate(marks) if all(np.median([r["shares"][i] for r in rows]) > 0.3 for rows in runs.values())), 1.0
+        (mark for mark in marks if all(np.median([share_at(run, mark) for run in rows]) > 0.3 for rows in runs.values())), 1.0
     )
     marks = [mark for mark in marks if mark >= first]
     wide, high, left, top = 640, 380, 60, 40
@@ -490,11 +520,12 @@ def picture(name: str, runs: dict[str, list[dict]], limit: float) -> str:
     lines = []
     for number, (strategy, rows) in enumerate(runs.items()):
         color = COLORS[number % len(COLORS)]
-        quarters = np.array([np.quantile([share_at(run, mark) for run in rows], [0.25, 0.5, 0.75]) for mark in marks])
-        edge = [(x(m), y(q[2])) for m, q in zip(marks, quarters, strict=True)]
-        edge += [(x(m), y(q[0])) for m, q in reversed(list(zip(marks, quarters, strict=True)))]
+        known = [mark for mark in marks if mark <= rows[0]["limit"]]
+        quarters = np.array([np.quantile([share_at(run, mark) for run in rows], [0.25, 0.5, 0.75]) for mark in known])
+        edge = [(x(m), y(q[2])) for m, q in zip(known, quarters, strict=True)]
+        edge += [(x(m), y(q[0])) for m, q in reversed(list(zip(known, quarters, strict=True)))]
         parts.append(f'<polygon points="{" ".join(f"{a:.1f},{b:.1f}" for a, b in edge)}" fill="{color}" fill-opacity="0.12"/>')
-        path = " ".join(f"{x(m):.1f},{y(q[1]):.1f}" for m, q in zip(marks, quarters, strict=True))
+        path = " ".join(f"{x(m):.1f},{y(q[1]):.1f}" for m, q in zip(known, quarters, strict=True))
         lines.append(f'<polyline points="{path}" fill="none" stroke="{color}" stroke-width="2"/>')
         lines.append(f'<rect x="{left + wide + 14}" y="{top + 20 * number}" width="14" height="4" fill="{color}"/>')
         lines.append(f'<text x="{left + wide + 34}" y="{top + 7 + 20 * number}">{strategy}</text>')
@@ -506,6 +537,7 @@ def main() -> None:
     parser.add_argument("--name", required=True, choices=("tin20", "person64", "macro"))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--limit", type=float, default=72.0, help="full trainings after which a replay stops")
+    parser.add_argument("--ours", type=float, help="the same for tinynas, whose decisions take longer; default: --limit")
     parser.add_argument("--only", nargs="*", help="prints, writes no table")
     parser.add_argument("--set", default="{}", help="JSON of settings for the tinynas strategy; prints, writes no table")
     parser.add_argument("--processes", type=int, default=2, help="replays side by side")
@@ -517,8 +549,11 @@ def main() -> None:
     keys = [key for key in STRATEGIES if not options.only or key in options.only]
     if isinstance(table, MacroTable):
         keys = [key for key in keys if key not in SHORT]
+    limits = (options.limit, options.ours or options.limit)
     jobs = [
-        (options.name, key, options.set if key == "tinynas" else "{}", seed, options.limit) for key in keys for seed in range(options.seeds)
+        (options.name, key, options.set if key == "tinynas" else "{}", seed, limits[key.startswith("tinynas")])
+        for key in keys
+        for seed in range(options.seeds)
     ]
     missing = [job for job in jobs if job[1:] not in known]
     if options.processes == 1:

@@ -6,6 +6,7 @@ import math
 
 import numpy as np
 import pytest
+from scipy.special import ndtri
 
 from tinynas.search import process
 from tinynas.search.process import KEPT, KERNELS, NOISES, Kernel, Posterior, Process, inward, outward
@@ -45,9 +46,6 @@ def test_three_points_in_closed_form() -> None:
     means, variances = one.moments(parts, at**2)
     assert means == pytest.approx(at * 0.6 / 2.5)
     assert variances == pytest.approx(at**2 * scale * noise / 2.5)
-    means, covariance = one.joint(parts, (np.outer(at, at), np.zeros((2, 2)), np.zeros((2, 2))))
-    assert means == pytest.approx(at * 0.6 / 2.5)
-    assert covariance == pytest.approx(np.outer(at, at) * scale * noise / 2.5)
     assert one.mean((products, none, none)) == pytest.approx(x * 0.6 / 2.5)
 
 
@@ -118,24 +116,28 @@ def test_weights_are_shares_of_the_features_however_large() -> None:
     assert moved.expected(fresh, other) == pytest.approx(less, abs=1e-6)
 
 
-def test_joint_draws_have_the_means_and_the_spread_that_are_believed() -> None:
+@pytest.mark.parametrize("height", [-0.5, 0.3, 0.55, 0.9, 0.9999])
+def test_what_is_expected_above_a_height_is_the_integral(height: float) -> None:
     features, genotypes = networks(15, seed=4)
-    scores = 0.3 + 0.02 * features[:, 0] + 0.01 * features[:, 1] + 0.05 * np.random.default_rng(8).normal(size=15)
+    scores = 0.5 + 0.02 * features[:, 0] + 0.05 * np.random.default_rng(8).normal(size=15)
     one = Process(features, genotypes, scores)
     fresh, other = networks(5, seed=6)
-    drawn = inward(one.draws(fresh, other, 6000, np.random.default_rng(0)))
-    middle, above = inward(one.expected(fresh, other)), inward(one.optimistic(fresh, other))
-    assert drawn.mean(0) == pytest.approx(middle, abs=0.02)
-    assert drawn.std(0) == pytest.approx(above - middle, rel=0.1)
-    # Twins are drawn alike: draws are of what is believed of all together, not of each alone.
-    twins = one.draws(np.repeat(fresh[:1], 2, axis=0), np.repeat(other[:1], 2, axis=0), 50, np.random.default_rng(1))
-    assert np.abs(np.diff(twins, axis=1)).max() < 0.1 * twins.std()
-    assert one.draws(fresh, other, 3, np.random.default_rng(2)) == pytest.approx(one.draws(fresh, other, 3, np.random.default_rng(2)))
+    normal = ndtri((np.arange(20_000) + 0.5) / 20_000)[:, None]
+    by_hand = sum(share * np.maximum(0.0, drawn - height).mean(axis=0) for share, drawn in one.marginals(fresh, other, normal))
+    assert one.excess(fresh, other, np.array([height]))[:, 0] == pytest.approx(by_hand, rel=5e-3, abs=1e-7)
+
+
+def test_what_is_known_of_nothing_is_no_number_too_large() -> None:
+    # Far away a belief is so wide that the mean error overflows, not what is expected of it.
+    features, genotypes = networks(6, seed=1)
+    one = Process(features, genotypes, np.array([0.1, 0.9, 0.2, 0.8, 0.15, 0.85]))
+    found = one.excess(features * 1e4, genotypes, np.array([0.5]))
+    assert np.isfinite(found).all() and (found >= 0).all() and found.max() < 0.5 + 1e-9
 
 
 def test_genes_that_all_share_and_scores_that_are_all_equal_are_no_fault() -> None:
     features, genotypes = networks(6)
     one = Process(features, np.zeros_like(genotypes), np.full(6, 0.4))
     assert one.expected(features, np.zeros_like(genotypes)) == pytest.approx(np.full(6, 0.4), abs=1e-3)
-    assert np.isfinite(one.draws(features, np.zeros_like(genotypes), 2, np.random.default_rng(0))).all()
+    assert np.isfinite(one.excess(features, np.zeros_like(genotypes), np.array([0.3, 0.5]))).all()
     assert process.MIXES[0] == (1.0, 0.0, 0.0), "the regression is a member"

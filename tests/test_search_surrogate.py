@@ -8,12 +8,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.special import ndtri
 
 from tinynas import pareto
 from tinynas.budget import load_budget
 from tinynas.config import load, shipped
-from tinynas.search.acquisition import DRAWS, Acquisition, Front
+from tinynas.search.acquisition import Acquisition, Front
 from tinynas.search.feasible import Feasible, as_genotype
+from tinynas.search.process import Process
 from tinynas.search.schedule import LOSS_WEIGHT, Net, Result, levelled, score
 from tinynas.search.surrogate import LESS, MODELLED, RIDGES, Features, Linear, Surrogate, trust
 from tinynas.space import Genotype, Space
@@ -84,17 +86,15 @@ def test_leave_one_out_chooses_the_ridge_and_measures_the_noise() -> None:
         assert model.weights == pytest.approx(np.linalg.solve(z.T @ z + ridge * np.eye(5), z.T @ t), rel=1e-5)
 
 
-def test_draws_have_the_posteriors_mean_and_spread() -> None:
+def test_the_spread_is_the_posteriors() -> None:
     rng = np.random.default_rng(4)
     x = rng.normal(size=(20, 3))
     model = Linear(x, x @ [0.5, -0.2, 0.1] + 0.1 * rng.normal(size=20))
-    draws = np.array([model.draw(np.random.default_rng(i)) for i in range(4000)])
-    assert draws.mean(0) == pytest.approx(model.weights, abs=0.003)
-    assert np.cov(draws.T) == pytest.approx(model.covariance * model.noise, abs=1e-4)
-    assert np.diag(np.cov(draws.T)).max() > 3e-4, "or the comparison says nothing"
-    root = np.linalg.cholesky(model.covariance * model.noise + 1e-12 * np.eye(3))
-    normal = np.random.default_rng(7).standard_normal(3)
-    assert model.draw(np.random.default_rng(7)) == pytest.approx(model.weights + root @ normal, rel=1e-9)
+    fresh = rng.normal(size=(6, 3))
+    z = (fresh - x.mean(axis=0)) / x.std(axis=0)
+    variances = np.einsum("ij,jk,ik->i", z, model.covariance * model.noise, z)
+    assert model.spread(fresh) == pytest.approx(np.sqrt(variances), rel=1e-4)
+    assert variances.max() > 3e-4, "or the comparison says nothing"
 
 
 def test_a_feature_that_never_varies_says_nothing() -> None:
@@ -188,7 +188,7 @@ def test_estimates_lie_between_what_was_seen_and_what_is_predicted(feasible: Fea
         assert fit.model is not None
         seen = np.array(levelled(nets, lambda net, rung: score(net.results[rung].scores, 0.5)))
         rows = np.array([genotypes[net.id] for net in nets])
-        predicted = fit.model.predict(surrogate.features(rows, feasible.costs(rows)), fit.model.weights)
+        predicted = fit.model.expected(surrogate.features(rows, feasible.costs(rows)), surrogate.genes(rows))
         assert abs(seen - predicted).max() > 0.02, "or this tests nothing"
         assert fit.estimates == pytest.approx(part * seen + (1 - part) * predicted)
         assert fit.floor == pytest.approx(seen.min() - 0.1)
@@ -240,22 +240,35 @@ def test_the_box_is_a_little_wider_than_the_pool(feasible: Feasible) -> None:
     assert Acquisition(Surrogate(feasible, 0.5), "latency_ms", np.array([0.0, 1.0])).low == pytest.approx(math.log(1e-9))
 
 
-def test_expected_improvement_is_the_mean_over_draws(feasible: Feasible) -> None:
-    surrogate = Surrogate(feasible, 0.5)
+@pytest.mark.parametrize("belief", ["regression", "process"])
+def test_expected_improvement_is_the_mean_over_what_is_believed(feasible: Feasible, belief: str) -> None:
+    surrogate = Surrogate(feasible, 0.5, belief=belief)
     nets, genotypes = grown(feasible, 12, surprise=0.1)
     one = Acquisition(surrogate, "params", np.array([1e4, 1e6]))
     fit = surrogate.fit(nets, genotypes)
-    assert fit.model is not None
     front = one.front(fit, nets)
     assert front.log_costs == pytest.approx([math.log(net.cost) for net in nets])
     assert (front.low, front.high, front.floor) == (one.low, one.high, fit.floor)
     candidates = feasible.draw(5, np.random.default_rng(9))
-    said = one.expected_improvement(fit, nets, candidates, np.random.default_rng(11))
-    rng, costs = np.random.default_rng(11), feasible.costs(candidates)
-    by_hand = []
-    for _ in range(DRAWS):
-        scores = fit.model.predict(surrogate.features(candidates, costs), fit.model.draw(rng))
-        by_hand.append(front.improvement(scores, np.log(costs["params"])))
-    assert DRAWS == 8
-    assert said == pytest.approx(np.mean(by_hand, axis=0))
+    said = one.expected_improvement(fit, nets, candidates)
+    costs = feasible.costs(candidates)
+    features, genes = surrogate.features(candidates, costs), surrogate.genes(candidates)
+    # Quantiles of each network's score in place of draws.
+    normal = ndtri((np.arange(4000) + 0.5) / 4000)[:, None]
+    if isinstance(fit.model, Linear):
+        drawn = [(1.0, fit.model.expected(features, genes) + normal * fit.model.spread(features))]
+    else:
+        assert isinstance(fit.model, Process)
+        drawn = [(share, scores) for share, scores in fit.model.marginals(features, genes, normal)]
+    by_hand = sum(share * np.mean([front.improvement(row, np.log(costs["params"])) for row in scores], axis=0) for share, scores in drawn)
+    assert said == pytest.approx(by_hand, rel=1e-2, abs=1e-6)
     assert said.max() > 0
+
+
+def test_improvements_count_above_the_floor_and_scores_are_believed_as_they_are(feasible: Feasible) -> None:
+    nets, genotypes = grown(feasible, 8)
+    plain, floored = (Surrogate(feasible, 0.5, floor=floor).fit(nets, genotypes) for floor in (None, 0.45))
+    assert floored.floor == 0.45 and floored.estimates == pytest.approx(plain.estimates)
+    front = Front(np.array([0.3, 0.7]), np.array([1.0, 2.0]), 0.0, 4.0, 0.45)
+    # From 1 to 2 above the floor, not above 0.3.
+    assert front.improvement(np.array([0.5, 0.4]), np.array([1.0, 1.0])) == pytest.approx([0.05, 0.0])

@@ -9,16 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.search.process import Process
 from tinynas.search.schedule import Net
-from tinynas.search.surrogate import Fit, Floats, Linear, Surrogate
-
-#: Draws from the model's posterior that an expected improvement is averaged over.
-DRAWS = 8
-#: Candidates that draws are made for: of more, those whose optimistic scores would raise the front most. A process draws the scores of
-#: all candidates together, which takes time with the cube of their number.
-JOINT: dict[type[object], int | None] = {Linear: None, Process: 256}
-
+from tinynas.search.surrogate import Fit, Floats, Surrogate
 
 @dataclass(frozen=True)
 class Front:
@@ -33,15 +25,20 @@ class Front:
     high: float
     """And ends."""
     floor: float
-    """Below every score."""
+    """Improvements count above it."""
 
     def improvement(self, scores: Floats, log_costs: Floats) -> Floats:
         """(M,) areas by which networks with these scores and log costs (M,) would raise the front."""
-        order = np.argsort(self.log_costs, kind="stable")
-        heights = np.concatenate([[self.floor], np.maximum.accumulate(self.estimates[order])])
-        edges = np.concatenate([[self.low], self.log_costs[order], [self.high]])
-        widths = np.maximum(0.0, edges[1:] - np.maximum(edges[:-1], log_costs[:, None]))
+        heights, widths = self.steps(log_costs)
         return np.asarray((widths * np.maximum(0.0, scores[:, None] - heights)).sum(axis=1))
+
+    def steps(self, log_costs: Floats) -> tuple[Floats, Floats]:
+        """The stairs that the front is: heights (N + 1,), and how wide each is (M, N + 1) for networks of these log costs (M,), which reach
+        from there to the right."""
+        order = np.argsort(self.log_costs, kind="stable")
+        heights = np.maximum.accumulate(np.concatenate([[self.floor], self.estimates[order]]))
+        edges = np.concatenate([[self.low], self.log_costs[order], [self.high]])
+        return heights, np.maximum(0.0, edges[1:] - np.maximum(edges[:-1], log_costs[:, None]))
 
 
 class Acquisition:
@@ -56,17 +53,13 @@ class Acquisition:
         """The front of the networks that ``fit`` was fitted to."""
         return Front(fit.estimates, np.log([net.cost for net in nets]), self.low, self.high, fit.floor)
 
-    def expected_improvement(self, fit: Fit, nets: Sequence[Net], genotypes: NDArray[np.int64], rng: np.random.Generator) -> Floats:
-        """(M,) improvements that untrained networks (M, genes) promise, averaged over draws of the model (which must be fitted)."""
+    def expected_improvement(self, fit: Fit, nets: Sequence[Net], genotypes: NDArray[np.int64]) -> Floats:
+        """(M,) improvements that untrained networks (M, genes) promise, in expectation by the model (which must be fitted).
+
+        The front is taken as it is estimated, so each step of it asks only for what is expected above one height of one network.
+        """
         assert fit.model is not None
         costs = self.surrogate.feasible.costs(genotypes)
-        features, genes = self.surrogate.features(genotypes, costs), self.surrogate.genes(genotypes)
-        log_costs = np.log(np.maximum(costs[self.cost], 1e-9))
-        front, total, rows = self.front(fit, nets), np.zeros(len(genotypes)), np.arange(len(genotypes))
-        joint = JOINT[type(fit.model)]
-        if joint is not None and joint < len(rows):
-            promise = front.improvement(fit.model.optimistic(features, genes), log_costs)
-            rows = np.sort(np.argsort(-promise, kind="stable")[:joint])
-        for scores in fit.model.draws(features[rows], genes[rows], DRAWS, rng):
-            total[rows] += front.improvement(scores, log_costs[rows])
-        return total / DRAWS
+        heights, widths = self.front(fit, nets).steps(np.log(np.maximum(costs[self.cost], 1e-9)))
+        excess = fit.model.excess(self.surrogate.features(genotypes, costs), self.surrogate.genes(genotypes), heights)
+        return np.asarray((widths * excess).sum(axis=1))

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import log_ndtr, ndtr
 
 Floats = NDArray[np.float64]
 Genotypes = NDArray[np.int64]
@@ -84,12 +85,6 @@ class Posterior:
         known = ((cross @ self._inverse_root.T) ** 2).sum(axis=1)
         return cross @ self.weights, self.scale * np.maximum(1e-12, self.kernel.prior(product) - known)
 
-    def joint(self, parts: tuple[Floats, Floats, Floats], own: tuple[Floats, Floats, Floats]) -> tuple[Floats, Floats]:
-        """Means (M,) and covariance (M, M), without noise; ``own`` are the parts of the networks beside themselves."""
-        cross = self.kernel.of(parts)
-        known = cross @ self._inverse_root.T
-        return cross @ self.weights, self.scale * (self.kernel.of(own) - known @ known.T)
-
 
 class Process:
     """Fitted to ``scores`` (N,) below 1 of networks with these features (N, F) and genotypes (N, G).
@@ -135,42 +130,46 @@ class Process:
         means = [member.mean(parts) for member in self.members]
         return self._outward(np.asarray(self.shares @ np.array(means)))
 
-    def draws(self, features: Floats, genotypes: Genotypes, count: int, rng: np.random.Generator) -> Floats:
-        """(count, M) scores drawn jointly, of what is believed about the networks, each draw from a member by its share."""
-        standard = self._standard(features)
-        parts = self._parts(standard, genotypes)
-        own = self._parts(standard, genotypes, (standard, genotypes))
-        chosen = rng.choice(len(self.members), size=count, p=self.shares)
-        normal = rng.standard_normal((count, len(features)))
-        drawn = np.empty((count, len(features)))
-        for index in np.unique(chosen):
-            mean, covariance = self.members[index].joint(parts, own)
-            root = np.linalg.cholesky(covariance + 1e-6 * np.trace(covariance) / len(mean) * np.eye(len(mean)) + 1e-12 * np.eye(len(mean)))
-            drawn[chosen == index] = mean + normal[chosen == index] @ root.T
-        return self._outward(drawn)
+    def excess(self, features: Floats, genotypes: Genotypes, heights: Floats) -> Floats:
+        """(M, K) by how much scores are expected to lie above ``heights`` (K,) below 1, where below counts as 0.
 
-    def optimistic(self, features: Floats, genotypes: Genotypes) -> Floats:
-        """Scores (M,) a standard deviation above those expected, on the scale of -log(1 - score)."""
+        On the scale of -log(1 - score) a member's belief is normal, so errors are log-normal, and what is expected of an error below a
+        bound has a closed form.
+        """
+        bound = np.maximum(LEAST_ERROR, 1.0 - heights)
+        total = np.zeros((len(features), len(heights)))
+        for share, middle, deviation in self._beliefs(features, genotypes):
+            below = (np.log(bound) + middle) / deviation
+            # In logarithms, because a wide belief has a huge mean.
+            error = np.exp(0.5 * deviation**2 - middle + log_ndtr(below - deviation))
+            total += share * np.maximum(0.0, bound * ndtr(below) - error)
+        return total
+
+    def marginals(self, features: Floats, genotypes: Genotypes, normal: Floats) -> list[tuple[float, Floats]]:
+        """(share, scores (N, M)) of each member for standard normal numbers ``normal`` (N, 1): each network for itself."""
+        return [(share, 1.0 - np.exp(-(middle + deviation * normal.T)).T) for share, middle, deviation in self._beliefs(features, genotypes)]
+
+    def _beliefs(self, features: Floats, genotypes: Genotypes) -> list[tuple[float, Floats, Floats]]:
+        # (share, mean (M, 1), deviation (M, 1)) on the scale of -log(1 - score), of each member.
         standard = self._standard(features)
         parts, product = self._parts(standard, genotypes), (standard**2).mean(axis=1)
-        means, variances = zip(*(member.moments(parts, product) for member in self.members), strict=True)
-        mean = self.shares @ np.array(means)
-        variance = self.shares @ (np.array(variances) + np.array(means) ** 2) - mean**2
-        return self._outward(mean + np.sqrt(np.maximum(0.0, variance)))
+        found = []
+        for share, member in zip(self.shares, self.members, strict=True):
+            mean, variance = member.moments(parts, product)
+            middle, deviation = mean * self.spread + self.offset, np.sqrt(variance) * self.spread
+            found.append((float(share), middle[:, None], deviation[:, None]))
+        return found
 
     def _standard(self, features: Floats) -> Floats:
         return np.asarray((features - self._mean) / self._scale * self._weights)
 
-    def _parts(
-        self, features: Floats, genotypes: Genotypes, others: tuple[Floats, Genotypes] | None = None
-    ) -> tuple[Floats, Floats, Floats]:
-        # Of each network beside each known one, or beside others: product of features, squared distance, share of genes that differ.
-        far, genes = others or (self._features, self._genotypes)
+    def _parts(self, features: Floats, genotypes: Genotypes) -> tuple[Floats, Floats, Floats]:
+        # Of each network beside each known one: product of features, squared distance, share of genes that differ.
         width = features.shape[1]
-        product = features @ far.T
-        square = np.maximum(0.0, (features**2).sum(axis=1)[:, None] + (far**2).sum(axis=1) - 2 * product)
+        product = features @ self._features.T
+        square = np.maximum(0.0, (features**2).sum(axis=1)[:, None] + (self._features**2).sum(axis=1) - 2 * product)
         differ = np.zeros_like(product)
-        for one, other in zip(genotypes.T, genes.T, strict=True):
+        for one, other in zip(genotypes.T, self._genotypes.T, strict=True):
             differ += one[:, None] != other
         return product / width, square / width, differ / max(1, genotypes.shape[1])
 

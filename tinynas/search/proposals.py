@@ -71,7 +71,7 @@ class Proposer:
         cost: str,
         chance: float,
         children: int = CHILDREN,
-        belief: str = "regression",
+        belief: str = "process",
         floor: float | None = None,
     ) -> None:
         self.feasible, self.pool, self.plan, self.seed = feasible, pool, plan, seed
@@ -181,7 +181,7 @@ class Proposer:
         candidates, parents = self._candidates(rng, self.parents(trained, fit), genotypes, taken)
         if not len(candidates):
             return None
-        chosen = int(np.argmax(self.acquisition.expected_improvement(fit, trained, candidates, rng)))
+        chosen = int(np.argmax(self.acquisition.expected_improvement(fit, trained, candidates)))
         return Proposal(as_genotype(candidates[chosen]), "model", parents[chosen])
 
     def _candidates(

@@ -43,15 +43,15 @@ class SearchSettings(Config):
     """Seed of everything random."""
     strategy: StrategyName = "tinynas"
     """``tinynas``, or a plain Optuna sampler that trains every proposal in full (for comparisons)."""
-    belief: BeliefName = "regression"
-    """What predicts scores: ``regression`` on sums, means and costs, or ``process``, a Gaussian process that also sees single genes."""
+    belief: BeliefName = "process"
+    """What predicts scores: ``process``, a Gaussian process on costs, anatomy, sums and single genes, or ``regression`` on all but these."""
     choose_space: bool = True
     """Narrow the space to the resolutions and widths whose fitting networks have the most MACs (TinyNAS's first stage)."""
     pool: Annotated[int, Field(ge=8, le=1_000_000)] = 4000
     """Networks that fit, drawn before training."""
-    baseline: Annotated[int, Field(ge=0)] = 3
+    baseline: Annotated[int, Field(ge=0)] = 2
     """Networks drawn uniformly among those that fit: the baseline beside the result."""
-    start: Annotated[int, Field(ge=0)] = 3
+    start: Annotated[int, Field(ge=0)] = 2
     """Networks spread over the cost bands, before anything is modelled."""
     bands: Annotated[int, Field(ge=1, le=32)] = 4
     """Cost bands that are served alike."""

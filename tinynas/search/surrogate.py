@@ -11,12 +11,14 @@ which they were not chosen on (results/benchmarks/search_belief.md has the figur
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from tinynas.search.feasible import Feasible, Genotypes
 from tinynas.search.process import Process
@@ -31,7 +33,7 @@ TRUST = (0.0, 0.0, 0.25, 0.5, 0.75, 1.0)
 #: Candidate strengths of the model's prior, in units of one standardised feature.
 RIDGES = (0.3, 1.0, 3.0, 10.0, 30.0)
 #: Networks that must be trained before anything is modelled.
-MODELLED = 6
+MODELLED = 4
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class Fit:
     estimates: Floats
     """(N,) expected scores."""
     floor: float
-    """Below every score."""
+    """Above which improvements count."""
     model: Linear | Process | None
     """Predicts scores of untrained networks; None before ``MODELLED`` networks are trained."""
 
@@ -49,10 +51,10 @@ class Fit:
 class Surrogate:
     """Fits the scores of one run's networks; knows the space's genes and costs. ``chance`` is the accuracy of guessing.
 
-    ``belief`` names the model in :data:`BELIEFS`. Scores below ``floor`` count as that (None: as they are).
+    ``belief`` names the model in :data:`BELIEFS`. Improvements count above ``floor`` (None: above every score).
     """
 
-    def __init__(self, feasible: Feasible, chance: float, *, belief: str = "regression", floor: float | None = None) -> None:
+    def __init__(self, feasible: Feasible, chance: float, *, belief: str = "process", floor: float | None = None) -> None:
         self.feasible, self.chance, self.belief, self.floor = feasible, chance, BELIEFS[belief], floor
         self.features = Features(feasible)
         self._acting = np.array(feasible.acting, dtype=np.int64)
@@ -65,9 +67,7 @@ class Surrogate:
         """Fit trained ``nets`` (at least one); ``value`` is what counts of the scores of a rung (default: ``score``)."""
         value = value or (lambda scores: score(scores, self.chance))
         scores = np.array(levelled(nets, lambda net, rung: value(net.results[rung].scores)))
-        floor, model = float(scores.min()) - 0.1, None
-        if self.floor is not None:
-            floor, scores = self.floor, np.maximum(scores, self.floor)
+        floor, model = float(scores.min()) - 0.1 if self.floor is None else self.floor, None
         if len(nets) >= MODELLED:
             known = np.array([genotypes[net.id] for net in nets])
             features = self.features(known, self.feasible.costs(known))
@@ -177,10 +177,6 @@ class Linear:
     def _standard(self, features: Floats) -> Floats:
         return np.asarray((features - self.mean) / self.scale * self.shares)
 
-    def draw(self, rng: np.random.Generator) -> Floats:
-        """Weights from the posterior."""
-        return np.asarray(self.weights + self._root @ rng.standard_normal(len(self.weights)))
-
     def predict(self, features: Floats, weights: Floats) -> Floats:
         """Scores (N,)."""
         return np.asarray(self._standard(features) @ weights + self.offset)
@@ -189,14 +185,15 @@ class Linear:
         """Scores (M,) expected; the genes say nothing more."""
         return self.predict(features, self.weights)
 
-    def draws(self, features: Floats, genotypes: Genotypes, count: int, rng: np.random.Generator) -> Floats:
-        """(count, M) scores of as many draws of the weights."""
-        return np.array([self.predict(features, self.draw(rng)) for _ in range(count)])
+    def spread(self, features: Floats) -> Floats:
+        """(M,) deviations of what is believed of the scores."""
+        return np.asarray(np.sqrt(((self._standard(features) @ self._root) ** 2).sum(axis=1)))
 
-    def optimistic(self, features: Floats, genotypes: Genotypes) -> Floats:
-        """Scores (M,) a standard deviation above those expected."""
-        spread = np.sqrt(((self._standard(features) @ self._root) ** 2).sum(axis=1))
-        return np.asarray(self.expected(features, genotypes) + spread)
+    def excess(self, features: Floats, genotypes: Genotypes, heights: Floats) -> Floats:
+        """(M, K) by how much scores are expected to lie above ``heights`` (K,), where below counts as 0."""
+        spread = self.spread(features)[:, None] + 1e-12
+        above = (self.expected(features, genotypes)[:, None] - heights) / spread
+        return np.asarray(spread * (above * ndtr(above) + np.exp(-0.5 * above**2) / math.sqrt(2.0 * math.pi)))
 
 
 @dataclass(frozen=True)
