@@ -35,7 +35,7 @@ from typing import Any, cast
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
-from search_replay import RESULTS, Table, load_table, make_feasible
+from search_replay import RESULTS, Table, load_table
 
 from tinynas import pareto
 from tinynas.budget import load_budget
@@ -176,7 +176,7 @@ class Tabled:
 
 
 def make_session(table: Table, folder: Path, seed: int) -> Session:
-    budget, feasible = load_budget("stm32f746"), make_feasible(table)
+    budget, feasible = load_budget("stm32f746"), table.feasible
     settings = SearchSettings(seed=seed)
     goals, strategy = objectives(settings.objectives, budget), STRATEGIES["tinynas"]
     order = np.random.default_rng(seed).permutation(len(table.rows))

@@ -1,13 +1,15 @@
 """What a search may believe of networks, in variants: replays on tin20 and person64 beside the figures of each.
 
     python benchmarks/search_belief.py --name tin20 --seeds 6 --limit 8
+    python benchmarks/search_belief.py --name tin20 --full --seeds 16 --limit 40
     python benchmarks/search_belief.py --taus       # how well accuracies of networks not seen are predicted, of tin20 and person64
     python benchmarks/search_belief.py --report     # with search_replay_macro.jsonl, which benchmarks/search_replay.py makes
 
 A variant is a line of JSON in ``VARIANTS``: what is trusted after 1, 2, 4, ... epochs (``trust``; ``own``: never), who has turns, how many
 networks are drawn before anything is modelled, the model (``belief``: the regression, the process, or the regression with a prior carried
 over from another table), the weight of the loss, what improvements are divided by, what is seen of a network (``seen``: the weight of
-sizes given what shows of them, and that of the anatomy: the mean of layers' log MACs, activations, the narrowest). Replays go to results/benchmarks/search_belief.jsonl;
+sizes given what shows of them, and that of the anatomy: the mean of layers' log MACs, activations, the narrowest). With ``full`` every
+training is a full one, of which accuracy alone counts, in a box that begins at that quantile of the table's accuracies. Replays go to results/benchmarks/search_belief.jsonl;
 a stopped run is continued. The share is that of the networks handed over by what is expected of them.
 
 What the figures do not show. Seeds are few: the standard error of a mean is beside it, and variants of one table share their seeds. The
@@ -37,7 +39,9 @@ MARKS = (0.5, 0.75, 1, 1.5, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 BEFORE: dict[str, Any] = {"trust": [0.3, 0.5, 0.75, 1.0], "modelled": 8, "settings": {"baseline": 5, "start": 5}, "seen": [1.0, 0.0]}
 LATER = [0, 0, 0.25, 0.5, 0.75, 1.0]
 SMALL = {"modelled": 6, "settings": {"baseline": 3, "start": 3}}
+FOUR = {"modelled": 4, "settings": {"baseline": 2, "start": 2}}
 MODEL = {"turns": ["model"]}
+NOW = {"trust": LATER, "seen": [0.2, 1.0], "belief": "process"}
 VARIANTS: tuple[dict[str, Any], ...] = (
     {},
     MODEL,
@@ -51,12 +55,26 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {"trust": LATER, **SMALL},
     {"trust": LATER, **SMALL, "seen": [0.0, 1.0]},
     {"trust": LATER, **SMALL, "seen": [0.2, 1.0]},
-    {"trust": LATER, **SMALL, "seen": [0.2, 1.0], "belief": "process"},
+    {**NOW, **SMALL},
+    {**NOW, **FOUR},
+    {**NOW, **FOUR, **MODEL},
+    {**NOW, "modelled": 3, "settings": {"baseline": 1, "start": 2}},
     {**MODEL, "own": 1, "belief": "prior"},
     {**MODEL, "own": 1, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
     {**MODEL, "trust": LATER, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
     {**MODEL, "own": 1, "loss": 0.3},
     {**MODEL, "own": 1, "per_second": 0.5},
+)
+#: Those of full trainings alone, replayed up to 40 networks.
+FULL: tuple[dict[str, Any], ...] = tuple(
+    {**NOW, **few, **turns, **belief, "full": quantile}
+    for quantile in (0.05, 0.3)
+    for few, turns, belief in (
+        (SMALL, {}, {}),
+        (FOUR, {}, {}),
+        (FOUR, MODEL, {}),
+        (FOUR, {}, {"belief": "regression"}),
+    )
 )
 #: The table that a prior comes from.
 OTHER = {"tin20": "person64", "person64": "tin20"}
@@ -157,8 +175,22 @@ def vary(table: Table, name: str, variant: dict[str, Any]) -> None:
     proposals.Proposer.__init__ = best_first if prior is not None else first
 
 
+@functools.cache
+def in_full(name: str, quantile: float) -> Table:
+    """The table without short trainings and losses, in a box that begins at a quantile of its accuracies."""
+    table = load_table(name)
+    top = table.rungs[-1]
+    table.rungs = (top,)
+    table.reference = table.floor = float(np.quantile(table.truth, quantile))
+    table.best = table.volume(range(len(table.rows)))
+    table.scores = lambda i, epoch: {"accuracy": table.seen(i, epoch), "val_loss": 0.0}
+    return table
+
+
 def replay(table: Table, name: str, variant: dict[str, Any], seed: int, limit: float) -> dict[str, Any]:
     """One row."""
+    if "full" in variant:
+        table = in_full(name, variant["full"])
     vary(table, name, variant)
     settings = {**BEFORE, **variant}["settings"]
     belief = "process" if variant.get("belief") == "process" else "regression"
@@ -194,6 +226,7 @@ def main() -> None:
     parser.add_argument("--name", choices=tuple(OTHER), default="tin20")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--limit", type=float, default=8.0)
+    parser.add_argument("--full", action="store_true", help="the variants of full trainings alone")
     parser.add_argument("--taus", action="store_true", help="only print how well accuracies are predicted")
     parser.add_argument("--report", action="store_true", help="only write the table into results/benchmarks/search_belief.md")
     options = parser.parse_args()
@@ -203,7 +236,7 @@ def main() -> None:
     if not options.report:
         known = {json.dumps([r["table"], r["variant"], r["seed"], r["limit"]], sort_keys=True) for r in read_lines(ROWS)}
         table = load_table(options.name)
-        for variant, seed in itertools.product(VARIANTS, range(options.seeds)):
+        for variant, seed in itertools.product(FULL if options.full else VARIANTS, range(options.seeds)):
             if json.dumps([options.name, variant, seed, options.limit], sort_keys=True) not in known:
                 append_line(ROWS, replay(table, options.name, variant, seed, options.limit))
     path = RESULTS / "search_belief.md"

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tinynas.search.schedule import Net
 from tinynas.search.surrogate import Fit, Floats, Surrogate
+from tinynas.space import Genotype
 
 @dataclass(frozen=True)
 class Front:
@@ -49,17 +50,27 @@ class Acquisition:
         # A little wider than the pool, so that its cheapest and its dearest count too.
         self.low, self.high = math.log(max(costs.min() * 0.95, 1e-9)), math.log(costs.max() * 1.05)
 
-    def front(self, fit: Fit, nets: Sequence[Net]) -> Front:
-        """The front of the networks that ``fit`` was fitted to."""
-        return Front(fit.estimates, np.log([net.cost for net in nets]), self.low, self.high, fit.floor)
+    def front(self, fit: Fit, nets: Sequence[Net], awaited: Sequence[Genotype] = ()) -> Front:
+        """The front of the networks that ``fit`` was fitted to, and of those ``awaited``, taken to be as good as is expected of them."""
+        estimates, costs = fit.estimates, np.array([net.cost for net in nets])
+        if len(awaited):
+            assert fit.model is not None
+            rows = np.array(awaited)
+            found = self.surrogate.feasible.costs(rows)
+            expected = fit.model.expected(self.surrogate.features(rows, found), self.surrogate.genes(rows))
+            estimates, costs = np.concatenate([estimates, expected]), np.concatenate([costs, found[self.cost]])
+        return Front(estimates, np.log(np.maximum(costs, 1e-9)), self.low, self.high, fit.floor)
 
-    def expected_improvement(self, fit: Fit, nets: Sequence[Net], genotypes: NDArray[np.int64]) -> Floats:
+    def expected_improvement(
+        self, fit: Fit, nets: Sequence[Net], genotypes: NDArray[np.int64], awaited: Sequence[Genotype] = ()
+    ) -> Floats:
         """(M,) improvements that untrained networks (M, genes) promise, in expectation by the model (which must be fitted).
 
-        The front is taken as it is estimated, so each step of it asks only for what is expected above one height of one network.
+        The front is taken as it is estimated, so each step of it asks only for what is expected above one height of one network. Networks
+        ``awaited``, which others train at the moment, count as what is expected of them: else all would train neighbours of one.
         """
         assert fit.model is not None
         costs = self.surrogate.feasible.costs(genotypes)
-        heights, widths = self.front(fit, nets).steps(np.log(np.maximum(costs[self.cost], 1e-9)))
+        heights, widths = self.front(fit, nets, awaited).steps(np.log(np.maximum(costs[self.cost], 1e-9)))
         excess = fit.model.excess(self.surrogate.features(genotypes, costs), self.surrogate.genes(genotypes), heights)
         return np.asarray((widths * excess).sum(axis=1))

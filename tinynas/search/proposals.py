@@ -110,7 +110,8 @@ class Proposer:
         if len(trained) >= MODELLED:
             if TURNS[number % len(TURNS)] == "tpe":
                 return Proposal(self._tpe(rng, trained, genotypes, infeasible), "tpe")
-            found = self._acquired(rng, trained, genotypes, taken)
+            awaited = [genotypes[net.id] for net in nets if not net.results and not net.failed]
+            found = self._acquired(rng, trained, genotypes, taken, awaited)
             if found is not None:
                 return found
         fresh = self._spread(started, taken) or self._uniform(rng, taken)
@@ -174,14 +175,19 @@ class Proposer:
         return None
 
     def _acquired(
-        self, rng: np.random.Generator, trained: Sequence[Net], genotypes: Mapping[str, Genotype], taken: Collection[bytes]
+        self,
+        rng: np.random.Generator,
+        trained: Sequence[Net],
+        genotypes: Mapping[str, Genotype],
+        taken: Collection[bytes],
+        awaited: Sequence[Genotype],
     ) -> Proposal | None:
         """The candidate that promises the largest improvement of the front; candidates are of the pool and mutations of the front."""
         fit = self.surrogate.fit(trained, genotypes)
         candidates, parents = self._candidates(rng, self.parents(trained, fit), genotypes, taken)
         if not len(candidates):
             return None
-        chosen = int(np.argmax(self.acquisition.expected_improvement(fit, trained, candidates)))
+        chosen = int(np.argmax(self.acquisition.expected_improvement(fit, trained, candidates, awaited)))
         return Proposal(as_genotype(candidates[chosen]), "model", parents[chosen])
 
     def _candidates(
