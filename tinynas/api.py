@@ -309,6 +309,8 @@ def prepare_search(
         classes = classes_for(images.labels)
         candidates = _spaces_for(images, routed["space"])
         chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
+    if images.signal.kind == "sequence":
+        chosen_space = _of_features(chosen_space, images.native_size)
     _reads(chosen_space, images)
     kept = chosen if chosen.storage is None else chosen.model_copy(update={"storage": without_password(chosen.storage)})
     path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
@@ -368,10 +370,13 @@ def _prepare_again(
     chosen_space = load_space(space, routed["space"]) if isinstance(space, str) else space
     if chosen_space is None and routed["space"]:
         chosen_space = load_space(str(run.path / "space.yaml"), routed["space"])
-    if chosen_space is not None:
-        other += _differences("space.", begun_space, chosen_space, of_no_matter=("name",))
     known = run.config.get("data_options", {})
     options = build(known, DataOptions, source=run.config_file)
+    if chosen_space is not None and options.features is not None:
+        frames, features = map(int, options.features.split("x"))
+        chosen_space = _of_features(chosen_space, (frames, features))
+    if chosen_space is not None:
+        other += _differences("space.", begun_space, chosen_space, of_no_matter=("name",))
     asked = _absolute_files(build(known, DataOptions, source="data options", overrides=routed["data"]))
     if asked.groups != options.groups and _groups_digest(asked) == run.env.get("groups", ""):
         options = options.model_copy(update={"groups": asked.groups})  # the file lies elsewhere
@@ -595,11 +600,20 @@ def _spaces_for(data: DataSet, overrides: Sequence[str]) -> list[Space]:
     """
     if data.signal.kind != "sequence":
         return _shipped_spaces(overrides, sounds="series" if data.signal.kind == "sound" else None)
-    of_features = {"front_end": None, "resolution": [list(data.native_size)], "color": "gray"}
-    return [
-        build({**space.to_json(), **of_features}, Space, source=f"{space.name} without its front end", overrides=overrides)
-        for space in _shipped_spaces(sounds="map")
-    ]
+    return [_of_features(space, data.native_size, overrides) for space in _shipped_spaces(sounds="map")]
+
+
+def _of_features(space: Space, size: tuple[int, int], overrides: Sequence[str] = ()) -> Space:
+    """``space`` without its front end, for given features of ``size``, frames x features: as a map or a series, as its front end makes
+    them; itself where it has none."""
+    if space.front_end is None:
+        return space
+    frames, features = size
+    series = space.front_end.layout == "series"
+    read = {"resolution": [[frames, 1]], "channels": features} if series else {"resolution": [[frames, features]], "color": "gray"}
+    return build(
+        {**space.to_json(), "front_end": None, **read}, Space, source=f"{space.name} without its front end", overrides=overrides
+    )
 
 
 def _reads(space: Space, data: DataSet) -> None:
@@ -611,12 +625,12 @@ def _reads(space: Space, data: DataSet) -> None:
         raise UserError(f"space {space.name!r} reads images, and {data.name} holds sounds", "use one with a front_end, such as listen-1d")
     if kind == "sequence":
         frames, features = data.native_size
-        wrong = [given for given in space.inputs if given.front_end is not None or given.shape != (frames, features, 1)]
+        wrong = [given for given in space.inputs if given.shape not in ((frames, features, 1), (frames, 1, features))]
         if wrong:
             raise UserError(
-                f"space {space.name!r} reads {'sounds' if wrong[0].front_end is not None else 'x'.join(map(str, wrong[0].shape))}, "
-                f"and {data.name} holds {frames}x{features} features",
-                f"leave --space out, or use one with resolution: [[{frames}, {features}]] and color: gray",
+                f"space {space.name!r} reads {'x'.join(map(str, wrong[0].shape))}, and {data.name} holds {frames}x{features} features",
+                f"leave --space out, or use one with resolution: [[{frames}, {features}]] and color: gray, or as a series with resolution: "
+                f"[[{frames}, 1]] and channels: {features}",
             )
 
 
