@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 import shutil
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,14 @@ from int8_cases import random_arch, with_bits, with_dilation
 from pydantic import ValidationError
 from test_compiled import benchmark, images_of, outputs_of
 from test_cost_batch import ON, batch_and_single, spaces
-from test_stream import built, drawn, reference, sound, whole
+from test_stream import built, drawn, reference, whole
 
 from tinynas.arch import Arch, ConvLayer, MBConv, Separable
 from tinynas.budget import Budget
 from tinynas.config import n_bytes
-from tinynas.cost import RUNTIMES, estimate
+from tinynas.cost import RUNTIMES, estimate, explain
 from tinynas.cost.apart import unlearnable
 from tinynas.cost.batch import BatchEstimator
-from tinynas.cost import explain
 from tinynas.cost.memory import plan_offline
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.stepwise import plan_steps
@@ -182,7 +180,12 @@ def test_files_give_what_the_integer_network_gives_in_the_promised_arena(few: bo
 def test_a_file_read_again_costs_what_its_network_costs_on_every_runtime() -> None:
     for graph in (lower(tcn()), lower(tcn(causal=False)), dilated_graph(SEEDS[0])):
         file = parse_model(dummy_file(graph))
-        for name, core in (("tflm", "cortex-m4"), ("tflm-cmsis-nn", "cortex-m4"), ("tflm-cmsis-nn", "cortex-m55"), ("tflm-esp-nn", "xtensa-lx7")):
+        for name, core in (
+            ("tflm", "cortex-m4"),
+            ("tflm-cmsis-nn", "cortex-m4"),
+            ("tflm-cmsis-nn", "cortex-m55"),
+            ("tflm-esp-nn", "xtensa-lx7"),
+        ):
             ours, theirs = estimate(graph, name, core=core, clock_mhz=80.0), file.estimate(name, core=core, clock_mhz=80.0)
             assert (ours.sram_bytes, ours.flash_bytes, ours.macs) == (theirs.sram_bytes, theirs.flash_bytes, theirs.macs), name
             assert ours.latency_ms is theirs.latency_ms is ours.instructions is theirs.instructions is None, "nothing was counted"
@@ -227,7 +230,7 @@ def test_along_the_width_nothing_is_compiled() -> None:
             estimate(graph, name)
     with pytest.raises(UserError, match="dilated along the width"):
         compile_network(random_quantized(graph))
-    with pytest.raises(UserError, match="s0.b0.dw is dilated, which is not handed to TensorFlow"):
+    with pytest.raises(UserError, match=r"s0\.b0\.dw is dilated, which is not handed to TensorFlow"):
         describe(graph)
 
 
@@ -356,7 +359,10 @@ def test_batches_equal_single_estimates_of_causal_networks(space: Space, on: tup
 
 
 def test_a_loose_budget_counts_every_network_and_draws_its_dilations() -> None:
-    stages = [{"out": 8, "kernel": [3, 5], "expand": [1, 2], "dilation": [1, 2], "depth": [1, 2]}, {"out": 8, "depth": 2, "kernel": 3, "expand": 1, "stride": 2, "dilation": [1, 3]}]
+    stages = [
+        {"out": 8, "kernel": [3, 5], "expand": [1, 2], "dilation": [1, 2], "depth": [1, 2]},
+        {"out": 8, "depth": 2, "kernel": 3, "expand": 1, "stride": 2, "dilation": [1, 3]},
+    ]
     space = Space.model_validate({"resolution": 16, "stages": stages})
     loose = Budget.model_validate({"name": "x", "sram": n_bytes(10**9), "flash": n_bytes(10**9), "runtime": "tflm"})
     counter, rng = Counter(Feasible(space, 2, loose)), np.random.default_rng(0)

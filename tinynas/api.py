@@ -307,7 +307,7 @@ def prepare_search(
         from tinynas.search import choose_space
 
         classes = classes_for(images.labels)
-        candidates = _spaces_for(images, routed["space"])
+        candidates = _spaces_for(images, limits, routed["space"])
         chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
     if images.signal.kind == "sequence":
         chosen_space = _of_features(chosen_space, images.native_size)
@@ -584,23 +584,25 @@ def _newest_run() -> Path:
     return runs[-1].parent
 
 
-def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: Literal["map", "series"] | None = None) -> list[Space]:
-    """Those of images, or of ``sounds`` in such a layout."""
-    paths = [str(path) for path in shipped("search_spaces").values()]
-    fronts = [(path, load_space(path).front_end) for path in paths]
-    return [load_space(path, overrides) for path, front_end in fronts if (None if front_end is None else front_end.layout) == sounds]
+def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: Literal["map", "series"] | None = None, stream: bool = False) -> list[Space]:
+    """Those of images, or of ``sounds`` in such a layout, and of these those of a ``stream``."""
+    known = [(str(path), load_space(str(path))) for path in shipped("search_spaces").values()]
+    layouts = [(path, None if space.front_end is None else space.front_end.layout, space.causal) for path, space in known]
+    return [load_space(path, overrides) for path, layout, causal in layouts if layout == sounds and causal == stream]
 
 
-def _spaces_for(data: DataSet, overrides: Sequence[str]) -> list[Space]:
+def _spaces_for(data: DataSet, budget: Budget, overrides: Sequence[str]) -> list[Space]:
     """The shipped spaces that ``data`` is searched in where nobody names one.
 
     Sounds as series: at the costs of ds-cnn-kws ten minutes found more there than among maps, which may spend more MACs
     (results/benchmarks/sound_people.md). Given features are a map of one size, frames x features: spaces of such maps hear them without
-    their front ends.
+    their front ends. Which of the two is better for them was not measured. What a runtime streams is causal, and a series.
     """
+    stream = data.signal.kind != "image" and runtime_named(budget.runtime).stream
     if data.signal.kind != "sequence":
-        return _shipped_spaces(overrides, sounds="series" if data.signal.kind == "sound" else None)
-    return [_of_features(space, data.native_size, overrides) for space in _shipped_spaces(sounds="map")]
+        return _shipped_spaces(overrides, sounds="series" if data.signal.kind == "sound" else None, stream=stream)
+    spaces = _shipped_spaces(sounds="series" if stream else "map", stream=stream)
+    return [_of_features(space, data.native_size, overrides) for space in spaces]
 
 
 def _of_features(space: Space, size: tuple[int, int], overrides: Sequence[str] = ()) -> Space:
@@ -611,9 +613,7 @@ def _of_features(space: Space, size: tuple[int, int], overrides: Sequence[str] =
     frames, features = size
     series = space.front_end.layout == "series"
     read = {"resolution": [[frames, 1]], "channels": features} if series else {"resolution": [[frames, features]], "color": "gray"}
-    return build(
-        {**space.to_json(), "front_end": None, **read}, Space, source=f"{space.name} without its front end", overrides=overrides
-    )
+    return build({**space.to_json(), "front_end": None, **read}, Space, source=f"{space.name} without its front end", overrides=overrides)
 
 
 def _reads(space: Space, data: DataSet) -> None:
@@ -645,7 +645,8 @@ def choose_space(
     from tinynas.search import choose_space as choose
 
     limits = load_budget(budget) if isinstance(budget, str) else budget
-    return choose(_shipped_spaces(sounds="series" if sounds else None), limits, classes=classes, seed=seed, native_size=native_size)
+    spaces = _shipped_spaces(sounds="series" if sounds else None, stream=sounds and runtime_named(limits.runtime).stream)
+    return choose(spaces, limits, classes=classes, seed=seed, native_size=native_size)
 
 
 def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, seed: int = 0) -> SpaceTable:

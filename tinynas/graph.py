@@ -331,9 +331,7 @@ class Builder:
         """A dense convolution, SAME."""
         padding, height, width, channels = self._window(x, reach(kernel, dilation), stride)
         y = self.tensor(name, (height, width, out))
-        op = Conv2D(
-            name, (x,), y, channels, out, kernel, stride, padding, _fused(act), weight_bits=bits, start=start, dilation=dilation
-        )
+        op = Conv2D(name, (x,), y, channels, out, kernel, stride, padding, _fused(act), weight_bits=bits, start=start, dilation=dilation)
         self.ops.append(op)
         return self._activated(name, y, act)
 

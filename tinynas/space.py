@@ -142,7 +142,9 @@ class StageSpace(Config):
         if self.dilation == (1,):
             return self
         if self.dilations(0) == (1,) and max(self.depth) == 1:
-            raise ValueError("dilation: its only block carries the stride, and a dilated kernel has none: offer stride 1 alone, or more depth")
+            raise ValueError(
+                "dilation: its only block carries the stride, and a dilated kernel has none: offer stride 1 alone, or more depth"
+            )
         found = [(kernel, told_apart(kernel, dilation)) for kernel, dilation in product(self.kernel, self.dilation)]
         if len(set(found)) < len(found):
             one = next(each for each in found if found.count(each) > 1)
@@ -349,8 +351,8 @@ class Space(Config):
     def genes(self) -> tuple[Gene, ...]:
         """All genes in decoding order; each stage lists depth before its blocks.
 
-        A stage's kind is a gene where it is a choice, and so is a block's dilation. Bits, attention and activations come last, and only those that are a choice, or bits
-        other than 8.
+        A stage's kind is a gene where it is a choice, and so is a block's dilation. Bits, attention and activations come last, and only
+        those that are a choice, or bits other than 8.
         """
         genes = [
             *self.input_genes,

@@ -116,8 +116,8 @@ def tensor_form(*, name: bool, buffer: bool = False, quantized: bool = True, typ
 
 OptionKey: TypeAlias = tuple[str | int | tuple[int, int] | bool, ...]
 """What two operators must have in common to share one options table:
-("conv" | "dw", stride, act, same), and where its taps are apart the dilation, ("max_pool" | "avg_pool", kernel, stride, same), ("fc" | "add" | "mul", act) or
-("mean" | "hard_swish" | "resize",)."""
+("conv" | "dw", stride, act, same), with the dilation where its taps are apart, ("max_pool" | "avg_pool", kernel, stride, same),
+("fc" | "add" | "mul", act) or ("mean" | "hard_swish" | "resize",)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -394,7 +394,9 @@ def refuse(runtime: Runtime, pieces: Sequence[Piece]) -> None:
         raise UserError(f"{runtime.name} does not run {'; '.join(reasons)}", remedy)
     if reasons := _unrun_dilated(runtime, pieces):
         able = [r.name for r in RUNTIMES.values() if not _unrun_dilated(r, pieces)]
-        raise UserError(f"{runtime.name} does not run {reasons[0]}", f"leave out dilation, or use a runtime that runs it: {', '.join(able)}")
+        raise UserError(
+            f"{runtime.name} does not run {reasons[0]}", f"leave out dilation, or use a runtime that runs it: {', '.join(able)}"
+        )
 
 
 def widest_scratch(runtime: Runtime, piece: Piece) -> tuple[int, ...]:

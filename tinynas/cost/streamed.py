@@ -66,7 +66,8 @@ def steps_of(graph: Graph, op: Op) -> tuple[int, int]:
 def window_of(op: Op) -> tuple[int, int, Any]:
     """(rows that a step spans, rows by which they move on from step to step, rows above the map in the first step).
 
-    Of a dilated convolution a step reads some of these alone (:func:`taps_of`); those between are kept for later steps. A resizing moves on as :func:`tinynas.graph.nearest` says: 0 stands for that.
+    Of a dilated convolution a step reads some of these alone (:func:`taps_of`); those between are kept for later steps. A resizing moves
+    on as :func:`tinynas.graph.nearest` says: 0 stands for that.
     """
     match op:
         case Pool2D() if gathers(op):

@@ -394,8 +394,7 @@ class _Rebuilding:
             raise self.fail(op, "reads no image")
         stride, pad = (int(options.strideH), int(options.strideW)), value.pad
         down, across = (
-            int(apart) if taps > 1 else 1
-            for apart, taps in zip((options.dilationHFactor, options.dilationWFactor), kernel, strict=True)
+            int(apart) if taps > 1 else 1 for apart, taps in zip((options.dilationHFactor, options.dilationWFactor), kernel, strict=True)
         )
         spans = reach(kernel, (down, across))
         sizes = (shape[0] + pad.top + pad.bottom, shape[1] + pad.left + pad.right)
