@@ -57,7 +57,9 @@ def test_a_series_of_given_features_is_an_input_of_its_own() -> None:
     assert Space.model_validate(space.to_json()) == space
     for channels in (1, 3):  # which images have too
         assert Space.model_validate({**SERIES, "channels": channels}).sample(lambda *_: 0, 2).input.kind == "features"
-    for more, said in (({"color": "gray"}, "color and channels"), ({"front_end": {}}, "channels are of images")):
+    refused = [({"color": "gray"}, "color and channels"), ({"front_end": {}}, "channels are of images")]
+    refused += [({"channels": None}, "both or neither"), ({"resolution": 16}, "both or neither")]
+    for more, said in refused:
         with pytest.raises(ValidationError, match=said):
             Space.model_validate({**SERIES, **more})
 

@@ -74,6 +74,19 @@ Kernels = Annotated[tuple[Annotated[Axes, axes(range(1, 10, 2), "1, 3, 5, 7 or 9
 Strides = Annotated[tuple[Annotated[Axes, axes(range(1, 3), "1 or 2")], ...], _C]
 Dilations = Annotated[tuple[Annotated[Axes, axes(range(1, 33))], ...], _C]
 Bits = Annotated[tuple[WeightBits, ...], _C]
+_OF_IMAGES = axes(range(8, MAX_RESOLUTION + 1))
+
+
+def _size(value: object) -> object:
+    # [frames, 1] is of a series of given features.
+    if isinstance(value, (list, tuple)) and len(value) == 2 and value[1] == 1 and type(value[0]) is int and 2 <= value[0] <= MAX_RESOLUTION:
+        return value[0], 1
+    return _OF_IMAGES.func(value)  # type: ignore[call-arg]
+
+
+Sizes = Annotated[
+    tuple[Annotated[Axes, BeforeValidator(_size, json_schema_input_type=_OF_IMAGES.json_schema_input_type | tuple[int, int])], ...], _C
+]
 #: What a space offers that says nothing of bits: no gene.
 EIGHT: tuple[WeightBits, ...] = (8,)
 
@@ -289,7 +302,7 @@ class Space(Config):
 
     name: str = "space"
     """A name for people."""
-    resolution: Annotated[tuple[Annotated[Axes, axes(range(8, MAX_RESOLUTION + 1))], ...], _C] | None = None
+    resolution: Sizes | None = None
     """Input resolutions in pixels, each a side or [height, width]; a space of sounds has a front end instead."""
     color: Annotated[tuple[Literal["rgb", "gray"], ...], _C] = ("rgb",)
     """Input colors: rgb (3 channels) or gray (1)."""
@@ -332,6 +345,9 @@ class Space(Config):
             raise ValueError(f"{' and '.join(given)} are of images, and front_end is of sounds: give one or the other")
         if self.channels is not None and not plain:
             raise ValueError("color and channels both say how many channels there are: give one of them")
+        series = [pair(size)[1] == 1 for size in self.resolution or ()]
+        if any(series) if self.channels is None else not all(series):
+            raise ValueError("channels and a resolution of [frames, 1] say together that given features are a series: give both or neither")
         return self
 
     @model_validator(mode="after")
