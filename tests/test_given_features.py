@@ -29,7 +29,7 @@ needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="gcc is not i
 SERIES = {"resolution": [[9, 1], [12, 1]], "channels": 5, "stages": [{"out": 8, "kernel": [[3, 1]], "expand": [1, 2]}]}
 
 
-def write_features(root: Path, frames: int = 12, features: int = 6, each: int = 12) -> Path:
+def write_features(root: Path, frames: int = 12, features: int = 8, each: int = 12) -> Path:
     """Two classes: what rises and what falls with time."""
     rng = np.random.default_rng(0)
     for label, sign in (("up", 1), ("down", -1)):
@@ -96,36 +96,38 @@ def test_its_firmware_takes_the_same_bytes(frame: Any, tmp_path: Path) -> None:
     )
     status, log = built(folder(tmp_path, frame, random_quantized(lower(arch), seed=1)))
     assert status == 0, log
-    assert "_WIDTH 5" in (tmp_path / "model_settings.h").read_text() and "_CHANNELS 1" in (tmp_path / "model_settings.h").read_text()
+    assert log.count("largest difference 0 steps: ok") == 2
+    header = (tmp_path / "network.h").read_text()
+    assert "DEMO_MODEL_WIDTH 5\n" in header and "DEMO_MODEL_CHANNELS 1\n" in header
 
 
 def test_features_are_searched_as_a_series_by_name_and_as_a_map_by_default(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("TINYNAS_CACHE", str(tmp_path / "cache"))
-    data = ["--data", str(write_features(tmp_path / "data")), "--set", "data.features=12x6"]
+    data = ["--data", str(write_features(tmp_path / "data")), "--set", "data.features=12x8"]
     begin = ["search", "--budget", "nano33-ble-sense", *data, "--trials", "2", "--workers", "1"]
     small = ["--set", "epoch_images=16", "--set", "rungs=[1]", "--set", "pool=40", "--set", "space.width_mult=0.25"]
     series, maps = tmp_path / "series", tmp_path / "maps"
     answer(capsys, *begin, *small, "--space", "listen-1d", "--out", str(series))
     run = Run.open(series)
-    assert [given.shape for given in run.space.inputs] == [(12, 1, 6)] and run.space.front_end is None
+    assert [given.shape for given in run.space.inputs] == [(12, 1, 8)] and run.space.front_end is None
     assert (
         tinynas(["search", "--resume", "--out", str(series), "--space", "listen-1d", "--set", "space.width_mult=0.25", "--trials", "2"])
         == 0
     )
     capsys.readouterr()
     answer(capsys, *begin, *small, "--out", str(maps))
-    assert [given.shape for given in Run.open(maps).space.inputs] == [(12, 6, 1)]
+    assert [given.shape for given in Run.open(maps).space.inputs] == [(12, 8, 1)]
     (row,) = answer(capsys, "promote", str(series), "best", "--epochs", "1", "--set", "epoch_images=16")["promoted"]
     assert row["problems"] == [] and row["arena_bytes"]["estimated"] == row["arena_bytes"]["measured"]
     net = series / "nets" / row["id"]
     assert (net / "c").is_dir() and (net / "model_int8.tflite").is_file()
     told = answer(capsys, "evaluate", str(net / "model_int8.tflite"), *data)
     assert told["accuracy"] == row["accuracy"]["int8"]
-    (tmp_path / "own.yaml").write_text("name: own\nresolution: [[10, 1]]\nchannels: 6\nstages: [{out: 8, kernel: [[3, 1]]}]\n")
+    (tmp_path / "own.yaml").write_text("name: own\nresolution: [[10, 1]]\nchannels: 8\nstages: [{out: 8, kernel: [[3, 1]]}]\n")
     assert tinynas([*begin, "--space", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "x")]) == 2
-    assert "[[12, 1]] and channels: 6" in " ".join(capsys.readouterr().err.split())
+    assert "[[12, 1]] and channels: 8" in " ".join(capsys.readouterr().err.split())
 
 
 def test_spaces_of_either_layout_lose_their_front_end() -> None:

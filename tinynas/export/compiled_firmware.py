@@ -139,7 +139,7 @@ def build_compiled_firmware(
     if expected.shape != (len(images), qgraph.graph.classes) or expected.dtype != np.dtype("int8"):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}")
     package = package or PackageOptions()
-    network = compile_network(qgraph, name=identifier(package.name or name), frame=frame, file="network")
+    network = compile_network(qgraph, name=identifier(package.name or name), frame=frame, file="network", shape=source.shape)
     words = shared_words(
         source,
         labels,
