@@ -128,6 +128,8 @@ def test_features_are_searched_as_a_series_by_name_and_as_a_map_by_default(
     (tmp_path / "own.yaml").write_text("name: own\nresolution: [[10, 1]]\nchannels: 8\nstages: [{out: 8, kernel: [[3, 1]]}]\n")
     assert tinynas([*begin, "--space", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "x")]) == 2
     assert "[[12, 1]] and channels: 8" in " ".join(capsys.readouterr().err.split())
+    assert tinynas(["search", "--budget", "stm32f746", "--space", str(tmp_path / "own.yaml"), "--out", str(tmp_path / "y")]) == 2
+    assert "reads given features, and synthetic holds images" in " ".join(capsys.readouterr().err.split())
 
 
 def test_spaces_of_either_layout_lose_their_front_end() -> None:

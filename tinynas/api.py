@@ -621,6 +621,8 @@ def _reads(space: Space, data: DataSet) -> None:
     kind = data.signal.kind
     if space.front_end is not None and kind == "image":
         raise UserError(f"space {space.name!r} hears sounds through a front end, and {data.name} holds images", "use a space of images")
+    if space.channels is not None and kind == "image":
+        raise UserError(f"space {space.name!r} reads given features, and {data.name} holds images", "use a space of images")
     if space.front_end is None and kind == "sound":
         raise UserError(f"space {space.name!r} reads images, and {data.name} holds sounds", "use one with a front_end, such as listen-1d")
     if kind == "sequence":
