@@ -647,7 +647,8 @@ def choose_space(
     from tinynas.search import choose_space as choose
 
     limits = load_budget(budget) if isinstance(budget, str) else budget
-    spaces = _shipped_spaces(sounds="series" if sounds else None, stream=sounds and runtime_named(limits.runtime).stream)
+    stream = runtime_named(limits.runtime).stream  # which takes sounds alone
+    spaces = _shipped_spaces(sounds="series" if sounds or stream else None, stream=stream)
     return choose(spaces, limits, classes=classes, seed=seed, native_size=native_size)
 
 
