@@ -16,7 +16,7 @@ from tinynas.cost.kernel import Family
 from tinynas.cost.runtimes import runtime_of_tree
 from tinynas.cost.tflite import parse_model
 from tinynas.export.tflite import dummy_file
-from tinynas.graph import lower
+from tinynas.graph import lower, padded_as_same
 from tinynas.target.library import Kernels
 from tinynas.target.probe import Job, run_probe
 
@@ -35,7 +35,7 @@ def models() -> list[bytes]:
     archs = [api.load_net("mcunet-tiny2"), api.load_net("mcunet-vww0")]
     archs += [space.decode(space.draw(lambda _name, count: rng.randrange(count)), 2) for _ in range(12)]
     archs += [dilated(causal) for causal in (False, True)]
-    return [dummy_file(lower(arch)) for arch in archs] + [chain(kinds) for kinds in FULL]
+    return [dummy_file(padded_as_same(lower(arch))) for arch in archs] + [chain(kinds) for kinds in FULL]
 
 
 def dilated(causal: bool) -> Arch:
