@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Sequence
+from typing import Any
 
-from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable, WeightBits
+from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable, WeightBits, pair
 from tinynas.errors import ArchError
 from tinynas.graph import Graph, lower
 
@@ -41,6 +42,19 @@ def with_bits(arch: Arch, seed: int, choices: Sequence[WeightBits] = (8, 4)) -> 
         fields = {MBConv: ("weight_bits", "depthwise_bits"), Separable: ("weight_bits", "depthwise_bits"), ConvLayer: ("weight_bits",)}
         blocks.append(block.model_copy(update=drawn(*fields.get(type(block), ()))))
     update = {"stem": layer(arch.stem), "blocks": tuple(blocks), "head": layer(arch.head), **drawn("classifier_bits")}
+    return Arch.model_validate(arch.model_copy(update=update).model_dump())
+
+
+def with_dilation(arch: Arch, seed: int, *, along: Sequence[int] = (0, 1)) -> Arch:
+    """``arch`` with kernels of stride 1 whose taps are 1 to 4 pixels apart, along the axes ``along`` (0: the height)."""
+    draw = random.Random(seed)
+
+    def apart(layer: Any) -> Any:
+        if layer is None or isinstance(layer, Pool) or pair(layer.stride) != (1, 1):
+            return layer
+        return layer.model_copy(update={"dilation": tuple(draw.choice([1, 2, 3, 4]) if axis in along else 1 for axis in (0, 1))})
+
+    update = {"stem": apart(arch.stem), "blocks": tuple(map(apart, arch.blocks))}
     return Arch.model_validate(arch.model_copy(update=update).model_dump())
 
 

@@ -18,7 +18,7 @@ from tinynas.cost.code_flash import code_of
 from tinynas.cost.flash import OP_FORMS, file_bytes
 from tinynas.cost.instructions import counts_of
 from tinynas.cost.latency import latency_model, why_uncounted, why_untimed
-from tinynas.cost.runtimes import pinned_names, runtime_named, runtime_of_tree, unrun_bits, weight_bits_of
+from tinynas.cost.runtimes import pinned_names, runtime_named, runtime_of_tree, unrun, weight_bits_of
 from tinynas.cost.schema import packed_bytes
 from tinynas.cost.tally import tally
 from tinynas.cost.tflite import parse_model
@@ -331,9 +331,9 @@ def test_which_bits_a_runtime_runs() -> None:
         **{name: [(8, 4, 2)] * 3 for name in ("compiled", "compiled-rows", "compiled-stream")},
     }
     assert weight_bits_of(RUNTIMES["tflm"], "add") == (8,)
-    (reason,) = unrun_bits(RUNTIMES["tinyengine"], from_graph(with_all(4)).pieces)
+    (reason,) = unrun(RUNTIMES["tinyengine"], from_graph(with_all(4)).pieces)
     assert reason == "weights of 4 bits (stem, s0.b0.expand, s0.b0.dw and 5 more)"
-    assert unrun_bits(RUNTIMES["tinyengine"], from_graph(with_all(8)).pieces) == ()
+    assert unrun(RUNTIMES["tinyengine"], from_graph(with_all(8)).pieces) == ()
 
 
 @pytest.mark.parametrize(("name", "bits"), [("tinyengine", 4), ("stedgeai", 4), ("tflm", 2), ("tflm-cmsis-nn@arduino", 2)])

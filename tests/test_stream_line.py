@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from test_sounds import words
 
+from tinynas import api
 from tinynas.api import load_budget
 from tinynas.cli import run as tinynas
 from tinynas.cost import estimate
@@ -71,3 +72,30 @@ def test_a_stream_is_searched_promoted_and_written(
     answer(capsys, "export", run, row["id"], "--format", "stream", "--out", str(tmp_path / "again"))
     for name in ("network_stream.h", "network_stream.c"):
         assert (tmp_path / "again" / "stream" / name).read_bytes() == (folder / "stream" / name).read_bytes()
+
+
+def test_without_a_space_a_stream_is_searched_in_the_shipped_one(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TINYNAS_CACHE", str(tmp_path / "cache"))
+    (tmp_path / "budget.yaml").write_text(BUDGET)
+    inputs = ["--budget", str(tmp_path / "budget.yaml"), "--data", str(words(tmp_path / "data"))]
+    short = {"sample_rate": 8000, "clip_ms": 400, "bins": 32, "stride_ms": 20, "kind": "mfcc", "coefficients": 16}
+    narrow = [f"space.front_end.{name}={value}" for name, value in short.items()] + ["space.width_mult=0.25"]
+    small = ["epoch_images=20", "rungs=[1]", "pool=60", *narrow]
+    run = tmp_path / "run"
+    sets = [word for one in small for word in ("--set", one)]
+    answer(capsys, "search", *inputs, *sets, "--trials", "2", "--workers", "1", "--out", str(run))
+    opened = Run.open(run)
+    assert opened.space.name == "listen-stream" and opened.space.causal
+    assert {gene.name.rsplit(".", 1)[-1] for gene in opened.space.genes} >= {"dilation", "kind"}
+    assert len(opened.trials()) == 2
+    for trial in opened.trials():
+        cost = estimate(lower(opened.arch(trial.id)), "compiled-stream", core="cortex-m4")
+        assert trial.costs["sram_bytes"] == cost.values()["sram_bytes"]
+
+
+def test_the_shipped_space_of_streams_leads_under_their_budgets_alone() -> None:
+    assert [space.name for space in api._shipped_spaces(sounds="series", stream=True)] == ["listen-stream"]
+    assert [space.name for space in api._shipped_spaces(sounds="series")] == ["listen-1d"]
+    assert "listen-stream" not in [space.name for space in api._shipped_spaces()]

@@ -10,12 +10,13 @@ import pytest
 from op_files import chain
 
 from tinynas import api
+from tinynas.arch import Arch, ConvLayer, MBConv, Separable
 from tinynas.cost import tail
 from tinynas.cost.kernel import Family
 from tinynas.cost.runtimes import runtime_of_tree
 from tinynas.cost.tflite import parse_model
 from tinynas.export.tflite import dummy_file
-from tinynas.graph import lower
+from tinynas.graph import lower, padded_as_same
 from tinynas.target.library import Kernels
 from tinynas.target.probe import Job, run_probe
 
@@ -29,11 +30,23 @@ IN_USE = {field.name for field in fields(tail.Layout)} - {"opening", "resources"
 
 
 def models() -> list[bytes]:
-    """Networks of the zoo, random ones of the tiny space and a few operators behind one another."""
+    """Networks of the zoo, random ones of the tiny space, dilated ones, and a few operators behind one another."""
     space, rng = api.load_space("tiny"), random.Random(1)
     archs = [api.load_net("mcunet-tiny2"), api.load_net("mcunet-vww0")]
     archs += [space.decode(space.draw(lambda _name, count: rng.randrange(count)), 2) for _ in range(12)]
-    return [dummy_file(lower(arch)) for arch in archs] + [chain(kinds) for kinds in FULL]
+    archs += [dilated(causal) for causal in (False, True)]
+    return [dummy_file(padded_as_same(lower(arch))) for arch in archs] + [chain(kinds) for kinds in FULL]
+
+
+def dilated(causal: bool) -> Arch:
+    """Dense and depthwise kernels whose taps are apart, of which CMSIS-NN computes the depthwise ones with another kernel than others."""
+    blocks = (
+        Separable(out=16, kernel=(5, 1), dilation=2),
+        MBConv(out=16, kernel=(3, 1), dilation=4, expand=2, residual=True),
+        Separable(out=16, kernel=(5, 1)),
+        ConvLayer(out=16, kernel=(3, 1), dilation=3),
+    )
+    return Arch(height=49, width=1, channels=10, classes=4, causal=causal, stem=ConvLayer(out=16, kernel=(3, 1)), blocks=blocks)
 
 
 @pytest.mark.xdist_group("target")

@@ -307,8 +307,10 @@ def prepare_search(
         from tinynas.search import choose_space
 
         classes = classes_for(images.labels)
-        candidates = _spaces_for(images, routed["space"])
+        candidates = _spaces_for(images, limits, routed["space"])
         chosen_space, choice = choose_space(candidates, limits, classes=classes, seed=chosen.seed, native_size=images.native_size)
+    if images.signal.kind == "sequence":
+        chosen_space = _of_features(chosen_space, images.native_size)
     _reads(chosen_space, images)
     kept = chosen if chosen.storage is None else chosen.model_copy(update={"storage": without_password(chosen.storage)})
     path = Path(out) if out is not None else Run.fresh_path(_run_name(limits, data))
@@ -368,10 +370,13 @@ def _prepare_again(
     chosen_space = load_space(space, routed["space"]) if isinstance(space, str) else space
     if chosen_space is None and routed["space"]:
         chosen_space = load_space(str(run.path / "space.yaml"), routed["space"])
-    if chosen_space is not None:
-        other += _differences("space.", begun_space, chosen_space, of_no_matter=("name",))
     known = run.config.get("data_options", {})
     options = build(known, DataOptions, source=run.config_file)
+    if chosen_space is not None and options.features is not None:
+        frames, features = map(int, options.features.split("x"))
+        chosen_space = _of_features(chosen_space, (frames, features))
+    if chosen_space is not None:
+        other += _differences("space.", begun_space, chosen_space, of_no_matter=("name",))
     asked = _absolute_files(build(known, DataOptions, source="data options", overrides=routed["data"]))
     if asked.groups != options.groups and _groups_digest(asked) == run.env.get("groups", ""):
         options = options.model_copy(update={"groups": asked.groups})  # the file lies elsewhere
@@ -579,27 +584,36 @@ def _newest_run() -> Path:
     return runs[-1].parent
 
 
-def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: Literal["map", "series"] | None = None) -> list[Space]:
-    """Those of images, or of ``sounds`` in such a layout."""
-    paths = [str(path) for path in shipped("search_spaces").values()]
-    fronts = [(path, load_space(path).front_end) for path in paths]
-    return [load_space(path, overrides) for path, front_end in fronts if (None if front_end is None else front_end.layout) == sounds]
+def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: Literal["map", "series"] | None = None, stream: bool = False) -> list[Space]:
+    """Those of images, or of ``sounds`` in such a layout, and of these those of a ``stream``."""
+    known = [(str(path), load_space(str(path))) for path in shipped("search_spaces").values()]
+    layouts = [(path, None if space.front_end is None else space.front_end.layout, space.causal) for path, space in known]
+    return [load_space(path, overrides) for path, layout, causal in layouts if layout == sounds and causal == stream]
 
 
-def _spaces_for(data: DataSet, overrides: Sequence[str]) -> list[Space]:
+def _spaces_for(data: DataSet, budget: Budget, overrides: Sequence[str]) -> list[Space]:
     """The shipped spaces that ``data`` is searched in where nobody names one.
 
     Sounds as series: at the costs of ds-cnn-kws ten minutes found more there than among maps, which may spend more MACs
     (results/benchmarks/sound_people.md). Given features are a map of one size, frames x features: spaces of such maps hear them without
-    their front ends.
+    their front ends. Which of the two is better for them was not measured. What a runtime streams is causal, and a series.
     """
+    stream = data.signal.kind != "image" and runtime_named(budget.runtime).stream
     if data.signal.kind != "sequence":
-        return _shipped_spaces(overrides, sounds="series" if data.signal.kind == "sound" else None)
-    of_features = {"front_end": None, "resolution": [list(data.native_size)], "color": "gray"}
-    return [
-        build({**space.to_json(), **of_features}, Space, source=f"{space.name} without its front end", overrides=overrides)
-        for space in _shipped_spaces(sounds="map")
-    ]
+        return _shipped_spaces(overrides, sounds="series" if data.signal.kind == "sound" else None, stream=stream)
+    spaces = _shipped_spaces(sounds="series" if stream else "map", stream=stream)
+    return [_of_features(space, data.native_size, overrides) for space in spaces]
+
+
+def _of_features(space: Space, size: tuple[int, int], overrides: Sequence[str] = ()) -> Space:
+    """``space`` without its front end, for given features of ``size``, frames x features: as a map or a series, as its front end makes
+    them; itself where it has none."""
+    if space.front_end is None:
+        return space
+    frames, features = size
+    series = space.front_end.layout == "series"
+    read = {"resolution": [[frames, 1]], "channels": features} if series else {"resolution": [[frames, features]], "color": "gray"}
+    return build({**space.to_json(), "front_end": None, **read}, Space, source=f"{space.name} without its front end", overrides=overrides)
 
 
 def _reads(space: Space, data: DataSet) -> None:
@@ -607,16 +621,18 @@ def _reads(space: Space, data: DataSet) -> None:
     kind = data.signal.kind
     if space.front_end is not None and kind == "image":
         raise UserError(f"space {space.name!r} hears sounds through a front end, and {data.name} holds images", "use a space of images")
+    if space.channels is not None and kind == "image":
+        raise UserError(f"space {space.name!r} reads given features, and {data.name} holds images", "use a space of images")
     if space.front_end is None and kind == "sound":
         raise UserError(f"space {space.name!r} reads images, and {data.name} holds sounds", "use one with a front_end, such as listen-1d")
     if kind == "sequence":
         frames, features = data.native_size
-        wrong = [given for given in space.inputs if given.front_end is not None or given.shape != (frames, features, 1)]
+        wrong = [given for given in space.inputs if given.shape not in ((frames, features, 1), (frames, 1, features))]
         if wrong:
             raise UserError(
-                f"space {space.name!r} reads {'sounds' if wrong[0].front_end is not None else 'x'.join(map(str, wrong[0].shape))}, "
-                f"and {data.name} holds {frames}x{features} features",
-                f"leave --space out, or use one with resolution: [[{frames}, {features}]] and color: gray",
+                f"space {space.name!r} reads {'x'.join(map(str, wrong[0].shape))}, and {data.name} holds {frames}x{features} features",
+                f"leave --space out, or use one with resolution: [[{frames}, {features}]] and color: gray, or as a series with resolution: "
+                f"[[{frames}, 1]] and channels: {features}",
             )
 
 
@@ -631,7 +647,9 @@ def choose_space(
     from tinynas.search import choose_space as choose
 
     limits = load_budget(budget) if isinstance(budget, str) else budget
-    return choose(_shipped_spaces(sounds="series" if sounds else None), limits, classes=classes, seed=seed, native_size=native_size)
+    stream = runtime_named(limits.runtime).stream  # which takes sounds alone
+    spaces = _shipped_spaces(sounds="series" if sounds or stream else None, stream=stream)
+    return choose(spaces, limits, classes=classes, seed=seed, native_size=native_size)
 
 
 def rank_spaces(space: str | Space, budget: str | Budget, *, classes: int = 2, seed: int = 0) -> SpaceTable:

@@ -70,6 +70,9 @@ def _listed(sizes: range) -> Any:
 
 Kernel = Annotated[Axes, axes(range(1, 12), heights=range(1, 32))]
 Stride = Annotated[Axes, axes(range(1, 5))]
+Dilation = Annotated[Axes, axes(range(1, 33))]
+#: Pixels that a dilated kernel may span along an axis.
+MAX_REACH = 255
 Channels = Annotated[int, Field(ge=1, le=MAX_CHANNELS)]
 WeightBits = Literal[8, 4, 2]
 """Bits that a weight takes in the file; activations are int8, biases int32."""
@@ -82,10 +85,37 @@ _LATER: dict[str, Any] = {
     "squeeze": 4,
     "front_end": None,
     "causal": False,
+    "dilation": 1,
 }
 
 
-class ConvLayer(Config):
+def reach(kernel: tuple[int, int], dilation: tuple[int, int]) -> tuple[int, int]:
+    """(height, width) in pixels that a kernel spans whose taps are ``dilation`` pixels apart."""
+    return (kernel[0] - 1) * dilation[0] + 1, (kernel[1] - 1) * dilation[1] + 1
+
+
+def told_apart(kernel: Axes, dilation: Axes) -> Axes:
+    """``dilation`` as one way to say it: 1 along an axis along which ``kernel`` has one tap."""
+    down, across = (apart if taps > 1 else 1 for taps, apart in zip(pair(kernel), pair(dilation), strict=True))
+    return down if down == across else (down, across)
+
+
+class _Dilated(Config):
+    """A block with one kernel of several pixels, whose taps may be apart."""
+
+    @model_validator(mode="after")
+    def _taps_apart(self) -> Self:
+        kernel, stride, dilation = (pair(getattr(self, name)) for name in ("kernel", "stride", "dilation"))
+        told = told_apart(kernel, dilation)
+        if told != 1 and stride != (1, 1):
+            raise ValueError("a dilated kernel needs stride 1: put the stride into a block before or behind it")
+        if (most := max(reach(kernel, pair(told)))) > MAX_REACH:
+            raise ValueError(f"the dilated kernel spans {most} pixels; at most {MAX_REACH} are possible")
+        object.__setattr__(self, "dilation", told)
+        return self
+
+
+class ConvLayer(_Dilated):
     """A dense convolution with folded batch norm and an activation."""
 
     kind: Literal["conv"] = "conv"
@@ -95,13 +125,15 @@ class ConvLayer(Config):
     """Kernel size in pixels, or [height, width]."""
     stride: Stride = 1
     """Stride in pixels, or [height, width]."""
+    dilation: Dilation = 1
+    """Pixels from one tap of the kernel to the next, or [height, width]; beyond 1 it needs stride 1."""
     act: LayerActivation = "relu6"
     """Activation after batch norm."""
     weight_bits: WeightBits = 8
     """Bits of each weight."""
 
 
-class MBConv(Config):
+class MBConv(_Dilated):
     """MobileNet inverted residual (ProxylessNAS block): 1x1 expand, k x k depthwise, 1x1 project (linear).
 
     An expand ratio of 1 has no expand convolution. ``mid``, where given, overrides the expand ratio.
@@ -114,6 +146,8 @@ class MBConv(Config):
     """Depthwise kernel size in pixels, or [height, width]."""
     stride: Stride = 1
     """Stride of the depthwise convolution, or [height, width]."""
+    dilation: Dilation = 1
+    """Pixels from one tap of the depthwise kernel to the next, or [height, width]; beyond 1 it needs stride 1."""
     expand: Annotated[float, Field(ge=1, le=32)] = 1
     """Expand ratio: mid channels = round(in channels * expand)."""
     mid: Channels | None = None
@@ -139,7 +173,7 @@ class MBConv(Config):
         return self
 
 
-class Separable(Config):
+class Separable(_Dilated):
     """Depthwise separable convolution (MobileNetV1): k x k depthwise, then 1x1, both activated."""
 
     kind: Literal["separable"] = "separable"
@@ -149,6 +183,8 @@ class Separable(Config):
     """Depthwise kernel size in pixels, or [height, width]."""
     stride: Stride = 1
     """Stride of the depthwise convolution, or [height, width]."""
+    dilation: Dilation = 1
+    """Pixels from one tap of the depthwise kernel to the next, or [height, width]; beyond 1 it needs stride 1."""
     act: LayerActivation = "relu6"
     """Activation after both convolutions."""
     weight_bits: WeightBits = 8

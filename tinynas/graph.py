@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, ClassVar, Literal, TypeAlias, assert_never
 
-from tinynas.arch import Activation, Arch, Attention, ConvLayer, LayerActivation, MBConv, Pool, Separable, WeightBits, pair
+from tinynas.arch import Activation, Arch, Attention, ConvLayer, LayerActivation, MBConv, Pool, Separable, WeightBits, pair, reach
 from tinynas.errors import ArchError
 from tinynas.inputs import Input
 
@@ -88,7 +88,14 @@ class Conv2D:
     weight_bits: WeightBits = 8
     start: float = 0.0
     """What its biases begin training at."""
+    dilation: tuple[int, int] = (1, 1)
+    """Pixels from one tap of the kernel to the next."""
     kind: ClassVar[Kind] = "conv"
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """(height, width) in pixels that a window spans."""
+        return reach(self.kernel, self.dilation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +113,14 @@ class DepthwiseConv2D:
     act: Activation
     bn: bool = True
     weight_bits: WeightBits = 8
+    dilation: tuple[int, int] = (1, 1)
+    """Pixels from one tap of the kernel to the next."""
     kind: ClassVar[Kind] = "dw"
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """(height, width) in pixels that a window spans."""
+        return reach(self.kernel, self.dilation)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +164,11 @@ class Pool2D:
     def kind(self) -> Kind:
         """max_pool or avg_pool."""
         return "max_pool" if self.op == "max" else "avg_pool"
+
+    @property
+    def reach(self) -> tuple[int, int]:
+        """(height, width) in pixels that a window spans: its kernel."""
+        return self.kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -291,9 +310,9 @@ class Builder:
         """Its shape."""
         return self.tensors[tensor].shape
 
-    def _window(self, x: int, kernel: tuple[int, int], stride: tuple[int, int]) -> tuple[Padding, int, int, int]:
+    def _window(self, x: int, spans: tuple[int, int], stride: tuple[int, int]) -> tuple[Padding, int, int, int]:
         height, width, channels = self.shape(x)
-        padding = Padding(*self._down(height, kernel[0], stride[0]), *same_padding(width, kernel[1], stride[1]))
+        padding = Padding(*self._down(height, spans[0], stride[0]), *same_padding(width, spans[1], stride[1]))
         return padding, -(-height // stride[0]), -(-width // stride[1]), channels
 
     def conv(
@@ -307,11 +326,13 @@ class Builder:
         bits: WeightBits = 8,
         *,
         start: float = 0.0,
+        dilation: tuple[int, int] = (1, 1),
     ) -> int:
         """A dense convolution, SAME."""
-        padding, height, width, channels = self._window(x, kernel, stride)
+        padding, height, width, channels = self._window(x, reach(kernel, dilation), stride)
         y = self.tensor(name, (height, width, out))
-        self.ops.append(Conv2D(name, (x,), y, channels, out, kernel, stride, padding, _fused(act), weight_bits=bits, start=start))
+        op = Conv2D(name, (x,), y, channels, out, kernel, stride, padding, _fused(act), weight_bits=bits, start=start, dilation=dilation)
+        self.ops.append(op)
         return self._activated(name, y, act)
 
     def pointwise(self, name: str, x: int, out: int, act: LayerActivation, bits: WeightBits = 8, *, start: float = 0.0) -> int:
@@ -319,12 +340,21 @@ class Builder:
         return self.conv(name, x, out, (1, 1), (1, 1), act, bits, start=start)
 
     def depthwise(
-        self, name: str, x: int, kernel: tuple[int, int], stride: tuple[int, int], act: LayerActivation, bits: WeightBits = 8
+        self,
+        name: str,
+        x: int,
+        kernel: tuple[int, int],
+        stride: tuple[int, int],
+        act: LayerActivation,
+        bits: WeightBits = 8,
+        *,
+        dilation: tuple[int, int] = (1, 1),
     ) -> int:
         """A depthwise convolution, SAME."""
-        padding, height, width, channels = self._window(x, kernel, stride)
+        padding, height, width, channels = self._window(x, reach(kernel, dilation), stride)
         y = self.tensor(name, (height, width, channels))
-        self.ops.append(DepthwiseConv2D(name, (x,), y, channels, kernel, stride, padding, _fused(act), weight_bits=bits))
+        op = DepthwiseConv2D(name, (x,), y, channels, kernel, stride, padding, _fused(act), weight_bits=bits, dilation=dilation)
+        self.ops.append(op)
         return self._activated(name, y, act)
 
     def _activated(self, name: str, x: int, act: LayerActivation) -> int:
@@ -422,8 +452,9 @@ def _rows_behind(op: Op, shape: Shape) -> int:
     # Of a kernel of one row nothing is padded, whatever the heights.
     if not isinstance(op, (Conv2D, DepthwiseConv2D)) or op.kernel[0] == 1 or op.padding.top == 0 or op.padding.bottom > 0:
         return 0
-    same = same_padding(shape[0], op.kernel[0], op.stride[0]) == (op.padding.top, 0)
-    return 0 if same else op.padding.top  # twice the padding is halved
+    same = same_padding(shape[0], op.reach[0], op.stride[0]) == (op.padding.top, 0)
+    # Twice the padding is halved. Dilated kernels have stride 1, and so a whole number of rows: see tinynas.arch.
+    return 0 if same else op.padding.top // op.dilation[0]
 
 
 def as_same(op: Op, shape: Shape) -> Op:
@@ -482,7 +513,7 @@ def lower(arch: Arch) -> Graph:
     build = Builder(arch.input.shape, causal=arch.causal)
     x = 0
     if arch.stem is not None:
-        x = build.conv("stem", x, arch.stem.out, pair(arch.stem.kernel), pair(arch.stem.stride), arch.stem.act, arch.stem.weight_bits)
+        x = conv(build, "stem", x, arch.stem)
     for name, block in zip(arch.block_names, arch.blocks, strict=True):
         match block:
             case MBConv():
@@ -490,15 +521,21 @@ def lower(arch: Arch) -> Graph:
             case Separable():
                 x = separable(build, name, x, SeparableSizes.of(block))
             case ConvLayer():
-                x = build.conv(f"{name}.conv", x, block.out, pair(block.kernel), pair(block.stride), block.act, block.weight_bits)
+                x = conv(build, f"{name}.conv", x, block)
             case Pool():
                 x = build.pool(f"{name}.pool", x, block.op, pair(block.kernel), pair(block.stride))
             case _:
                 assert_never(block)
     if arch.head is not None:
-        x = build.conv("head", x, arch.head.out, pair(arch.head.kernel), pair(arch.head.stride), arch.head.act, arch.head.weight_bits)
+        x = conv(build, "head", x, arch.head)
     logits = classifier(build, x, arch.classes, arch.classifier_bits)
     return Graph(tuple(build.tensors), tuple(build.ops), arch.input, (0,), (logits,), arch)
+
+
+def conv(build: Builder, name: str, x: int, layer: ConvLayer) -> int:
+    """The operators of a convolution behind ``x``."""
+    kernel, stride, dilation = pair(layer.kernel), pair(layer.stride), pair(layer.dilation)
+    return build.conv(name, x, layer.out, kernel, stride, layer.act, layer.weight_bits, dilation=dilation)
 
 
 def classifier(build: Builder, x: int, classes: int, bits: WeightBits = 8) -> int:
@@ -529,6 +566,7 @@ class MBSizes:
     depthwise_bits: WeightBits = 8
     attention: Attention = "none"
     squeeze: int = 4
+    dilation: tuple[int, int] = (1, 1)
 
     @staticmethod
     def of(name: str, block: MBConv, channels: int) -> MBSizes:
@@ -551,6 +589,7 @@ class MBSizes:
             block.depthwise_bits,
             block.attention,
             block.squeeze,
+            pair(block.dilation),
         )
 
 
@@ -564,16 +603,25 @@ class SeparableSizes:
     out: int
     weight_bits: WeightBits = 8
     depthwise_bits: WeightBits = 8
+    dilation: tuple[int, int] = (1, 1)
 
     @staticmethod
     def of(block: Separable) -> SeparableSizes:
         """``block``, which can be built on any channels."""
-        return SeparableSizes(pair(block.kernel), pair(block.stride), block.act, block.out, block.weight_bits, block.depthwise_bits)
+        return SeparableSizes(
+            pair(block.kernel),
+            pair(block.stride),
+            block.act,
+            block.out,
+            block.weight_bits,
+            block.depthwise_bits,
+            pair(block.dilation),
+        )
 
 
 def separable(build: Builder, name: str, x: int, block: SeparableSizes) -> int:
     """The operators of a depthwise separable convolution behind ``x``."""
-    x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act, block.depthwise_bits)
+    x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act, block.depthwise_bits, dilation=block.dilation)
     return build.pointwise(f"{name}.pw", x, block.out, block.act, block.weight_bits)
 
 
@@ -590,7 +638,7 @@ def mbconv(build: Builder, name: str, x: int, block: MBSizes) -> int:
         gate = spatial_gate(build, name, x, block)
     if block.expands:
         x = build.pointwise(f"{name}.expand", x, block.mid, block.act, block.weight_bits)
-    x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act, block.depthwise_bits)
+    x = build.depthwise(f"{name}.dw", x, block.kernel, block.stride, block.act, block.depthwise_bits, dilation=block.dilation)
     if block.attention == "se":
         x = build.mul(f"{name}.mul", x, channel_gate(build, name, x, block))
     x = build.pointwise(f"{name}.project", x, block.out, "none", block.weight_bits)

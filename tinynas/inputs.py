@@ -8,7 +8,7 @@ scale and zero point from here.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 from tinynas.front_end import FrontEnd
@@ -44,6 +44,14 @@ class Input:
     def shape(self) -> tuple[int, int, int]:
         """(height, width, channels)."""
         return self.height, self.width, self.channels
+
+    @property
+    def as_map(self) -> Input:
+        """Of a series of given features (a channel a feature) the map of frames x features that the same bytes are, which code around a
+        network takes as it takes a gray image; any other input as it is."""
+        if self.kind != "features" or self.front_end is not None or self.width != 1:
+            return self
+        return replace(self, width=self.channels, channels=1, kind="gray")
 
     @property
     def noun(self) -> str:

@@ -92,7 +92,15 @@ class ConvBN(nn.Module):
         )
         self.pad, symmetric = _split_padding(op.padding)
         self.conv: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-            nn.Conv2d, inputs, outputs, op.kernel, stride=op.stride, padding=symmetric, groups=groups, bias=not op.bn
+            nn.Conv2d,
+            inputs,
+            outputs,
+            op.kernel,
+            stride=op.stride,
+            padding=symmetric,
+            dilation=op.dilation,
+            groups=groups,
+            bias=not op.bn,
         )
         self.bn = BatchNorm(outputs) if op.bn else None
         self.grid = WeightGrid(outputs, op.weight_bits) if op.weight_bits < 8 else None

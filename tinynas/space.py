@@ -20,6 +20,7 @@ from pydantic_core import PydanticCustomError
 from tinynas.arch import (
     MAX_BLOCKS,
     MAX_CHANNELS,
+    MAX_REACH,
     MAX_RESOLUTION,
     Arch,
     Attention,
@@ -31,6 +32,8 @@ from tinynas.arch import (
     WeightBits,
     axes,
     pair,
+    reach,
+    told_apart,
 )
 from tinynas.config import Config
 from tinynas.errors import counted
@@ -69,7 +72,21 @@ _C = BeforeValidator(_as_choices)
 Widths = Annotated[tuple[Annotated[int, Field(ge=1, le=MAX_CHANNELS)], ...], _C]
 Kernels = Annotated[tuple[Annotated[Axes, axes(range(1, 10, 2), "1, 3, 5, 7 or 9", heights=range(1, 16, 2))], ...], _C]
 Strides = Annotated[tuple[Annotated[Axes, axes(range(1, 3), "1 or 2")], ...], _C]
+Dilations = Annotated[tuple[Annotated[Axes, axes(range(1, 33))], ...], _C]
 Bits = Annotated[tuple[WeightBits, ...], _C]
+_OF_IMAGES = axes(range(8, MAX_RESOLUTION + 1))
+
+
+def _size(value: object) -> object:
+    # [frames, 1] is of a series of given features.
+    if isinstance(value, (list, tuple)) and len(value) == 2 and value[1] == 1 and type(value[0]) is int and 2 <= value[0] <= MAX_RESOLUTION:
+        return value[0], 1
+    return _OF_IMAGES.func(value)  # type: ignore[call-arg]
+
+
+Sizes = Annotated[
+    tuple[Annotated[Axes, BeforeValidator(_size, json_schema_input_type=_OF_IMAGES.json_schema_input_type | tuple[int, int])], ...], _C
+]
 #: What a space offers that says nothing of bits: no gene.
 EIGHT: tuple[WeightBits, ...] = (8,)
 
@@ -99,6 +116,9 @@ class StageSpace(Config):
     """Numbers of blocks."""
     kernel: Kernels = (3, 5, 7)
     """Depthwise kernel sizes, each a side or [height, width], chosen for each block."""
+    dilation: Dilations = (1,)
+    """Pixels from one tap of a depthwise kernel to the next, each for both directions or [height, width], chosen for each block. A dilated
+    kernel has no stride: where a stage offers one its first block is not dilated."""
     expand: Annotated[tuple[Annotated[float, Field(ge=1, le=16)], ...], _C] = (3, 4, 6)
     """Expand ratios, chosen for each block of kind mbconv."""
     stride: Strides = (1,)
@@ -130,9 +150,34 @@ class StageSpace(Config):
                 )
         return self
 
-    def ways(self, kind: StageKind) -> int:
-        """How many blocks of ``kind`` can be chosen in one place."""
-        return len(self.kernel) * (len(self.expand) if kind == "mbconv" else 1)
+    @model_validator(mode="after")
+    def _has_what_it_dilates(self) -> Self:
+        if self.dilation == (1,):
+            return self
+        if self.dilations(0) == (1,) and max(self.depth) == 1:
+            raise ValueError(
+                "dilation: its only block carries the stride, and a dilated kernel has none: offer stride 1 alone, or more depth"
+            )
+        found = [(kernel, told_apart(kernel, dilation)) for kernel, dilation in product(self.kernel, self.dilation)]
+        if len(set(found)) < len(found):
+            one = next(each for each in found if found.count(each) > 1)
+            raise ValueError(f"dilation: kernel {_listed(one[0])} has no two taps to put apart there: leave it out, or the dilations")
+        if (most := max(max(reach(pair(kernel), pair(dilation))) for kernel, dilation in found)) > MAX_REACH:
+            raise ValueError(f"dilation: a kernel spans up to {most} pixels; at most {MAX_REACH} are possible")
+        return self
+
+    def dilations(self, block: int) -> tuple[Axes, ...]:
+        """What block ``block`` of the stage can choose of :attr:`dilation`."""
+        strided = block == 0 and any(pair(stride) != (1, 1) for stride in self.stride)
+        return (1,) if strided else self.dilation
+
+    def windows(self, block: int) -> list[tuple[Axes, Axes]]:
+        """(kernel, dilation) that block ``block`` can have, the dilation changing fastest."""
+        return [(kernel, told_apart(kernel, dilation)) for kernel, dilation in product(self.kernel, self.dilations(block))]
+
+    def ways(self, kind: StageKind, block: int) -> int:
+        """How many blocks of ``kind`` can be chosen in place ``block``."""
+        return len(self.windows(block)) * (len(self.expand) if kind == "mbconv" else 1)
 
 
 class HeadSpace(Config):
@@ -257,10 +302,12 @@ class Space(Config):
 
     name: str = "space"
     """A name for people."""
-    resolution: Annotated[tuple[Annotated[Axes, axes(range(8, MAX_RESOLUTION + 1))], ...], _C] | None = None
+    resolution: Sizes | None = None
     """Input resolutions in pixels, each a side or [height, width]; a space of sounds has a front end instead."""
     color: Annotated[tuple[Literal["rgb", "gray"], ...], _C] = ("rgb",)
     """Input colors: rgb (3 channels) or gray (1)."""
+    channels: Annotated[int, Field(ge=1, le=MAX_CHANNELS)] | None = None
+    """Of given features as a series, instead of color: features of a frame, each a channel; the resolution is [frames, 1]."""
     front_end: FrontEndSpace | None = None
     """Of a space of sounds: what turns them into features, instead of resolution and color."""
     width_mult: Annotated[tuple[Annotated[float, Field(gt=0, le=8)], ...], _C] = (1.0,)
@@ -292,10 +339,15 @@ class Space(Config):
     def _reads_one_thing(self) -> Self:
         if self.front_end is None and self.resolution is None:
             raise ValueError("says nothing of its inputs: give resolution (of images), or front_end (of sounds)")
-        if self.front_end is not None:
-            given = [name for name in ("resolution", "color") if name in self.model_fields_set and getattr(self, name) is not None]
-            if given and not (given == ["color"] and self.color == ("rgb",)):
-                raise ValueError(f"{' and '.join(given)} are of images, and front_end is of sounds: give one or the other")
+        given = [name for name in ("resolution", "color", "channels") if name in self.model_fields_set and getattr(self, name) is not None]
+        plain = self.color == ("rgb",)
+        if self.front_end is not None and given and not (given == ["color"] and plain):
+            raise ValueError(f"{' and '.join(given)} are of images, and front_end is of sounds: give one or the other")
+        if self.channels is not None and not plain:
+            raise ValueError("color and channels both say how many channels there are: give one of them")
+        series = [pair(size)[1] == 1 for size in self.resolution or ()]
+        if any(series) if self.channels is None else not all(series):
+            raise ValueError("channels and a resolution of [frames, 1] say together that given features are a series: give both or neither")
         return self
 
     @model_validator(mode="after")
@@ -315,8 +367,8 @@ class Space(Config):
     def genes(self) -> tuple[Gene, ...]:
         """All genes in decoding order; each stage lists depth before its blocks.
 
-        A stage's kind is a gene where it is a choice. Bits, attention and activations come last, and only those that are a choice, or bits
-        other than 8.
+        A stage's kind is a gene where it is a choice, and so is a block's dilation. Bits, attention and activations come last, and only
+        those that are a choice, or bits other than 8.
         """
         genes = [
             *self.input_genes,
@@ -333,6 +385,8 @@ class Space(Config):
                 genes.append(Gene(f"s{s}.kind", stage.kind, s))
             for b in range(max(stage.depth)):
                 genes.append(Gene(f"s{s}.b{b}.kernel", stage.kernel, s, b))
+                if len(stage.dilations(b)) > 1:
+                    genes.append(Gene(f"s{s}.b{b}.dilation", stage.dilations(b), s, b))
                 genes.append(_of_mbconv(Gene(f"s{s}.b{b}.expand", stage.expand, s, b), stage))
         genes.append(Gene("head.out", self.head.out))
         return (*genes, *filter(_chooses, self._others))
@@ -341,7 +395,7 @@ class Space(Config):
     def input_genes(self) -> tuple[Gene, ...]:
         """The first genes: what decides the input. Of images resolution and color, of sounds the front end's parameters."""
         if self.front_end is None:
-            return Gene("resolution", self.resolution or ()), Gene("color", self.color)
+            return Gene("resolution", self.resolution or ()), Gene("color", self.color if self.channels is None else ("features",))
         found = []
         for name in _CHOSEN:
             gene = Gene(f"front_end.{name}", getattr(self.front_end, name))
@@ -355,7 +409,7 @@ class Space(Config):
         """What each combination of :attr:`input_genes` reads, the last gene changing fastest: see :meth:`input_number`."""
         combinations = product(*(gene.choices for gene in self.input_genes))
         if self.front_end is None:
-            return tuple(Input(*pair(size), KIND_CHANNELS[color], color) for size, color in combinations)
+            return tuple(Input(*pair(size), self.channels or KIND_CHANNELS[color], color) for size, color in combinations)
         made = [self.front_end.front_end(dict(zip(_CHOSEN, values, strict=True))) for values in combinations]
         return tuple(Input(*front_end.shape, "features", front_end=front_end) for front_end in made)
 
@@ -375,9 +429,9 @@ class Space(Config):
     def sizes(self) -> tuple[InputSize, ...]:
         """The sizes that inputs can have, one for each combination of :attr:`size_genes` that differs, in the order of their choices."""
         if self.front_end is None:
-            return tuple(
-                InputSize((number,), size, f"{resolution_text(size)}px") for number, size in enumerate(self.input_genes[0].choices)
-            )
+            unit = "px" if self.channels is None else f" frames of {self.channels}"
+            texts = {size: resolution_text(size) if self.channels is None else str(pair(size)[0]) for size in self.resolution or ()}
+            return tuple(InputSize((number,), size, texts[size] + unit) for number, size in enumerate(self.resolution or ()))
         found: list[InputSize] = []
         genes = self.input_genes[: len(_SHAPING)]
         for choices in product(*(range(len(gene.choices)) for gene in genes)):
@@ -439,7 +493,7 @@ class Space(Config):
             bodies = 0
             for kind in stage.kind:
                 gates = len(stage.attention) if kind == "mbconv" else 1
-                bodies += gates * sum(stage.ways(kind) ** depth for depth in stage.depth)
+                bodies += gates * sum(math.prod(stage.ways(kind, b) for b in range(depth)) for depth in stage.depth)
             total *= len(stage.out) * len(stage.stride) * bodies
         return total
 
@@ -467,6 +521,7 @@ class Space(Config):
     def decode(self, genotype: Sequence[int], classes: int) -> Arch:
         """The network that ``genotype`` names."""
         value = {gene.name: gene.choices[0] for gene in (*self._kinds, *self._others)}
+        value |= {f"s{s}.b{b}.dilation": stage.dilations(b)[0] for s, stage in enumerate(self.stages) for b in range(max(stage.depth))}
         value |= {gene.name: gene.choices[index] for gene, index in zip(self.genes, genotype, strict=True)}
         width = value["width_mult"]
         carried = make_divisible(value["stem.out"] * width, self.divisor)
@@ -496,6 +551,7 @@ class Space(Config):
             height=given.height,
             width=given.width,
             channels=given.channels,
+            input_kind="features" if self.channels is not None else None,
             classes=classes,
             front_end=given.front_end,
             causal=self.causal,
@@ -515,6 +571,7 @@ class Space(Config):
             "out": out,
             "kernel": value[f"s{s}.b{b}.kernel"],
             "stride": stride,
+            "dilation": value[f"s{s}.b{b}.dilation"],
             "act": value[f"s{s}.act"],
             "weight_bits": value[f"s{s}.weight_bits"],
             "depthwise_bits": value[f"s{s}.depthwise_bits"],
@@ -528,8 +585,8 @@ class Space(Config):
         assert_never(kind)
 
     def to_json(self) -> dict[str, Any]:
-        """What a YAML of it holds: of images nothing of a front end, of sounds neither resolution nor color."""
-        return self.model_dump(mode="json", exclude={"front_end"} if self.front_end is None else {"resolution", "color"})
+        """What a YAML of it holds: of images nothing of a front end, of sounds neither resolution nor color nor channels."""
+        return self.model_dump(mode="json", exclude={"front_end"} if self.front_end is None else {"resolution", "color", "channels"})
 
     def draw(self, choose: Callable[[str, int], int]) -> Genotype:
         """A canonical genotype; ``choose(gene name, n)`` gives an index below n, and is asked for active genes only."""
@@ -557,7 +614,9 @@ class Space(Config):
         count = f"{self.size:,}" if self.size < 1_000_000 else f"{self.size / 10**exponent:.1f}e{exponent}"
         sizes = sorted((pair(size.resolution) for size in self.sizes), key=lambda size: (size[0] * size[1], size))
         ends = dict.fromkeys((sizes[0], sizes[-1]))
-        if self.front_end is None:
+        if self.channels is not None:
+            shown = " to ".join(f"{frames} frames of {self.channels}" for frames, _ in ends)
+        elif self.front_end is None:
             shown = " to ".join(map(resolution_text, ends)) + " px"
         else:
             shown = " to ".join(f"{frames} frames of {features}" for frames, features in ends)
@@ -585,7 +644,14 @@ def input_text(given: Input) -> str:
     """For people: ``48 px``, ``32x20 px``, of sounds ``49 frames of 40``."""
     if given.front_end is not None:
         return f"{given.front_end.frames} frames of {given.front_end.features}"
+    if given.kind == "features" and given.width == 1:
+        return f"{given.height} frames of {given.channels}"
     return f"{resolution_text((given.height, given.width))} px"
+
+
+def _listed(size: Axes) -> str:
+    """As a YAML says it: ``3``, ``[3, 1]``."""
+    return str(size if isinstance(size, int) else list(size))
 
 
 def resolution_text(resolution: Axes) -> str:

@@ -83,6 +83,8 @@ def unlearnable(graph: Graph, update: Update, needed: frozenset[int], runtime: R
             continue
         if not isinstance(op, _KNOWN):
             return f"{op.name} is of kind {op.kind}, which no gradient passes there"
+        if isinstance(op, (Conv2D, DepthwiseConv2D)) and op.dilation != (1, 1):
+            return f"{op.name} is dilated, and no gradient passes a dilated convolution there"
         if set(op.inputs) & set(graph.inputs):
             return f"{op.name} reads the image itself, which is not kept"
         if isinstance(op, Add) and op.inputs[0] == op.inputs[1]:

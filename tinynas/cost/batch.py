@@ -350,9 +350,9 @@ def _distinct(values: Iterator[Any]) -> Ints:
 
 
 @dataclass(frozen=True, slots=True)
-class BitsAxis:
-    """Kind, bits of weights, attention and activation that a block can have: the last axis of its table, one point for each way to choose
-    them together."""
+class ChoiceAxis:
+    """What genes choose together, one point for each way: kind, bits of weights, attention and activation of a block, the last axis of its
+    table; or its kernel and dilation."""
 
     choices: tuple[tuple[Any, ...], ...]
     """At each point what is chosen, by name."""
@@ -362,7 +362,7 @@ class BitsAxis:
     """Gene columns by name; None where there is no choice."""
 
     @classmethod
-    def of(cls, space: Space, *names: str) -> BitsAxis:
+    def of(cls, space: Space, *names: str) -> ChoiceAxis:
         """The axis of the genes ``names`` of ``space``."""
         offered = [space.offered(name) for name in names]
         return cls(tuple(product(*offered)), tuple(map(len, offered)), tuple(space.gene_index.get(name) for name in names))
@@ -383,9 +383,9 @@ class StageTables:
     """Blocks of one stage, and how genes lead to their rows."""
 
     first: Table
-    """Of the first block: (map, channels in, channels out, stride, kernel, expand, bits)."""
+    """Of the first block: (map, channels in, channels out, stride, window, expand, bits); a window is a kernel and a dilation."""
     others: tuple[Table, ...]
-    """Of later blocks, the one at ``others_of[number]``: (map behind the stride, channels out, kernel, expand, bits)."""
+    """Of later blocks, the one at ``others_of[number]``: (map behind the stride, channels out, window, expand, bits)."""
     others_of: tuple[int, ...]
     """By block number: blocks of longer names make a longer file. -1 for the first block."""
     maps: Axis
@@ -401,9 +401,9 @@ class StageTables:
     depths: Ints
     columns: tuple[int, int, int]
     """Gene columns of out, stride, depth."""
-    blocks: tuple[tuple[int, int], ...]
-    """Gene columns of (kernel, expand) of every block."""
-    bits: BitsAxis
+    blocks: tuple[tuple[ChoiceAxis, int], ...]
+    """Of every block its windows, and the gene column of its expand ratio."""
+    bits: ChoiceAxis
     """Kind; bits of expand and project (or pointwise), and of the depthwise convolutions; attention and activation: :data:`_CHOSEN`."""
 
     def expands(self, point: int) -> bool:
@@ -438,8 +438,8 @@ class Tables:
         index = space.gene_index
         self.stem_columns = tuple(index[n] for n in ("width_mult", "stem.out", "stem.kernel", "stem.stride"))
         self.head_column = index["head.out"]
-        self.stem_bits = BitsAxis.of(space, "stem.weight_bits")
-        self.last_bits = BitsAxis.of(space, "head.weight_bits", "classifier_bits")
+        self.stem_bits = ChoiceAxis.of(space, "stem.weight_bits")
+        self.last_bits = ChoiceAxis.of(space, "head.weight_bits", "classifier_bits")
         shapes = list(dict.fromkeys(each.shape for each in space.inputs))
         self.shape_of_input = np.array([shapes.index(each.shape) for each in space.inputs])
         self.heights = np.array([height for height, _, _ in shapes])
@@ -545,14 +545,22 @@ class Tables:
         after = Axis.of(outs.ravel().tolist())
         strides = [pair(stride) for stride in stage.stride]
         maps_after = Axis.of([_after(size, stride) for size in maps.values for stride in strides])
-        bits = BitsAxis.of(self.space, *(f"s{number}.{name}" for name in _CHOSEN))
+        bits = ChoiceAxis.of(self.space, *(f"s{number}.{name}" for name in _CHOSEN))
         lengths = list(dict.fromkeys(len(str(block)) for block in range(1, max(stage.depth))))
-        first = Table((len(maps), len(channels), len(after), len(strides), len(stage.kernel), len(stage.expand), len(bits)))
-        self._blocks(first, f"s{number}.b0", stage, maps, channels, after, strides, bits)
+        windows = [
+            ChoiceAxis(
+                tuple(stage.windows(b)),
+                (len(stage.kernel), len(stage.dilations(b))),
+                (index[f"s{number}.b{b}.kernel"], index.get(f"s{number}.b{b}.dilation")),
+            )
+            for b in range(max(stage.depth))
+        ]
+        first = Table((len(maps), len(channels), len(after), len(strides), len(windows[0]), len(stage.expand), len(bits)))
+        self._blocks(first, f"s{number}.b0", stage, windows[0], maps, channels, after, strides, bits)
         others = []
         for length in lengths:
-            other = Table((len(maps_after), len(after), len(stage.kernel), len(stage.expand), len(bits)))
-            self._blocks(other, f"s{number}.b{10 ** (length - 1)}", stage, maps_after, None, after, [(1, 1)], bits)
+            other = Table((len(maps_after), len(after), len(windows[1]), len(stage.expand), len(bits)))
+            self._blocks(other, f"s{number}.b{10 ** (length - 1)}", stage, windows[1], maps_after, None, after, [(1, 1)], bits)
             others.append(other)
         return StageTables(
             first=first,
@@ -566,7 +574,7 @@ class Tables:
             map_of=np.array([[maps_after.index(_after(size, stride)) for stride in strides] for size in maps.values]),
             depths=np.array(stage.depth, dtype=np.int64),
             columns=(index[f"s{number}.out"], index[f"s{number}.stride"], index[f"s{number}.depth"]),
-            blocks=tuple((index[f"s{number}.b{b}.kernel"], index[f"s{number}.b{b}.expand"]) for b in range(max(stage.depth))),
+            blocks=tuple((axis, index[f"s{number}.b{b}.expand"]) for b, axis in enumerate(windows)),
             bits=bits,
         )
 
@@ -575,19 +583,20 @@ class Tables:
         table: Table,
         name: str,
         stage: StageSpace,
+        windows: ChoiceAxis,
         maps: Axis,
         channels: Axis | None,
         after: Axis,
         strides: Sequence[tuple[int, int]],
-        bits: BitsAxis,
+        bits: ChoiceAxis,
     ) -> None:
         """Blocks at every point: one lowering for each structure, over arrays of sizes.
 
         Without ``channels`` the blocks are later ones, which have as many channels before as behind them.
         """
-        rows = np.arange(table.size).reshape(len(maps), -1, len(after), len(strides), len(stage.kernel), len(stage.expand), len(bits))
+        rows = np.arange(table.size).reshape(len(maps), -1, len(after), len(strides), len(windows), len(stage.expand), len(bits))
         if channels is None:
-            rows = rows.reshape(len(maps), len(after), 1, 1, len(stage.kernel), len(stage.expand), len(bits))
+            rows = rows.reshape(len(maps), len(after), 1, 1, len(windows), len(stage.expand), len(bits))
         height, width = np.array(maps.values).T
         before, behind = np.array((after if channels is None else channels).values), np.array(after.values)
         expands = np.array(stage.expand, dtype=np.float64)
@@ -595,8 +604,8 @@ class Tables:
         wide = np.flatnonzero(expands != 1)
         every = np.arange(len(expands))
         alike = self._alike(maps)
-        for (s, stride), (k, kernel), chosen, (b, (kind, weight_bits, depthwise_bits, attention, act)), these in product(
-            enumerate(strides), enumerate(stage.kernel), (plain, wide, every), enumerate(bits.choices), alike
+        for (s, stride), (k, (kernel, dilation)), chosen, (b, (kind, weight_bits, depthwise_bits, attention, act)), these in product(
+            enumerate(strides), enumerate(windows.choices), (plain, wide, every), enumerate(bits.choices), alike
         ):
             if (kind == "separable") != (chosen is every):
                 continue
@@ -608,7 +617,7 @@ class Tables:
             inside = before[i]
             out: Any = behind[i if channels is None else o]
             if kind == "separable":
-                plainly = SeparableSizes(pair(kernel), stride, act, out, weight_bits, depthwise_bits)
+                plainly = SeparableSizes(pair(kernel), stride, act, out, weight_bits, depthwise_bits, pair(dilation))
 
                 def separables(build: Builder, x: int, block: SeparableSizes = plainly) -> int:
                     return separable(build, name, x, block)
@@ -621,7 +630,18 @@ class Tables:
                 # numpy's rint is half to even as Python's round: the same as tinynas.graph.mid_channels.
                 mid = np.maximum(1, np.rint(inside * expands[e])).astype(np.int64) if chosen is wide else inside
                 sizes = mid[here], out[here]
-                block = MBSizes(pair(kernel), stride, chosen is wide, residual, act, *sizes, weight_bits, depthwise_bits, attention)
+                block = MBSizes(
+                    pair(kernel),
+                    stride,
+                    chosen is wide,
+                    residual,
+                    act,
+                    *sizes,
+                    weight_bits,
+                    depthwise_bits,
+                    attention,
+                    dilation=pair(dilation),
+                )
 
                 def blocks(build: Builder, x: int, block: MBSizes = block) -> int:
                     return mbconv(build, name, x, block)
@@ -806,13 +826,13 @@ class BatchEstimator:
             after = stage.map_of[at, step]
             bits = stage.bits.number(columns)
             least = int(stage.depths.min())
-            for number, (kernel_column, expand_column) in enumerate(stage.blocks):
-                kernel, expand = columns[kernel_column], columns[expand_column]
+            for number, (windows, expand_column) in enumerate(stage.blocks):
+                window, expand = windows.number(columns), columns[expand_column]
                 if number == 0:
-                    merged.add_block(stage.first, (at, inside, out, step, kernel, expand, bits))
+                    merged.add_block(stage.first, (at, inside, out, step, window, expand, bits))
                     continue
                 table = stage.others[stage.others_of[number]]
-                merged.add_block(table, (after, out, kernel, expand, bits), None if number < least else depth > number)
+                merged.add_block(table, (after, out, window, expand, bits), None if number < least else depth > number)
             at, inside = after, out
         merged.add_block(tables.last, (at, inside, width, columns[tables.head_column], tables.last_bits.number(columns)))
         return self._costs(merged)

@@ -155,7 +155,7 @@ def _conv(window: Window, out_channels: Any, bits: int, build: Build) -> tuple[A
 def _depthwise(window: Window, bits: int, build: Build) -> tuple[Any, ...]:
     cmsis, esp = _as_cmsis(build), _as_esp(build)
     if cmsis is not None:
-        return depthwise_scratch(cmsis, *window.kernel, window.channels, narrow=bits != 8)
+        return depthwise_scratch(cmsis, *window.kernel, window.channels, narrow=bits != 8, dilated=window.dilation != (1, 1))
     unpacked = () if bits == 8 else (window.area * window.channels,)
     return unpacked if esp is None else (*unpacked, *esp_depthwise_scratch(esp, window, 1))
 

@@ -39,7 +39,7 @@ def _unpacked(build: Cmsis, narrow: Any) -> tuple[Any, ...]:
 
 
 def conv_scratch(build: Cmsis, kernel: int, in_channels: Any, *, strided: bool = False, narrow: Any = None) -> tuple[Any, ...]:
-    """Scratch of an int8 convolution with a window of ``kernel`` pixels, undilated: none for 1x1, else columns of the input patch.
+    """Scratch of an int8 convolution with a window of ``kernel`` pixels, apart or not: none for 1x1, else columns of the input patch.
 
     Two of int16, or four of int8 with vectors; as much for int4 weights, of which there are ``narrow``. The kernels of 2023 compute a
     ``strided`` 1x1 with columns too.
@@ -54,14 +54,18 @@ def conv_scratch(build: Cmsis, kernel: int, in_channels: Any, *, strided: bool =
     return (*unpacked, 4 * values) if build in _OLD else (4 * ((values + 3) // 4 * 4),)
 
 
-def depthwise_scratch(build: Cmsis, kernel_height: int, kernel_width: int, channels: Any, *, narrow: bool = False) -> tuple[Any, ...]:
+def depthwise_scratch(
+    build: Cmsis, kernel_height: int, kernel_width: int, channels: Any, *, narrow: bool = False, dilated: bool = False
+) -> tuple[Any, ...]:
     """Scratch of an int8 depthwise convolution with one output an input channel: one int16 patch of all channels.
 
     With vectors a block of channels; none for 3x3 by today's kernels, and on cores without DSP instructions. Today's kernels for int4
-    weights (``narrow``) ask for the patch always.
+    weights (``narrow``) ask for the patch always. ``dilated`` ones are computed by the plain kernel, which asks for none.
     """
     area = kernel_height * kernel_width
     unpacked = _unpacked(build, area * channels if narrow else None)
+    if dilated:
+        return unpacked
     if build in _MVE:
         return (*unpacked, 4 * _BLOCK * area)
     if narrow and build not in _OLD:
@@ -103,13 +107,13 @@ def _conv(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     if source is None or weights is None or out is None or any(len(t.shape) != 4 for t in (source, weights, out)):
         return None
     _, height, width, channels = weights.shape
-    across, down, dilated_across, dilated_down = (seen.op.options.i32(place, 1) for place in (1, 2, 4, 5))
+    across, down = (seen.op.options.i32(place, 1) for place in (1, 2))
+    dilated = seen.op.dilation != (1, 1)
     if seen.dtype() == "int8":
         narrow = _narrow(weights)
         unpacked = _unpacked(build, narrow)
         if build in _OLD:
             channels = source.shape[3]
-        dilated = (dilated_across, dilated_down) != (1, 1)
         if height * width == 1 and (dilated or channels != source.shape[3]):
             columns = conv_scratch(build, 2, channels)[0] // 2  # never the simple 1x1
             return (*unpacked, columns)
@@ -123,7 +127,7 @@ def _conv(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
     if seen.dtype() == "int16":
         values = height * width * channels
         if build in _OLD:
-            small = values < _FAST_INT16 and (dilated_across, dilated_down) == (1, 1)
+            small = values < _FAST_INT16 and not dilated
             return (4 * values,) if build == "arduino" and small else ()
         if bias is None or bias.dtype == "int64":
             return (8 * ((values + 7) // 8 * 8),) if build in _MVE else (4 * values,)
@@ -157,13 +161,13 @@ def _depthwise(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:
         return None
     _, height, width, channels = weights.shape
     narrow = weights.dtype == "int4"
-    dilated = (seen.op.options.i32(5, 1), seen.op.options.i32(6, 1)) != (1, 1)
+    dilated = seen.op.dilation != (1, 1)
     if build in _NEW_MVE and source.shape[3] == 1 and channels > 1 and not narrow:
         # Computed as a convolution, with a copy of the weights.
         return ((conv_scratch(build, height * width, 1)[0] if height * width > 1 else 0) + height * width * channels,)
-    if source.shape[3] != out.shape[3] or source.shape[0] != 1 or dilated:
+    if source.shape[3] != out.shape[3] or source.shape[0] != 1:
         return _unpacked(build, _narrow(weights))
-    return depthwise_scratch(build, height, width, channels, narrow=narrow)
+    return depthwise_scratch(build, height, width, channels, narrow=narrow, dilated=dilated)
 
 
 def _dense(seen: Seen, build: Cmsis) -> tuple[int, ...] | None:

@@ -12,7 +12,7 @@ from importlib import resources
 from typing import Any, NamedTuple, assert_never
 
 from tinynas.cost.schema import packed_bytes
-from tinynas.cost.streamed import Frame, StreamPlan, gathers, plan_streamed, window_of
+from tinynas.cost.streamed import Frame, StreamPlan, gathers, plan_streamed, taps_of
 from tinynas.cost.work import Piece
 from tinynas.graph import WEIGHTED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize
 
@@ -79,7 +79,7 @@ def code_kind(piece: Piece) -> str:
 
 def most_rows(ops: Iterable[Op]) -> int:
     """Most rows that a step of ``ops`` reads."""
-    return max(window_of(op)[0] for op in ops)
+    return max(taps_of(op)[0] for op in ops)
 
 
 def constants_of(op: Op) -> Any:

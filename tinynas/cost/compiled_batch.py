@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from tinynas.cost.compiled import constants_of, kernel_stack, stack_bytes, table_bytes
 from tinynas.cost.stepwise import rings_of, sums_bytes
-from tinynas.cost.streamed import ALIGNMENT, Frame, Line, endings, lines_of, scratch_of_shape, window_of
+from tinynas.cost.streamed import ALIGNMENT, Frame, Line, endings, lines_of, scratch_of_shape, taps_of, window_of
 from tinynas.graph import Builder, Mean
 
 Ints: TypeAlias = npt.NDArray[np.int64]
@@ -36,7 +36,7 @@ def columns_of(build: Builder, count: int, core: str | None) -> Ints:
     lines = lines_of(build.ops, build.tensors, 0)
     found = np.zeros((len(build.ops), len(COLUMNS), count), dtype=np.int64)
     for row, line, op in zip(found, lines, build.ops, strict=True):
-        for column, value in enumerate((*line, constants_of(op), window_of(op)[0], kernel_stack(op, core), 1)):
+        for column, value in enumerate((*line, constants_of(op), taps_of(op)[0], kernel_stack(op, core), 1)):
             row[column] = value
     return found
 

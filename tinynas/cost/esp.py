@@ -54,6 +54,8 @@ class Window(NamedTuple):
     stride: tuple[int, int]
     top: Any
     left: Any
+    dilation: tuple[int, int] = (1, 1)
+    """esp-nn does not look at it when it says what it asks for; TFLM then computes with the reference kernel."""
 
     @property
     def area(self) -> int:
@@ -312,10 +314,9 @@ def _window(seen: Seen) -> Window | None:
     if any(len(t.shape) != 4 or t.unknown_shape for t in (source, weights, out)):
         return None
     options = seen.op.options
-    dilations = (5, 4) if seen.op.kind == "CONV_2D" else (6, 5)
     sides = []
-    for axis, dilated in enumerate(dilations):
-        reach = (weights.shape[1 + axis] - 1) * options.i32(dilated, 1) + 1
+    for axis, dilation in enumerate(seen.op.dilation):
+        reach = (weights.shape[1 + axis] - 1) * dilation + 1
         step = options.i32(2 - axis)
         # TFLite's SAME rule: the odd pixel goes after.
         sides.append(max((out.shape[1 + axis] - 1) * step + reach - source.shape[1 + axis], 0) // 2)
@@ -329,6 +330,7 @@ def _window(seen: Seen) -> Window | None:
         stride=(options.i32(2), options.i32(1)),
         top=sides[0],
         left=sides[1],
+        dilation=seen.op.dilation,
     )
 
 

@@ -17,7 +17,7 @@ from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.latency import FEW_BITS, LatencyModel, instructions, latency_model, latency_ms
 from tinynas.cost.memory import Spans, file_head_bytes, file_heads, lifetimes, live_bytes, nested_frames, offline_work, written_over
 from tinynas.cost.quantities import values_of
-from tinynas.cost.runtimes import Runtime, flash_bytes, refuse_bits, runtime_named, static_bytes, unrun_bits
+from tinynas.cost.runtimes import Runtime, flash_bytes, refuse, runtime_named, static_bytes, unrun
 from tinynas.cost.setup import setup_bytes
 from tinynas.cost.stepwise import StreamCost, plan_steps, step_constants, stream_cost
 from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
@@ -303,10 +303,10 @@ def _network_cost(graph: Graph, runtime: str, core: str | None, clock_mhz: float
     if chosen.frame is None:
         graph = padded_as_same(graph)  # what a file holds
     work = from_graph(graph)
-    if reasons := unrun_bits(chosen, work.pieces):
+    if reasons := unrun(chosen, work.pieces):
         work = replace(work, reasons=reasons)
     if chosen.frame is not None:
-        refuse_bits(chosen, work.pieces)  # what it would take is not known
+        refuse(chosen, work.pieces)  # what it would take is not known
         if chosen.stream:
             steps = plan_steps(graph)
             taken, live = step_constants(graph), (steps.work_bytes,) * len(graph.ops)
@@ -345,7 +345,7 @@ def file_cost(
     if runtime.frame is not None:
         raise UserError(f"{runtime.name} is for networks: a .tflite is not compiled", "give the network that the file was made from")
     heads = file_heads(work, runtime, plan) if runtime.plans else None
-    if not runtime.plans and (reasons := unrun_bits(runtime, work.pieces)):
+    if not runtime.plans and (reasons := unrun(runtime, work.pieces)):
         work = replace(work, reasons=(*(work.reasons or ()), *reasons))
     cost = work_cost(work, runtime, size_bytes, heads, core=core, clock_mhz=clock_mhz, timing=timing)
     if heads is None or not runtime.on_host or all(p.scratch_of("host") == p.scratch_of("mcu") for p in work.pieces):

@@ -233,10 +233,10 @@ def _candidates(arch: Arch) -> Iterator[tuple[str, str, Arch]]:
                 smaller = block.model_copy(update={"expand": ratio, "mid": mid})
                 what = f"expand ratio of b{index} {block.expand:g} -> {ratio:g}"
                 yield "expand", what, arch.model_copy(update={"blocks": (*blocks[:index], smaller, *blocks[index + 1 :])})
-    if arch.stem is not None and arch.stem.stride == 1:
+    if arch.stem is not None and arch.stem.stride == arch.stem.dilation == 1:
         yield "stride", "stride of stem 1 -> 2", arch.model_copy(update={"stem": arch.stem.model_copy(update={"stride": 2})})
     for index, block in enumerate(blocks):
-        if isinstance(block, (MBConv, Separable, ConvLayer)) and block.stride == 1:
+        if isinstance(block, (MBConv, Separable, ConvLayer)) and block.stride == block.dilation == 1:
             update: dict[str, object] = {"stride": 2}
             note = ""
             if isinstance(block, MBConv) and block.residual:

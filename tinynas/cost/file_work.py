@@ -323,6 +323,7 @@ def _piece(index: int, op: FileOp, tensors: Sequence[FileTensor], weights: _Weig
         sum(t.stored_bytes for t in parameters),
         kernel,
         op.stride,
+        op.dilation,
         channels_in,
         channels_out,
         weight_bits=FILE_BITS[matrix.dtype] if matrix is not None else 8,

@@ -116,8 +116,8 @@ def tensor_form(*, name: bool, buffer: bool = False, quantized: bool = True, typ
 
 OptionKey: TypeAlias = tuple[str | int | tuple[int, int] | bool, ...]
 """What two operators must have in common to share one options table:
-("conv" | "dw", stride, act, same), ("max_pool" | "avg_pool", kernel, stride, same), ("fc" | "add" | "mul", act) or
-("mean" | "hard_swish" | "resize",)."""
+("conv" | "dw", stride, act, same), with the dilation where its taps are apart, ("max_pool" | "avg_pool", kernel, stride, same),
+("fc" | "add" | "mul", act) or ("mean" | "hard_swish" | "resize",)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,8 +161,9 @@ def options_form(key: OptionKey) -> Form:
     kind = key[0]
     match kind:
         case "conv" | "dw":
-            _, _, act, same = key
+            _, _, act, same, *dilated = key
             fields = [(1, 4), (2, 4)] + ([(3, 4)] if kind == "dw" else [])
+            fields += [(5 if kind == "dw" else 4, 4), (6 if kind == "dw" else 5, 4)] if dilated else []
             fields += [(4 if kind == "dw" else 3, 1)] if act != "none" else []
             return Form((*fields, *(() if same else ((0, 1),))))
         case "max_pool" | "avg_pool":
@@ -341,21 +342,25 @@ class OpTerms(NamedTuple):
     """Outputs of a fully connected layer: its bias shape does."""
 
 
+_Window: TypeAlias = tuple[tuple[int, int], tuple[int, int], tuple[int, int]]
+"""Kernel, stride, dilation."""
+
+
 def op_terms(op: Op, source: Shape, target: Shape, target_name: str, full: bool, shares_shape: bool) -> OpTerms:
     """The terms of ``op`` that turns a tensor of shape ``source`` into one of ``target``.
 
     ``shares_shape``: the output lies beside another operand of the operator that reads it, whose shape it shares. Sizes
     may be integer arrays, which give arrays.
     """
-    window: tuple[tuple[int, int], tuple[int, int]] | None = None
+    window: _Window | None = None
     act: Activation = "none"
     weights = out = 0
     match op:
         case Conv2D():
-            out, window, act = op.out_channels, (op.kernel, op.stride), op.act
+            out, window, act = op.out_channels, (op.kernel, op.stride, op.dilation), op.act
             weights = packed_bytes(op.in_channels * out * op.kernel[0] * op.kernel[1], op.weight_bits)
         case DepthwiseConv2D():
-            out, window, act = op.channels, (op.kernel, op.stride), op.act
+            out, window, act = op.channels, (op.kernel, op.stride, op.dilation), op.act
             weights = packed_bytes(out * op.kernel[0] * op.kernel[1], op.weight_bits)
         case FullyConnected():
             out, act = op.out_features, op.act
@@ -365,7 +370,7 @@ def op_terms(op: Op, source: Shape, target: Shape, target_name: str, full: bool,
         case Mean() | HardSwish() | Resize():
             pass
         case Pool2D():
-            window = (op.kernel, op.stride)
+            window = (op.kernel, op.stride, (1, 1))
         case _:
             assert_never(op)
     given = (op.kind, weights, out, window, act, source, target, len(op.name), len(target_name), full, shares_shape)
@@ -379,7 +384,7 @@ def _terms(
     kind: Kind,
     weights: int,
     out: int,
-    window: tuple[tuple[int, int], tuple[int, int]] | None,
+    window: _Window | None,
     act: Activation,
     source: Shape,
     target: Shape,
@@ -394,14 +399,15 @@ def _terms(
         case "conv" | "dw":
             assert window is not None
             own = weighted_terms(kind, weights, out, name_length, full=full)
-            key = (kind, window[1], act, same_window(window[1], source, target))
+            apart = () if window[2] == (1, 1) else window[2:]
+            key = (kind, window[1], act, same_window(window[1], source, target), *apart)
         case "fc":
             own, key = weighted_terms(kind, weights, out, name_length, full=full), (kind, act)
         case "add" | "mul":
             own, key = plain_terms(2), (kind, act)
         case "max_pool" | "avg_pool":
             assert window is not None
-            own, key = plain_terms(1), (kind, *window, same_window(window[1], source, target))
+            own, key = plain_terms(1), (kind, *window[:2], same_window(window[1], source, target))
         case "mean":
             own, key = mean_terms(name_length, full=full), (kind,)
         case "hard_swish":

@@ -268,7 +268,7 @@ def _count(
 def operator_instructions(counts: Counts, piece: Piece, work: Work) -> Any:
     """Executed instructions of an operator of ``work``, whole; None where nothing of its kind or element type was counted. Arrays give
     arrays."""
-    if not piece.inputs or not piece.outputs:
+    if not piece.inputs or not piece.outputs or piece.dilation != (1, 1):  # of dilated kernels nothing was counted
         return None
     sources, out = tuple([work.shapes[tensor] for tensor in piece.inputs]), work.shapes[piece.outputs[0]]
     bits = piece.weight_bits if piece.kind in _OF_FEW_BITS else 8

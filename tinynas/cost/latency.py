@@ -183,7 +183,9 @@ def why_uncounted(work: Work, model: LatencyModel) -> str | None:
     if (why := why_untimed(work)) is not None:
         return why
     missing = dict.fromkeys(
-        piece.kind + (f" with weights of {piece.weight_bits} bits" if piece.arithmetic in FEW_BITS else "")
+        ("dilated " if piece.dilation != (1, 1) else "")
+        + piece.kind
+        + (f" with weights of {piece.weight_bits} bits" if piece.arithmetic in FEW_BITS else "")
         for piece in work.pieces
         if model.op_cycles(piece, work) is None
     )

@@ -128,7 +128,7 @@ def _back(op: Op, span: Span, size: int, axis: int) -> Span:
         case Conv2D() | DepthwiseConv2D() | Pool2D():
             before = op.padding.left if axis else op.padding.top
             first = span[0] * op.stride[axis] - before
-            last = (span[1] - 1) * op.stride[axis] - before + op.kernel[axis]
+            last = (span[1] - 1) * op.stride[axis] - before + op.reach[axis]
             return max(first, 0), min(last, size)
         case Add() | Mul() | HardSwish():
             return span

@@ -116,6 +116,8 @@ class Runtime:
     """The core that compiled code is for."""
     narrow: Mapping[Kind, tuple[int, ...]] = field(default_factory=dict)
     """Bits of weights that the kernels of all its versions run beside 8, by kind of operator; see :func:`weight_bits_of`."""
+    dilated: Literal["any", "height", "unknown"] = "unknown"
+    """Which dilated convolutions it runs: all, those along the height (time) alone, or nothing is known of them."""
 
     @property
     def plain(self) -> str:
@@ -150,6 +152,7 @@ _COMPILED = Runtime(
     extra_bytes=0,
     patches=False,
     frame="kept",
+    dilated="height",
     narrow=_UNPACKED,
     evidence={
         "sram": ("exact", "the work area that generated code declares, with the frame in it; beside the stack"),
@@ -171,6 +174,7 @@ RUNTIMES: dict[str, Runtime] = {
             tail=True,
             on_host=True,
             plans=True,
+            dilated="any",
             over=("hard_swish", "mul"),
             flash="file",
             extra_bytes=0,
@@ -200,6 +204,7 @@ RUNTIMES: dict[str, Runtime] = {
             tail=True,
             on_host=False,
             plans=True,
+            dilated="any",
             over=("hard_swish", "mul"),
             flash="file",
             extra_bytes=0,
@@ -229,6 +234,7 @@ RUNTIMES: dict[str, Runtime] = {
             tail=True,
             on_host=False,
             plans=True,
+            dilated="any",
             over=("hard_swish",),  # a reference kernel; how esp-nn multiplies was not looked at
             flash="file",
             extra_bytes=0,
@@ -343,30 +349,54 @@ def weight_bits_of(runtime: Runtime, kind: str) -> tuple[int, ...]:
     return (8, *runtime.narrow.get(kind, ()))  # type: ignore[call-overload]
 
 
-def unrun_bits(runtime: Runtime, pieces: Iterable[Piece]) -> tuple[str, ...]:
-    """Why ``runtime`` does not run ``pieces`` for the bits of their weights, a reason for each number of bits; empty where it does."""
+def unrun(runtime: Runtime, pieces: Sequence[Piece]) -> tuple[str, ...]:
+    """Why ``runtime`` does not run ``pieces``, or nothing is known of them there: the bits of their weights, a reason for each number of
+    bits, and kernels whose taps are apart; empty where it runs them."""
+    return (*_unrun_bits(runtime, pieces), *_unrun_dilated(runtime, pieces))
+
+
+def _unrun_dilated(runtime: Runtime, pieces: Iterable[Piece]) -> tuple[str, ...]:
+    match runtime.dilated:
+        case "any":
+            return ()
+        case "height":
+            found = [piece.name for piece in pieces if piece.dilation[1] != 1]
+            return (f"convolutions dilated along the width ({_some(found)})",) if found else ()
+        case "unknown":
+            found = [piece.name for piece in pieces if piece.dilation != (1, 1)]
+            return (f"dilated convolutions ({_some(found)}), of which nothing is known there",) if found else ()
+    assert_never(runtime.dilated)
+
+
+def _some(names: Sequence[str]) -> str:
+    """The first of ``names``, and how many more there are."""
+    return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+
+
+def _unrun_bits(runtime: Runtime, pieces: Iterable[Piece]) -> tuple[str, ...]:
     found: dict[int, list[str]] = {}
     for piece in pieces:
         if piece.kind in _WITH_BITS and piece.weight_bits < 8 and piece.weight_bits not in weight_bits_of(runtime, piece.kind):
             found.setdefault(piece.weight_bits, []).append(piece.name)
-    return tuple(
-        f"weights of {bits} bits ({', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''})"
-        for bits, names in found.items()
-    )
+    return tuple(f"weights of {bits} bits ({_some(names)})" for bits, names in found.items())
 
 
 #: Kinds of operators whose weights are judged by their bits.
 _WITH_BITS = ("conv", "dw", "fc")
 
 
-def refuse_bits(runtime: Runtime, pieces: Iterable[Piece]) -> None:
-    """Raise UserError where ``runtime`` does not run ``pieces`` for the bits of their weights."""
-    reasons = unrun_bits(runtime, pieces)
-    if reasons:
+def refuse(runtime: Runtime, pieces: Sequence[Piece]) -> None:
+    """Raise UserError where ``runtime`` does not run ``pieces``: see :func:`unrun`."""
+    if reasons := _unrun_bits(runtime, pieces):
         bits = sorted({piece.weight_bits for piece in pieces if piece.weight_bits < 8})
         able = [r.name for r in RUNTIMES.values() if all(set(bits) <= set(weight_bits_of(r, kind)) for kind in _WITH_BITS)]
         remedy = f"use 8 bits, or a runtime that runs {' and '.join(map(str, bits))}: {', '.join(able)}" if able else "use 8 or 4 bits"
         raise UserError(f"{runtime.name} does not run {'; '.join(reasons)}", remedy)
+    if reasons := _unrun_dilated(runtime, pieces):
+        able = [r.name for r in RUNTIMES.values() if not _unrun_dilated(r, pieces)]
+        raise UserError(
+            f"{runtime.name} does not run {reasons[0]}", f"leave out dilation, or use a runtime that runs it: {', '.join(able)}"
+        )
 
 
 def widest_scratch(runtime: Runtime, piece: Piece) -> tuple[int, ...]:

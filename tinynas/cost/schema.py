@@ -152,6 +152,14 @@ class FileOp:
             return 1, 1
         return self.options.i32(2), self.options.i32(1)
 
+    @property
+    def dilation(self) -> tuple[int, int]:
+        """(down, across) of convolutions; (1, 1) for others."""
+        first = {"CONV_2D": 4, "DEPTHWISE_CONV_2D": 5}.get(self.kind)
+        if first is None or not self.options.type:
+            return 1, 1
+        return self.options.i32(first + 1, 1), self.options.i32(first, 1)
+
 
 @dataclass(frozen=True, slots=True)
 class Subgraph:

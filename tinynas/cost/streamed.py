@@ -64,20 +64,27 @@ def steps_of(graph: Graph, op: Op) -> tuple[int, int]:
 
 
 def window_of(op: Op) -> tuple[int, int, Any]:
-    """(rows that a step reads, rows by which they move on from step to step, rows above the map in the first step).
+    """(rows that a step spans, rows by which they move on from step to step, rows above the map in the first step).
 
-    A resizing moves on as :func:`tinynas.graph.nearest` says: 0 stands for that.
+    Of a dilated convolution a step reads some of these alone (:func:`taps_of`); those between are kept for later steps. A resizing moves
+    on as :func:`tinynas.graph.nearest` says: 0 stands for that.
     """
     match op:
         case Pool2D() if gathers(op):
             return 1, 1, 0
         case Conv2D() | DepthwiseConv2D() | Pool2D():
-            return op.kernel[0], op.stride[0], op.padding.top
+            return op.reach[0], op.stride[0], op.padding.top
         case Add() | Mul() | Mean() | FullyConnected() | HardSwish():
             return 1, 1, 0
         case Resize():
             return 1, 0, 0
     assert_never(op)
+
+
+def taps_of(op: Op) -> tuple[int, int]:
+    """(rows that a step of ``op`` reads, of those that it spans, rows from one of them to the next)."""
+    apart = op.dilation[0] if isinstance(op, Conv2D | DepthwiseConv2D) else 1
+    return (window_of(op)[0] - 1) // apart + 1, apart
 
 
 def reads(graph: Graph, op: Op, step: int) -> tuple[Span, ...]:

@@ -20,7 +20,7 @@ from tinynas.cost.flash import OptionKey, Terms, activation_terms, op_terms, pai
 from tinynas.cost.instructions import Counts, operator_instructions
 from tinynas.cost.latency import LatencyModel, macs_by_kind
 from tinynas.cost.memory import live_bytes, nested_frames, plan_segment, segments, written_over
-from tinynas.cost.runtimes import Runtime, refuse_bits, work_buffers
+from tinynas.cost.runtimes import Runtime, refuse, work_buffers
 from tinynas.cost.setup import most_prepared
 from tinynas.cost.tail import CHANNELED, channel_data, graph_options, kernel_data, options_bytes, weight_sums
 from tinynas.cost.work import Piece, Work, pieces_of, tensor_bytes
@@ -105,12 +105,12 @@ def tally(
 ) -> Tally:
     """The tally of the operators of ``build``, which lead from tensor 0 to tensor ``output`` of a network's full, planned file.
 
-    ``reads_input``: tensor 0 is the network's input and counts; elsewhere it counts where it is written. Raises UserError for weights of
-    bits that ``runtime`` does not run.
+    ``reads_input``: tensor 0 is the network's input and counts; elsewhere it counts where it is written. Raises UserError where
+    ``runtime`` does not run them (:func:`tinynas.cost.runtimes.unrun`).
     """
     ops, tensors = build.ops, build.tensors
     pieces, constants = pieces_of(ops, tensors)
-    refuse_bits(runtime, pieces)
+    refuse(runtime, pieces)
     work = Work(tuple(map(tensor_bytes, tensors)), tuple(t.shape for t in tensors), pieces, (0,), (output,), len(tensors) + constants)
     executed = [] if counts is None else [operator_instructions(counts, piece, work) for piece in pieces]
     cycles = [] if timing is None else [timing.op_cycles(piece, work) for piece in pieces]

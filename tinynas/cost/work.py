@@ -40,6 +40,7 @@ class Piece:
     weights_bytes: int = 0
     kernel: tuple[int, int] = (1, 1)
     stride: tuple[int, int] = (1, 1)
+    dilation: tuple[int, int] = (1, 1)
     in_channels: int = 0
     out_channels: int = 0
     scratch: ScratchByBuild = field(default_factory=dict, hash=False)
@@ -116,6 +117,7 @@ def _conv(name: str, x: int, y: int, window: Window, out: int, bits: int) -> Pie
         packed_bytes(weights, bits) + 4 * out,
         window.kernel,
         window.stride,
+        window.dilation,
         window.channels,
         out,
         conv_scratches(window, out, bits),
@@ -139,6 +141,7 @@ def _depthwise(name: str, x: int, y: int, window: Window, bits: int) -> Piece:
         packed_bytes(weights, bits) + 4 * channels,
         window.kernel,
         window.stride,
+        window.dilation,
         channels,
         channels,
         depthwise_scratches(window, bits),
@@ -199,7 +202,8 @@ def tensor_bytes(tensor: Tensor) -> int:
 def _window(op: Conv2D | DepthwiseConv2D, tensors: Sequence[Tensor]) -> Window:
     height, width, channels = tensors[op.inputs[0]].shape
     out_height, out_width, _ = tensors[op.output].shape
-    return Window(height, width, channels, out_height, out_width, op.kernel, op.stride, op.padding.top, op.padding.left)
+    before = op.padding.top, op.padding.left
+    return Window(height, width, channels, out_height, out_width, op.kernel, op.stride, *before, op.dilation)
 
 
 def pieces_of(ops: Sequence[Op], tensors: Sequence[Tensor], *, looked_up: bool = False) -> tuple[tuple[Piece, ...], int]:

@@ -16,7 +16,7 @@ from tinynas.arch import Arch, pair
 from tinynas.config import format_size
 from tinynas.cost import RUNTIMES, estimate
 from tinynas.cost.quantities import QUANTITIES, Quantity, shown
-from tinynas.cost.runtimes import unrun_bits, why_no_update
+from tinynas.cost.runtimes import unrun, why_no_update
 from tinynas.cost.stepwise import why_no_stream
 from tinynas.cost.work import from_graph
 from tinynas.errors import counted, printable
@@ -95,7 +95,7 @@ def run_card(
 ) -> str:
     """The card of a network of ``run``, from what the run folder holds; ``data`` (see :func:`data_facts`) says more of the images.
 
-    Costs are estimated for every runtime that runs weights of its bits, with latency for the budget's core where there is evidence.
+    Costs are estimated for every runtime that runs it, with latency for the budget's core where there is evidence.
     Raises RunError for an unknown id.
     """
     net_id = run.resolve_id(net_id)
@@ -113,7 +113,7 @@ def run_card(
             update=budget.update if why_no_update(name) is None else None,
         ).to_json()
         for name, runtime in RUNTIMES.items()
-        if not unrun_bits(runtime, pieces) and (not runtime.stream or why_no_stream(graph) is None)
+        if not unrun(runtime, pieces) and (not runtime.stream or why_no_stream(graph) is None)
     }
     return model_card(
         arch,

@@ -19,14 +19,15 @@ from numpy.typing import NDArray
 
 from tinynas import __version__
 from tinynas.cost.compiled import BLOCK, WIDE_INDEX, constant_bytes, kernel_of, most_rows, network_stack
-from tinynas.cost.runtimes import runtime_named
+from tinynas.cost.runtimes import refuse, runtime_named
 from tinynas.cost.schema import packed_bytes
-from tinynas.cost.streamed import Frame, Place, StreamPlan, plan_streamed, row_bytes, rows_of, steps_of, window_of
+from tinynas.cost.streamed import Frame, Place, StreamPlan, plan_streamed, row_bytes, rows_of, steps_of, taps_of, window_of
+from tinynas.cost.work import from_graph
 from tinynas.errors import InternalError, UserError
 from tinynas.export.formats import Made
 from tinynas.export.rotate import turned_back
 from tinynas.files import write_atomic
-from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, HardSwish, Mean, Mul, Op, Pool2D, Resize, largest, nearest
+from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Mul, Op, Pool2D, Resize, largest, nearest
 from tinynas.quantize.fake import ADD_SHIFT, activation_range, swished
 from tinynas.quantize.grid import QuantizedGraph
 from tinynas.quantize.integer import fixed_point
@@ -101,10 +102,17 @@ class CompiledModel:
 
 
 def compile_network(
-    qgraph: QuantizedGraph, *, name: str = "network", frame: Frame = "rows", file: str | None = None, rotation: int = 0
+    qgraph: QuantizedGraph,
+    *,
+    name: str = "network",
+    frame: Frame = "rows",
+    file: str | None = None,
+    rotation: int = 0,
+    shape: tuple[int, int, int] | None = None,
 ) -> CompiledModel:
     """``qgraph`` as ``FILE.h`` and ``FILE.c`` (None: ``NAME``). ``name`` becomes the prefix of all names in C. ``rotation`` is 180 for a
-    network that reads its images upside down (:mod:`tinynas.export.rotate`): compiled, it reads them as they are.
+    network that reads its images upside down (:mod:`tinynas.export.rotate`): compiled, it reads them as they are. ``shape``: what the
+    header says of its input, another view of the same bytes of each row (None: the input's own).
 
     Raises UserError for a name that C cannot hold, or a network of several outputs or of weights that are no int8.
     """
@@ -117,9 +125,9 @@ def compile_network(
     constants = [constants_for(qgraph, op) for op in graph.ops]
     wide = any(one.wide for one in constants)
     file = file or name
-    words = {**_words(qgraph, plan, name), "file": file}
+    words = {**_words(qgraph, plan, name, shape or graph.input.shape), "file": file}
     used = [kind for kind in KERNELS if kind in kinds]
-    words |= bits_words(used)
+    words |= bits_words(used) | _rows_words(graph)
     words["cases"] = "\n".join(f"    case {kind.upper()}: {KERNELS[kind][1]} break;" for kind in used)
     kernels = kernel_sections(used, wide=wide, products=words["products"] == "products")
     sections = ["rows_of", *kernels, "place_resized" if "resize" in used else "place_plain", "driver", frame]
@@ -132,8 +140,21 @@ def compile_network(
     return CompiledModel(name, files, plan, constant_bytes(plan))
 
 
+def _rows_words(graph: Graph) -> dict[str, str]:
+    """Rows that a step spans, and which of them it reads: counted in rows where those lie apart."""
+    if not dilated(graph):
+        return {"spanned": "o->window", "row": "i"}
+    return {"spanned": "(o->window - 1u) * o->apart + 1u", "row": "i * o->apart"}
+
+
+def dilated(graph: Graph) -> bool:
+    """Whether a step of ``graph`` reads rows that lie apart."""
+    return any(taps_of(op)[1] > 1 for op in graph.ops)
+
+
 def check_compilable(qgraph: QuantizedGraph, name: str) -> None:
-    """Raise UserError for a ``name`` that C cannot hold, or weights of more than 8 bits."""
+    """Raise UserError for a ``name`` that C cannot hold, weights of more than 8 bits, or kernels whose taps are apart along the width."""
+    refuse(runtime_named("compiled"), from_graph(qgraph.graph).pieces)
     if not re.fullmatch(r"[a-z][a-z0-9_]*", name):
         raise UserError(f"{name!r} cannot begin names in C", "use small letters, digits and underscores, a letter first")
     if qgraph.bits > 8:
@@ -336,10 +357,10 @@ def _index_bytes(plan: StreamPlan) -> int:
     return 1 if len(plan.places) < WIDE_INDEX else 2
 
 
-def network_words(qgraph: QuantizedGraph, name: str) -> dict[str, str]:
-    """What every template around a network says of it: its name, shapes, and what its outputs mean."""
+def network_words(qgraph: QuantizedGraph, name: str, shape: tuple[int, int, int] | None = None) -> dict[str, str]:
+    """What every template around a network says of it: its name, the ``shape`` of its input (None: its own), and what its outputs mean."""
     graph = qgraph.graph
-    height, width, channels = graph.input.shape
+    height, width, channels = shape or graph.input.shape
     result = qgraph.tensors[graph.logits]
     return {
         "name": name,
@@ -353,14 +374,14 @@ def network_words(qgraph: QuantizedGraph, name: str) -> dict[str, str]:
     }
 
 
-def _words(qgraph: QuantizedGraph, plan: StreamPlan, name: str) -> dict[str, str]:
+def _words(qgraph: QuantizedGraph, plan: StreamPlan, name: str, shape: tuple[int, int, int]) -> dict[str, str]:
     graph = qgraph.graph
-    height, width, channels = graph.input.shape
+    height, width, channels = shape
     source = graph.inputs[0]
     return {
         "star_banner": f"Generated by tinynas {__version__}; licensed under Apache-2.0 apart from the model. Do not edit: export again.",
         "sentence": f"{name}: {height}x{width}x{channels} in, {graph.classes} out, {_TAKEN[plan.frame]}.",
-        **network_words(qgraph, name),
+        **network_words(qgraph, name, shape),
         "work_bytes": str(plan.work_bytes),
         "stack_bytes": str(network_stack(graph, None)),
         "area_words": str(plan.area_bytes // 4),
@@ -380,7 +401,8 @@ def _tables(qgraph: QuantizedGraph, plan: StreamPlan, kinds: Sequence[str], cons
     for i, op in enumerate(graph.ops):
         begin, end = plan.segments[plan.segment_of(i)]
         writers = {graph.ops[j].output: str(j - begin) for j in range(begin, end)}
-        row = TableRow(tuple(writers.get(t, "OUTSIDE") for t in op.inputs), window_of(op), steps_of(graph, op), plan.scratch[i])
+        window = (taps_of(op)[0], *window_of(op)[1:])
+        row = TableRow(tuple(writers.get(t, "OUTSIDE") for t in op.inputs), window, steps_of(graph, op), plan.scratch[i])
         operators.append(operator_row(qgraph, i, kinds[i], constants[i], row))
     segments = [f"  {{{begin}, {end - begin}}}," for begin, end in plan.segments]
     text = [*constant_arrays(constants), place_table(plan.places), operator_table(operators)]
@@ -427,7 +449,7 @@ def operator_row(qgraph: QuantizedGraph, index: int, kind: str, constants: _Cons
     op = graph.ops[index]
     kernel = op.kernel if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else (1, 1)
     stride = op.stride if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else (1, 1)
-    padding = (op.padding.top, op.padding.left) if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else (0, 0)
+    left = op.padding.left if isinstance(op, Conv2D | DepthwiseConv2D | Pool2D) else 0
     if isinstance(op, Mul):
         kernel = (1, len(graph.shape(op.inputs[1])) - 1)  # wider than 1: a map, of which each pixel has its own factors
     low, high = activation_range(op.act if not isinstance(op, Pool2D | Mean | HardSwish | Resize) else "none", qgraph.tensors[op.output])
@@ -444,7 +466,8 @@ def operator_row(qgraph: QuantizedGraph, index: int, kind: str, constants: _Cons
         sources[1] if two else "OUTSIDE",
         *kernel,
         *stride,
-        *padding,
+        taps_of(op)[1],
+        left,
         *row.window,
         zeros[0],
         zeros[1] if two else 0,

@@ -133,10 +133,13 @@ def build_compiled_firmware(
     if expected is None:
         shown = np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8)
         expected = run_tflm(model, shown).outputs
+    if source.front_end is None:
+        source = source.as_map
+        images = images.reshape(len(images), *source.shape)
     if expected.shape != (len(images), qgraph.graph.classes) or expected.dtype != np.dtype("int8"):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}")
     package = package or PackageOptions()
-    network = compile_network(qgraph, name=identifier(package.name or name), frame=frame, file="network")
+    network = compile_network(qgraph, name=identifier(package.name or name), frame=frame, file="network", shape=source.shape)
     words = shared_words(
         source,
         labels,

@@ -198,6 +198,9 @@ def build_firmware(
     if expected is None:
         shown = np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8)
         expected = run_tflm(inspected, shown, table=input_table(facts, source)).outputs
+    if heard is None:
+        source = source.as_map
+        images = images.reshape(len(images), *source.shape)
     if expected.shape != (len(images), facts.classes) or expected.dtype != np.dtype(facts.output_dtype):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}, the model gives {facts.output_dtype}")
     words = _words(model, facts, source, labels, images, expected, arena, name, rotation, package or PackageOptions(), decision)

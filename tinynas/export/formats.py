@@ -72,7 +72,7 @@ class Format:
 
     def holds(self, source: Input) -> bool:
         """Whether it can hold a network that reads ``source``."""
-        return source.kind in self.kinds or (self.sounds and source.front_end is not None)
+        return source.as_map.kind in self.kinds or (self.sounds and source.front_end is not None)
 
 
 def _of(module: str) -> Write:

@@ -182,6 +182,8 @@ def _window(graph: Graph, op: Windowed) -> dict[str, Any]:
     same = Padding(*same_padding(height, op.kernel[0], op.stride[0]), *same_padding(width, op.kernel[1], op.stride[1]))
     pixels = op.padding
     padding = "valid" if pixels.none else "same" if pixels == same else "explicit"
+    if op.reach != op.kernel:
+        raise UserError(f"--exporter keras: {op.name} is dilated, which is not handed to TensorFlow here", "use the exporter tinynas")
     return {
         "kernel": list(op.kernel),
         "stride": list(op.stride),

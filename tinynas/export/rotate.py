@@ -38,8 +38,8 @@ def turned_back(qgraph: QuantizedGraph) -> QuantizedGraph:
                 weights[op.name] = np.ascontiguousarray(np.flip(weights[op.name], (1, 2)))
             (height, width, _), (down, across, _) = graph.shape(op.inputs[0]), graph.shape(op.output)
             before = op.padding
-            top = (down - 1) * op.stride[0] + op.kernel[0] - height - before.top
-            left = (across - 1) * op.stride[1] + op.kernel[1] - width - before.left
+            top = (down - 1) * op.stride[0] + op.reach[0] - height - before.top
+            left = (across - 1) * op.stride[1] + op.reach[1] - width - before.left
             if top < 0 or left < 0:
                 raise UserError(
                     f"{op.name} leaves out the last rows or columns of its input, which an image that is turned back has first",

@@ -12,7 +12,7 @@ from pathlib import Path
 from tinynas import __version__
 from tinynas.cost.compiled import WIDE_INDEX, kernel_of, most_rows
 from tinynas.cost.stepwise import StepPlan, first_wait, next_wait, plan_steps, step_constants, sum_bytes, takes_each
-from tinynas.cost.streamed import window_of
+from tinynas.cost.streamed import taps_of
 from tinynas.errors import UserError
 from tinynas.export.compiled import (
     KERNELS,
@@ -21,6 +21,7 @@ from tinynas.export.compiled import (
     check_compilable,
     constant_arrays,
     constants_for,
+    dilated,
     fill,
     kernel_sections,
     kernel_text,
@@ -88,13 +89,14 @@ def compile_stream(qgraph: QuantizedGraph, *, name: str = "network", file: str |
         "logits": str(graph.logits),
         "result": str(plan.places[graph.logits].offset),
     }
-    words |= bits_words(used)
+    back = "o->window - 1u - i"
+    words |= bits_words(used) | {"row": f"({back}) * o->apart" if dilated(graph) else back}
     words["cases"] = "\n".join(f"    case {kind.upper()}: {_CALLS.get(kind, KERNELS[kind][1])} break;" for kind in used)
     kernels = kernel_sections(used, wide=wide, products=words["products"] == "products")
     body = kernel_text([*("mean_stream" if section == "mean" else section for section in kernels), "stream"], wide=wide)
     rows = []
     for index, op in enumerate(graph.ops):
-        window = (window_of(op)[0], next_wait(graph, op), 0)
+        window = (taps_of(op)[0], next_wait(graph, op), 0)
         row = TableRow(("OUTSIDE",) * len(op.inputs), window, (first_wait(graph, op), int(takes_each(op))), plan.scratch[index])
         rows.append(operator_row(qgraph, index, kinds[index], constants[index], row))
     tables = "\n" + "\n".join([*constant_arrays(constants), place_table(plan.places), operator_table(rows)])

@@ -481,9 +481,10 @@ class _Model:
         values: dict[int, _Value]
         match op:
             case Conv2D():
-                values = {0: _VALID, 1: op.stride[1], 2: op.stride[0], 3: _ACTIVATIONS[op.act]}
+                values = {0: _VALID, 1: op.stride[1], 2: op.stride[0], 3: _ACTIVATIONS[op.act], 4: op.dilation[1], 5: op.dilation[0]}
             case DepthwiseConv2D():
-                values = {0: _VALID, 1: op.stride[1], 2: op.stride[0], 3: 1, 4: _ACTIVATIONS[op.act]}
+                steps, apart = {1: op.stride[1], 2: op.stride[0]}, {5: op.dilation[1], 6: op.dilation[0]}
+                values = {0: _VALID, **steps, 3: 1, 4: _ACTIVATIONS[op.act], **apart}
             case Pool2D():
                 values = {0: _VALID, 1: op.stride[1], 2: op.stride[0], 3: op.kernel[1], 4: op.kernel[0]}
             case FullyConnected() | Add() | Mul():
@@ -513,13 +514,13 @@ class _Model:
             right = all(
                 same_padding(size, kernel, stride) == found
                 for size, kernel, stride, found in zip(
-                    source[:2], op.kernel, op.stride, ((pad.top, pad.bottom), (pad.left, pad.right)), strict=True
+                    source[:2], op.reach, op.stride, ((pad.top, pad.bottom), (pad.left, pad.right)), strict=True
                 )
             )
         else:
             right = pad.none and all(
                 (size - kernel) // stride + 1 == out
-                for size, kernel, stride, out in zip(source[:2], op.kernel, op.stride, target[:2], strict=True)
+                for size, kernel, stride, out in zip(source[:2], op.reach, op.stride, target[:2], strict=True)
             )
         if not right:
             raise ArchError(

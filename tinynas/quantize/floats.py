@@ -122,7 +122,7 @@ def linear_part(op: Weighted, x: Tensor, weight: Tensor, bias: Tensor | None) ->
     if not pad.none:
         x = F.pad(x, (pad.left, pad.right, pad.top, pad.bottom))
     groups = op.channels if isinstance(op, DepthwiseConv2D) else 1
-    return F.conv2d(x, weight, bias, op.stride, groups=groups)
+    return F.conv2d(x, weight, bias, op.stride, dilation=op.dilation, groups=groups)
 
 
 class FloatRunner:

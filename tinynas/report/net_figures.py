@@ -57,6 +57,7 @@ class Segment:
     channels: int
     params: int
     macs: int
+    dilation: tuple[int, int] = (1, 1)
 
     @property
     def side(self) -> float:
@@ -83,9 +84,11 @@ def strip_info(graph: Graph, cost: Cost) -> StripInfo:
     residuals = []
     for op, row in zip(graph.ops, cost.layers, strict=True):
         kernel: tuple[int, int] | None = None
-        stride = (1, 1)
+        stride = dilation = (1, 1)
         match op:
-            case Conv2D() | DepthwiseConv2D() | Pool2D():
+            case Conv2D() | DepthwiseConv2D():
+                kernel, stride, dilation = op.kernel, op.stride, op.dilation
+            case Pool2D():
                 kernel, stride = op.kernel, op.stride
             case Add() | Mul():
                 residuals.append((min(made_by[t] for t in op.inputs), len(segments)))
@@ -96,7 +99,7 @@ def strip_info(graph: Graph, cost: Cost) -> StripInfo:
         out = graph.shape(op.output)
         height, width, channels = out if len(out) == 3 else (1, 1, out[0])
         made_by[op.output] = len(segments)
-        segments.append(Segment(op.name, op.kind, kernel, stride, height, width, channels, row.params, row.macs))
+        segments.append(Segment(op.name, op.kind, kernel, stride, height, width, channels, row.params, row.macs, dilation))
     return StripInfo(tuple(segments), tuple(residuals), graph.input.kind == "features")
 
 
@@ -198,6 +201,7 @@ def draw_strip(info: StripInfo) -> Drawing:
 def _segment_text(segment: Segment, heard: bool) -> str:
     kernel = f"{shape(segment.kernel)} " if segment.kernel is not None else ""
     stride = f", stride {axes_text(segment.stride)}" if segment.stride != (1, 1) else ""
+    stride += f", dilation {axes_text(segment.dilation)}" if segment.dilation != (1, 1) else ""
     unit = "" if heard else " px"
     size = f"{shape((segment.height, segment.width))}{unit}, {segment.channels} channels"
     head = f"<b>{escape(segment.name)}</b>  {kernel}{KINDS[segment.kind]}{stride}<br>{size}"

@@ -184,7 +184,8 @@ def summary(arch: Arch) -> list[str]:
 
 
 def _conv(conv: ConvLayer) -> str:
-    return f"{shape(pair(conv.kernel))} to {conv.out}" + (f", stride {axes_text(conv.stride)}" if pair(conv.stride) != (1, 1) else "")
+    stride = f", stride {axes_text(conv.stride)}" if pair(conv.stride) != (1, 1) else ""
+    return f"{shape(pair(conv.kernel))} to {conv.out}{stride}" + (f", dilation {axes_text(conv.dilation)}" if conv.dilation != 1 else "")
 
 
 def axes_text(size: Axes) -> str:
@@ -196,6 +197,8 @@ def axes_text(size: Axes) -> str:
 def _block(block: MBConv | Separable | ConvLayer | Pool) -> str:
     stride = f"s{axes_text(block.stride)}" if pair(block.stride) != (1, 1) else ""
     kernel = axes_text(block.kernel)
+    if not isinstance(block, Pool) and block.dilation != 1:
+        kernel += f"d{axes_text(block.dilation)}"
     match block:
         case MBConv():
             ratio = f"e{block.expand:g}" if block.mid is None or block.expand == 1 else f"m{block.mid}"

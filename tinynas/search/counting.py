@@ -16,7 +16,7 @@ from typing import TypeAlias
 
 import numpy as np
 
-from tinynas.cost.batch import BitsAxis, Table
+from tinynas.cost.batch import ChoiceAxis, Table
 from tinynas.cost.front_end import front_end_cost
 from tinynas.search.feasible import Feasible, Pool
 from tinynas.space import Gene
@@ -109,7 +109,7 @@ class Counter:
     def _block_choices(
         self, stage: int, index: int, stride: int, bits: int, place: Place, out: int, left: _Left
     ) -> Iterator[tuple[int, int, Place, _Left]]:
-        """(kernel gene, expand gene, place behind the block, what is left)."""
+        """(point of the axis of windows, expand gene, place behind the block, what is left)."""
         one, tables = self.space.stages[stage], self.tables.stages[stage]
         if index == 0:
             costs = self._first[stage]
@@ -117,7 +117,8 @@ class Counter:
             behind = (int(tables.map_of[place[0], stride]), out)
         else:
             costs, at, behind = self._others[stage][tables.others_of[index]], place, place
-        for k, e in product(range(len(one.kernel)), range(len(one.expand) if tables.expands(bits) else 1)):
+        windows = range(len(tables.blocks[index][0]))
+        for k, e in product(windows, range(len(one.expand) if tables.expands(bits) else 1)):
             rest = self._take(left, costs, costs.row((*at, k, e, bits)))
             if rest is not None:
                 yield k, e, behind, rest
@@ -169,7 +170,7 @@ class Counter:
                 continue
             place = (int(self.tables.map_of_stem[shape, ss]), int(self.tables.channels_of_stem[w, so]))
             for head, bits in product(range(len(self.space.head.out)), range(len(self.tables.last_bits))):
-                end = {"head.out": head, **self._bit_genes(self.tables.last_bits, bits)}
+                end = {"head.out": head, **self._genes_at(self.tables.last_bits, bits)}
                 if end.get("head.weight_bits") and not self.space.head.out[head]:
                     continue  # the same network
                 count = self._after_stage(0, w, (head, bits), place, rest)
@@ -183,8 +184,8 @@ class Counter:
         at = next(number for number, other in enumerate(first) if other.name == gene.only_with)
         return gene.acts_with(first[at].choices[outer[at]])
 
-    def _bit_genes(self, axis: BitsAxis, point: int) -> dict[str, int]:
-        """The genes that choose a point of an axis of bits."""
+    def _genes_at(self, axis: ChoiceAxis, point: int) -> dict[str, int]:
+        """The genes that choose a point of an axis."""
         indices = np.unravel_index(point, axis.counts)
         return {
             self.space.genes[column].name: int(index) for column, index in zip(axis.columns, indices, strict=True) if column is not None
@@ -203,12 +204,12 @@ class Counter:
             ]
             o, stride, d, out, depth, bits = choices[_pick(counts, rng)]
             genes |= {f"s{stage}.out": o, f"s{stage}.stride": stride, f"s{stage}.depth": d}
-            genes |= self._bit_genes(self.tables.stages[stage].bits, bits)
+            genes |= self._genes_at(self.tables.stages[stage].bits, bits)
             for index in range(depth):
                 blocks = list(self._block_choices(stage, index, stride, bits, place, out, left))
                 ways = [self._after_block(stage, width, last, index + 1, depth, stride, bits, to, out, rest) for _, _, to, rest in blocks]
                 k, e, place, left = blocks[_pick(ways, rng)]
-                genes |= {f"s{stage}.b{index}.kernel": k, f"s{stage}.b{index}.expand": e}
+                genes |= {f"s{stage}.b{index}.expand": e, **self._genes_at(self.tables.stages[stage].blocks[index][0], k)}
         return [genes.get(gene.name, 0) for gene in self.space.genes]
 
 

@@ -27,12 +27,12 @@ class Branch(nn.Module):
         super().__init__()
         inputs, outputs, groups = _channels(op)
         (above, below), (left, right) = ((_before(k, s), k - s - _before(k, s)) for k, s in zip(op.kernel, kernel, strict=True))
-        pad = op.padding
-        #: Less than 0: what no tap sees is cut off.
-        self.pad = (pad.left - left, pad.right - right, pad.top - above, pad.bottom - below)
         self.at = above, left
+        pad, (down, across) = op.padding, op.dilation
+        #: Less than 0: what no tap sees is cut off.
+        self.pad = (pad.left - left * across, pad.right - right * across, pad.top - above * down, pad.bottom - below * down)
         self.conv: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-            nn.Conv2d, inputs, outputs, kernel, stride=op.stride, groups=groups, bias=False
+            nn.Conv2d, inputs, outputs, kernel, stride=op.stride, dilation=op.dilation, groups=groups, bias=False
         )
         self.bn = BatchNorm(outputs)
         if self.pad[0] == self.pad[1] >= 0 and self.pad[2] == self.pad[3] >= 0:
@@ -78,8 +78,8 @@ def branch_kernels(op: Conv2D | DepthwiseConv2D) -> tuple[tuple[int, int], ...]:
 def passes_through(op: Conv2D | DepthwiseConv2D) -> bool:
     """Whether the input has the output's shape, pixel for pixel."""
     inputs, outputs, _ = _channels(op)
-    same = all(before + after == k - 1 for before, after, k in zip(*_sides(op), op.kernel, strict=True))
-    centred = all(before == _before(k, 1) for before, k in zip(_sides(op)[0], op.kernel, strict=True))
+    same = all(before + after == span - 1 for before, after, span in zip(*_sides(op), op.reach, strict=True))
+    centred = all(before == _before(k, 1) * apart for before, k, apart in zip(_sides(op)[0], op.kernel, op.dilation, strict=True))
     return op.stride == (1, 1) and inputs == outputs and same and centred
 
 
@@ -164,7 +164,7 @@ def _folded(op: Conv2D | DepthwiseConv2D, module: BranchedConv) -> dict[str, Ten
         kernel[:, :, top : top + height, left : left + width] += _scaled(branch.conv.weight, branch.bn)
         norms.append(branch.bn)
     if module.skip is not None:
-        middle = op.padding.top, op.padding.left
+        middle = op.padding.top // op.dilation[0], op.padding.left // op.dilation[1]
         each = torch.arange(len(kernel), device=kernel.device)
         kernel[each, each if isinstance(op, Conv2D) else 0, *middle] += _factor(module.skip)
         norms.append(module.skip)

@@ -80,7 +80,7 @@ def slice_weights(
             layers.append(Slice(op.name, None, "new", shape, None))
             continue
         with torch.no_grad():
-            given = _take(network, op, _Layer.of(other, state), rows, order.columns(other, op, target))
+            given = _take(network, op, other, _Layer.of(other, state), rows, order.columns(other, op, target))
         layers.append(Slice(op.name, other.name, _kind(shape, given), shape, given))
     network.fit_grids()
     return Sliced(network, tuple(layers))
@@ -198,14 +198,17 @@ def _rows(source: Graph, order: _Order, other: Weighted, op: Weighted, last: boo
     return order.first(other.output, ours)
 
 
-def _take(network: Network, op: Weighted, layer: _Layer, rows: Tensor, columns: Tensor) -> tuple[int, ...]:
-    """Put what of ``layer`` is meant into ``network``'s ``op``; the shape of all of ``layer``'s weights."""
+def _take(network: Network, op: Weighted, other: Weighted, layer: _Layer, rows: Tensor, columns: Tensor) -> tuple[int, ...]:
+    """Put what of ``layer``, which is ``other``'s, is meant into ``network``'s ``op``; the shape of all of ``layer``'s weights."""
     ours, norm = network.named_op(op.name)
     taken = torch.einsum("cd,od...->oc...", columns, layer.weight[rows])
     part = ours.weight[: len(rows)]
     part.zero_()
     inside = tuple(slice(0, min(n, m)) for n, m in zip(part.shape[:2], taken.shape[:2], strict=True))
-    taps = () if isinstance(op, FullyConnected) else common_taps(network.graph, op, taken.shape[2:])
+    taps: tuple[tuple[slice, slice], ...] = ()
+    if not isinstance(op, FullyConnected):
+        assert not isinstance(other, FullyConnected)
+        taps = common_taps(network.graph, op, taken.shape[2:], other.dilation)
     part[*inside, *(own for own, _ in taps)] = taken[*inside, *(other for _, other in taps)]
     if norm is None:
         assert ours.bias is not None
@@ -222,20 +225,34 @@ def _take(network: Network, op: Weighted, layer: _Layer, rows: Tensor, columns: 
     return tuple(layer.weight.shape)
 
 
-def common_taps(graph: Graph, op: Conv2D | DepthwiseConv2D, kernel: Sequence[int]) -> tuple[tuple[slice, slice], ...]:
-    """Where the kernel of ``op`` of ``graph`` and one of size ``kernel`` in its place see the same pixels.
+def common_taps(
+    graph: Graph, op: Conv2D | DepthwiseConv2D, kernel: Sequence[int], dilation: tuple[int, int] = (1, 1)
+) -> tuple[tuple[slice, slice], ...]:
+    """Where the kernel of ``op`` of ``graph`` and one of size ``kernel`` and ``dilation`` in its place see the same pixels.
 
     For each axis the taps of ``op``'s and of the other. They share their middle, unless one of them is 1 and strides over an even
     size: TFLite then pads a kernel of 3 on one side alone; or the network is causal: along the height they share their last rows.
+    Where their dilations differ they share those taps alone that fall together.
     """
-    taps = []
     down = causal_padding if graph.arch is not None and graph.arch.causal else same_padding
-    sizes = graph.shape(op.inputs[0])[:2]
-    for pad, pixels, ours, theirs, stride in zip((down, same_padding), sizes, op.kernel, kernel, op.stride, strict=True):
-        ahead = pad(pixels, ours, stride)[0] - pad(pixels, theirs, stride)[0]
-        start, end = max(0, ahead), min(ours, theirs + ahead)
-        taps.append((slice(start, end), slice(start - ahead, end - ahead)))
+    taps = []
+    for axis, pad in enumerate((down, same_padding)):
+        pixels, stride, (ours, theirs) = graph.shape(op.inputs[0])[axis], op.stride[axis], (op.dilation[axis], dilation[axis])
+        spans = (op.reach[axis], (kernel[axis] - 1) * theirs + 1)
+        first, other = (-pad(pixels, span, stride)[0] for span in spans)
+        seen = range(other, other + spans[1], theirs)
+        both = [at for at in range(first, first + spans[0], ours) if at in seen]
+        taps.append((_at(both, first, ours), _at(both, other, theirs)))
     return tuple(taps)
+
+
+def _at(pixels: Sequence[int], first: int, apart: int) -> slice:
+    """The taps, of a kernel that begins at ``first``, at ``pixels``, which lie as far from each other."""
+    if not pixels:
+        return slice(0, 0)
+    begin, end = ((pixel - first) // apart for pixel in (pixels[0], pixels[-1]))
+    step = 1 if len(pixels) == 1 else (end - begin) // (len(pixels) - 1)
+    return slice(begin, end + 1) if step == 1 else slice(begin, end + 1, step)
 
 
 def _kind(ours: Sequence[int], theirs: Sequence[int]) -> SliceKind:

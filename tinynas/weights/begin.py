@@ -318,7 +318,7 @@ class _Made:
             return []
         name = next((name for name, other in net.layers.items() if other.name == layer.name), None)
         there = next((other for other in net.graph.ops if other.name == name), None)
-        if not isinstance(there, (Conv2D, DepthwiseConv2D)) or (there.kernel, there.stride) != (op.kernel, op.stride):
+        if not isinstance(there, (Conv2D, DepthwiseConv2D)) or (there.reach, there.stride) != (op.reach, op.stride):
             return []
         if there.padding == op.padding or net.graph.shape(there.inputs[0])[:2] != self.graph.shape(op.inputs[0])[:2]:
             return []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from tinynas.arch import Arch, Block, ConvLayer, MBConv, Pool, Separable
+from tinynas.arch import MAX_REACH, Arch, Block, ConvLayer, MBConv, Pool, Separable
 from tinynas.errors import ArchError, ModelFileError
 from tinynas.graph import WINDOWED, Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Mean, Pool2D, lower
 from tinynas.weights.files import read_file
@@ -79,9 +79,14 @@ class _Describing:
 
     def _conv(self, x: int) -> tuple[ConvLayer, int]:
         op = self.peek()
+        self._check_dilation(op)
         self.at += 1
         act, x = self._act(op)
-        return ConvLayer(out=op.out_channels, kernel=op.kernel, stride=op.stride, act=act), x
+        return ConvLayer(out=op.out_channels, kernel=op.kernel, stride=op.stride, dilation=op.dilation, act=act), x
+
+    def _check_dilation(self, op: Any) -> None:
+        if op.dilation != (1, 1) and (op.stride != (1, 1) or max(op.reach) > MAX_REACH):
+            raise self.fail(f"is dilated, and has a stride or spans more than {MAX_REACH} pixels, which blocks here do not")
 
     def _block(self, x: int) -> tuple[Block, int]:
         op = self.peek()
@@ -105,6 +110,7 @@ class _Describing:
             self.at = begun
             return self._conv(entry)
         depthwise = op
+        self._check_dilation(op)
         self.at += 1
         act, x = self._act(op)
         acts.add(act)
@@ -113,7 +119,8 @@ class _Describing:
             raise self.fail("is not the 1x1 convolution that a depthwise one is followed by here")
         self.at += 1
         after, x = self._act(op)
-        common = {"out": op.out_channels, "kernel": depthwise.kernel, "stride": depthwise.stride, "act": acts.pop()}
+        window = {"kernel": depthwise.kernel, "stride": depthwise.stride, "dilation": depthwise.dilation}
+        common = {"out": op.out_channels, **window, "act": acts.pop()}
         if after != "none":
             if mid is not None or after != common["act"]:
                 raise self.fail("follows a block that is none here")

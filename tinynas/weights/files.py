@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.arch import Activation
+from tinynas.arch import Activation, reach
 from tinynas.errors import ModelFileError
 from tinynas.export.facts import read_facts
 from tinynas.export.pixels import ASSUMED, NAMED, parse_pixels, read_pixels
@@ -375,8 +375,6 @@ class _Rebuilding:
         if found is None or options is None or value.ended:
             raise self.fail(op, "has no weights in the file")
         weight, bias = _torch(op.kind, found[0]), found[1]
-        if options.dilationHFactor != 1 or options.dilationWFactor != 1:
-            raise self.fail(op, "is dilated")
         shape, rows = self.tensors[value.tensor].shape, len(weight)
         depthwise = op.kind == "DEPTHWISE_CONV_2D" and shape[-1] > 1
         name, act = f"op{op.number}", self.act(op)
@@ -395,20 +393,24 @@ class _Rebuilding:
         if value.axes != "nhwc":
             raise self.fail(op, "reads no image")
         stride, pad = (int(options.strideH), int(options.strideW)), value.pad
+        down, across = (
+            int(apart) if taps > 1 else 1 for apart, taps in zip((options.dilationHFactor, options.dilationWFactor), kernel, strict=True)
+        )
+        spans = reach(kernel, (down, across))
         sizes = (shape[0] + pad.top + pad.bottom, shape[1] + pad.left + pad.right)
         if options.padding == _SAME:
-            (top, bottom), (left, right) = (same_padding(sizes[i], kernel[i], stride[i]) for i in (0, 1))
+            (top, bottom), (left, right) = (same_padding(sizes[i], spans[i], stride[i]) for i in (0, 1))
             pad = Padding(pad.top + top, pad.bottom + bottom, pad.left + left, pad.right + right)
             sizes = (sizes[0] + top + bottom, sizes[1] + left + right)
-        out = tuple((sizes[i] - kernel[i]) // stride[i] + 1 for i in (0, 1))
+        out = tuple((sizes[i] - spans[i]) // stride[i] + 1 for i in (0, 1))
         # A kernel that never reaches the last row needs no padding there.
-        unused = [sizes[i] - kernel[i] - (out[i] - 1) * stride[i] for i in (0, 1)]
+        unused = [sizes[i] - spans[i] - (out[i] - 1) * stride[i] for i in (0, 1)]
         pad = Padding(pad.top, max(0, pad.bottom - unused[0]), pad.left, max(0, pad.right - unused[1]))
         output = self.tensor(name, (*out, rows))
         if depthwise:
-            made: Op = DepthwiseConv2D(name, (value.tensor,), output, rows, kernel, stride, pad, act, bn=False)
+            made: Op = DepthwiseConv2D(name, (value.tensor,), output, rows, kernel, stride, pad, act, bn=False, dilation=(down, across))
         else:
-            made = Conv2D(name, (value.tensor,), output, shape[-1], rows, kernel, stride, pad, act, bn=False)
+            made = Conv2D(name, (value.tensor,), output, shape[-1], rows, kernel, stride, pad, act, bn=False, dilation=(down, across))
         self.layers[name] = Layer(f"{op.kind} {op.number}", "dw" if depthwise else "conv", weight, bias)
         self.add(op, made, "nhwc")
 

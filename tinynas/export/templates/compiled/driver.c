@@ -4,7 +4,7 @@ static uint32_t there(const @name@_t *m, uint32_t source) { return source == OUT
 
 static int ready(const @name@_t *m, const op_t *o, uint32_t at) {
   if (at == o->steps) return 0;
-  uint32_t behind = place_of(o, at) + o->window - o->above;
+  uint32_t behind = place_of(o, at) + @spanned@ - o->above;
   if (behind > o->in_h) behind = o->in_h;
   if (there(m, o->source) < behind) return 0;
   return o->in2_h == 0 || there(m, o->source2) > (at < o->in2_h ? at : o->in2_h - 1u);
@@ -16,7 +16,7 @@ static void step(@name@_t *m, const op_t *o, uint32_t at) {
   int8_t *y = row_of(m, o->output, out);
   int8_t *scratch = (int8_t *)m->area + o->scratch;
   for (uint32_t i = 0; i < o->window; ++i) {
-    const uint32_t line = place_of(o, at) + i - o->above; /* above the map it is a large number */
+    const uint32_t line = place_of(o, at) + @row@ - o->above; /* above the map it is a large number */
     rows[i] = line < o->in_h ? row_of(m, o->input, line) : NULL;
   }
   switch (o->kind) {

@@ -21,7 +21,7 @@ static void step(@name@_t *m, const op_t *o, uint32_t wait) {
   int8_t *scratch = (int8_t *)m->area + o->scratch;
   (void)scratch;
   (void)wait;
-  for (uint32_t i = 0; i < o->window; ++i) rows[i] = row_before(m, o->input, o->window - 1u - i);
+  for (uint32_t i = 0; i < o->window; ++i) rows[i] = row_before(m, o->input, @row@);
   switch (o->kind) {
 @cases@
   }

@@ -29,7 +29,7 @@ typedef struct {
   uint8_t kind;
   index_t input, input2, output; /* tensors */
   index_t source, source2;       /* operators of the segment that write the inputs, or OUTSIDE */
-  uint8_t kernel_h, kernel_w, stride_h, stride_w, pad_top, pad_left;
+  uint8_t kernel_h, kernel_w, stride_h, stride_w, apart, pad_left; /* apart: from one row that a step reads to the next */
   uint8_t window, advance, above; /* rows that a step reads, and how they move on */
   int8_t zero_in, zero_in2, zero_out, low, high;
   uint16_t in_h, in2_h, in_w, in_c, out_w, out_c, steps, each;
