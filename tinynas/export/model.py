@@ -214,7 +214,7 @@ def export_model(
     floats = network if isinstance(network, FloatGraph) else fold(network)
     graph = floats.graph
     check_formats(formats, graph.input)
-    check_compiled(formats, options.runtime, exporter=options.exporter, io=options.io, rotation=input_rotation)
+    check_compiled(formats, options.runtime, graph.input, exporter=options.exporter, io=options.io, rotation=input_rotation)
     turn: Callable[[NDArray[Any]], NDArray[Any]] = rotate_images if input_rotation else np.asarray
     exported = build_model(floats, turn(calibration), labels=labels, options=options, qgraph=qgraph, input_rotation=input_rotation)
     started = time.perf_counter()
