@@ -510,6 +510,8 @@ def test_a_network_of_tones_is_trained_exported_judged_and_built(heard: Path, ca
         assert row["average_precision"] == pytest.approx(np.mean([there[outputs[:, number] >= at].mean() for at in outputs[there, number]]))
     assert found["several"]["none"] == int((split.labels.sum(1) == 0).sum()) and "accuracy" not in found
     assert found["stream"]["events"] > 0 and set(found["stream"]["classes"]) == set(TONES)
+    smoothing = found["stream"]["smoothing"]
+    assert smoothing["threshold"] is None and set(smoothing["thresholds"]) == set(TONES), "each class has its own"
     export = json.loads((net / "export.json").read_text())["report"]
     assert export["problems"] == [] and export["several"] == found["several"]
     card = (net / "MODEL_CARD.md").read_text()

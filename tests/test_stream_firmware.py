@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import subprocess
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from test_manifests import ODD, check_all
 from test_sound_firmware import C_SOURCES, SANITIZED, needs_board, needs_gcc, ran
@@ -32,7 +34,8 @@ from tinynas.export.streams import heard
 from tinynas.export.tflite import ModelMeta, serialize, storable
 from tinynas.front_end import FrontEnd
 from tinynas.graph import lower
-from tinynas.quantize.grid import QuantizedGraph, random_quantized
+from tinynas.model import Network, normalise
+from tinynas.quantize import QuantizedGraph, fold, quantize
 from tinynas.sound.features import features
 from tinynas.target.cores import CORES
 
@@ -40,16 +43,35 @@ NOISY = FrontEnd(clip_ms=304, window_ms=32, stride_ms=16, bins=20, sample_rate=8
 SEPARABLE = ({"kind": "separable", "out": 8, "kernel": 3}, {"kind": "separable", "out": 6, "kernel": 3, "stride": 2})
 
 
-def network(front_end: FrontEnd = NOISY, *, kernel: int = 5, blocks: tuple[dict[str, Any], ...] = SEPARABLE, seed: int = 1) -> QuantizedGraph:
-    """A causal network of three classes, whose stem takes every second frame."""
+def network(
+    front_end: FrontEnd = NOISY, *, kernel: int = 5, blocks: tuple[dict[str, Any], ...] = SEPARABLE, seed: int = 1
+) -> QuantizedGraph:
+    """A causal network of three classes with random weights, whose stem takes every second frame, and which tells sounds apart."""
     height, width, channels = front_end.shape
     across = 1 if front_end.layout == "series" else 3
     stem = {"out": 8, "kernel": [kernel, across], "stride": [2, min(2, width)]}
     described = {"height": height, "width": width, "channels": channels, "classes": 3, "causal": True, "stem": stem, "blocks": blocks}
-    qgraph = random_quantized(lower(Arch.model_validate({**described, "front_end": front_end})), seed=seed)
-    logits = qgraph.graph.logits
-    # Random weights' classes are all alike: larger steps tell them apart.
-    return replace(qgraph, tensors=tuple(replace(grid, scale=0.1) if t == logits else grid for t, grid in enumerate(qgraph.tensors)))
+    arch = Arch.model_validate({**described, "front_end": front_end})
+    clips = features(
+        np.stack([a_sound(front_end, front_end.frames + 3, number)[: front_end.clip_samples] for number in range(8)]), front_end
+    )
+    net = Network(lower(arch), seed=seed).train()
+    with torch.no_grad():
+        for _ in range(10):
+            net(normalise(torch.from_numpy(clips), arch.input))
+        weights, bias = [*net.parameters()][-2:]
+        weights *= 1000  # surer of itself, and of no class from the beginning
+        bias -= net.eval()(normalise(torch.from_numpy(clips), arch.input)).mean(0)
+    return quantize(fold(net.eval()), clips)
+
+
+def a_sound(front_end: FrontEnd, strides: int, seed: int = 0) -> NDArray[np.int16]:
+    """Bursts of tones in noise that grows."""
+    draw = np.random.default_rng(seed)
+    count = strides * front_end.stride
+    time = np.arange(count) / front_end.sample_rate
+    tone = np.sin(2 * np.pi * 300 * (1 + (np.floor(time * 5) + seed) % 5) * time) * (np.sin(2 * np.pi * 3 * time + seed) > 0)
+    return np.asarray(8000 * tone + draw.normal(0, 20 + 800 * time / time[-1], count)).astype(np.int16)
 
 
 def model_of(qgraph: QuantizedGraph) -> bytes:
@@ -93,23 +115,23 @@ def test_the_self_test_passes_here_without_a_warning(tmp_path: Path, layout: str
 
 @needs_gcc
 @pytest.mark.parametrize(
-    ("file", "old", "new", "equal"),
+    ("file", "old", "new"),
     [
-        ("front_end.c", "#define FIRST_BIN ", "#define FIRST_BIN 1 + ", 0),  # another front end
-        ("self_test_data.c", "_later[DEMO_MODEL_CLASSES] = {", "_later[DEMO_MODEL_CLASSES] = {1 ^ ", 1),
-        ("network.c", "m->wait[i] = o->advance;", "m->wait[i] = (uint8_t)(o->advance + (m->came[2] > 7));", 2),  # nothing: it passes
-        ("network.c", "arrived(m, o->output);", "arrived(m, o->output);\n    if (i == 0 && m->next[0] == 3) m->next[1] = 0;", 0),
+        ("front_end.c", "#define FIRST_BIN ", "#define FIRST_BIN 1 + "),
+        ("self_test_data.c", "_later[DEMO_MODEL_CLASSES] = {", "_later[DEMO_MODEL_CLASSES] = {1 ^ "),
+        ("network.c", "sums[c] = o->numbers[1];", "sums[c] = o->numbers[1] + 900;"),
     ],
-    ids=["front end", "later", "nothing", "state"],
+    ids=["front end", "later", "state"],
 )
-def test_the_self_test_notices_faults(folder: Path, tmp_path: Path, file: str, old: str, new: str, equal: int) -> None:
+def test_the_self_test_notices_faults(folder: Path, tmp_path: Path, file: str, old: str, new: str) -> None:
     for path in folder.glob("*.[ch]"):
         (tmp_path / path.name).write_bytes(path.read_bytes())
     text = (tmp_path / file).read_text()
     assert text.count(old) == 1
     (tmp_path / file).write_text(text.replace(old, new))
     status, said = ran(tmp_path, "self_test_main.c")
-    assert (status, said.count(": ok")) == (0 if equal == 2 else 1, equal), said
+    assert status == 1 and said.rstrip().endswith("demo_model self-test: FAIL"), said
+    assert "later" not in old or ("sound 0" in said and said.count(": ok") == 1), "the clip is equal, what comes later is not"
 
 
 # a microphone -----------------------------------------------------------------------------------------------
@@ -156,15 +178,6 @@ def listened(c: Path, samples: NDArray[np.int16], *flags: str) -> tuple[NDArray[
     return np.array([[int(word) for word in words[1:]] for words in lines if words[0] == "frame"], np.uint8), answers
 
 
-def a_sound(front_end: FrontEnd, strides: int, seed: int = 0) -> NDArray[np.int16]:
-    """Bursts of tones in noise that grows."""
-    draw = np.random.default_rng(seed)
-    count = strides * front_end.stride
-    time = np.arange(count) / front_end.sample_rate
-    tone = np.sin(2 * np.pi * 300 * (1 + np.floor(time * 5) % 5) * time) * (np.sin(2 * np.pi * 3 * time) > 0)
-    return np.asarray(8000 * tone + draw.normal(0, 20 + 800 * time / time[-1], count)).astype(np.int16)
-
-
 @needs_gcc
 def test_a_microphone_is_heard_without_end_as_python_says(folder: Path, demo: QuantizedGraph) -> None:
     """Front end (its noise's estimate runs on), network (it sees the frames before), averages and what is told: over three clips."""
@@ -194,14 +207,14 @@ def test_a_microphone_is_heard_without_end_as_python_says(folder: Path, demo: Qu
         told.append(best if tells else -1)
         scores = [(100 * total + 255 * len(kept) // 2) // (255 * len(kept)) for total in sums]
         assert answers[at][3:] == [told[-1], *scores], at
-    assert len(set(told) - {-1}) > 1 and -1 in told, "several classes were told, and not always"
+    assert set(told) > {-1}, "a class was told, and not always"
     assert min(outputs) + 1 <= first and sorted(outputs)[1] - sorted(outputs)[0] == plan_every
 
 
 def test_chances_by_the_table_are_the_softmax() -> None:
     for scale in (0.004, 0.05, 0.3, 2.0):
         table = falling(scale)
-        assert table[0] == 65535 and 1 <= len(table) <= 256 and all(a >= b > 0 for a, b in zip(table, table[1:], strict=False))
+        assert table[0] == 65535 and 1 <= len(table) <= 256 and all(a >= b > 0 for a, b in pairwise(table))
         for step, value in enumerate(table):
             assert abs(value - 65535 * math.exp(-scale * step)) <= 0.5
         assert len(table) == 256 or 65535 * math.exp(-scale * len(table)) <= 0.5
@@ -234,7 +247,7 @@ def test_windows_and_the_stream_differ_by_what_lies_before_a_window_alone(tmp_pa
         _, answers = listened(written(tmp_path / name, qgraph), samples[: len(samples) // front.stride * front.stride])
         streamed = np.array([numbers[:3] for _, numbers in sorted(answers.items())])
         count = min(len(streamed), len(heard_by_windows))
-        assert count > 250 and abs(len(streamed) - len(heard_by_windows)) <= 1
+        assert count > 140 and abs(len(streamed) - len(heard_by_windows)) <= 1
         equal = (streamed[:count] == heard_by_windows[:count]).all(1)
         assert equal[0] and equal.all() == (name == "same"), (name, equal.mean())
 

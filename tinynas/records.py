@@ -402,6 +402,15 @@ def threshold_words(point: Mapping[str, Any]) -> tuple[str, str, str]:
     return f"{point['positive']}: {where}", expected, measured
 
 
+def _cuts(each: Mapping[str, float]) -> str:
+    said = [f"{label} {cut:g}" for label, cut in list(each.items())[:_SHOWN_CUTS]]
+    return ", ".join([*said, *(["..."] if len(each) > _SHOWN_CUTS else [])])
+
+
+#: Thresholds of classes that a sentence names.
+_SHOWN_CUTS = 10
+
+
 def listening_words(stream: Mapping[str, Any]) -> tuple[str, str, str]:
     """A report's ``stream``: how its scores are smoothed, what is expected of that (by the split it was chosen on), what was measured."""
 
@@ -410,7 +419,9 @@ def listening_words(stream: Mapping[str, Any]) -> tuple[str, str, str]:
 
     smoothing = stream["smoothing"]
     windows = "1 window" if smoothing["windows"] == 1 else f"the mean of {smoothing['windows']} windows"
-    how = f"{windows}, one every {stream['hop_ms']:,} ms, tells from {smoothing['threshold']:g} on"
+    each = smoothing.get("thresholds")
+    cut = f"{smoothing['threshold']:g} on" if each is None else "a threshold of each class on (" + _cuts(each) + ")"
+    how = f"{windows}, one every {stream['hop_ms']:,} ms, tells from {cut}"
     return (
         f"{how}; at most {stream['allowed_per_hour']:g} false alarms an hour were wished",
         f"{said(stream['expected'])} on the {smoothing['chosen_on']} split, which chose it",
@@ -514,7 +525,8 @@ _STREAM: Any = document(
         "smoothing",
         *("windows", "threshold", "refractory_s", "chosen_on"),
         windows=_Count,
-        threshold=Share,
+        threshold=Share | None,
+        thresholds=dict[str, Share] | None,
         refractory_s=float,
         chosen_on=str,
     ),
