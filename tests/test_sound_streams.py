@@ -182,9 +182,9 @@ def test_the_curve_shows_the_chosen_threshold_and_no_more_than_matters() -> None
 
 
 def test_each_class_has_the_threshold_by_which_all_together_miss_least() -> None:
-    draw = np.random.default_rng(0)
+    draw, cuts, labels = np.random.default_rng(0), (0.2, 0.5, 0.8), ("a", "b", "c")
     for _ in range(40):
-        cuts, labels, allowed = (0.2, 0.5, 0.8), ("a", "b", "c"), int(draw.integers(0, 8))
+        allowed = int(draw.integers(0, 8))
         tried = {cut: {label: StreamCount(9, int(draw.integers(0, 6)), int(draw.integers(0, 5))) for label in labels} for cut in cuts}
 
         def told(chosen: Sequence[float], tried: dict[float, dict[str, StreamCount]] = tried) -> tuple[int, int]:

@@ -139,8 +139,8 @@ def sound_words(
         else (
             f"{asked} {SMOOTHED} answers are averaged, "
             f"and a class that reaches {THRESHOLD} % is told, then nothing for {front_end.frames * front_end.stride_ms:,} ms. "
-            f"{settings}`{guard}_SMOOTHED`, `{guard}_THRESHOLD` and `{guard}_REFRACTORY` (hear.h) change that: choose them on recordings of "
-            "the place where it will listen. A class such as silence is told like any other: leave it out where you act on the answer."
+            f"{settings}`{guard}_SMOOTHED`, `{guard}_THRESHOLD` and `{guard}_REFRACTORY` (hear.h) change that: choose them on recordings "
+            "of the place where it will listen. A class such as silence is told like any other: leave it out where you act on the answer."
         ),
         "score_unit": "%%" if not several else "steps above its threshold",
         "scores_note": "of 255" if not several else "steps above the lowest",
