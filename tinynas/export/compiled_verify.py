@@ -117,12 +117,13 @@ def verify_network(
     network = {path: text.encode() for path, text in sources.items() if path in {"network.c", "network.h"}}
     header = {f"{prefix}.h": b'#include "network.h"\n'}
     shape, stream = graph.input.shape, promised.stream
-    streamed = {} if stream is None else {"row_bytes": shape[1] * shape[2], "period": stream.period}
+    row_bytes, period = (None, 1) if stream is None else (shape[1] * shape[2], stream.period)
     ran: NetworkRun | None = None
     refused = ""
     frames = [image.tobytes() for image in compared.images] or [bytes(prod(shape))]
     try:
-        ran = run_network(core, prefix, {**network, **header}, frames, outputs=outputs, operators=len(operators), **streamed)
+        files = {**network, **header}
+        ran = run_network(core, prefix, files, frames, outputs=outputs, operators=len(operators), row_bytes=row_bytes, period=period)
     except UserError as error:  # it was compiled and linked for the self-test: what is left is that it dies
         refused = error.message
     counters = reserved - _area_bytes(sources["network.h"])

@@ -251,8 +251,10 @@ def write_format(made: Made, folder: Path) -> Path:
     """The format ``c``: the firmware folder, with two of the images for its self-test and the arena of the runtime; around the network as C
     where that is the runtime."""
     runtime = runtime_named(made.runtime)
+    if runtime.stream:
+        return stream_firmware.write_format(made, folder)
     if runtime.frame is not None:
-        return (stream_firmware if runtime.stream else compiled_firmware).write_format(made, folder)
+        return compiled_firmware.write_format(made, folder)
     arena = replace(measured_arena(made.model, made.runtime, made.core), section=made.arena_section)
     images = None if made.input.front_end is not None else pick_images(made.images, made.truth)
     write_firmware(
