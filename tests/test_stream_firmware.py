@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import math
 import subprocess
+import zipfile
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
@@ -13,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from test_manifests import ODD, check_all
+from test_firmware import needs_gxx
+from test_manifests import ARDUINO_H, ODD, check_all
 from test_sound_firmware import C_SOURCES, SANITIZED, needs_board, needs_gcc, ran
 from test_sound_streams import HEARS, OPTIONS, beeps
 
@@ -320,6 +323,44 @@ def test_packages_of_any_name_and_nothing_left_to_fill(demo: QuantizedGraph, nam
             text = content.decode("ascii")
             assert text.endswith("\n") and not [word for word in text.split("@")[1::2] if word.isidentifier()], path
     assert "expf" not in files["hear.c"].decode(), "what is answered often takes no exponentials"
+
+
+MICROPHONES = r"""
+#pragma once
+#include <cstring>
+inline void noInterrupts() {}
+inline void interrupts() {}
+struct PdmShim {
+  void onReceive(void (*)()) {}
+  bool begin(int, int) { return true; }
+  int available() { return 0; }
+  int read(void *, int) { return 0; }
+};
+static PdmShim PDM;
+enum { I2S_MODE_STD, I2S_DATA_BIT_WIDTH_32BIT, I2S_SLOT_MODE_MONO, I2S_STD_SLOT_LEFT };
+struct I2SClass {
+  void setPins(int, int, int, int) {}
+  bool begin(int, int, int, int, int) { return true; }
+  size_t readBytes(char *, size_t) { return 0; }
+};
+"""
+
+
+@needs_gxx
+@pytest.mark.parametrize("several", [False, True])
+def test_sketches_for_microphones_are_compiled_by_cpp(tmp_path: Path, demo: QuantizedGraph, several: bool) -> None:
+    decision = Thresholds((0, 0, 0), ("test",)) if several else None
+    files = build_stream_firmware(demo, model_of(demo), labels=["a", "b", "c"], name="demo", decision=decision)
+    zipfile.ZipFile(io.BytesIO(files["DemoModel.zip"])).extractall(tmp_path)
+    library = tmp_path / "DemoModel"
+    for header in ("PDM.h", "ESP_I2S.h"):
+        (tmp_path / header).write_text(MICROPHONES)
+    (tmp_path / "Arduino.h").write_text(ARDUINO_H)
+    flags = ["-std=gnu++11", "-Wall", "-Wextra", "-Werror", "-Wno-cpp", "-Wno-unused-variable", "-fsyntax-only", "-include", "Arduino.h"]
+    sketches = sorted((library / "examples").glob("*/*.ino"))
+    assert [sketch.stem for sketch in sketches] == ["listen_i2s", "listen_pdm", "self_test"]
+    for sketch in sketches:
+        subprocess.run(["g++", *flags, f"-I{tmp_path}", f"-I{library}/src", "-x", "c++", str(sketch)], cwd=tmp_path, check=True)
 
 
 def test_faults_are_named(demo: QuantizedGraph) -> None:
