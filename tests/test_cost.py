@@ -157,7 +157,7 @@ def test_runtimes_state_their_evidence() -> None:
     for name, runtime in RUNTIMES.items():
         assert runtime.name == name
         assert set(runtime.evidence) == {"sram", "flash"} | ({"code"} if isinstance(runtime.code, int) else set()) | (
-            {"stack"} if runtime.frame and not runtime.stream else set()
+            {"stack"} if runtime.frame else set()
         )
         assert all(kind in {"exact", "fitted", "bound"} and words for kind, words in runtime.evidence.values())
 

@@ -250,7 +250,7 @@ def check_all(files: dict[str, bytes], sources: Sequence[str] = SOURCES, *, tflm
     fits(module, rules["zephyr/module.yml"], "module.yml")
     assert module["build"]["kconfig"] in files and module["build"]["cmake"] == "."
     namespace = module["name"]
-    spelled = r"namespace (\w+) {" if tflm else r"int (\w+)_classify\("
+    spelled = r"namespace (\w+) {" if tflm else r"int (\w+)_answer\("
     assert library["name"] == namespace == re.findall(spelled, files["classifier.h"].decode())[0]
     for kconfig in ("Kconfig", "zephyr/Kconfig") if tflm else ("zephyr/Kconfig",):
         text = files[kconfig].decode("ascii")

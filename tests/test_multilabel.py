@@ -37,6 +37,7 @@ from tinynas.export.folder import Thresholds
 from tinynas.export.judge import Rule
 from tinynas.export.sandbox import inspect, run_tflm
 from tinynas.export.several import check_several, choose, scores_of
+from tinynas.export.told_thresholds import told_thresholds, with_thresholds
 from tinynas.objectives import OBJECTIVES, of_several
 from tinynas.recipe import Recipe
 from tinynas.report import write_report
@@ -462,6 +463,18 @@ def test_the_folder_of_sound_averages_each_class(tmp_path: Path, frame: Any) -> 
     assert printed[7].split()[1][0] == "0" and printed[8].split()[1][0] == "1"
 
 
+def test_thresholds_take_no_byte_of_the_file() -> None:
+    model = model_of(network())
+    said = with_thresholds(model, (-128, 127, 5))
+    assert len(said) == len(model) and read_facts(said).thresholds == (-128, 127, 5) and read_facts(model).thresholds is None
+    assert {**read_facts(said).metadata, "thresholds": None} == {**read_facts(model).metadata, "thresholds": None}
+    inputs = np.random.default_rng(0).integers(0, 256, (2, *read_facts(model).input_shape), dtype=np.uint8)
+    assert np.array_equal(run_tflm(said, inputs).outputs, run_tflm(model, inputs).outputs)
+    assert with_thresholds(model, range(1000)) == model, "no room"
+    assert with_thresholds(b"abc", (1, 2)) == b"abc"
+    assert told_thresholds({"thresholds": [1, 2]}, 3) is None and told_thresholds({"thresholds": [1, 2.5, True]}, 3) is None
+
+
 # all of it ----------------------------------------------------------------------------------------------
 
 
@@ -510,6 +523,14 @@ def test_a_network_of_tones_is_trained_exported_judged_and_built(heard: Path, ca
         assert row["average_precision"] == pytest.approx(np.mean([there[outputs[:, number] >= at].mean() for at in outputs[there, number]]))
     assert found["several"]["none"] == int((split.labels.sum(1) == 0).sum()) and "accuracy" not in found
     assert found["stream"]["events"] > 0 and set(found["stream"]["classes"]) == set(TONES)
+    content = (net / "model_int8.tflite").read_bytes()
+    raws = tuple(row["threshold"]["raw"] for row in found["several"]["classes"])
+    assert read_facts(content).thresholds == raws, "the file says them too"
+    assert choose(inspect(content), Rule(opened_again.labels, (0, 1, 2), "the file"), None, None, None).raw == raws, (
+        "which count where there is nothing to choose on"
+    )
+    smoothing = found["stream"]["smoothing"]
+    assert smoothing["threshold"] is None and set(smoothing["thresholds"]) == set(TONES), "each class has its own"
     export = json.loads((net / "export.json").read_text())["report"]
     assert export["problems"] == [] and export["several"] == found["several"]
     card = (net / "MODEL_CARD.md").read_text()

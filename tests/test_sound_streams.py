@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from itertools import product
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +19,7 @@ from tinynas.data import DataOptions, DataSet, open_data
 from tinynas.errors import DataError
 from tinynas.export.model import export_model
 from tinynas.export.served import Audience
-from tinynas.export.streams import Heard, choose, counted, heard, probabilities
+from tinynas.export.streams import Heard, choose, counted, each_threshold, heard, probabilities
 from tinynas.export.tflite import ModelMeta, serialize
 from tinynas.front_end import FrontEnd
 from tinynas.graph import lower
@@ -164,14 +166,46 @@ def test_the_curve_shows_the_chosen_threshold_and_no_more_than_matters() -> None
 
     curve = [row(0.1, 0, 400.0), row(0.5, 0, 3.0), row(0.9, 2, 0.5), row(0.99, 10, 0.0)]
     smoothing = {"threshold": 0.9, "chosen_on": "val"}
-    info = stream_info({"stream": {"events": 10, "allowed_per_hour": 1.0, "smoothing": smoothing, "curve": curve}})
+    stream = {"events": 10, "missed": 2, "false_alarms_per_hour": 0.5, "allowed_per_hour": 1.0, "curve": curve}
+    info = stream_info({"stream": {**stream, "smoothing": smoothing}})
     assert info is not None and info.thresholds == (0.99, 0.9, 0.5, 0.1) and info.chosen == 1
     drawn = draw(info)
     line, chosen = drawn["data"]
     assert line["x"] == [0.0, 0.5, 3.0, 400.0] and line["y"] == [1.0, 0.2, 0.0, 0.0]
     assert (chosen["x"], chosen["y"]) == ([0.5], [0.2])
     assert 3.0 < drawn["layout"]["xaxis"]["range"][1] < 5.0, "400 an hour would hide all the rest"
+    each = stream_info({"stream": {**stream, "smoothing": {"threshold": None, "thresholds": {"a": 0.3}, "chosen_on": "val"}}})
+    assert each is not None and each.chosen is None
+    (mark,) = draw(each)["data"][1:]
+    assert (mark["x"], mark["y"]) == ([0.5], [0.2]) and mark["text"][0].startswith("a threshold of each class")
     assert stream_info({}) is None
+
+
+def test_each_class_has_the_threshold_by_which_all_together_miss_least() -> None:
+    draw, cuts, labels = np.random.default_rng(0), (0.2, 0.5, 0.8), ("a", "b", "c")
+    for _ in range(40):
+        allowed = int(draw.integers(0, 8))
+        tried = {cut: {label: StreamCount(9, int(draw.integers(0, 6)), int(draw.integers(0, 5))) for label in labels} for cut in cuts}
+
+        def told(chosen: Sequence[float], tried: dict[float, dict[str, StreamCount]] = tried) -> tuple[int, int]:
+            counts = [tried[cut][label] for cut, label in zip(chosen, labels, strict=True)]
+            return sum(count.missed for count in counts), sum(count.false_alarms for count in counts)
+
+        ways = [told(chosen) for chosen in product(cuts, repeat=3)]
+        chosen = each_threshold(tried, allowed)
+        found = told([chosen[label] for label in labels])
+        within = [way for way in ways if way[1] <= allowed]
+        assert found == min(within) if within else found[1] == min(way[1] for way in ways)
+
+
+def test_a_threshold_of_each_class_is_of_that_class() -> None:
+    times, scores = np.arange(6.0), np.array([[0.3, 0.6], [0.3, 0.6], [0.3, 0.9], [0.6, 0.6], [0.3, 0.6], [0.3, 0.6]])
+    recording = Heard(3600.0, times, scores, {0: [(3.0, 3.5)], 1: [(2.0, 2.5)]})
+    found = choose([recording], ["faint", "loud"], most=0.0, refractory=1.0, late=0.0, several=True)
+    assert found.windows == 1 and 0.3 < found.of(0) <= 0.6 < found.of(1) <= 0.9
+    assert counted([recording], ["faint", "loud"], found, 0.0) == {"faint": StreamCount(1, 0, 0), "loud": StreamCount(1, 0, 0)}
+    one = choose([recording], ["faint", "loud"], most=0.0, refractory=1.0, late=0.0)
+    assert sum(counted([recording], ["faint", "loud"], one, 0.0).values(), StreamCount(0, 0, 0)).missed == 1, "of one for both"
 
 
 def test_what_is_no_stream_is_refused(recorded: tuple[Path, DataSet], tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from tinynas.api import load_space
 from tinynas.arch import Arch, ConvLayer, MBConv, Pool, Separable
 from tinynas.cost import estimate
 from tinynas.cost.batch import BatchEstimator
+from tinynas.cost.compiled import network_stack
 from tinynas.cost.memory import plan_offline
 from tinynas.cost.stepwise import StepPlan, plan_steps
 from tinynas.cost.streamed import plan_streamed, work_area_bytes
@@ -28,9 +29,10 @@ from tinynas.export.compiled import compile_network
 from tinynas.export.formats import FORMATS, Made, check_compiled
 from tinynas.export.sandbox import run_tflm
 from tinynas.export.stepwise import StreamModel, compile_stream
+from tinynas.export.stream_reference import stream_outputs
 from tinynas.export.tflite import ModelMeta, serialize, storable, with_zeros_behind
 from tinynas.front_end import FrontEnd
-from tinynas.graph import WINDOWED, Graph, Mean, Padding, causal_padding, lower, padded_as_same, same_padding, zeros_behind
+from tinynas.graph import Graph, Mean, Padding, causal_padding, lower, padded_as_same, same_padding, zeros_behind
 from tinynas.model import Network, normalise
 from tinynas.quantize import FakeQuantNetwork, QuantizedGraph
 from tinynas.quantize.grid import random_quantized
@@ -256,33 +258,6 @@ def built(model: StreamModel, frames: np.ndarray, folder: Path) -> list[list[int
     return [[int(word) for word in line.split()] for line in said.splitlines()]
 
 
-def reference(qgraph: QuantizedGraph, frames: np.ndarray, plan: StepPlan) -> dict[int, list[int]]:
-    """Outputs by frame: the network's body on the whole recording at once, then mean and classifier of the last rows of its map."""
-    graph = qgraph.graph
-    mean = next(i for i, op in enumerate(graph.ops) if isinstance(op, Mean))
-    assert graph.arch is not None
-    long = lower(Arch.model_validate({**graph.arch.model_dump(), "height": len(frames)}))
-    pads = [[op.padding for op in net.ops if isinstance(op, WINDOWED)] for net in (long, graph)]
-    assert pads[0] == pads[1]
-    x = torch.from_numpy(frames.astype(np.float32)).permute(2, 0, 1)[None] - graph.input.zero_point
-    values = {0: x}
-    network = FakeQuantNetwork(QuantizedGraph(long, qgraph.tensors, qgraph.weights, qgraph.weight_scales, qgraph.biases))
-    clip = FakeQuantNetwork(qgraph)
-    found = {}
-    with torch.inference_mode():
-        for op, step in zip(long.ops[:mean], network.steps, strict=False):
-            values[op.output] = step(*[values[t] for t in op.inputs])
-        rows = values[graph.ops[mean].inputs[0]]
-        height = graph.shape(graph.ops[mean].inputs[0])[0]
-        for last in range(height, rows.shape[2] + 1):
-            out = rows[:, :, last - height : last]
-            for step in list(clip.steps)[mean:]:
-                out = step(out)
-            numbers = (out + qgraph.tensors[graph.logits].zero_point).to(torch.int64).reshape(-1).tolist()
-            found[plan.first - 1 + plan.every * (last - height)] = numbers
-    return found
-
-
 @needs_gcc
 @pytest.mark.parametrize("seed", range(6))
 def test_a_stream_gives_the_clip_and_then_a_sliding_window(seed: int, tmp_path: Path) -> None:
@@ -298,7 +273,8 @@ def test_a_stream_gives_the_clip_and_then_a_sliding_window(seed: int, tmp_path: 
     outputs = {line[0]: line[1:] for line in said}
     clip = outputs[max(frame for frame in outputs if frame < arch.height)]
     assert clip == whole(qgraph, sound_of_it[None, : arch.height])[0].tolist()
-    assert outputs == reference(qgraph, sound_of_it, model.plan)
+    expected = stream_outputs(qgraph, sound_of_it)
+    assert outputs == {frame: numbers.tolist() for frame, numbers in expected.items()}
     assert model.constant_bytes == compile_network(qgraph).constant_bytes - 2 * len(plan_streamed(qgraph.graph, frame="rows").segments)
 
 
@@ -327,7 +303,8 @@ def test_what_a_stream_costs_is_what_its_code_declares() -> None:
     header = model.files["net_stream.h"].decode()
     assert f"#define NET_WORK_BYTES {cost.sram_bytes}\n" in header
     assert cost.flash_bytes == model.constant_bytes
-    assert cost.stack_bytes is None and cost.instructions is None and cost.latency_ms is None
+    assert cost.instructions is None and cost.latency_ms is None
+    assert cost.stack_bytes == network_stack(graph, None)
     told = cost.to_json()["stream"]
     assert told["state_bytes"] + told["passing_bytes"] + told["counter_bytes"] == cost.sram_bytes
     assert told["frames_a_second"] == 50 and told["macs_a_second"] == 50 * told["average_macs"]
@@ -335,7 +312,9 @@ def test_what_a_stream_costs_is_what_its_code_declares() -> None:
     assert estimate(graph, "compiled-rows").to_json()["stream"] is None
     whole_clip = estimate(graph, "compiled-rows").front_end
     assert cost.front_end is not None and whole_clip is not None
-    assert whole_clip.kept_bytes - cost.front_end.kept_bytes == (front.frames - 1) * front.features, "of frames it gets one at a time"
+    fewer = whole_clip.kept_bytes - cost.front_end.kept_bytes
+    assert fewer == (front.frames - 1) * front.features + 4, "of frames it gets one at a time, and has a counter less"
+    assert (cost.front_end.hop, whole_clip.hop) == (4, front.frames // 4)
     words = stream_words(cost.stream)  # type: ignore[arg-type]
     assert "outputs from frame" in words and f"{told['most_macs']:,} at most" in words
 
@@ -362,7 +341,7 @@ def mean_macs(graph: Graph, plan: StepPlan) -> int:
     return from_graph(graph).pieces[index].macs // graph.shape(op.inputs[0])[0] * plan.period // plan.every
 
 
-def test_what_waits_for_later_frames_is_not_searched_and_a_stream_has_no_folder() -> None:
+def test_what_waits_for_later_frames_is_not_searched_and_what_nothing_makes_frames_for_has_no_folder() -> None:
     with pytest.raises(UserError, match=r"read no frame that is yet to come[\s\S]*--set space.causal=true"):
         BatchEstimator(load_space("listen"), 2, "compiled-stream")
     long = {"stem": {"stride": 2}, "stages": [{"out": 8, "stride": [[2, 1]]}] * 12}
@@ -370,8 +349,8 @@ def test_what_waits_for_later_frames_is_not_searched_and_a_stream_has_no_folder(
         BatchEstimator(Space.model_validate({"resolution": 16, "causal": True, **long}), 2, "compiled-stream")
     with pytest.raises(ConfigError, match="causal networks cannot have attention"):
         load_space("attention", ["causal=true"])
-    with pytest.raises(UserError, match="--format stream"):
-        check_compiled(["c"], "compiled-stream", exporter="tinynas", io="int8", rotation=0)
+    with pytest.raises(UserError, match=r"this network has no front end\n.*use --format stream"):
+        check_compiled(["c"], "compiled-stream", lower(sound()).input, exporter="tinynas", io="int8", rotation=0)
 
 
 def test_the_format_writes_both_files(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from test_sound_firmware import needs_board
 from test_sounds import words
 
 from tinynas import api
@@ -63,12 +64,19 @@ def test_a_stream_is_searched_promoted_and_written(
         cost = estimate(lower(arch), "compiled-stream", core="cortex-m4")
         assert arch.causal and cost.stream is not None
         assert trial.costs["sram_bytes"] == cost.values()["sram_bytes"] <= budget.limits["sram_bytes"]
-    (row,) = answer(capsys, "promote", run, "best", "--epochs", "1", "--set", "epoch_images=20")["promoted"]
+    verify = [] if needs_board.args[0] else ["--verify", "cortex-m4"]
+    (row,) = answer(capsys, "promote", run, "best", "--epochs", "1", "--set", "epoch_images=20", *verify)["promoted"]
     assert row["problems"] == []
+    if verify:
+        found = row["verified"]
+        assert found["good"] and found["firmware"]["failed"] == "" and found["static_bytes"] <= found["promised_static_bytes"]
     folder = tmp_path / "run" / "nets" / row["id"]
     plan = compile_stream(random_quantized(lower(Run.open(Path(run)).arch(row["id"])))).plan
     assert f"#define NETWORK_WORK_BYTES {plan.work_bytes}\n" in (folder / "stream" / "network_stream.h").read_text()
-    assert not (folder / "c").exists()
+    name = (folder / "c" / "network.h").read_text().partition("#ifndef ")[2].partition("_H_")[0]
+    assert f"#define {name}_WORK_BYTES {plan.work_bytes}\n" in (folder / "c" / "network.h").read_text()
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "for compiled-stream" in card
     answer(capsys, "export", run, row["id"], "--format", "stream", "--out", str(tmp_path / "again"))
     for name in ("network_stream.h", "network_stream.c"):
         assert (tmp_path / "again" / "stream" / name).read_bytes() == (folder / "stream" / name).read_bytes()

@@ -843,10 +843,11 @@ def _leave_room(run: Run, net_ids: Sequence[str]) -> None:
 
 def _needs_folder(formats: Sequence[str] | None, arch: Arch, runtime: str) -> None:
     """Raise UserError where ``formats`` (None: all that fit) leave out the folder that verifying compiled code runs."""
-    from tinynas.export.formats import check_formats
+    from tinynas.export.formats import check_compiled, check_formats
 
     if formats is None:
         check_formats(["c"], arch.input)
+        check_compiled(["c"], runtime, arch.input, exporter="tinynas", io="int8", rotation=0)
     elif "c" not in formats:
         raise UserError(f"--verify: of {runtime} it runs the folder c/, and --format does not name it", "add c to --format")
 

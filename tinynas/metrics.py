@@ -154,10 +154,14 @@ class Smoothing:
 
     windows: int
     """So many of the last ones are averaged."""
-    threshold: float
-    """From which average on it is a detection, as a share."""
+    threshold: float | tuple[float, ...]
+    """From which average on it is a detection, as a share: of every class, or of each by itself."""
     refractory: float
     """Seconds after a detection in which there is no other one of the class."""
+
+    def of(self, number: int) -> float:
+        """The threshold of class ``number``."""
+        return self.threshold[number] if isinstance(self.threshold, tuple) else self.threshold
 
 
 @dataclass(frozen=True)

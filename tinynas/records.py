@@ -277,7 +277,7 @@ _Firmware = document(
     *("digest", "images", "equal_images", "program_bytes", "failed"),
     **dict.fromkeys(["digest", "failed"], str),
     **dict.fromkeys(["images", "equal_images", "program_bytes"], _Count),
-    **dict.fromkeys(["arena_bytes", "used_arena_bytes"], _Count | None),
+    **dict.fromkeys(["arena_bytes", "used_arena_bytes", "static_bytes"], _Count | None),
 )
 _Verified = document(
     "verified",
@@ -312,6 +312,8 @@ _VerifiedNetwork = document(
     **dict.fromkeys(["target", "runtime", "compiler", "emulator", "not_compared", "refused", "folder"], str),
     **dict.fromkeys(["promised_work_bytes", "promised_stack_bytes", "reserved_work_bytes", "equal_outputs", "compared_outputs"], _Count),
     **dict.fromkeys(["used_work_bytes", "stack_bytes", "promised_network_bytes", "network_bytes", "inference_instructions"], _Count | None),
+    **dict.fromkeys(["promised_static_bytes", "static_bytes"], _Count | None),
+    step_instructions=float | None,
     instructions=rows(document("row", "op", "instructions", op=str, instructions=_Count)),
     firmware=_Firmware,
     notes=list[str],
@@ -325,12 +327,25 @@ def of_network(verified: Any) -> bool:
     return isinstance(verified, Mapping) and "promised_work_bytes" in verified
 
 
+def once(verified: Mapping[str, Any]) -> str:
+    """What a compiled network that was verified does at once: ``an inference``, or ``a step`` of a stream."""
+    return "an inference" if verified.get("step_instructions") is None else "a step"
+
+
+def instructions_words(verified: Mapping[str, Any]) -> str:
+    """The executed instructions of a compiled network that was verified and ran."""
+    most, mean = verified["inference_instructions"], verified.get("step_instructions")
+    return f"{most:,} instructions" if mean is None else f"{most:,} instructions in the longest step, {mean:,.0f} on average"
+
+
 def network_figures(verified: Mapping[str, Any]) -> list[tuple[str, int | None, int | None]]:
     """(what, promised, measured) bytes of a compiled network that was verified, for whoever shows them."""
-    firmware = verified["firmware"]
+    firmware, promised = verified["firmware"], verified.get("promised_static_bytes")
+    static = [] if promised is None else [("SRAM with the front end", promised, verified["static_bytes"])]
     return [
         ("work area", verified["promised_work_bytes"], verified["used_work_bytes"]),
-        ("stack of an inference", verified["promised_stack_bytes"], verified["stack_bytes"]),
+        *static,
+        (f"stack of {once(verified)}", verified["promised_stack_bytes"], verified["stack_bytes"]),
         ("flash: the network", verified["promised_network_bytes"], verified["network_bytes"]),
         ("flash: all that is linked", None, firmware["program_bytes"]),
     ]
@@ -387,6 +402,15 @@ def threshold_words(point: Mapping[str, Any]) -> tuple[str, str, str]:
     return f"{point['positive']}: {where}", expected, measured
 
 
+def _cuts(each: Mapping[str, float]) -> str:
+    said = [f"{label} {cut:g}" for label, cut in list(each.items())[:_SHOWN_CUTS]]
+    return ", ".join([*said, *(["..."] if len(each) > _SHOWN_CUTS else [])])
+
+
+#: Thresholds of classes that a sentence names.
+_SHOWN_CUTS = 10
+
+
 def listening_words(stream: Mapping[str, Any]) -> tuple[str, str, str]:
     """A report's ``stream``: how its scores are smoothed, what is expected of that (by the split it was chosen on), what was measured."""
 
@@ -395,7 +419,9 @@ def listening_words(stream: Mapping[str, Any]) -> tuple[str, str, str]:
 
     smoothing = stream["smoothing"]
     windows = "1 window" if smoothing["windows"] == 1 else f"the mean of {smoothing['windows']} windows"
-    how = f"{windows}, one every {stream['hop_ms']:,} ms, tells from {smoothing['threshold']:g} on"
+    each = smoothing.get("thresholds")
+    cut = f"{smoothing['threshold']:g} on" if each is None else "a threshold of each class on (" + _cuts(each) + ")"
+    how = f"{windows}, one every {stream['hop_ms']:,} ms, tells from {cut}"
     return (
         f"{how}; at most {stream['allowed_per_hour']:g} false alarms an hour were wished",
         f"{said(stream['expected'])} on the {smoothing['chosen_on']} split, which chose it",
@@ -499,7 +525,8 @@ _STREAM: Any = document(
         "smoothing",
         *("windows", "threshold", "refractory_s", "chosen_on"),
         windows=_Count,
-        threshold=Share,
+        threshold=Share | None,
+        thresholds=dict[str, Share] | None,
         refractory_s=float,
         chosen_on=str,
     ),

@@ -493,7 +493,7 @@ class Tables:
             output = make(build, 0)
             part = self._tallied(build, output, reads_input)
             if self.runtime.stream:
-                columns = steps_of(build, len(at))
+                columns = steps_of(build, len(at), self.runtime.core)
                 part = replace(part, head=least_kept(columns))
                 table.compiled.append((at, columns))
             elif self.runtime.frame is not None:
@@ -876,13 +876,13 @@ class BatchEstimator:
         if runtime.frame is not None and merged.heights is not None:
             outputs = -(-self.classes // 4) * 4
             if runtime.stream:
-                many = many_streams(merged.operators, outputs)
+                many = many_streams(merged.operators, outputs, self.core)
                 latency, counted = np.full(len(head), np.nan), None
             else:
                 many = many_compiled(merged.operators, outputs, merged.heights, runtime.frame, self.core)
             sram = head = many.work
             size_bytes = many.flash
-            stack = stack if many.stack is None else many.stack
+            stack = many.stack
         update: Ints | Floats = np.full(len(head), np.nan)
         if self.tables.update is not None:
             alive = live_of(merged.learned, self.tables.update, self.classes)
@@ -979,7 +979,8 @@ def with_front_ends(
     stream: bool = False,
 ) -> BatchCost:
     """``cost`` of networks of ``classes``, beside it that of the front end that each reads: number ``which`` of ``front_ends``."""
-    costs = [front_end_cost(each, classes, core=core, clock_mhz=clock_mhz, timing=timing, stream=stream) for each in front_ends]
+    every = 1 if stream else None  # it changes no array
+    costs = [front_end_cost(each, classes, core=core, clock_mhz=clock_mhz, timing=timing, every=every) for each in front_ends]
     return replace(cost, front_end=FrontEndCosts.of(costs).take(which))
 
 

@@ -18,8 +18,9 @@ Ints: TypeAlias = npt.NDArray[np.int64]
 #: Columns of an operator: its line, constants, rows that a step reads, stack of its kernel, and 1.
 COLUMNS = (*Line._fields, "constants", "window", "stack", "there")
 #: Columns of an operator of a stream: bytes that it keeps, with the rings of what it reads first and its sums; bytes that are alive in it,
-#: without its block's output; bytes of what its block reads, where that passes; constants; rows that a counter counts; and 1.
-STEPS = ("state", "alive", "enters", "constants", "wait", "there")
+#: without its block's output; bytes of what its block reads, where that passes; constants; rows that a counter counts; rows that a step
+#: reads; stack of its kernel; and 1.
+STEPS = ("state", "alive", "enters", "constants", "wait", "window", "stack", "there")
 
 
 class Many(NamedTuple):
@@ -27,8 +28,7 @@ class Many(NamedTuple):
 
     work: Ints
     flash: Ints
-    stack: Ints | None
-    """None where it is not known."""
+    stack: Ints
 
 
 def columns_of(build: Builder, count: int, core: str | None) -> Ints:
@@ -41,9 +41,9 @@ def columns_of(build: Builder, count: int, core: str | None) -> Ints:
     return found
 
 
-def steps_of(build: Builder, count: int) -> Ints:
+def steps_of(build: Builder, count: int, core: str | None) -> Ints:
     """(operators, columns of :data:`STEPS`, count): what the operators of a block, which reads tensor 0 and whose last output is read
-    behind it, bring to a stream; for ``count`` sizes."""
+    behind it, bring to a stream on ``core``; for ``count`` sizes."""
     ops, tensors = build.ops, build.tensors
     found = np.zeros((len(ops), len(STEPS), count), dtype=np.int64)
     named = dict(zip(STEPS, found.swapaxes(0, 1), strict=True))
@@ -64,6 +64,7 @@ def steps_of(build: Builder, count: int) -> Ints:
         named["alive"][index] += -(-scratch_of_shape(op, out) // ALIGNMENT) * ALIGNMENT
         named["constants"][index] = constants_of(op)
         named["wait"][index] = np.maximum(window, window - above)
+        named["window"][index], named["stack"][index] = window, kernel_stack(op, core)
         named["there"][index] = 1
         if isinstance(op, Mean):
             named["state"][index] += sums_bytes(shape)
@@ -77,15 +78,17 @@ def least_kept(columns: Ints) -> Ints:
     return np.asarray(named["state"].sum(axis=0) + named["alive"].max(axis=0))
 
 
-def many_streams(blocks: Sequence[Ints], outputs_bytes: int) -> Many:
-    """Costs of N streams, each put together of ``blocks`` (N, operators, columns of :data:`STEPS`) in order; ``outputs_bytes`` on full
-    words."""
+def many_streams(blocks: Sequence[Ints], outputs_bytes: int, core: str | None) -> Many:
+    """Costs on ``core`` of N streams, each put together of ``blocks`` (N, operators, columns of :data:`STEPS`) in order; ``outputs_bytes``
+    on full words."""
     fields, count, _ = _in_order(blocks, STEPS)
     # While a block's last operator runs, what the next one reads is there too.
     passing = (fields["alive"][:-1] + fields["enters"][1:]).max(axis=0)
     counters = (2 * (count + 1) + count) * (1 + (fields["wait"].max(axis=0) > 255))
     work = -(-(fields["state"].sum(axis=0) + outputs_bytes + passing + counters) // ALIGNMENT) * ALIGNMENT
-    return Many(np.asarray(work), np.asarray(fields["constants"].sum(axis=0) + table_bytes(count, np.zeros_like(count))), None)
+    stack = stack_bytes(fields["window"].max(axis=0), fields["stack"].max(axis=0), core)
+    flash = fields["constants"].sum(axis=0) + table_bytes(count, np.zeros_like(count))
+    return Many(np.asarray(work), np.asarray(flash), np.asarray(stack))
 
 
 def _in_order(blocks: Sequence[Ints], names: Sequence[str]) -> tuple[dict[str, Ints], Ints, int]:

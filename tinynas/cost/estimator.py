@@ -289,8 +289,8 @@ def with_front_end(cost: Cost, front_end: FrontEnd | None, classes: int, clock_m
     """``cost`` of a network of ``classes``, that of its front end beside it; where there is none, ``cost``."""
     if front_end is None:
         return cost
-    stream = cost.stream is not None
-    found = front_end_cost(front_end, classes, core=cost.core, clock_mhz=clock_mhz, timing=cost.timing, stream=stream)
+    every = None if cost.stream is None else cost.stream.every
+    found = front_end_cost(front_end, classes, core=cost.core, clock_mhz=clock_mhz, timing=cost.timing, every=every)
     return replace(cost, front_end=found)
 
 
@@ -311,7 +311,8 @@ def _network_cost(graph: Graph, runtime: str, core: str | None, clock_mhz: float
             steps = plan_steps(graph)
             taken, live = step_constants(graph), (steps.work_bytes,) * len(graph.ops)
             cost = work_cost(work, chosen, taken, steps.work_bytes, core=core, clock_mhz=clock_mhz, timing=timing, live=live)
-            return replace(cost, stream=stream_cost(steps), instructions=None, latency_ms=None)
+            # Its driver takes less of the stack than that of rows, and the kernels are the same.
+            return replace(cost, stream=stream_cost(steps), instructions=None, latency_ms=None, stack_bytes=network_stack(graph, core))
         compiled = compiled_cost(graph, chosen.frame)
         taken, area = compiled.flash_bytes, compiled.work_bytes
         cost = work_cost(work, chosen, taken, area, core=core, clock_mhz=clock_mhz, timing=timing, live=compiled.live)

@@ -27,6 +27,8 @@ SMOOTHED = 4
 HOPS = 4
 #: Bytes of the counters beside the frames and the answers: where each stands, and for how long nothing is told.
 COUNTERS_BYTES = 16
+#: The same where the network takes one frame at a time: of the answers, of what is not told, and a word for whether there was one.
+STREAM_COUNTERS_BYTES = 12
 #: More than the most that was measured of code, and of stack: other sizes of the same code take a few other instructions.
 SPARE_CODE_BYTES, SPARE_STACK_BYTES = 64, 32
 #: What a frame's instructions are a sum of, by :func:`terms`.
@@ -64,6 +66,8 @@ class FrontEndCost:
     """Of one frame; None without a clock or evidence."""
     measured: bool
     """Whether code and stack were measured on the core asked for: else they are the most of those that were."""
+    every: int | None = None
+    """Frames from one answer to the next of a network that takes one at a time; None: it hears the last clip, :data:`HOPS` times in one."""
 
     @property
     def sram_bytes(self) -> int:
@@ -78,7 +82,7 @@ class FrontEndCost:
     @property
     def hop(self) -> int:
         """Frames from one answer of the network to the next."""
-        return max(1, self.front_end.frames // HOPS)
+        return max(1, self.front_end.frames // HOPS) if self.every is None else self.every
 
     @property
     def hop_ms(self) -> int:
@@ -186,9 +190,10 @@ def state_bytes(front_end: FrontEnd) -> int:
     return 2 * front_end.fft_size + 4 * front_end.bins * kept + _aligned(samples) + 4
 
 
-def kept_bytes(front_end: FrontEnd, classes: int, *, frames: int | None = None) -> int:
-    """What the frames of a clip (or so many ``frames``) and the answers of a network of ``classes`` take."""
-    return _aligned((front_end.frames if frames is None else frames) * front_end.features + SMOOTHED * classes) + COUNTERS_BYTES
+def kept_bytes(front_end: FrontEnd, classes: int, *, stream: bool = False) -> int:
+    """What the frames of a clip and the answers of a network of ``classes`` take; of a ``stream`` one frame."""
+    frames, counters = (1, STREAM_COUNTERS_BYTES) if stream else (front_end.frames, COUNTERS_BYTES)
+    return _aligned(frames * front_end.features + SMOOTHED * classes) + counters
 
 
 def table_bytes(front_end: FrontEnd) -> int:
@@ -209,11 +214,12 @@ def front_end_cost(
     core: str | None = None,
     clock_mhz: float | None = None,
     timing: LatencyModel | None = None,
-    stream: bool = False,
+    every: int | None = None,
 ) -> FrontEndCost:
     """The cost of ``front_end`` before a network of ``classes``; time by the cycles that ``timing`` has for operators without products.
 
-    ``stream``: the network takes one frame at a time, and keeps what it needs of earlier ones itself.
+    ``every``: the network takes one frame at a time, keeps what it needs of earlier ones itself, and answers once in so many; None: it
+    hears whole clips.
     """
     own = None if core is None else measured().get(core)
     counting = tuple(measured().values()) if own is None else (own,)
@@ -226,13 +232,14 @@ def front_end_cost(
     return FrontEndCost(
         front_end,
         state_bytes(front_end),
-        kept_bytes(front_end, classes, frames=1 if stream else None),
+        kept_bytes(front_end, classes, stream=every is not None),
         table_bytes(front_end),
         max(each.code[variant(front_end)] for each in counting) + SPARE_CODE_BYTES,
         max(each.stack for each in counting) + SPARE_STACK_BYTES,
         executed,
         latency,
         own is not None,
+        every,
     )
 
 

@@ -326,6 +326,7 @@ RUNTIMES: dict[str, Runtime] = {
             evidence={
                 "sram": ("exact", "what generated code declares: the rows and sums that it keeps, and what passes; beside the stack"),
                 "flash": _COMPILED.evidence["flash"],
+                "stack": ("bound", f"that of compiled-rows: the kernels are the same, the frames of the driver are smaller; {_STACK}"),
             },
         ),
     )

@@ -394,7 +394,9 @@ def _verified_network(found: Mapping[str, Any]) -> str:
         equal = f"{found['equal_outputs']} of {found['compared_outputs']} equal bit for bit"
         rows.append(("Outputs beside tflite-micro's on a computer", equal))
     if found["inference_instructions"] is not None:
-        rows.append(("Executed instructions, one inference", _count(found["inference_instructions"])))
+        mean, most = found.get("step_instructions"), _count(found["inference_instructions"])
+        one = ("Executed instructions, one inference", most) if mean is None else ("Executed instructions of a step", f"{most} at most")
+        rows += [one] if mean is None else [one, ("The same, on average", _count(round(mean)))]
     rows += [("Compiler", _text(found["compiler"])), ("Emulator", _text(found["emulator"]))]
     head = f"## On an emulated {_text(found['target'])}\n\nThe folder `c/`, which holds the network as C (`{_text(found['runtime'])}`):\n\n"
     return head + _table(("What", ""), rows) + _found(found)

@@ -7,18 +7,18 @@ templates lie in ``templates/firmware_c``.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
-from tinynas.cost import RUNTIMES, estimate
+from tinynas.cost import RUNTIMES, Cost, estimate
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.streamed import Frame
 from tinynas.errors import InternalError
 from tinynas.export.adapt_code import BoardLearning, adapt_more
-from tinynas.export.compiled import CompiledModel, compile_network
+from tinynas.export.compiled import compile_network
 from tinynas.export.folder import (
     Decision,
     Spelling,
@@ -44,7 +44,7 @@ from tinynas.quantize.grid import QuantizedGraph
 _ZEPHYR_RAM_KIB, _ZEPHYR_FLASH_KIB = 16, 96
 
 #: The package's page where it names none: there is no runtime but what tinynas writes.
-_PAGE = "https://github.com/tinynas/tinynas"
+PAGE = "https://github.com/tinynas/tinynas"
 #: How frames come -> the runtime.
 _RUNTIMES: dict[Frame, str] = {row.frame: name for name, row in RUNTIMES.items() if row.frame and not row.stream}
 _WORDS: dict[Frame, dict[str, str]] = {
@@ -129,7 +129,7 @@ def build_compiled_firmware(
         raise InternalError("a firmware folder of images without images for its self-test")
     else:
         check_images(source.shape, qgraph.graph.classes, labels, images, rotation)
-    check_compiled(["c"], _RUNTIMES[frame], exporter="tinynas", io="int8", rotation=rotation)
+    check_compiled(["c"], _RUNTIMES[frame], source, exporter="tinynas", io="int8", rotation=rotation)
     if expected is None:
         shown = np.asarray(rotate_images(images) if rotation else images, dtype=np.uint8)
         expected = run_tflm(model, shown).outputs
@@ -147,18 +147,16 @@ def build_compiled_firmware(
         expected,
         name=name,
         package=package,
-        page=_PAGE,
+        page=PAGE,
         sha256=hashlib.sha256(model).hexdigest(),
         rotation=rotation,
         section=section,
         decision=decision,
     )
-    guard = words["GUARD"]
-    words |= decide_words(decision, Spelling(f"{guard}_CLASSES", f"{guard}_POSITIVE_CLASS", f"{guard}_THRESHOLD", "thresholds"))
-    words["lowest"] = "-128"
-    words |= several_words(decision, "c", words)
-    words["threshold_settings"] = _threshold_settings(words["GUARD"], decision)
-    words = _words(words, network, source, core)
+    words |= deciding_words(decision, words)
+    cost = estimate(qgraph.graph, _RUNTIMES[frame], core=core)
+    words |= code_words(words, cost, network.constant_bytes, network.stack_bytes(core), converter_bytes(source, frame))
+    words = _words(words, frame, source)
     if learning is not None:
         (kept,) = learning.apart.kept  # the classifier's input, which nothing writes over behind it
         more = adapt_more(learning, "c", words, network.plan.places[kept].offset)
@@ -192,6 +190,14 @@ def write_format(made: Made, folder: Path) -> Path:
     return folder / "c"
 
 
+def deciding_words(decision: Decision | Thresholds | None, words: Mapping[str, str]) -> dict[str, str]:
+    """Words of what decides, in C."""
+    guard = words["GUARD"]
+    found = decide_words(decision, Spelling(f"{guard}_CLASSES", f"{guard}_POSITIVE_CLASS", f"{guard}_THRESHOLD", "thresholds"))
+    found |= {"lowest": "-128", "threshold_settings": _threshold_settings(guard, decision)}
+    return found | several_words(decision, "c", {**words, **found})
+
+
 def _threshold_settings(guard: str, decision: Decision | Thresholds | None) -> str:
     if not isinstance(decision, Decision):
         return ""
@@ -201,17 +207,10 @@ def _threshold_settings(guard: str, decision: Decision | Thresholds | None) -> s
     )
 
 
-def _words(words: dict[str, str], network: CompiledModel, source: Input, core: str | None) -> dict[str, str]:
-    frame, guard = network.plan.frame, words["GUARD"]
-    constants = {"kRgb888": "RGB888", "kBgr888": "BGR888", "kRgb565LittleEndian": "RGB565_LITTLE_ENDIAN"}
-    constants |= {"kRgb565BigEndian": "RGB565_BIG_ENDIAN", "kGray8": "GRAY8", "kLikeTraining": "LIKE_TRAINING"}
-    constants |= {"kArea": "AREA", "kBilinear": "BILINEAR", "kNearest": "NEAREST"}
-    constants = {name: f"{guard}_{word}" for name, word in constants.items()}
-    converter = converter_bytes(source, frame)
-    flash = estimate(network.plan.graph, _RUNTIMES[frame], core=core).program_bytes or network.constant_bytes
-    words = {
-        **words,
-        **_WORDS[frame],
+def code_words(words: Mapping[str, str], cost: Cost, constant_bytes: int, stack_bytes: int, converter: int = 0) -> dict[str, str]:
+    """Words of every folder around a network as C, of sizes in bytes; ``converter``: SRAM of the image converter."""
+    flash = cost.program_bytes or constant_bytes
+    return {
         "suffix": "c",
         "language": "C",
         "language_flags": "",
@@ -227,24 +226,37 @@ def _words(words: dict[str, str], network: CompiledModel, source: Input, core: s
         "idf_dependency": "",
         "zephyr_depends": "",
         "zephyr_tags": "tinyml",
+        "height_name": "HEIGHT",
+        "stack_bytes": f"{stack_bytes:,}",
+        "work_bytes_words": f"{cost.sram_bytes:,} B",
+        "constant_bytes_words": f"{constant_bytes:,} B",
+        "flash_words": f"{flash:,} B",
+        "classifier_api": "",
+        "fast_sources": "network.c",
+        "min_ram_kib": str(-(-(cost.sram_bytes + converter) // 1024) + _ZEPHYR_RAM_KIB),
+        "min_flash_kib": str(-(-flash // 1024) + _ZEPHYR_FLASH_KIB),
+        "rotation_words": ", turned by 180 degrees (the converter does it)" if words["rotation"] != "0" else "",
+    }
+
+
+def _words(words: dict[str, str], frame: Frame, source: Input) -> dict[str, str]:
+    guard, converter = words["GUARD"], converter_bytes(source, frame)
+    constants = {"kRgb888": "RGB888", "kBgr888": "BGR888", "kRgb565LittleEndian": "RGB565_LITTLE_ENDIAN"}
+    constants |= {"kRgb565BigEndian": "RGB565_BIG_ENDIAN", "kGray8": "GRAY8", "kLikeTraining": "LIKE_TRAINING"}
+    constants |= {"kArea": "AREA", "kBilinear": "BILINEAR", "kNearest": "NEAREST"}
+    constants = {name: f"{guard}_{word}" for name, word in constants.items()}
+    words = {
+        **words,
+        **_WORDS[frame],
         "frame": frame,
         "converter_bytes": str(converter),
         "converter_words": f", and {converter:,} B for the rows that the converter is at" if converter else "",
-        "stack_bytes": f"{network.stack_bytes(core):,}",
-        "work_bytes_words": f"{network.work_bytes:,} B",
-        "constant_bytes_words": f"{network.constant_bytes:,} B",
-        "flash_words": f"{flash:,} B",
-        "rotation_words": ", turned by 180 degrees (the converter does it)" if words["rotation"] != "0" else "",
-        "classifier_api": "",
         "input_sources": "image_input.c",
-        "fast_sources": "network.c",
         "input_header": "image_input.h",
         "classify_api": _CLASSIFY.format(**words),
         "input_note": _INPUT.format(**words),
         "rotation_lines": "/* Degrees by which the image is turned on its way into the network; the caller hands over upright frames. */\n"
         f"#define {guard}_INPUT_ROTATION {words['rotation']}\n",
-        "min_ram_kib": str(-(-(network.work_bytes + converter) // 1024) + _ZEPHYR_RAM_KIB),
-        "min_flash_kib": str(-(-flash // 1024) + _ZEPHYR_FLASH_KIB),
         "self_test_format": constants["kRgb888" if source.channels == 3 else "kGray8"],
     }
     parts = {

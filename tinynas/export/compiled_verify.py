@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 
 from tinynas.cost import estimate
@@ -51,11 +52,17 @@ class VerifiedNetwork(Finding):
     instructions: tuple[tuple[str, int], ...]
     """(operator, executed instructions) of one inference."""
     inference_instructions: int | None
-    """Of all of it, without those of measuring each operator."""
+    """Of all of it, without those of measuring each operator; of a stream, as above, those of the step that takes most."""
     refused: str
     """Why it does not run there; empty where it does."""
     firmware: SelfTested
     folder: str
+    step_instructions: float | None = None
+    """Of a step of a stream, on average; None of others."""
+    promised_static_bytes: int | None = None
+    """SRAM of the network and of all that stands between it and a microphone, the stack aside; None where none is promised."""
+    static_bytes: int | None = None
+    """The same as linked: the variables of the folder's sources."""
 
     def memory_problems(self) -> list[str]:
         """A work area or a stack that does not suffice."""
@@ -65,6 +72,9 @@ class VerifiedNetwork(Finding):
                 found.append(f"{self.promised_work_bytes:,} B of work area were promised, and it {what} {size:,} B")
         if self.stack_bytes is not None and self.stack_bytes > self.promised_stack_bytes:
             found.append(f"{self.promised_stack_bytes:,} B of stack were promised, and an inference takes {self.stack_bytes:,} B")
+        static, promised = self.static_bytes, self.promised_static_bytes
+        if static is not None and promised is not None and static > promised:
+            found.append(f"{promised:,} B of SRAM were promised for front end and network, and {static:,} B are linked")
         return found
 
     def linked(self) -> list[tuple[str, int | None, int | None, str]]:
@@ -106,14 +116,18 @@ def verify_network(
         on_step(f"running the network on {core.name}", 1, 2)
     network = {path: text.encode() for path, text in sources.items() if path in {"network.c", "network.h"}}
     header = {f"{prefix}.h": b'#include "network.h"\n'}
+    shape, stream = graph.input.shape, promised.stream
+    row_bytes, period = (None, 1) if stream is None else (shape[1] * shape[2], stream.period)
     ran: NetworkRun | None = None
     refused = ""
-    frames = [image.tobytes() for image in compared.images] or [bytes(graph.input.height * graph.input.width * graph.input.channels)]
+    frames = [image.tobytes() for image in compared.images] or [bytes(prod(shape))]
     try:
-        ran = run_network(core, prefix, {**network, **header}, frames, outputs=outputs, operators=len(operators))
+        files = {**network, **header}
+        ran = run_network(core, prefix, files, frames, outputs=outputs, operators=len(operators), row_bytes=row_bytes, period=period)
     except UserError as error:  # it was compiled and linked for the self-test: what is left is that it dies
         refused = error.message
     counters = reserved - _area_bytes(sources["network.h"])
+    whole = promised.values()["sram_bytes"] if promised.stream is not None else None
     return VerifiedNetwork(
         name=name,
         target=core.name,
@@ -135,6 +149,9 @@ def verify_network(
         refused=refused,
         firmware=tested,
         folder=str(folder),
+        step_instructions=None if ran is None else ran.step_instructions,
+        promised_static_bytes=None if whole is None else int(whole),
+        static_bytes=None if whole is None else tested.static_bytes,
     )
 
 

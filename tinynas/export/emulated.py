@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,6 +39,8 @@ class SelfTested:
     """Flash of the folder's example: all that is linked, the model included."""
     failed: str
     """What it said last where it did not pass; empty where it passed."""
+    static_bytes: int | None = None
+    """SRAM of the variables of the folder's sources, as linked into its example; None where they were not looked at."""
 
 
 def self_test(folder: Path, core: Core, tree: Tree, library: Path, *, seconds: float = SECONDS) -> SelfTested:
@@ -75,8 +78,20 @@ def network_self_test(folder: Path, core: Core, *, seconds: float = SECONDS) -> 
         objects = {o.name.removesuffix(".c.o"): o for o in compile_program(core, {**network, **mains}, work)}
         tests = link_program(core, [o for name, o in objects.items() if name != "example_main"], work)
         ended = emulate(tests.elf, core, seconds=seconds)
-        size = link_program(core, [o for name, o in objects.items() if "self_test" not in name], work, "--specs=nano.specs").flash_bytes
-    return SelfTested(folder_digest(folder), *_said(ended.said), size, _why(ended.status, ended.said, seconds))
+        program = link_program(core, [o for name, o in objects.items() if "self_test" not in name], work, "--specs=nano.specs")
+        own = [o for name, o in objects.items() if "self_test" not in name and name != "example_main"]
+        static = variables_bytes(program.elf, own)
+    return SelfTested(folder_digest(folder), *_said(ended.said), program.flash_bytes, _why(ended.status, ended.said, seconds), static)
+
+
+def variables_bytes(elf: Path, objects: Sequence[Path]) -> int:
+    """Bytes of the variables (initialised or not) of ``objects`` that are in the program ``elf``."""
+
+    def listed(file: Path) -> list[list[str]]:
+        return [line.split() for line in call(["arm-none-eabi-nm", "-S", str(file)], "list variables").splitlines()]
+
+    names = {words[-1] for file in objects for words in listed(file) if words[-2] in "bBdD"}
+    return sum(int(words[1], 16) for words in listed(elf) if len(words) == 4 and words[2] in "bBdD" and words[3] in names)
 
 
 def network_sources(folder: Path) -> dict[str, str]:

@@ -14,6 +14,7 @@ from tinynas.cost.flash import told_front_end
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import ModelFileError
 from tinynas.export.metadata import BUFFER_NAME, NOTHING, Told, read_told
+from tinynas.export.told_thresholds import told_thresholds
 from tinynas.front_end import FrontEnd
 from tinynas.inputs import KIND_CHANNELS, Input, kind_of_channels
 
@@ -102,6 +103,11 @@ class ModelFacts:
         """Class names from tinynas's metadata, or from a label file of TFLite's; empty where the file has none."""
         labels = self.metadata.get("labels", ())
         return tuple(str(label) for label in labels) if isinstance(labels, list) and labels else self.told.labels
+
+    @property
+    def thresholds(self) -> tuple[int, ...] | None:
+        """Of several labels at once: from where on each output says that its class is there, in its own steps, by tinynas's metadata."""
+        return told_thresholds(self.metadata, self.classes)
 
     @property
     def front_end(self) -> FrontEnd | None:

@@ -21,7 +21,7 @@ import numpy.typing as npt
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError
-from tinynas.export import compiled_firmware
+from tinynas.export import compiled_firmware, stream_firmware
 from tinynas.export.adapt_code import BoardLearning, adapt_more
 from tinynas.export.facts import ModelFacts, input_table
 from tinynas.export.folder import (
@@ -253,7 +253,10 @@ def write_firmware(
 def write_format(made: Made, folder: Path) -> Path:
     """The format ``c``: the firmware folder, with two of the images for its self-test and the arena of the runtime; around the network as C
     where that is the runtime."""
-    if runtime_named(made.runtime).frame is not None:
+    runtime = runtime_named(made.runtime)
+    if runtime.stream:
+        return stream_firmware.write_format(made, folder)
+    if runtime.frame is not None:
         return compiled_firmware.write_format(made, folder)
     arena = replace(measured_arena(made.model, made.runtime, made.core), section=made.arena_section)
     images = None if made.input.front_end is not None else pick_images(made.images, made.truth)

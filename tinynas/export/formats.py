@@ -102,10 +102,10 @@ FORMATS: dict[str, Format] = {
 
 def fitting(source: Input, runtime: str | None = None) -> tuple[str, ...]:
     """The formats that can hold a network that reads ``source``, less those that have to be asked for; on a ``runtime`` that streams the
-    stream instead of a folder."""
+    stream alone too, and no folder where nothing makes its frames."""
     found = tuple(name for name, form in FORMATS.items() if form.holds(source) and not form.asked)
     if runtime is not None and runtime_named(runtime).stream:
-        return (*(name for name in found if name != "c"), "stream")
+        return (*(name for name in found if name != "c" or source.front_end is not None), "stream")
     return found
 
 
@@ -127,11 +127,15 @@ def check_formats(names: Sequence[str], source: Input | None = None) -> None:
             )
 
 
-def check_compiled(names: Sequence[str], runtime: str, *, exporter: str, io: str, rotation: int) -> None:
-    """Raise UserError where ``c`` is among the formats, ``runtime`` is compiled code, and what is exported cannot be compiled so."""
+def check_compiled(names: Sequence[str], runtime: str, source: Input, *, exporter: str, io: str, rotation: int) -> None:
+    """Raise UserError where ``c`` is among the formats, ``runtime`` is compiled code, and what is exported, which reads ``source``, cannot
+    be compiled so."""
     frame = runtime_named(runtime).frame
-    if "c" in names and runtime_named(runtime).stream:
-        raise UserError(f"--format c: no folder around {runtime} is known", "use --format stream for the network, or tflite for the file")
+    if "c" in names and runtime_named(runtime).stream and source.front_end is None:
+        raise UserError(
+            f"--format c: around {runtime} it holds what makes frames of a microphone's sound, and this network has no front end",
+            "use --format stream for the network alone, or tflite for the file",
+        )
     if "c" not in names or frame is None:
         return
     if exporter != "tinynas" or io != "int8":

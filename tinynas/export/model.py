@@ -32,6 +32,7 @@ from tinynas.export.served import VALIDATION, Audience
 from tinynas.export.several import ClassCuts
 from tinynas.export.streams import Stream, probabilities, stream_report, timed
 from tinynas.export.tflite import ModelMeta, serialize, storable, storable_graph, with_zeros_behind
+from tinynas.export.told_thresholds import with_thresholds
 from tinynas.graph import WEIGHTED, Graph, few_bits
 from tinynas.model import Network
 from tinynas.quantize.calibrate import QuantOptions, quantize
@@ -214,7 +215,7 @@ def export_model(
     floats = network if isinstance(network, FloatGraph) else fold(network)
     graph = floats.graph
     check_formats(formats, graph.input)
-    check_compiled(formats, options.runtime, exporter=options.exporter, io=options.io, rotation=input_rotation)
+    check_compiled(formats, options.runtime, graph.input, exporter=options.exporter, io=options.io, rotation=input_rotation)
     turn: Callable[[NDArray[Any]], NDArray[Any]] = rotate_images if input_rotation else np.asarray
     exported = build_model(floats, turn(calibration), labels=labels, options=options, qgraph=qgraph, input_rotation=input_rotation)
     started = time.perf_counter()
@@ -230,12 +231,13 @@ def export_model(
     )
     served, point = _served(exported.model, graph, report, audience, turn, options.workers)
     seconds = {**exported.seconds, "check": time.perf_counter() - started}
+    model = with_thresholds(exported.model, point.raw) if isinstance(point, ClassCuts) and point.raw is not None else exported.model
     images = calibration if evaluation is None else evaluation.inputs
     truth = np.arange(len(images)) if evaluation is None else evaluation.labels
     runtime = runtime_named(options.runtime)
     name = UNNAMED if graph.arch is None else graph.arch.name or graph.arch.id
     made = Made(
-        exported.model,
+        model,
         graph.input,
         options.runtime,
         tuple(labels),
@@ -267,7 +269,7 @@ def export_model(
         **exported.notes,
     }
     first = next(iter(files))
-    sha256 = hashlib.sha256(exported.model).hexdigest()
+    sha256 = hashlib.sha256(model).hexdigest()
     return Artifact(net_id or (graph.arch.id if graph.arch is not None else "0" * 10), files[first], first, sha256, document)
 
 

@@ -20,6 +20,9 @@ from tinynas.export.sandbox import Inspected
 from tinynas.metrics import sigmoid
 from tinynas.several import Cut, choose_cuts, class_figures
 
+#: In the place of a split: the .tflite's own metadata hold the thresholds.
+FILE = "file"
+
 
 @dataclass(frozen=True)
 class ClassCuts:
@@ -30,7 +33,7 @@ class ClassCuts:
     raw: tuple[int, ...] | None
     """The same of each output of the file, in its own order and its own steps; None for float outputs without any."""
     split: str | None
-    """Of the inputs that they were chosen on; None where there were none, and each stands for a half."""
+    """Of the inputs that they were chosen on, or :data:`FILE` that says them; None where there were none, and each stands for a half."""
     logits: bool
     """Whether the outputs are logits; else they are probabilities."""
 
@@ -78,13 +81,17 @@ def check_several(model: Inspected, labels: Sequence[str], rule: Rule) -> None:
 def choose(
     model: Inspected, rule: Rule, outputs: NDArray[np.float64] | None, truth: NDArray[np.int64] | None, split: str | None
 ) -> ClassCuts:
-    """The thresholds with the highest F1 on real ``outputs`` (N, K) of inputs of classes ``truth`` (N, classes), those of ``split``; a half
-    where there are none."""
+    """The thresholds with the highest F1 on real ``outputs`` (N, K) of inputs of classes ``truth`` (N, classes), those of ``split``; where
+    there are none those that the file says, or a half."""
     labels = rule.labels[: len(rule.labels) - rule.others]
     grid, logits = model.facts.score_grid, last_operator(model.file) != "LOGISTIC"
     half = 0.0 if logits else 0.5
+    told = model.facts.thresholds
     if outputs is None or truth is None or not len(outputs):
         cuts, split = [Cut(label, half, False) for label in labels], None
+        if grid is not None and told is not None:
+            said = [told[column] - grid.zero_point for column in rule.columns[: len(labels)]]
+            cuts, split = [Cut(label, step * grid.scale, True) for label, step in zip(labels, said, strict=True)], FILE
     elif grid is None:
         cuts = choose_cuts(labels, truth, scores_of(rule, outputs), half)
     else:

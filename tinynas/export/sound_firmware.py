@@ -6,6 +6,7 @@ templates of ``firmware`` and ``firmware_c`` lie those of ``firmware_sound`` and
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -20,11 +21,14 @@ from tinynas.front_end import FrontEnd
 from tinynas.sound.features import features
 
 Suffix = Literal["c", "cc"]
+#: How a network comes to its frames (``frame`` of the words) -> what asks it.
+_THINKS = {"kept": "think_kept.c", "rows": "think_rows.c", "stream": "think_step.c"}
 #: Templates of images, by path, that a folder of sound does not have.
 OF_IMAGES = ("image_input.h", "image_input.c", "image_input.cc", "arduino/examples/classify/classify.ino")
 #: Percent that a class must reach on average to be told.
 THRESHOLD = 60
 _EXTERN = 'extern "C" '
+_SCORES = "for (int i = 0; i < CLASSES; ++i) scores[i] = (uint8_t)(255.0f * {ns}_chance(i) + 0.5f);"
 
 
 def stored_sound(front_end: FrontEnd) -> npt.NDArray[np.int16]:
@@ -65,11 +69,18 @@ def check_sound(front_end: FrontEnd, classes: int, labels: Sequence[str], rotati
     return features(stored_clip(front_end), front_end)
 
 
-def sound_templates(suffix: Suffix) -> dict[str, str]:
-    """Path -> text of the templates that lie over those of images."""
+def sound_templates(suffix: Suffix, *, stream: bool = False) -> dict[str, str]:
+    """Path -> text of the templates that lie over those of images; ``stream``: around a network that takes one frame at a time."""
     both = {path: text for path, text in read_templates("sound").items() if not path.startswith(("think", "judge", "told"))}
     named = {path.removesuffix(".c") + f".{suffix}" if path.endswith(".c") else path: text for path, text in both.items()}
-    return named | read_templates("firmware_c_sound" if suffix == "c" else "firmware_sound")
+    own = read_templates("firmware_c_sound" if suffix == "c" else "firmware_sound")
+    return named | own | (read_templates("firmware_c_stream") if stream else {})
+
+
+def falling(scale: float) -> list[int]:
+    """65,535 e^(-i scale) for i = 0, 1, ..., rounded, down to the last that is not 0; at most 256 of them, as outputs have steps."""
+    values = [round(65535 * math.exp(-step * scale)) for step in range(256)]
+    return [value for value in values if value]
 
 
 def sound_words(
@@ -81,12 +92,22 @@ def sound_words(
     core: str | None,
     *,
     several: bool = False,
+    every: int | None = None,
+    scale: float = 0.0,
 ) -> dict[str, str]:
     """Words of the templates that follow from the front end, over those of images. ``frames`` are the stored clip's, ``expected`` (1,
-    classes) the network's outputs of them, ``several``: whether several classes may be there at once."""
+    classes) the network's outputs of them, ``several``: whether several classes may be there at once. ``every``: of a network that takes
+    one frame at a time, after how many of them it answers, and ``scale`` a step of its outputs."""
     ns, guard, sound = words["ns"], words["GUARD"], stored_sound(front_end)
-    cost = front_end_cost(front_end, expected.shape[1], core=core)
+    cost = front_end_cost(front_end, expected.shape[1], core=core, every=every)
     hop = cost.hop
+    asked = (
+        f"Every {hop * front_end.stride_ms:,} ms the network hears the last {front_end.clip_ms:,} ms."
+        if every is None
+        else f"The network takes each frame as it comes, every {front_end.stride_ms:,} ms, and answers every "
+        f"{hop * front_end.stride_ms:,} ms, of the last {front_end.clip_ms:,} ms."
+    )
+    settings = "" if every is not None else f"`{guard}_HOP`, "
     own = front_end_words(front_end, ns) | {
         "hop": str(hop),
         "smoothed": str(SMOOTHED),
@@ -105,18 +126,21 @@ def sound_words(
         "sound_sram_words": f"{cost.sram_bytes:,} B",
         "sound_flash_words": f"{cost.flash_bytes:,} B",
         "hear_words": (
-            f"Every {hop * front_end.stride_ms:,} ms the network hears the last {front_end.clip_ms:,} ms. {SMOOTHED} answers are averaged, "
+            f"{asked} {SMOOTHED} answers are averaged, "
             f"and a class is there where its average is at least its threshold (`{guard}_THRESHOLDS`, model_settings.h): several may be "
-            f"there at once, ask `{ns}_there(i)` for each; `{ns}_hear` answers the surest one. `{guard}_HOP` and `{guard}_SMOOTHED` "
-            "(hear.h) change when and over how much."
+            f"there at once, ask `{ns}_there(i)` for each; `{ns}_hear` answers the surest one. "
+            + (
+                f"`{guard}_HOP` and `{guard}_SMOOTHED` (hear.h) change when and over how much."
+                if every is None
+                else f"`{guard}_SMOOTHED` (hear.h) changes over how much."
+            )
         )
         if several
         else (
-            f"Every {hop * front_end.stride_ms:,} ms the network hears the last {front_end.clip_ms:,} ms. {SMOOTHED} answers are averaged, "
+            f"{asked} {SMOOTHED} answers are averaged, "
             f"and a class that reaches {THRESHOLD} % is told, then nothing for {front_end.frames * front_end.stride_ms:,} ms. "
-            f"`{guard}_HOP`, "
-            f"`{guard}_SMOOTHED`, `{guard}_THRESHOLD` and `{guard}_REFRACTORY` (hear.h) change that: choose them on recordings of the "
-            "place where it will listen. A class such as silence is told like any other: leave it out where you act on the answer."
+            f"{settings}`{guard}_SMOOTHED`, `{guard}_THRESHOLD` and `{guard}_REFRACTORY` (hear.h) change that: choose them on recordings "
+            "of the place where it will listen. A class such as silence is told like any other: leave it out where you act on the answer."
         ),
         "score_unit": "%%" if not several else "steps above its threshold",
         "scores_note": "of 255" if not several else "steps above the lowest",
@@ -145,15 +169,22 @@ def sound_words(
         own["several_told"] = (
             f"    for (int i = 0; i < {classes}; ++i) {{\n      if (i != found && {ns}_there(i)) Serial.println({labels}[i]);\n    }}\n"
         )
+    table = falling(scale)
+    own |= {"falling_count": str(len(table)), "falling_values": numbers(table)}
     spelled = {**words, **own}
-    think = {"kept": "think_kept.c", "rows": "think_rows.c"}[words["frame"]] if suffix == "c" else "think.cc"
+    think = _THINKS[words["frame"]] if suffix == "c" else "think.cc"
     texts = read_templates("sound")
 
     def part(name: str) -> str:
         return fill(name, texts[name], spelled).decode().rstrip("\n")
 
     parts = {"judged": f"judged_{many}.c", "told_settings": f"told_{many}_settings.h", "told_api": f"told_{many}_api.h"}
+    # A stream answers often: it has its chances by a table, each answer's at once; others by exponentials, one for each pair of classes.
+    by_table = every is not None and not several
+    spelled["score_line"] = "chances(scores);" if by_table else _SCORES.format(ns=ns)
     own |= {word: part(name) for word, name in parts.items()}
+    if by_table:
+        own["judged"] = part("judged_chances.c") + "\n\n" + own["judged"]
     if suffix == "c":
         return own | {"classify_api": "", "classifier_code": part(think)}
     return own | {"classify_api": part("think_cc.h"), "classify_code": part(think)}

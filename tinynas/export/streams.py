@@ -152,33 +152,76 @@ def counted(recordings: Sequence[Heard], labels: Sequence[str], smoothing: Smoot
         smooth = moving_average(recording.scores, smoothing.windows)
         for number, label in enumerate(labels):
             if label in counts:
-                found = detections(smooth[:, number], recording.times, smoothing.threshold, smoothing.refractory)
+                found = detections(smooth[:, number], recording.times, smoothing.of(number), smoothing.refractory)
                 counts[label] += count_stream(found, recording.events.get(number, ()), late)
     return counts
 
 
-def choose(recordings: Sequence[Heard], labels: Sequence[str], most: float, refractory: float, late: float) -> Smoothing:
+def choose(
+    recordings: Sequence[Heard], labels: Sequence[str], most: float, refractory: float, late: float, *, several: bool = False
+) -> Smoothing:
     """The smoothing that misses the fewest events with at most ``most`` false alarms an hour; where none keeps to that, the one with the
-    fewest. Of equal ones the one that waits for fewer windows, then the higher threshold."""
+    fewest. Of equal ones the one that waits for fewer windows, then the higher threshold. ``several``: each class has its own."""
     hours = sum(recording.seconds for recording in recordings) / 3600
 
     def badness(smoothing: Smoothing) -> tuple[float, ...]:
         total = sum(counted(recordings, labels, smoothing, late).values(), StreamCount(0, 0, 0))
         rate = total.false_alarms / hours
-        return (max(0.0, rate - most), total.missed, rate, smoothing.windows, -smoothing.threshold)
+        thresholds = [smoothing.of(number) for number in range(len(labels))]
+        return (max(0.0, rate - most), total.missed, rate, smoothing.windows, -sum(thresholds))
 
+    def of_each(windows: int) -> Smoothing:
+        tried = {cut: counted(recordings, labels, Smoothing(windows, cut, refractory), late) for cut in THRESHOLDS}
+        chosen = each_threshold(tried, int(most * hours + 1e-9))
+        return Smoothing(windows, tuple(chosen.get(label, THRESHOLDS[-1]) for label in labels), refractory)
+
+    if several:
+        return min(map(of_each, WINDOWS), key=badness)
     return min((Smoothing(windows, threshold, refractory) for windows, threshold in product(WINDOWS, THRESHOLDS)), key=badness)
+
+
+def each_threshold(tried: Mapping[float, Mapping[str, StreamCount]], allowed: int) -> dict[str, float]:
+    """Of each class a threshold, by what classes do at each (threshold -> class -> counts): the fewest events are missed by all of them
+    together, with at most ``allowed`` false alarms of all, and of those the fewest. Where none keeps to that, each has its fewest."""
+    labels = list(next(iter(tried.values())))
+    falling = sorted(tried, reverse=True)  # of equal ones the higher threshold
+    fewest = {label: min(falling, key=lambda cut: (tried[cut][label].false_alarms, tried[cut][label].missed)) for label in labels}
+    if sum(tried[cut][label].false_alarms for label, cut in fewest.items()) > allowed:
+        return fewest
+    room = min(allowed, sum(max(row[label].false_alarms for row in tried.values()) for label in labels))
+    # By the false alarms that the classes so far have together: the fewest events that they miss, and which threshold the last one has.
+    never = np.iinfo(np.int64).max // 2
+    missed = np.full(room + 1, never)
+    missed[0] = 0
+    taken = []
+    for label in labels:
+        found, which = np.full(room + 1, never), np.zeros(room + 1, np.int64)
+        for number, cut in enumerate(falling):
+            count = tried[cut][label]
+            if count.false_alarms <= room:
+                here = np.full(room + 1, never)
+                here[count.false_alarms :] = missed[: room + 1 - count.false_alarms] + count.missed
+                better = here < found
+                found, which = np.where(better, here, found), np.where(better, number, which)
+        missed = found
+        taken.append(which)
+    left, chosen = int(missed.argmin()), {}
+    for label, which in zip(reversed(labels), reversed(taken), strict=True):
+        chosen[label] = falling[int(which[left])]
+        left -= tried[chosen[label]][label].false_alarms
+    return chosen
 
 
 def stream_report(
     data: DataSet, split: str, front_end: FrontEnd, scores: Scores, *, hop_ms: int, most: float, refractory: float
 ) -> dict[str, Any]:
     """What ``evaluate --stream --json`` says: smoothing, where it was chosen and what it did there (``expected``), hours, events, missed,
-    false_alarms, their rates, classes, and the curve of misses over false alarms an hour. Raises DataError."""
+    false_alarms, their rates, classes, and the curve of misses over false alarms an hour, one threshold for all classes. Of several labels
+    at once each class has a threshold of its own, in ``thresholds``. Raises DataError."""
     late = front_end.clip_ms / 1000
     chosen_on = "val" if split != "val" and len(data.members.get("val", ())) else split
     tuned = heard(data, chosen_on, front_end, hop_ms, scores)
-    smoothing = choose(tuned, data.labels, most, refractory, late)
+    smoothing = choose(tuned, data.labels, most, refractory, late, several=data.several)
     judged = tuned if chosen_on == split else heard(data, split, front_end, hop_ms, scores)
 
     def hours_of(recordings: Sequence[Heard]) -> float:
@@ -208,7 +251,15 @@ def stream_report(
         "hours": hours,
         "hop_ms": hop_ms,
         "allowed_per_hour": most,
-        "smoothing": {"windows": smoothing.windows, "threshold": smoothing.threshold, "refractory_s": refractory, "chosen_on": chosen_on},
+        "smoothing": {
+            "windows": smoothing.windows,
+            "threshold": None if isinstance(smoothing.threshold, tuple) else smoothing.threshold,
+            "thresholds": {label: smoothing.of(number) for number, label in enumerate(data.labels) if label in by_class}
+            if isinstance(smoothing.threshold, tuple)
+            else None,
+            "refractory_s": refractory,
+            "chosen_on": chosen_on,
+        },
         **figures(all_of(by_class)),
         "classes": {label: figures(count) for label, count in by_class.items()},
         "expected": figures(all_of(counted(tuned, data.labels, smoothing, late)), hours_of(tuned)),

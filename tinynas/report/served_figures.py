@@ -187,7 +187,9 @@ class StreamInfo:
     missed: tuple[int, ...]
     events: int
     chosen: int | None
-    """Which of the thresholds was chosen."""
+    """Which of the thresholds was chosen; None where each class has one of its own."""
+    chosen_point: tuple[int, float]
+    """(events missed, false alarms an hour) with what was chosen."""
     chosen_on: str
     """The split by which it was chosen."""
     allowed: float
@@ -208,6 +210,7 @@ def stream_info(report: Mapping[str, Any]) -> StreamInfo | None:
         missed=tuple(row["missed"] for row in curve),
         events=stream["events"],
         chosen=thresholds.index(smoothing["threshold"]) if smoothing["threshold"] in thresholds else None,
+        chosen_point=(stream["missed"], stream["false_alarms_per_hour"]),
         chosen_on=smoothing["chosen_on"],
         allowed=stream["allowed_per_hour"],
     )
@@ -234,24 +237,23 @@ def draw_stream(info: StreamInfo) -> Drawing:
             "hovertemplate": "%{text}<extra></extra>",
         }
     ]
-    marked: list[float] = []
-    if info.chosen is not None:
-        marked = [rates[info.chosen]]
-        data.append(
-            {
-                "type": "scatter",
-                "mode": "markers",
-                "name": f"chosen on {info.chosen_on}",
-                "x": marked,
-                "y": [shares[info.chosen]],
-                "text": [told[info.chosen]],
-                "marker": {"symbol": "diamond", "size": 12, "color": "@limit"},
-                "hovertemplate": "chosen: %{text}<extra></extra>",
-            }
-        )
+    lost, marked = info.chosen_point
+    each = f"a threshold of each class<br>{lost:,} of {counted(info.events, 'event')} missed<br>{marked:.2f} false alarms an hour"
+    data.append(
+        {
+            "type": "scatter",
+            "mode": "markers",
+            "name": f"chosen on {info.chosen_on}",
+            "x": [marked],
+            "y": [lost / info.events if info.events else 0.0],
+            "text": [each if info.chosen is None else told[info.chosen]],
+            "marker": {"symbol": "diamond", "size": 12, "color": "@limit"},
+            "hovertemplate": "chosen: %{text}<extra></extra>",
+        }
+    )
     # To the right of where the fewest are missed there are only more false alarms.
     fewest = min(rate for rate, share in zip(rates, shares, strict=True) if share == min(shares))
-    reach = 1.15 * max(fewest, 2 * info.allowed, *marked, 0.5)
+    reach = 1.15 * max(fewest, 2 * info.allowed, marked, 0.5)
     allowed = {"type": "line", "xref": "x", "yref": "paper", "x0": info.allowed, "x1": info.allowed, "y0": 0, "y1": 1}
     layout: dict[str, Any] = {
         "xaxis": {"title": {"text": "false alarms an hour"}, "range": [-0.03 * reach, reach]},

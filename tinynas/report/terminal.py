@@ -34,6 +34,7 @@ from tinynas.records import (
     class_rows,
     expected_accuracy,
     gap_words,
+    instructions_words,
     interval_words,
     listening_words,
     network_figures,
@@ -508,7 +509,8 @@ def _verified_network_table(document: Mapping[str, Any]) -> Group:
     lines.append(Text(printable(said), "bold red" if firmware["failed"] else ""))
     if document["instructions"]:
         lines.append(_instructions(document["instructions"]))
-        lines.append(Text(f"{document['inference_instructions']:,} instructions in all, measuring left out", "dim"))
+        all_of_it = " in all" if document.get("step_instructions") is None else ""
+        lines.append(Text(f"{instructions_words(document)}{all_of_it}, measuring left out", "dim"))
     return Group(*lines, *_kept_promises(document))
 
 

@@ -14,7 +14,7 @@ from tinynas.cost.quantities import count as count
 from tinynas.cost.stepwise import StreamCost
 from tinynas.errors import counted, printable
 from tinynas.inputs import InputKind
-from tinynas.records import network_figures, of_network
+from tinynas.records import instructions_words, network_figures, of_network
 from tinynas.space import input_text
 
 KIND_WORDS: dict[InputKind, str] = {"rgb": "RGB", "gray": "gray", "features": "features"}
@@ -142,7 +142,7 @@ def _network_words(document: Mapping[str, Any]) -> str:
     if document["compared_outputs"]:
         parts.append(f"{document['equal_outputs']} of {counted(document['compared_outputs'], 'output')} equal bit for bit")
     parts.append(f"the firmware {'FAILS' if document['firmware']['failed'] else 'passes'} its self-test")
-    parts.append(f"{document['inference_instructions']:,} instructions")
+    parts.append(instructions_words(document))
     return f"{where}: {', '.join(parts)}"
 
 

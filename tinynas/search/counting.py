@@ -66,9 +66,8 @@ class Counter:
         self.sram = min(limits.get("sram_bytes", float("inf")), limits.get("update_sram_bytes", float("inf")))
         if front_ends := [each.front_end for each in self.space.inputs if each.front_end is not None]:
             # What the cheapest of them takes is no network's: the counts stay bounds from above.
-            costs = [
-                front_end_cost(each, feasible.classes, core=feasible.budget.core, stream=self.tables.runtime.stream) for each in front_ends
-            ]
+            every = 1 if self.tables.runtime.stream else None
+            costs = [front_end_cost(each, feasible.classes, core=feasible.budget.core, every=every) for each in front_ends]
             self.sram -= min(cost.sram_bytes for cost in costs)
             if "flash_bytes" in limits:
                 limits["flash_bytes"] = max(1.0, limits["flash_bytes"] - min(cost.flash_bytes for cost in costs))

@@ -145,6 +145,58 @@ int main(void) {
 """
 
 
+#: Each clip from a reset, frame by frame; then a period of steps, each measured.
+_STREAM_MAIN = r"""
+#include "emulated.h"
+#include "%(name)s.h"
+static const uint8_t clips[%(count)d][%(bytes)d] = {
+%(frames)s
+};
+static %(name)s_t net;
+static uint64_t begun;
+static uint64_t spent[%(operators)d], longest[%(operators)d];
+void %(name)s_trace(int op, int ends);
+void %(name)s_trace(int op, int ends) {
+  if (ends) spent[op] += ticks() - begun;
+  else begun = ticks();
+}
+int main(void) {
+  for (int i = 0; i < %(count)d; ++i) {
+    uint32_t stack = 0;
+    memset(&net, 0xa5, sizeof net);
+    %(name)s_reset(&net);
+    for (int j = 0; j < %(bytes)d; j += %(row)d) {
+      paint();
+      %(name)s_step(&net, clips[i] + j);
+      const uint32_t used = painted(stack_pointer());
+      if (used > stack) stack = used;
+    }
+    printf("stack %%lu\ntouched %%lu\noutput ", (unsigned long)stack, (unsigned long)sizeof net.area); /* a reset writes all of it */
+    for (int j = 0; j < %(outputs)d; ++j) printf("%%02x", (unsigned)(uint8_t)%(name)s_result(&net)[j]);
+    printf("\n");
+  }
+  start_clock();
+  uint64_t all = 0, most = 0;
+  for (int i = 0; i < %(period)d; ++i) {
+    memset(spent, 0, sizeof spent);
+    const uint64_t from = ticks();
+    %(name)s_step(&net, clips[0] + i * %(row)d %% %(bytes)d);
+    const uint64_t step = ticks() - from;
+    all += step;
+    if (step <= most) continue;
+    most = step;
+    memcpy(longest, spent, sizeof spent);
+  }
+  printf("all %%lu\nperiod %%lu\n", (unsigned long)most, (unsigned long)all);
+#ifdef %(UPPER)s_TRACE
+  for (int i = 0; i < %(operators)d; ++i) printf("op %%d %%lu\n", i, (unsigned long)longest[i]);
+#endif
+  printf("done\n");
+  return 0;
+}
+"""
+
+
 @dataclass(frozen=True)
 class NetworkRun:
     """What a compiled network did on an emulated core."""
@@ -157,16 +209,19 @@ class NetworkRun:
     flash_bytes: int
     """Code and constants that the network adds to a program."""
     instructions: int
-    """Executed in one inference."""
+    """Executed in one inference; of a stream in the step that takes most."""
     by_operator: tuple[int, ...]
     """Of each operator, in the graph's order; the driver's own are not in it."""
+    step_instructions: float | None = None
+    """Executed in a step of a stream, on average over a period."""
 
 
-def added_flash(core: Core, name: str, objects: Sequence[Path], folder: Path) -> int:
+def added_flash(core: Core, name: str, objects: Sequence[Path], folder: Path, *, stream: bool = False) -> int:
     """Bytes of code and constants that the compiled network ``name``, whose ``objects`` and header lie in ``folder``, adds to a program
-    for ``core``."""
+    for ``core``. ``stream``: it takes one frame in each step."""
     small = f'#include "{name}.h"\nextern {name}_t net;\n{name}_t net;\n'
-    small += f"int main(void) {{ {name}_run(&net, (const uint8_t *)&net); return *{name}_result(&net); }}\n"
+    calls = f"{name}_reset(&net); {name}_step" if stream else f"{name}_run"
+    small += f"int main(void) {{ {calls}(&net, (const uint8_t *)&net); return *{name}_result(&net); }}\n"
     empty = "#include <stdint.h>\nextern uint8_t net[64];\nuint8_t net[64];\nint main(void) { return net[3]; }\n"
     mains = [compile_program(core, {f"{what}.c": text}, folder) for what, text in (("small", small), ("empty", empty))]
     with_it = link_program(core, [*objects, *mains[0]], folder, "--specs=nano.specs").flash_bytes
@@ -174,19 +229,30 @@ def added_flash(core: Core, name: str, objects: Sequence[Path], folder: Path) ->
 
 
 def run_network(
-    core: Core, name: str, files: Mapping[str, bytes], frames: Sequence[bytes], *, outputs: int, operators: int, flags: Sequence[str] = ()
+    core: Core,
+    name: str,
+    files: Mapping[str, bytes],
+    frames: Sequence[bytes],
+    *,
+    outputs: int,
+    operators: int,
+    flags: Sequence[str] = (),
+    row_bytes: int | None = None,
+    period: int = 1,
 ) -> NetworkRun:
-    """Run the compiled network ``name`` (its ``files``) on ``core`` with each of ``frames``, and measure it.
+    """Run the compiled network ``name`` (its ``files``) on ``core`` with each of ``frames``, and measure it. ``row_bytes``: it is a stream,
+    which takes so many bytes of a frame (a clip then) in each step, and repeats itself after a ``period`` of steps.
 
     Raises UserError where the tool chain or the emulator is wanting, or the program dies.
     """
     rows = ",\n".join("  {" + ",".join(map(str, frame)) + "}" for frame in frames)
     words = {"name": name, "UPPER": name.upper(), "count": len(frames), "bytes": len(frames[0]), "frames": rows}
-    main = _MAIN % {**words, "outputs": outputs, "operators": operators}
+    words |= {"outputs": outputs, "operators": operators, "row": row_bytes, "period": period}
+    main = (_MAIN if row_bytes is None else _STREAM_MAIN) % words
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         objects = compile_program(core, files, folder, flags)
-        flash = added_flash(core, name, objects, folder)
+        flash = added_flash(core, name, objects, folder, stream=row_bytes is not None)
         lines = run_emulated(link_program(core, [*objects, *compile_program(core, {"main.c": main}, folder, flags)], folder), core)
         tracing = (*flags, f"-D{name.upper()}_TRACE")
         traced = run_emulated(link_program(core, compile_program(core, {**files, "main.c": main}, folder, tracing), folder), core)
@@ -201,6 +267,7 @@ def run_network(
         flash,
         instructions(int(said["all"][0]), core),
         by_operator,
+        None if row_bytes is None else instructions(int(said["period"][0]), core) / period,
     )
 
 

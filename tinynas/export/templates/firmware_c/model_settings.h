@@ -1,6 +1,6 @@
 /* @star_banner@
  *
- * Everything the code around the network must know about it. network.h says the rest: @GUARD@_HEIGHT, _WIDTH, _CHANNELS, _OUTPUTS, the
+ * Everything the code around the network must know about it. network.h says the rest: @GUARD@_@height_name@, _WIDTH, _CHANNELS, _OUTPUTS, the
  * scale of the outputs, and @GUARD@_WORK_BYTES, the memory that it works in.
  * Same numbers as the .tflite with SHA-256 @model_sha256@.
  */

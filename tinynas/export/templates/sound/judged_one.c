@@ -10,7 +10,7 @@ static int judged(void) {
   int32_t count, most = -1;
   int best = 0;
   uint8_t *scores = ear.scores + ear.answers % @GUARD@_SMOOTHED * CLASSES;
-  for (int i = 0; i < CLASSES; ++i) scores[i] = (uint8_t)(255.0f * @ns@_chance(i) + 0.5f);
+  @score_line@
   if (++ear.answers == 2 * @GUARD@_SMOOTHED) ear.answers = @GUARD@_SMOOTHED;
   for (int i = 0; i < CLASSES; ++i) {
     const int32_t sum = total(i, &count);
