@@ -49,6 +49,16 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     os.environ["TINYNAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _kept_objects(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # What several tests compile is compiled once, for all workers.
+    from kept_objects import install
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compilers"
+    os.environ["PATH"] = install(str(folder), os.environ["PATH"])
+
+
 @pytest.fixture(scope="session")
 def emulated(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Emulated]:
     """TFLM on an emulated Cortex-M4; a test is skipped, with the reason, where its tools or sources are not there."""
