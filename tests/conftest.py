@@ -50,6 +50,14 @@ def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
 
 
 @pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    # What tests write need not outlive a power cut. That the product asks for it is tested by disks that refuse.
+    asked, os.fsync = os.fsync, lambda _: None
+    yield
+    os.fsync = asked
+
+
+@pytest.fixture(scope="session", autouse=True)
 def _kept_objects(tmp_path_factory: pytest.TempPathFactory) -> None:
     # What several tests compile is compiled once, for all workers.
     from kept_objects import install
