@@ -37,6 +37,7 @@ from tinynas.export.firmware import (
     write_format,
 )
 from tinynas.export.folder import Decision, pick_images
+from tinynas.export.forked import run_forked
 from tinynas.export.formats import Made
 from tinynas.export.manifests import identifier
 from tinynas.export.sandbox import run_tflm
@@ -427,7 +428,14 @@ def on_host(
     # Unoptimized: warnings of an optimizing compiler are what test_compiles_without_a_warning is for.
     command = ["g++", *FLAGS, "-shared", "-fPIC", "-Dmain=program", *defines, *include, *sources, main, "entry.cc", "-o", "l.so"]
     subprocess.run(command, cwd=c, check=True, timeout=200)
-    return run(sys.executable, WHEEL / "run_self_test.py", c / "l.so")
+    return entered(c / "l.so")
+
+
+def entered(library: Path) -> tuple[int, str]:
+    """(0 where the ``entry`` of ``library`` says so, log): in a child that has TFLM's interpreter."""
+    found = run_forked(WHEEL / "run_self_test.py", str(library).encode(), 60, "tflite_micro")
+    assert found is not None, "nothing can be forked"
+    return found[0], (found[1] + found[2]).decode()
 
 
 def run(*command: object) -> tuple[int, str]:

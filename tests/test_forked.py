@@ -35,6 +35,8 @@ def main():
         os.kill(os.getpid(), signal.SIGSEGV)
     if word == "sleep":
         time.sleep(60)
+    if word == "leave":
+        sys.exit(7)
     if word == "raise":
         raise ValueError("as said")
     if word == "long":
@@ -66,6 +68,7 @@ def test_each_is_a_process_of_its_own_that_finds_nothing_of_the_others(server: F
 
 def test_how_one_ends_is_known_and_harms_no_other(server: ForkServer) -> None:
     assert said(server, "crash")[0] == -signal.SIGSEGV
+    assert said(server, "leave")[0] == 7
     code, _, errors = said(server, "raise")
     assert code == 1 and errors.endswith("ValueError: as said\n") and "Traceback" in errors
     begun = time.monotonic()

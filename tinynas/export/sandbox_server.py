@@ -65,6 +65,8 @@ def _run(worker: Callable[[], Any], files: list[int]) -> Never:
             os.close(file)
         worker()
         code = 0
+    except SystemExit as ended:
+        code = ended.code if isinstance(ended.code, int) else int(ended.code is not None)
     except BaseException:
         traceback.print_exc()
     finally:
