@@ -703,7 +703,7 @@ def test_self_test_notices_faults_on_an_emulated_cortex_m4(tmp_path: Path, emula
     assert tested.failed.endswith("self-test: FAIL") and (tested.images, tested.equal_images) == (2, 1)
     main = c / "self_test_main.cc"
     main.write_text(main.read_text().replace("int main() {", "int main() { for (;;) {}"))
-    assert self_test(c, thin.core, thin.tree, thin.library, seconds=2).failed == "it did not finish in 2 s"
+    assert self_test(c, thin.core, thin.tree, thin.library, seconds=1).failed == "it did not finish in 1 s"
 
 
 def test_a_folder_that_is_not_whole_is_named(tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ class ForkServer:
         with theirs:
             self._process = subprocess.Popen(
                 [sys.executable, "-P", str(_SERVER), str(worker)],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=environment,
@@ -75,7 +75,8 @@ class ForkServer:
             status = self._status(read, seconds)
             if status is None:
                 return None
-            return os.waitstatus_to_exitcode(status), *(os.pread(file, os.fstat(file).st_size, 0) for file in files[1:])
+            output, error = (os.pread(file, os.fstat(file).st_size, 0) for file in files[1:])
+            return os.waitstatus_to_exitcode(status), output, error
 
     def _status(self, pipe: int, seconds: float) -> int | None:
         """What is said on ``pipe``: the child's process id, then its status; None where that ends before."""
