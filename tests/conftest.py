@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -34,6 +35,12 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
 
 
+def pytest_collection_finish() -> None:
+    """What is there when tests begin, stays: the garbage collector need not go through it again and again."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def test_data() -> Path:
     """The folder with real images and models; tests that need it are skipped where it is absent."""
@@ -47,6 +54,24 @@ def test_data() -> Path:
 def _own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     # The user's cache is neither read nor filled by tests.
     os.environ["TINYNAS_CACHE"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_waiting_for_the_disk() -> Iterator[None]:
+    # What tests write need not outlive a power cut. That the product asks for it is tested by disks that refuse.
+    asked, os.fsync = os.fsync, lambda _: None
+    yield
+    os.fsync = asked
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _kept_objects(tmp_path_factory: pytest.TempPathFactory) -> None:
+    # What several tests compile is compiled once, for all workers.
+    from kept_objects import install
+
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "compilers"
+    os.environ["PATH"] = install(str(folder), os.environ["PATH"])
 
 
 @pytest.fixture(scope="session")

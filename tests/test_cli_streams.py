@@ -59,8 +59,18 @@ def test_stand_ins_take_as_much_room_as_what_they_stand_for() -> None:
     assert all(text.isascii() and (len(text) == 1 or char in "≤≥") for char, text in STAND_INS.items())
 
 
-@pytest.mark.parametrize("arguments", [["budgets"], ["budgets", "--json"], ["--help"], ["init", "--boards"]])
-@pytest.mark.parametrize("lines", [0, 1])
+@pytest.mark.parametrize(
+    ("arguments", "lines"),
+    [
+        # Each command once, and one of them both ways; a process takes a second to start.
+        (["budgets"], 0),
+        (["budgets"], 1),
+        (["budgets", "--json"], 1),
+        (["--help"], 0),
+        (["init", "--boards"], 1),
+        *(pytest.param(*way, marks=pytest.mark.slow) for way in ((["budgets", "--json"], 0), (["--help"], 1), (["init", "--boards"], 0))),
+    ],
+)
 def test_a_reader_that_leaves_is_no_fault(arguments: list[str], lines: int) -> None:
     with subprocess.Popen([*COMMAND, *arguments], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None and process.stderr is not None

@@ -590,7 +590,7 @@ def test_faults_of_a_folder_are_found_on_the_emulated_core(tmp_path: Path) -> No
     assert found.equal_outputs < 4 and len(found.problems) == 2 and found.problems[1].endswith("self-test: FAIL")
     main = c / "self_test_main.c"
     main.write_text(main.read_text().replace("int main(void) {", "int main(void) { for (;;) {}"))
-    assert network_self_test(c, core, seconds=2).failed == "it did not finish in 2 s"
+    assert network_self_test(c, core, seconds=1).failed == "it did not finish in 1 s"
 
 
 def test_a_folder_that_is_not_whole_is_named(tmp_path: Path) -> None:

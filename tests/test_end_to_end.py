@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import signal
@@ -69,6 +71,12 @@ def inputs(place: Path) -> list[str]:
     return ["--budget", str(place / "budget.yaml"), "--space", str(place / "space.yaml"), "--data", str(place / "images")]
 
 
+def five(place: Path, out: Path) -> list[str]:
+    """The words of a search of five networks with one worker."""
+    few = ["--trials", "5", "--workers", "1", "--seed", "3", "--set", "pool=200", "--set", "rungs=[1,2,4]"]
+    return ["search", *inputs(place), *few, "--out", str(out)]
+
+
 def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     code = cli([*arguments, "--json"])
     shown = capsys.readouterr()
@@ -78,16 +86,12 @@ def answer(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
 
 @pytest.fixture(scope="module")
 def searched(place: Path) -> Path:
-    """A finished search of five networks with one worker."""
+    """A finished search of five networks, made here; in a process of its own is the one that is killed."""
     out = place / "run"
-    done = subprocess.run(
-        command("search", *inputs(place), "--trials", "5", "--workers", "1", "--seed", "3", "--out", str(out), "--json"),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    (place / "search.json").write_text(done.stdout)
+    with contextlib.redirect_stdout(io.StringIO()) as said, contextlib.redirect_stderr(io.StringIO()) as errors:
+        code = cli([*five(place, out), "--json"])
+    assert code == 0, errors.getvalue()
+    (place / "search.json").write_text(said.getvalue())
     return out
 
 
@@ -196,11 +200,7 @@ def test_mixed_bits_from_the_search_to_the_file(place: Path, capsys: pytest.Capt
 @pytest.mark.xdist_group("line")
 def test_equal_searches_write_equal_trials(place: Path, searched: Path) -> None:
     out = place / "again"
-    subprocess.run(
-        command("search", *inputs(place), "--trials", "5", "--workers", "1", "--seed", "3", "--out", str(out)),
-        check=True,
-        capture_output=True,
-    )
+    subprocess.run(command(*five(place, out)), check=True, capture_output=True)
     assert (out / "trials.jsonl").read_bytes() == (searched / "trials.jsonl").read_bytes()
 
 
@@ -213,17 +213,16 @@ def _wait_for(path: Path, lines: int, process: subprocess.Popen[bytes], timeout:
 
 
 @pytest.mark.xdist_group("line")
-def test_a_killed_search_resumes_with_nothing_lost_or_doubled(place: Path, searched: Path) -> None:
+def test_a_killed_search_resumes_with_nothing_lost_or_doubled(place: Path, searched: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = place / "killed"
-    arguments = [*inputs(place), "--trials", "5", "--workers", "1", "--seed", "3", "--out", str(out)]
-    process = subprocess.Popen(command("search", *arguments), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
+    arguments = command(*five(place, out))
+    process = subprocess.Popen(arguments, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     _wait_for(out / "trials.jsonl", 2, process)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     before = {trial.number: trial for trial in Run.open(out).trials()}
     assert before, "killed before anything was finished"
-    done = subprocess.run(command("search", "--resume", "--out", str(out), "--json"), capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
+    answer(capsys, "search", "--resume", "--out", str(out))
     whole = Run.open(searched).trials()
     after = Run.open(out).trials()
     assert [(t.number, t.id, t.scores, t.epochs) for t in after] == [(t.number, t.id, t.scores, t.epochs) for t in whole]

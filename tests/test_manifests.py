@@ -25,6 +25,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_firmware import (
     SOURCES,
+    entered,
     folder,
     images_for,
     needs_arm,
@@ -466,7 +467,7 @@ def on_host(place: Path, entry: str, sources: list[Path], *flags: str) -> str:
     (place / "entry.cc").write_text(entry)
     command = ["g++", "-O1", "-shared", "-fPIC", *flags, "-isystem", str(WHEEL), *map(str, sources), "entry.cc", "-o", "l.so"]
     subprocess.run(command, cwd=place, check=True, timeout=200)
-    return run(sys.executable, WHEEL / "run_self_test.py", place / "l.so")[1]
+    return entered(place / "l.so")[1]
 
 
 @needs_wheel

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ import pytest
 from tinynas.api import load_net
 from tinynas.arch import Arch
 from tinynas.budget import Budget
+from tinynas.cli import run as cli
 from tinynas.config import n_bytes
 from tinynas.cost import estimate
 from tinynas.cost.explain import explain
@@ -27,8 +28,9 @@ def published(name: str, test_data: Path) -> dict[str, Any]:
     path = test_data / "models" / f"mlcommons-tiny__{name}.tflite"
     if not path.is_file():
         pytest.skip(f"no {path}")
-    command = [sys.executable, "-m", "tinynas", "estimate", str(path), "--json"]
-    document: dict[str, Any] = json.loads(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
+    with contextlib.redirect_stdout(io.StringIO()) as said:
+        assert cli(["estimate", str(path), "--json"]) == 0
+    document: dict[str, Any] = json.loads(said.getvalue())
     return document
 
 

@@ -24,6 +24,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from types import MappingProxyType
 from typing import Any, Literal, NamedTuple, TypeAlias, assert_never
 
 from pydantic import ValidationError
@@ -60,21 +61,34 @@ class Form:
     @property
     def size(self) -> int:
         """Bytes of the table, its vtable offset included, rounded up to 4."""
-        return (4 + sum(size for _, size in self.fields) + 3) & ~3
+        return _laid_out(self).size
 
-    def offsets(self) -> dict[int, int]:
+    def offsets(self) -> Mapping[int, int]:
         """Field number -> offset in the table."""
-        found, at = {}, 4
-        for number, size in self.fields:
-            found[number] = at
-            at += size
-        return found
+        return _laid_out(self).offsets
 
     def vtable(self) -> bytes:
         """The vtable; equal ones are written once."""
-        offsets = self.offsets()
-        slots = [offsets.get(number, 0) for number in range(max(offsets, default=-1) + 1)]
-        return struct.pack(f"<{2 + len(slots)}H", 4 + 2 * len(slots), self.size, *slots)
+        return _laid_out(self).vtable
+
+
+class _Layout(NamedTuple):
+    """A table's layout: what a file of many tables asks of each of its few forms again and again."""
+
+    size: int
+    offsets: Mapping[int, int]
+    vtable: bytes
+
+
+@cache
+def _laid_out(form: Form) -> _Layout:
+    offsets, at = {}, 4
+    for number, size in form.fields:
+        offsets[number] = at
+        at += size
+    size = (at + 3) & ~3
+    slots = [offsets.get(number, 0) for number in range(max(offsets, default=-1) + 1)]
+    return _Layout(size, MappingProxyType(offsets), struct.pack(f"<{2 + len(slots)}H", 4 + 2 * len(slots), size, *slots))
 
 
 MODEL = Form(((0, 4), (1, 4), (2, 4), (4, 4)))

@@ -24,8 +24,11 @@ from numpy.typing import NDArray
 from tinynas.cost.tflite import ModelFile, parse_model
 from tinynas.errors import InternalError, ModelFileError
 from tinynas.export.facts import ModelFacts, input_table, read_facts
+from tinynas.export.forked import run_forked
 
 _WORKER = Path(__file__).with_name("sandbox_worker.py")
+#: What a child loads for a model.
+_TFLM, _LITERT = "tflite_micro", "ai_edge_litert.interpreter"
 #: Address space of the child, libraries included.
 MEMORY_BYTES = 6 << 30
 #: A model whose activations need more than this is no microcontroller's.
@@ -159,7 +162,7 @@ def compare_models(
         "seed": seed,
     }
     sent = json.dumps(request).encode() + b"\n" + before + after + np.ascontiguousarray(images).tobytes()
-    answer, _ = _child(sent, START_SECONDS + seconds + 10 * IMAGE_SECONDS)
+    answer, _ = _child(sent, START_SECONDS + seconds + 10 * IMAGE_SECONDS, _TFLM if kernels == "tflm" else _LITERT)
     arenas = answer["arena"]
     return Compared(answer["compared"], answer["different"], None if arenas[0] is None else (sum(arenas[0]), sum(arenas[1])))
 
@@ -215,30 +218,38 @@ def _ask(
         "variables": inspected.facts.variables,
     }
     sent = json.dumps(request).encode() + b"\n" + inspected.data + np.ascontiguousarray(images).tobytes()
-    answer, data = _child(sent, START_SECONDS + IMAGE_SECONDS * len(images))
+    module = _TFLM if request["runtime"] == "tflm" else _LITERT
+    answer, data = _child(sent, START_SECONDS + IMAGE_SECONDS * len(images), module)
     return answer, np.frombuffer(data, np.dtype(answer["dtype"])).reshape(answer["shape"])
 
 
-def _child(sent: bytes, seconds: float) -> tuple[dict[str, Any], bytes]:
-    """(the answer, what follows it) of a child process to ``sent``. Raises ModelFileError where the model is at fault."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
-    command = [sys.executable, "-P", str(_WORKER)]
+def _child(sent: bytes, seconds: float, module: str) -> tuple[dict[str, Any], bytes]:
+    """(the answer, what follows it) of a child process to ``sent``, for which it will want ``module``. Raises ModelFileError where the
+    model is at fault."""
     try:
-        done = subprocess.run(command, input=sent, capture_output=True, timeout=seconds, env=environment, check=False)
+        code, stdout, stderr = run_forked(_WORKER, sent, seconds, module) or _started(sent, seconds)
     except subprocess.TimeoutExpired:
         raise ModelFileError("the interpreter did not finish with the model", "the file is probably broken; export it again") from None
-    said = done.stderr.decode("utf-8", "replace").strip()
-    if done.returncode < 0 or not done.stdout:
-        if done.returncode > 0 and "Traceback" in said:
+    said = stderr.decode("utf-8", "replace").strip()
+    if code < 0 or not stdout:
+        if code > 0 and "Traceback" in said:
             raise InternalError(f"the interpreter process failed: {said.splitlines()[-1]}")
-        cause = signal.Signals(-done.returncode).name if done.returncode < 0 else f"exit {done.returncode}"
+        cause = signal.Signals(-code).name if code < 0 else f"exit {code}"
         raise ModelFileError(f"the interpreter crashed on the model ({cause})", "the file is broken; copy or export it again")
-    line, _, data = done.stdout.partition(b"\n")
+    line, _, data = stdout.partition(b"\n")
     answer: dict[str, Any] = json.loads(line)
     if "error" in answer:
         reason = _reason(answer["error"], said)
         raise ModelFileError(f"the interpreter refuses the model: {reason}", "the file is broken or uses what this runtime lacks")
     return answer, data
+
+
+def _started(sent: bytes, seconds: float) -> tuple[int, bytes, bytes]:
+    """(return code, standard output, standard error) of a child process that is started anew. Raises subprocess.TimeoutExpired."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "TF_CPP_MIN_LOG_LEVEL": "3"}
+    command = [sys.executable, "-P", str(_WORKER)]
+    done = subprocess.run(command, input=sent, capture_output=True, timeout=seconds, env=environment, check=False)
+    return done.returncode, done.stdout, done.stderr
 
 
 def _reason(error: str, said: str) -> str:
