@@ -23,12 +23,14 @@ from tinynas.adapt import sparse as sparse_update
 from tinynas.adapt.learner import LostLearning, with_classes
 from tinynas.adapt.learning import key_of
 from tinynas.adapt.plans import plan
-from tinynas.adapt.scenes import Contributions, Scene, Velocities, _similarity, fill, fisher, neurons_of, ratio_channels
+from tinynas.adapt.scenes import Contributions, Scene, Velocities, _similarity, fill, fisher, most, neurons_of, ratio_channels
 from tinynas.adapt.schemes import choose
 from tinynas.adapt.tasks import Task
 from tinynas.cli import run
 from tinynas.config import n_bytes
-from tinynas.cost.updates import Part, Update, biases_of, full_update, inputs_part, last_layers, outputs_part, weighted_of
+from tinynas.cost.updates import Part, Update, biases_of, full_update, inputs_part, last_biases, last_layers, outputs_part, weighted_of
+from tinynas.data import Split
+from tinynas.data.split import epoch_order
 from tinynas.errors import BudgetError, UserError
 from tinynas.learnings.comparing import Setup, compare, open_task, table, work
 from tinynas.quantize import FakeQuantNetwork
@@ -194,11 +196,82 @@ def test_a_lost_learning_is_told(task: Task) -> None:
 
 def test_rates_fall_along_half_a_cosine(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    monkeypatch.setattr(Learner, "step", lambda self, images, labels, update, lr: rates.append(lr) or 0.0)
+    monkeypatch.setattr(Learner, "_learn", lambda self, kept, labels, lr: rates.append(lr) or 0.0)
     learner = Learner(task.floats, Learning(lr=0.2, batch=16))
     for epoch in range(2):
         learner.epoch(task.train, Update(), seed=0, epoch=epoch, epochs=2)
     assert rates == pytest.approx([0.2, 0.1 * (1 + 2**-0.5), 0.1, 0.1 * (1 - 2**-0.5)])
+
+
+Slow = dict[tuple[str, str], torch.Tensor]
+
+
+def learn_plainly(learner: Learner, split: Split, update: Update, epoch: int, epochs: int, slow: Slow) -> float:
+    """An epoch as it is written down: the whole network for every step, nothing remembered, elements by their indices."""
+    learning, losses = learner.learning, []
+    order = epoch_order(len(split.labels), seed=0, epoch=epoch)
+    steps = -(-len(order) // learning.batch)
+    for number in range(steps):
+        rows = order[number * learning.batch : (number + 1) * learning.batch]
+        rate = learning.lr * 0.5 * (1 + math.cos(math.pi * (epoch * steps + number) / (epochs * steps)))
+        learner.aim(update)  # of the mode board: what stays integer
+        with learner.gradients_of(update):
+            x = pixels(np.array(split.inputs[rows]), learner.graph.input)
+            loss = F.cross_entropy(learner.forward(x), torch.from_numpy(np.array(split.labels[rows])))
+            loss.backward()  # type: ignore[no-untyped-call]
+            for name, op in learner.ops.items():
+                part = update.of(op)
+                columns = [0] if op.kind == "dw" else part.columns
+                sides = {"weight": (torch.tensor(part.rows, dtype=torch.long)[:, None], torch.tensor(columns)[None, :])}
+                sides["bias"] = (torch.tensor(part.biases),)
+                for kind, value in named(learner, name):
+                    if value.grad is None:
+                        continue
+                    place = sides[kind]
+                    gradient = (learner._scaled if kind == "weight" else learner._scaled_bias)(op, value.grad)[place]
+                    if learning.momentum:
+                        moved = slow.setdefault((name, kind), torch.zeros_like(value))
+                        moved[place] = learning.momentum * moved[place] + gradient
+                        gradient = moved[place]
+                    with torch.no_grad():
+                        value[place] -= rate * gradient
+        losses.append(float(loss.detach()) * len(rows))
+    return sum(losses) / len(order)
+
+
+@pytest.mark.parametrize(
+    ("mode", "batch", "momentum"), [("float", 1, 0.5), ("float", 3, 0.0), ("int8", 1, 0.5), ("board", 1, 0.0)], ids=lambda value: str(value)
+)
+def test_what_no_step_changes_is_worked_out_once_and_every_bit_is_the_same(task: Task, mode: str, batch: int, momentum: float) -> None:
+    learning = Learning(mode=mode, batch=batch, momentum=momentum, lr=0.05)  # type: ignore[arg-type]
+    fast, plain = (Learner(task.floats, learning, calibration=np.array(task.train.inputs)) for _ in range(2))
+    split = task.train.take(np.arange(8))
+    graph, slow = task.floats.graph, Slow()
+    shallow = last_layers(graph, 2)
+    deep = last_biases(graph, 4) if mode == "board" else some_update(task)
+    # The front grows by what was learned, and shrinks again: what is remembered of the first shallow epoch is wrong in the last.
+    for epoch, update in enumerate((shallow, shallow, deep, shallow)):
+        losses = fast.epoch(split, update, seed=0, epoch=epoch, epochs=4), learn_plainly(plain, split, update, epoch, 4, slow)
+        assert losses[0] == losses[1]
+        for name in fast.ops:
+            for (_, one), (_, other) in zip(named(fast, name), named(plain, name), strict=True):
+                assert torch.equal(one, other), (name, epoch)
+
+
+def test_one_image_is_put_through_the_front_once(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, seen = Learner(task.floats, Learning()), []
+    split, update = task.train.take(np.arange(6)), last_layers(task.floats.graph, 1)
+    front = Learner._front
+    monkeypatch.setattr(Learner, "_front", lambda self, x: seen.append(len(x)) or front(self, x))
+    for epoch in range(3):
+        learner.epoch(split, update, seed=0, epoch=epoch, epochs=3)
+    assert seen == [1] * 6
+    learner.epoch(task.train.take(np.arange(6)), update, seed=0, epoch=0, epochs=1)  # others, as far as one can tell
+    assert len(seen) == 12
+    monkeypatch.setattr("tinynas.adapt.learner.REMEMBERED_BYTES", 0)
+    for epoch in range(2):
+        learner.copy().epoch(split, update, seed=0, epoch=epoch, epochs=2)
+    assert len(seen) == 24
 
 
 # What schemes look at
@@ -260,6 +333,15 @@ def test_shares_of_channels_are_those_of_largest_norm() -> None:
     assert ratio_channels(norms, 0.5) == (0, 2)
     assert ratio_channels(norms, 0.01) == (2,)
     assert ratio_channels(norms, 1.0) == (0, 1, 2, 3)
+
+
+def test_the_most_that_fits_is_found_in_few_questions() -> None:
+    for limit, reach in product(range(40), range(45)):
+        asked: list[int] = []
+        found = most(limit, lambda count, reach=reach, asked=asked: asked.append(count) or count <= reach)  # type: ignore[misc]
+        assert found == min(limit, reach)
+        assert 0 not in asked and max(asked, default=0) <= limit and len(set(asked)) == len(asked)
+        assert len(asked) <= 2 * (min(limit, reach) + 1).bit_length() + 1
 
 
 def test_filling_takes_all_that_fits_in_the_order_that_is_given(task: Task) -> None:

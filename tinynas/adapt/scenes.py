@@ -154,18 +154,33 @@ def fill(scene: Scene, order: Sequence[Neuron]) -> Update:
         return Update(dict(scene.base.parts) | {name: outputs_part(ops[name], channels) for name, channels in chosen.items()})
 
     while left:
-        low, high = 0, len(left)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if scene.fits(made(middle)):
-                low = middle
-            else:
-                high = middle - 1
-        for name, channel in left[:low]:
+        count = most(len(left), lambda count: scene.fits(made(count)))
+        for name, channel in left[:count]:
             taken.setdefault(name, set()).add(channel)
-        closed = left[low][0] if low < len(left) else ""
-        left = [neuron for neuron in left[low:] if neuron[0] != closed]
+        closed = left[count][0] if count < len(left) else ""
+        left = [neuron for neuron in left[count:] if neuron[0] != closed]
     return made(0)
+
+
+def most(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest count of at most ``limit`` that ``fits``: 0 does, and what more does, less does, too.
+
+    Asked for in steps of 1, 2, 4 and so on, then halved: where few fit, which is so each time but the first, few are asked for.
+    """
+    low, high, step = 0, limit, 1
+    while low < high:
+        tried = min(limit, low + step)
+        if not fits(tried):
+            high = tried - 1
+            break
+        low, step = tried, 2 * step
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def neurons_of(scene: Scene) -> list[Neuron]:
