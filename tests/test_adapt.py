@@ -27,7 +27,7 @@ from tinynas.adapt.scenes import Contributions, Scene, Velocities, _similarity, 
 from tinynas.adapt.schemes import choose
 from tinynas.adapt.tasks import Task
 from tinynas.cli import run
-from tinynas.config import n_bytes
+from tinynas.config import ConfigError, build, n_bytes
 from tinynas.cost.updates import Part, Update, biases_of, full_update, inputs_part, last_biases, last_layers, outputs_part, weighted_of
 from tinynas.data import Split
 from tinynas.data.split import epoch_order
@@ -86,6 +86,50 @@ def test_images_and_replay_are_counted_by_class(case: Case) -> None:
     task = open_task(setup_of(case), budget_of(images=3, replay=2), 0)
     assert np.bincount(task.train.labels).tolist() == [2, 2, 2, 3, 3]
     assert task.replayed == 6
+
+
+def test_old_images_take_turns(case: Case) -> None:
+    task = open_task(setup_of(case), budget_of(images=3, replay=6, again=2), 0)
+    assert np.bincount(task.train.labels).tolist() == [6, 6, 6, 3, 3]
+    epochs = [task.rows_of(epoch, again=2, seed=0) for epoch in range(12)]
+    for rows in epochs:
+        assert rows[:6].tolist() == list(range(6))  # all that is new
+        assert np.bincount(task.train.labels[rows]).tolist() == [2, 2, 2, 3, 3]
+        assert (np.diff(rows) > 0).all()
+    assert len({tuple(rows) for rows in epochs}) > 6
+    assert set(np.concatenate(epochs)) == set(range(24))
+    assert task.rows_of(3, again=0, seed=0).tolist() == list(range(24))
+    assert [tuple(task.rows_of(3, again=2, seed=seed)) for seed in (0, 0, 1)].count(tuple(epochs[3])) == 2
+    learner, seen = Learner(task.floats, Learning()), []
+    learner._learn = lambda kept, labels, lr: seen.append(int(labels[0])) or 0.0  # type: ignore[assignment, func-returns-value]
+    learner.epoch(task.train, last_layers(task.floats.graph, 1), seed=0, epoch=0, epochs=1, chosen=epochs[0])
+    assert np.bincount(seen).tolist() == [2, 2, 2, 3, 3]
+    with pytest.raises(ConfigError, match="again 3: of 2 old images"):
+        build({"extra": "1 KiB", "learning": {"replay": 2, "again": 3}}, UpdateBudget, source="a test")
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_new_outputs_alone_leave_the_old_ones_as_they_were(case: Case, name: str) -> None:
+    budget = budget_of(outputs="new", replay=2, epochs=1)
+    task = open_task(setup_of(case), budget, 0)
+    learned = learn(task, scheme_named(name), budget, followed=False)
+    last = weighted_of(task.floats.graph)[-1].name
+    begun, now = task.floats.weights[last], learned.learner.floats().weights[last]
+    assert not np.array_equal(begun[3:], now[3:])
+    assert np.array_equal(begun[:3], now[:3]) == (name != "full")
+    if name == "classifier":
+        assert learned.parameters == 2 * (now.shape[1] + 1)
+
+
+def test_new_outputs_are_known_by_new_classes(case: Case, task: Task) -> None:
+    from tinynas.data import open_data
+
+    budget = budget_of(outputs="new")
+    known = replace(task.net, labels=("violet", "yellow", "red"))
+    with pytest.raises(UserError, match="no class that the network does not know"):
+        make_task(known, open_data(str(case.new), seed=0), None, budget.learning, seed=0)
+    with pytest.raises(UserError, match="which classes are new"):
+        plan(task.floats.graph, budget, [scheme_named("last")])
 
 
 def test_classes_of_old_images_that_the_network_does_not_know_are_refused(case: Case, task: Task) -> None:
@@ -530,6 +574,17 @@ def test_learning_is_the_same_again_and_measures_old_and_new(task: Task) -> None
     assert one.fits and one.cost.ram_bytes == max(epoch.ram_bytes for epoch in one.epochs)
 
 
+def test_what_was_known_before_is_measured_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    accuracy = Learner.accuracy
+    monkeypatch.setattr(Learner, "accuracy", lambda self, split: asked.append(id(split)) or accuracy(self, split))
+    budget = budget_of(epochs=1)
+    task = open_task(setup_of(case), budget, 7)
+    first, second = (learn(task, scheme_named(name), budget) for name in ("classifier", "last"))
+    assert first.before == second.before and first.before is not second.before
+    assert asked.count(id(task.old_test)) == 3  # before, and behind each
+
+
 def test_replay_keeps_what_was_known(case: Case) -> None:
     budget = budget_of(replay=8, epochs=4)
     replayed = learn(open_task(setup_of(case), budget, 0), scheme_named("last"), budget)
@@ -790,10 +845,19 @@ def test_the_help_names_all_schemes() -> None:
 def test_the_benchmark_lists_each_job_once_and_tells_what_was_refused() -> None:
     made = benchmark("adapt_schemes")
     jobs = made.jobs(["tin20", "voice"], [0, 1])
-    assert len(set(jobs)) == len(jobs) == 2 * 2 * (2 + (3 + 1) * len(made.SCHEMES))
+    assert len(set(jobs)) == len(jobs) == 2 * (2 * (2 + 3 * len(made.SCHEMES) + len(made.WITHOUT_REPLAY)) + 1)
     assert {*made.SCHEMES, "full"} == set(SCHEMES)
     row = {"data": "tin20", "seed": 0, "extra_kib": 16, "scheme": "last", "replay": 0, "net": "n", "problem": ""}
-    figures = {"new": 0.5, "old": 0.25, "extra_bytes": 8192, "macs": 1000, "parameters": 10}
-    page = made.page([row | figures, row | figures | {"seed": 1, "new": 0.7}, row | {"scheme": "bias", "problem": "does not fit"}])
-    assert "| tin20 | 0 | 16 | last | 60.0% | 25.0% | 8.0 | 1,000 | 10 | 2 |" in page
+    figures = {"new": 0.5, "old": 0.25, "extra_bytes": 8192, "macs": 1000, "parameters": 10, "old_before": 0.75, "new_before": 0.0}
+    figures |= {"new_images": 40, "old_images": 1920, "epochs": 10}
+    page = made.page(
+        [
+            row | figures,
+            row | figures | {"seed": 1, "new": 0.7},
+            row | figures | {"scheme": "su", "new": 0.9},
+            row | {"scheme": "bias", "problem": "does not fit"},
+        ]
+    )
+    assert "| 0 | 16 | su | 90.0% | 25.0% | 8.0 | 1,000 | 10 | 1 |\n| 0 | 16 | last | 60.0% | 25.0% | 8.0 | 1,000 | 10 | 2 |" in page
+    assert "40 new test inputs and 1,920 old ones; before learning 0.0% and 75.0% of them" in page
     assert "- tin20, bias, 16 KiB: does not fit" in page

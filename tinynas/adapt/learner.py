@@ -132,10 +132,13 @@ def _with_room(qgraph: QuantizedGraph) -> QuantizedGraph:
 
 
 class Learner:
-    """The parameters of a network and what a step does to them. ``calibration``: uint8 images (N, H, W, C) for the grids of ``int8``."""
+    """The parameters of a network and what a step does to them. ``calibration``: uint8 images (N, H, W, C) for the grids of
+    ``int8`` and ``board``. ``old``: so many of its classes it knew."""
 
-    def __init__(self, floats: FloatGraph, learning: Learning, *, calibration: NDArray[np.uint8] | None = None) -> None:
+    def __init__(self, floats: FloatGraph, learning: Learning, *, calibration: NDArray[np.uint8] | None = None, old: int = 0) -> None:
         self.graph, self.learning = floats.graph, learning
+        #: so many of the first outputs are of classes that the network knew
+        self.old = old
         self.ops = {op.name: op for op in weighted_of(floats.graph)}
         self.grids: Grids | None = None
         #: of ``board`` the integer network
@@ -262,6 +265,7 @@ class Learner:
         """Another with the same weights, which learns by itself."""
         other = object.__new__(Learner)
         other.graph, other.learning, other.ops, other.grids = self.graph, self.learning, self.ops, self.grids
+        other.old = self.old
         other.weights = {name: tensor.clone() for name, tensor in self.weights.items()}
         other.biases = {name: tensor.clone() for name, tensor in self.biases.items()}
         # Of other modes than ``board`` what a body knows of weights is of this learner's.
@@ -382,9 +386,10 @@ class Learner:
             return gradient
         return gradient / (self.grids.scales[op.name] * self._input_scale(op)) ** 2
 
-    def epoch(self, split: Split, update: Update, *, seed: int, epoch: int, epochs: int) -> float:
-        """One pass over ``split`` in an order that follows from (seed, epoch); the mean loss."""
-        order = epoch_order(len(split.labels), seed=seed, epoch=epoch)
+    def epoch(self, split: Split, update: Update, *, seed: int, epoch: int, epochs: int, chosen: NDArray[np.int64] | None = None) -> float:
+        """One pass over ``split``, or its images ``chosen``, in an order that follows from (seed, epoch); the mean loss."""
+        rows_of_epoch = np.arange(len(split.labels)) if chosen is None else chosen
+        order = rows_of_epoch[epoch_order(len(rows_of_epoch), seed=seed, epoch=epoch)]
         batch, losses = self.learning.batch, []
         steps = -(-len(order) // batch)
         self.aim(update)

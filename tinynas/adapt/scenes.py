@@ -74,8 +74,16 @@ class Scene:
 
     @property
     def base(self) -> Update:
-        """What every scheme updates: the classifier, as in MCUNetV3 and NEq, whose images have classes that it has not seen."""
-        return last_layers(self.graph, 1)
+        """What every scheme updates: the classifier, as in MCUNetV3 and NEq, whose images have classes that it has not seen; with
+        ``learning.outputs=new`` its new rows alone."""
+        if self.budget.learning.outputs == "all":
+            return last_layers(self.graph, 1)
+        last = self.ops[-1]
+        return Update({last.name: outputs_part(last, range(self.learner.old, outputs_of(last)))})
+
+    def with_base(self, update: Update) -> Update:
+        """``update`` with no more of the classifier than the base has."""
+        return Update(dict(update.parts) | dict(self.base.parts))
 
     def cost(self, update: Update, *, planned: bool = False) -> UpdateCost:
         """What a step of ``update`` costs under the budget's way of learning."""
