@@ -8,10 +8,10 @@
 What it measures. Four changes that a board may meet: new classes (the last 4 of tin20's 20 by name, with 50 images each; the last 3 of
 gtsrb48's 43, with 20 each, tracks kept together), a new place (person64's photographs, then INRIA's, 50 of each class), a new voice
 (digits of fsdd's five other speakers, then 20 a digit of the sixth). A base is mcunet-tiny2 (of sounds ds-cnn-kws) trained on the old
-part. A job is such a change, a seed, a limit of memory beside inference (16, 64 or 256 KiB), a scheme (``full`` has no limit), and whether
-two old images of each class are learned again (without them at 64 KiB only). It learns in float32 with batch 1 and SGD, and names the test
-images of new and old once, at the end. ``held`` is the classifier with the settings of :data:`HELD`, against forgetting. Bases and rows that
-are there are not made again.
+part. A job is such a change, a seed, a limit of memory beside inference (16, 64 or 256 KiB), a scheme (``full`` has no limit),
+and whether two old images of each class are learned again (without them at 64 KiB only). It learns in float32 with batch 1 and SGD, and
+names the test images of new and old once, at the end. ``held`` is the classifier with the settings of HELD, against forgetting. Bases and
+rows that are there are not made again.
 
 What it does not show. Time and energy on a board; learning in int8 (``--set learning.mode=int8`` does it); other networks; other rates.
 """
