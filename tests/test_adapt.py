@@ -23,12 +23,14 @@ from tinynas.adapt import sparse as sparse_update
 from tinynas.adapt.learner import LostLearning, with_classes
 from tinynas.adapt.learning import key_of
 from tinynas.adapt.plans import plan
-from tinynas.adapt.scenes import Contributions, Scene, Velocities, _similarity, fill, fisher, neurons_of, ratio_channels
+from tinynas.adapt.scenes import Contributions, Scene, Velocities, _similarity, fill, fisher, most, neurons_of, ratio_channels
 from tinynas.adapt.schemes import choose
 from tinynas.adapt.tasks import Task
 from tinynas.cli import run
-from tinynas.config import n_bytes
-from tinynas.cost.updates import Part, Update, biases_of, full_update, inputs_part, last_layers, outputs_part, weighted_of
+from tinynas.config import ConfigError, build, n_bytes
+from tinynas.cost.updates import Part, Update, biases_of, full_update, inputs_part, last_biases, last_layers, outputs_part, weighted_of
+from tinynas.data import Split
+from tinynas.data.split import epoch_order
 from tinynas.errors import BudgetError, UserError
 from tinynas.learnings.comparing import Setup, compare, open_task, table, work
 from tinynas.quantize import FakeQuantNetwork
@@ -84,6 +86,50 @@ def test_images_and_replay_are_counted_by_class(case: Case) -> None:
     task = open_task(setup_of(case), budget_of(images=3, replay=2), 0)
     assert np.bincount(task.train.labels).tolist() == [2, 2, 2, 3, 3]
     assert task.replayed == 6
+
+
+def test_old_images_take_turns(case: Case) -> None:
+    task = open_task(setup_of(case), budget_of(images=3, replay=6, again=2), 0)
+    assert np.bincount(task.train.labels).tolist() == [6, 6, 6, 3, 3]
+    epochs = [task.rows_of(epoch, again=2, seed=0) for epoch in range(12)]
+    for rows in epochs:
+        assert rows[:6].tolist() == list(range(6))  # all that is new
+        assert np.bincount(task.train.labels[rows]).tolist() == [2, 2, 2, 3, 3]
+        assert (np.diff(rows) > 0).all()
+    assert len({tuple(rows) for rows in epochs}) > 6
+    assert set(np.concatenate(epochs)) == set(range(24))
+    assert task.rows_of(3, again=0, seed=0).tolist() == list(range(24))
+    assert [tuple(task.rows_of(3, again=2, seed=seed)) for seed in (0, 0, 1)].count(tuple(epochs[3])) == 2
+    learner, seen = Learner(task.floats, Learning()), []
+    learner._learn = lambda kept, labels, lr: seen.append(int(labels[0])) or 0.0  # type: ignore[assignment, func-returns-value]
+    learner.epoch(task.train, last_layers(task.floats.graph, 1), seed=0, epoch=0, epochs=1, chosen=epochs[0])
+    assert np.bincount(seen).tolist() == [2, 2, 2, 3, 3]
+    with pytest.raises(ConfigError, match="again 3: of 2 old images"):
+        build({"extra": "1 KiB", "learning": {"replay": 2, "again": 3}}, UpdateBudget, source="a test")
+
+
+@pytest.mark.parametrize("name", SCHEMES)
+def test_new_outputs_alone_leave_the_old_ones_as_they_were(case: Case, name: str) -> None:
+    budget = budget_of(outputs="new", replay=2, epochs=1)
+    task = open_task(setup_of(case), budget, 0)
+    learned = learn(task, scheme_named(name), budget, followed=False)
+    last = weighted_of(task.floats.graph)[-1].name
+    begun, now = task.floats.weights[last], learned.learner.floats().weights[last]
+    assert not np.array_equal(begun[3:], now[3:])
+    assert np.array_equal(begun[:3], now[:3]) == (name != "full")
+    if name == "classifier":
+        assert learned.parameters == 2 * (now.shape[1] + 1)
+
+
+def test_new_outputs_are_known_by_new_classes(case: Case, task: Task) -> None:
+    from tinynas.data import open_data
+
+    budget = budget_of(outputs="new")
+    known = replace(task.net, labels=("violet", "yellow", "red"))
+    with pytest.raises(UserError, match="no class that the network does not know"):
+        make_task(known, open_data(str(case.new), seed=0), None, budget.learning, seed=0)
+    with pytest.raises(UserError, match="which classes are new"):
+        plan(task.floats.graph, budget, [scheme_named("last")])
 
 
 def test_classes_of_old_images_that_the_network_does_not_know_are_refused(case: Case, task: Task) -> None:
@@ -194,11 +240,82 @@ def test_a_lost_learning_is_told(task: Task) -> None:
 
 def test_rates_fall_along_half_a_cosine(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
     rates: list[float] = []
-    monkeypatch.setattr(Learner, "step", lambda self, images, labels, update, lr: rates.append(lr) or 0.0)
+    monkeypatch.setattr(Learner, "_learn", lambda self, kept, labels, lr: rates.append(lr) or 0.0)
     learner = Learner(task.floats, Learning(lr=0.2, batch=16))
     for epoch in range(2):
         learner.epoch(task.train, Update(), seed=0, epoch=epoch, epochs=2)
     assert rates == pytest.approx([0.2, 0.1 * (1 + 2**-0.5), 0.1, 0.1 * (1 - 2**-0.5)])
+
+
+Slow = dict[tuple[str, str], torch.Tensor]
+
+
+def learn_plainly(learner: Learner, split: Split, update: Update, epoch: int, epochs: int, slow: Slow) -> float:
+    """An epoch as it is written down: the whole network for every step, nothing remembered, elements by their indices."""
+    learning, losses = learner.learning, []
+    order = epoch_order(len(split.labels), seed=0, epoch=epoch)
+    steps = -(-len(order) // learning.batch)
+    for number in range(steps):
+        rows = order[number * learning.batch : (number + 1) * learning.batch]
+        rate = learning.lr * 0.5 * (1 + math.cos(math.pi * (epoch * steps + number) / (epochs * steps)))
+        learner.aim(update)  # of the mode board: what stays integer
+        with learner.gradients_of(update):
+            x = pixels(np.array(split.inputs[rows]), learner.graph.input)
+            loss = F.cross_entropy(learner.forward(x), torch.from_numpy(np.array(split.labels[rows])))
+            loss.backward()  # type: ignore[no-untyped-call]
+            for name, op in learner.ops.items():
+                part = update.of(op)
+                columns = [0] if op.kind == "dw" else part.columns
+                sides = {"weight": (torch.tensor(part.rows, dtype=torch.long)[:, None], torch.tensor(columns)[None, :])}
+                sides["bias"] = (torch.tensor(part.biases),)
+                for kind, value in named(learner, name):
+                    if value.grad is None:
+                        continue
+                    place = sides[kind]
+                    gradient = (learner._scaled if kind == "weight" else learner._scaled_bias)(op, value.grad)[place]
+                    if learning.momentum:
+                        moved = slow.setdefault((name, kind), torch.zeros_like(value))
+                        moved[place] = learning.momentum * moved[place] + gradient
+                        gradient = moved[place]
+                    with torch.no_grad():
+                        value[place] -= rate * gradient
+        losses.append(float(loss.detach()) * len(rows))
+    return sum(losses) / len(order)
+
+
+@pytest.mark.parametrize(
+    ("mode", "batch", "momentum"), [("float", 1, 0.5), ("float", 3, 0.0), ("int8", 1, 0.5), ("board", 1, 0.0)], ids=lambda value: str(value)
+)
+def test_what_no_step_changes_is_worked_out_once_and_every_bit_is_the_same(task: Task, mode: str, batch: int, momentum: float) -> None:
+    learning = Learning(mode=mode, batch=batch, momentum=momentum, lr=0.05)  # type: ignore[arg-type]
+    fast, plain = (Learner(task.floats, learning, calibration=np.array(task.train.inputs)) for _ in range(2))
+    split = task.train.take(np.arange(8))
+    graph, slow = task.floats.graph, Slow()
+    shallow = last_layers(graph, 2)
+    deep = last_biases(graph, 4) if mode == "board" else some_update(task)
+    # The front grows by what was learned, and shrinks again: what is remembered of the first shallow epoch is wrong in the last.
+    for epoch, update in enumerate((shallow, shallow, deep, shallow)):
+        losses = fast.epoch(split, update, seed=0, epoch=epoch, epochs=4), learn_plainly(plain, split, update, epoch, 4, slow)
+        assert losses[0] == losses[1]
+        for name in fast.ops:
+            for (_, one), (_, other) in zip(named(fast, name), named(plain, name), strict=True):
+                assert torch.equal(one, other), (name, epoch)
+
+
+def test_one_image_is_put_through_the_front_once(task: Task, monkeypatch: pytest.MonkeyPatch) -> None:
+    learner, seen = Learner(task.floats, Learning()), []
+    split, update = task.train.take(np.arange(6)), last_layers(task.floats.graph, 1)
+    front = Learner._front
+    monkeypatch.setattr(Learner, "_front", lambda self, x: seen.append(len(x)) or front(self, x))
+    for epoch in range(3):
+        learner.epoch(split, update, seed=0, epoch=epoch, epochs=3)
+    assert seen == [1] * 6
+    learner.epoch(task.train.take(np.arange(6)), update, seed=0, epoch=0, epochs=1)  # others, as far as one can tell
+    assert len(seen) == 12
+    monkeypatch.setattr("tinynas.adapt.learner.REMEMBERED_BYTES", 0)
+    for epoch in range(2):
+        learner.copy().epoch(split, update, seed=0, epoch=epoch, epochs=2)
+    assert len(seen) == 24
 
 
 # What schemes look at
@@ -260,6 +377,15 @@ def test_shares_of_channels_are_those_of_largest_norm() -> None:
     assert ratio_channels(norms, 0.5) == (0, 2)
     assert ratio_channels(norms, 0.01) == (2,)
     assert ratio_channels(norms, 1.0) == (0, 1, 2, 3)
+
+
+def test_the_most_that_fits_is_found_in_few_questions() -> None:
+    for limit, reach in product(range(40), range(45)):
+        asked: list[int] = []
+        found = most(limit, lambda count, reach=reach, asked=asked: asked.append(count) or count <= reach)  # type: ignore[misc]
+        assert found == min(limit, reach)
+        assert 0 not in asked and max(asked, default=0) <= limit and len(set(asked)) == len(asked)
+        assert len(asked) <= 2 * (min(limit, reach) + 1).bit_length() + 1
 
 
 def test_filling_takes_all_that_fits_in_the_order_that_is_given(task: Task) -> None:
@@ -446,6 +572,17 @@ def test_learning_is_the_same_again_and_measures_old_and_new(task: Task) -> None
     assert one.before["old"] is not None and one.before["old"] > 0.8 and one.before["new"] == 0.0
     assert one.after["new"] is not None and one.after["new"] > 0.8
     assert one.fits and one.cost.ram_bytes == max(epoch.ram_bytes for epoch in one.epochs)
+
+
+def test_what_was_known_before_is_measured_once(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int] = []
+    accuracy = Learner.accuracy
+    monkeypatch.setattr(Learner, "accuracy", lambda self, split: asked.append(id(split)) or accuracy(self, split))
+    budget = budget_of(epochs=1)
+    task = open_task(setup_of(case), budget, 7)
+    first, second = (learn(task, scheme_named(name), budget) for name in ("classifier", "last"))
+    assert first.before == second.before and first.before is not second.before
+    assert asked.count(id(task.old_test)) == 3  # before, and behind each
 
 
 def test_replay_keeps_what_was_known(case: Case) -> None:
@@ -708,10 +845,19 @@ def test_the_help_names_all_schemes() -> None:
 def test_the_benchmark_lists_each_job_once_and_tells_what_was_refused() -> None:
     made = benchmark("adapt_schemes")
     jobs = made.jobs(["tin20", "voice"], [0, 1])
-    assert len(set(jobs)) == len(jobs) == 2 * 2 * (2 + (3 + 1) * len(made.SCHEMES))
+    assert len(set(jobs)) == len(jobs) == 2 * (2 * (2 + 3 * len(made.SCHEMES) + len(made.WITHOUT_REPLAY)) + 1)
     assert {*made.SCHEMES, "full"} == set(SCHEMES)
     row = {"data": "tin20", "seed": 0, "extra_kib": 16, "scheme": "last", "replay": 0, "net": "n", "problem": ""}
-    figures = {"new": 0.5, "old": 0.25, "extra_bytes": 8192, "macs": 1000, "parameters": 10}
-    page = made.page([row | figures, row | figures | {"seed": 1, "new": 0.7}, row | {"scheme": "bias", "problem": "does not fit"}])
-    assert "| tin20 | 0 | 16 | last | 60.0% | 25.0% | 8.0 | 1,000 | 10 | 2 |" in page
+    figures = {"new": 0.5, "old": 0.25, "extra_bytes": 8192, "macs": 1000, "parameters": 10, "old_before": 0.75, "new_before": 0.0}
+    figures |= {"new_images": 40, "old_images": 1920, "epochs": 10}
+    page = made.page(
+        [
+            row | figures,
+            row | figures | {"seed": 1, "new": 0.7},
+            row | figures | {"scheme": "su", "new": 0.9},
+            row | {"scheme": "bias", "problem": "does not fit"},
+        ]
+    )
+    assert "| 0 | 16 | su | 90.0% | 25.0% | 8.0 | 1,000 | 10 | 1 |\n| 0 | 16 | last | 60.0% | 25.0% | 8.0 | 1,000 | 10 | 2 |" in page
+    assert "40 new test inputs and 1,920 old ones; before learning 0.0% and 75.0% of them" in page
     assert "- tin20, bias, 16 KiB: does not fit" in page

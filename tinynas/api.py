@@ -1156,5 +1156,5 @@ def adapt(
         if what == "plan":
             write_memory_picture(document["schemes"], Path(draw))
         else:
-            write_learned_picture(document["table"], Path(draw))
+            write_learned_picture(document["table"], Path(draw), document["noun"])
     return document

@@ -36,6 +36,11 @@ class Learning(Config):
     """New images learned from of each class, drawn by the seed; 0 for all there are."""
     replay: Annotated[int, Field(ge=0)] = 0
     """Old images of each class that are learned again beside the new ones, against forgetting; they lie in flash."""
+    again: Annotated[int, Field(ge=0)] = 0
+    """So many of the old images of each class are learned again in an epoch, others in the next, as drawn; 0: all of ``replay``. More old
+    images then keep more of what was known, and do not outweigh the new ones."""
+    outputs: Literal["all", "new"] = "all"
+    """Rows of the classifier that are learned: all, or those of new classes alone, where what tells old classes apart stays as it is."""
     head: Literal["extend", "replace"] = "extend"
     """The classifier gets outputs for the new classes beside the old ones, or new ones alone."""
     qas: bool = True
@@ -62,6 +67,8 @@ class Learning(Config):
             raise ValueError(f"{error.message}; {error.hint}") from None
         if (self.mode == "board") != (self.arithmetic == "board"):
             raise ValueError(f"mode {self.mode} is not counted with the arithmetic {self.arithmetic}: mode board takes arithmetic board")
+        if self.again > self.replay:
+            raise ValueError(f"again {self.again}: of {self.replay} old images of each class (replay)")
         return self
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import torch
@@ -33,14 +33,56 @@ class LostLearning(TinynasError):
     """The weights are no longer numbers; a lower learning rate is the remedy."""
 
 
+#: Bytes of activations that are remembered of the images of a split, so that what no step changes is computed once.
+REMEMBERED_BYTES = 256 << 20
+
+Place = tuple[Tensor, ...]
+"""Indices of the elements of a tensor that are updated."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """What of one operator an update changes."""
+
+    op: Weighted
+    part: Part
+    weights: Place | None
+    """Where its weights are updated; None: all of them."""
+    biases: Place | None
+    """The same of its biases."""
+
+    @staticmethod
+    def of(op: Weighted, part: Part) -> Target:
+        """That of ``part``."""
+        columns = (0,) if isinstance(op, DepthwiseConv2D) else part.columns
+        every = len(part.rows) == outputs_of(op) and part.read_of(op) is None
+        place = None if every else (torch.tensor(part.rows)[:, None], torch.tensor(columns)[None, :])
+        return Target(op, part, place, None if len(part.biases) == outputs_of(op) else (torch.tensor(part.biases),))
+
+
 @dataclass(frozen=True)
 class Body:
-    """What stays integer where a board learns: the .tflite's operators in front of the tail, and what the tail reads of them."""
+    """A network as ``update`` divides it: the front, of which no step changes anything, and the tail, on which its gradients are."""
 
-    whole: FakeQuantNetwork
-    """It computes no more than is read."""
-    tail: tuple[Op, ...]
     update: Update
+    targets: tuple[Target, ...]
+    front: tuple[Op, ...]
+    tail: tuple[Op, ...]
+    kept: tuple[int, ...]
+    """What the tail reads of the front, or the logits where there is no tail."""
+    whole: FakeQuantNetwork | None = None
+    """Of ``board`` the front in integers, which computes no more than is read."""
+    frozen: dict[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Of ``int8`` the real weights and biases of what is on the way and not updated."""
+
+
+@dataclass
+class Remembered:
+    """What the tail reads of the front, by image of ``split``."""
+
+    split: Split
+    rows: dict[int, dict[int, Tensor]] = field(default_factory=dict)
+    left: int = REMEMBERED_BYTES
 
 
 @dataclass(frozen=True)
@@ -90,15 +132,19 @@ def _with_room(qgraph: QuantizedGraph) -> QuantizedGraph:
 
 
 class Learner:
-    """The parameters of a network and what a step does to them. ``calibration``: uint8 images (N, H, W, C) for the grids of ``int8``."""
+    """The parameters of a network and what a step does to them. ``calibration``: uint8 images (N, H, W, C) for the grids of
+    ``int8`` and ``board``. ``old``: so many of its classes it knew."""
 
-    def __init__(self, floats: FloatGraph, learning: Learning, *, calibration: NDArray[np.uint8] | None = None) -> None:
+    def __init__(self, floats: FloatGraph, learning: Learning, *, calibration: NDArray[np.uint8] | None = None, old: int = 0) -> None:
         self.graph, self.learning = floats.graph, learning
+        #: so many of the first outputs are of classes that the network knew
+        self.old = old
         self.ops = {op.name: op for op in weighted_of(floats.graph)}
         self.grids: Grids | None = None
-        #: of ``board`` the integer network, and what of it is computed so
+        #: of ``board`` the integer network
         self.qgraph: QuantizedGraph | None = None
         self._body: Body | None = None
+        self._remembered: Remembered | None = None
         #: by operator in PyTorch's layout; of ``int8`` in steps of their grids, finer than these
         self.weights: dict[str, Tensor] = {}
         self.biases: dict[str, Tensor] = {}
@@ -136,15 +182,23 @@ class Learner:
             self.biases[name] = torch.from_numpy(qgraph.biases[name].astype(np.float32) * qgraph.bias_scales(name).astype(np.float32))
 
     def aim(self, update: Update) -> None:
-        """Of ``board``: what is in front of ``update`` stays integer; nothing happens in other modes."""
-        if self.qgraph is None or (self._body is not None and self._body.update == update) or update.nothing:
+        """Divide the network into what ``update`` leaves as it is and what it learns; of ``board`` the front stays integer."""
+        if self._body is not None and (self._body.update is update or self._body.update == update):
+            return
+        if self.qgraph is not None and update.nothing:
             return
         needed = gradients_needed(self.graph, update)
-        tail = tuple(op for op in self.graph.ops if op.output in needed)
-        kept = sorted({tensor for op in tail for tensor in op.inputs} - needed)
         front = tuple(op for op in self.graph.ops if op.output not in needed)
-        body = replace(self.graph, ops=front, outputs=tuple(kept))
-        self._body = Body(FakeQuantNetwork(replace(self.qgraph, graph=body)), tail, update)
+        tail = tuple(op for op in self.graph.ops if op.output in needed)
+        kept = tuple(sorted({tensor for op in tail for tensor in op.inputs} - needed)) if tail else (self.graph.logits,)
+        targets = tuple(Target.of(op, update.of(op)) for op in self.ops.values() if not update.of(op).nothing)
+        whole = None
+        if self.qgraph is not None:
+            whole = FakeQuantNetwork(replace(self.qgraph, graph=replace(self.graph, ops=front, outputs=kept)))
+        # The same front that gave what is remembered has changed in nothing since: every step in between had it, too.
+        if self._body is None or self._body.front != front:
+            self._remembered = None
+        self._body = Body(update, targets, front, tail, kept, whole)
 
     def kept(self, images: NDArray[np.uint8]) -> NDArray[np.int8]:
         """Of ``board``: (N, kept bytes) of uint8 images (N, H, W, C): what the runtime keeps of each for learning."""
@@ -159,39 +213,78 @@ class Learner:
     @torch.no_grad()
     def _integers(self, x: Tensor) -> dict[int, Tensor]:
         """What the tail reads: tensor -> integers less their zero points."""
-        assert self._body is not None and self.qgraph is not None
+        assert self._body is not None and self._body.whole is not None and self.qgraph is not None
         found = self._body.whole.integers(torch.round(x / self.qgraph.tensors[self.graph.inputs[0]].scale))
-        return {tensor: found[tensor].float() for tensor in self._body.whole.qgraph.graph.outputs}
+        return {tensor: found[tensor].float() for tensor in self._body.kept}
 
-    def _on_board(self, x: Tensor, see: Callable[[int, Tensor], None] | None) -> Tensor:
-        if see is not None:
-            raise UserError("learning.mode=board: nothing shows the activations of operators that stay integer", "use learning.mode=float")
-        assert self._body is not None and self.qgraph is not None
-        values = {tensor: found * self.qgraph.tensors[tensor].scale for tensor, found in self._integers(x).items()}
+    def _front(self, x: Tensor) -> dict[int, Tensor]:
+        """What the tail reads of normalised images (B, C, H, W)."""
+        assert self._body is not None
+        if self.qgraph is not None:
+            return {tensor: found * self.qgraph.tensors[tensor].scale for tensor, found in self._integers(x).items()}
+        values = {self.graph.inputs[0]: x}
+        for op in self._body.front:
+            values[op.output] = self._step(op, [values[t] for t in op.inputs], self._parameters)
+        return {tensor: values[tensor] for tensor in self._body.kept}
+
+    def _tail(self, kept: Mapping[int, Tensor]) -> Tensor:
+        """Logits from what the front left."""
+        assert self._body is not None
+        values = dict(kept)
         for op in self._body.tail:
-            values[op.output] = apply(self.graph, op, [values[t] for t in op.inputs], self._parameters)
+            values[op.output] = self._step(op, [values[t] for t in op.inputs], self._held)
         return values[self.graph.logits]
+
+    def _held(self, op: Weighted) -> tuple[Tensor, Tensor]:
+        """:meth:`_parameters`, of what is not updated worked out once."""
+        assert self._body is not None
+        if self.grids is None or not self._body.update.of(op).nothing:
+            return self._parameters(op)
+        if op.name not in self._body.frozen:
+            self._body.frozen[op.name] = self._parameters(op)
+        return self._body.frozen[op.name]
+
+    def _front_of(self, split: Split, rows: NDArray[np.int64]) -> dict[int, Tensor]:
+        """What the tail reads of images of ``split``; of one image it is remembered while the same front holds.
+
+        Of several it is not: sums of a batch may run in another order than those of its images alone.
+        """
+        if self._remembered is None or self._remembered.split is not split:
+            self._remembered = Remembered(split)
+        memory, row = self._remembered, int(rows[0])
+        if len(rows) == 1 and row in memory.rows:
+            return memory.rows[row]
+        kept = self._front(pixels(np.array(split.inputs[rows]), self.graph.input))
+        size = sum(tensor.nbytes for tensor in kept.values())
+        if len(rows) == 1 and size <= memory.left:
+            memory.rows[row] = kept
+            memory.left -= size
+        return kept
 
     def copy(self) -> Learner:
         """Another with the same weights, which learns by itself."""
         other = object.__new__(Learner)
         other.graph, other.learning, other.ops, other.grids = self.graph, self.learning, self.ops, self.grids
+        other.old = self.old
         other.weights = {name: tensor.clone() for name, tensor in self.weights.items()}
         other.biases = {name: tensor.clone() for name, tensor in self.biases.items()}
-        other.qgraph, other._body = self.qgraph, self._body
-        other._momenta = {}
+        # Of other modes than ``board`` what a body knows of weights is of this learner's.
+        other.qgraph, other._body = self.qgraph, self._body if self.qgraph is not None else None
+        other._remembered, other._momenta = None, {}
         return other
 
     # forward ------------------------------------------------------------------------------------------
 
     def forward(self, x: Tensor, see: Callable[[int, Tensor], None] | None = None) -> Tensor:
         """Logits (B, classes) of normalised images (B, C, H, W); ``see`` gets every (tensor id, values)."""
-        if self.qgraph is not None:
-            return self._on_board(x, see)
-        return walk(self.graph, x, self._step, see)
+        if self.qgraph is None:
+            return walk(self.graph, x, lambda op, read: self._step(op, read, self._parameters), see)
+        if see is not None:
+            raise UserError("learning.mode=board: nothing shows the activations of operators that stay integer", "use learning.mode=float")
+        return self._tail(self._front(x))
 
-    def _step(self, op: Op, read: list[Tensor]) -> Tensor:
-        out = apply(self.graph, op, read, self._parameters)
+    def _step(self, op: Op, read: list[Tensor], parameters: Callable[[Weighted], tuple[Tensor, Tensor]]) -> Tensor:
+        out = apply(self.graph, op, read, parameters)
         if self.grids is None or isinstance(op, Resize) or (isinstance(op, Pool2D) and op.op == "max"):
             return out
         quant = self.grids.qgraph.tensors[op.output]
@@ -240,34 +333,41 @@ class Learner:
         """One step of SGD from uint8 ``images`` (B, H, W, C): the mean cross entropy before it. Raises LostLearning."""
         self.aim(update)
         with self.gradients_of(update):
-            loss = F.cross_entropy(self.forward(pixels(images, self.graph.input)), torch.from_numpy(labels))
-            value = float(loss.detach())
-            if not math.isfinite(value):
-                raise LostLearning("learning: the loss is no longer a number", "lower learning.lr")
-            if loss.requires_grad:
-                loss.backward()  # type: ignore[no-untyped-call]
-            with torch.no_grad():
-                for op in self.ops.values():
-                    part = update.of(op)
-                    if not part.nothing:
-                        self._change(op, part, lr)
+            return self._learn(self._front(pixels(images, self.graph.input)), labels, lr)
+
+    def _learn(self, kept: Mapping[int, Tensor], labels: NDArray[np.int64], lr: float) -> float:
+        """:meth:`step` from what the front left, inside :meth:`gradients_of`."""
+        loss = F.cross_entropy(self._tail(kept), torch.from_numpy(labels))
+        value = float(loss.detach())
+        if not math.isfinite(value):
+            raise LostLearning("learning: the loss is no longer a number", "lower learning.lr")
+        if loss.requires_grad:
+            loss.backward()  # type: ignore[no-untyped-call]
+        assert self._body is not None
+        with torch.no_grad():
+            for target in self._body.targets:
+                self._change(target, lr)
         return value
 
-    def _change(self, op: Weighted, part: Part, lr: float) -> None:
+    def _change(self, target: Target, lr: float) -> None:
+        op, part = target.op, target.part
         weight, bias = self.weights[op.name], self.biases[op.name]
         slow, slow_bias = self._momenta.get(op.name, (None, None))
         if self.learning.momentum and slow is None:
             slow, slow_bias = self._momenta[op.name] = (torch.zeros_like(weight), torch.zeros_like(bias))
         if part.weighted and weight.grad is not None:
-            rows = torch.tensor(part.rows)
-            columns = torch.tensor([0] if isinstance(op, DepthwiseConv2D) else part.columns)
-            place = (rows[:, None], columns[None, :])
-            self._descend(weight, self._scaled(op, weight.grad)[place], slow, place, lr)
+            self._descend(weight, self._scaled(op, weight.grad), slow, target.weights, lr)
         if part.biases and bias.grad is not None:
-            chosen = (torch.tensor(part.biases),)
-            self._descend(bias, self._scaled_bias(op, bias.grad)[chosen], slow_bias, chosen, lr)
+            self._descend(bias, self._scaled_bias(op, bias.grad), slow_bias, target.biases, lr)
+        weight.grad = bias.grad = None
 
-    def _descend(self, tensor: Tensor, gradient: Tensor, slow: Tensor | None, place: tuple[Tensor, ...], lr: float) -> None:
+    def _descend(self, tensor: Tensor, gradient: Tensor, slow: Tensor | None, place: Place | None, lr: float) -> None:
+        if place is None:
+            if slow is not None:
+                gradient = slow.mul_(self.learning.momentum).add_(gradient)
+            tensor.sub_(lr * gradient)
+            return
+        gradient = gradient[place]
         if slow is not None:
             slow[place] = self.learning.momentum * slow[place] + gradient
             gradient = slow[place]
@@ -286,17 +386,20 @@ class Learner:
             return gradient
         return gradient / (self.grids.scales[op.name] * self._input_scale(op)) ** 2
 
-    def epoch(self, split: Split, update: Update, *, seed: int, epoch: int, epochs: int) -> float:
-        """One pass over ``split`` in an order that follows from (seed, epoch); the mean loss."""
-        order = epoch_order(len(split.labels), seed=seed, epoch=epoch)
+    def epoch(self, split: Split, update: Update, *, seed: int, epoch: int, epochs: int, chosen: NDArray[np.int64] | None = None) -> float:
+        """One pass over ``split``, or its images ``chosen``, in an order that follows from (seed, epoch); the mean loss."""
+        rows_of_epoch = np.arange(len(split.labels)) if chosen is None else chosen
+        order = rows_of_epoch[epoch_order(len(rows_of_epoch), seed=seed, epoch=epoch)]
         batch, losses = self.learning.batch, []
         steps = -(-len(order) // batch)
-        for number in range(steps):
-            rows = order[number * batch : (number + 1) * batch]
-            rate = self.learning.lr
-            if self.learning.schedule == "cosine":
-                rate *= 0.5 * (1 + math.cos(math.pi * (epoch * steps + number) / (epochs * steps)))
-            losses.append(self.step(np.array(split.inputs[rows]), np.array(split.labels[rows]), update, rate) * len(rows))
+        self.aim(update)
+        with self.gradients_of(update):
+            for number in range(steps):
+                rows = order[number * batch : (number + 1) * batch]
+                rate = self.learning.lr
+                if self.learning.schedule == "cosine":
+                    rate *= 0.5 * (1 + math.cos(math.pi * (epoch * steps + number) / (epochs * steps)))
+                losses.append(self._learn(self._front_of(split, rows), np.array(split.labels[rows]), rate) * len(rows))
         return sum(losses) / len(order)
 
     def forget_momentum(self, update: Update) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -122,8 +123,8 @@ def learn(
     learning = budget.learning
     started = time.perf_counter()
     with one_thread():
-        learner = Learner(task.floats, learning, calibration=np.array(task.train.inputs[:CALIBRATION]))
-        before = {name: learner.accuracy(split) if followed else None for name, split in (("new", task.test), ("old", task.old_test))}
+        learner = Learner(task.floats, learning, calibration=np.array(task.train.inputs[:CALIBRATION]), old=task.old)
+        before = _before(task, learner) if followed else {"new": None, "old": None}
         scene = Scene(learner, budget, seed, task.train, task.val, contributions=contributions, on_step=on_epoch)
         watch = task.val.subset(learning.measure_images, seed).inputs if scheme.name == "velocity" else None
         velocities = None if watch is None else Velocities(learner, watch, learning.velocity_mu)
@@ -140,7 +141,8 @@ def learn(
             fits = fits and budget.fits(cost)
             if largest is None or cost.ram_bytes > largest[1].ram_bytes:
                 largest = chosen
-            loss = learner.epoch(task.train, update, seed=seed, epoch=epoch, epochs=learning.epochs)
+            rows = task.rows_of(epoch, again=learning.again, seed=seed)
+            loss = learner.epoch(task.train, update, seed=seed, epoch=epoch, epochs=learning.epochs, chosen=rows)
             if velocities is not None:
                 scene.velocities = velocities.after_epoch(learner)
             seen = learner.accuracy(task.val) if followed else None
@@ -165,6 +167,18 @@ def learn(
     )
 
 
+#: By task and mode what the network names right before it learns: the same for all schemes and budgets.
+_BEFORE: WeakKeyDictionary[Task, dict[str, dict[str, float | None]]] = WeakKeyDictionary()
+
+
+def _before(task: Task, learner: Learner) -> dict[str, float | None]:
+    known = _BEFORE.setdefault(task, {})
+    mode = learner.learning.mode
+    if mode not in known:
+        known[mode] = {"new": learner.accuracy(task.test), "old": learner.accuracy(task.old_test)}
+    return dict(known[mode])
+
+
 def key_of(task: Task, scheme: str, budget: UpdateBudget, seed: int) -> str:
     """What a row is known by: all that decides its result."""
     document = {"task": task.fingerprint, "scheme": scheme, "budget": budget.model_dump(mode="json", exclude={"name"}), "seed": seed}
@@ -184,6 +198,7 @@ def row_of(task: Task, budget: UpdateBudget, learned: Learned) -> dict[str, Any]
         "fits": learned.fits,
         "new": learned.after["new"],
         "old": learned.after["old"],
+        "val": learned.epochs[-1].val_accuracy,
         "new_before": learned.before["new"],
         "old_before": learned.before["old"],
         "new_images": learned.test_images["new"],

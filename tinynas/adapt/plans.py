@@ -15,7 +15,7 @@ from tinynas.adapt.schemes import Scheme, choose
 from tinynas.adapt.tasks import Task
 from tinynas.cost.backward import UpdateCost
 from tinynas.cost.updates import Update
-from tinynas.errors import BudgetError
+from tinynas.errors import BudgetError, UserError
 from tinynas.graph import Graph
 from tinynas.model import Network
 from tinynas.quantize import fold
@@ -55,9 +55,11 @@ def plan(
     """Each scheme's choice before its first epoch. ``source``: a task, or a graph alone, of which schemes that look at weights or images
     say so. Raises BudgetError where not even the classifier may be updated."""
     if isinstance(source, Task):
-        learner = Learner(source.floats, budget.learning, calibration=np.array(source.train.inputs[:256]))
+        learner = Learner(source.floats, budget.learning, calibration=np.array(source.train.inputs[:256]), old=source.old)
         scene = Scene(learner, budget, seed, source.train, source.val, on_step=on_step)
     else:
+        if budget.learning.outputs == "new":
+            raise UserError("learning.outputs=new: which classes are new is known by images", "add --data, or leave it out")
         scene = Scene(_without_weights(source), budget, seed, on_step=on_step)
     found = []
     for scheme in schemes:

@@ -74,8 +74,16 @@ class Scene:
 
     @property
     def base(self) -> Update:
-        """What every scheme updates: the classifier, as in MCUNetV3 and NEq, whose images have classes that it has not seen."""
-        return last_layers(self.graph, 1)
+        """What every scheme updates: the classifier, as in MCUNetV3 and NEq, whose images have classes that it has not seen; with
+        ``learning.outputs=new`` its new rows alone."""
+        if self.budget.learning.outputs == "all":
+            return last_layers(self.graph, 1)
+        last = self.ops[-1]
+        return Update({last.name: outputs_part(last, range(self.learner.old, outputs_of(last)))})
+
+    def with_base(self, update: Update) -> Update:
+        """``update`` with no more of the classifier than the base has."""
+        return Update(dict(update.parts) | dict(self.base.parts))
 
     def cost(self, update: Update, *, planned: bool = False) -> UpdateCost:
         """What a step of ``update`` costs under the budget's way of learning."""
@@ -154,18 +162,33 @@ def fill(scene: Scene, order: Sequence[Neuron]) -> Update:
         return Update(dict(scene.base.parts) | {name: outputs_part(ops[name], channels) for name, channels in chosen.items()})
 
     while left:
-        low, high = 0, len(left)
-        while low < high:
-            middle = (low + high + 1) // 2
-            if scene.fits(made(middle)):
-                low = middle
-            else:
-                high = middle - 1
-        for name, channel in left[:low]:
+        count = most(len(left), lambda count: scene.fits(made(count)))
+        for name, channel in left[:count]:
             taken.setdefault(name, set()).add(channel)
-        closed = left[low][0] if low < len(left) else ""
-        left = [neuron for neuron in left[low:] if neuron[0] != closed]
+        closed = left[count][0] if count < len(left) else ""
+        left = [neuron for neuron in left[count:] if neuron[0] != closed]
     return made(0)
+
+
+def most(limit: int, fits: Callable[[int], bool]) -> int:
+    """The largest count of at most ``limit`` that ``fits``: 0 does, and what more does, less does, too.
+
+    Asked for in steps of 1, 2, 4 and so on, then halved: where few fit, which is so each time but the first, few are asked for.
+    """
+    low, high, step = 0, limit, 1
+    while low < high:
+        tried = min(limit, low + step)
+        if not fits(tried):
+            high = tried - 1
+            break
+        low, step = tried, 2 * step
+    while low < high:
+        middle = (low + high + 1) // 2
+        if fits(middle):
+            low = middle
+        else:
+            high = middle - 1
+    return low
 
 
 def neurons_of(scene: Scene) -> list[Neuron]:

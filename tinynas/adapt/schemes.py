@@ -57,7 +57,7 @@ def _classifier(scene: Scene) -> Update:
 def _last(scene: Scene) -> Update:
     """All of the last k layers, k as large as fits: the first baseline of MCUNetV3 (arXiv 2206.15472, figure 9)."""
     require_base(scene)
-    found = longest(scene, [last_layers(scene.graph, count + 1) for count in range(len(scene.ops))])
+    found = longest(scene, [scene.with_base(last_layers(scene.graph, count + 1)) for count in range(len(scene.ops))])
     assert found is not None
     return found
 
@@ -66,7 +66,7 @@ def _bias(scene: Scene) -> Update:
     """Biases of the last k layers and the classifier, k as large as fits: TinyTL's bias-only (arXiv 2007.11622), MCUNetV3's second
     baseline."""
     require_base(scene)
-    found = longest(scene, [last_biases(scene.graph, count + 1) for count in range(len(scene.ops))])
+    found = longest(scene, [scene.with_base(last_biases(scene.graph, count + 1)) for count in range(len(scene.ops))])
     assert found is not None
     return found
 

@@ -68,8 +68,8 @@ def measure(scene: Scene) -> Contributions:
             scene.on_step("measuring contributions", done, total)
         return cross_entropy(learner, val)
 
-    losses = {depth: loss(last_biases(scene.graph, depth + 1)) for depth in depths}
-    everywhere = last_biases(scene.graph, len(scene.ops))
+    losses = {depth: loss(scene.with_base(last_biases(scene.graph, depth + 1))) for depth in depths}
+    everywhere = scene.with_base(last_biases(scene.graph, len(scene.ops)))
     reference = losses[depths[-1]]
     weights = {key: reference - loss(Update(dict(everywhere.parts) | {key[0]: part})) for key, part in parts.items()}
     return Contributions({depth: losses[0] - value for depth, value in losses.items()}, weights)
@@ -85,12 +85,13 @@ def choose(scene: Scene, gains: Contributions) -> Update:
     """The update of largest summed gain under the budget. Raises BudgetError where the classifier alone does not fit."""
     require_base(scene)
     parts = parts_of(scene)
-    everywhere = scene.cost(last_biases(scene.graph, len(scene.ops)))
+    biases_everywhere = scene.with_base(last_biases(scene.graph, len(scene.ops)))
+    everywhere = scene.cost(biases_everywhere)
     steps = {piece.name: index for index, piece in enumerate(everywhere.work.pieces)}
-    alone = {key: scene.cost(Update(dict(last_biases(scene.graph, len(scene.ops)).parts) | {key[0]: part})) for key, part in parts.items()}
+    alone = {key: scene.cost(Update(dict(biases_everywhere.parts) | {key[0]: part})) for key, part in parts.items()}
     best: tuple[float, Update] | None = None
     for depth, gain in gains.depths.items():
-        biases = last_biases(scene.graph, depth + 1)
+        biases = scene.with_base(last_biases(scene.graph, depth + 1))
         if not scene.fits(biases):
             continue
         names = [op.name for op in scene.ops[len(scene.ops) - 1 - depth : -1]]

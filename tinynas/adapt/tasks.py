@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tinynas.adapt.budget import Learning
 from tinynas.adapt.learner import with_classes
@@ -38,7 +39,7 @@ class Learnable:
         return self.floats.graph.input
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Task:
     """Images on one list of classes, and the network with an output for each."""
 
@@ -60,6 +61,17 @@ class Task:
     """Of all that decides the task."""
     notes: tuple[str, ...] = ()
 
+    def rows_of(self, epoch: int, *, again: int, seed: int) -> NDArray[np.int64]:
+        """Positions in ``train`` of what is learned in ``epoch``: all new images, and ``again`` of the old ones of each class (0: all)."""
+        count = len(self.train.labels)
+        rows = np.arange(count, dtype=np.int64)
+        if not again:
+            return rows
+        new, old = rows[: count - self.replayed], rows[count - self.replayed :]
+        drawn = old[epoch_order(len(old), seed=seed + 1, epoch=epoch)]
+        labels = self.train.labels[drawn]
+        return np.sort(np.concatenate([new, *(drawn[labels == label][:again] for label in np.unique(labels))]))
+
 
 def make_task(
     net: Learnable, data: DataSet, old: DataSet | None, learning: Learning, *, seed: int, judged: Literal["test", "val"] = "test"
@@ -75,10 +87,12 @@ def make_task(
                 f"{images.name}: a board learns one class for each {images.signal.kind}, and here there may be several at once",
                 "leave data.multilabel out, or give other data",
             )
-    replace_head = learning.head == "replace"
+    replace_head, noun = learning.head == "replace", net.input.noun
     before = () if replace_head else net.labels
     fresh = [label for label in data.labels if label not in before]
     labels = (*before, *fresh)
+    if learning.outputs == "new" and not fresh:
+        raise UserError("learning.outputs=new: the new data has no class that the network does not know", "leave it out")
     floats = with_classes(net.floats, len(before), len(fresh), head=learning.head, seed=seed)
     notes = list(net.notes)
 
@@ -89,14 +103,14 @@ def make_task(
 
     train = _per_class(split(data, "train"), learning.images, seed)
     if not len(train.labels):
-        raise DataError(f"{data.name}: has no training images", "give a folder with images to learn from")
+        raise DataError(f"{data.name}: has no training {noun}s", f"give a folder with {noun}s to learn from")
     old_test, replayed = None, 0
     if old is not None and not replace_head:
         unknown = [label for label in old.labels if label not in net.labels]
         if unknown:
             raise UserError(
                 f"{old.name}: the network does not know the class {unknown[0]!r}",
-                f"old images are of its classes: {', '.join(net.labels[:12])}",
+                f"old {noun}s are of its classes: {', '.join(net.labels[:12])}",
             )
         old_test = split(old, judged)
         if learning.replay:
@@ -104,10 +118,11 @@ def make_task(
             replayed = len(again.labels)
             train = _joined(train, again)
     elif learning.replay:
-        raise UserError("learning.replay: there are no old images to learn again", "say where they are with --old D, or leave replay out")
+        raise UserError(f"learning.replay: there are no old {noun}s to learn again", "say where they are with --old D, or leave replay out")
     if old is None and not replace_head:
-        notes.append("what becomes of the old classes is not measured: no images of them (--old D)")
+        notes.append(f"what becomes of the old classes is not measured: no {noun}s of them (--old D)")
     content = [net.sha256, data.fingerprint, "" if old is None else old.fingerprint, *labels]
+    content += [judged] if judged != "test" else []
     digest = hashlib.sha256("\n".join(content).encode()).hexdigest()[:16]
     return Task(net, floats, labels, len(before), train, split(data, "val"), split(data, judged), old_test, replayed, digest, tuple(notes))
 

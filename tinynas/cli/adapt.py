@@ -171,7 +171,7 @@ def run(
     for name in ("new", "old"):
         if after[name] is not None:
             count = document["test_images"][name]
-            say(f"{name} classes: {percent(after[name])} of {count:,} test images, {percent(before[name])} before")
+            say(f"{name} classes: {percent(after[name])} of {count:,} test {document['noun']}s, {percent(before[name])} before")
     cost = document["cost"]
     say(f"memory: {format_size(cost['ram_bytes'])}, {format_size(cost['extra_bytes'])} beside inference; most in {cost['peak']['at']}")
     say(f"a step: {document['macs']:,} MACs, {document['parameters']:,} parameters updated ({percent(document['share'])})")

@@ -12,9 +12,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from statistics import mean, stdev
-from typing import Any
+from typing import Any, Literal
 
-from tinynas.adapt.budget import UpdateBudget
+from tinynas.adapt.budget import Learning, UpdateBudget
 from tinynas.adapt.learner import Learner, LostLearning
 from tinynas.adapt.learning import key_of, learn, row_of
 from tinynas.adapt.scenes import Contributions, Scene
@@ -42,6 +42,8 @@ class Setup:
     data_options: tuple[str, ...] = ()
     """``KEY=VALUE`` of :class:`tinynas.data.DataOptions`."""
     old_options: tuple[str, ...] = ()
+    judged: Literal["test", "val"] = "test"
+    """The split that says how good new and old classes are: ``val`` where settings are chosen by it."""
 
 
 @lru_cache(maxsize=4)
@@ -60,14 +62,19 @@ def _opened(setup: Setup) -> tuple[Learnable, DataSet, DataSet | None]:
         try:
             old = net.run.images(None, overrides=setup.old_options)[0]
         except (DataError, RunError) as error:
-            net = replace(net, notes=(*net.notes, f"the images of {net.run.path} are not at hand: {error.message}"))
+            net = replace(net, notes=(*net.notes, f"the {net.input.noun}s of {net.run.path} are not at hand: {error.message}"))
     return net, data, old
 
 
 def open_task(setup: Setup, budget: UpdateBudget, seed: int) -> Task:
     """The task of ``setup`` as ``budget`` learns it. Raises UserError subclasses."""
+    return _task(setup, budget.learning, seed)
+
+
+@lru_cache(maxsize=2)
+def _task(setup: Setup, learning: Learning, seed: int) -> Task:
     net, data, old = _opened(setup)
-    return make_task(net, data, old, budget.learning, seed=seed)
+    return make_task(net, data, old, learning, seed=seed, judged=setup.judged)
 
 
 @dataclass(frozen=True)
@@ -115,7 +122,7 @@ def contributions(task: Task, budget: UpdateBudget, seed: int, folder: Path) -> 
             )
         except (ValueError, LookupError, TypeError, AttributeError) as error:
             raise RunError(f"{path}: is damaged: {error}", "remove it: it is measured again") from None
-    learner = Learner(task.floats, budget.learning, calibration=task.train.inputs[:256])
+    learner = Learner(task.floats, budget.learning, calibration=task.train.inputs[:256], old=task.old)
     found = measure(Scene(learner, budget, seed, task.train, task.val))
     rows = [[name, ratio, gain] for (name, ratio), gain in found.weights.items()]
     write_atomic(path, json.dumps({"depths": found.depths, "weights": rows}, indent=1) + "\n")

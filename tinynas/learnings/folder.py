@@ -71,11 +71,11 @@ def board_learner(task: Task, budget: UpdateBudget) -> Learner:
     if budget.learning.batch > MOST_BATCH:
         raise UserError(f"learning.batch={budget.learning.batch}: a board adds up at most {MOST_BATCH} inputs", "lower it")
     source = task.floats.graph.input
-    if source.front_end is not None or source.kind == "features":
+    if source.noun != "image":
         raise UserError(
-            f"{task.net.title}: reads {source.kind}: folders that learn are made of networks of images", "use rgb or gray images"
+            f"{task.net.title}: reads {source.noun}s: folders that learn are made of networks of images", "use rgb or gray images"
         )
-    return Learner(task.floats, budget.learning, calibration=np.array(task.train.inputs[:CALIBRATION]))
+    return Learner(task.floats, budget.learning, calibration=np.array(task.train.inputs[:CALIBRATION]), old=task.old)
 
 
 def board_learning(task: Task, learner: Learner, budget: UpdateBudget, scheme: Scheme, seed: int) -> BoardLearning:

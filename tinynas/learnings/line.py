@@ -152,6 +152,7 @@ class AdaptLine:
 def _about(task: Task) -> dict[str, Any]:
     return {
         "net": task.net.title,
+        "noun": task.net.input.noun,
         "labels": list(task.labels),
         "old_classes": task.old,
         "train_images": len(task.train.labels),

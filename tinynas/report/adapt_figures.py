@@ -103,10 +103,10 @@ def learned_info(lines: Sequence[Mapping[str, Any]]) -> LearnedInfo:
     )
 
 
-def draw_learned(info: LearnedInfo) -> dict[str, Any]:
+def draw_learned(info: LearnedInfo, noun: str = "image") -> dict[str, Any]:
     """Two panels over one scale of memory: the new classes, and beside them what has become of the old ones, a line a scheme in both.
 
-    Where nothing is known of the old classes there is one panel.
+    Where nothing is known of the old classes there is one panel. ``noun``: what the network reads, in the singular.
     """
     both = any(value is not None for values in info.old for value in values)
     panels = [("new classes", info.new, "x", "y"), ("old classes", info.old, "x2", "y2")][: 1 + both]
@@ -143,7 +143,7 @@ def draw_learned(info: LearnedInfo) -> dict[str, Any]:
             **_ticks([size / 1024 for sizes in info.bytes for size in sizes]),
         }
         axes["yaxis" + end] = {
-            "title": {"text": f"{title}, right of test images, %"},
+            "title": {"text": f"{title}, right of test {escape(noun)}s, %"},
             "range": [-4, 104],
             "anchor": "x" + end,
             **({"matches": "y"} if panel else {}),
@@ -170,9 +170,9 @@ def write_memory_picture(plans: Sequence[Mapping[str, Any]], path: Path) -> Path
     return _write(draw_memory(memory_info(plans)), "Memory through a step of learning", path)
 
 
-def write_learned_picture(lines: Sequence[Mapping[str, Any]], path: Path) -> Path:
+def write_learned_picture(lines: Sequence[Mapping[str, Any]], path: Path, noun: str = "image") -> Path:
     """Write accuracy over memory as one HTML file."""
-    return _write(draw_learned(learned_info(lines)), "Accuracy over memory of learning", path)
+    return _write(draw_learned(learned_info(lines), noun), "Accuracy over memory of learning", path)
 
 
 def _write(drawing: Mapping[str, Any], head: str, path: Path) -> Path:
