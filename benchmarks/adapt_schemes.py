@@ -185,7 +185,8 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "# Schemes of learning on the board",
         "",
         "Made by `python benchmarks/adapt_schemes.py`, which says what is measured and what is not. Means over seeds, accuracy on test "
-        "inputs that nothing else reads; under each limit the scheme that learns the new ones best comes first.",
+        "inputs that nothing else reads; under each limit the scheme that learns the new ones best comes first. `held` learns the "
+        "classifier's new rows alone, and its old inputs take turns, one of each class an epoch.",
     ]
     for data in sorted({row["data"] for row in rows}):
         members = [row for row in rows if row["data"] == data]
@@ -247,7 +248,7 @@ LOOKS = {
     "full": ("#1a1f25", "up"),
     "held": ("#cf222e", "cross"),
 }
-WIDE, HIGH, LEFT, TOP = 340, 240, 62, 64
+WIDE, HIGH, LEFT, TOP = 340, 240, 62, 72
 
 
 def mark(shape: str, x: float, y: float, color: str) -> str:
@@ -283,11 +284,20 @@ def curves(rows: Sequence[dict[str, Any]], replay: int) -> dict[str, list[tuple[
 
 def picture(rows: Sequence[dict[str, Any]]) -> str:
     """The rows of one data set as SVG: new classes and old ones side by side over one scale of memory, a line of panels a replay."""
-    replays = sorted({row["replay"] for row in rows if not row["problem"] and row["scheme"] != "held"})
+    replays = sorted({row["replay"] for row in rows if not row["problem"] and row["scheme"] != "held"}, reverse=True)
     drawn = {replay: curves(rows, replay) for replay in replays}
     sizes = [max(size, 2**-4) for lines in drawn.values() for points in lines.values() for size, _, _ in points]
     low, high = math.floor(math.log2(min(sizes))), math.ceil(math.log2(max(sizes)))
     high = max(high, low + 1)
+    shares = [
+        share for lines in drawn.values() for points in lines.values() for point in points for share in point[1:] if share is not None
+    ]
+    bottom = min(80, 20 * math.floor(5 * min(shares)))
+    before = [row["old_before"] for row in rows if not row["problem"] and row["old_before"] is not None]
+
+    def up(top: float, share: float) -> float:
+        return top + HIGH * (100 - 100 * share) / (100 - bottom)
+
     across, down = 2 * (WIDE + LEFT) + 30, TOP + len(replays) * (HIGH + 66) + 6
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {across} {down}" font-family="sans-serif" font-size="11.5" fill="#1a1f25">',
@@ -303,10 +313,14 @@ def picture(rows: Sequence[dict[str, Any]]) -> str:
             left = LEFT + column * (WIDE + LEFT)
             again = "no old images again" if not replay else f"{replay} old images a class again"
             parts.append(f'<text x="{left}" y="{top - 6}" font-weight="bold">{what} classes, {again}</text>')
-            for percent in range(0, 101, 20):
-                y = top + HIGH * (1 - percent / 100)
+            for percent in range(bottom, 101, 10 if bottom >= 40 else 20):
+                y = up(top, percent / 100)
                 parts.append(f'<path d="M{left} {y:.1f}h{WIDE}" stroke="#e7ebef"/>')
                 parts.append(f'<text x="{left - 6}" y="{y + 4:.1f}" text-anchor="end" fill="#59636e">{percent}</text>')
+            if before and what == "old":
+                y = up(top, mean(before))
+                parts.append(f'<path d="M{left} {y:.1f}h{WIDE}" stroke="#59636e" stroke-dasharray="4 3"/>')
+                parts.append(f'<text x="{left + WIDE - 2}" y="{y - 4:.1f}" text-anchor="end" fill="#59636e">before learning</text>')
             for power in range(low, high + 1, max(1, -(-(high - low) // 8))):
                 x = left + WIDE * (power - low) / (high - low)
                 parts.append(f'<path d="M{x:.1f} {top + HIGH}v4" stroke="#98a3af"/>')
@@ -323,7 +337,7 @@ def picture(rows: Sequence[dict[str, Any]]) -> str:
             for scheme, points in drawn[replay].items():
                 color, shape = LOOKS[scheme]
                 places = [
-                    (left + WIDE * (math.log2(max(size, 2**-4)) - low) / (high - low), top + HIGH * (1 - value))
+                    (left + WIDE * (math.log2(max(size, 2**-4)) - low) / (high - low), up(top, value))
                     for size, new, old in points
                     if (value := new if what == "new" else old) is not None
                 ]

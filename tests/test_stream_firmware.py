@@ -322,6 +322,7 @@ def test_packages_of_any_name_and_nothing_left_to_fill(demo: QuantizedGraph, nam
         if not path.endswith(".zip"):
             text = content.decode("ascii")
             assert text.endswith("\n") and not [word for word in text.split("@")[1::2] if word.isidentifier()], path
+    assert "_hear (hear.h)" in files["zephyr/Kconfig"].decode()
     assert "expf" not in files["hear.c"].decode(), "what is answered often takes no exponentials"
 
 

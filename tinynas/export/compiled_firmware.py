@@ -227,6 +227,7 @@ def code_words(words: Mapping[str, str], cost: Cost, constant_bytes: int, stack_
         "zephyr_depends": "",
         "zephyr_tags": "tinyml",
         "height_name": "HEIGHT",
+        "main_call": "classify (classifier.h)",
         "stack_bytes": f"{stack_bytes:,}",
         "work_bytes_words": f"{cost.sram_bytes:,} B",
         "constant_bytes_words": f"{constant_bytes:,} B",

@@ -117,6 +117,7 @@ def sound_words(
         "input_sources": f"front_end.{suffix} hear.{suffix}",
         "fast_sources": "network.c front_end.c",
         "input_header": "hear.h",
+        "main_call": "hear (hear.h)",
         "input_note": "/* Input: the frames of one clip, time along the height, bytes 0 to 255 that the front end makes. The network\n"
         f"   takes real = {words['input_formula']}. */",
         "input_what": "the frames of one clip, time along the height",
