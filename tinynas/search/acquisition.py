@@ -13,6 +13,7 @@ from tinynas.search.schedule import Net
 from tinynas.search.surrogate import Fit, Floats, Surrogate
 from tinynas.space import Genotype
 
+
 @dataclass(frozen=True)
 class Front:
     """What is estimated of the trained networks, and the box in which improvements count."""
@@ -61,9 +62,7 @@ class Acquisition:
             estimates, costs = np.concatenate([estimates, expected]), np.concatenate([costs, found[self.cost]])
         return Front(estimates, np.log(np.maximum(costs, 1e-9)), self.low, self.high, fit.floor)
 
-    def expected_improvement(
-        self, fit: Fit, nets: Sequence[Net], genotypes: NDArray[np.int64], awaited: Sequence[Genotype] = ()
-    ) -> Floats:
+    def expected_improvement(self, fit: Fit, nets: Sequence[Net], genotypes: NDArray[np.int64], awaited: Sequence[Genotype] = ()) -> Floats:
         """(M,) improvements that untrained networks (M, genes) promise, in expectation by the model (which must be fitted).
 
         The front is taken as it is estimated, so each step of it asks only for what is expected above one height of one network. Networks

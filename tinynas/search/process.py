@@ -147,7 +147,9 @@ class Process:
 
     def marginals(self, features: Floats, genotypes: Genotypes, normal: Floats) -> list[tuple[float, Floats]]:
         """(share, scores (N, M)) of each member for standard normal numbers ``normal`` (N, 1): each network for itself."""
-        return [(share, 1.0 - np.exp(-(middle + deviation * normal.T)).T) for share, middle, deviation in self._beliefs(features, genotypes)]
+        return [
+            (share, 1.0 - np.exp(-(middle + deviation * normal.T)).T) for share, middle, deviation in self._beliefs(features, genotypes)
+        ]
 
     def _beliefs(self, features: Floats, genotypes: Genotypes) -> list[tuple[float, Floats, Floats]]:
         # (share, mean (M, 1), deviation (M, 1)) on the scale of -log(1 - score), of each member.
