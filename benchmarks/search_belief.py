@@ -10,12 +10,13 @@ networks are drawn before anything is modelled, the model (``belief``: the regre
 over from another table), the weight of the loss, what improvements are divided by, what is seen of a network (``seen``: the weight of
 sizes given what shows of them, and that of the anatomy: the mean of layers' log MACs, activations, the narrowest). With ``full`` every
 training is a full one, of which accuracy alone counts, in a box that begins at that quantile of the table's accuracies. Replays go to
-results/benchmarks/search_belief.jsonl; a stopped run is continued. The share is that of the networks handed over by what is expected of them.
+results/benchmarks/search_belief.jsonl; a stopped run is continued. The share is that of the networks handed over by what is
+expected of them.
 
 What the figures do not show. Seeds are few: the standard error of a mean is beside it, and variants of one table share their seeds. The
 rows in the file looked at the front after every 4 % more training, and their process had a grid in which several members were equal.
-``handloss``, ``floor``, ``weighted`` and ``draws`` were tried beside (loss in what is handed over; improvements counted from guessing; short
-trainings weigh less in the regression; one draw in place of eight, which a closed form has replaced) and are in the file only.
+``handloss``, ``floor``, ``weighted`` and ``draws`` were tried beside (loss in what is handed over; improvements counted from guessing;
+short trainings weigh less in the regression; one draw in place of eight, which a closed form has replaced) and are in the file only.
 """
 
 from __future__ import annotations

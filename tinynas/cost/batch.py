@@ -788,7 +788,7 @@ class BatchEstimator:
         parts = [self._chunk(genes[at : at + CHUNK]) for at in range(0, len(genes), CHUNK)] or [self._chunk(genes)]
         joined: Any = [np.concatenate(columns) for columns in zip(*[_fields(part) for part in parts], strict=True)]
         known = len(joined) - len(Figures._fields)
-        cost = parts[0] if len(parts) == 1 else BatchCost(*joined[:known], anatomy=Figures(*joined[known:]))
+        cost = parts[0] if len(parts) == 1 else BatchCost(*[*joined[:known], Figures(*joined[known:])])
         front_ends = [each.front_end for each in self.space.inputs if each.front_end is not None]
         if not front_ends:
             return cost

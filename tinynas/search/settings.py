@@ -44,7 +44,7 @@ class SearchSettings(Config):
     strategy: StrategyName = "tinynas"
     """``tinynas``, or a plain Optuna sampler that trains every proposal in full (for comparisons)."""
     belief: BeliefName = "process"
-    """What predicts scores: ``process``, a Gaussian process on costs, sums and single genes, or ``regression``, which sees no single genes."""
+    """What predicts scores: ``process``, a Gaussian process that also sees single genes, or ``regression``, which does not."""
     choose_space: bool = True
     """Narrow the space to the resolutions and widths whose fitting networks have the most MACs (TinyNAS's first stage)."""
     pool: Annotated[int, Field(ge=8, le=1_000_000)] = 4000
