@@ -153,7 +153,7 @@ class Candidates:
         assert update is not None  # with_room
         if update.scheme == "classifier":
             return scheme_named("last")
-        return Scheme("update", update.words(), lambda scene: update.of(scene.graph), reference=True)
+        return Scheme("update", update.words(), lambda scene: scene.with_base(update.of(scene.graph)), reference=True)
 
     def budget(self, arch: Arch, classes: int) -> UpdateBudget:
         """What learning may take beside or with the network ``arch``."""

@@ -388,7 +388,7 @@ class Learner:
 
     def epoch(self, split: Split, update: Update, *, seed: int, epoch: int, epochs: int, chosen: NDArray[np.int64] | None = None) -> float:
         """One pass over ``split``, or its images ``chosen``, in an order that follows from (seed, epoch); the mean loss."""
-        rows_of_epoch = np.arange(len(split.labels)) if chosen is None else chosen
+        rows_of_epoch = np.arange(len(split.labels), dtype=np.int64) if chosen is None else chosen
         order = rows_of_epoch[epoch_order(len(rows_of_epoch), seed=seed, epoch=epoch)]
         batch, losses = self.learning.batch, []
         steps = -(-len(order) // batch)

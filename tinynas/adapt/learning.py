@@ -124,9 +124,7 @@ def learn(
     started = time.perf_counter()
     with one_thread():
         learner = Learner(task.floats, learning, calibration=np.array(task.train.inputs[:CALIBRATION]), old=task.old)
-        before: dict[str, float | None] = {"new": None, "old": None}
-        if followed:
-            before = _before(task, learner)
+        before: dict[str, float | None] = _before(task, learner) if followed else {"new": None, "old": None}
         scene = Scene(learner, budget, seed, task.train, task.val, contributions=contributions, on_step=on_epoch)
         watch = task.val.subset(learning.measure_images, seed).inputs if scheme.name == "velocity" else None
         velocities = None if watch is None else Velocities(learner, watch, learning.velocity_mu)
