@@ -163,7 +163,7 @@ def test_a_lost_learning_and_one_without_room_reach_nothing_and_say_why(
     def lose(*_: object) -> float:
         raise LostLearning("learning: the loss is no longer a number")
 
-    monkeypatch.setattr(Learner, "step", lose)
+    monkeypatch.setattr(Learner, "_learn", lose)
     assert scores(candidates(data, tmp_path), network) == ({ADAPTED: 0.0}, "learning: the loss is no longer a number")
 
 
@@ -193,7 +193,7 @@ def test_the_boards_own_update_is_what_is_learned(data: DataSet, network: Networ
     assert one.board == limits and one.scheme.name == "update" and "the classifier and 2 layers in front of it" in one.words()
     graph = lower(ARCH)
     assert limits.update is not None
-    assert one.scheme.choose(type("Scene", (), {"graph": graph})()) == limits.update.of(graph)  # type: ignore[arg-type]
+    assert one.scheme.choose(type("Scene", (), {"graph": graph, "with_base": lambda scene, update: update})()) == limits.update.of(graph)  # type: ignore[arg-type]
     assert scores(one, network)[0][ADAPTED] > 0
     with pytest.raises(UserError, match=r"adapt.learning.batch 4: the update of b has 1"):
         candidates(data, tmp_path, limits=limits, learning={"batch": 4})
