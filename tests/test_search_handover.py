@@ -17,7 +17,7 @@ from tinynas.search.handover import expected_accuracies, hand_over
 
 
 def test_a_search_says_what_it_expects_when_it_ends_and_no_sooner(prepared: Callable[..., PreparedSearch]) -> None:
-    one = prepared(trials=5, seed=4)
+    one = prepared(trials=3, seed=4)
     on_the_way: list[Trial] = []
     one.go(lambda event: on_the_way.append(event.trial) if event.trial is not None else None)
     assert on_the_way

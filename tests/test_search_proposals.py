@@ -132,7 +132,7 @@ def test_the_model_finds_networks_above_the_front() -> None:
     seen = [train(as_genotype(one.pool.genotypes[row])) for row in rows[:10]]
     at_random = [everything[row] for row in rows[:40]]
     for number in range(10):
-        proposal = one._acquired(np.random.default_rng(number), nets, genotypes, {_key(genotype) for genotype in genotypes.values()})
+        proposal = one._acquired(np.random.default_rng(number), nets, genotypes, {_key(genotype) for genotype in genotypes.values()}, [])
         assert proposal is not None
         assert one.feasible.fits(one.feasible.costs(np.array([proposal.genotype])))[0]
         assert proposal.genotype not in genotypes.values()
@@ -151,15 +151,15 @@ def test_the_start_goes_through_the_bands_dearest_first() -> None:
 
 
 def test_baseline_and_start_take_turns_and_what_is_left_of_either_follows() -> None:
-    assert [source for _, source in grow(proposer(baseline=3, start=1), 5)] == ["baseline", "start", "baseline", "baseline", "pool"]
-    assert [source for _, source in grow(proposer(baseline=1, start=3), 5)] == ["baseline", "start", "start", "start", "pool"]
+    assert [source for _, source in grow(proposer(baseline=3, start=1), 5)] == ["baseline", "start", "baseline", "baseline", "model"]
+    assert [source for _, source in grow(proposer(baseline=1, start=3), 5)] == ["baseline", "start", "start", "start", "model"]
 
 
-def test_turns_begin_with_the_sixth_network_and_tpe_has_one_of_four() -> None:
+def test_turns_begin_with_the_fourth_network_and_tpe_has_one_of_four() -> None:
     one = proposer(baseline=0, start=0)
     sources = [source for _, source in grow(one, 16)]
-    assert sources[:6] == ["pool"] * 6
-    assert sources[6:] == [*("model", "tpe"), *("model", "model", "model", "tpe") * 2]
+    assert sources[:4] == ["pool"] * 4
+    assert sources[4:] == ["model", "model", "model", "tpe"] * 3
 
 
 def test_what_was_refused_is_not_proposed() -> None:

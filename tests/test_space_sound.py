@@ -250,8 +250,6 @@ def test_given_features_are_searched_without_a_front_end(tmp_path: Path, monkeyp
         few = ["data.features=20x8", "epoch_images=256", "rungs=[1]", "pool=60", "baseline=1", "start=1"]
         return prepare_search(budget(), data=str(place), overrides=few, trials=2, workers=1, out=tmp_path / "run", **more)
 
-    with pytest.raises(UserError, match=r"space 'heard' reads sounds, and .*set holds 20x8 features"):
-        prepared(space=sounds())
     with pytest.raises(UserError, match=r"reads 16x16x1, and .*set holds 20x8 features"):
         prepared(space=load_space("tiny", ["resolution=16", "color=gray"]))
     assert not (tmp_path / "run").exists(), "said before there is a run"

@@ -14,7 +14,7 @@ from functools import cached_property
 from itertools import product
 from typing import Annotated, Any, Literal, Self, assert_never
 
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, ValidationError, WithJsonSchema, model_validator
 from pydantic_core import PydanticCustomError
 
 from tinynas.arch import (
@@ -84,9 +84,10 @@ def _size(value: object) -> object:
     return _OF_IMAGES.func(value)  # type: ignore[call-arg]
 
 
-Sizes = Annotated[
-    tuple[Annotated[Axes, BeforeValidator(_size, json_schema_input_type=_OF_IMAGES.json_schema_input_type | tuple[int, int])], ...], _C
-]
+_FRAMES = Annotated[int, WithJsonSchema({"type": "integer", "minimum": 2, "maximum": MAX_RESOLUTION})]
+_ONE = Annotated[int, WithJsonSchema({"type": "integer", "enum": [1]})]
+_SIZE = BeforeValidator(_size, json_schema_input_type=_OF_IMAGES.json_schema_input_type | tuple[_FRAMES, _ONE])
+Sizes = Annotated[tuple[Annotated[Axes, _SIZE], ...], _C]
 #: What a space offers that says nothing of bits: no gene.
 EIGHT: tuple[WeightBits, ...] = (8,)
 

@@ -64,7 +64,7 @@ def steps_of(build: Builder, count: int, core: str | None) -> Ints:
         named["alive"][index] += -(-scratch_of_shape(op, out) // ALIGNMENT) * ALIGNMENT
         named["constants"][index] = constants_of(op)
         named["wait"][index] = np.maximum(window, window - above)
-        named["window"][index], named["stack"][index] = window, kernel_stack(op, core)
+        named["window"][index], named["stack"][index] = taps_of(op)[0], kernel_stack(op, core)
         named["there"][index] = 1
         if isinstance(op, Mean):
             named["state"][index] += sums_bytes(shape)
