@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import importlib
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -37,6 +38,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 def pytest_collection_finish() -> None:
     """What is there when tests begin, stays: the garbage collector need not go through it again and again."""
+    # Its plug-ins ask the collector who refers to them, and what is frozen does not answer: loaded at the end of a run it would warn.
+    importlib.import_module("hypothesis")
     gc.collect()
     gc.freeze()
 
