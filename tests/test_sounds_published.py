@@ -102,7 +102,7 @@ def test_esc(name: str, classes: int, tmp_path: Path) -> None:
     assert {other.records[i].name.split("/")[-1][0] for i in other.members["test"]} == {"1"}
 
 
-def test_spoken_digits_from_a_folder(tmp_path: Path) -> None:
+def test_spoken_digits_from_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name, data in fsdd().items():
         path = tmp_path / "unpacked" / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -113,6 +113,14 @@ def test_spoken_digits_from_a_folder(tmp_path: Path) -> None:
     assert len(rows) == 16 and rows[0]["path"] == "recordings/0_george_0.wav" and rows[0]["speaker"] == "george"
     assert rows[0]["seconds"] == "0.100" and rows[0]["rate"] == "8000"
     digits = open_data(tmp_path / "out" / "manifest.csv", cache_dir=tmp_path / "cache")
+    # The folder has the set's name: what was prepared here is found by it, and what is nothing of the kind is not.
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "fsdd").mkdir()
+    with pytest.raises(DataError, match="fsdd: is not prepared yet"):
+        open_data("fsdd", cache_dir=tmp_path / "cache")
+    (tmp_path / "fsdd").rmdir()
+    (tmp_path / "out").rename(tmp_path / "fsdd")
+    assert len(open_data("fsdd", cache_dir=tmp_path / "cache").records) == len(digits.records)
     heard = {split: {digits.records[i].group for i in rows} for split, rows in digits.members.items()}
     assert heard["train"] | heard["val"] | heard["test"] == {"george", "jackson", "lucas", "nicolas"}
     assert not heard["train"] & heard["test"] and not heard["val"] & heard["test"]

@@ -62,8 +62,9 @@ def _prepared(name: str) -> Opener:
         from tinynas.data.images.prepared import open_store
         from tinynas.data.store import Store
 
-        root = (cache or cache_dir()) / "prepared" / name
-        if not Store(root).exists():
+        # A folder of this name here may be what it was prepared into (--out).
+        root = next((at for at in ((cache or cache_dir()) / "prepared" / name, Path(name)) if Store(at).exists()), None)
+        if root is None:
             part = " --part large" if name.endswith("-large") else " --coco FOLDER" if name == "vww" else ""
             raise DataError(
                 f"{name}: is not prepared yet",
@@ -79,8 +80,10 @@ def _recorded(name: str) -> Opener:
         from tinynas.data.cache import cache_dir
         from tinynas.data.sounds.folder import open_sounds
 
-        table = (cache or cache_dir()) / "prepared" / name / "manifest.csv"
-        if not table.is_file():
+        # A folder of this name here may be what it was prepared into (--out).
+        folders = ((cache or cache_dir()) / "prepared" / name, Path(name))
+        table = next((at / "manifest.csv" for at in folders if (at / "manifest.csv").is_file()), None)
+        if table is None:
             raise DataError(f"{name}: is not prepared yet", f"run: tinynas data prepare {name} (or give the folder it was prepared into)")
         return open_sounds(table, options, seed=seed, cache=cache, on_progress=on_progress)
 
