@@ -111,6 +111,11 @@ def kernel_color(segment: Segment) -> str:
     return KERNEL_COLORS.get(longer, KERNEL_COLORS[min(9, longer | 1)])
 
 
+def _by_size(segment: Segment) -> tuple[int, int]:
+    # Smaller kernels first, what has none last.
+    return (1 << 20, 0) if segment.kernel is None else (max(segment.kernel), min(segment.kernel))
+
+
 def _square(segment: Segment) -> bool:
     return segment.kernel is None or segment.kernel[0] == segment.kernel[1]
 
@@ -129,14 +134,14 @@ def draw_strip(info: StripInfo) -> Drawing:
         groups.setdefault("input, add, pool, classifier" if segment.kernel is None else shape(segment.kernel), []).append(index)
     data = []
     colors: list[str] = []
-    # The square kernel of each color first, so that it is plain.
-    order = sorted(groups, key=lambda n: (n[0] == "i", not _square(info.segments[groups[n][0]]), n))
+    # The square kernel of each color first, else its smallest, so that it is plain.
+    order = sorted(groups, key=lambda n: (not _square(info.segments[groups[n][0]]), _by_size(info.segments[groups[n][0]])))
     hatches: dict[str, str] = {}
     for name in order:
         color = kernel_color(info.segments[groups[name][0]])
         hatches[name] = HATCHES[colors.count(color) % len(HATCHES)]
         colors.append(color)
-    for name in sorted(order, key=lambda n: (n[0] == "i", n)):
+    for name in sorted(order, key=lambda n: _by_size(info.segments[groups[n][0]])):
         members = [info.segments[i] for i in groups[name]]
         marker: dict[str, Any] = {"color": kernel_color(members[0]), "line": {"width": 0}}
         if hatches[name]:

@@ -61,6 +61,10 @@
     box.before(list);
   }
 
+  const UP = "M5 11.5 L16 0.5 M5 6 L10.5 0.5 M10.5 11.5 L16 6", DOWN = "M5 0.5 L16 11.5 M5 6 L10.5 11.5 M10.5 0.5 L16 6";
+  const LEVEL = "M5 4 H16 M5 8 H16", UPRIGHT = "M8.5 0.5 V11.5 M12.5 0.5 V11.5";
+  const HATCHES = { "/": UP, "\\": DOWN, x: UP + DOWN, "-": LEVEL, "|": UPRIGHT, "+": LEVEL + UPRIGHT, ".": "M8 4 h.01 M13 4 h.01 M8 8.5 h.01 M13 8.5 h.01" };
+
   function swatch(trace) {
     const make = (name, attributes) => {
       const node = document.createElementNS("http://www.w3.org/2000/svg", name);
@@ -71,7 +75,10 @@
     const marker = colored(trace.marker ?? {}), line = colored(trace.line ?? {});
     const color = typeof marker.color === "string" ? marker.color : line.color;
     if (trace.type === "bar") {
-      svg.append(make("rect", { x: 5, y: 0.5, width: 11, height: 11, rx: 2, fill: color }));
+      const hatch = marker.pattern?.shape ?? "";
+      const plain = { x: 5, y: 0.5, width: 11, height: 11, rx: 2 };
+      svg.append(make("rect", hatch ? { ...plain, fill: "none", stroke: color } : { ...plain, fill: color }));
+      if (hatch) svg.append(make("path", { d: HATCHES[hatch], stroke: color, "stroke-width": 1.3, "stroke-linecap": "round" }));
       return svg;
     }
     if (trace.mode?.includes("lines")) {
