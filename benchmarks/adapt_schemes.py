@@ -11,7 +11,7 @@ gtsrb48's 43, with 20 each, tracks kept together), a new place (person64's photo
 part. A job is such a change, a seed, a limit of memory beside inference (16, 64 or 256 KiB), a scheme (``full`` has no limit),
 and whether two old images of each class are learned again (without them at 64 KiB only). It learns in float32 with batch 1 and SGD, and
 names the test images of new and old once, at the end. ``held`` is the classifier with the settings of HELD, against forgetting. Bases and
-rows that are there are not made again. A picture for each change: adapt_gtsrb48.svg and so on.
+rows that are there are not made again. A picture for each change: adapt_gtsrb48.svg, adapt_tin20.svg, adapt_inria.svg, adapt_voice.svg.
 
 What it does not show. Time and energy on a board; learning in int8 (``--set learning.mode=int8`` does it); other networks; other rates.
 """
