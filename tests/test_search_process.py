@@ -123,7 +123,8 @@ def test_what_is_expected_above_a_height_is_the_integral(height: float) -> None:
     one = Process(features, genotypes, scores)
     fresh, other = networks(5, seed=6)
     normal = ndtri((np.arange(20_000) + 0.5) / 20_000)[:, None]
-    by_hand = sum(share * np.maximum(0.0, drawn - height).mean(axis=0) for share, drawn in one.marginals(fresh, other, normal))
+    drawn = [(share, 1 - np.exp(-(middle + deviation * normal.T).T)) for share, middle, deviation in one.beliefs(fresh, other)]
+    by_hand = sum(share * np.maximum(0.0, scores - height).mean(axis=0) for share, scores in drawn)
     assert one.excess(fresh, other, np.array([height]))[:, 0] == pytest.approx(by_hand, rel=5e-3, abs=1e-7)
 
 

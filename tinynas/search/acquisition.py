@@ -29,11 +29,6 @@ class Front:
     floor: float
     """Improvements count above it."""
 
-    def improvement(self, scores: Floats, log_costs: Floats) -> Floats:
-        """(M,) areas by which networks with these scores and log costs (M,) would raise the front."""
-        heights, widths = self.steps(log_costs)
-        return np.asarray((widths * np.maximum(0.0, scores[:, None] - heights)).sum(axis=1))
-
     def steps(self, log_costs: Floats) -> tuple[Floats, Floats]:
         """The stairs that the front is: heights (N + 1,), and how wide each is (M, N + 1) for networks of these log costs (M,), which reach
         from there to the right."""

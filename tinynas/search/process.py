@@ -138,21 +138,15 @@ class Process:
         """
         bound = np.maximum(LEAST_ERROR, 1.0 - heights)
         total = np.zeros((len(features), len(heights)))
-        for share, middle, deviation in self._beliefs(features, genotypes):
+        for share, middle, deviation in self.beliefs(features, genotypes):
             below = (np.log(bound) + middle) / deviation
             # In logarithms, because a wide belief has a huge mean.
             error = np.exp(0.5 * deviation**2 - middle + log_ndtr(below - deviation))
             total += share * np.maximum(0.0, bound * ndtr(below) - error)
         return total
 
-    def marginals(self, features: Floats, genotypes: Genotypes, normal: Floats) -> list[tuple[float, Floats]]:
-        """(share, scores (N, M)) of each member for standard normal numbers ``normal`` (N, 1): each network for itself."""
-        return [
-            (share, 1.0 - np.exp(-(middle + deviation * normal.T)).T) for share, middle, deviation in self._beliefs(features, genotypes)
-        ]
-
-    def _beliefs(self, features: Floats, genotypes: Genotypes) -> list[tuple[float, Floats, Floats]]:
-        # (share, mean (M, 1), deviation (M, 1)) on the scale of -log(1 - score), of each member.
+    def beliefs(self, features: Floats, genotypes: Genotypes) -> list[tuple[float, Floats, Floats]]:
+        """(share, mean (M, 1), deviation (M, 1)) on the scale of -log(1 - score), of each member."""
         standard = self._standard(features)
         parts, product = self._parts(standard, genotypes), (standard**2).mean(axis=1)
         found = []
