@@ -118,6 +118,15 @@ def test_the_options_say_which_folder_is_which_split(tmp_path: Path) -> None:
     refused(root, "there is no folder 'sunday'", "friday, monday, train", options=DataOptions(splits={"train": "sunday"}))
 
 
+def test_a_split_that_no_option_names_is_the_folder_called_so(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "set", {f"{s}/{c}": 6 for s in ("train", "val") for c in "ab"})
+    data = open_data(root, options=DataOptions(splits={"test": "val"}))
+    assert tops(data, "train") == {"train"} == tops(data, "val") and tops(data, "test") == {"val"}
+    other = make_folder(tmp_path / "other", {f"{s}/{c}": 6 for s in ("train", "test", "testing", "monday") for c in "ab"})
+    data = open_data(other, options=DataOptions(splits={"train": "monday"}))
+    assert tops(data, "train") == {"monday"} == tops(data, "test")  # which of test and testing is meant nobody said
+
+
 def test_folders_with_the_same_folders_in_each_are_told(tmp_path: Path) -> None:
     data = open_data(make_folder(tmp_path / "set", {f"{s}/{c}": 6 for s in ("fold1", "fold2") for c in ("cat", "dog")}))
     assert data.labels == ("fold1", "fold2") and said(

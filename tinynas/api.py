@@ -594,15 +594,14 @@ def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: Literal["map", "se
 def _spaces_for(data: DataSet, budget: Budget, overrides: Sequence[str]) -> list[Space]:
     """The shipped spaces that ``data`` is searched in where nobody names one.
 
-    Sounds as series: at the costs of ds-cnn-kws ten minutes found more there than among maps, which may spend more MACs
-    (results/benchmarks/sound_people.md). Given features are a map of one size, frames x features: spaces of such maps hear them without
-    their front ends. Which of the two is better for them was not measured. What a runtime streams is causal, and a series.
+    Sounds as series, given features too, which spaces hear without their front ends: at the costs of ds-cnn-kws ten minutes found more
+    there than among maps, which may spend more MACs (results/benchmarks/sound_people.md). What a runtime streams is causal as well.
     """
-    stream = data.signal.kind != "image" and runtime_named(budget.runtime).stream
+    sounds = data.signal.kind != "image"
+    stream = sounds and runtime_named(budget.runtime).stream
     if data.signal.kind != "sequence":
-        return _shipped_spaces(overrides, sounds="series" if data.signal.kind == "sound" else None, stream=stream)
-    spaces = _shipped_spaces(sounds="series" if stream else "map", stream=stream)
-    return [_of_features(space, data.native_size, overrides) for space in spaces]
+        return _shipped_spaces(overrides, sounds="series" if sounds else None, stream=stream)
+    return [_of_features(space, data.native_size, overrides) for space in _shipped_spaces(sounds="series", stream=stream)]
 
 
 def _of_features(space: Space, size: tuple[int, int], overrides: Sequence[str] = ()) -> Space:

@@ -153,7 +153,15 @@ def _given(name: str, base: Folder, splits: Mapping[str, str]) -> list[tuple[Fol
     if missing:
         there = f"its folders: {few(sorted(map(shown, by_name)), 10)}" if by_name else "it has no folders"
         raise DataError(f"{name}: splits: there is no folder {shown(missing[0])!r}", there)
-    return [(by_name[folder], str(split)) for split, folder in splits.items()]
+    said: list[tuple[Folder, str | None]] = [(by_name[folder], str(split)) for split, folder in splits.items()]
+    # A split that nobody named is the folder that is called so, where that is not another split already.
+    plain = [(folder, part.word) for folder in base.holding() if (part := part_of(folder.name)) and not part.rest]
+    usual = [(folder, word) for folder, word in plain if folder.name not in splits.values()]
+    words = {word for _, word in usual}
+    guessed: dict[str, list[Folder]] = {}
+    for folder, word in usual:
+        guessed.setdefault(resolve(word, words), []).append(folder)
+    return said + [(folders[0], split) for split, folders in guessed.items() if split not in splits and len(folders) == 1]
 
 
 def _parts(name: str, base: Folder, reading: Reading) -> list[tuple[Folder, str | None]]:
