@@ -47,7 +47,7 @@ from tinynas.search.clock import Clock
 from tinynas.search.feasible import COSTS, Pool, as_genotype, strata
 from tinynas.search.prepare import Session, Speed, image_weight, reference
 from tinynas.search.proposals import Proposal, Proposer
-from tinynas.search.schedule import Plan
+from tinynas.search.schedule import RAMP, Plan
 from tinynas.search.strategies import STRATEGIES
 from tinynas.search.study import Job, Study
 from tinynas.search.training import Outcome
@@ -183,7 +183,7 @@ def make_session(table: Table, folder: Path, seed: int) -> Session:
     pool = Pool(table.genotypes[order], dict.fromkeys(COSTS, table.macs[order]), len(order), 1.0)
     speed = Speed(float(table.fixed), float(table.per_mac))
     settings = settings.model_copy(update={"images": round(LIMIT * table.rungs[-1] * table.images)})
-    plan = Plan(table.rungs, table.images, strata(table.macs, settings.bands), settings.deepen, None, settings.explore)
+    plan = Plan(table.rungs, table.images, strata(table.macs, settings.bands), settings.deepen, RAMP, None, settings.explore)
     run = Run.create(folder / "run", config={"settings": settings.model_dump(mode="json")}, space=table.space, budget=budget, env={})
     study = Study.open(run, table.space, goals, None, strategy.sampler(seed))
     box = reference(goals, pool, table.classes)

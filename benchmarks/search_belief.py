@@ -6,7 +6,7 @@
     python benchmarks/search_belief.py --report     # with search_replay_macro.jsonl, which benchmarks/search_replay.py makes
 
 A variant is a line of JSON in ``VARIANTS``: what is trusted after 1, 2, 4, ... epochs (``trust``; ``own``: never), who has turns, how many
-networks are drawn before anything is modelled, the model (``belief``: the regression, the process, or the regression with a prior carried
+networks are drawn before anything is modelled, after how many the front gets its whole share (``ramp``), the model (``belief``: the regression, the process, or the regression with a prior carried
 over from another table), the weight of the loss, what improvements are divided by, what is seen of a network (``seen``: the weight of
 sizes given what shows of them, and that of the anatomy: the mean of layers' log MACs, activations, the narrowest). With ``full`` every
 training is a full one, of which accuracy alone counts, in a box that begins at that quantile of the table's accuracies. Replays go to
@@ -28,6 +28,7 @@ import json
 from typing import Any
 
 import numpy as np
+import search_replay
 from scipy.stats import kendalltau
 from search_replay import RESULTS, Table, at, curve, load_table, quartiles, spent_until, tinynas_search
 
@@ -60,6 +61,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {**NOW, **FOUR},
     {**NOW, **FOUR, **MODEL},
     {**NOW, "modelled": 3, "settings": {"baseline": 1, "start": 2}},
+    *({**NOW, **FOUR, "ramp": networks} for networks in (32, 48, 64)),
     {**MODEL, "own": 1, "belief": "prior"},
     {**MODEL, "own": 1, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
     {**MODEL, "trust": LATER, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
@@ -152,6 +154,7 @@ def vary(table: Table, name: str, variant: dict[str, Any]) -> None:
     surrogate.MODELLED = proposals.MODELLED = options["modelled"]
     proposals.TURNS = tuple(options.get("turns", ("model", "model", "model", "tpe")))
     schedule.LOSS_WEIGHT = options.get("loss", 0.1)
+    search_replay.RAMP = options.get("ramp", 0)
     prior = prior_of(OTHER[name]) if options.get("belief") == "prior" else None
     regression = SHIPPED["regression"] if prior is None else functools.partial(Carried, prior)
     surrogate.BELIEFS.update({**SHIPPED, "regression": regression})

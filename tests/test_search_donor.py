@@ -53,10 +53,10 @@ def test_networks_begin_with_slices_of_the_donor(prepared: Prepared) -> None:
     document = one.run.read_json("plan")
     donor = SPACE.decode(document["donor"], 3)
     assert document["donor"] == list(donor_of(SPACE, RunPlan.from_json(document).subspaces))
-    # Half of what three networks take to the first rung and the share that deepens: 0.5 * 3 * 1 * EPOCH_IMAGES / 0.5, in whole epochs.
+    # Half of what three networks take to the first rung and the share that deepens, which is 0.5 * 3 / 64 at three, in whole epochs.
     session = open_session(one.run, one.space, one.budget, one.data, one.settings)
     weight = image_weight(session.speed, session.pool, float(one.budget and _macs(donor)))
-    epochs = max(1, round(0.5 * 3 * EPOCH_IMAGES / 0.5 / weight / EPOCH_IMAGES))
+    epochs = max(1, round(0.5 * 3 * EPOCH_IMAGES / (1 - 0.5 * 3 / 64) / weight / EPOCH_IMAGES))
     images = len(one.data.members["train"]) // 32 * 32 * epochs  # an epoch has all images where there are fewer than EPOCH_IMAGES
     assert document["donor_images"] == pytest.approx(images * weight)
     assert any("begin with slices of a network" in note and f"{images:,} images" in note for note in result.notes)

@@ -12,7 +12,21 @@ from hypothesis import strategies as st
 from tinynas import pareto
 from tinynas.config import load, shipped
 from tinynas.search.feasible import band, strata
-from tinynas.search.schedule import GAIN_PER_FOLD, GAIN_WEIGHT, Continue, Finished, Net, New, Plan, Result, Schedule, Wait, levelled, score
+from tinynas.search.schedule import (
+    GAIN_PER_FOLD,
+    GAIN_WEIGHT,
+    Continue,
+    Finished,
+    Net,
+    New,
+    Plan,
+    Result,
+    Schedule,
+    Wait,
+    levelled,
+    score,
+    share_of_front,
+)
 from tinynas.space import Space
 
 RUNGS = (1, 3, 9)
@@ -60,13 +74,13 @@ def test_every_network_starts_once_and_the_front_is_trained_in_full(seed: int, c
             assert known[i].rung == len(RUNGS) - 1
 
 
-@pytest.mark.parametrize("deepen", [0.3, 0.5, 0.7])
-def test_the_front_gets_its_share_of_the_training_at_any_moment(deepen: float) -> None:
+@pytest.mark.parametrize(("deepen", "ramp"), [(0.3, 0), (0.5, 0), (0.7, 0), (0.5, 40)])
+def test_the_front_gets_its_share_of_the_training_at_any_moment(deepen: float, ramp: int) -> None:
     rng = np.random.default_rng(1)
     count = 60
     costs = [float(c) for c in np.exp(rng.uniform(0, 5, count))]
     accuracies = [0.3 + 0.1 * math.log(c) + 0.1 * float(e) for c, e in zip(costs, rng.random(count), strict=True)]
-    plan = Plan(RUNGS, 1000, strata(np.array(costs), 4), deepen, networks=count)
+    plan = Plan(RUNGS, 1000, strata(np.array(costs), 4), deepen, ramp, networks=count)
     nets, log = simulate(accuracies, costs, plan)
     spent = sum(net.results[-1].epochs for net in nets.values())
     assert spent < 0.6 * count * RUNGS[-1], "most of the training is saved"
@@ -77,7 +91,10 @@ def test_the_front_gets_its_share_of_the_training_at_any_moment(deepen: float) -
         deep += new * (rung > 0)
         started = sum(r == 0 for _, r in log[:number])
         if started < count and number > 1:
-            assert deep <= deepen * total + RUNGS[-1] - RUNGS[-2], "no more than its share, but for the last training"
+            share = deepen * min(1.0, started / max(1, ramp))
+            assert deep <= share * total + RUNGS[-1] - RUNGS[-2], "no more than its share, but for the last training"
+            if rung == 1:
+                assert deep < share * total
     full = [net for net in nets.values() if net.rung == len(RUNGS) - 1]
     assert len({band(net.cost, plan.edges) for net in full}) >= 3, "the front is served as a whole"
     left = [net for net in nets.values() if net.rung == 0]
@@ -185,19 +202,32 @@ def test_a_score_is_accuracy_less_a_tenth_of_the_loss_which_counts_to_twice_gues
 
 def test_the_share_of_the_front_is_what_was_trained_beyond_the_first_rung() -> None:
     schedule = Schedule(Plan(RUNGS, 1000, deepen=0.5, networks=99), 0.1)
-    # Of 4 epochs 2 went into the front: the half is reached, a network is started.
-    assert isinstance(schedule.next([trained(0, 2.0, 0.5, 0.6), trained(1, 1.0, 0.4)]), New)
-    # Of 5 epochs 2: less than the half, somebody goes on.
-    owing = [trained(0, 2.0, 0.5, 0.6), trained(1, 1.0, 0.4), trained(2, 1.5, 0.1)]
+    # With the next two epochs 4 of 8 would have gone into the front: the half, and a network is started.
+    nets = [trained(0, 2.0, 0.5, 0.6), trained(1, 1.0, 0.4), trained(2, 1.5, 0.1), trained(7, 1.4, 0.1)]
+    assert isinstance(schedule.next(nets), New)
+    # Of 9: less than the half, somebody goes on.
+    owing = [*nets, trained(8, 1.3, 0.1)]
     decision = schedule.next(owing)
     assert isinstance(decision, Continue)
-    # A training under way counts as done: 8 of 11 epochs then.
+    # A training under way counts as done: 10 of 15 epochs then.
     owing[0].busy = True
     assert isinstance(schedule.next(owing), New)
-    # What is trained as far as it goes is counted there while it runs again: 8 of 9 epochs; what failed counts for nothing.
+    # What is trained as far as it goes is counted there while it runs again: 10 of 12 epochs; what failed counts for nothing.
     done = trained(3, 9.0, 0.5, 0.6, 0.7, busy=True)
     assert isinstance(schedule.next([done, trained(4, 1.0, 0.1)]), New)
-    assert isinstance(schedule.next([trained(5, 1.0, 0.5, 0.6, 0.7, failed=True), trained(6, 1.0, 0.1)]), Continue)
+    lost = trained(5, 1.0, 0.5, 0.6, 0.7, failed=True)
+    assert isinstance(schedule.next([lost, *(trained(i, 1.0, 0.1) for i in (6, 7, 8))]), Continue)
+    assert isinstance(schedule.next([lost, *(trained(i, 1.0, 0.1) for i in (6, 7))]), New)
+
+
+def test_the_share_of_the_front_grows_with_the_networks() -> None:
+    assert [share_of_front(0.5, 48, started) for started in (0, 12, 48, 200)] == [0.0, 0.125, 0.5, 0.5]
+    assert share_of_front(0.5, 0, 0) == 0.5
+    schedule = Schedule(Plan((1, 2), 1000, deepen=0.5, ramp=8, networks=99), 0.1)
+    # One more epoch of four networks' five would be a fifth, of a share of a quarter; of three's four a quarter, of 0.1875.
+    assert isinstance(schedule.next([trained(i, 1.0 + i, 0.1 * i) for i in range(4)]), Continue)
+    assert isinstance(schedule.next([trained(i, 1.0 + i, 0.1 * i) for i in range(3)]), New)
+    assert isinstance(Schedule(Plan((2,), 1000, networks=99), 0.1).next([trained(0, 1.0, 0.1)]), New), "one rung: nothing to deepen"
 
 
 def test_the_least_trained_of_the_front_goes_first_then_the_dearest_then_the_oldest() -> None:
@@ -208,7 +238,7 @@ def test_the_least_trained_of_the_front_goes_first_then_the_dearest_then_the_old
     assert isinstance(decision, Continue)
     assert (decision.net.number, decision.rung) == (2, 1)
     twins = [trained(1, 2.0, 0.3), trained(0, 2.0, 0.3)]
-    decision = schedule.next(twins, {"0": 0.3, "1": 0.3})
+    decision = Schedule(Plan(RUNGS, 1000, networks=2), 0.1).next(twins, {"0": 0.3, "1": 0.3})
     assert isinstance(decision, Continue)
     assert decision.net.number == 0
 

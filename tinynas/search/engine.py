@@ -156,7 +156,8 @@ def _plan_text(session: Session) -> str:
     how_many = " and ".join([*limits, *([] if session.settings.images is None else [f"{session.settings.images:,} training {noun}s"])])
     if len(plan.rungs) == 1:
         return f"{how_many}; {counted(plan.rungs[0], 'epoch')} of {images} for every network"
-    return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {plan.deepen:.0%} of the training deepens the front"
+    share = f"{'up to ' if plan.ramp else ''}{plan.deepen:.0%}"
+    return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {share} of the training deepens the front"
 
 
 def _finish(session: Session, view: View, reason: str, interrupted: bool, started: float) -> SearchResult:

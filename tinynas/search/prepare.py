@@ -32,7 +32,7 @@ from tinynas.search.clock import Clock
 from tinynas.search.donor import donor_of, train_donor
 from tinynas.search.feasible import COSTS, Feasible, Pool, strata
 from tinynas.search.pool import draw_pool
-from tinynas.search.schedule import Plan
+from tinynas.search.schedule import RAMP, Plan, share_of_front
 from tinynas.search.settings import SearchSettings
 from tinynas.search.spaces import SpaceTable, largest_size, rank_spaces
 from tinynas.search.strategies import STRATEGIES, Strategy
@@ -51,7 +51,7 @@ Say = Callable[[SaidOf, str], None]
 #: A network whose first rung takes more than this share of all training time is not started.
 MAX_FIRST_RUNG = 0.04
 #: Networks that the time should allow to start; sets the images of an epoch.
-STARTED = 32
+STARTED = 40
 MIN_EPOCH_IMAGES = 512
 #: Training images of an epoch where no time limit decides: the tabular benchmark's, or all where there are fewer.
 EPOCH_IMAGES = 2000
@@ -116,10 +116,12 @@ class RunPlan(JsonRecord):
     """The genotype of the network that the others begin with slices of; empty: they begin as drawn."""
     donor_images: float = 0.0
     """Images that its training counts as (:meth:`Session.share_of_images`)."""
+    ramp: int = 0
+    """As in :class:`Plan`; runs that were begun before 0.10 have none."""
 
     def schedule(self, networks: int | None) -> Plan:
         """The schedule's plan for so many networks (None: as many as the time allows), which a resumption may change."""
-        return Plan(self.rungs, self.epoch_images, self.edges, self.deepen, networks, self.explore)
+        return Plan(self.rungs, self.epoch_images, self.edges, self.deepen, self.ramp, networks, self.explore)
 
     def feasible(self, space: Space, budget: Budget) -> Feasible:
         """What fits, within what is searched."""
@@ -248,6 +250,7 @@ def prepare(
         epoch_images=epoch_images,
         edges=strata(pool.costs[cost_of(goals)], settings.bands, log=QUANTITIES[cost_of(goals)].log),
         deepen=settings.deepen,
+        ramp=RAMP,
         explore=strategy.explore(settings.explore),
         subspaces=subspaces,
         max_macs=max_macs,
@@ -289,7 +292,8 @@ def _donate(
     until, deadline = recipe.epochs, None
     if settings.images is not None or settings.trials is not None:
         # Of a number of networks as many images as they take to their first rung, and the share that deepens the front.
-        whole = settings.images or (settings.trials or 0) * settings.rungs[0] * images / (1.0 - settings.deepen)
+        networks = settings.trials or 0
+        whole = settings.images or networks * settings.rungs[0] * images / (1.0 - share_of_front(settings.deepen, RAMP, networks))
         until = max(1, round(settings.slices * whole / weight / images))
     elif clock is not None and clock.timeout is not None:
         until, deadline = MAX_DONOR_EPOCHS, clock.started + settings.slices * clock.timeout
@@ -407,7 +411,7 @@ def plan_epochs(
         return _untimed_epoch(settings, inputs)
     spread = _spread_sample(pool, settings.bands)
     mean = float(np.mean([speed.of(macs) for macs in spread]))
-    starting = capacity * settings.explore * (1 - settings.deepen)
+    starting = capacity * settings.explore * (1 - share_of_front(settings.deepen, RAMP, STARTED))
     each = starting / STARTED - (0.0 if learning is None else float(np.mean([learning.of(macs) for macs in spread])))
     planned = int(each / (mean * settings.rungs[0]))
     return max(MIN_EPOCH_IMAGES, min(planned, max(inputs, LEAST_IMAGES // settings.rungs[-1])))
@@ -497,7 +501,7 @@ def _stored_plan(run: Run, document: Any, space: Space, settings: SearchSettings
         "rungs do not rise from 1 on": not plan.rungs or plan.rungs[0] < 1 or list(plan.rungs) != sorted(set(plan.rungs)),
         "no images an epoch": plan.epoch_images < 0,
         "edges do not rise": list(plan.edges) != sorted(plan.edges),
-        "shares that are none": not (0 <= plan.deepen < 1 and 0 < plan.explore <= 1),
+        "shares that are none": not (0 <= plan.deepen < 1 and 0 < plan.explore <= 1 and plan.ramp >= 0),
         "sub-spaces that the space lacks": not all(
             len(one) == len(searched) and all(0 <= index < len(choices) for index, choices in zip(one, searched, strict=True))
             for one in plan.subspaces

@@ -1,9 +1,9 @@
 """The fidelity schedule: which training comes next. Pure: it sees results and answers with a decision.
 
-Trainings are continued through rungs (epochs at which they may be left). While networks are still started, a share of
-all training goes into those that are estimated to be on the front: the least trained first, of those the dearest. So
-the front is served as a whole, there is a usable one at any moment, and what turns out worse simply is not continued.
-Nothing waits for anything: like asynchronous successive halving (arXiv 1810.05934), every decision uses what is known now.
+Trainings are continued through rungs (epochs at which they may be left). While networks are still started, a share of all training, which
+grows with their number, goes into those that are estimated to be on the front: the least trained first, of those the dearest. So the front
+is served as a whole, there is a usable one at any moment, and what turns out worse simply is not continued. Nothing waits for anything:
+like asynchronous successive halving (arXiv 1810.05934), every decision uses what is known now.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ class Plan:
     """Inner edges of the cost bands."""
     deepen: float = 0.5
     """Share of the training images that goes into the front while networks are still started."""
+    ramp: int = 0
+    """Networks that are started until the front gets all of that share; before that, its part of them (0: all of it at once)."""
     networks: int | None = None
     """Networks to start; None: as many as the time allows."""
     explore: float = 0.7
@@ -164,11 +166,13 @@ class Schedule:
         return (self.plan.rungs[rung] - done) * self.plan.epoch_images * net.seconds_per_image
 
     def _owes(self, nets: Sequence[Net]) -> bool:
-        # Trainings under way count as done.
+        # Whether the front may have its next step without more than its share. Trainings under way count as done.
         rungs = self.plan.rungs
         reached = [rungs[min(net.rung + net.busy, len(rungs) - 1)] for net in nets if not net.failed and net.rung + net.busy >= 0]
-        spent = sum(reached)
-        return spent - rungs[0] * len(reached) < self.plan.deepen * spent
+        if len(rungs) < 2:
+            return False
+        spent = sum(reached) + rungs[1] - rungs[0]
+        return spent - rungs[0] * len(reached) < share_of_front(self.plan.deepen, self.plan.ramp, len(reached)) * spent
 
     def _deepen(self, nets: Sequence[Net], estimates: Mapping[str, float] | None, seconds_left: float, exploring: bool) -> Continue | None:
         known = [net for net in nets if net.trained]
@@ -190,6 +194,17 @@ class Schedule:
             return None
         net = min(chosen, key=lambda pair: pair[0])[1]
         return Continue(net, net.rung + 1)
+
+
+#: ``Plan.ramp`` of a search. What a short training of one more network says to the model is worth more at first than a longer one of a
+#: known network: chosen on tin20, looked at on person64, judged on signs (results/benchmarks/search_belief.md).
+RAMP = 64
+
+
+def share_of_front(deepen: float, ramp: int, started: int) -> float:
+    """The share of the training that goes into the front when ``started`` networks are: in proportion to them up to ``ramp``, then all of
+    ``deepen``."""
+    return deepen if started >= ramp else deepen * started / ramp
 
 
 #: What a rung gains more for each e-fold of cost, before the run itself says. Measured: 0.009-0.012 on tin20, 0.004-0.012 on person64.

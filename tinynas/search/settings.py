@@ -56,7 +56,7 @@ class SearchSettings(Config):
     bands: Annotated[int, Field(ge=1, le=32)] = 4
     """Cost bands that are served alike."""
     deepen: Annotated[float, Field(ge=0, lt=1)] = 0.5
-    """Share of the training that goes into the front while networks are still started."""
+    """Share of the training that goes into the front while networks are still started; less before 64 are, in proportion to them."""
     rungs: Annotated[tuple[Annotated[int, Field(ge=1)], ...], Field(min_length=1)] = (1, 2, 4, 8)
     """Epochs at which a training may be left, ascending; under a time limit twice and four times the last as well."""
     epoch_images: Annotated[int, Field(ge=0)] = 0
