@@ -62,6 +62,8 @@ from tinynas.space import Gene, Space
 HERE = Path(__file__).parent
 RESULTS = HERE.parent / "results" / "benchmarks"
 DATA = Path(os.environ.get("TINYNAS_TEST_DATA", HERE.parent.parent / "shared" / "data"))
+#: Tables that benchmarks/search_table.py trained -> their classes.
+CLASSES = {"tin20": 20, "person64": 2, "gtsrb48": 43}
 #: Epochs that the networks of NAS-Bench-Macro were trained for, and the accuracy at which its box begins.
 MACRO_EPOCHS, MACRO_FLOOR = 50, 0.8
 
@@ -201,7 +203,7 @@ def load_table(name: str) -> Table:
     enough = min(200, int(0.9 * len(rows)))
     top = max(level for level in levels if sum(len(row["accuracy"]) >= level for row in rows) >= enough)
     rows = [row for row in rows if len(row["accuracy"]) >= top]
-    classes = {"tin20": 20, "person64": 2}.get(name, 2)
+    classes = CLASSES[name]
     rungs = (*(rung for rung in (1, 2, 4, 8, 16) if rung <= 0.75 * top), top)
     return Table(load(HERE / "search_space.yaml", Space), rows, rungs, classes)
 
@@ -533,7 +535,7 @@ def picture(name: str, runs: dict[str, list[dict]], limit: float) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", required=True, choices=("tin20", "person64", "macro"))
+    parser.add_argument("--name", required=True, choices=(*CLASSES, "macro"))
     parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--limit", type=float, default=72.0, help="full trainings after which a replay stops")
     parser.add_argument("--ours", type=float, help="the same for tinynas, whose decisions take longer; default: --limit")

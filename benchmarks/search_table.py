@@ -1,6 +1,8 @@
 """Train the tabular benchmark: many feasible networks, accuracy at every epoch, so that strategies can be replayed.
 
     python benchmarks/search_table.py --data ../shared/data/images/tin20 --name tin20
+    python benchmarks/search_table.py --data ../shared/data/images/gtsrb48 --name gtsrb48 --networks 100 --levels 3 \\
+        --set "data.groups='([^/]+/\\d+)_'" --set recipe.augment.light.flip=0
 
 What it measures. Networks of benchmarks/search_space.yaml, drawn uniformly and evenly over log MACs, are trained by
 tinynas' own Trainer and proxy recipe (constant rate, averaged weights), an epoch being 2,000 images drawn afresh. All
@@ -24,10 +26,11 @@ import numpy as np
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from tinynas.api import route_overrides
 from tinynas.budget import load_budget
-from tinynas.config import load
+from tinynas.config import build, load
 from tinynas.cost import estimate
-from tinynas.data import open_data
+from tinynas.data import DataOptions, open_data
 from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
 from tinynas.recipe import Recipe
@@ -64,10 +67,11 @@ def networks(space: Space, classes: int, count: int) -> list[tuple[int, ...]]:
     return [as_genotype(pool.genotypes[i]) for i in list(chosen)[:count]]
 
 
-def table_recipe(path: Path) -> Recipe:
+def table_recipe(path: Path, overrides: Sequence[str]) -> Recipe:
     """The search's recipe at the time the table was begun: a table is of one recipe, whatever becomes the default."""
     if not path.exists():
-        recipe = SearchSettings().recipe.model_copy(update={"epochs": LEVELS[-1], "epoch_images": EPOCH_IMAGES})
+        shipped = SearchSettings().recipe.model_copy(update={"epochs": LEVELS[-1], "epoch_images": EPOCH_IMAGES})
+        recipe = build(shipped.to_json(), Recipe, source="recipe", overrides=overrides)
         write_atomic(path, recipe.model_dump_json(indent=1) + "\n")
     return Recipe.model_validate_json(path.read_text())
 
@@ -82,16 +86,19 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=1e9)
     parser.add_argument("--out", type=Path, default=HERE.parent / "results" / "benchmarks")
     parser.add_argument("--state", type=Path, default=HERE.parent / "results" / "search-table-state")
+    parser.add_argument("--set", action="append", default=[], help="data.KEY=VALUE, recipe.KEY=VALUE", dest="overrides")
     options = parser.parse_args()
+    said = route_overrides(options.overrides)
     deadline = time.monotonic() + 60 * options.minutes
     part, parts = map(int, options.part.split("/"))
 
     space = load(HERE / "search_space.yaml", Space)
-    data = open_data(options.data)
+    data = open_data(options.data, options=build({}, DataOptions, source="data", overrides=said["data"]))
     classes = len(data.labels)
     chosen = networks(space, classes, options.networks)
     table = options.out / f"search_table_{options.name}.jsonl"
-    recipe = table_recipe(options.out / f"search_table_{options.name}.recipe.json")
+    changes = [text.removeprefix("recipe.") for text in said[""]]
+    recipe = table_recipe(options.out / f"search_table_{options.name}.recipe.json", changes)
     done = {(row["id"], row["seed"]): len(row["accuracy"]) for row in read_lines(table)}
     for level in LEVELS[: options.levels]:
         for seed, share in SEEDS:
