@@ -2,11 +2,13 @@
 
     python benchmarks/search_belief.py --name tin20 --seeds 6 --limit 8
     python benchmarks/search_belief.py --name tin20 --full --seeds 16 --limit 40
+    python benchmarks/search_belief.py --name tin20 --match ramp --seeds 8 --limit 8
     python benchmarks/search_belief.py --taus       # how well accuracies of networks not seen are predicted, of tin20 and person64
     python benchmarks/search_belief.py --report     # with search_replay_macro.jsonl, which benchmarks/search_replay.py makes
 
 A variant is a line of JSON in ``VARIANTS``: what is trusted after 1, 2, 4, ... epochs (``trust``; ``own``: never), who has turns, how many
-networks are drawn before anything is modelled, after how many the front gets its whole share (``ramp``), the model (``belief``: the regression, the process, or the regression with a prior carried
+networks are drawn before anything is modelled, after how many the front gets its whole share of the training (``ramp``), the model
+(``belief``: the regression, the process, or the regression with a prior carried
 over from another table), the weight of the loss, what improvements are divided by, what is seen of a network (``seen``: the weight of
 sizes given what shows of them, and that of the anatomy: the mean of layers' log MACs, activations, the narrowest). With ``full`` every
 training is a full one, of which accuracy alone counts, in a box that begins at that quantile of the table's accuracies. Replays go to
@@ -61,7 +63,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {**NOW, **FOUR},
     {**NOW, **FOUR, **MODEL},
     {**NOW, "modelled": 3, "settings": {"baseline": 1, "start": 2}},
-    *({**NOW, **FOUR, "ramp": networks} for networks in (32, 48, 64)),
+    *({**NOW, **FOUR, "ramp": networks} for networks in (0, 32, 48, 64)),
     {**MODEL, "own": 1, "belief": "prior"},
     {**MODEL, "own": 1, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
     {**MODEL, "trust": LATER, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
@@ -231,6 +233,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--limit", type=float, default=8.0)
     parser.add_argument("--full", action="store_true", help="the variants of full trainings alone")
+    parser.add_argument("--match", default="", help="only variants whose JSON has this in it")
     parser.add_argument("--taus", action="store_true", help="only print how well accuracies are predicted")
     parser.add_argument("--report", action="store_true", help="only write the table into results/benchmarks/search_belief.md")
     options = parser.parse_args()
@@ -241,7 +244,10 @@ def main() -> None:
         known = {json.dumps([r["table"], r["variant"], r["seed"], r["limit"]], sort_keys=True) for r in read_lines(ROWS)}
         table = load_table(options.name)
         for variant, seed in itertools.product(FULL if options.full else VARIANTS, range(options.seeds)):
-            if json.dumps([options.name, variant, seed, options.limit], sort_keys=True) not in known:
+            if (
+                options.match in json.dumps(variant)
+                and json.dumps([options.name, variant, seed, options.limit], sort_keys=True) not in known
+            ):
                 append_line(ROWS, replay(table, options.name, variant, seed, options.limit))
     path = RESULTS / "search_belief.md"
     text = path.read_text(encoding="utf-8") if path.exists() else ""
