@@ -500,7 +500,7 @@ COLORS = ("#888888", "#c77c00", "#b3261e", "#7b3fa0", "#4a8a3a", "#7fb2e5", "#0b
 def picture(name: str, runs: dict[str, list[dict]], limit: float) -> str:
     """Share of the best hypervolume over training as SVG: the median a line, the quartiles a band."""
     marks = [mark for mark in MARKS if mark <= limit]
-    first = next((mark for mark in marks if all(np.median([share_at(run, mark) for run in rows]) > 0.3 for rows in runs.values())), 1.0)
+    first = next((mark for mark in marks if any(np.median([share_at(run, mark) for run in rows]) > 0.5 for rows in runs.values())), 1.0)
     marks = [mark for mark in marks if mark >= first]
     wide, high, left, top = 640, 380, 60, 40
     lowest = 0.5
