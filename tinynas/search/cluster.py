@@ -449,7 +449,8 @@ class Workers:
         )
         self._shared = Shared(trainings.data, trainings.recipe, trainings.seed, sorted(trainings.scored), donor, trainings.candidates)
         self._flights: dict[int, _Flight] = {}
-        self._told: queue.SimpleQueue[tuple[_Flight, Any]] = queue.SimpleQueue()
+        #: (training, task, answer)
+        self._told: queue.SimpleQueue[tuple[_Flight, Any, Any]] = queue.SimpleQueue()
         self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="tinynas-send")
         self._grace = GRACE + GRACE_SHARE * (session.settings.timeout or 0.0)
         self._alone = False
@@ -472,16 +473,18 @@ class Workers:
     def ended(self, seconds: float) -> list[tuple[Job, Outcome]]:
         """What came back; who came and went is told on the way."""
         self._look()
-        answers: list[tuple[_Flight, Any]] = []
+        answers: list[tuple[_Flight, Any, Any]] = []
         with contextlib.suppress(queue.Empty):
             answers.append(self._told.get(timeout=seconds))
             while True:
                 answers.append(self._told.get_nowait())
         done = []
-        for flight, answer in answers:
-            outcome = None if flight.dropped else self._outcome(flight, answer)
+        for flight, future, answer in answers:
+            # What was sent off anew since, or is not waited for any more, has nothing to tell.
+            outcome = None if flight.dropped or flight.future is not future else self._outcome(flight, answer)
             if outcome is not None:
                 del self._flights[flight.job.number]
+                flight.dropped = True
                 done.append((flight.job, outcome))
         if self.session.clock.seconds_left() < -self._grace:
             done += self._late()
@@ -520,15 +523,15 @@ class Workers:
                 return
             future = flight.future = self.cluster.client.submit(_on_worker, "train", task, *states, workers=allowed, pure=False)
             flight.allowed = allowed
-            # One that was sent off anew since has nothing to tell.
-            future.add_done_callback(lambda done: self._told.put((flight, _result(done))) if flight.future is future else None)
+            future.add_done_callback(lambda done: self._told.put((flight, future, _result(done))))
         except Exception as error:
-            self._told.put((flight, error))
+            self._told.put((flight, None, error))
 
     def _outcome(self, flight: _Flight, answer: Any) -> Outcome | None:
         """What a training came to; None where it begins again."""
         if isinstance(answer, ImportError | AttributeError):
-            return self._strayed(flight, self._wrong(flight, answer))
+            self._strayed(flight, self._wrong(flight, answer))
+            return None
         if isinstance(answer, Exception):
             raise self._wrong(flight, answer)
         text, state = answer
@@ -537,7 +540,8 @@ class Workers:
             try:
                 self.cluster.check(said["versions"], "that took a training")
             except UserError as error:
-                return self._strayed(flight, error)
+                self._strayed(flight, error)
+                return None
         if "lacking" in said:
             # A machine that came meanwhile, or lost what it had.
             flight.sendings += 1
@@ -596,7 +600,7 @@ class Workers:
                 stranded.cancel()
         if flight.lost > LOSSES:
             flight.allowed = None
-            self._told.put((flight, _dead()))
+            self._told.put((flight, None, _dead()))
         else:
             self._send_off(flight)
 
