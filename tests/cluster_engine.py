@@ -22,12 +22,15 @@ class Future:
             except Exception as error:
                 self.error = error
         self.cancelled = False
+        self.late = 0
+        """How often what came of it takes too long to be had."""
 
     def done(self) -> bool:
         return self.answers
 
     def result(self, timeout: float | None = None) -> Any:
-        if not self.answers:
+        if not self.answers or self.late > 0:
+            self.late -= 1
             raise TimeoutError
         if self.error is not None:
             raise self.error
@@ -48,6 +51,7 @@ class Engine:
         self.workers, self.monkeypatch = workers, monkeypatch
         self.status, self.hangs = "running", set[tuple[str, str]]()
         self.others: dict[str, Exception] = {}
+        self.late = 0
         self.taken: list[tuple[str, str]] = []
         self.sent: list[tuple[str, int]] = []
         self.futures: list[Future] = []
@@ -70,6 +74,8 @@ class Engine:
 
         self.taken.append((what, address or ""))
         self.futures.append(Future(None if address is None or (what, address) in self.hangs else work))
+        if what == "hello":
+            self.futures[-1].late = self.late
         return self.futures[-1]
 
     def scatter(self, chunks: list[bytes], workers: list[str], hash: bool) -> list[bytes]:

@@ -178,11 +178,13 @@ class Cluster:
             try:
                 name = self._greet(address)
             except UserError as error:
+                self._greeted.pop(address, None)
                 self._refused[address] = error
                 self._to_tell.append(error)
                 continue
             if name is None:
                 continue
+            del self._greeted[address]
             with self._lock:
                 self._machines.setdefault(name, _Machine()).workers.add(address)
             self._workers[address] = int(found[address]["nthreads"]), name
@@ -213,13 +215,15 @@ class Cluster:
             future = self._greeted[address] = self.client.submit(_on_worker, "hello", workers=[address], pure=False)
         if not future.done():
             return None
-        del self._greeted[address]
         try:
             answer = json.loads(future.result(timeout=LOOK))
+        except TimeoutError:
+            return None  # what it said is still with it
         except (ImportError, AttributeError) as error:
             raise self._cannot(address, lacks(error)) from None
         except Exception as error:
             # It went, and is missed at the next look; or it cannot, and then says so each time.
+            del self._greeted[address]
             self._failed[address] = tries = self._failed.get(address, 0) + 1
             if tries > TRIES:
                 raise self._cannot(address, f"it fails when it is asked who it is ({type(error).__name__}: {error})") from error
@@ -251,15 +255,16 @@ class Cluster:
             waited = time.monotonic() - began
             if self._refused and (not self._greeted or waited > HELLO_SECONDS):
                 raise next(iter(self._refused.values()))
-            if not self._greeted and waited > FIRST_SECONDS:
+            if not self._greeted and not self._failed and waited > FIRST_SECONDS:
                 raise UserError(
                     f"--cluster {self.place.address}: no worker came in {FIRST_SECONDS:.0f} s",
                     "start some: dask worker ADDRESS --nthreads 1 --nworkers CORES",
                 )
             if waited > HELLO_SECONDS:
+                silent = sorted({*self._greeted, *self._failed})
                 raise UserError(
-                    f"--cluster {self.place.address}: {counted(len(self._greeted), 'worker')} did not answer in {HELLO_SECONDS:.0f} s: "
-                    f"{', '.join(sorted(self._greeted)[:5])}",
+                    f"--cluster {self.place.address}: {counted(len(silent), 'worker')} did not answer in {HELLO_SECONDS:.0f} s: "
+                    f"{', '.join(silent[:5])}",
                     "they hang, or are busy with other work: look at what they print, or start them anew",
                 )
             time.sleep(LOOK / 4)
