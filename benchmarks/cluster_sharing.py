@@ -98,6 +98,8 @@ def measure(images: int, trials: int) -> dict[str, Any]:
         host, port = address.split(":")
         place = Place(f"tcp://{address}")
         started(held, folder, "scheduler", "dask_scheduler", "--host", host, "--port", port)
+        while "Scheduler at" not in (folder / "scheduler.log").read_text(encoding="utf-8"):
+            time.sleep(0.5)
         pids = {
             name: started(
                 held, folder, name, "dask_worker", address, "--nthreads", "1", "--no-nanny", "--name", name, cache=folder / machine

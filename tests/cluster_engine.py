@@ -51,13 +51,16 @@ class Engine:
         self.workers, self.monkeypatch = workers, monkeypatch
         self.status, self.hangs = "running", set[tuple[str, str]]()
         self.others: dict[str, Exception] = {}
-        self.late = 0
+        self.late = self.slow = 0
         self.taken: list[tuple[str, str]] = []
         self.sent: list[tuple[str, int]] = []
         self.futures: list[Future] = []
 
-    def scheduler_info(self, n_workers: int) -> Any:
-        return {"workers": {address: {"nthreads": 1} for address in self.workers}}
+    def nthreads(self) -> dict[str, int]:
+        if self.slow > 0:
+            self.slow -= 1
+            raise OSError("Timed out trying to connect")
+        return dict.fromkeys(self.workers, 1)
 
     def submit(self, function: Any, what: str, *given: Any, workers: list[str] | None = None, pure: bool) -> Future:
         assert workers != [], "nobody may take it: the engine would let anybody"

@@ -184,7 +184,7 @@ def test_nobody_waits_for_a_worker_that_hangs_and_alone_it_is_named(
 ) -> None:
     engine.workers["tcp://slow:1"] = tmp_path / "slow"
     engine.hangs.add(("hello", "tcp://slow:1"))
-    engine.late = 3
+    engine.late = engine.slow = 3
     one = replace(prepared(trials=2, rungs=[1]), cluster=Place("tcp://nowhere:1"))
     result = one.go()
     assert result.counts.trained == 2 and all(engine.taken.count(("hello", address)) == 1 for address in engine.workers)

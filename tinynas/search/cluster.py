@@ -163,7 +163,10 @@ class Cluster:
         if self.client.status != "running":
             raise self.gone()
         try:
-            found = self.client.scheduler_info(n_workers=-1)["workers"]
+            # Not scheduler_info: the client writes what that returns anew every two seconds, without workers, and it may be read just then.
+            found = self.client.nthreads()
+        except OSError:
+            return set(), set()  # it is slow, or gone: its stream says so
         except Exception as error:
             raise self.gone() from error
         went, came = set(self._workers) - set(found), set()
@@ -187,7 +190,7 @@ class Cluster:
             del self._greeted[address]
             with self._lock:
                 self._machines.setdefault(name, _Machine()).workers.add(address)
-            self._workers[address] = int(found[address]["nthreads"]), name
+            self._workers[address] = int(found[address]), name
             came.add(address)
         return came, went
 
