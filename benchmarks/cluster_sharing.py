@@ -5,9 +5,9 @@
 What it measures. A Dask scheduler and three workers are started here: two with one cache, as two processes of a machine have, and one
 with a cache of its own, as another machine has. A search of small networks trains on them (noise, 64 x 64 pixels, ``--images`` of them).
 Bytes sent are what the search handed to Dask for each machine, beside the bytes that its cache then holds. Memory is read from
-/proc/PID/smaps after the last training: of the mapped arrays what each process has resident (Rss), its share of it where what others
-map too is divided among them (Pss), and what is its own alone (Private_Dirty: what a copy would be). Then a second search of the same
-images: what it sends.
+/proc/PID/smaps at the moment amid the trainings when most is there: of the mapped arrays what each process has resident (Rss), its share
+of it where what others map too is divided among them (Pss), and what is its own alone (Private_Dirty: what a copy would be). Then a
+second search of the same images: what it sends.
 
 What it does not show. Networks between machines, and what PyTorch itself takes in each process, which nothing shares. The two machines
 share this one's page cache but not their files.
@@ -25,6 +25,7 @@ import sys
 import tempfile
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ import numpy as np
 from tinynas.api import prepare_search
 from tinynas.budget import load_budget
 from tinynas.files import write_atomic
-from tinynas.search import Place, SearchSettings, cluster
+from tinynas.search import Place, SearchEvent, SearchSettings, cluster
 from tinynas.space import Space
 
 RESULTS = Path(__file__).parent.parent / "results" / "benchmarks"
@@ -87,6 +88,12 @@ def started(held: ExitStack, folder: Path, name: str, module: str, *arguments: s
     return process.pid
 
 
+def says(log: Path, what: str) -> None:
+    """Wait until a process says something."""
+    while what not in log.read_text(encoding="utf-8"):
+        time.sleep(0.5)
+
+
 def measure(images: int, trials: int) -> dict[str, Any]:
     with tempfile.TemporaryDirectory() as temporary, ExitStack() as held:
         folder = Path(temporary)
@@ -98,8 +105,7 @@ def measure(images: int, trials: int) -> dict[str, Any]:
         host, port = address.split(":")
         place = Place(f"tcp://{address}")
         started(held, folder, "scheduler", "dask_scheduler", "--host", host, "--port", port)
-        while "Scheduler at" not in (folder / "scheduler.log").read_text(encoding="utf-8"):
-            time.sleep(0.5)
+        says(folder / "scheduler.log", "Scheduler at")
         pids = {
             name: started(
                 held, folder, name, "dask_worker", address, "--nthreads", "1", "--no-nanny", "--name", name, cache=folder / machine
@@ -107,6 +113,8 @@ def measure(images: int, trials: int) -> dict[str, Any]:
             for machine, names in MACHINES.items()
             for name in names
         }
+        for name in pids:
+            says(folder / f"{name}.log", "Registered to")
         opened: list[cluster.Cluster] = []
         make = cluster.Cluster.__init__
 
@@ -117,11 +125,18 @@ def measure(images: int, trials: int) -> dict[str, Any]:
         cluster.Cluster.__init__ = remembered  # type: ignore[method-assign]
         settings = SearchSettings.model_validate({"rungs": [1], "pool": 60, "recipe": {"augment": {"kind": "none"}}, "choose_space": False})
 
+        moments: list[dict[str, dict[str, int]]] = []
+
+        def looked(_: SearchEvent) -> None:
+            moments.append(
+                {name: mapped(pids[name], folder / machine / "cluster") for machine, names in MACHINES.items() for name in names}
+            )
+
         def search(name: str, count: int) -> None:
             one = prepare_search(
                 load_budget("stm32f746"), space=SPACE, data=str(folder / "images"), out=folder / name, trials=count, settings=settings
             )
-            type(one)(one.run, one.space, one.budget, one.data, one.settings, place).go()
+            replace(one, cluster=place).go(looked)
 
         # All three take part in the first: those that import more slowly are waited for.
         with cluster.Cluster.opened(place) as at:
@@ -137,7 +152,7 @@ def measure(images: int, trials: int) -> dict[str, Any]:
         }
         ids = {machine: (folder / machine / "cluster" / "machine").read_text(encoding="ascii") for machine in MACHINES}
         sent = {machine: sum(size for name, _, size in opened[1].sent if name == ids[machine]) for machine in MACHINES}
-        memory = {name: mapped(pids[name], folder / machine / "cluster") for machine, names in MACHINES.items() for name in names}
+        memory = max(moments, key=lambda moment: sum(row["Rss"] for row in moment.values()))
         search("second", 3)
         again = sum(size for _, _, size in opened[2].sent)
     return {"images": images, "trainings": trials, "sent": sent, "kept": kept, "memory": memory, "sent by a second search": again}
