@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import importlib
 import os
@@ -13,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
+    from cluster_engine import Engine
     from thin_tflm import Emulated
 
     from tinynas.api import PreparedSearch
@@ -107,3 +109,23 @@ def prepared(stripes: str, tmp_path: Path) -> Callable[..., PreparedSearch]:
         return small_search(stripes, tmp_path / name, **settings)
 
     return make
+
+
+@pytest.fixture
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Engine:
+    """Wherever a search looks for a cluster it finds this one: one worker on a machine of its own."""
+    from cluster_engine import Engine
+
+    from tinynas.search import cluster
+
+    found = Engine({"tcp://one:1": tmp_path / "one"}, monkeypatch)
+
+    @contextlib.contextmanager
+    def opened(place: cluster.Place) -> Iterator[cluster.Cluster]:
+        at = cluster.Cluster(place, found)
+        at._wait_for_workers()
+        yield at
+
+    monkeypatch.setattr(cluster.Cluster, "opened", opened)
+    monkeypatch.setattr(cluster, "LOOK", 0.0)
+    return found

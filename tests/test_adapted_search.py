@@ -281,3 +281,9 @@ def test_what_is_learned_may_be_other_data_and_faults_are_said_first(
     next((other / "train" / "red").iterdir()).unlink()
     code, _, err = line(capsys, "search", "--resume", "--out", out, "--trials", 2)
     assert code == 2 and "these are not the images" in err
+
+
+def test_how_is_kept_as_it_is_read() -> None:
+    one = adaptation(ram="64 KiB", extra="1000 B", share=0.5)
+    assert Adaptation.model_validate(one.model_dump(mode="json")) == one and one.ram == 65536 and one.extra == 1000
+    assert Adaptation.model_validate(Adaptation().model_dump(mode="json")) == Adaptation()

@@ -19,9 +19,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 import torch
-from search_runs import RECIPE, SPACE, accounted, budget, start_process, wait_until
+from cluster_engine import Engine
+from search_runs import RECIPE, SPACE, accounted, start_process, wait_until
 
-from tinynas.api import PreparedSearch, prepare_search
+from tinynas.api import PreparedSearch
 from tinynas.data import DataSet, open_data
 from tinynas.data.replica import NotHereError, files_of, pack, unpack
 from tinynas.errors import DataError, MissingExtraError, RunError, UserError
@@ -365,12 +366,6 @@ def test_another_version_on_a_worker_is_one_error(
     assert not one.run.path.exists()
 
 
-def test_what_is_learned_on_the_board_is_not_asked_of_a_cluster(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="adapted_accuracy is measured where the run is"):
-        prepare_search(budget(), data="synthetic", objectives=["adapted_accuracy"], cluster="tcp://127.0.0.1:1", out=tmp_path / "run")
-    assert not (tmp_path / "run").exists()
-
-
 @dask
 def test_nobody_answers(prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch) -> None:
     from tinynas.search import cluster
@@ -399,30 +394,14 @@ def test_a_scheduler_that_dies_ends_the_search(prepared: Callable[..., PreparedS
     accounted(one.run, 4)
 
 
-def test_a_worker_that_cannot_say_who_it_is_is_named_and_one_that_hangs_is_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_cannot_say_who_it_is_is_named_in_the_end(engine: Engine, tmp_path: Path) -> None:
     from tinynas.search import cluster
 
-    class Client:
-        status = "running"
-        asked = 0
-        fault: Exception = RuntimeError("no disk")
-
-        def scheduler_info(self, n_workers: int) -> Any:
-            return {"workers": {"tcp://b:1": {"nthreads": 2}}}
-
-        def submit(self, *_: Any, **__: Any) -> Any:
-            self.asked += 1
-            return self
-
-        def result(self, timeout: float) -> str:
-            raise self.fault
-
-    client = Client()
-    one = cluster.Cluster(Place("tcp://a:1"), client)
-    monkeypatch.setattr(cluster, "LOOK", 0.0)
-    assert all(one.look() == (set(), set()) for _ in range(cluster.TRIES)) and one.slots() == 0
-    with pytest.raises(UserError, match=r"tcp://b:1 cannot train .* \(RuntimeError: no disk\)"):
-        one.look()
-    assert client.asked == cluster.TRIES + 1
-    client.fault = TimeoutError()
-    assert all(one.look() == (set(), set()) for _ in range(2 * cluster.TRIES)), "it may come to"
+    engine.workers, engine.others = {"tcp://b:1": tmp_path}, {"tcp://b:1": RuntimeError("no disk")}
+    one = cluster.Cluster(Place("tcp://a:1"), cast(Any, engine))
+    assert all(one.look() == (set(), set()) for _ in range(cluster.TRIES)) and one.slots() == 0 and one.refused() == []
+    one.look()
+    [error] = one.refused()
+    assert "tcp://b:1 cannot train" in error.message and "(RuntimeError: no disk)" in error.message
+    assert len(engine.taken) == cluster.TRIES + 1 and one.look() == (set(), set()) and one.refused() == []
+    assert len(engine.taken) == cluster.TRIES + 1, "it is left alone"

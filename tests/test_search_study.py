@@ -195,3 +195,42 @@ def test_a_storages_name_is_not_made_up(prepared: Callable[..., PreparedSearch],
         prepare_search(None, out=one.run.path, resume=True, trials=2).go()
     name.write_bytes(kept)
     assert prepare_search(None, out=one.run.path, resume=True, trials=2).go().counts.trained == 2
+
+
+def test_a_database_that_is_started_anew_is_waited_for(
+    prepared: Callable[..., PreparedSearch], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from sqlalchemy.exc import OperationalError
+
+    class Away:
+        """An engine whose server answers again after so many looks."""
+
+        def __init__(self, engine: Any, looks: int) -> None:
+            self.engine, self.looks, self.asked = engine, looks, 0
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self.engine, name)
+
+        def connect(self) -> Any:
+            self.asked += 1
+            if self.asked <= self.looks:
+                raise OperationalError("SELECT 1", {}, Exception("the server is starting up"))
+            return self.engine.connect()
+
+    assert study.AWAY_SECONDS < study.GRACE_SECONDS - study.HEARTBEAT_SECONDS, "what is under way is not taken for dead meanwhile"
+    monkeypatch.setattr(study, "AWAY_LOOK", 0.0)
+    session = session_of(prepared(trials=2, storage=f"sqlite:///{tmp_path}/a.db"))
+    backend: Any = session.study._storage
+    away = Away(backend._backend.engine, 3)
+    monkeypatch.setattr(backend._backend, "engine", away)
+    assert isinstance(Worker(session).decide(), study.Job) and away.asked > 3
+    # Too long: it is waited for once, and what is asked of it is one error.
+    away.asked, away.looks = 0, 10**9
+    monkeypatch.setattr(study, "AWAY_SECONDS", 0.05)
+    asked = []
+    for _ in range(2):
+        before = away.asked
+        with pytest.raises(UserError, match="the server is starting up") as caught, session.study.deciding():
+            raise OperationalError("INSERT", {}, Exception("the server is starting up")) from Exception("the server is starting up")
+        asked.append(away.asked - before)
+    assert asked[0] > 1 == asked[1] and "--resume" in str(caught.value.hint)

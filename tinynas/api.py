@@ -276,9 +276,7 @@ def prepare_search(
         if settings is not None:
             raise UserError("settings beside resume: a run goes on with its own", "leave them out; --set changes a single one")
         run = Run.open(out if out is not None else _newest_run())
-        again = _prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage)
-        _learns_here(again.settings.objectives, place)
-        return replace(again, cluster=place)
+        return replace(_prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage), cluster=place)
     data = data or "synthetic"
     if budget is None:
         raise UserError("no budget given", "add --budget with a YAML or a shipped name (see: tinynas budgets)")
@@ -296,7 +294,6 @@ def prepare_search(
     if images.several:
         chosen = chosen.model_copy(update={"objectives": of_several(chosen.objectives)})
     check_goals(chosen.objectives, images)
-    _learns_here(chosen.objectives, place)
     new: DataSet | None = None
     if any(goal.needs == ADAPTED for goal in known_objectives(chosen.objectives, limits)):
         limits, new = with_room(limits, chosen.adapt), open_new(chosen.adapt, images, seed=chosen.seed)
@@ -335,12 +332,6 @@ def prepare_search(
         },
     )
     return PreparedSearch(run, chosen_space, limits, images, chosen, place)
-
-
-def _learns_here(names: Sequence[str], place: Place | None) -> None:
-    """Raises UserError where candidates are to learn on the board and train elsewhere: that learning is done in the run's own folder."""
-    if place is not None and any(goal.needs == ADAPTED for goal in known_objectives(names)):
-        raise UserError(f"--cluster: the objective {ADAPTED} is measured where the run is, not by its workers", "leave --cluster out")
 
 
 def _prepare_again(

@@ -17,7 +17,7 @@ from pathlib import Path
 from statistics import mean
 from typing import Annotated, Any, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_serializer, model_validator
 
 from tinynas import __version__
 from tinynas.adapt.budget import Learning, UpdateBudget
@@ -27,7 +27,7 @@ from tinynas.adapt.schemes import Scheme, scheme_named
 from tinynas.adapt.tasks import Learnable, make_task
 from tinynas.arch import Arch
 from tinynas.budget import LEARNING, Budget
-from tinynas.config import Bytes, Config, format_size, n_bytes
+from tinynas.config import Bytes, Config, format_size, n_bytes, yaml_size
 from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.front_end import front_end_cost
 from tinynas.cost.runtimes import why_no_update
@@ -61,6 +61,10 @@ class Adaptation(Config):
     """Learnings whose mean is the score, each with images and an order of its own."""
     learning: Learning = Learning(epochs=5, images=20, replay=2)
     """How the board learns: as in an update budget, but short."""
+
+    @field_serializer("ram", "extra", when_used="json")
+    def _with_unit(self, size: int | None) -> str | None:
+        return None if size is None else yaml_size(size)  # as it is read back
 
     @model_validator(mode="after")
     def _known(self) -> Self:

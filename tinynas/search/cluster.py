@@ -25,7 +25,7 @@ from tinynas.arch import Arch
 from tinynas.data.replica import files_of, pack
 from tinynas.errors import InternalError, MissingExtraError, RunError, TinynasError, UserError, counted
 from tinynas.files import write_atomic
-from tinynas.recipe import Recipe
+from tinynas.recipe import Augment, Recipe
 from tinynas.search import remote
 from tinynas.search.crew import parent_of
 from tinynas.search.prepare import Session, donor_file
@@ -35,11 +35,16 @@ from tinynas.search.training import Outcome
 from tinynas.search.view import View
 
 if TYPE_CHECKING:
+    from tinynas.adapt.candidates import Candidates
     from tinynas.data import DataSet
 
-#: Seconds in which a scheduler must answer, and in which its first worker must come.
+#: Seconds in which a scheduler must answer, in which its first worker must come, and in which a worker answers a question.
 ANSWER_SECONDS = 10.0
 FIRST_SECONDS = 60.0
+#: Seconds in which one of the first workers must say who it is. It imports PyTorch before: 2 s, and minutes where a machine is busy.
+HELLO_SECONDS = 240.0
+#: Seconds in which a worker must have measured its training speed: a few where it is not busy with others' work.
+PACE_SECONDS = 300.0
 #: Seconds between two looks at who is there.
 LOOK = 1.0
 #: Bytes that are sent at once.
@@ -48,6 +53,8 @@ PIECE = 8 << 20
 SENDINGS = 3
 #: How often a worker that cannot be asked, and was not seen to go, is asked again.
 TRIES = 15
+#: How often the workers may die that a training is for, where others were refused: as Dask counts where none were.
+LOSSES = 3
 #: Machines that are sent to side by side.
 SENDERS = 4
 ENDED = "continue with --resume; nothing finished is lost"
@@ -97,8 +104,13 @@ class Cluster:
         self._machines: dict[str, _Machine] = {}
         self._workers: dict[str, tuple[int, str]] = {}
         self._looked = 0.0
+        #: workers that were asked who they are, and have not answered
+        self._greeted: dict[str, Any] = {}
         #: greetings that failed, by worker
         self._failed: dict[str, int] = {}
+        #: workers that cannot train for this search, and why
+        self._refused: dict[str, UserError] = {}
+        self._to_tell: list[UserError] = []
         self._lock = threading.Lock()
         self._closing = threading.Event()
 
@@ -141,51 +153,86 @@ class Cluster:
         return threads if self.place.at_once is None else min(threads, self.place.at_once)
 
     def look(self) -> tuple[set[str], set[str]]:
-        """Workers that came, and that went, since the last look. Raises RunError where the scheduler is gone, UserError where a worker
-        that came has other versions."""
+        """Workers that came, and that went, since the last look. Raises RunError where the scheduler is gone.
+
+        Who comes is asked who it is, and nobody waits for the answer: decisions go on while a worker imports what it needs, or hangs.
+        """
         if time.monotonic() - self._looked < LOOK:
             return set(), set()
         self._looked = time.monotonic()
         if self.client.status != "running":
             raise self.gone()
         try:
-            found = self.client.scheduler_info(n_workers=-1)["workers"]
+            # Not scheduler_info: the client writes what that returns anew every two seconds, without workers, and it may be read just then.
+            found = self.client.nthreads()
+        except OSError:
+            return set(), set()  # it is slow, or gone: its stream says so
         except Exception as error:
             raise self.gone() from error
-        came, went = set(found) - set(self._workers), set(self._workers) - set(found)
+        went, came = set(self._workers) - set(found), set()
         for address in went:
             machine = self._machines[self._workers.pop(address)[1]]
             with self._lock:
                 machine.workers.discard(address)
-        for address in sorted(came):
-            name = self._greet(address)
-            if name is None:
-                came.discard(address)
+        for known in (self._greeted, self._failed, self._refused):
+            for address in set(known) - set(found):
+                del known[address]
+        for address in sorted(set(found) - set(self._workers) - set(self._refused)):
+            try:
+                name = self._greet(address)
+            except UserError as error:
+                self._greeted.pop(address, None)
+                self._refused[address] = error
+                self._to_tell.append(error)
                 continue
+            if name is None:
+                continue
+            del self._greeted[address]
             with self._lock:
                 self._machines.setdefault(name, _Machine()).workers.add(address)
-            self._workers[address] = int(found[address]["nthreads"]), name
+            self._workers[address] = int(found[address]), name
+            came.add(address)
         return came, went
+
+    def refused(self) -> list[UserError]:
+        """Why workers that came cannot train for this search, each told once. Nothing is given to them."""
+        told, self._to_tell = self._to_tell, []
+        return told
+
+    def allowed(self) -> list[str] | None:
+        """The workers that tasks are for; None: whoever is there, because none was refused."""
+        return self.there() if self._refused else None
+
+    def there(self) -> list[str]:
+        """The workers that can train."""
+        return sorted(self._workers)
 
     def gone(self) -> RunError:
         """The scheduler does not answer any more."""
         return RunError(f"--cluster {self.place.address}: its scheduler does not answer any more", f"start it again, then {ENDED}")
 
     def _greet(self, address: str) -> str | None:
-        """The machine of a worker; None where it went, or hangs, before it answered. Raises UserError where it cannot answer."""
-        future = self.client.submit(_on_worker, "hello", workers=[address], pure=False)
+        """The machine of a worker; None where it has not answered yet. Raises UserError where it cannot train."""
+        future = self._greeted.get(address)
+        if future is None:
+            future = self._greeted[address] = self.client.submit(_on_worker, "hello", workers=[address], pure=False)
+        if not future.done():
+            return None
         try:
-            answer = json.loads(future.result(timeout=FIRST_SECONDS))
-        except (ImportError, AttributeError) as error:
-            raise self._cannot(address, f"it has no tinynas of this version ({error})") from None
+            answer = json.loads(future.result(timeout=LOOK))
         except TimeoutError:
-            return None  # it hangs, and is asked again
+            return None  # what it said is still with it
+        except (ImportError, AttributeError) as error:
+            raise self._cannot(address, lacks(error)) from None
         except Exception as error:
             # It went, and is missed at the next look; or it cannot, and then says so each time.
+            del self._greeted[address]
             self._failed[address] = tries = self._failed.get(address, 0) + 1
             if tries > TRIES:
                 raise self._cannot(address, f"it fails when it is asked who it is ({type(error).__name__}: {error})") from error
             return None
+        if "error" in answer:
+            raise self._cannot(address, answer["error"][0])
         self.check(answer["versions"], address)
         return str(answer["machine"])
 
@@ -202,16 +249,26 @@ class Cluster:
         )
 
     def _wait_for_workers(self) -> None:
-        end = time.monotonic() + FIRST_SECONDS
+        began = time.monotonic()
         while True:
             self._looked = 0.0
             self.look()
             if self._workers:
                 return
-            if time.monotonic() > end:
+            waited = time.monotonic() - began
+            if self._refused and (not self._greeted or waited > HELLO_SECONDS):
+                raise next(iter(self._refused.values()))
+            if not self._greeted and not self._failed and waited > FIRST_SECONDS:
                 raise UserError(
                     f"--cluster {self.place.address}: no worker came in {FIRST_SECONDS:.0f} s",
                     "start some: dask worker ADDRESS --nthreads 1 --nworkers CORES",
+                )
+            if waited > HELLO_SECONDS:
+                silent = sorted({*self._greeted, *self._failed})
+                raise UserError(
+                    f"--cluster {self.place.address}: {counted(len(silent), 'worker')} did not answer in {HELLO_SECONDS:.0f} s: "
+                    f"{', '.join(silent[:5])}",
+                    "they hang, or are busy with other work: look at what they print, or start them anew",
                 )
             time.sleep(LOOK / 4)
 
@@ -288,43 +345,89 @@ class Cluster:
         for _ in range(SENDINGS):
             self.bring(shared.files(arch, recipe))
             task = json.dumps({**shared.task, "arch": _plain(arch)})
-            answer = json.loads(self.client.submit(_on_worker, "pace", task, pure=False).result())
+            answer = json.loads(self._measured(task))
             if "lacking" not in answer:
                 return float(_said(answer)["seconds"])
             self.forget()
         raise _loses()
+
+    def _measured(self, task: str) -> str:
+        """What a worker answered of its pace. Raises UserError where none does, RunError where the scheduler ended."""
+        future = self.client.submit(_on_worker, "pace", task, workers=self.allowed(), pure=False)
+        end = time.monotonic() + PACE_SECONDS
+        while True:
+            try:
+                return str(future.result(timeout=LOOK))
+            except TimeoutError:
+                self.look()
+                if time.monotonic() > end:
+                    future.cancel()
+                    raise UserError(
+                        f"--cluster {self.place.address}: no worker measured its training speed in {PACE_SECONDS:.0f} s",
+                        "its workers hang, or are busy with other work: look at what they print, or start them anew",
+                    ) from None
+            except (ImportError, AttributeError) as error:
+                raise self._cannot("that was to measure its speed", lacks(error)) from None
+            except Exception as error:
+                if is_cancelled(error):
+                    raise self.gone() from None
+                raise
 
 
 class Shared:
     """What all trainings of a search have in common, and the files of it that machines must have."""
 
     def __init__(
-        self, data: DataSet, recipe: Recipe, seed: int, scored: Sequence[str] = (), donor: tuple[Arch, Path] | None = None
+        self,
+        data: DataSet,
+        recipe: Recipe,
+        seed: int,
+        scored: Sequence[str] = (),
+        donor: tuple[Arch, Path] | None = None,
+        candidates: Candidates | None = None,
     ) -> None:
-        self.data, content = data, pack(data)
-        # Named by what it holds: the same data is written, and sent, once.
-        name = f"packed/{hashlib.sha256(content).hexdigest()[:24]}.safetensors"
-        if not (data.cache / name).exists():
-            write_atomic(data.cache / name, content)
-        self._files = {name: data.cache / name}
+        self.data, self._new = data, None if candidates is None else candidates.new
+        self._files: dict[str, Path] = {}
         self.task: dict[str, Any] = {
             "versions": remote.versions(),
-            "data": name,
+            "data": self._packed(data),
             "fingerprint": data.fingerprint,
             "recipe": recipe.model_dump(mode="json"),
             "seed": seed,
             "scored": sorted(scored),
             "donor": None,
+            "learns": None,
         }
         if donor is not None:
             file = f"packed/{_digest(donor[1])[:24]}.safetensors"
             self._files[file] = donor[1]
             self.task["donor"] = {"arch": _plain(donor[0]), "file": file}
+        if candidates is not None:
+            self.task["learns"] = {
+                "adaptation": candidates.adaptation.model_dump(mode="json"),
+                "board": candidates.board.to_yaml(),
+                "data": self._packed(candidates.new),
+                "fingerprint": candidates.new.fingerprint,
+            }
+
+    def _packed(self, data: DataSet) -> str:
+        """The file of what must be known of ``data``, named by what it holds: the same data is written, and sent, once."""
+        content = pack(data)
+        name = f"packed/{hashlib.sha256(content).hexdigest()[:24]}.safetensors"
+        if not (data.cache / name).exists():
+            write_atomic(data.cache / name, content)
+        self._files[name] = data.cache / name
+        return name
 
     def files(self, arch: Arch, recipe: Recipe) -> dict[str, Path]:
         """All that the training of ``arch`` reads, by name; inputs that are not in the cache yet are made."""
-        cache = self.data.cache
-        return self._files | {path.relative_to(cache).as_posix(): path for path in files_of(self.data, arch.input, recipe.augment)}
+        found = self._inputs(self.data, arch, recipe.augment)
+        if self._new is not None:
+            found |= self._inputs(self._new, arch, Augment(kind="none"))  # learned as they are
+        return self._files | found
+
+    def _inputs(self, data: DataSet, arch: Arch, augment: Augment) -> dict[str, Path]:
+        return {path.relative_to(data.cache).as_posix(): path for path in files_of(data, arch.input, augment)}
 
 
 @dataclass
@@ -335,6 +438,12 @@ class _Flight:
     future: Any = None
     sendings: int = 0
     dropped: bool = False
+    strays: int = 0
+    """How often a worker took it that cannot train, before that was known."""
+    lost: int = 0
+    """How often all workers that it was for went."""
+    allowed: list[str] | None = None
+    """The workers that it is for; None: any."""
 
 
 class Workers:
@@ -346,9 +455,10 @@ class Workers:
         donor = (
             None if trainings.donor is None or trainings.donor.graph.arch is None else (trainings.donor.graph.arch, donor_file(session.run))
         )
-        self._shared = Shared(trainings.data, trainings.recipe, trainings.seed, sorted(trainings.scored), donor)
+        self._shared = Shared(trainings.data, trainings.recipe, trainings.seed, sorted(trainings.scored), donor, trainings.candidates)
         self._flights: dict[int, _Flight] = {}
-        self._told: queue.SimpleQueue[tuple[_Flight, Any]] = queue.SimpleQueue()
+        #: (training, task, answer)
+        self._told: queue.SimpleQueue[tuple[_Flight, Any, Any]] = queue.SimpleQueue()
         self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="tinynas-send")
         self._grace = GRACE + GRACE_SHARE * (session.settings.timeout or 0.0)
         self._alone = False
@@ -365,22 +475,24 @@ class Workers:
         arch = session.space.decode(job.genotype, session.classes)
         origin = parent_of(session, job)
         task = {**self._shared.task, "arch": _plain(arch), "epochs": session.plan.rungs[job.rung], "parent": origin and _plain(origin)}
-        flight = self._flights[job.number] = _Flight(job, task, arch)
-        self._senders.submit(self._launch, flight, origin)
+        self._flights[job.number] = _Flight(job, task, arch)
+        self._send_off(self._flights[job.number])
 
     def ended(self, seconds: float) -> list[tuple[Job, Outcome]]:
         """What came back; who came and went is told on the way."""
         self._look()
-        answers: list[tuple[_Flight, Any]] = []
+        answers: list[tuple[_Flight, Any, Any]] = []
         with contextlib.suppress(queue.Empty):
             answers.append(self._told.get(timeout=seconds))
             while True:
                 answers.append(self._told.get_nowait())
         done = []
-        for flight, answer in answers:
-            outcome = None if flight.dropped else self._outcome(flight, answer)
+        for flight, future, answer in answers:
+            # What was sent off anew since, or is not waited for any more, has nothing to tell.
+            outcome = None if flight.dropped or flight.future is not future else self._outcome(flight, answer)
             if outcome is not None:
                 del self._flights[flight.job.number]
+                flight.dropped = True
                 done.append((flight.job, outcome))
         if self.session.clock.seconds_left() < -self._grace:
             done += self._late()
@@ -397,38 +509,54 @@ class Workers:
                     flight.future.cancel()
         self._senders.shutdown(wait=False, cancel_futures=True)
 
-    def _launch(self, flight: _Flight, origin: Arch | None) -> None:
+    def _send_off(self, flight: _Flight) -> None:
+        flight.future = flight.allowed = None
+        self._senders.submit(self._launch, flight)
+
+    def _launch(self, flight: _Flight) -> None:
         # In a thread of its own.
         session, trainings = self.session, self.session.trainings
         try:
             self.cluster.bring(self._shared.files(flight.arch, trainings.recipe))
             left = session.clock.seconds_left()
             task = json.dumps({**flight.task, "seconds": None if session.clock.deadline is None else left})
+            origin = flight.task["parent"] and Arch.model_validate(flight.task["parent"])
             states = [None if arch is None else _content(trainings.state_file(arch.id)) for arch in (flight.arch, origin)]
+            allowed = self.cluster.there() if flight.strays else self.cluster.allowed()
             if flight.dropped:
                 return
-            flight.future = self.cluster.client.submit(_on_worker, "train", task, *states, pure=False)
-            flight.future.add_done_callback(lambda future: self._told.put((flight, _result(future))))
+            if allowed == []:
+                # For nobody who is there: it is sent off when somebody comes.
+                flight.allowed = allowed
+                return
+            future = flight.future = self.cluster.client.submit(_on_worker, "train", task, *states, workers=allowed, pure=False)
+            flight.allowed = allowed
+            future.add_done_callback(lambda done: self._told.put((flight, future, _result(done))))
         except Exception as error:
-            self._told.put((flight, error))
+            self._told.put((flight, None, error))
 
     def _outcome(self, flight: _Flight, answer: Any) -> Outcome | None:
         """What a training came to; None where it begins again."""
-        flight.future = None
+        if isinstance(answer, ImportError | AttributeError):
+            self._strayed(flight, self._wrong(flight, answer))
+            return None
         if isinstance(answer, Exception):
             raise self._wrong(flight, answer)
         text, state = answer
         said = json.loads(text)
         if "versions" in said:
-            self.cluster.check(said["versions"], "that took a training")
+            try:
+                self.cluster.check(said["versions"], "that took a training")
+            except UserError as error:
+                self._strayed(flight, error)
+                return None
         if "lacking" in said:
             # A machine that came meanwhile, or lost what it had.
             flight.sendings += 1
             if flight.sendings > SENDINGS:
                 raise _loses()
             self.cluster.forget()
-            origin = flight.task["parent"] and Arch.model_validate(flight.task["parent"])
-            self._senders.submit(self._launch, flight, origin)
+            self._send_off(flight)
             return None
         if "unwanted" in said:
             return Outcome(0, 0, {}, 0.0, 0)
@@ -438,12 +566,19 @@ class Workers:
             write_atomic(self.session.trainings.state_file(flight.arch.id), state)
         return outcome
 
+    def _strayed(self, flight: _Flight, error: TinynasError) -> None:
+        """Send a training off anew that a worker took which cannot train: to those that are known to. Raises ``error`` where it goes on."""
+        flight.strays += 1
+        if flight.strays > TRIES:
+            raise error
+        self._send_off(flight)
+
     def _wrong(self, flight: _Flight, error: Exception) -> TinynasError:
         if isinstance(error, TinynasError):
             return error
         if isinstance(error, ImportError | AttributeError):
-            return self.cluster._cannot("that took a training", f"it has no tinynas of this version ({error})")
-        if type(error).__name__.endswith("CancelledError"):
+            return self.cluster._cannot("that took a training", lacks(error))
+        if is_cancelled(error):
             return self.cluster.gone()
         return InternalError(f"the training of {flight.job.net} on the cluster: {type(error).__name__}: {error}", ENDED)
 
@@ -453,10 +588,29 @@ class Workers:
             self.view.emit("worker", f"worker {address} is gone; another takes its training over")
         if came and self._flights:
             self.view.emit("worker", f"{counted(len(came), 'worker')} came")
+        for error in self.cluster.refused():
+            self.view.emit("worker", f"{error.message}: nothing is given to it")
+        if there := set(self.cluster.there()):
+            for flight in self._flights.values():
+                if flight.allowed is not None and there.isdisjoint(flight.allowed):
+                    self._send_again(flight)
         self.view.workers = min(self.cluster.slots(), len(self._flights))
         if self.cluster.slots() == 0 and not self._alone:
             self.view.emit("worker", "no worker is left: waiting for one to come")
         self._alone = self.cluster.slots() == 0
+
+    def _send_again(self, flight: _Flight) -> None:
+        """Send a training off anew whose workers all went: the engine would keep it for them."""
+        stranded, flight.future = flight.future, None
+        flight.lost += stranded is not None
+        if stranded is not None:
+            with contextlib.suppress(Exception):
+                stranded.cancel()
+        if flight.lost > LOSSES:
+            flight.allowed = None
+            self._told.put((flight, None, _dead()))
+        else:
+            self._send_off(flight)
 
     def _late(self) -> list[tuple[Job, Outcome]]:
         late = list(self._flights.values())
@@ -471,15 +625,30 @@ class Workers:
         return [(flight.job, Outcome(0, 0, {}, 0.0, 0)) for flight in late]
 
 
+def lacks(error: Exception) -> str:
+    """Why a worker fails that cannot import what it is asked for."""
+    if isinstance(error, ModuleNotFoundError) and error.name is not None and not error.name.startswith("tinynas"):
+        return f"it has no {error.name}"
+    return f"it has no tinynas of this version ({error})"
+
+
+def is_cancelled(error: BaseException) -> bool:
+    """True for what a task raises that ended with its scheduler."""
+    return type(error).__name__.endswith("CancelledError")
+
+
 def _result(future: Any) -> Any:
     try:
         return future.result()
     except BaseException as error:
         if type(error).__name__ == "KilledWorker":
-            # Dask has tried others; whoever takes it dies.
-            dead = Outcome(0, 0, {}, 0.0, 0, "its workers died one after the other while training it (out of memory?)")
-            return json.dumps({"outcome": asdict(dead)}), None
+            return _dead()  # Dask has tried others; whoever takes it dies
         return error if isinstance(error, Exception) else RuntimeError(repr(error))
+
+
+def _dead() -> tuple[str, None]:
+    dead = Outcome(0, 0, {}, 0.0, 0, "its workers died one after the other while training it (out of memory?)")
+    return json.dumps({"outcome": asdict(dead)}), None
 
 
 def _said(answer: str | dict[str, Any]) -> dict[str, Any]:

@@ -21,7 +21,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tinynas import __version__
+from tinynas.adapt.candidates import Adaptation, Candidates
 from tinynas.arch import Arch
+from tinynas.budget import Budget
+from tinynas.config import parse_yaml
 from tinynas.data import DataSet
 from tinynas.data.cache import cache_dir, check_space
 from tinynas.data.replica import NotHereError, unpack
@@ -104,9 +107,9 @@ def receive(name: str, token: str, offset: int, chunk: bytes, size: int, digest:
 def train(task: str, state: bytes | None, parent: bytes | None) -> tuple[str, bytes | None]:
     """Train one network: ``outcome``, or what kept it from being trained, and the state that it is continued from.
 
-    ``task`` says ``versions``; ``data`` (its file) with its ``fingerprint``, ``recipe``, ``seed``, ``scored`` and ``donor`` of all
-    trainings; and ``arch``, ``epochs``, ``seconds`` (None: no limit) and ``parent`` (an architecture, or None) of this one. ``state`` and
-    ``parent`` are the states of the network and of its parent.
+    ``task`` says ``versions``; ``data`` (its file) with its ``fingerprint``, ``recipe``, ``seed``, ``scored``, ``donor`` and ``learns``
+    (what is learned on the board, how, and its data) of all trainings; and ``arch``, ``epochs``, ``seconds`` (None: no limit) and
+    ``parent`` (an architecture, or None) of this one. ``state`` and ``parent`` are the states of the network and of its parent.
     """
     wanted, kept = _wanted(), [state]
 
@@ -168,20 +171,37 @@ def _answered(work: Callable[[], dict[str, Any]], task: str | None = None) -> st
 
 
 def _trainings(asked: Mapping[str, Any], folder: Path) -> Trainings:
-    donor = None
+    donor, candidates = None, None
     if asked["donor"] is not None:
         donor = _donor(json.dumps(asked["donor"]["arch"]), _place(asked["donor"]["file"]))
+    if asked["learns"] is not None:
+        candidates = _candidates(json.dumps({name: asked[name] for name in ("learns", "data", "fingerprint", "seed")}), _root())
+    recipe = Recipe.model_validate(asked["recipe"])
+    return Trainings(_whole_data(asked), recipe, asked["seed"], folder, scored=asked["scored"], donor=donor, candidates=candidates)
+
+
+def _whole_data(asked: Mapping[str, Any]) -> DataSet:
     data = _data(asked["data"], _root())
     if data.fingerprint != asked["fingerprint"]:
         raise DataError(
             f"{asked['data']}: is of other images (fingerprint {data.fingerprint[:12]}) than the search's ({asked['fingerprint'][:12]})"
         )
-    return Trainings(data, Recipe.model_validate(asked["recipe"]), asked["seed"], folder, scored=asked["scored"], donor=donor)
+    return data
+
+
+@functools.lru_cache(maxsize=4)
+def _data(name: str, root: Path) -> DataSet:
+    return unpack((root / name).read_bytes(), root)
 
 
 @functools.lru_cache(maxsize=2)
-def _data(name: str, root: Path) -> DataSet:
-    return unpack((root / name).read_bytes(), root)
+def _candidates(asked: str, root: Path) -> Candidates:
+    """What has candidates learn on the board; kept by the process, which gets to know how long learnings take."""
+    told = json.loads(asked)
+    learns = told["learns"]
+    adaptation, board = Adaptation.model_validate(learns["adaptation"]), Budget.model_validate(parse_yaml(learns["board"], "board")[0])
+    # Scores lie there until they are made anew: a training that is lost after its learning is not learned again.
+    return Candidates(adaptation, board, _whole_data(learns), _whole_data(told), told["seed"], root / "learned")
 
 
 @functools.lru_cache(maxsize=2)

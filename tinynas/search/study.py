@@ -44,6 +44,9 @@ from tinynas.space import Space
 MAX_RETRIES = 3
 HEARTBEAT_SECONDS = 10
 GRACE_SECONDS = 60
+#: Seconds that a database is waited for that does not answer any more: a server's restart, and with a heartbeat's interval less than the
+#: grace, so that nothing under way is taken for dead when it is back. And seconds between two looks.
+AWAY_SECONDS, AWAY_LOOK = 30.0, 0.5
 #: Seconds without a sign of life after which a process counts as gone although it holds its lock: longer than network disks keep
 #: what they know of a file.
 SILENT_SECONDS = 180.0
@@ -99,8 +102,8 @@ def clipped(excess: float) -> float:
 class Study:
     """The study of ``run``. Make it with :meth:`open`; several processes may have it open."""
 
-    def __init__(self, run: Run, study: optuna.Study, space: Space, goals: Sequence[Objective]) -> None:
-        self.run, self.optuna, self.space, self.goals = run, study, space, tuple(goals)
+    def __init__(self, run: Run, study: optuna.Study, space: Space, goals: Sequence[Objective], url: str | None = None) -> None:
+        self.run, self.optuna, self.space, self.goals, self.url = run, study, space, tuple(goals), url
         self.distributions = distributions(space)
         self._lock_file = run.state_dir() / "study.lock"
         self._member: IO[bytes] | None = None
@@ -109,6 +112,7 @@ class Study:
         self._unwritten: list[Trial] = []
         self._seen: dict[str, tuple[int, float]] = {}
         self._left = threading.Event()
+        self._away = False
         self.member = f"{socket.gethostname()}-{os.getpid()}-{uuid.uuid4().hex[:8]}"
 
     @classmethod
@@ -149,7 +153,7 @@ class Study:
                 study.set_user_attr("made_by", "tinynas")
             if "choices" not in study.user_attrs:
                 study.set_user_attr("choices", {gene.name: list(gene.choices) for gene in space.genes if len(gene.choices) > 1})
-        return cls(run, study, space, goals)
+        return cls(run, study, space, goals, storage)
 
     # locks ------------------------------------------------------------------------------------------
 
@@ -157,14 +161,38 @@ class Study:
     def deciding(self) -> Iterator[None]:
         """Hold the study's lock: one process decides at a time.
 
-        A journal is told at the end of the block, in one step, then trials.jsonl: a kill or a full disk leaves all or nothing.
+        A journal is told at the end of the block, in one step, then trials.jsonl: a kill or a full disk leaves all or nothing. Raises
+        UserError where a database cannot be reached, also not after a while.
         """
-        with file_lock(self._lock_file):
+        self._await_database()
+        with file_lock(self._lock_file), database_errors(self.url):
             with self._together():
                 yield
             unwritten, self._unwritten = self._unwritten, []
             for record in unwritten:
                 self.run.append_trial(record)
+
+    def _await_database(self) -> None:
+        """Wait while a database is started anew, before anything is half said; where that takes too long, what asks it next says so."""
+        backend = getattr(self._storage, "_backend", None)
+        if not isinstance(backend, RDBStorage):
+            return
+        import sqlalchemy
+
+        # Once it was waited for in vain, the search is about to end.
+        end = time.monotonic() + (0.0 if self._away else AWAY_SECONDS)
+        while True:
+            try:
+                with backend.engine.connect() as connection:
+                    connection.execute(sqlalchemy.text("SELECT 1"))
+            except sqlalchemy.exc.SQLAlchemyError:
+                self._away = time.monotonic() >= end
+                if self._away:
+                    return
+                time.sleep(AWAY_LOOK)
+            else:
+                self._away = False
+                return
 
     def _together(self) -> contextlib.AbstractContextManager[None]:
         journal = getattr(self._storage, "_backend", None)

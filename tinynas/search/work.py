@@ -21,7 +21,7 @@ from tinynas.search.prepare import POLL, Session
 from tinynas.search.proposals import Proposal, Proposer
 from tinynas.search.schedule import Net, Schedule
 from tinynas.search.strategies import Decision
-from tinynas.search.study import HEARTBEAT_SECONDS, MAX_RETRIES, Job, Ledger, Study, clipped, database_errors
+from tinynas.search.study import HEARTBEAT_SECONDS, MAX_RETRIES, Job, Ledger, Study, clipped
 from tinynas.search.training import Outcome
 from tinynas.space import Genotype
 
@@ -91,9 +91,10 @@ class Worker:
                         self._judge(outcome)
         except (KeyboardInterrupt, TinynasError):
             # Cut off: the next worker continues them from their last saved rung.
-            for job in begun.values():
-                with contextlib.suppress(Exception), session.study.deciding():
-                    session.study.hand_back(job.number)
+            with contextlib.suppress(Exception):
+                for job in begun.values():
+                    with session.study.deciding():
+                        session.study.hand_back(job.number)
             raise
         finally:
             with contextlib.suppress(Exception):
@@ -143,7 +144,7 @@ class Worker:
         """Put what was set aside back into the queue."""
         if not self._aside:
             return
-        with database_errors(self.session.settings.storage), self.study.deciding():
+        with self.study.deciding():
             while self._aside:
                 job, why = self._aside[-1]
                 if self.study.owns(job.number):
@@ -165,7 +166,7 @@ class Worker:
             return "the time is used"
         rehearsed: tuple[int, ...] | None = None
         for left in reversed(range(REHEARSALS + 1)):
-            with database_errors(session.settings.storage), study.deciding():
+            with study.deciding():
                 study.reclaim()
                 ledger = study.ledger()
                 while ledger.waiting:
@@ -290,7 +291,7 @@ class Worker:
         session, study = self.session, self.session.study
         done = [r for r, epochs in enumerate(session.plan.rungs) if epochs <= outcome.epochs]
         reached = min(job.rung, done[-1] if done else 0)
-        with database_errors(session.settings.storage), study.deciding():
+        with study.deciding():
             if not study.owns(job.number):
                 return  # this process was taken for dead, and another was given the training
             if outcome.failure is not None:
