@@ -8,9 +8,8 @@ What it measures. For each of five published architectures (tinynas/zoo): a budg
 (TFLM, the runtime's code and the file), no byte more; ``tinynas search --timeout 10m --workers 1`` under that budget, in the shipped space
 that it chooses itself; then the published network and the search's most accurate one are promoted alike, ``tinynas promote --epochs 40``,
 each seed. Validation chooses the epoch; the test images are read once, for the int8 file. gtsrb48 is split by track, so no sign of the
-test was seen. Rows go to results/benchmarks/search_people_<data>-full.jsonl; the script continues where it stopped. The pages without
-``-full`` are of 0.3, whose rows this script wrote with other lengths of searches (90 s, 4 min) and trainings (8, 24 epochs), in float and on
-two cores.
+test was seen. Rows go to results/benchmarks/search_people_<data>-full.jsonl; the script continues where it stopped. Pages without ``-full``
+are of 0.3, whose rows this script wrote with other lengths of searches (90 s, 4 min) and trainings (8, 24 epochs), in float, on two cores.
 
 What it does not show. The published weights and the published recipes: these are the architectures, trained on few images, at the
 resolutions they were published for (mcunet-tiny2 and ColabNAS k8c5 48 and 50 px, vww0 64, the MobileNets 96). The search was free to choose
