@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import subprocess
 import zipfile
 from dataclasses import replace
@@ -25,10 +26,12 @@ from tinynas.cost import estimate, plan_offline
 from tinynas.cost.front_end import SMOOTHED, front_end_cost
 from tinynas.data import open_data
 from tinynas.errors import ModelFileError, UserError
+from tinynas.export.compiled_firmware import build_compiled_firmware
 from tinynas.export.compiled_verify import verify_network
 from tinynas.export.emulated import network_self_test
-from tinynas.export.folder import Thresholds
+from tinynas.export.folder import Thresholds, read_templates
 from tinynas.export.formats import fitting
+from tinynas.export.heard_words import heard_words
 from tinynas.export.sandbox import run_tflm
 from tinynas.export.sound_firmware import falling
 from tinynas.export.stream_firmware import RUNTIME, build_stream_firmware
@@ -362,6 +365,26 @@ def test_sketches_for_microphones_are_compiled_by_cpp(tmp_path: Path, demo: Quan
     assert [sketch.stem for sketch in sketches] == ["listen_i2s", "listen_pdm", "self_test"]
     for sketch in sketches:
         subprocess.run(["g++", *flags, f"-I{tmp_path}", f"-I{library}/src", "-x", "c++", str(sketch)], cwd=tmp_path, check=True)
+
+
+def test_both_kinds_of_folder_have_one_source(demo: QuantizedGraph) -> None:
+    """What hears samples, averages and tells is the same text where whole clips are heard; the parts that differ have the same words."""
+    stream = build_stream_firmware(demo, model_of(demo), labels=["a", "b", "c"], name="demo")
+    held = storable(demo)
+    clips = build_compiled_firmware(held, model_of(demo), frame="kept", labels=["a", "b", "c"], images=None, name="demo")
+
+    def functions(text: str) -> dict[str, str]:
+        blocks = [block for block in text.strip().split("\n\n") if block.endswith("}")]
+        return {block.split("(")[0].split()[-1].lstrip("*"): block for block in blocks if "(" in block}
+
+    one, other = (functions(files["hear.c"].decode()) for files in (stream, clips))
+    same = {"demo_model_hear", "demo_model_score", "total"}
+    assert same <= one.keys() & other.keys() and all(one[name] == other[name] for name in same)
+    assert one["judged"].replace("chances(scores);", "") != one["judged"] and one["thought"] != other["thought"]
+    assert stream["self_test.h"] != clips["self_test.h"]
+    given = {name: "" for text in read_templates("sound").values() for name in re.findall(r"@(\w+)@", text)}
+    words = {**given, "ns": "n", "GUARD": "N", "input_height": "1", "input_width": "1", "input_channels": "1", "self_test_further": "1"}
+    assert heard_words("clip", words).keys() == heard_words("frame", words).keys()
 
 
 def test_faults_are_named(demo: QuantizedGraph) -> None:

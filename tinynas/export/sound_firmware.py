@@ -16,6 +16,7 @@ import numpy.typing as npt
 from tinynas.cost.front_end import SMOOTHED, front_end_cost
 from tinynas.errors import UserError
 from tinynas.export.folder import bytes_array, fill, read_templates
+from tinynas.export.heard_words import PARTS, heard_words
 from tinynas.export.sound_code import front_end_words, numbers
 from tinynas.front_end import FrontEnd
 from tinynas.sound.features import features
@@ -69,12 +70,11 @@ def check_sound(front_end: FrontEnd, classes: int, labels: Sequence[str], rotati
     return features(stored_clip(front_end), front_end)
 
 
-def sound_templates(suffix: Suffix, *, stream: bool = False) -> dict[str, str]:
-    """Path -> text of the templates that lie over those of images; ``stream``: around a network that takes one frame at a time."""
-    both = {path: text for path, text in read_templates("sound").items() if not path.startswith(("think", "judge", "told"))}
+def sound_templates(suffix: Suffix) -> dict[str, str]:
+    """Path -> text of the templates that lie over those of images."""
+    both = {path: text for path, text in read_templates("sound").items() if not path.startswith(("think", "judge", "told", *PARTS))}
     named = {path.removesuffix(".c") + f".{suffix}" if path.endswith(".c") else path: text for path, text in both.items()}
-    own = read_templates("firmware_c_sound" if suffix == "c" else "firmware_sound")
-    return named | own | (read_templates("firmware_c_stream") if stream else {})
+    return named | read_templates("firmware_c_sound" if suffix == "c" else "firmware_sound")
 
 
 def falling(scale: float) -> list[int]:
@@ -184,6 +184,7 @@ def sound_words(
     by_table = every is not None and not several
     spelled["score_line"] = "chances(scores);" if by_table else _SCORES.format(ns=ns)
     own |= {word: part(name) for word, name in parts.items()}
+    own |= heard_words("clip" if every is None else "frame", spelled)
     if by_table:
         own["judged"] = part("judged_chances.c") + "\n\n" + own["judged"]
     if suffix == "c":
