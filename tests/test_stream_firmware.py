@@ -18,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from test_firmware import needs_gxx
 from test_manifests import ARDUINO_H, ODD, check_all
-from test_sound_firmware import C_SOURCES, SANITIZED, needs_board, needs_gcc, ran
+from test_sound_firmware import C_SOURCES, SANITIZED, check_variables, needs_board, needs_gcc, ran
 from test_sound_streams import HEARS, OPTIONS, beeps
 
 from tinynas.arch import Arch
@@ -269,18 +269,28 @@ def test_what_is_promised_is_what_an_emulated_core_uses(folder: Path, demo: Quan
     assert found.good and found.firmware.images == found.firmware.equal_images == 2, found.problems
     assert found.compared_outputs == found.equal_outputs > 0
     cost = estimate(demo.graph, RUNTIME, core=core)
-    front = front_end_cost(NOISY, 3, core=core, every=4)
+    front = front_end_cost(NOISY, 3, core=core, compiled=True, every=4)
     assert found.promised_work_bytes == found.reserved_work_bytes == found.used_work_bytes == cost.sram_bytes
     assert found.promised_static_bytes == cost.sram_bytes + front.sram_bytes
     # Of the last word, which says whether there was an answer, a byte is taken.
     assert found.static_bytes == found.promised_static_bytes - 3
     assert found.stack_bytes is not None and found.stack_bytes <= found.promised_stack_bytes == cost.stack_bytes
     assert found.network_bytes is not None and cost.program_bytes is not None and found.network_bytes <= cost.program_bytes
+    # Beside the network alone: front end, what hears, the classifier and labels; of the table of chances at most is promised.
+    assert found.promised_folder_bytes == cost.program_bytes + front.flash_bytes + front.around_bytes == cost.values()["program_bytes"]
+    assert found.folder_bytes is not None and found.promised_folder_bytes - 2000 < found.folder_bytes <= found.promised_folder_bytes
     assert found.step_instructions is not None and found.inference_instructions is not None
     assert found.step_instructions < found.inference_instructions <= 4 * found.step_instructions, "of four steps one takes most"
     assert sum(count for _, count in found.instructions) < found.inference_instructions
     short = replace(found, promised_static_bytes=found.static_bytes - 1)
     assert any("B of SRAM were promised for front end and network" in problem for problem in short.problems)
+    (said,) = replace(found, promised_folder_bytes=found.folder_bytes * 9 // 10).notes
+    assert "B of front end, network and what stands around them are linked" in said
+
+
+@needs_gcc
+def test_its_variables_are_those_promised(folder: Path, demo: QuantizedGraph) -> None:
+    check_variables(folder, estimate(demo.graph, RUNTIME))
 
 
 @needs_board
@@ -307,7 +317,10 @@ def test_each_class_has_its_threshold(tmp_path: Path, demo: QuantizedGraph) -> N
         found = int(margins.argmax()) if margins.max() >= 0 else -1
         assert words[3:] == [found, *(int(margin / len(last)) for margin in margins)], at
     if which_board():
-        assert network_self_test(c, CORES["cortex-m0plus"]).failed == ""
+        tested = network_self_test(c, CORES["cortex-m0plus"])
+        promised = estimate(demo.graph, RUNTIME, core="cortex-m0plus").values()["program_bytes"]
+        assert tested.failed == "" and tested.listening_bytes is not None and promised is not None
+        assert promised - 2500 < tested.listening_bytes <= promised
 
 
 def which_board() -> bool:

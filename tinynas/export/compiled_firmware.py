@@ -163,7 +163,7 @@ def build_compiled_firmware(
         return fill_folder("firmware_c", {**words, **more.words}, "c", network.files, over=more.templates)
     if source.front_end is None:
         return fill_folder("firmware_c", words, "c", network.files)
-    words |= sound_words(source.front_end, words, images, expected, "c", core, several=isinstance(decision, Thresholds))
+    words |= sound_words(source.front_end, words, images, expected, "c", core, several=isinstance(decision, Thresholds), labels=labels)
     return fill_folder("firmware_c", words, "c", network.files, over=sound_templates("c"), without=OF_IMAGES)
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.cost.front_end import SMOOTHED, front_end_cost
+from tinynas.cost.sound_folder import longer_bytes
 from tinynas.errors import UserError
 from tinynas.export.folder import bytes_array, fill, read_templates
 from tinynas.export.heard_words import PARTS, heard_words
@@ -94,12 +95,13 @@ def sound_words(
     several: bool = False,
     every: int | None = None,
     scale: float = 0.0,
+    labels: Sequence[str] = (),
 ) -> dict[str, str]:
     """Words of the templates that follow from the front end, over those of images. ``frames`` are the stored clip's, ``expected`` (1,
     classes) the network's outputs of them, ``several``: whether several classes may be there at once. ``every``: of a network that takes
-    one frame at a time, after how many of them it answers, and ``scale`` a step of its outputs."""
+    one frame at a time, after how many of them it answers, and ``scale`` a step of its outputs. ``labels``: of a network as C."""
     ns, guard, sound = words["ns"], words["GUARD"], stored_sound(front_end)
-    cost = front_end_cost(front_end, expected.shape[1], core=core, every=every)
+    cost = front_end_cost(front_end, expected.shape[1], core=core, compiled=suffix == "c", every=every)
     hop = cost.hop
     asked = (
         f"Every {hop * front_end.stride_ms:,} ms the network hears the last {front_end.clip_ms:,} ms."
@@ -126,6 +128,7 @@ def sound_words(
         "front_end_words": front_end.summary,
         "sound_sram_words": f"{cost.sram_bytes:,} B",
         "sound_flash_words": f"{cost.flash_bytes:,} B",
+        "around_flash_words": f"{cost.around_bytes + longer_bytes(labels):,} B",
         "hear_words": (
             f"{asked} {SMOOTHED} answers are averaged, "
             f"and a class is there where its average is at least its threshold (`{guard}_THRESHOLDS`, model_settings.h): several may be "
@@ -158,7 +161,7 @@ def sound_words(
     }
     if "work_bytes_words" in words:  # a compiled network, whose stack the front end's is not on top of
         own["stack_bytes"] = f"{max(int(words['stack_bytes'].replace(',', '')), cost.stack_bytes):,}"
-    ram, flash = -(-cost.sram_bytes // 1024), -(-cost.flash_bytes // 1024)
+    ram, flash = -(-cost.sram_bytes // 1024), -(-cost.program_bytes // 1024)
     own |= {"min_ram_kib": str(int(words["min_ram_kib"]) + ram), "min_flash_kib": str(int(words["min_flash_kib"]) + flash)}
     many = "several" if several else "one"
     own["level_code"] = own["told_level"] = own["several_told"] = ""

@@ -95,6 +95,7 @@ def build_stream_firmware(
         several=isinstance(decision, Thresholds),
         every=network.plan.every,
         scale=float(qgraph.tensors[qgraph.graph.logits].scale),
+        labels=labels,
     )
     return fill_folder("firmware_c", words, "c", network.files, over=sound_templates("c"), without=OF_IMAGES)
 
