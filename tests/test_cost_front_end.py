@@ -15,10 +15,11 @@ from test_sound_features import sounds
 from tinynas.api import load_space
 from tinynas.arch import Arch
 from tinynas.budget import Budget
-from tinynas.cost import estimate
+from tinynas.cost import estimate, sound_folder
 from tinynas.cost.batch import BatchEstimator, with_front_ends
 from tinynas.cost.flash import FRONT_END_BYTES
 from tinynas.cost.front_end import TERMS, front_end_cost, measured, terms
+from tinynas.cost.sound_folder import around_bytes, label_bytes, longer_bytes
 from tinynas.export.sound_code import front_end_code
 from tinynas.front_end import FrontEnd
 from tinynas.graph import Graph, lower
@@ -44,6 +45,10 @@ def test_memory_and_tables_by_hand() -> None:
     # 512 samples of an FFT, 40 estimates of noise, 480 samples, a counter; 49 frames of 40 bytes, 4 answers of 4 classes, 16 B of counters
     assert cost.state_bytes == 512 * 2 + 40 * 4 + 480 * 2 + 4
     assert cost.kept_bytes == 49 * 40 + 4 * 4 + 16 and cost.sram_bytes == cost.state_bytes + cost.kept_bytes
+    assert (cost.around_bytes, cost.program_bytes) == (0, cost.flash_bytes), "its folder is counted with the interpreter"
+    # Around a network as C a word more, whose first byte says whether there was an answer; a stream has one frame and two counters less.
+    assert front_end_cost(USUAL, 4, compiled=True).kept_bytes == cost.kept_bytes + 4
+    assert front_end_cost(USUAL, 4, compiled=True, every=2).kept_bytes == 40 + 4 * 4 + 8 + 4
     # window, quarter wave, widths, weights of the bins from 125 (the 5th is at 156) to 7,500 Hz (the 240th), logarithms, gains
     assert cost.table_bytes == 480 * 2 + 129 * 2 + 41 + 236 * 2 + 129 * 2 + 125 * 2
     plain = front_end_cost(FrontEnd(pcan=False, noise_reduction=False), 4)
@@ -58,6 +63,19 @@ def test_an_unmeasured_core_takes_the_most_of_those_that_were_and_has_no_time() 
     other = front_end_cost(USUAL, 4, core="xtensa-lx6", clock_mhz=240)
     assert other.flash_bytes == max(cost.flash_bytes for cost in known) and other.stack_bytes == max(cost.stack_bytes for cost in known)
     assert other.instructions is None and other.latency_ms is None and not other.measured and all(cost.measured for cost in known)
+
+
+def test_what_stands_around_a_network_as_c_by_hand() -> None:
+    for takes in ("clip", "frame"):
+        for core in (None, "cortex-m4", "xtensa-lx6"):
+            tables = [table for name, table in sound_folder.measured().items() if core != "cortex-m4" or name == core]
+            # Labels have a pointer and twelve bytes; several classes two tables of thresholds of two bytes; a stream a table of chances.
+            one = max(table[f"{takes} one"] for table in tables) + 512 * (takes == "frame")
+            several = max(table[f"{takes} several"] for table in tables) + 2 * 24
+            assert around_bytes(takes, 11, core) == max(one, several) + 64 + 11 * 16
+    assert label_bytes(["abc", "abcd", "\u00e9\u00e9"]) == 3 * 4 + 4 + 8 + 8
+    assert longer_bytes(["abcdefghijk"]) == 0 and longer_bytes(["abcdefghijkl"]) == 4
+    assert longer_bytes(["abcdefghijkl", "abc"]) == 0, "twelve on average"
 
 
 @needs_board
@@ -77,14 +95,15 @@ def test_promised_is_used(core: str) -> None:
 def test_estimates_and_budgets_hold_both(runtime: str) -> None:
     on = {"core": "cortex-m4", "clock_mhz": 64.0}
     plain, cost = estimate(network(None), runtime, **on), estimate(network(), runtime, **on)
-    heard = front_end_cost(USUAL, 4, **on, timing=cost.timing)
+    heard = front_end_cost(USUAL, 4, **on, timing=cost.timing, compiled=runtime == "compiled")
     assert cost.front_end == heard and plain.front_end is None
     mine, without = cost.values(), plain.values()
     assert mine["sram_bytes"] == without["sram_bytes"] + heard.sram_bytes and cost.sram_bytes == plain.sram_bytes
     said = cost.flash_bytes - plain.flash_bytes  # a file's metadata hold the front end's parameters
     assert said == (0 if runtime == "compiled" else FRONT_END_BYTES)
     assert mine["flash_bytes"] == without["flash_bytes"] + said + heard.flash_bytes
-    assert mine["program_bytes"] == without["program_bytes"] + said + heard.flash_bytes
+    assert mine["program_bytes"] == without["program_bytes"] + said + heard.program_bytes
+    assert (heard.around_bytes > 500) == (runtime == "compiled")
     assert mine["macs"] == without["macs"]
     if runtime == "compiled":
         assert mine["stack_bytes"] == max(without["stack_bytes"], heard.stack_bytes)

@@ -14,9 +14,9 @@ from thin_tflm import Emulated
 
 from tinynas.arch import Arch
 from tinynas.cli import run as tinynas
-from tinynas.cost import estimate, plan_offline
+from tinynas.cost import Cost, estimate, plan_offline
 from tinynas.cost.flash import file_bytes
-from tinynas.cost.front_end import front_end_cost
+from tinynas.cost.front_end import ANSWERED_BYTES, front_end_cost
 from tinynas.cost.streamed import FRAMES, Frame
 from tinynas.errors import UserError
 from tinynas.export.compiled_firmware import build_compiled_firmware
@@ -101,6 +101,38 @@ def test_a_front_end_that_is_another_fails(folder: Make) -> None:
 def test_an_emulated_core_passes_it_too(folder: Make) -> None:
     tested = network_self_test(folder("kept"), CORES["cortex-m4"])
     assert (tested.failed, tested.images, tested.equal_images) == ("", 1, 1) and tested.used_arena_bytes is not None
+    promised = estimate(network().graph, "compiled", core="cortex-m4").values()
+    assert tested.static_bytes is not None and tested.static_bytes + 3 == promised["sram_bytes"]
+    program = promised["program_bytes"]
+    assert tested.listening_bytes is not None and program is not None and 0.9 * program < tested.listening_bytes <= program
+
+
+def variables(c: Path) -> dict[str, int]:
+    """Name -> bytes of every variable of the folder's sources, as the host's compiler lays them out: none of them holds a pointer."""
+    sources = [name for name in C_SOURCES if "self_test" not in name]
+    # Where code may lie anywhere, constants that hold pointers are written when a program starts: on a board they lie in flash.
+    subprocess.run(["gcc", "-std=c99", "-O0", "-fno-pic", "-c", *sources], cwd=c, check=True)
+    objects = [name.replace(".c", ".o") for name in sources]
+    lines = subprocess.run(["nm", "-S", *objects], cwd=c, check=True, capture_output=True, text=True).stdout.splitlines()
+    return {words[3]: int(words[1], 16) for words in map(str.split, lines) if len(words) == 4 and words[2] in "bBdDC"}
+
+
+def check_variables(c: Path, cost: Cost) -> None:
+    """The folder's variables are what is promised, each on full words: a promise is never below what a board uses, nor above."""
+    found = variables(c)
+    assert cost.front_end is not None
+    assert {name.partition(".")[0]: size for name, size in found.items()} == {
+        "network": cost.sram_bytes,
+        "ear": cost.front_end.sram_bytes - ANSWERED_BYTES,
+        "answered": 1,
+    }
+    assert sum(-(-size // 4) * 4 for size in found.values()) == cost.values()["sram_bytes"]
+
+
+@needs_gcc
+@pytest.mark.parametrize("frame", FRAMES)
+def test_its_variables_are_those_promised(folder: Make, frame: Frame) -> None:
+    check_variables(folder(frame), estimate(network().graph, {"kept": "compiled", "rows": "compiled-rows"}[frame]))
 
 
 HEARER = r"""

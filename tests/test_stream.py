@@ -313,7 +313,7 @@ def test_what_a_stream_costs_is_what_its_code_declares() -> None:
     whole_clip = estimate(graph, "compiled-rows").front_end
     assert cost.front_end is not None and whole_clip is not None
     fewer = whole_clip.kept_bytes - cost.front_end.kept_bytes
-    assert fewer == (front.frames - 1) * front.features + 4, "of frames it gets one at a time, and has a counter less"
+    assert fewer == (front.frames - 1) * front.features + 8, "of frames it gets one at a time, and has two counters less"
     assert (cost.front_end.hop, whole_clip.hop) == (4, front.frames // 4)
     words = stream_words(cost.stream)  # type: ignore[arg-type]
     assert "outputs from frame" in words and f"{told['most_macs']:,} at most" in words

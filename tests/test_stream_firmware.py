@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import re
 import subprocess
 import zipfile
 from dataclasses import replace
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from test_firmware import needs_gxx
 from test_manifests import ARDUINO_H, ODD, check_all
-from test_sound_firmware import C_SOURCES, SANITIZED, needs_board, needs_gcc, ran
+from test_sound_firmware import C_SOURCES, SANITIZED, check_variables, needs_board, needs_gcc, ran
 from test_sound_streams import HEARS, OPTIONS, beeps
 
 from tinynas.arch import Arch
@@ -25,10 +26,12 @@ from tinynas.cost import estimate, plan_offline
 from tinynas.cost.front_end import SMOOTHED, front_end_cost
 from tinynas.data import open_data
 from tinynas.errors import ModelFileError, UserError
+from tinynas.export.compiled_firmware import build_compiled_firmware
 from tinynas.export.compiled_verify import verify_network
 from tinynas.export.emulated import network_self_test
-from tinynas.export.folder import Thresholds
+from tinynas.export.folder import Thresholds, read_templates
 from tinynas.export.formats import fitting
+from tinynas.export.heard_words import heard_words
 from tinynas.export.sandbox import run_tflm
 from tinynas.export.sound_firmware import falling
 from tinynas.export.stream_firmware import RUNTIME, build_stream_firmware
@@ -266,18 +269,28 @@ def test_what_is_promised_is_what_an_emulated_core_uses(folder: Path, demo: Quan
     assert found.good and found.firmware.images == found.firmware.equal_images == 2, found.problems
     assert found.compared_outputs == found.equal_outputs > 0
     cost = estimate(demo.graph, RUNTIME, core=core)
-    front = front_end_cost(NOISY, 3, core=core, every=4)
+    front = front_end_cost(NOISY, 3, core=core, compiled=True, every=4)
     assert found.promised_work_bytes == found.reserved_work_bytes == found.used_work_bytes == cost.sram_bytes
     assert found.promised_static_bytes == cost.sram_bytes + front.sram_bytes
     # Of the last word, which says whether there was an answer, a byte is taken.
     assert found.static_bytes == found.promised_static_bytes - 3
     assert found.stack_bytes is not None and found.stack_bytes <= found.promised_stack_bytes == cost.stack_bytes
     assert found.network_bytes is not None and cost.program_bytes is not None and found.network_bytes <= cost.program_bytes
+    # Beside the network alone: front end, what hears, the classifier and labels; of the table of chances at most is promised.
+    assert found.promised_folder_bytes == cost.program_bytes + front.flash_bytes + front.around_bytes == cost.values()["program_bytes"]
+    assert found.folder_bytes is not None and found.promised_folder_bytes - 2000 < found.folder_bytes <= found.promised_folder_bytes
     assert found.step_instructions is not None and found.inference_instructions is not None
     assert found.step_instructions < found.inference_instructions <= 4 * found.step_instructions, "of four steps one takes most"
     assert sum(count for _, count in found.instructions) < found.inference_instructions
     short = replace(found, promised_static_bytes=found.static_bytes - 1)
     assert any("B of SRAM were promised for front end and network" in problem for problem in short.problems)
+    (said,) = replace(found, promised_folder_bytes=found.folder_bytes * 9 // 10).notes
+    assert "B of front end, network and what stands around them are linked" in said
+
+
+@needs_gcc
+def test_its_variables_are_those_promised(folder: Path, demo: QuantizedGraph) -> None:
+    check_variables(folder, estimate(demo.graph, RUNTIME))
 
 
 @needs_board
@@ -304,7 +317,10 @@ def test_each_class_has_its_threshold(tmp_path: Path, demo: QuantizedGraph) -> N
         found = int(margins.argmax()) if margins.max() >= 0 else -1
         assert words[3:] == [found, *(int(margin / len(last)) for margin in margins)], at
     if which_board():
-        assert network_self_test(c, CORES["cortex-m0plus"]).failed == ""
+        tested = network_self_test(c, CORES["cortex-m0plus"])
+        promised = estimate(demo.graph, RUNTIME, core="cortex-m0plus").values()["program_bytes"]
+        assert tested.failed == "" and tested.listening_bytes is not None and promised is not None
+        assert promised - 2500 < tested.listening_bytes <= promised
 
 
 def which_board() -> bool:
@@ -362,6 +378,26 @@ def test_sketches_for_microphones_are_compiled_by_cpp(tmp_path: Path, demo: Quan
     assert [sketch.stem for sketch in sketches] == ["listen_i2s", "listen_pdm", "self_test"]
     for sketch in sketches:
         subprocess.run(["g++", *flags, f"-I{tmp_path}", f"-I{library}/src", "-x", "c++", str(sketch)], cwd=tmp_path, check=True)
+
+
+def test_both_kinds_of_folder_have_one_source(demo: QuantizedGraph) -> None:
+    """What hears samples, averages and tells is the same text where whole clips are heard; the parts that differ have the same words."""
+    stream = build_stream_firmware(demo, model_of(demo), labels=["a", "b", "c"], name="demo")
+    held = storable(demo)
+    clips = build_compiled_firmware(held, model_of(demo), frame="kept", labels=["a", "b", "c"], images=None, name="demo")
+
+    def functions(text: str) -> dict[str, str]:
+        blocks = [block for block in text.strip().split("\n\n") if block.endswith("}")]
+        return {block.split("(")[0].split()[-1].lstrip("*"): block for block in blocks if "(" in block}
+
+    one, other = (functions(files["hear.c"].decode()) for files in (stream, clips))
+    same = {"demo_model_hear", "demo_model_score", "total"}
+    assert same <= one.keys() & other.keys() and all(one[name] == other[name] for name in same)
+    assert one["judged"].replace("chances(scores);", "") != one["judged"] and one["thought"] != other["thought"]
+    assert stream["self_test.h"] != clips["self_test.h"]
+    given = {name: "" for text in read_templates("sound").values() for name in re.findall(r"@(\w+)@", text)}
+    words = {**given, "ns": "n", "GUARD": "N", "input_height": "1", "input_width": "1", "input_channels": "1", "self_test_further": "1"}
+    assert heard_words("clip", words).keys() == heard_words("frame", words).keys()
 
 
 def test_faults_are_named(demo: QuantizedGraph) -> None:

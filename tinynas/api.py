@@ -1008,6 +1008,7 @@ def evaluate(
     front_end: str | None = None,
     stream: bool = False,
     hop_ms: int | None = None,
+    runtime: str | None = None,
     alarms_an_hour: float = 1.0,
     false_alarms: float | None = None,
     overrides: Sequence[str] = (),
@@ -1019,7 +1020,8 @@ def evaluate(
     quantised output. ``false_alarms``: of two classes the share of negative inputs that may be taken for positive ones, for which a
     threshold is chosen on the validation part. ``front_end``: the network whose front end makes sounds the input, where the file does not
     tell it. ``stream``: also false alarms an hour and missed events on whole recordings, in windows every ``hop_ms``, smoothed as misses
-    the fewest validation events at ``alarms_an_hour``. Raises UserError subclasses with the remedy.
+    the fewest validation events at ``alarms_an_hour``. Where the board takes frame by frame (its ``runtime``, or that of the export's
+    report beside the file) they are heard and told as there. Raises UserError subclasses with the remedy.
     """
     from tinynas.export.evaluate import evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
@@ -1041,7 +1043,7 @@ def evaluate(
         false_alarms=false_alarms,
         workers=default_workers(),
         front_end=hears,
-        stream=Stream(hop_ms, alarms_an_hour) if stream else None,
+        stream=Stream(hop_ms, alarms_an_hour, runtime=runtime) if stream else None,
     )
 
 

@@ -277,7 +277,7 @@ _Firmware = document(
     *("digest", "images", "equal_images", "program_bytes", "failed"),
     **dict.fromkeys(["digest", "failed"], str),
     **dict.fromkeys(["images", "equal_images", "program_bytes"], _Count),
-    **dict.fromkeys(["arena_bytes", "used_arena_bytes", "static_bytes"], _Count | None),
+    **dict.fromkeys(["arena_bytes", "used_arena_bytes", "static_bytes", "listening_bytes"], _Count | None),
 )
 _Verified = document(
     "verified",
@@ -312,7 +312,7 @@ _VerifiedNetwork = document(
     **dict.fromkeys(["target", "runtime", "compiler", "emulator", "not_compared", "refused", "folder"], str),
     **dict.fromkeys(["promised_work_bytes", "promised_stack_bytes", "reserved_work_bytes", "equal_outputs", "compared_outputs"], _Count),
     **dict.fromkeys(["used_work_bytes", "stack_bytes", "promised_network_bytes", "network_bytes", "inference_instructions"], _Count | None),
-    **dict.fromkeys(["promised_static_bytes", "static_bytes"], _Count | None),
+    **dict.fromkeys(["promised_static_bytes", "static_bytes", "promised_folder_bytes", "folder_bytes"], _Count | None),
     step_instructions=float | None,
     instructions=rows(document("row", "op", "instructions", op=str, instructions=_Count)),
     firmware=_Firmware,
@@ -342,11 +342,14 @@ def network_figures(verified: Mapping[str, Any]) -> list[tuple[str, int | None, 
     """(what, promised, measured) bytes of a compiled network that was verified, for whoever shows them."""
     firmware, promised = verified["firmware"], verified.get("promised_static_bytes")
     static = [] if promised is None else [("SRAM with the front end", promised, verified["static_bytes"])]
+    folder = verified.get("promised_folder_bytes")
+    heard = [] if folder is None else [("flash: with front end and all around", folder, verified["folder_bytes"])]
     return [
         ("work area", verified["promised_work_bytes"], verified["used_work_bytes"]),
         *static,
         (f"stack of {once(verified)}", verified["promised_stack_bytes"], verified["stack_bytes"]),
         ("flash: the network", verified["promised_network_bytes"], verified["network_bytes"]),
+        *heard,
         ("flash: all that is linked", None, firmware["program_bytes"]),
     ]
 
@@ -418,7 +421,8 @@ def listening_words(stream: Mapping[str, Any]) -> tuple[str, str, str]:
         return f"{found['missed']:,} of {found['events']:,} events missed, {found['false_alarms_per_hour']:.2f} false alarms an hour"
 
     smoothing = stream["smoothing"]
-    windows = "1 window" if smoothing["windows"] == 1 else f"the mean of {smoothing['windows']} windows"
+    noun = "answer" if stream.get("by") == "frames" else "window"
+    windows = f"1 {noun}" if smoothing["windows"] == 1 else f"the mean of {smoothing['windows']} {noun}s"
     each = smoothing.get("thresholds")
     cut = f"{smoothing['threshold']:g} on" if each is None else "a threshold of each class on (" + _cuts(each) + ")"
     how = f"{windows}, one every {stream['hop_ms']:,} ms, tells from {cut}"
@@ -517,6 +521,7 @@ _EVENTS: dict[str, Any] = {
 _STREAM: Any = document(
     "stream",
     *("recordings", "hours", "hop_ms", "allowed_per_hour", "smoothing", "expected", "curve", *_EVENTS),
+    by=str,
     recordings=_Count,
     hours=Annotated[float, Field(gt=0)],
     hop_ms=_Count,

@@ -332,6 +332,14 @@ def evaluate(
         bool, typer.Option("--stream", help="Of sounds: also false alarms an hour and missed events on whole recordings.")
     ] = False,
     hop: Annotated[int | None, typer.Option("--hop", metavar="MS", min=1, help="From window to window; default: clip / 4.")] = None,
+    runtime: Annotated[
+        str | None,
+        typer.Option(
+            "--runtime",
+            metavar="R",
+            help="With --stream: what runs it on the board; compiled-stream hears frame by frame. Default: as export.json beside it says.",
+        ),
+    ] = None,
     alarms_an_hour: Annotated[
         float, typer.Option("--alarms-an-hour", metavar="N", min=0, help="So many an hour are allowed where the smoothing is chosen.")
     ] = 1.0,
@@ -360,6 +368,7 @@ def evaluate(
         front_end=front_end,
         stream=stream,
         hop_ms=hop,
+        runtime=runtime,
         alarms_an_hour=alarms_an_hour,
         false_alarms=false_alarms,
         overrides=overrides or (),

@@ -801,7 +801,7 @@ class BatchEstimator:
             core=self.core,
             clock_mhz=self.clock_mhz,
             timing=self.latency,
-            stream=self.runtime.stream,
+            runtime=self.runtime.name,
         )
 
     def _chunk(self, genes: npt.NDArray[Any]) -> BatchCost:
@@ -976,11 +976,13 @@ def with_front_ends(
     core: str | None = None,
     clock_mhz: float | None = None,
     timing: LatencyModel | None = None,
-    stream: bool = False,
+    runtime: str = "tflm",
 ) -> BatchCost:
-    """``cost`` of networks of ``classes``, beside it that of the front end that each reads: number ``which`` of ``front_ends``."""
-    every = 1 if stream else None  # it changes no array
-    costs = [front_end_cost(each, classes, core=core, clock_mhz=clock_mhz, timing=timing, every=every) for each in front_ends]
+    """``cost`` of networks of ``classes`` on ``runtime``, beside it that of the front end that each reads: number ``which`` of
+    ``front_ends``."""
+    row = runtime_named(runtime)
+    on: dict[str, Any] = {"core": core, "clock_mhz": clock_mhz, "timing": timing, "compiled": row.frame is not None}
+    costs = [front_end_cost(each, classes, **on, every=1 if row.stream else None) for each in front_ends]  # how often changes no array
     return replace(cost, front_end=FrontEndCosts.of(costs).take(which))
 
 

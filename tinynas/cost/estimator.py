@@ -290,7 +290,8 @@ def with_front_end(cost: Cost, front_end: FrontEnd | None, classes: int, clock_m
     if front_end is None:
         return cost
     every = None if cost.stream is None else cost.stream.every
-    found = front_end_cost(front_end, classes, core=cost.core, clock_mhz=clock_mhz, timing=cost.timing, every=every)
+    compiled = runtime_named(cost.runtime).frame is not None
+    found = front_end_cost(front_end, classes, core=cost.core, clock_mhz=clock_mhz, timing=cost.timing, compiled=compiled, every=every)
     return replace(cost, front_end=found)
 
 

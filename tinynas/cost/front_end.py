@@ -15,6 +15,7 @@ from importlib import resources
 from typing import TYPE_CHECKING, NamedTuple
 
 from tinynas.cost.latency import RATES, LatencyModel
+from tinynas.cost.sound_folder import around_bytes
 from tinynas.front_end import FrontEnd
 
 if TYPE_CHECKING:  # numpy, and the tables made with it, are loaded where a network has a front end
@@ -27,8 +28,10 @@ SMOOTHED = 4
 HOPS = 4
 #: Bytes of the counters beside the frames and the answers: where each stands, and for how long nothing is told.
 COUNTERS_BYTES = 16
-#: The same where the network takes one frame at a time: of the answers, of what is not told, and a word for whether there was one.
-STREAM_COUNTERS_BYTES = 12
+#: The same where the network takes one frame at a time: of the answers, and of what is not told.
+STREAM_COUNTERS_BYTES = 8
+#: The word in whose first byte the classifier of a network as C says whether there was an answer.
+ANSWERED_BYTES = 4
 #: More than the most that was measured of code, and of stack: other sizes of the same code take a few other instructions.
 SPARE_CODE_BYTES, SPARE_STACK_BYTES = 64, 32
 #: What a frame's instructions are a sum of, by :func:`terms`.
@@ -58,6 +61,9 @@ class FrontEndCost:
     """SRAM of the frames of a clip, and of the answers that are averaged."""
     table_bytes: int
     code_bytes: int
+    around_bytes: int
+    """Flash of what stands between it and an answer where the network is C: what hears, the classifier, the labels; 0 around a model file,
+    whose folder :class:`tinynas.cost.code_flash.Code` holds."""
     stack_bytes: int
     """Stack below a call; the network's is not taken at the same time."""
     instructions: int | None
@@ -78,6 +84,11 @@ class FrontEndCost:
     def flash_bytes(self) -> int:
         """Tables and code."""
         return self.table_bytes + self.code_bytes
+
+    @property
+    def program_bytes(self) -> int:
+        """All that the folder adds to a program beside its network."""
+        return self.flash_bytes + self.around_bytes
 
     @property
     def hop(self) -> int:
@@ -107,6 +118,7 @@ class FrontEndCost:
             "state_bytes": self.state_bytes,
             "flash_bytes": self.flash_bytes,
             "table_bytes": self.table_bytes,
+            "around_bytes": self.around_bytes,
             "stack_bytes": self.stack_bytes,
             "frame_instructions": self.instructions,
             "frame_ms": self.latency_ms,
@@ -120,6 +132,7 @@ class FrontEndCosts(NamedTuple):
 
     sram_bytes: NDArray[np.int64]
     flash_bytes: NDArray[np.int64]
+    program_bytes: NDArray[np.int64]
     stack_bytes: NDArray[np.int64]
     latency_ms: NDArray[np.float64]
 
@@ -131,13 +144,15 @@ class FrontEndCosts(NamedTuple):
         return FrontEndCosts(
             np.array([cost.sram_bytes for cost in costs], np.int64),
             np.array([cost.flash_bytes for cost in costs], np.int64),
+            np.array([cost.program_bytes for cost in costs], np.int64),
             np.array([cost.stack_bytes for cost in costs], np.int64),
             np.array([math.nan if cost.latency_ms is None else cost.latency_ms for cost in costs]),
         )
 
     def take(self, which: NDArray[np.int64]) -> FrontEndCosts:
         """Of networks, the front end of each by its number."""
-        return FrontEndCosts(self.sram_bytes[which], self.flash_bytes[which], self.stack_bytes[which], self.latency_ms[which])
+        sram, flash, program, stack, latency = self
+        return FrontEndCosts(sram[which], flash[which], program[which], stack[which], latency[which])
 
 
 @lru_cache(maxsize=1)
@@ -190,10 +205,11 @@ def state_bytes(front_end: FrontEnd) -> int:
     return 2 * front_end.fft_size + 4 * front_end.bins * kept + _aligned(samples) + 4
 
 
-def kept_bytes(front_end: FrontEnd, classes: int, *, stream: bool = False) -> int:
-    """What the frames of a clip and the answers of a network of ``classes`` take; of a ``stream`` one frame."""
+def kept_bytes(front_end: FrontEnd, classes: int, *, compiled: bool = False, stream: bool = False) -> int:
+    """What the frames of a clip and the answers of a network of ``classes`` take; of a ``stream`` one frame. ``compiled``: the network is
+    C, whose classifier keeps whether there was an answer."""
     frames, counters = (1, STREAM_COUNTERS_BYTES) if stream else (front_end.frames, COUNTERS_BYTES)
-    return _aligned(frames * front_end.features + SMOOTHED * classes) + counters
+    return _aligned(frames * front_end.features + SMOOTHED * classes) + counters + ANSWERED_BYTES * compiled
 
 
 def table_bytes(front_end: FrontEnd) -> int:
@@ -214,12 +230,13 @@ def front_end_cost(
     core: str | None = None,
     clock_mhz: float | None = None,
     timing: LatencyModel | None = None,
+    compiled: bool = False,
     every: int | None = None,
 ) -> FrontEndCost:
     """The cost of ``front_end`` before a network of ``classes``; time by the cycles that ``timing`` has for operators without products.
 
-    ``every``: the network takes one frame at a time, keeps what it needs of earlier ones itself, and answers once in so many; None: it
-    hears whole clips.
+    ``compiled``: the network is C, and no model file with its interpreter. ``every``: it takes one frame at a time, keeps what it needs of
+    earlier ones itself, and answers once in so many; None: it hears whole clips.
     """
     own = None if core is None else measured().get(core)
     counting = tuple(measured().values()) if own is None else (own,)
@@ -232,9 +249,10 @@ def front_end_cost(
     return FrontEndCost(
         front_end,
         state_bytes(front_end),
-        kept_bytes(front_end, classes, stream=every is not None),
+        kept_bytes(front_end, classes, compiled=compiled, stream=every is not None),
         table_bytes(front_end),
         max(each.code[variant(front_end)] for each in counting) + SPARE_CODE_BYTES,
+        around_bytes("clip" if every is None else "frame", classes, core) if compiled else 0,
         max(each.stack for each in counting) + SPARE_STACK_BYTES,
         executed,
         latency,

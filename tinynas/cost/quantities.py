@@ -104,7 +104,7 @@ QUANTITIES: dict[str, Quantity] = {
             "program_bytes",
             "program flash",
             "B",
-            lambda c: _with(c, "program_bytes", "flash_bytes"),
+            lambda c: _with(c, "program_bytes"),
             objective="program",
             field="flash",
             part=lambda op: op.weights_bytes,

@@ -163,7 +163,7 @@ def build_compiled_firmware(
         return fill_folder("firmware_c", {**words, **more.words}, "c", network.files, over=more.templates)
     if source.front_end is None:
         return fill_folder("firmware_c", words, "c", network.files)
-    words |= sound_words(source.front_end, words, images, expected, "c", core, several=isinstance(decision, Thresholds))
+    words |= sound_words(source.front_end, words, images, expected, "c", core, several=isinstance(decision, Thresholds), labels=labels)
     return fill_folder("firmware_c", words, "c", network.files, over=sound_templates("c"), without=OF_IMAGES)
 
 
@@ -233,6 +233,10 @@ def code_words(words: Mapping[str, str], cost: Cost, constant_bytes: int, stack_
         "constant_bytes_words": f"{constant_bytes:,} B",
         "flash_words": f"{flash:,} B",
         "classifier_api": "",
+        "classifier_note": f"The network in three calls: {words['ns']}_classify a frame, and read the scores.",
+        "work_what": "work area",
+        "outputs_what": "last frame",
+        "network_note": f"The work area, for callers that have pixels of the input's size: {words['ns']}_run and the rest of network.h.",
         "fast_sources": "network.c",
         "min_ram_kib": str(-(-(cost.sram_bytes + converter) // 1024) + _ZEPHYR_RAM_KIB),
         "min_flash_kib": str(-(-flash // 1024) + _ZEPHYR_FLASH_KIB),

@@ -14,8 +14,10 @@ from pathlib import Path
 
 from tinynas.cost import estimate
 from tinynas.cost.compiled import network_stack
+from tinynas.cost.sound_folder import longer_bytes
 from tinynas.errors import ModelFileError, UserError
 from tinynas.export.emulated import SelfTested, folder_sha256, network_self_test, network_sources
+from tinynas.export.facts import read_facts
 from tinynas.export.verify import Finding, reference
 from tinynas.graph import Graph
 from tinynas.target.cores import Core
@@ -63,6 +65,10 @@ class VerifiedNetwork(Finding):
     """SRAM of the network and of all that stands between it and a microphone, the stack aside; None where none is promised."""
     static_bytes: int | None = None
     """The same as linked: the variables of the folder's sources."""
+    promised_folder_bytes: int | None = None
+    """Flash of network, front end and what stands around them; None where none is promised."""
+    folder_bytes: int | None = None
+    """The same as linked into a program that hears."""
 
     def memory_problems(self) -> list[str]:
         """A work area or a stack that does not suffice."""
@@ -78,8 +84,9 @@ class VerifiedNetwork(Finding):
         return found
 
     def linked(self) -> list[tuple[str, int | None, int | None, str]]:
-        """The network's part of the program."""
-        return [("code and constants", self.promised_network_bytes, self.network_bytes, "")]
+        """The network's part of the program, and that of a folder of sound."""
+        whole = [("front end, network and what stands around them", self.promised_folder_bytes, self.folder_bytes, "")]
+        return [("code and constants", self.promised_network_bytes, self.network_bytes, ""), *whole]
 
 
 def check_network_tools() -> None:
@@ -127,7 +134,12 @@ def verify_network(
     except UserError as error:  # it was compiled and linked for the self-test: what is left is that it dies
         refused = error.message
     counters = reserved - _area_bytes(sources["network.h"])
-    whole = promised.values()["sram_bytes"] if promised.stream is not None else None
+    whole = program = None
+    if promised.front_end is not None:
+        values = promised.values()
+        whole, program = values["sram_bytes"], values["program_bytes"]
+    if program is not None:
+        program += longer_bytes(read_facts(model).labels)
     return VerifiedNetwork(
         name=name,
         target=core.name,
@@ -152,6 +164,8 @@ def verify_network(
         step_instructions=None if ran is None else ran.step_instructions,
         promised_static_bytes=None if whole is None else int(whole),
         static_bytes=None if whole is None else tested.static_bytes,
+        promised_folder_bytes=None if program is None else int(program),
+        folder_bytes=tested.listening_bytes,
     )
 
 

@@ -17,7 +17,7 @@ from tinynas.target.emulator import emulate
 from tinynas.target.flash import flash_of
 from tinynas.target.library import Tree, call, compile_source, kernel_defines
 from tinynas.target.probe import link, startup_code
-from tinynas.target.program import compile_program, link_program
+from tinynas.target.program import compile_program, link_program, listening_flash
 
 #: Seconds that the self-test gets.
 SECONDS = 300.0
@@ -41,6 +41,8 @@ class SelfTested:
     """What it said last where it did not pass; empty where it passed."""
     static_bytes: int | None = None
     """SRAM of the variables of the folder's sources, as linked into its example; None where they were not looked at."""
+    listening_bytes: int | None = None
+    """Flash that a folder of sound as C adds to a program: network, front end, what stands around them; None of other folders."""
 
 
 def self_test(folder: Path, core: Core, tree: Tree, library: Path, *, seconds: float = SECONDS) -> SelfTested:
@@ -81,7 +83,12 @@ def network_self_test(folder: Path, core: Core, *, seconds: float = SECONDS) -> 
         program = link_program(core, [o for name, o in objects.items() if "self_test" not in name], work, "--specs=nano.specs")
         own = [o for name, o in objects.items() if "self_test" not in name and name != "example_main"]
         static = variables_bytes(program.elf, own)
-    return SelfTested(folder_digest(folder), *_said(ended.said), program.flash_bytes, _why(ended.status, ended.said, seconds), static)
+        listening = None
+        if found := re.search(r"(\w+)_hear_start\(", network.get("hear.h", "")):
+            several = f"{found[1]}_there(" in network["hear.h"]
+            listening = listening_flash(core, found[1], own, work, several=several)
+    ended_so = _why(ended.status, ended.said, seconds)
+    return SelfTested(folder_digest(folder), *_said(ended.said), program.flash_bytes, ended_so, static, listening)
 
 
 def variables_bytes(elf: Path, objects: Sequence[Path]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import RESOLVERS, Inspected, inspect, kernels_name, run_litert, run_tflm
 from tinynas.export.served import Audience
 from tinynas.export.several import check_several
-from tinynas.export.streams import Stream, no_labels, probabilities, stream_report
+from tinynas.export.streams import Stream, no_labels, probabilities, stream_report, window_ear
 from tinynas.front_end import FrontEnd
 from tinynas.inputs import KIND_CHANNELS
 
@@ -130,7 +131,7 @@ def evaluate_splits(
         point = audience.point(inspected, rule, answers)
         document |= found | audience.figures(rule, outputs, point, answers)
     if stream is not None:
-        document["stream"] = _streamed(inspected, data, split, reading, workers, hears, stream)
+        document["stream"] = _streamed(inspected, Path(path), data, split, reading, workers, hears, stream)
     return document
 
 
@@ -153,23 +154,40 @@ def front_end_of(inspected: Inspected, data: DataSet, path: str, given: FrontEnd
 
 
 def _streamed(
-    inspected: Inspected, data: DataSet, split: str, reading: Reading, workers: int, front_end: FrontEnd | None, stream: Stream
+    inspected: Inspected, path: Path, data: DataSet, split: str, reading: Reading, workers: int, front_end: FrontEnd | None, stream: Stream
 ) -> dict[str, Any]:
+    # PyTorch computes whole recordings: nothing else here loads it.
+    from tinynas.export.stream_ear import heard_by_frames, stream_ear
+    from tinynas.export.stream_files import read_stream
+
     if front_end is None:
         raise DataError(f"{data.name}: a stream is of sounds, and these are {data.signal.kind}s", "leave --stream out")
     labels = inspected.facts.labels
-    order = [labels.index(label) for label in data.labels] if sorted(labels) == sorted(data.labels) else slice(None)
+    order = [labels.index(label) for label in data.labels] if sorted(labels) == sorted(data.labels) else None
+    if heard_by_frames(inspected.data, path, stream.runtime):
+        if inspected.facts.classes != len(data.labels):
+            raise _other_classes(inspected.facts.classes, data)
+        qgraph = read_stream(inspected.data, replace(inspected.facts.input, front_end=front_end))
+        ear = stream_ear(qgraph, stream.refractory, order, several=data.several)
+        if stream.hop_ms is not None and stream.hop_ms != ear.hop_ms:
+            raise UserError(
+                f"--hop {stream.hop_ms}: {path} streams, and answers every {ear.hop_ms} ms",
+                "leave --hop out; --runtime tflm judges it by windows",
+            )
+        return stream_report(data, split, front_end, ear, stream.false_alarms)
 
     def scores(inputs: NDArray[np.uint8]) -> NDArray[np.float64]:
         outputs, _ = run(inspected, no_labels(inputs), reading, workers)
         if outputs.shape[1] != len(data.labels):
-            raise DataError(
-                f"the model has {counted(outputs.shape[1], 'output')}, the data {counted(len(data.labels), 'class', 'classes')}"
-            )
-        return probabilities(outputs, several=data.several)[:, order]
+            raise _other_classes(outputs.shape[1], data)
+        return probabilities(outputs, several=data.several)[:, slice(None) if order is None else order]
 
-    hop = stream.hop_of(front_end)
-    return stream_report(data, split, front_end, scores, hop_ms=hop, most=stream.false_alarms, refractory=stream.refractory)
+    ear = window_ear(front_end, scores, stream.hop_of(front_end), stream.refractory)
+    return stream_report(data, split, front_end, ear, stream.false_alarms)
+
+
+def _other_classes(outputs: int, data: DataSet) -> DataError:
+    return DataError(f"the model has {counted(outputs, 'output')}, the data {counted(len(data.labels), 'class', 'classes')}")
 
 
 def _evaluated(

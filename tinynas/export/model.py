@@ -30,7 +30,8 @@ from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import inspect, run_tflm
 from tinynas.export.served import VALIDATION, Audience
 from tinynas.export.several import ClassCuts
-from tinynas.export.streams import Stream, probabilities, stream_report, timed
+from tinynas.export.stream_ear import stream_ear
+from tinynas.export.streams import Stream, probabilities, stream_report, timed, window_ear
 from tinynas.export.tflite import ModelMeta, serialize, storable, storable_graph, with_zeros_behind
 from tinynas.export.told_thresholds import with_thresholds
 from tinynas.graph import WEIGHTED, Graph, few_bits
@@ -229,7 +230,8 @@ def export_model(
         workers=options.workers,
         positive=None if audience is None else audience.data.positive,
     )
-    served, point = _served(exported.model, graph, report, audience, turn, options.workers)
+    streams = exported.qgraph if runtime_named(options.runtime).stream else None
+    served, point = _served(exported.model, graph, report, audience, turn, options.workers, streams)
     seconds = {**exported.seconds, "check": time.perf_counter() - started}
     model = with_thresholds(exported.model, point.raw) if isinstance(point, ClassCuts) and point.raw is not None else exported.model
     images = calibration if evaluation is None else evaluation.inputs
@@ -280,8 +282,10 @@ def _served(
     audience: Audience | None,
     turn: Callable[[NDArray[Any]], NDArray[Any]],
     workers: int,
+    streams: QuantizedGraph | None = None,
 ) -> tuple[dict[str, Any], OperatingPoint | ClassCuts | None]:
-    """What ``audience`` tells of the checked file, and the threshold that was wished for, or those of several labels at once."""
+    """What ``audience`` tells of the checked file, and the threshold that was wished for, or those of several labels at once. ``streams``:
+    the network, where the board takes it frame by frame."""
     if audience is None or report.answered is None:
         return {}, None
     inspected, (rule, outputs) = inspect(model), report.answered
@@ -307,15 +311,11 @@ def _served(
             return probabilities(real_outputs(measured.outputs, inspected.facts), several=audience.data.several)
 
         usual = Stream()
-        found["stream"] = stream_report(
-            audience.data,
-            audience.split,
-            heard,
-            scores,
-            hop_ms=usual.hop_of(heard),
-            most=usual.false_alarms,
-            refractory=usual.refractory,
-        )
+        if streams is None:
+            ear = window_ear(heard, scores, usual.hop_of(heard), usual.refractory)
+        else:
+            ear = stream_ear(streams, usual.refractory, several=audience.data.several)
+        found["stream"] = stream_report(audience.data, audience.split, heard, ear, usual.false_alarms)
     return found, point
 
 

@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from tinynas.cost.front_end import SMOOTHED, front_end_cost
+from tinynas.cost.sound_folder import longer_bytes
 from tinynas.errors import UserError
 from tinynas.export.folder import bytes_array, fill, read_templates
+from tinynas.export.heard_words import PARTS, heard_words
 from tinynas.export.sound_code import front_end_words, numbers
 from tinynas.front_end import FrontEnd
 from tinynas.sound.features import features
@@ -69,12 +71,11 @@ def check_sound(front_end: FrontEnd, classes: int, labels: Sequence[str], rotati
     return features(stored_clip(front_end), front_end)
 
 
-def sound_templates(suffix: Suffix, *, stream: bool = False) -> dict[str, str]:
-    """Path -> text of the templates that lie over those of images; ``stream``: around a network that takes one frame at a time."""
-    both = {path: text for path, text in read_templates("sound").items() if not path.startswith(("think", "judge", "told"))}
+def sound_templates(suffix: Suffix) -> dict[str, str]:
+    """Path -> text of the templates that lie over those of images."""
+    both = {path: text for path, text in read_templates("sound").items() if not path.startswith(("think", "judge", "told", *PARTS))}
     named = {path.removesuffix(".c") + f".{suffix}" if path.endswith(".c") else path: text for path, text in both.items()}
-    own = read_templates("firmware_c_sound" if suffix == "c" else "firmware_sound")
-    return named | own | (read_templates("firmware_c_stream") if stream else {})
+    return named | read_templates("firmware_c_sound" if suffix == "c" else "firmware_sound")
 
 
 def falling(scale: float) -> list[int]:
@@ -94,12 +95,13 @@ def sound_words(
     several: bool = False,
     every: int | None = None,
     scale: float = 0.0,
+    labels: Sequence[str] = (),
 ) -> dict[str, str]:
     """Words of the templates that follow from the front end, over those of images. ``frames`` are the stored clip's, ``expected`` (1,
     classes) the network's outputs of them, ``several``: whether several classes may be there at once. ``every``: of a network that takes
-    one frame at a time, after how many of them it answers, and ``scale`` a step of its outputs."""
+    one frame at a time, after how many of them it answers, and ``scale`` a step of its outputs. ``labels``: of a network as C."""
     ns, guard, sound = words["ns"], words["GUARD"], stored_sound(front_end)
-    cost = front_end_cost(front_end, expected.shape[1], core=core, every=every)
+    cost = front_end_cost(front_end, expected.shape[1], core=core, compiled=suffix == "c", every=every)
     hop = cost.hop
     asked = (
         f"Every {hop * front_end.stride_ms:,} ms the network hears the last {front_end.clip_ms:,} ms."
@@ -126,6 +128,7 @@ def sound_words(
         "front_end_words": front_end.summary,
         "sound_sram_words": f"{cost.sram_bytes:,} B",
         "sound_flash_words": f"{cost.flash_bytes:,} B",
+        "around_flash_words": f"{cost.around_bytes + longer_bytes(labels):,} B",
         "hear_words": (
             f"{asked} {SMOOTHED} answers are averaged, "
             f"and a class is there where its average is at least its threshold (`{guard}_THRESHOLDS`, model_settings.h): several may be "
@@ -158,7 +161,7 @@ def sound_words(
     }
     if "work_bytes_words" in words:  # a compiled network, whose stack the front end's is not on top of
         own["stack_bytes"] = f"{max(int(words['stack_bytes'].replace(',', '')), cost.stack_bytes):,}"
-    ram, flash = -(-cost.sram_bytes // 1024), -(-cost.flash_bytes // 1024)
+    ram, flash = -(-cost.sram_bytes // 1024), -(-cost.program_bytes // 1024)
     own |= {"min_ram_kib": str(int(words["min_ram_kib"]) + ram), "min_flash_kib": str(int(words["min_flash_kib"]) + flash)}
     many = "several" if several else "one"
     own["level_code"] = own["told_level"] = own["several_told"] = ""
@@ -184,6 +187,7 @@ def sound_words(
     by_table = every is not None and not several
     spelled["score_line"] = "chances(scores);" if by_table else _SCORES.format(ns=ns)
     own |= {word: part(name) for word, name in parts.items()}
+    own |= heard_words("clip" if every is None else "frame", spelled)
     if by_table:
         own["judged"] = part("judged_chances.c") + "\n\n" + own["judged"]
     if suffix == "c":

@@ -1,8 +1,8 @@
 """The firmware folder ``c/`` of a network that streams: a microphone's samples, frame by frame through front end and network.
 
 The same folder as around other networks of sound as C (:mod:`tinynas.export.compiled_firmware`), with a network that takes one frame and
-keeps what it needs of earlier ones: no frame is computed twice. Over the templates of ``firmware_c_sound`` lie those of
-``firmware_c_stream``.
+keeps what it needs of earlier ones: no frame is computed twice. The templates are the same (:mod:`tinynas.export.heard_words` has the words
+that differ).
 """
 
 from __future__ import annotations
@@ -95,8 +95,9 @@ def build_stream_firmware(
         several=isinstance(decision, Thresholds),
         every=network.plan.every,
         scale=float(qgraph.tensors[qgraph.graph.logits].scale),
+        labels=labels,
     )
-    return fill_folder("firmware_c", words, "c", network.files, over=sound_templates("c", stream=True), without=OF_IMAGES)
+    return fill_folder("firmware_c", words, "c", network.files, over=sound_templates("c"), without=OF_IMAGES)
 
 
 def write_format(made: Made, folder: Path) -> Path:

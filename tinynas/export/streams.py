@@ -1,4 +1,5 @@
-"""How good a .tflite is on a stream: false alarms an hour and missed events, its scores smoothed over overlapping windows.
+"""How good a .tflite is on a stream: false alarms an hour and missed events, its scores smoothed over overlapping windows, or over the
+answers of a network that takes frame by frame, as its firmware smooths them.
 
 How they are smoothed is chosen on the validation recordings, and told; the test recordings only count.
 """
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import soxr
@@ -43,6 +44,8 @@ class Stream:
     """So many an hour are allowed where the smoothing is chosen."""
     refractory: float = 1.0
     """Seconds after a detection in which there is no other one of its class."""
+    runtime: str | None = None
+    """What runs the model on the board: one that takes frame by frame is judged so; None: the export's report beside the file says it."""
 
     def hop_of(self, front_end: FrontEnd) -> int:
         """:attr:`hop_ms`, or what it is by default."""
@@ -55,11 +58,45 @@ class Heard:
 
     seconds: float
     times: NDArray[np.float64]
-    """(T,): where each window ends, in seconds."""
+    """(T,): where each window, or the last frame of each answer, ends, in seconds."""
     scores: NDArray[np.float64]
-    """(T, classes)"""
+    """(T, classes): what is averaged."""
     events: Mapping[int, Sequence[tuple[float, float]]]
     """(start, end) in seconds, by class."""
+
+
+Told = Callable[[Heard, Smoothing], Mapping[int, Sequence[float]]]
+"""A recording, smoothed so -> the times in seconds at which each class, by its number, is told."""
+
+
+@dataclass(frozen=True)
+class Ear:
+    """How recordings are heard, and what of their scores is told."""
+
+    by: Literal["windows", "frames"]
+    hop_ms: int
+    """From one row of scores to the next."""
+    refractory: float
+    """Seconds after a detection in which there is no other one."""
+    hear: Callable[[DataSet, str], list[Heard]]
+    """All recordings of a split. Raises DataError where no table says when events are."""
+    told: Told
+    thresholds: tuple[float, ...] = THRESHOLDS
+    """Those that are tried."""
+
+
+def window_ear(front_end: FrontEnd, scores: Scores, hop_ms: int, refractory: float) -> Ear:
+    """A network that hears whole clips, every ``hop_ms``."""
+    return Ear("windows", hop_ms, refractory, lambda data, split: heard(data, split, front_end, hop_ms, scores), by_windows)
+
+
+def by_windows(recording: Heard, smoothing: Smoothing) -> Mapping[int, Sequence[float]]:
+    """Each class where the average of its last scores reaches its threshold, by itself."""
+    smooth = moving_average(recording.scores, smoothing.windows)
+    return {
+        number: detections(smooth[:, number], recording.times, smoothing.of(number), smoothing.refractory)
+        for number in range(smooth.shape[1])
+    }
 
 
 def probabilities(outputs: NDArray[np.float64], *, several: bool = False) -> NDArray[np.float64]:
@@ -84,12 +121,7 @@ def timed(data: DataSet, split: str, front_end: FrontEnd) -> list[Recording]:
 def heard(data: DataSet, split: str, front_end: FrontEnd, hop_ms: int, scores: Scores) -> list[Heard]:
     """Every recording of ``split``, in windows every ``hop_ms``. Raises DataError where no table says when events are."""
     number = class_numbers(data)
-    recordings = timed(data, split, front_end)
-    if not recordings:
-        raise DataError(
-            f"{data.name}: the split {split} has no recording with events",
-            "give a table (CSV) with the columns path, label, start and end, in seconds, of recordings longer than a clip",
-        )
+    recordings = judged_recordings(data, split, front_end)
     found: list[Heard] = []
     waiting: list[tuple[Recording, NDArray[np.uint8]]] = []
 
@@ -99,7 +131,7 @@ def heard(data: DataSet, split: str, front_end: FrontEnd, hop_ms: int, scores: S
         begin = 0
         for recording, inputs in waiting:
             times = (np.arange(len(inputs)) * _hop(front_end, hop_ms) + front_end.clip_samples) / front_end.sample_rate
-            found.append(Heard(recording.length / 1000, times, outputs[begin : begin + len(inputs)], _events(recording, number)))
+            found.append(Heard(recording.length / 1000, times, outputs[begin : begin + len(inputs)], events_of(recording, number)))
             begin += len(inputs)
         waiting.clear()
 
@@ -112,6 +144,17 @@ def heard(data: DataSet, split: str, front_end: FrontEnd, hop_ms: int, scores: S
     return found
 
 
+def judged_recordings(data: DataSet, split: str, front_end: FrontEnd) -> list[Recording]:
+    """What :func:`timed` gives. Raises DataError where that is none."""
+    recordings = timed(data, split, front_end)
+    if not recordings:
+        raise DataError(
+            f"{data.name}: the split {split} has no recording with events",
+            "give a table (CSV) with the columns path, label, start and end, in seconds, of recordings longer than a clip",
+        )
+    return recordings
+
+
 def class_numbers(data: DataSet) -> dict[str, int]:
     """The number of the class that each label of a table is."""
     if not data.several:
@@ -120,7 +163,8 @@ def class_numbers(data: DataSet) -> dict[str, int]:
     return {label: data.labels.index(name) for label, name in names.items() if name in data.labels}
 
 
-def _events(recording: Recording, number: Mapping[str, int]) -> dict[int, list[tuple[float, float]]]:
+def events_of(recording: Recording, number: Mapping[str, int]) -> dict[int, list[tuple[float, float]]]:
+    """Class -> (start, end) in seconds of its events in ``recording``; ``number`` of each label."""
     events: dict[int, list[tuple[float, float]]] = {}
     for start, end, label in recording.events:
         if label in number:
@@ -135,9 +179,7 @@ def _hop(front_end: FrontEnd, hop_ms: int) -> int:
 def _windows(recording: Recording, front_end: FrontEnd, hop_ms: int, data: DataSet) -> NDArray[np.uint8]:
     """The inputs (N, H, W, C) that a network has while ``recording`` goes by."""
     assert data.signal.waves is not None, "sounds"
-    sound = recording.read(0, recording.length)
-    samples = sound.samples if sound.rate == front_end.sample_rate else soxr.resample(sound.samples, sound.rate, front_end.sample_rate)
-    whole = np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype(np.int16)
+    whole = samples_of(recording, front_end)
     if len(whole) < front_end.clip_samples:  # by rounding
         whole = np.pad(whole, (0, front_end.clip_samples - len(whole)))
     views = np.lib.stride_tricks.sliding_window_view(whole, front_end.clip_samples)[:: _hop(front_end, hop_ms)]
@@ -145,39 +187,57 @@ def _windows(recording: Recording, front_end: FrontEnd, hop_ms: int, data: DataS
     return np.concatenate(parts)
 
 
-def counted(recordings: Sequence[Heard], labels: Sequence[str], smoothing: Smoothing, late: float) -> dict[str, StreamCount]:
+def samples_of(recording: Recording, front_end: FrontEnd) -> NDArray[np.int16]:
+    """All of ``recording`` (n,) at the rate of ``front_end``."""
+    sound = recording.read(0, recording.length)
+    samples = sound.samples if sound.rate == front_end.sample_rate else soxr.resample(sound.samples, sound.rate, front_end.sample_rate)
+    whole: NDArray[np.int16] = np.clip(np.rint(samples * np.float32(32768)), -32768, 32767).astype(np.int16)
+    return whole
+
+
+def counted(
+    recordings: Sequence[Heard], labels: Sequence[str], smoothing: Smoothing, late: float, told: Told = by_windows
+) -> dict[str, StreamCount]:
     """Events, missed events and false alarms of each class that is listened for."""
     counts = {label: StreamCount(0, 0, 0) for label in labels if label not in PASSIVE}
     for recording in recordings:
-        smooth = moving_average(recording.scores, smoothing.windows)
+        found = told(recording, smoothing)
         for number, label in enumerate(labels):
             if label in counts:
-                found = detections(smooth[:, number], recording.times, smoothing.of(number), smoothing.refractory)
-                counts[label] += count_stream(found, recording.events.get(number, ()), late)
+                counts[label] += count_stream(found[number], recording.events.get(number, ()), late)
     return counts
 
 
 def choose(
-    recordings: Sequence[Heard], labels: Sequence[str], most: float, refractory: float, late: float, *, several: bool = False
+    recordings: Sequence[Heard],
+    labels: Sequence[str],
+    most: float,
+    refractory: float,
+    late: float,
+    *,
+    several: bool = False,
+    told: Told = by_windows,
+    thresholds: Sequence[float] = THRESHOLDS,
 ) -> Smoothing:
     """The smoothing that misses the fewest events with at most ``most`` false alarms an hour; where none keeps to that, the one with the
-    fewest. Of equal ones the one that waits for fewer windows, then the higher threshold. ``several``: each class has its own."""
+    fewest. Of equal ones the one that waits for fewer windows, then the higher threshold. ``several``: each class has its own. ``told``:
+    what is told of a recording, by those of ``thresholds``."""
     hours = sum(recording.seconds for recording in recordings) / 3600
 
     def badness(smoothing: Smoothing) -> tuple[float, ...]:
-        total = sum(counted(recordings, labels, smoothing, late).values(), StreamCount(0, 0, 0))
+        total = sum(counted(recordings, labels, smoothing, late, told).values(), StreamCount(0, 0, 0))
         rate = total.false_alarms / hours
         thresholds = [smoothing.of(number) for number in range(len(labels))]
         return (max(0.0, rate - most), total.missed, rate, smoothing.windows, -sum(thresholds))
 
     def of_each(windows: int) -> Smoothing:
-        tried = {cut: counted(recordings, labels, Smoothing(windows, cut, refractory), late) for cut in THRESHOLDS}
+        tried = {cut: counted(recordings, labels, Smoothing(windows, cut, refractory), late, told) for cut in thresholds}
         chosen = each_threshold(tried, int(most * hours + 1e-9))
-        return Smoothing(windows, tuple(chosen.get(label, THRESHOLDS[-1]) for label in labels), refractory)
+        return Smoothing(windows, tuple(chosen.get(label, thresholds[-1]) for label in labels), refractory)
 
     if several:
         return min(map(of_each, WINDOWS), key=badness)
-    return min((Smoothing(windows, threshold, refractory) for windows, threshold in product(WINDOWS, THRESHOLDS)), key=badness)
+    return min((Smoothing(windows, threshold, refractory) for windows, threshold in product(WINDOWS, thresholds)), key=badness)
 
 
 def each_threshold(tried: Mapping[float, Mapping[str, StreamCount]], allowed: int) -> dict[str, float]:
@@ -212,17 +272,16 @@ def each_threshold(tried: Mapping[float, Mapping[str, StreamCount]], allowed: in
     return chosen
 
 
-def stream_report(
-    data: DataSet, split: str, front_end: FrontEnd, scores: Scores, *, hop_ms: int, most: float, refractory: float
-) -> dict[str, Any]:
-    """What ``evaluate --stream --json`` says: smoothing, where it was chosen and what it did there (``expected``), hours, events, missed,
-    false_alarms, their rates, classes, and the curve of misses over false alarms an hour, one threshold for all classes. Of several labels
-    at once each class has a threshold of its own, in ``thresholds``. Raises DataError."""
+def stream_report(data: DataSet, split: str, front_end: FrontEnd, ear: Ear, most: float) -> dict[str, Any]:
+    """What ``evaluate --stream --json`` says: how recordings are heard (``by``), smoothing, where it was chosen and what it did there
+    (``expected``), hours, events, missed, false_alarms, their rates, classes, and the curve of misses over false alarms an hour, one
+    threshold for all classes. Of several labels at once each class has a threshold of its own, in ``thresholds``. Raises DataError."""
     late = front_end.clip_ms / 1000
     chosen_on = "val" if split != "val" and len(data.members.get("val", ())) else split
-    tuned = heard(data, chosen_on, front_end, hop_ms, scores)
-    smoothing = choose(tuned, data.labels, most, refractory, late, several=data.several)
-    judged = tuned if chosen_on == split else heard(data, split, front_end, hop_ms, scores)
+    tuned = ear.hear(data, chosen_on)
+    tried: dict[str, Any] = {"told": ear.told, "thresholds": ear.thresholds}
+    smoothing = choose(tuned, data.labels, most, ear.refractory, late, several=data.several, **tried)
+    judged = tuned if chosen_on == split else ear.hear(data, split)
 
     def hours_of(recordings: Sequence[Heard]) -> float:
         return sum(recording.seconds for recording in recordings) / 3600
@@ -241,15 +300,17 @@ def stream_report(
     def all_of(counts: Mapping[str, StreamCount]) -> StreamCount:
         return sum(counts.values(), StreamCount(0, 0, 0))
 
-    by_class = counted(judged, data.labels, smoothing, late)
-    curve = [
-        {"threshold": threshold, **figures(all_of(counted(judged, data.labels, Smoothing(smoothing.windows, threshold, refractory), late)))}
-        for threshold in THRESHOLDS
-    ]
+    by_class = counted(judged, data.labels, smoothing, late, ear.told)
+
+    def at(threshold: float) -> StreamCount:
+        return all_of(counted(judged, data.labels, Smoothing(smoothing.windows, threshold, ear.refractory), late, ear.told))
+
+    curve = [{"threshold": threshold, **figures(at(threshold))} for threshold in ear.thresholds]
     return {
+        "by": ear.by,
         "recordings": len(judged),
         "hours": hours,
-        "hop_ms": hop_ms,
+        "hop_ms": ear.hop_ms,
         "allowed_per_hour": most,
         "smoothing": {
             "windows": smoothing.windows,
@@ -257,12 +318,12 @@ def stream_report(
             "thresholds": {label: smoothing.of(number) for number, label in enumerate(data.labels) if label in by_class}
             if isinstance(smoothing.threshold, tuple)
             else None,
-            "refractory_s": refractory,
+            "refractory_s": ear.refractory,
             "chosen_on": chosen_on,
         },
         **figures(all_of(by_class)),
         "classes": {label: figures(count) for label, count in by_class.items()},
-        "expected": figures(all_of(counted(tuned, data.labels, smoothing, late)), hours_of(tuned)),
+        "expected": figures(all_of(counted(tuned, data.labels, smoothing, late, ear.told)), hours_of(tuned)),
         "curve": curve,
     }
 

@@ -203,7 +203,9 @@ def cost_table(cost: Cost, budget: Budget | None = None, *, name: str | None = N
         if key == "program_bytes" and cost.code is not None:
             code = [("runtime", cost.code.runtime_bytes), ("firmware", cost.code.firmware_bytes)]
             code = [part for part in code if part[1]]
-            _add_parts(table, [("model", cost.flash_bytes), *code, *_front_end_part(cost, flash=True)], len(columns))
+            around = [] if cost.front_end is None else [("around them", cost.front_end.around_bytes)]
+            around = [part for part in around if part[1]]
+            _add_parts(table, [("model", cost.flash_bytes), *code, *_front_end_part(cost, flash=True), *around], len(columns))
     said = f"runtime {cost.runtime}; the SRAM peak is at {cost.peak_op} (operator {cost.peak_index})"
     if cost.learning is not None:
         step = cost.learning

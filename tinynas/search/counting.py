@@ -12,7 +12,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import product
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
 import numpy as np
 
@@ -66,11 +66,13 @@ class Counter:
         self.sram = min(limits.get("sram_bytes", float("inf")), limits.get("update_sram_bytes", float("inf")))
         if front_ends := [each.front_end for each in self.space.inputs if each.front_end is not None]:
             # What the cheapest of them takes is no network's: the counts stay bounds from above.
+            on: dict[str, Any] = {"core": feasible.budget.core, "compiled": self.tables.runtime.frame is not None}
             every = 1 if self.tables.runtime.stream else None
-            costs = [front_end_cost(each, feasible.classes, core=feasible.budget.core, every=every) for each in front_ends]
+            costs = [front_end_cost(each, feasible.classes, **on, every=every) for each in front_ends]
             self.sram -= min(cost.sram_bytes for cost in costs)
             if "flash_bytes" in limits:
-                limits["flash_bytes"] = max(1.0, limits["flash_bytes"] - min(cost.flash_bytes for cost in costs))
+                name = "program_bytes" if "program_bytes" in limits else "flash_bytes"
+                limits["flash_bytes"] = max(1.0, limits["flash_bytes"] - min(getattr(cost, name) for cost in costs))
         self.names = [name for name in ("flash_bytes", "macs") if name in limits]
         self.limits = [limits[name] for name in self.names]
         self.full: _Left = tuple(CELLS for _ in self.names)

@@ -47,8 +47,15 @@ def features(samples: NDArray[np.int16], front_end: FrontEnd) -> NDArray[np.uint
     return in_bytes(logarithms(samples, front_end), front_end)
 
 
+def recorded(samples: NDArray[np.int16], front_end: FrontEnd) -> NDArray[np.uint8]:
+    """A whole recording's frames (frames, width, channels) of ``samples`` (n,), a window of them at least: what is known of the noise
+    begins in silence and runs on, as behind a microphone."""
+    frames: NDArray[np.uint8] = in_bytes(logarithms(samples[None], front_end), front_end)[0]
+    return frames
+
+
 def in_bytes(signal: NDArray[np.int64] | NDArray[np.uint16], front_end: FrontEnd) -> NDArray[np.uint8]:
-    """What :func:`logarithms` gives (N, frames, bins) as the bytes (N, *front_end.shape) that a network reads."""
+    """What :func:`logarithms` gives (N, frames, bins) as the bytes (N, frames, width, channels) that a network reads."""
     tables = tables_of(front_end)
     wide: NDArray[np.int64] = signal.astype(np.int64, copy=False)
     if tables.cosine is None:
@@ -56,26 +63,29 @@ def in_bytes(signal: NDArray[np.int64] | NDArray[np.uint16], front_end: FrontEnd
     else:
         scaled = (wide @ tables.cosine.T + (1 << (tables.cosine_bits - 1))) >> tables.cosine_bits
         scaled[..., 1:] += 128  # the amplitudes have a sign, the mean has none
-    return np.clip(scaled, 0, 255).astype(np.uint8).reshape(len(wide), *front_end.shape)
+    found: NDArray[np.uint8] = np.clip(scaled, 0, 255).astype(np.uint8)
+    return found.reshape((*wide.shape[:2], *front_end.shape[1:]))
 
 
 def logarithms(samples: NDArray[np.int16], front_end: FrontEnd) -> NDArray[np.int64]:
-    """(N, frames, bins): the filter bank's channels after noise reduction and gain control, in 1/64 nepers, 0 to 65,535.
+    """(N, frames, bins): the filter bank's channels of ``samples`` (N, n), of any length, after noise reduction and gain control, in 1/64
+    nepers, 0 to 65,535.
 
     The same for all front ends of one :meth:`~tinynas.front_end.FrontEnd.of_bands`.
     """
     tables, clips = tables_of(front_end), len(samples)
     windows = np.lib.stride_tricks.sliding_window_view(samples, front_end.window, axis=1)[:, :: front_end.stride]
-    signal = np.empty((clips * front_end.frames, front_end.bins), np.int64)
+    count = windows.shape[1]
+    signal = np.empty((clips * count, front_end.bins), np.int64)
     step = max(1, AT_ONCE // front_end.fft_size)
-    by_clip = max(1, step // front_end.frames)
+    by_clip = max(1, step // count)
     for clip in range(0, clips, by_clip):
         some = windows[clip : clip + by_clip].reshape(-1, front_end.window)
         for begin in range(0, len(some), step):
-            at = clip * front_end.frames + begin
+            at = clip * count + begin
             part = some[begin : begin + step]
             signal[at : at + len(part)] = _channels(part, front_end, tables)
-    frames = signal.reshape(clips, front_end.frames, front_end.bins).view(np.uint64)
+    frames = signal.reshape(clips, count, front_end.bins).view(np.uint64)
     if front_end.noise_reduction or tables.gain is not None:
         _steady(frames, front_end, tables)
     return _logarithm(frames, tables.correction)

@@ -353,6 +353,19 @@ def run_front_end(core: Core, name: str, files: Mapping[str, bytes], clips: Sequ
     )
 
 
+def listening_flash(core: Core, name: str, objects: Sequence[Path], folder: Path, *, several: bool = False) -> int:
+    """Bytes of code and constants that a folder of sound, whose ``objects`` and headers lie in ``folder``, adds to a program for ``core``
+    that hears, and asks for the answer, its label and its score. ``several``: also for each class whether it is there."""
+    heard = f"{name}_score(found) + {name}_labels[found][0] + {name}_answer() + {name}_output()[0]"
+    heard += f" + {name}_there(0) + {name}_present(0)" if several else ""
+    small = f'#include "classifier.h"\n#include "hear.h"\nint main(void) {{\n  {name}_hear_start();\n'
+    small += f"  const int found = {name}_hear((const int16_t *){name}_network(), 9);\n  return found < 0 ? 0 : {heard};\n}}\n"
+    empty = "#include <stdint.h>\nextern uint8_t net[64];\nuint8_t net[64];\nint main(void) { return net[3]; }\n"
+    mains = [compile_program(core, {f"{what}.c": text}, folder) for what, text in (("small", small), ("empty", empty))]
+    with_it = link_program(core, [*objects, *mains[0]], folder, "--specs=nano.specs").flash_bytes
+    return with_it - link_program(core, mains[1], folder, "--specs=nano.specs").flash_bytes
+
+
 def front_end_flash(core: Core, name: str, objects: Sequence[Path], folder: Path) -> int:
     """Bytes of code and tables that the front end ``name``, whose ``objects`` and header lie in ``folder``, adds to a program."""
     small = f'#include "front_end.h"\nextern {name}_front_end_t net;\n{name}_front_end_t net;\nint main(void) {{\n  int ready;\n'

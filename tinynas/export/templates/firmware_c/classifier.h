@@ -1,7 +1,7 @@
 /* @star_banner@
  *
- * The network in three calls: @ns@_classify a frame, and read the scores.
- * There is one work area, @GUARD@_WORK_BYTES bytes. For several, call network.h with areas of your own.
+ * @classifier_note@
+ * There is one @work_what@, @GUARD@_WORK_BYTES bytes. For several, call network.h with some of your own.
  */
 #ifndef @GUARD@_CLASSIFIER_H
 #define @GUARD@_CLASSIFIER_H
@@ -13,17 +13,17 @@
 extern "C" {
 #endif
 
-@classify_api@@classifier_api@/* @answer_words@ of the last frame, or -1 where there was none. */
+@classify_api@@classifier_api@/* @answer_words@ of the @outputs_what@, or -1 where there was none. */
 int @ns@_answer(void);
 
-@several_api@/* Of the last frame. The logit is a real number; the probability is @probability_note@. */
+@several_api@/* Of the @outputs_what@. The logit is a real number; the probability is @probability_note@. */
 float @ns@_logit(int class_index);
 float @ns@_probability(int class_index);
 
-/* The raw outputs of the last frame, each (real / @GUARD@_OUTPUT_SCALE + @GUARD@_OUTPUT_ZERO_POINT); null where there was none. */
+/* The raw outputs of the @outputs_what@, each (real / @GUARD@_OUTPUT_SCALE + @GUARD@_OUTPUT_ZERO_POINT); null where there was none. */
 const int8_t *@ns@_output(void);
 @kept_api@
-/* The work area, for callers that have pixels of the input's size: @ns@_run and the rest of network.h. */
+/* @network_note@ */
 @ns@_t *@ns@_network(void);
 
 #ifdef __cplusplus

@@ -1,8 +1,8 @@
 /* @star_banner@
  *
  * Proof that this firmware hears what the network was made to hear: a stored sound, repeated for a clip, goes through the whole path (front
- * end, ring, network); every byte of its frames and every output byte is compared with those on the host.
- * Costs about @self_test_bytes@ bytes of flash; a linker drops it where it is not called.
+ * end, network); every byte of its frames and every output byte is compared with those on the host.
+@further_note@ * Costs about @self_test_bytes@ bytes of flash; a linker drops it where it is not called.
  */
 #ifndef @GUARD@_SELF_TEST_H
 #define @GUARD@_SELF_TEST_H

@@ -11,7 +11,7 @@ const uint8_t @ns@_self_test_frames[@GUARD@_FRAMES * @GUARD@_FEATURES] = {
 @self_test_frames@
 };
 
-/* From @self_test_kernels@. */
+/* From @self_test_kernels@: of the clip. */
 const int8_t @ns@_self_test_outputs[@GUARD@_CLASSES] =
 @self_test_output@;
-@several_defined@
+@further_defined@@several_defined@

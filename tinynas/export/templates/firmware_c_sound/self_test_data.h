@@ -11,5 +11,5 @@
 extern const int16_t @ns@_self_test_samples[@GUARD@_SELF_TEST_SAMPLES];
 extern const uint8_t @ns@_self_test_frames[@GUARD@_FRAMES * @GUARD@_FEATURES];
 extern const int8_t @ns@_self_test_outputs[@GUARD@_CLASSES];
-@several_declared@
+@further_declared@@several_declared@
 #endif

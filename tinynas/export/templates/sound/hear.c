@@ -9,10 +9,8 @@
 
 static struct {
   @ns@_front_end_t sound;
-  uint8_t ring[@GUARD@_FRAMES * @GUARD@_FEATURES];
+@heard_fields@
   uint8_t scores[@GUARD@_SMOOTHED * CLASSES]; /* @scores_note@ */
-  int32_t next;    /* frame of the ring that is written next: the oldest, once it is full */
-  int32_t frames;  /* that are new to the network, up to all of them */
   int32_t answers; /* that were given, up to twice as many as are averaged */
   int32_t quiet;   /* frames for which nothing is told */
 } ear;
@@ -20,9 +18,9 @@ static struct {
 void @ns@_hear_start(void) {
   memset(&ear, 0, sizeof ear);
   @ns@_front_end_start(&ear.sound);
-}
+@forget_line@}
 
-const uint8_t *@ns@_heard_frame(int frame) { return ear.ring + (ear.next + frame) % @GUARD@_FRAMES * @GUARD@_FEATURES; }
+@heard_code@
 
 static int32_t total(int class_index, int32_t *count) {
   int32_t sum = 0;
@@ -37,18 +35,14 @@ int @ns@_hear(const int16_t *samples, int count) {
   int found = -1;
   while (count > 0) {
     int ready;
-    const int taken = @ns@_front_end_push(&ear.sound, samples, count, ear.ring + ear.next * @GUARD@_FEATURES, &ready);
+    const int taken = @ns@_front_end_push(&ear.sound, samples, count, newest(), &ready);
     samples += taken;
     count -= taken;
     if (!ready) continue;
-    ear.next = (ear.next + 1) % @GUARD@_FRAMES;
     if (ear.quiet > 0) --ear.quiet;
-    if (++ear.frames < @GUARD@_FRAMES) continue;
-    ear.frames -= @GUARD@_HOP < @GUARD@_FRAMES ? @GUARD@_HOP : @GUARD@_FRAMES;
-    if (@ns@_think(ear.ring, (int)ear.next)) {
-      const int heard = judged();
-      if (heard >= 0) found = heard;
-    }
+    if (!thought()) continue;
+    const int heard = judged();
+    if (heard >= 0) found = heard;
   }
   return found;
 }

@@ -1,6 +1,6 @@
 /* @star_banner@
  *
- * From a microphone's samples to an answer: front end, ring of frames, network, answers averaged, and silence after one was told.
+ * From a microphone's samples to an answer: @heard_line@
  * There is one listener; it is not reentrant.
  */
 #ifndef @GUARD@_HEAR_H
@@ -12,11 +12,7 @@
 #include "front_end.h"
 #include "model_settings.h"
 
-/* Frames from one inference to the next: each of them answers for the @GUARD@_FRAMES frames of a clip. */
-#ifndef @GUARD@_HOP
-#define @GUARD@_HOP @hop@
-#endif
-/* Answers that are averaged: more of them tell fewer falsehoods, and later. */
+@hop_setting@/* Answers that are averaged@answers_note@: more of them tell fewer falsehoods, and later. */
 #ifndef @GUARD@_SMOOTHED
 #define @GUARD@_SMOOTHED @smoothed@
 #endif
@@ -26,18 +22,12 @@
 extern "C" {
 #endif
 
-/* Forgets everything heard. */
+/* @start_note@ */
 void @ns@_hear_start(void);
 
 @told_api@
 
-/* What classifier.* gives: the network over the ring of frames, of which `oldest` is the first one; 1 where it ran. */
-int @ns@_think(const uint8_t *ring, int oldest);
-/* Probability of a class, 0 to 1. */
-float @ns@_chance(int class_index);
-@told_level@
-/* The bytes of the last clip: frame 0 is the oldest. For tests and recordings. */
-const uint8_t *@ns@_heard_frame(int frame);
+@heard_api@
 
 #ifdef __cplusplus
 }

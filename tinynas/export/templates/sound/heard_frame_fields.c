@@ -1,0 +1,1 @@
+  uint8_t frame[@GUARD@_FEATURES]; /* the newest one */
