@@ -12,8 +12,10 @@ for the NUCLEO-L4R5ZI's Cortex-M4, and the shape of SparkNet with 16 channels, f
 it chooses itself; then the published network and the search's best are promoted alike, two seeds. Validation chooses the epoch; the test
 is read once, of the int8 file.
 
+The rows of the published networks are of 0.8: the recipe of sounds has not changed since.
+
 What it does not show. The published weights and recipes (Speech Commands was not at hand); other speakers than these six, of whom one is
-the test: their figure is the speaker's as much as the network's; more than one search for each pair.
+the test: their figure is the speaker's as much as the network's; more than one search for each pair. Most of the searches had 60 to 90 % of a core.
 """
 
 from __future__ import annotations
@@ -147,7 +149,8 @@ def page(rows: Sequence[dict[str, Any]]) -> str:
         "|---|---|--:|--:|--:|--:|---|---|",
     ]
     groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
-    for row in rows:
+    data_order, people = list(DATA), list(PEOPLE)
+    for row in sorted(rows, key=lambda r: (data_order.index(r["data"]), people.index(r["person"]), r["made_by"] == "tinynas")):
         groups.setdefault((row["data"], row["person"], row["made_by"], row["space"]), []).append(row)
     for (data, person, made_by, space), members in groups.items():
         values = [100 * row["int8"] for row in members]

@@ -97,6 +97,8 @@ def thin_tree(source: Path, target: Path) -> Tree:
     for file in source.rglob("*"):
         if file.is_file() and _wanted(file.relative_to(source)):
             link = target / file.relative_to(source)
+            if link.exists():  # of the same tree, built in another way
+                continue
             link.parent.mkdir(parents=True, exist_ok=True)
             if file.name == _SCHEMA:
                 link.write_text(_reading_part(file.read_text(encoding="utf-8")), encoding="utf-8")
