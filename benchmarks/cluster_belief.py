@@ -16,6 +16,8 @@ was not found and what was not recognised can be told apart. The ways:
 
 Rows go to cluster_belief.jsonl; begun again, the script goes on where it was stopped.
 
+The rows are of 0.9, whose schedule gave half of the training to the front from the beginning.
+
 What it does not show. The time that decisions take and lost workers (cluster_scaling.py does), and proposals outside of the table. Tables
 whose networks were trained for few epochs (person64: nine) hardly let 16 workers train anything one after the other.
 """
