@@ -15,7 +15,8 @@ is read once, of the int8 file.
 The rows of the published networks are of 0.8: the recipe of sounds has not changed since.
 
 What it does not show. The published weights and recipes (Speech Commands was not at hand); other speakers than these six, of whom one is
-the test: their figure is the speaker's as much as the network's; more than one search for each pair. Most of the searches had 60 to 90 % of a core.
+the test: their figure is the speaker's as much as the network's; more than one search for each pair. Most of the searches had 60 to 90 %
+of a core.
 """
 
 from __future__ import annotations

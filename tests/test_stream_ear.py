@@ -18,6 +18,7 @@ from test_stream_firmware import SEPARABLE, listened, model_of, network, written
 from tinynas.cli import run as tinynas
 from tinynas.cost import plan_offline
 from tinynas.data import DataSet, open_data
+from tinynas.data.labels import passive_classes
 from tinynas.errors import UserError
 from tinynas.export.board_ear import OneTold, chances, moving_sums
 from tinynas.export.folder import Thresholds
@@ -70,19 +71,22 @@ def streaming(recordings: tuple[Path, DataSet]) -> QuantizedGraph:
 
 
 @needs_gcc
+@pytest.mark.parametrize("labels", [("a", "b", "c"), ("a", "silence", "c")])
 def test_what_is_told_of_a_recording_is_what_its_firmware_tells(
-    recordings: tuple[Path, DataSet], streaming: QuantizedGraph, tmp_path: Path
+    recordings: tuple[Path, DataSet], streaming: QuantizedGraph, labels: tuple[str, ...], tmp_path: Path
 ) -> None:
     """Front end with its noise's estimate, network, chances, averages, the class told and the quiet behind it: of the file alone."""
     _, data = recordings
     model = model_of(streaming)
     again = read_stream(model, streaming.graph.input)
-    ear = stream_ear(again, 1.0, several=False)
+    ear = stream_ear(again, 1.0, several=False, passive=passive_classes(labels))
     found = ear.hear(data, "test")[0]
     assert ear.by == "frames" and ear.hop_ms == 4 * NOISE.stride_ms and ear.refractory == NOISE.frames * NOISE.stride_ms / 1000
     samples = sounds(data, NOISE)
     told: set[int] = set()
-    _, answers = listened(written(tmp_path, streaming), samples, "-DDEMO_MODEL_THRESHOLD=45", "-DDEMO_MODEL_SMOOTHED=3")
+    _, answers = listened(
+        written(tmp_path, streaming, labels=list(labels)), samples, "-DDEMO_MODEL_THRESHOLD=45", "-DDEMO_MODEL_SMOOTHED=3"
+    )
     frames = sorted(answers)
     ends = (np.array(frames) * NOISE.stride + NOISE.window) / NOISE.sample_rate
     assert np.allclose(found.times[: len(frames)], ends) and 0 <= len(found.times) - len(frames) <= 1
@@ -91,7 +95,8 @@ def test_what_is_told_of_a_recording_is_what_its_firmware_tells(
         by_board = [end for end, frame in zip(ends.tolist(), frames, strict=True) if answers[frame][3] == number]
         assert [time for time in events[number] if time <= ends[-1] + 1e-9] == pytest.approx(by_board), number
         told |= {number} if by_board else set()
-    assert len(told) > 1, "several classes were told"
+    assert len(told) > 1 and told.isdisjoint(passive_classes(labels)), "several classes were told"
+    assert not events[1] if "silence" in labels else events[1]
     assert sum(len(times) for times in events.values()) < len(frames) / 4, "and then nothing for a clip"
 
 
@@ -132,6 +137,9 @@ def test_told_by_hand() -> None:
     assert OneTold(2, 0).told(scores, 2, 50) == [(0, 0), (1, 0), (2, 1), (3, 0), (4, 0), (5, 0)]
     assert one.times(scores, np.arange(6) / 2, 2, 51) == {0: [0.0, 2.0], 1: []}
     assert one.told(scores[:0], 2, 50) == []
+    # Where the first is no event it is not told, and the second is heard at once.
+    assert OneTold(2, 5, passive=(0,)).told(scores, 2, 51) == [(2, 1)]
+    assert OneTold(2, 0, passive=(0, 1)).told(scores, 1, 1) == []
 
 
 def test_a_recording_of_any_length_has_the_frames_of_a_clip_that_is_as_long() -> None:
@@ -167,7 +175,8 @@ def test_the_command_hears_frames_where_the_board_does(
 
     found = said("--runtime", "compiled-stream")
     assert (found["by"], found["hop_ms"], found["events"]) == ("frames", 80, 18)
-    ear = stream_ear(streaming, 1.0, [labels.index(label) for label in data.labels], several=False)
+    passive = (data.labels.index("silence"),)
+    ear = stream_ear(streaming, 1.0, [labels.index(label) for label in data.labels], several=False, passive=passive)
     smoothing = Smoothing(found["smoothing"]["windows"], found["smoothing"]["threshold"], found["smoothing"]["refractory_s"])
     counts = counted(ear.hear(data, "test"), data.labels, smoothing, 0.4, ear.told)
     assert {label: (row["missed"], row["false_alarms"]) for label, row in found["classes"].items()} == {

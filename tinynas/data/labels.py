@@ -23,6 +23,15 @@ def clean(label: str) -> str:
     return printable(unicodedata.normalize("NFC", label).strip() or label)
 
 
+PASSIVE = frozenset({"silence", "unknown", "noise", "background"})
+"""Classes of sounds that are no events: a stream neither counts them nor tells them."""
+
+
+def passive_classes(labels: Sequence[str]) -> tuple[int, ...]:
+    """Numbers of the classes among ``labels`` that are no events."""
+    return tuple(number for number, label in enumerate(labels) if label in PASSIVE)
+
+
 SEVERAL = ";"
 """Between the labels of a record that has several."""
 _BETWEEN = re.compile(r"[;|]")

@@ -43,6 +43,8 @@ class OneTold:
     """Frames from answer to answer."""
     refractory: int
     """Frames for which nothing is told after something was."""
+    passive: tuple[int, ...] = ()
+    """Classes that are no events: never told, and nothing is quiet after them."""
 
     def told(self, scores: NDArray[np.int64], smoothed: int, percent: int) -> list[tuple[int, int]]:
         """(answer, class) of each time that a class is told, by the :func:`chances` of all answers."""
@@ -50,8 +52,9 @@ class OneTold:
             return []
         sums, counts = moving_sums(scores, smoothed)
         best = sums.argmax(1)  # of equal ones the first
+        events = ~np.isin(best, self.passive)
         found: list[tuple[int, int]] = []
-        for at in np.flatnonzero(100 * sums.max(1) >= percent * WHOLE * counts).tolist():
+        for at in np.flatnonzero(events & (100 * sums.max(1) >= percent * WHOLE * counts)).tolist():
             if not found or (at - found[-1][0]) * self.every >= self.refractory:
                 found.append((at, int(best[at])))
         return found

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data import DataSet, Split
+from tinynas.data.labels import passive_classes
 from tinynas.errors import DataError, ModelFileError, UserError, counted
 from tinynas.export.facts import real_outputs
 from tinynas.export.judge import Rule, rule_of, warnings_of
@@ -168,7 +169,7 @@ def _streamed(
         if inspected.facts.classes != len(data.labels):
             raise _other_classes(inspected.facts.classes, data)
         qgraph = read_stream(inspected.data, replace(inspected.facts.input, front_end=front_end))
-        ear = stream_ear(qgraph, stream.refractory, order, several=data.several)
+        ear = stream_ear(qgraph, stream.refractory, order, several=data.several, passive=passive_classes(data.labels))
         if stream.hop_ms is not None and stream.hop_ms != ear.hop_ms:
             raise UserError(
                 f"--hop {stream.hop_ms}: {path} streams, and answers every {ear.hop_ms} ms",

@@ -209,7 +209,7 @@ def build_firmware(
         return fill_folder("firmware", {**words, **more.words}, "cc", over=more.templates)
     if heard is None:
         return fill_folder("firmware", words, "cc")
-    words |= sound_words(heard, words, images, expected, "cc", None, several=isinstance(decision, Thresholds))
+    words |= sound_words(heard, words, images, expected, "cc", None, several=isinstance(decision, Thresholds), labels=labels)
     return fill_folder("firmware", words, "cc", over=sound_templates("cc"), without=OF_IMAGES)
 
 

@@ -18,6 +18,7 @@ from tinynas.cost.flash import Flavour, Io, file_bytes
 from tinynas.cost.memory import MemoryPlan, plan_offline
 from tinynas.cost.runtimes import runtime_named
 from tinynas.data import Split
+from tinynas.data.labels import passive_classes
 from tinynas.errors import InternalError, UserError
 from tinynas.export.check import CheckReport, Promise, check, host_arena_bytes, sram_bytes
 from tinynas.export.compiled_firmware import converter_bytes
@@ -314,7 +315,8 @@ def _served(
         if streams is None:
             ear = window_ear(heard, scores, usual.hop_of(heard), usual.refractory)
         else:
-            ear = stream_ear(streams, usual.refractory, several=audience.data.several)
+            passive = passive_classes(audience.data.labels)
+            ear = stream_ear(streams, usual.refractory, several=audience.data.several, passive=passive)
         found["stream"] = stream_report(audience.data, audience.split, heard, ear, usual.false_alarms)
     return found, point
 

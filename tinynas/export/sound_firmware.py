@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from tinynas.cost.front_end import SMOOTHED, front_end_cost
 from tinynas.cost.sound_folder import longer_bytes
+from tinynas.data.labels import passive_classes
 from tinynas.errors import UserError
 from tinynas.export.folder import bytes_array, fill, read_templates
 from tinynas.export.heard_words import PARTS, heard_words
@@ -84,6 +85,14 @@ def falling(scale: float) -> list[int]:
     return [value for value in values if value]
 
 
+def _passive_line(classes: Sequence[int], labels: Sequence[str]) -> str:
+    """C that tells none of ``classes``; empty for none."""
+    if not classes:
+        return ""
+    same = " || ".join(f"best == {number}" for number in classes)
+    return f"\n  if ({same}) return -1; /* {', '.join(labels[number] for number in classes)}: no events */"
+
+
 def sound_words(
     front_end: FrontEnd,
     words: Mapping[str, str],
@@ -95,11 +104,11 @@ def sound_words(
     several: bool = False,
     every: int | None = None,
     scale: float = 0.0,
-    labels: Sequence[str] = (),
+    labels: Sequence[str],
 ) -> dict[str, str]:
     """Words of the templates that follow from the front end, over those of images. ``frames`` are the stored clip's, ``expected`` (1,
     classes) the network's outputs of them, ``several``: whether several classes may be there at once. ``every``: of a network that takes
-    one frame at a time, after how many of them it answers, and ``scale`` a step of its outputs. ``labels``: of a network as C."""
+    one frame at a time, after how many of them it answers, and ``scale`` a step of its outputs. ``labels``: of the classes."""
     ns, guard, sound = words["ns"], words["GUARD"], stored_sound(front_end)
     cost = front_end_cost(front_end, expected.shape[1], core=core, compiled=suffix == "c", every=every)
     hop = cost.hop
@@ -144,7 +153,8 @@ def sound_words(
             f"{asked} {SMOOTHED} answers are averaged, "
             f"and a class that reaches {THRESHOLD} % is told, then nothing for {front_end.frames * front_end.stride_ms:,} ms. "
             f"{settings}`{guard}_SMOOTHED`, `{guard}_THRESHOLD` and `{guard}_REFRACTORY` (hear.h) change that: choose them on recordings "
-            "of the place where it will listen. A class such as silence is told like any other: leave it out where you act on the answer."
+            "of the place where it will listen. Classes called silence, unknown, noise or background are no events: they are never told, "
+            f"and `{ns}_score(i)` says how sure they are."
         ),
         "score_unit": "%%" if not several else "steps above its threshold",
         "scores_note": "of 255" if not several else "steps above the lowest",
@@ -164,6 +174,7 @@ def sound_words(
     ram, flash = -(-cost.sram_bytes // 1024), -(-cost.program_bytes // 1024)
     own |= {"min_ram_kib": str(int(words["min_ram_kib"]) + ram), "min_flash_kib": str(int(words["min_flash_kib"]) + flash)}
     many = "several" if several else "one"
+    own["passive_line"] = _passive_line(passive_classes(labels), labels)
     own["level_code"] = own["told_level"] = own["several_told"] = ""
     if several:
         labels, classes = (f"{ns}_labels", f"{guard}_CLASSES") if suffix == "c" else (f"{ns}::kLabels", f"{ns}::kClasses")

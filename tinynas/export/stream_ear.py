@@ -29,8 +29,11 @@ from tinynas.quantize.grid import QuantizedGraph
 from tinynas.sound.features import recorded
 
 
-def stream_ear(qgraph: QuantizedGraph, refractory: float, order: Sequence[int] | None = None, *, several: bool) -> Ear:
-    """The board that streams ``qgraph``; its outputs are those of the data's classes in ``order`` (None: their own).
+def stream_ear(
+    qgraph: QuantizedGraph, refractory: float, order: Sequence[int] | None = None, *, several: bool, passive: tuple[int, ...] = ()
+) -> Ear:
+    """The board that streams ``qgraph``; its outputs are those of the data's classes in ``order`` (None: their own), of which the
+    ``passive`` are no events.
 
     One class is told at a time, the surest, where its average reaches a threshold in whole percent, and then nothing for a clip, as hear.h
     has it: what it tells is what hear.c tells, bit for bit. Of ``several`` labels at once each is there where the average of its outputs is
@@ -42,7 +45,7 @@ def stream_ear(qgraph: QuantizedGraph, refractory: float, order: Sequence[int] |
         raise InternalError("a stream of sound without a front end")
     plan, grid = plan_steps(graph), qgraph.tensors[graph.logits]
     columns = list(range(graph.classes)) if order is None else list(order)
-    one = OneTold(plan.every, front_end.frames)
+    one = OneTold(plan.every, front_end.frames, passive)
 
     def hear(data: DataSet, split: str) -> list[Heard]:
         number, found = class_numbers(data), []

@@ -16,7 +16,7 @@ import soxr
 from numpy.typing import NDArray
 
 from tinynas.data import DataSet, Split
-from tinynas.data.labels import parts_of
+from tinynas.data.labels import PASSIVE, parts_of
 from tinynas.data.records import Recording
 from tinynas.errors import DataError
 from tinynas.front_end import FrontEnd
@@ -27,8 +27,6 @@ THRESHOLDS = (*(number / 20 for number in range(2, 20)), 0.97, 0.98, 0.99, 0.995
 BATCH = 256
 TOGETHER = 20_000
 """Windows that are judged in one go."""
-PASSIVE = frozenset({"silence", "unknown", "noise", "background"})
-"""Classes that are no events."""
 
 Scores = Callable[[NDArray[np.uint8]], NDArray[np.float64]]
 """Inputs (N, H, W, C) -> probabilities (N, classes)."""

@@ -19,7 +19,7 @@ static int judged(void) {
       best = i;
     }
   }
-  if (ear.quiet > 0 || 100 * most < @GUARD@_THRESHOLD * 255 * count) return -1;
+  if (ear.quiet > 0 || 100 * most < @GUARD@_THRESHOLD * 255 * count) return -1;@passive_line@
   ear.quiet = @GUARD@_REFRACTORY;
   return best;
 }
