@@ -6,7 +6,7 @@ What it measures. A Dask scheduler and three workers are started here: two with 
 with a cache of its own, as another machine has. A search of small networks trains on them (noise, 64 x 64 pixels, ``--images`` of them).
 Bytes sent are what the search handed to Dask for each machine, beside the bytes that its cache then holds. Memory is read from
 /proc/PID/smaps at the moment amid the trainings when most is there: of the mapped arrays what each process has resident (Rss), its share
-of it where what others map too is divided among them (Pss), and what is its own alone (Private_Dirty: what a copy would be). Then a
+of it where what others map too is divided among them (Pss), and what is its own alone (Anonymous: pages that were copied). Then a
 second search of the same images: what it sends.
 
 What it does not show. Networks between machines, and what PyTorch itself takes in each process, which nothing shares. The two machines
@@ -65,7 +65,7 @@ def write_images(folder: Path, count: int) -> None:
 
 def mapped(pid: int, folder: Path) -> dict[str, int]:
     """Bytes that a process has of the arrays under ``folder``, which it maps."""
-    found = dict.fromkeys(("Size", "Rss", "Pss", "Private_Dirty"), 0)
+    found = dict.fromkeys(("Size", "Rss", "Pss", "Anonymous"), 0)
     ours = False
     for line in Path(f"/proc/{pid}/smaps").read_text(encoding="utf-8").splitlines():
         if re.match(r"[0-9a-f]+-[0-9a-f]+ ", line):
@@ -152,7 +152,9 @@ def measure(images: int, trials: int) -> dict[str, Any]:
         }
         ids = {machine: (folder / machine / "cluster" / "machine").read_text(encoding="ascii") for machine in MACHINES}
         sent = {machine: sum(size for name, _, size in opened[1].sent if name == ids[machine]) for machine in MACHINES}
-        memory = max(moments, key=lambda moment: sum(row["Rss"] for row in moment.values()))
+        memory = max(
+            moments, key=lambda moment: tuple(sum(row[name] for row in moment.values()) * sign for name, sign in (("Rss", 1), ("Pss", -1)))
+        )
         search("second", 3)
         again = sum(size for _, _, size in opened[2].sent)
     return {"images": images, "trainings": trials, "sent": sent, "kept": kept, "memory": memory, "sent by a second search": again}
@@ -177,7 +179,7 @@ def report(found: dict[str, Any]) -> str:
         "| worker | arrays mapped | resident | its share | its own alone |",
         "|---|--:|--:|--:|--:|",
         *(
-            f"| {name} | {size(row['Size'])} | {size(row['Rss'])} | {size(row['Pss'])} | {size(row['Private_Dirty'])} |"
+            f"| {name} | {size(row['Size'])} | {size(row['Rss'])} | {size(row['Pss'])} | {size(row['Anonymous'])} |"
             for name, row in found["memory"].items()
         ),
     ]
