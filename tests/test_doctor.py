@@ -69,6 +69,19 @@ def test_missing_extras_are_notes_with_the_install_line(monkeypatch: pytest.Monk
     assert checks[0].remedy.endswith("-m pip install 'tinynas[tensorflow]'")
 
 
+def test_a_gpu_whose_trainings_take_turns_is_a_note(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda: (2**30, 2**33))
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "H100")
+    monkeypatch.setenv("CUDA_MPS_PIPE_DIRECTORY", str(tmp_path))
+    note = named(list(doctor._device()), "sharing")
+    assert note.status == "note" and note.remedy == "nvidia-cuda-mps-control -d"
+    (tmp_path / "control").touch()
+    assert [check.name for check in doctor._device()] == ["device", "threads"]
+
+
 def test_a_full_disk_and_a_closed_folder_are_faults(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.chdir(tmp_path)
     usage = namedtuple("usage", "total used free")
