@@ -229,3 +229,27 @@ def test_ctrl_c_is_one_line_at_any_moment(arguments: list[str], delay: float) ->
     assert process.returncode != 1 or "tinynas/cli" not in told
     assert process.returncode != 130 or told.strip().splitlines()[-1].startswith("interrupted")
     assert process.returncode not in (0, 130) or len(told.strip().splitlines()) <= 1
+
+
+@pytest.mark.parametrize("where", ["register", "app"])
+def test_ctrl_c_that_python_made_another_error_of_is_ctrl_c(where: str) -> None:
+    # Before 3.12 what is raised in a __set_name__, while a class of an imported module is made, becomes a RuntimeError.
+    script = f"""
+import os, signal, sys
+from tinynas.cli import app, main
+class Field:
+    def __set_name__(self, owner, name):
+        os.kill(os.getpid(), signal.SIGINT)
+        signal.sigtimedwait([], 0)
+def load(*_, **__):
+    try:
+        type("Module", (), {{"field": Field()}})
+    except KeyboardInterrupt as error:
+        raise RuntimeError("Error calling __set_name__") from error
+app.register = lambda: None
+app.{where} = load
+main(["zoo"])
+"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment(), capture_output=True, text=True, timeout=60)
+    assert done.returncode == 130 and done.stdout == ""
+    assert len(done.stderr.split("\n")) == 3 and done.stderr.startswith("\ninterrupted")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import signal
 import sys
 from collections.abc import Sequence
+from types import FrameType
 from typing import Never
 
 __all__ = ["main", "run"]
@@ -23,9 +24,19 @@ def run(arguments: Sequence[str] | None = None) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> Never:
     """Entry point of the console script."""
+    pressed = []
+
+    def stop(number: int, _frame: FrameType | None) -> Never:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    signal.signal(signal.SIGINT, stop)
     try:
         code = run(arguments)
-    except KeyboardInterrupt:  # while modules were imported, or while a fault was told
+    except BaseException:
+        # Ctrl-C while modules were imported, or while a fault was told. Before 3.12 Python makes a RuntimeError of it in __set_name__.
+        if not pressed:
+            raise
         sys.stderr.write("\ninterrupted\n")
         code = 130
     for number in (signal.SIGINT, signal.SIGTERM):  # from here on there is nothing left to tell: they just end the process

@@ -94,6 +94,8 @@ def _run(args: list[str]) -> int:
     except MemoryError:
         return report_error(UserError("out of memory", "use a lower resolution, a smaller batch or fewer workers"))
     except Exception as error:
+        if session.interrupted:  # something made another error of it: __set_name__ in a module that was being imported
+            return _interrupted()
         if os.environ.get("TINYNAS_DEBUG"):
             traceback.print_exc()
         where = traceback.extract_tb(error.__traceback__)[-1]
