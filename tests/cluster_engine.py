@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -52,6 +53,7 @@ class Engine:
         self.status, self.hangs = "running", set[tuple[str, str]]()
         self.others: dict[str, Exception] = {}
         self.late = self.slow = 0
+        self.turn = threading.Lock()
         self.taken: list[tuple[str, str]] = []
         self.sent: list[tuple[str, int]] = []
         self.futures: list[Future] = []
@@ -62,16 +64,18 @@ class Engine:
             raise OSError("Timed out trying to connect")
         return dict.fromkeys(self.workers, 1)
 
-    def submit(self, function: Any, what: str, *given: Any, workers: list[str] | None = None, pure: bool) -> Future:
+    def submit(self, function: Any, what: str, *given: Any, workers: list[str] | None = None, pure: bool, priority: int = 0) -> Future:
         assert workers != [], "nobody may take it: the engine would let anybody"
-        address = next((one for one in workers or sorted(self.workers) if one in self.workers), None)
+        able = [one for one in workers or sorted(self.workers) if one in self.workers]
+        address = min(able, key=lambda one: (what, one) in self.hangs, default=None)  # who has time, if anybody has
 
         def work() -> Any:
             assert address is not None
             if address in self.others:
                 raise self.others[address]
-            # A worker's own cache, as on a machine of its own; the search keeps the one that it was begun with.
-            with self.monkeypatch.context() as there:
+            # A worker's own cache, as on a machine of its own; the search keeps the one that it was begun with. One at a time: the
+            # environment is the process's, and images are sent from several threads.
+            with self.turn, self.monkeypatch.context() as there:
                 there.setenv("TINYNAS_CACHE", str(self.workers[address]))
                 return function(what, *given)
 

@@ -30,7 +30,7 @@ from tinynas.inputs import Input
 from tinynas.model import read_tensors
 from tinynas.recipe import Recipe
 from tinynas.search import Place, SearchEvent, remote
-from tinynas.search.cluster import Shared, _result
+from tinynas.search.cluster import Shared, _on_worker, _result
 from tinynas.search.training import Trainings
 
 HERE = Path(__file__).parent
@@ -229,6 +229,7 @@ class Nodes:
     folder: Path
     address: str
     processes: dict[str, subprocess.Popen[bytes]]
+    stopped: bool = False
 
     def start(self, name: str) -> None:
         environment = {**os.environ, "TINYNAS_CACHE": str(self.folder / name / "cache")}
@@ -309,7 +310,12 @@ def test_a_cluster_finds_what_one_process_finds(prepared: Callable[..., Prepared
 @dask
 @pytest.mark.slow
 def test_nothing_is_lost_with_a_worker(prepared: Callable[..., PreparedSearch], nodes: Nodes) -> None:
+    from distributed import Client
+
     nodes.start("two")
+    with Client(nodes.address) as client:
+        # They have imported what they need: they answer at once who they are, and share the work from the beginning.
+        client.gather([client.submit(_on_worker, "hello", workers=[name], pure=False) for name in ("one", "two")])
     before = nodes.files("one")
     events: list[SearchEvent] = []
     killed = threading.Event()
@@ -319,16 +325,17 @@ def test_nothing_is_lost_with_a_worker(prepared: Callable[..., PreparedSearch], 
         killed.set()
 
     def watch(event: SearchEvent) -> None:
-        if event.kind == "trial" and event.counts.trained == 2 and not any(told.counts.trained == 2 for told in events):
-            # Stopped, it keeps its training or gets another: it dies with one.
+        if event.workers == 2 and not nodes.stopped:
+            # Stopped, it keeps its training, or is being sent images: it dies with it.
+            nodes.stopped = True
             nodes.processes["two"].send_signal(signal.SIGSTOP)
             threading.Timer(1.5, kill).start()
         events.append(event)
 
-    one = replace(prepared(trials=6, rungs=[1]), cluster=Place(nodes.address))
+    one = replace(prepared(trials=12, rungs=[1]), cluster=Place(nodes.address))
     result = one.go(watch)
-    assert killed.is_set() and result.counts.trained == 6 and result.counts.failed == 0
-    accounted(one.run, 6)
+    assert killed.is_set() and result.counts.trained == 12 and result.counts.failed == 0
+    accounted(one.run, 12)
     assert any(event.kind == "worker" and "is gone; another takes" in event.message for event in events)
     assert max(event.workers for event in events) == 2
     # Another run of the same images: a machine that had them was not sent them again.

@@ -133,6 +133,39 @@ def test_processes_of_one_machine_are_sent_one_copy(prepared: Callable[..., Prep
     assert engine.sent == []
 
 
+def test_who_came_just_now_may_take_a_training_and_it_goes_to_who_has_the_images(
+    prepared: Callable[..., PreparedSearch], engine: Engine, tmp_path: Path
+) -> None:
+    # The engine gives to whoever is there; nothing was brought to a worker that has not said yet who it is.
+    engine.workers["tcp://a:1"] = tmp_path / "a"
+    engine.hangs.add(("hello", "tcp://a:1"))
+    assert replace(prepared(trials=5, rungs=[1]), cluster=Place("tcp://nowhere:1")).go().counts.trained == 5
+    took = [address for what, address in engine.taken if what == "train"]
+    assert took[:2] == ["tcp://a:1", "tcp://one:1"] and took.count("tcp://one:1") == 5
+    assert not any(address.startswith("tcp://a:") for address, _ in engine.sent)
+
+
+def test_a_machine_is_served_by_whichever_of_its_workers_has_time(
+    prepared: Callable[..., PreparedSearch], engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "FIRST_SECONDS", 0.0)
+    engine.workers["tcp://one:2"] = tmp_path / "one"
+    engine.hangs |= {("lacking", "tcp://one:1"), ("receive", "tcp://one:1")}
+    assert replace(prepared(trials=2, rungs=[1]), cluster=Place("tcp://nowhere:1")).go().counts.trained == 2
+    asked = [address for what, address in engine.taken if what in ("lacking", "receive")]
+    assert asked and set(asked) == {"tcp://one:2"}
+
+
+def test_a_machine_that_does_not_answer_is_asked_once_and_given_nothing(
+    prepared: Callable[..., PreparedSearch], engine: Engine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "FIRST_SECONDS", 0.0)
+    engine.workers["tcp://a:1"] = tmp_path / "a"
+    engine.hangs.add(("lacking", "tcp://a:1"))
+    assert replace(prepared(trials=4, rungs=[1]), cluster=Place("tcp://nowhere:1")).go().counts.trained == 4
+    assert [what for what, address in engine.taken if address == "tcp://a:1"] == ["hello", "lacking"]
+
+
 # workers that cannot, and that hang -------------------------------------------------------------------
 
 

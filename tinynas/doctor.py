@@ -133,9 +133,7 @@ def _device() -> Iterator[Check]:
         yield Check("device", "ok", f"{torch.cuda.get_device_name()}, {_gib(free)} of {_gib(total)} free")
         # Where the daemon listens, by CUDA's documentation of the Multi-Process Service.
         if not (Path(os.environ.get("CUDA_MPS_PIPE_DIRECTORY", "/tmp/nvidia-mps")) / "control").exists():
-            yield Check(
-                "sharing", "note", "the trainings of a search take turns on the GPU: CUDA's MPS is off", "nvidia-cuda-mps-control -d"
-            )
+            yield Check("sharing", "note", "trainings of a search take turns on the GPU: CUDA's MPS is off", "nvidia-cuda-mps-control -d")
     else:
         yield Check("device", "ok", f"CPU ({torch.__version__})")
     threads, here = torch.get_num_threads(), cores()

@@ -15,7 +15,7 @@ import queue
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -81,7 +81,15 @@ class _Machine:
     workers: set[str] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
     """What was seen to be there."""
+    silent: Any = None
+    """A question that it did not answer in time."""
     sending: threading.Lock = field(default_factory=threading.Lock)
+
+    def needs(self, files: Iterable[str]) -> bool:
+        """True where some of ``files`` were not seen to be there, and it may be asked."""
+        if self.silent is not None and self.silent.done():
+            self.silent = None
+        return bool(self.workers) and self.silent is None and not self.files.issuperset(files)
 
 
 def _on_worker(name: str, *given: Any) -> Any:
@@ -199,9 +207,9 @@ class Cluster:
         told, self._to_tell = self._to_tell, []
         return told
 
-    def allowed(self) -> list[str] | None:
-        """The workers that tasks are for; None: whoever is there, because none was refused."""
-        return self.there() if self._refused else None
+    def only(self, ready: list[str]) -> list[str] | None:
+        """The workers that a training is for that needs what ``ready`` have; None: whoever is there, because these are all."""
+        return ready if self._refused or ready != self.there() else None
 
     def there(self) -> list[str]:
         """The workers that can train."""
@@ -274,17 +282,19 @@ class Cluster:
 
     # what they need ---------------------------------------------------------------------------------
 
-    def bring(self, files: dict[str, Path]) -> None:
-        """Have ``files``, by the names that tasks call them, on all machines; only what is not there is sent.
+    def bring(self, files: dict[str, Path]) -> list[str]:
+        """Have ``files``, by the names that tasks call them, on all machines; only what is not there is sent. The workers that have them.
 
-        Raises TinynasError where a machine has no room for them. A machine that goes meanwhile is left out.
+        Raises TinynasError where a machine has no room for them. A machine that hangs, or goes meanwhile, is left out.
         """
         with self._lock:
-            lacking = {name: machine for name, machine in self._machines.items() if machine.workers and not set(files) <= machine.files}
+            lacking = {name: machine for name, machine in self._machines.items() if machine.needs(files)}
         for name, machine in lacking.items():
             with machine.sending:
-                if not set(files) <= machine.files:
+                if machine.needs(files):
                     self._send(name, machine, files)
+        with self._lock:
+            return sorted(worker for machine in self._machines.values() if machine.files.issuperset(files) for worker in machine.workers)
 
     def forget(self) -> None:
         """Look again what lies where: something was not."""
@@ -296,17 +306,16 @@ class Cluster:
         asked = {file: (path.stat().st_size, _digest(path)) for file, path in files.items()}
         tries = 0
         while machine.workers and not self._closing.is_set():
-            address = min(machine.workers)
             try:
-                for file in _said(self._ask(machine, address, "lacking", json.dumps(asked)))["names"]:
-                    self._send_file(machine, address, file, files[file], *asked[file])
+                for file in _said(self._ask(machine, "lacking", json.dumps(asked)))["names"]:
+                    self._send_file(machine, file, files[file], *asked[file])
                     self.sent.append((name, file, asked[file][0]))
                 machine.files |= set(files)
                 return
             except TinynasError:
                 raise
             except TimeoutError:
-                # It hangs: others need not wait for it. A training that it takes all the same says what it lacks.
+                # It hangs: others need not wait for it.
                 return
             except Exception:
                 # It died, or is about to be found dead; another of its machine may go on.
@@ -315,26 +324,33 @@ class Cluster:
                     raise
                 time.sleep(LOOK)
 
-    def _send_file(self, machine: _Machine, address: str, name: str, path: Path, size: int, digest: str) -> None:
+    def _send_file(self, machine: _Machine, name: str, path: Path, size: int, digest: str) -> None:
         token, offset = uuid.uuid4().hex[:8], 0
         with path.open("rb") as file:
             while chunk := file.read(PIECE):
-                # Through the scheduler to the one worker, and not into a task that it would keep.
-                [piece] = self.client.scatter([chunk], workers=[address], hash=False)
-                _said(self._ask(machine, address, "receive", name, token, offset, piece, size, digest))
+                # Through the scheduler to a worker, and not into a task that it would keep.
+                [piece] = self.client.scatter([chunk], workers=sorted(machine.workers)[:1], hash=False)
+                _said(self._ask(machine, "receive", name, token, offset, piece, size, digest))
                 offset += len(chunk)
 
-    def _ask(self, machine: _Machine, address: str, what: str, *given: Any) -> str:
-        """What a worker answers. Raises _GoneError where it went or the search ends, TimeoutError where it hangs."""
-        future = self.client.submit(_on_worker, what, *given, workers=[address], pure=False)
+    def _ask(self, machine: _Machine, what: str, *given: Any) -> str:
+        """What a machine answers: the first of its workers that has time, before any training that waits.
+
+        Raises _GoneError where they went or the search ends, TimeoutError where they hang: it is :attr:`_Machine.silent` then.
+        """
+        among = sorted(machine.workers)
+        if not among:
+            raise _GoneError
+        future = self.client.submit(_on_worker, what, *given, workers=among, pure=False, priority=1)
         end = time.monotonic() + FIRST_SECONDS
         while True:
             try:
                 return str(future.result(timeout=LOOK))
             except TimeoutError:
-                if self._closing.is_set() or address not in machine.workers:
+                if self._closing.is_set() or machine.workers.isdisjoint(among):
                     raise _GoneError from None
                 if time.monotonic() > end:
+                    machine.silent = future
                     raise
 
     # trainings --------------------------------------------------------------------------------------
@@ -343,17 +359,17 @@ class Cluster:
         """Measured training seconds of one image of ``arch`` on a worker. Raises as :meth:`bring`."""
         shared = Shared(data, recipe, seed)
         for _ in range(SENDINGS):
-            self.bring(shared.files(arch, recipe))
+            ready = self.bring(shared.files(arch, recipe))
             task = json.dumps({**shared.task, "arch": _plain(arch)})
-            answer = json.loads(self._measured(task))
+            answer = json.loads(self._measured(task, ready or None))
             if "lacking" not in answer:
                 return float(_said(answer)["seconds"])
             self.forget()
         raise _loses()
 
-    def _measured(self, task: str) -> str:
-        """What a worker answered of its pace. Raises UserError where none does, RunError where the scheduler ended."""
-        future = self.client.submit(_on_worker, "pace", task, workers=self.allowed(), pure=False)
+    def _measured(self, task: str, workers: list[str] | None) -> str:
+        """What one of ``workers`` answered of its pace. Raises UserError where none does, RunError where the scheduler ended."""
+        future = self.client.submit(_on_worker, "pace", task, workers=workers, pure=False)
         end = time.monotonic() + PACE_SECONDS
         while True:
             try:
@@ -437,6 +453,9 @@ class _Flight:
     arch: Arch
     future: Any = None
     sendings: int = 0
+    """How often a worker lacked files that were seen to be with it."""
+    lacked: bool = False
+    """A worker took it that had come just then: it is for those that have what it needs."""
     dropped: bool = False
     strays: int = 0
     """How often a worker took it that cannot train, before that was known."""
@@ -517,12 +536,12 @@ class Workers:
         # In a thread of its own.
         session, trainings = self.session, self.session.trainings
         try:
-            self.cluster.bring(self._shared.files(flight.arch, trainings.recipe))
+            ready = self.cluster.bring(self._shared.files(flight.arch, trainings.recipe))
             left = session.clock.seconds_left()
             task = json.dumps({**flight.task, "seconds": None if session.clock.deadline is None else left})
             origin = flight.task["parent"] and Arch.model_validate(flight.task["parent"])
             states = [None if arch is None else _content(trainings.state_file(arch.id)) for arch in (flight.arch, origin)]
-            allowed = self.cluster.there() if flight.strays else self.cluster.allowed()
+            allowed = ready if flight.strays or flight.lacked else self.cluster.only(ready)
             if flight.dropped:
                 return
             if allowed == []:
@@ -551,10 +570,11 @@ class Workers:
                 self._strayed(flight, error)
                 return None
         if "lacking" in said:
-            # A machine that came meanwhile, or lost what it had.
-            flight.sendings += 1
+            if flight.allowed is not None:
+                flight.sendings += 1  # whoever took it lost what it had
             if flight.sendings > SENDINGS:
                 raise _loses()
+            flight.lacked = True
             self.cluster.forget()
             self._send_off(flight)
             return None
