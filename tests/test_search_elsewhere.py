@@ -275,3 +275,27 @@ def test_what_workers_that_went_had_is_begun_again_where_others_are_refused(
         assert [address for what, address in engine.taken if what == "train"] == ["tcp://one:1", "tcp://three:1"]
     finally:
         crew.close()
+
+
+@pytest.mark.parametrize("limits", [{"trials": 6}, {"timeout": 60.0}], ids=["trials", "timeout"])
+def test_what_came_back_is_kept_where_the_scheduler_ends(
+    prepared: Callable[..., PreparedSearch], engine: Engine, limits: dict[str, Any]
+) -> None:
+    one = replace(prepared(rungs=[1], **limits), cluster=Place("tcp://nowhere:1"))
+
+    def watch(event: SearchEvent) -> None:
+        if event.kind == "trial" and event.counts.trained == 2:
+            engine.status = "closed"
+            engine.hangs.add(("train", "tcp://one:1"))
+
+    with pytest.raises(RunError, match="its scheduler does not answer any more") as caught:
+        one.go(watch)
+    assert "--resume" in str(caught.value.hint)
+    kept = one.run.trials()
+    assert 2 <= len(kept) < 6 and one.run.front()
+    # It goes on with another scheduler, and does nothing twice.
+    engine.status = "running"
+    engine.hangs.clear()
+    replace(one, settings=one.settings.model_copy(update={"trials": len(kept) + 1, "timeout": None})).go()
+    after = one.run.trials()
+    assert len(after) == len(kept) + 1 and {trial.id for trial in kept} < {trial.id for trial in after}
