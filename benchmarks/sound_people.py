@@ -24,14 +24,14 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from search_people import tinynas
 
 from tinynas.api import load_space
 from tinynas.arch import Arch, load_arch
@@ -71,13 +71,6 @@ def said(data: str) -> list[str]:
 
 def _yaml(value: Any) -> str:
     return json.dumps(value) if isinstance(value, dict) else str(value)
-
-
-def tinynas(*words: str) -> dict[str, Any]:
-    """The document of a command."""
-    done = subprocess.run([sys.executable, "-m", "tinynas", *words, "--json"], stdout=subprocess.PIPE, check=True, text=True)
-    document: dict[str, Any] = json.loads(done.stdout)
-    return document
 
 
 def work(data: str, name: str, options: argparse.Namespace) -> None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from math import prod
 from typing import Any
 
+from tinynas.arch import Activation
 from tinynas.cost.flatbuffer import NO_OPTIONS, Options
 
 
@@ -18,6 +19,9 @@ def words(text: str) -> tuple[str, ...]:
     return tuple(text.split())
 
 
+#: Fused activations that networks of ours have, by their numbers, and the numbers of the two ways to pad.
+ACTIVATIONS: dict[int, Activation] = {0: "none", 1: "relu", 3: "relu6"}
+SAME, VALID = 0, 1
 #: Builtin operator codes, in order.
 OPERATORS = words(
     "ADD AVERAGE_POOL_2D CONCATENATION CONV_2D DEPTHWISE_CONV_2D DEPTH_TO_SPACE DEQUANTIZE EMBEDDING_LOOKUP FLOOR "

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.arch import Activation, reach
+from tinynas.cost.schema import ACTIVATIONS, SAME
 from tinynas.cost.stepwise import check_streams
 from tinynas.errors import UserError
 from tinynas.graph import (
@@ -31,10 +32,6 @@ from tinynas.inputs import Input
 from tinynas.quantize.grid import QuantizedGraph, TensorQuant
 from tinynas.shrink.model import Op as FileOp
 from tinynas.shrink.model import Subgraph, read
-
-#: TFLite's numbers of fused activations, and of its paddings.
-_ACTIVATIONS: dict[int, Activation] = {0: "none", 1: "relu", 3: "relu6"}
-_SAME = 0
 
 
 def read_stream(model: bytes, source: Input) -> QuantizedGraph:
@@ -105,9 +102,9 @@ class _Reading:
 
     def _act(self, op: FileOp) -> Activation:
         number = int(getattr(op.options, "fusedActivationFunction", 0) or 0)
-        if number not in _ACTIVATIONS:
+        if number not in ACTIVATIONS:
             raise _no_stream(f"{op.title} has the activation {number}")
-        return _ACTIVATIONS[number]
+        return ACTIVATIONS[number]
 
     def _constants(self, op: FileOp, name: str) -> NDArray[np.int8]:
         weight, bias = (self.graph.tensors[index] for index in op.inputs[1:3])
@@ -144,7 +141,7 @@ class _Reading:
         return Pool2D(name, "max" if op.kind == "MAX_POOL_2D" else "avg", inputs, output, kernel, stride, padding)
 
     def _padding(self, op: FileOp, tensor: int, kernel: tuple[int, int], stride: tuple[int, int], dilation: tuple[int, int]) -> Padding:
-        if op.options.padding != _SAME:
+        if op.options.padding != SAME:
             return Padding()
         spans: Any = reach(kernel, dilation)
         sides = [same_padding(self.tensors[tensor].shape[axis], spans[axis], stride[axis]) for axis in (0, 1)]

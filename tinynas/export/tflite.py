@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas import __version__
+from tinynas.arch import Activation
 from tinynas.cost.flash import (
     BUFFER,
     EMPTY,
@@ -55,6 +56,7 @@ from tinynas.cost.flash import (
     weights_name,
 )
 from tinynas.cost.memory import MemoryPlan
+from tinynas.cost.schema import ACTIVATIONS, VALID
 from tinynas.errors import ArchError, InternalError
 from tinynas.export.formats import MODEL_FILE, Made
 from tinynas.files import write_atomic
@@ -84,9 +86,8 @@ SCHEMA_VERSION = 3
 _INT8, _UINT8, _INT32, _INT4 = 9, 3, 2, 17
 #: Bits of a weight -> the type of its tensor.
 _WEIGHT_TYPES: dict[int, int] = {8: _INT8, 4: _INT4}
-_ACTIVATIONS = {"none": 0, "relu": 1, "relu6": 3}
+_NUMBERS: dict[Activation, int] = {act: number for number, act in ACTIVATIONS.items()}
 _CHANNELS_LAST = 3
-_VALID = 1
 
 
 @dataclass(frozen=True)
@@ -481,14 +482,14 @@ class _Model:
         values: dict[int, _Value]
         match op:
             case Conv2D():
-                values = {0: _VALID, 1: op.stride[1], 2: op.stride[0], 3: _ACTIVATIONS[op.act], 4: op.dilation[1], 5: op.dilation[0]}
+                values = {0: VALID, 1: op.stride[1], 2: op.stride[0], 3: _NUMBERS[op.act], 4: op.dilation[1], 5: op.dilation[0]}
             case DepthwiseConv2D():
                 steps, apart = {1: op.stride[1], 2: op.stride[0]}, {5: op.dilation[1], 6: op.dilation[0]}
-                values = {0: _VALID, **steps, 3: 1, 4: _ACTIVATIONS[op.act], **apart}
+                values = {0: VALID, **steps, 3: 1, 4: _NUMBERS[op.act], **apart}
             case Pool2D():
-                values = {0: _VALID, 1: op.stride[1], 2: op.stride[0], 3: op.kernel[1], 4: op.kernel[0]}
+                values = {0: VALID, 1: op.stride[1], 2: op.stride[0], 3: op.kernel[1], 4: op.kernel[0]}
             case FullyConnected() | Add() | Mul():
-                values = {0: _ACTIVATIONS[op.act]}
+                values = {0: _NUMBERS[op.act]}
             case Mean() | HardSwish() | Resize():
                 raise InternalError(f"{op.name}: has no options to write")
             case _:

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from tinynas.arch import Activation
+from tinynas.cost.schema import ACTIVATIONS
 from tinynas.quantize.fake import ADD_SHIFT, activation_range
 from tinynas.quantize.grid import TensorQuant
 from tinynas.quantize.integer import fixed_point, mean_pair, rescale_int64
@@ -27,8 +27,6 @@ Grid: TypeAlias = tuple[float, int]
 LEAST, MOST = -128, 127
 _INT32 = 1 << 31
 _MOST_LEFT = 30
-#: Fused activations by the schema's number; others give no narrower range.
-ACTIVATIONS: dict[int, Activation] = {0: "none", 1: "relu", 3: "relu6"}
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.cost.schema import SAME, VALID
 from tinynas.quantize.integer import multipliers
 from tinynas.shrink.arithmetic import Ints, Range, from_sums
 from tinynas.shrink.model import Op, Subgraph, Tensor
 
 WEIGHTED = frozenset({"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"})
 _INT32 = 1 << 31
-_SAME, _VALID = 0, 1
 #: Outputs along one axis, beyond which no kinds of places are looked for.
 _MOST_PLACES = 1 << 16
 
@@ -175,7 +175,7 @@ def _windowed(op: Op, source: Tensor, weight: Tensor, output: Tensor, filters: N
 def _reach(op: Op, source: tuple[int, ...], output: tuple[int, ...], kernel: tuple[int, ...]) -> NDArray[np.bool_] | None:
     # (kinds of places, taps); None where the output's shape is not the one that the options give.
     options = op.options
-    if options.padding not in {_SAME, _VALID}:
+    if options.padding not in {SAME, VALID}:
         return None
     axes = []
     steps = ((options.strideH, options.dilationHFactor), (options.strideW, options.dilationWFactor))
@@ -184,7 +184,7 @@ def _reach(op: Op, source: tuple[int, ...], output: tuple[int, ...], kernel: tup
         if stride < 1 or dilation < 1 or size < 1 or taps < 1 or out > _MOST_PLACES:
             return None
         wide = (taps - 1) * dilation + 1
-        if out != (-(-size // stride) if options.padding == _SAME else (size - wide + stride) // stride) or out < 1:
+        if out != (-(-size // stride) if options.padding == SAME else (size - wide + stride) // stride) or out < 1:
             return None
         before = max((out - 1) * stride + wide - size, 0) // 2
         places = np.arange(out)[:, None] * stride - before + np.arange(taps) * dilation

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.arch import Activation, reach
+from tinynas.cost.schema import ACTIVATIONS, SAME
 from tinynas.errors import ModelFileError
 from tinynas.export.facts import read_facts
 from tinynas.export.pixels import ASSUMED, NAMED, parse_pixels, read_pixels
@@ -39,8 +40,6 @@ from tinynas.inputs import Input, kind_of_channels
 from tinynas.shrink import model as files
 from tinynas.weights.layers import FileNet, Floats, Known, Layer
 
-_ACTIVATIONS: dict[int, Activation] = {0: "none", 1: "relu", 3: "relu6"}
-_SAME = 0
 #: Read as what goes in.
 _IDLE = frozenset({"QUANTIZE", "DEQUANTIZE", "CAST", "FAKE_QUANT"})
 #: Work out shapes, which are known.
@@ -276,9 +275,9 @@ class _Rebuilding:
 
     def act(self, op: files.Op) -> Activation:
         number = int(getattr(op.options, "fusedActivationFunction", 0) or 0)
-        if number not in _ACTIVATIONS:
+        if number not in ACTIVATIONS:
             raise self.fail(op, f"has the activation {number}, which is not known here")
-        return _ACTIVATIONS[number]
+        return ACTIVATIONS[number]
 
     def step(self, op: files.Op) -> None:
         kind = op.kind
@@ -398,7 +397,7 @@ class _Rebuilding:
         )
         spans = reach(kernel, (down, across))
         sizes = (shape[0] + pad.top + pad.bottom, shape[1] + pad.left + pad.right)
-        if options.padding == _SAME:
+        if options.padding == SAME:
             (top, bottom), (left, right) = (same_padding(sizes[i], spans[i], stride[i]) for i in (0, 1))
             pad = Padding(pad.top + top, pad.bottom + bottom, pad.left + left, pad.right + right)
             sizes = (sizes[0] + top + bottom, sizes[1] + left + right)
@@ -523,7 +522,7 @@ class _Rebuilding:
             self.put(op, replace(value, tensor=output, axes="nc"))
             return
         pads = [(0, 0), (0, 0)]
-        if options.padding == _SAME:
+        if options.padding == SAME:
             pads = [same_padding(shape[i], kernel[i], stride[i]) for i in (0, 1)]
         padding = Padding(*pads[0], *pads[1])
         if not value.pad.none and kind == "max" and padding.none and value.factor is None and self.positive(value.tensor):
