@@ -166,6 +166,34 @@ def test_a_machine_that_does_not_answer_is_asked_once_and_given_nothing(
     assert [what for what, address in engine.taken if address == "tcp://a:1"] == ["hello", "lacking"]
 
 
+def test_where_no_machine_answers_the_search_waits_for_one(
+    prepared: Callable[..., PreparedSearch], engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cluster, "FIRST_SECONDS", 0.0)
+    engine.hangs.add(("lacking", "tcp://one:1"))
+    one = Cluster(Place("tcp://nowhere:1"), engine)
+    one._wait_for_workers()
+    session, said = session_of(prepared(trials=1, rungs=[1])), list[str]()
+    view: Any = SimpleNamespace(emit=lambda kind, message="": said.append(message), refresh=lambda: None, workers=0)
+    crew = Workers(session, view, one)
+    try:
+        job: Any = Worker(session).decide()
+        crew.begin(job)
+        wait_until(lambda: crew._flights[job.number].allowed == [])
+        for _ in range(3):
+            one._looked = 0.0
+            assert crew.ended(0.0) == []
+        assert engine.taken == [("hello", "tcp://one:1"), ("lacking", "tcp://one:1")], "it is asked once"
+        assert said.count("no machine takes images: waiting for one to answer") == 1
+        engine.hangs.clear()
+        engine.futures[-1].answers = True  # it has, at last
+        told = []
+        wait_until(lambda: bool(told.extend(crew.ended(0.05)) or told))
+        assert told[0][0] == job and told[0][1].scores
+    finally:
+        crew.close()
+
+
 # workers that cannot, and that hang -------------------------------------------------------------------
 
 

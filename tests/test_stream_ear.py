@@ -25,7 +25,7 @@ from tinynas.export.folder import Thresholds
 from tinynas.export.stream_ear import heard_by_frames, stream_ear
 from tinynas.export.stream_files import read_stream
 from tinynas.export.stream_reference import stream_answers
-from tinynas.export.streams import counted, samples_of, timed
+from tinynas.export.streams import Heard, counted, samples_of, timed
 from tinynas.export.tflite import ModelMeta, serialize, storable
 from tinynas.front_end import FrontEnd
 from tinynas.metrics import Smoothing
@@ -98,6 +98,15 @@ def test_what_is_told_of_a_recording_is_what_its_firmware_tells(
     assert len(told) > 1 and told.isdisjoint(passive_classes(labels)), "several classes were told"
     assert not events[1] if "silence" in labels else events[1]
     assert sum(len(times) for times in events.values()) < len(frames) / 4, "and then nothing for a clip"
+
+
+def test_of_equal_answers_the_files_first_is_told_whatever_the_order_of_the_data(streaming: QuantizedGraph) -> None:
+    scores = np.array([[127.0, 127.0, 1.0]])  # the file's classes 1, 0 and 2
+    found = Heard(1.0, np.array([0.5]), scores, {})
+    for passive, told in ((), [1]), ((0,), [1]), ((1,), []):
+        ear = stream_ear(streaming, 1.0, [1, 0, 2], several=False, passive=passive)
+        events = ear.told(found, Smoothing(1, 0.45, ear.refractory))
+        assert [number for number in range(3) if events[number]] == told
 
 
 @needs_gcc
@@ -194,6 +203,9 @@ def test_the_command_hears_frames_where_the_board_does(
     (tmp_path / "export.json").write_text(json.dumps(report))
     assert tinynas([*command, "--hop", "100"]) == 2
     assert "answers every 80 ms" in capsys.readouterr().err
+    whole = [word for word in command if word != "--stream"]
+    for option, given in (("--hop", "100"), ("--runtime", "compiled-stream")):
+        assert tinynas([*whole, option, given]) == 2 and f"{option} {given}: says how recordings are heard" in capsys.readouterr().err
     assert tinynas([*command, "--runtime", "nonsense"]) == 2 and "nonsense" in capsys.readouterr().err
     with pytest.raises(UserError, match="unknown runtime"):
         heard_by_frames(b"", model, "nonsense")

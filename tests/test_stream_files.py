@@ -11,13 +11,14 @@ from test_stream import drawn
 
 from tinynas.cost import plan_offline
 from tinynas.errors import UserError
-from tinynas.export import stream_reference
+from tinynas.export import stream_files, stream_reference
 from tinynas.export.sandbox import run_tflm
 from tinynas.export.stream_files import read_stream
 from tinynas.export.stream_reference import stream_answers
 from tinynas.export.tflite import ModelMeta, serialize, storable
 from tinynas.graph import lower
 from tinynas.quantize.grid import QuantizedGraph, random_quantized
+from tinynas.shrink.model import read
 
 
 def written(qgraph: QuantizedGraph) -> bytes:
@@ -65,3 +66,22 @@ def test_what_is_no_stream_is_refused() -> None:
     seeing = {**held.weights, name: held.weights[name] | 1}
     with pytest.raises(UserError, match="reads rows that are yet to come"):
         read_stream(written(dataclasses.replace(held, weights=seeing)), qgraph.graph.input)
+
+
+def test_what_the_file_does_not_say_is_not_guessed() -> None:
+    qgraph = random_quantized(lower(drawn(0)), seed=1)
+    model, source = written(qgraph), qgraph.graph.input
+    kinds = {op.kind for op in read(model).main.ops}
+    assert {"FULLY_CONNECTED", "MEAN"} <= kinds and kinds & {"CONV_2D", "DEPTHWISE_CONV_2D"}
+    for kind in sorted(kinds & {"FULLY_CONNECTED", "CONV_2D", "DEPTHWISE_CONV_2D"}):
+        for bias in ([], [-1]):
+            network = read(model).main
+            op = next(op for op in network.ops if op.kind == kind)
+            op.inputs = type(op.inputs)([*op.inputs[:2], *bias])
+            with pytest.raises(UserError, match="has no bias"):
+                stream_files._Reading(network, source).network()
+    network = read(model).main
+    op = next(op for op in network.ops if op.kind == "MEAN")
+    network.tensors[op.inputs[1]].data = np.array([1, 3], np.int32)
+    with pytest.raises(UserError, match="is not over the whole map"):
+        stream_files._Reading(network, source).network()

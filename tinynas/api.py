@@ -1028,6 +1028,9 @@ def evaluate(
     from tinynas.export.streams import Stream
 
     require_tflite(model)
+    for option, given in (("--runtime", runtime), ("--hop", hop_ms)):
+        if given is not None and not stream:
+            raise UserError(f"{option} {given}: says how recordings are heard, and none are", "add --stream, or leave it out")
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
     images = open_images(data, overrides=overrides, judged=True)
     hears = None if front_end is None else load_net(front_end).front_end

@@ -119,6 +119,7 @@ def sound_words(
         f"{hop * front_end.stride_ms:,} ms, of the last {front_end.clip_ms:,} ms."
     )
     settings = "" if every is not None else f"`{guard}_HOP`, "
+    more = f" Each answer that is averaged beyond {SMOOTHED} takes {len(labels)} B of SRAM more than promised."
     own = front_end_words(front_end, ns) | {
         "hop": str(hop),
         "smoothed": str(SMOOTHED),
@@ -147,6 +148,7 @@ def sound_words(
                 if every is None
                 else f"`{guard}_SMOOTHED` (hear.h) changes over how much."
             )
+            + more
         )
         if several
         else (
@@ -154,7 +156,7 @@ def sound_words(
             f"and a class that reaches {THRESHOLD} % is told, then nothing for {front_end.frames * front_end.stride_ms:,} ms. "
             f"{settings}`{guard}_SMOOTHED`, `{guard}_THRESHOLD` and `{guard}_REFRACTORY` (hear.h) change that: choose them on recordings "
             "of the place where it will listen. Classes called silence, unknown, noise or background are no events: they are never told, "
-            f"and `{ns}_score(i)` says how sure they are."
+            f"and `{ns}_score(i)` says how sure they are.{more}"
         ),
         "score_unit": "%%" if not several else "steps above its threshold",
         "scores_note": "of 255" if not several else "steps above the lowest",
@@ -171,7 +173,7 @@ def sound_words(
     }
     if "work_bytes_words" in words:  # a compiled network, whose stack the front end's is not on top of
         own["stack_bytes"] = f"{max(int(words['stack_bytes'].replace(',', '')), cost.stack_bytes):,}"
-    ram, flash = -(-cost.sram_bytes // 1024), -(-cost.program_bytes // 1024)
+    ram, flash = -(-cost.sram_bytes // 1024), -(-(cost.program_bytes + longer_bytes(labels)) // 1024)
     own |= {"min_ram_kib": str(int(words["min_ram_kib"]) + ram), "min_flash_kib": str(int(words["min_flash_kib"]) + flash)}
     many = "several" if several else "one"
     own["passive_line"] = _passive_line(passive_classes(labels), labels)

@@ -45,7 +45,8 @@ def stream_ear(
         raise InternalError("a stream of sound without a front end")
     plan, grid = plan_steps(graph), qgraph.tensors[graph.logits]
     columns = list(range(graph.classes)) if order is None else list(order)
-    one = OneTold(plan.every, front_end.frames, passive)
+    # Of equal averages the file's first is told, whatever the order of the data's classes.
+    one = OneTold(plan.every, front_end.frames, tuple(columns[number] for number in passive))
 
     def hear(data: DataSet, split: str) -> list[Heard]:
         number, found = class_numbers(data), []
@@ -61,7 +62,10 @@ def stream_ear(
         return found
 
     def one_told(recording: Heard, smoothing: Smoothing) -> Mapping[int, Sequence[float]]:
-        return one.times(recording.scores.astype(np.int64), recording.times, smoothing.windows, round(100 * smoothing.of(0)))
+        scores = np.zeros(recording.scores.shape, np.int64)
+        scores[:, columns] = recording.scores
+        told = one.times(scores, recording.times, smoothing.windows, round(100 * smoothing.of(0)))
+        return {number: told[column] for number, column in enumerate(columns)}
 
     def several_told(recording: Heard, smoothing: Smoothing) -> Mapping[int, Sequence[float]]:
         smooth = sigmoid(moving_average(recording.scores, smoothing.windows))

@@ -79,6 +79,8 @@ class _Reading:
     def _add(self, op: FileOp) -> None:
         name = f"{op.kind.lower()} {op.number}"
         constant = {"CONV_2D": 2, "DEPTHWISE_CONV_2D": 2, "FULLY_CONNECTED": 2, "MEAN": 1}.get(op.kind, 0)
+        if len(op.inputs) <= constant or min(op.inputs) < 0:
+            raise _no_stream(f"{op.title} has no {'axes' if op.kind == 'MEAN' else 'bias'}")
         inputs = tuple(self._activation(index) for index in op.inputs[: len(op.inputs) - constant])
         output = self._activation(op.outputs[0])
         act = self._act(op)
@@ -91,6 +93,9 @@ class _Reading:
             case "MAX_POOL_2D" | "AVERAGE_POOL_2D":
                 made = self._pool(op, name, inputs, output)
             case "MEAN":
+                axes = self.graph.tensors[op.inputs[1]].array
+                if axes is None or sorted(np.asarray(axes).ravel().tolist()) != [1, 2]:
+                    raise _no_stream(f"{op.title} is not over the whole map")
                 made = Mean(name, inputs, output)
             case "ADD":
                 made = Add(name, inputs, output, act)

@@ -85,11 +85,15 @@ class _Machine:
     """A question that it did not answer in time."""
     sending: threading.Lock = field(default_factory=threading.Lock)
 
-    def needs(self, files: Iterable[str]) -> bool:
-        """True where some of ``files`` were not seen to be there, and it may be asked."""
+    def answers(self) -> bool:
+        """True where it may be asked: it has workers, and owes no answer."""
         if self.silent is not None and self.silent.done():
             self.silent = None
-        return bool(self.workers) and self.silent is None and not self.files.issuperset(files)
+        return bool(self.workers) and self.silent is None
+
+    def needs(self, files: Iterable[str]) -> bool:
+        """True where some of ``files`` were not seen to be there, and it may be asked."""
+        return not self.files.issuperset(files) and self.answers()
 
 
 def _on_worker(name: str, *given: Any) -> Any:
@@ -214,6 +218,11 @@ class Cluster:
     def there(self) -> list[str]:
         """The workers that can train."""
         return sorted(self._workers)
+
+    def answers(self) -> bool:
+        """Whether any machine may be asked for something."""
+        with self._lock:
+            return any(machine.answers() for machine in self._machines.values())
 
     def gone(self) -> RunError:
         """The scheduler does not answer any more."""
@@ -480,7 +489,7 @@ class Workers:
         self._told: queue.SimpleQueue[tuple[_Flight, Any, Any]] = queue.SimpleQueue()
         self._senders = ThreadPoolExecutor(SENDERS, thread_name_prefix="tinynas-send")
         self._grace = GRACE + GRACE_SHARE * (session.settings.timeout or 0.0)
-        self._alone = False
+        self._alone = self._mute = False
 
     def free(self) -> int:
         """What the workers that are there have room for."""
@@ -550,6 +559,8 @@ class Workers:
                 return
             future = flight.future = self.cluster.client.submit(_on_worker, "train", task, *states, workers=allowed, pure=False)
             flight.allowed = allowed
+            if flight.dropped:  # meanwhile: nobody waits for it
+                future.cancel()
             future.add_done_callback(lambda done: self._told.put((flight, future, _result(done))))
         except Exception as error:
             self._told.put((flight, None, error))
@@ -611,9 +622,13 @@ class Workers:
         for error in self.cluster.refused():
             self.view.emit("worker", f"{error.message}: nothing is given to it")
         if there := set(self.cluster.there()):
+            answers = self.cluster.answers()
             for flight in self._flights.values():
-                if flight.allowed is not None and there.isdisjoint(flight.allowed):
+                if flight.allowed is not None and there.isdisjoint(flight.allowed) and answers:
                     self._send_again(flight)
+            if not answers and not self._mute:
+                self.view.emit("worker", "no machine takes images: waiting for one to answer")
+            self._mute = not answers
         self.view.workers = min(self.cluster.slots(), len(self._flights))
         if self.cluster.slots() == 0 and not self._alone:
             self.view.emit("worker", "no worker is left: waiting for one to come")

@@ -166,7 +166,7 @@ class Schedule:
         return (self.plan.rungs[rung] - done) * self.plan.epoch_images * net.seconds_per_image
 
     def _owes(self, nets: Sequence[Net]) -> bool:
-        # Whether the front may have its next step without more than its share. Trainings under way count as done.
+        # Whether the front may have its shortest step without more than its share. Trainings under way count as done.
         rungs = self.plan.rungs
         reached = [rungs[min(net.rung + net.busy, len(rungs) - 1)] for net in nets if not net.failed and net.rung + net.busy >= 0]
         if len(rungs) < 2:

@@ -13,7 +13,7 @@ import optuna
 
 from tinynas.arch import Arch
 from tinynas.cost import Cost
-from tinynas.errors import RunError, TinynasError
+from tinynas.errors import RunError, TinynasError, UserError
 from tinynas.graph import lower
 from tinynas.records import Trial, TrialState
 from tinynas.search.crew import Alone, Crew
@@ -91,10 +91,14 @@ class Worker:
                         self._judge(outcome)
         except (KeyboardInterrupt, TinynasError):
             # Cut off: the next worker continues them from their last saved rung.
-            with contextlib.suppress(Exception):
-                for job in begun.values():
+            for job in begun.values():
+                try:
                     with session.study.deciding():
                         session.study.hand_back(job.number)
+                except UserError:
+                    break  # the database is away: the others would wait for it too
+                except Exception:
+                    continue  # it is taken back when its time is over
             raise
         finally:
             with contextlib.suppress(Exception):
