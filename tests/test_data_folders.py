@@ -123,8 +123,13 @@ def test_a_split_that_no_option_names_is_the_folder_called_so(tmp_path: Path) ->
     data = open_data(root, options=DataOptions(splits={"test": "val"}))
     assert tops(data, "train") == {"train"} == tops(data, "val") and tops(data, "test") == {"val"}
     other = make_folder(tmp_path / "other", {f"{s}/{c}": 6 for s in ("train", "test", "testing", "monday") for c in "ab"})
-    data = open_data(other, options=DataOptions(splits={"train": "monday"}))
-    assert tops(data, "train") == {"monday"} == tops(data, "test")  # which of test and testing is meant nobody said
+    two = "test, testing: two of these mean the same split, test"
+    refused(other, two, "--set data.splits.test=test", options=DataOptions(splits={"train": "monday"}))
+    data = open_data(other, options=DataOptions(splits={"train": "monday", "test": "testing"}))
+    assert tops(data, "train") == {"monday"} and tops(data, "test") == {"testing"}
+    third = make_folder(tmp_path / "third", {f"{s}/{c}": 6 for s in ("train", "eval", "monday") for c in "ab"})
+    data = open_data(third, options=DataOptions(splits={"test": "monday"}))
+    assert (tops(data, "train"), tops(data, "val"), tops(data, "test")) == ({"train"}, {"eval"}, {"monday"})
 
 
 def test_folders_with_the_same_folders_in_each_are_told(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import json
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -91,6 +92,29 @@ def test_a_network_that_kills_its_workers_is_given_up(prepared: Callable[..., Pr
     assert record.state == "failed"
     assert "died 3 times" in str(record.reason)
     assert states(one.run).count("trained") + states(one.run).count("stopped") == 2
+
+
+def test_a_training_that_cannot_be_handed_back_keeps_no_other(
+    prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    session = session_of(prepared(trials=3))
+    begun: list[study.Job] = []
+    hand_back, tried = session.study.hand_back, list[int]()
+
+    def interrupt(_seconds: float) -> Any:
+        raise KeyboardInterrupt
+
+    def first_fails(number: int, **rest: Any) -> None:
+        tried.append(number)
+        if len(tried) == 1:
+            raise RuntimeError("the lock")
+        hand_back(number, **rest)
+
+    monkeypatch.setattr(session.study, "hand_back", first_fails)
+    crew: Any = SimpleNamespace(free=lambda: 2 - len(begun), begin=begun.append, ended=interrupt, close=lambda: None)
+    with pytest.raises(KeyboardInterrupt):
+        Worker(session).run(crew)
+    assert tried == [job.number for job in begun] and len(tried) == 2
 
 
 def test_a_record_that_a_kill_kept_from_disk_is_mended(prepared: Callable[..., PreparedSearch]) -> None:

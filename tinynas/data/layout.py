@@ -157,11 +157,16 @@ def _given(name: str, base: Folder, splits: Mapping[str, str]) -> list[tuple[Fol
     # A split that nobody named is the folder that is called so, where that is not another split already.
     plain = [(folder, part.word) for folder in base.holding() if (part := part_of(folder.name)) and not part.rest]
     usual = [(folder, word) for folder, word in plain if folder.name not in splits.values()]
-    words = {word for _, word in usual}
+    words = {str(word) for _, word in usual} | {*splits}
     guessed: dict[str, list[Folder]] = {}
     for folder, word in usual:
         guessed.setdefault(resolve(word, words), []).append(folder)
-    return said + [(folders[0], split) for split, folders in guessed.items() if split not in splits and len(folders) == 1]
+    for split in splits:
+        guessed.pop(split, None)
+    for split, folders in guessed.items():
+        if len(folders) > 1:
+            raise _same_split(name, [shown(folder.name) for folder in folders], split)
+    return said + [(folder, split) for split, [folder] in guessed.items()]
 
 
 def _parts(name: str, base: Folder, reading: Reading) -> list[tuple[Folder, str | None]]:
@@ -183,13 +188,15 @@ def _parts(name: str, base: Folder, reading: Reading) -> list[tuple[Folder, str 
     for split in ("train", "val", "test"):
         same = [shown(folder.name) for folder, word in result if word == split]
         if len(same) > 1:
-            reading.faults.append(
-                DataError(
-                    f"{name}: {', '.join(same)}: two of these mean the same split, {split}",
-                    f"merge or rename one of them, or say which it is: --set data.splits.{split}={same[0]}",
-                )
-            )
+            reading.faults.append(_same_split(name, same, split))
     return result
+
+
+def _same_split(name: str, same: Sequence[str], split: str) -> DataError:
+    return DataError(
+        f"{name}: {', '.join(same)}: two of these mean the same split, {split}",
+        f"merge or rename one of them, or say which it is: --set data.splits.{split}={same[0]}",
+    )
 
 
 def _alike(named: Sequence[tuple[Folder, Part]]) -> bool:

@@ -74,7 +74,7 @@ def part_of(name: str) -> Part | None:
     return Part(meant.pop(), tuple(piece for piece in found if piece not in WORDS and piece not in FILLERS and piece not in NOTHING))
 
 
-def resolve(word: Word, others: Collection[Word]) -> str:
+def resolve(word: Word, others: Collection[str]) -> str:
     """The split of ``word`` where splits of ``others`` are there too."""
     if word != "eval":
         return word
