@@ -60,8 +60,9 @@ class Counter:
         if feasible.max_macs is not None:
             limits["macs"] = min(limits.get("macs", float("inf")), feasible.max_macs)
         self.tables = feasible.tables
-        if "program_bytes" in limits:  # what the code that every network needs leaves to the file
-            limits["flash_bytes"] = max(1.0, limits["program_bytes"] - self.tables.base_code_bytes(feasible.budget.core))
+        files = {name: limits.pop(name) for name in ("flash_bytes", "program_bytes") if name in limits}
+        if "program_bytes" in files:  # what the code that every network needs leaves to the file
+            files["program_bytes"] -= self.tables.base_code_bytes(feasible.budget.core)
         # Learning takes no less than inference does.
         self.sram = min(limits.get("sram_bytes", float("inf")), limits.get("update_sram_bytes", float("inf")))
         if front_ends := [each.front_end for each in self.space.inputs if each.front_end is not None]:
@@ -70,9 +71,9 @@ class Counter:
             every = 1 if self.tables.runtime.stream else None
             costs = [front_end_cost(each, feasible.classes, **on, every=every) for each in front_ends]
             self.sram -= min(cost.sram_bytes for cost in costs)
-            if "flash_bytes" in limits:
-                name = "program_bytes" if "program_bytes" in limits else "flash_bytes"
-                limits["flash_bytes"] = max(1.0, limits["flash_bytes"] - min(getattr(cost, name) for cost in costs))
+            files = {name: limit - min(getattr(cost, name) for cost in costs) for name, limit in files.items()}
+        if files:
+            limits["flash_bytes"] = max(1.0, min(files.values()))
         self.names = [name for name in ("flash_bytes", "macs") if name in limits]
         self.limits = [limits[name] for name in self.names]
         self.full: _Left = tuple(CELLS for _ in self.names)

@@ -158,13 +158,14 @@ class Study:
     # locks ------------------------------------------------------------------------------------------
 
     @contextlib.contextmanager
-    def deciding(self) -> Iterator[None]:
-        """Hold the study's lock: one process decides at a time.
+    def deciding(self, *, wait: bool = True) -> Iterator[None]:
+        """Hold the study's lock: one process decides at a time. Without ``wait`` a database that is away is not waited for.
 
         A journal is told at the end of the block, in one step, then trials.jsonl: a kill or a full disk leaves all or nothing. Raises
         UserError where a database cannot be reached, also not after a while.
         """
-        self._await_database()
+        if wait:
+            self._await_database()
         with file_lock(self._lock_file), database_errors(self.url):
             with self._together():
                 yield

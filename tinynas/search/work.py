@@ -93,7 +93,7 @@ class Worker:
             # Cut off: the next worker continues them from their last saved rung.
             for job in begun.values():
                 try:
-                    with session.study.deciding():
+                    with session.study.deciding(wait=False):
                         session.study.hand_back(job.number)
                 except UserError:
                     break  # the database is away: the others would wait for it too
