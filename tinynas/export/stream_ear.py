@@ -19,12 +19,13 @@ from tinynas.export.streams import (
     THRESHOLDS,
     Ear,
     Heard,
+    by_themselves,
     class_numbers,
     events_of,
     judged_recordings,
     samples_of,
 )
-from tinynas.metrics import Smoothing, detections, moving_average, sigmoid
+from tinynas.metrics import Smoothing, moving_average, sigmoid
 from tinynas.quantize.grid import QuantizedGraph
 from tinynas.sound.features import recorded
 
@@ -68,11 +69,7 @@ def stream_ear(
         return {number: told[column] for number, column in enumerate(columns)}
 
     def several_told(recording: Heard, smoothing: Smoothing) -> Mapping[int, Sequence[float]]:
-        smooth = sigmoid(moving_average(recording.scores, smoothing.windows))
-        return {
-            number: detections(smooth[:, number], recording.times, smoothing.of(number), smoothing.refractory)
-            for number in range(smooth.shape[1])
-        }
+        return by_themselves(sigmoid(moving_average(recording.scores, smoothing.windows)), recording, smoothing)
 
     hop_ms = plan.every * front_end.stride_ms
     if several:

@@ -90,7 +90,11 @@ def window_ear(front_end: FrontEnd, scores: Scores, hop_ms: int, refractory: flo
 
 def by_windows(recording: Heard, smoothing: Smoothing) -> Mapping[int, Sequence[float]]:
     """Each class where the average of its last scores reaches its threshold, by itself."""
-    smooth = moving_average(recording.scores, smoothing.windows)
+    return by_themselves(moving_average(recording.scores, smoothing.windows), recording, smoothing)
+
+
+def by_themselves(smooth: NDArray[np.float64], recording: Heard, smoothing: Smoothing) -> Mapping[int, Sequence[float]]:
+    """Each class where ``smooth`` (T, classes), made of the scores of ``recording``, reaches its threshold."""
     return {
         number: detections(smooth[:, number], recording.times, smoothing.of(number), smoothing.refractory)
         for number in range(smooth.shape[1])
