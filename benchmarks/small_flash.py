@@ -11,7 +11,10 @@ and power meters, 32 x 20 pixels; the test is the set's own ``val/``, which are 
 kept together. Rows go to results/benchmarks/small_flash.jsonl; the script continues where it stopped.
 
 What it does not show. One search, one seed of training unless ``--seeds`` says more. The meters' labels are within 0.2 of a whole digit, so
-some digits are half turned; what people read of them was not measured. Validation of the meters is two of them.
+some digits are half turned; what people read of them was not measured. Validation of the meters is two of them. Of the signs' validation
+images the darkest fifth (a mean of 14 or less of 255) has 15 % errors and the others 2.4 % (gtsrb48-signs, default recipe). Tried in single
+trainings of 20 epochs (1.8 M MACs, validation): as it is 83.1 %, brightness and contrast relative to the image's own mean 84.1, training
+images dimmed and brightened by up to 1.5 stops 80.4, every image stretched to the full range 85.3.
 """
 
 from __future__ import annotations
@@ -78,7 +81,9 @@ act: relu6
 """
 SIGN_TRACKS = (r"data.groups='([^/]+/\d+)_'",)
 DATA = {
-    "meter": Data("meter", ("data.groups=prefix:__", "data.splits={train: train, test: val}", "data.leaks=drop"), "24 KiB", "64 KiB", DIGITS, 97.0),
+    "meter": Data(
+        "meter", ("data.groups=prefix:__", "data.splits={train: train, test: val}", "data.leaks=drop"), "24 KiB", "64 KiB", DIGITS, 97.0
+    ),
     "gtsrb48": Data("gtsrb48", SIGN_TRACKS, "64 KiB", "192 KiB", None, 97.0),
     # Wider stages than those of the shipped space that the search chooses by itself, and maps that are kept large for longer.
     "gtsrb48-signs": Data("gtsrb48", SIGN_TRACKS, "64 KiB", "192 KiB", SIGNS, 97.0),
