@@ -33,6 +33,8 @@ class Record(NamedTuple):
     """How much of its range it uses, such as the levels between the darkest and the brightest of an image; None where not measured."""
     file: str | None = None
     """What it was cut out of, where its name is not a file's."""
+    inner: tuple[int, int] | None = None
+    """(height, width) of what lies within an image's borders of one colour; None where not measured."""
 
 
 @dataclass(frozen=True)

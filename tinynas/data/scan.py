@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from itertools import islice
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -17,7 +17,7 @@ from tinynas.data.records import Bad, BadInput, Record
 from tinynas.errors import DiskError
 from tinynas.files import cores, replacing
 
-FORMAT = 4
+FORMAT = 5
 """Version of the index; others are read anew."""
 
 
@@ -30,6 +30,8 @@ class Measured(NamedTuple):
     """See :attr:`tinynas.data.records.Record.span`."""
     extent: tuple[int, int] | None = None
     """From where to where along the height there is something; None: all along."""
+    inner: tuple[int, int] | None = None
+    """See :attr:`tinynas.data.records.Record.inner`."""
 
 
 Measure = Callable[[bytes], Measured]
@@ -48,6 +50,7 @@ class Seen:
     problem: str | None = None
     span: int | None = None
     extent: tuple[int, int] | None = None
+    inner: tuple[int, int] | None = None
 
 
 def workers() -> int:
@@ -74,7 +77,7 @@ def look(read: Callable[[], bytes], measure: Measure) -> Seen:
     digest = hashlib.sha256(data).hexdigest()
     try:
         found = measure(data)
-        return Seen(digest, (found.height, found.width), None, found.span, found.extent)
+        return Seen(digest, (found.height, found.width), None, found.span, found.extent, found.inner)
     except BadInput as bad:
         return Seen(digest, (0, 0), str(bad))
 
@@ -110,9 +113,7 @@ def scan(
         if on_progress is not None:
             on_progress(f"checking {kind}s", done, len(todo))
     if todo or len(known) != len(keys):
-        entries = [
-            [key, stamps[i], found[i].digest, found[i].size, found[i].problem, found[i].span, found[i].extent] for i, key in enumerate(keys)
-        ]
+        entries = [[key, stamps[i], *astuple(found[i])] for i, key in enumerate(keys)]
         try:
             with replacing(index) as file:
                 file.write(gzip.compress(json.dumps({"format": FORMAT, "records": entries}).encode(), 1, mtime=0))
@@ -128,11 +129,15 @@ def sort_out(
     records, rows, bad = [], [], []
     for i, found in enumerate(seen):
         if found.problem is None:
-            records.append(Record(keys[i], labels[i], splits[i], found.digest, found.size, span=found.span))
+            records.append(Record(keys[i], labels[i], splits[i], found.digest, found.size, span=found.span, inner=found.inner))
             rows.append(i)
         else:
             bad.append(Bad(keys[i], found.problem))
     return records, rows, bad
+
+
+def _two(numbers: Sequence[int] | None) -> tuple[int, int] | None:
+    return None if numbers is None else (numbers[0], numbers[1])
 
 
 def _load(index: Path) -> dict[str, tuple[str, Seen]]:
@@ -141,8 +146,8 @@ def _load(index: Path) -> dict[str, tuple[str, Seen]]:
         if document["format"] != FORMAT:
             return {}
         return {
-            key: (stamp, Seen(digest, (height, width), problem, span, None if extent is None else (extent[0], extent[1])))
-            for key, stamp, digest, (height, width), problem, span, extent in document["records"]
+            key: (stamp, Seen(digest, (height, width), problem, span, _two(extent), _two(inner)))
+            for key, stamp, digest, (height, width), problem, span, extent, inner in document["records"]
         }
     except (OSError, ValueError, KeyError, TypeError, EOFError):
         return {}

@@ -9,7 +9,7 @@ from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.folder import read_folder
 from tinynas.data.images.decode import EXTENSIONS, MAX_BYTES
-from tinynas.data.images.signal import image_signal, measure
+from tinynas.data.images.signal import image_signal, measure, notes, sized
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.scan import scan, sort_out
@@ -45,10 +45,10 @@ def open_folder(
     source = Source(
         found.name,
         image_signal(options),
-        records,
+        sized(records, options),
         lambda i: found.read(rows[i]),
         bad=bad,
-        notes=found.reading.notes,
+        notes=[*found.reading.notes, *notes(options)],
         faults=found.reading.faults,
         label_order=found.label_order,
         several=found.several,

@@ -14,7 +14,8 @@ from tinynas.data.assemble import Source, assemble
 from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.hugging import datasets_module
-from tinynas.data.images.signal import image_signal, measure
+from tinynas.data.images.signal import image_signal, measure, sized
+from tinynas.data.images.signal import notes as image_notes
 from tinynas.data.labels import clean
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
@@ -140,7 +141,15 @@ def _open(
     identity = hashlib.sha256("\n".join([name, columns.image, *(f"{s}={p._fingerprint}" for s, p in parts.items())]).encode()).hexdigest()
     seen = scan(keys, stamps, read, measure, store / "index" / f"{identity[:24]}.json.gz", on_progress, kind="image")
     records, rows, bad = sort_out(keys, labels, [split if len(parts) > 1 else None for split, _ in places], seen)
-    found = Source(name, image_signal(options), records, lambda i: read(rows[i]), bad=bad, notes=notes, label_order=columns.names)
+    found = Source(
+        name,
+        image_signal(options),
+        sized(records, options),
+        lambda i: read(rows[i]),
+        bad=bad,
+        notes=[*notes, *image_notes(options)],
+        label_order=columns.names,
+    )
     return assemble(found, options, seed=seed, cache=store, on_progress=on_progress)
 
 

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
+from tinynas.data.images.border import cut, inside
 from tinynas.data.images.decode import decode
 from tinynas.data.images.fit import resize
 from tinynas.data.options import DataOptions
 from tinynas.data.records import Record, plural
 from tinynas.data.scan import Measured
 from tinynas.data.signal import Decoded, Signal
+from tinynas.inputs import Input
 
 PIXELS = 1
 """Version of how pixels are made (decoding, resizing)."""
@@ -21,27 +24,55 @@ SAMPLE = 128
 """Pixels along each side, at most, that the span of an image is measured on."""
 MUCH = 0.3
 """A crop that loses more than this share of the usual image is worth a warning."""
+WIDE = 0.2
+"""A border that takes more than this share of an image is worth a warning, where a tenth of the images have one."""
 
 
 def image_signal(options: DataOptions) -> Signal:
-    """RGB or gray images, fitted as ``options.fit`` says."""
+    """RGB or gray images, cut and fitted as ``options.border`` and ``options.fit`` say."""
+    borders = options.border == "cut"
+
+    def fit(image: Decoded, network: Input) -> NDArray[np.uint8]:
+        return resize(cut(image) if borders else image, *network.shape, fit=options.fit)
+
+    def advice(records: Sequence[Record]) -> list[str]:
+        lost = _lost_to_the_crop(records) if options.fit == "crop" else []
+        return [*([] if borders else _bordered(records)), *lost, *_advice(records)]
+
     return Signal(
         kind="image",
         version=PIXELS,
-        how=options.fit,
+        how=f"{options.fit}-cut" if borders else options.fit,
         channels=(1, 3),
         decode=decode,
-        fit=lambda image, network: resize(image, *network.shape, fit=options.fit),
+        fit=fit,
         unit=" px",
-        advice=_advice if options.fit != "crop" else lambda records: _lost_to_the_crop(records) + _advice(records),
+        advice=advice,
     )
+
+
+def sized(records: Sequence[Record], options: DataOptions) -> list[Record]:
+    """``records`` with the sizes that networks see of them: without borders where these are cut off."""
+    if options.border == "keep":
+        return list(records)
+    return [record if record.inner is None else record._replace(size=record.inner) for record in records]
+
+
+def notes(options: DataOptions) -> list[str]:
+    """What those who use a network must know of how its images were made."""
+    if options.border == "keep":
+        return []
+    return [
+        "borders of one colour are cut off (data.border=cut): a device must hand over the picture alone, as a detector or a fixed window "
+        "cuts it out, without a canvas around it"
+    ]
 
 
 def measure(data: bytes) -> Measured:
     """Size and span of an encoded image, decoded to be sure that it can be. Raises BadInput."""
     pixels = decode(data)
     height, width = pixels.shape[:2]
-    return Measured(height, width, span_of(pixels))
+    return Measured(height, width, span_of(pixels), inner=inside(pixels).size)
 
 
 def span_of(pixels: Decoded) -> int:
@@ -51,6 +82,20 @@ def span_of(pixels: Decoded) -> int:
     ordered = np.sort(sample, axis=0)
     few = len(ordered) // 1000
     return int((ordered[len(ordered) - 1 - few].astype(int) - ordered[few]).max())
+
+
+def _bordered(records: Sequence[Record]) -> list[str]:
+    """That pictures are smaller than their images, and what can be done about it."""
+    shares = [record.inner[0] * record.inner[1] / (record.size[0] * record.size[1]) for record in records if record.inner is not None]
+    few = sum(share < 1 - WIDE for share in shares)
+    if 10 * few < max(len(shares), 1):
+        return []
+    half = float(np.median([share for share in shares if share < 1 - WIDE]))
+    return [
+        f"{few:,} of {plural(len(shares), 'image')} have a border of one colour that takes more than {100 * WIDE:.0f} % of them; of these "
+        f"half show their picture on at most {100 * half:.0f} % of their pixels: a network sees it small and beside the centre; where the "
+        "device will not have such borders, --set data.border=cut takes them away"
+    ]
 
 
 def _lost_to_the_crop(records: Sequence[Record]) -> list[str]:
