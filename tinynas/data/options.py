@@ -42,8 +42,8 @@ class DataOptions(Config):
     """How an image takes on the network's height and width: ``crop`` cuts out the largest centred window of their
     ratio and scales it, ``squash`` scales each side by itself, ``pad`` shows all of it, to scale, on mid grey."""
     border: Literal["keep", "cut"] = "keep"
-    """What to do with borders of one colour around images (bars of films, the rest of a canvas that a small picture lies on): ``cut`` takes
-    them away before ``fit``, so that the picture fills the input, as it does where a device cuts its camera's image to what it is to tell."""
+    """What to do with borders of one colour around images (bars of films, the rest of a canvas that a small picture lies on): ``cut``
+    takes them away before ``fit``, so that the picture fills the input, as where a device cuts out of its frames what it is to tell."""
     groups: str | None = None
     """What belongs together and must not be on two sides of a split. ``prefix:__``: what has equal file names before the
     first ``__``. ``csv:FILE``: the columns ``name`` (path inside the folder, or file name) and ``group`` of a CSV file. Else a

@@ -1,8 +1,8 @@
 """Borders of one colour around a picture: bars of films, the rest of a canvas, scanners' lids; found, and cut away.
 
 A border is what lies between a side of the image and the first line that differs from it: rows or columns that are all of the colour of
-the outermost one. JPEG leaves ripples beside the picture's edge in the block of pixels that holds it, so that a border that is flat somewhere
-goes on over lines that are a little less so.
+the outermost one. JPEG leaves ripples beside a picture's edge, within the block of pixels that holds it: lines behind a flat one may be a
+little less so.
 """
 
 from __future__ import annotations

@@ -14,8 +14,7 @@ from tinynas.data.assemble import Source, assemble
 from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.hugging import datasets_module
-from tinynas.data.images.signal import image_signal, measure, sized
-from tinynas.data.images.signal import notes as image_notes
+from tinynas.data.images.signal import border_notes, image_signal, measure, sized
 from tinynas.data.labels import clean
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
@@ -147,7 +146,7 @@ def _open(
         sized(records, options),
         lambda i: read(rows[i]),
         bad=bad,
-        notes=[*notes, *image_notes(options)],
+        notes=[*notes, *border_notes(options)],
         label_order=columns.names,
     )
     return assemble(found, options, seed=seed, cache=store, on_progress=on_progress)

@@ -58,7 +58,7 @@ def sized(records: Sequence[Record], options: DataOptions) -> list[Record]:
     return [record if record.inner is None else record._replace(size=record.inner) for record in records]
 
 
-def notes(options: DataOptions) -> list[str]:
+def border_notes(options: DataOptions) -> list[str]:
     """What those who use a network must know of how its images were made."""
     if options.border == "keep":
         return []
