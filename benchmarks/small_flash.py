@@ -16,10 +16,10 @@ some digits are half turned; what people read of them was not measured. Validati
 Why gtsrb48 is searched twice. Of its images three in five are a smaller sign in the corner of a black square, and the darkest fifth of the
 validation images (which are those) has 15 % errors where the others have 2.4 % (gtsrb48-signs, default recipe). ``gtsrb48-cut`` cuts the
 black off (``data.border=cut``) before an image is scaled to the input. A device then has to hand over the sign alone, as a detector's box
-does; finding it is no part of the 64 KiB. Tried by hand, with no script kept, in single trainings of 20 epochs (1.8 M MACs, validation): as
-it is 83.1 %, each image brought to one mean and contrast 84.8, stretched to the full range 85.3, training images dimmed and brightened by up
-to 1.5 stops 80.4; without the black 94.9 %, and 96.6 with one mean and contrast, 95.2 with every second training image blurred, 94.2 with
-rotations, zooms and shifts half as large again.
+does; finding it is no part of the 64 KiB. Tried by hand, with no script kept, in single trainings of 20 epochs (1.8 M MACs, validation):
+as it is 83.1 %, each image brought to one mean and contrast 84.8, stretched to the full range 85.3, training images dimmed and brightened
+by up to 1.5 stops 80.4; without the black 94.9 %, and 96.6 with one mean and contrast, 95.2 with every second training image blurred, 94.2
+with rotations, zooms and shifts half as large again.
 """
 
 from __future__ import annotations

@@ -322,6 +322,23 @@ def test_compiled_networks_give_tflms_numbers_in_the_promised_memory(compiler: s
     assert ["return rescale_wide(sum" in m.files[f"{m.name}.c"].decode() for m in models[5:9]] == [False, True, True, False]
 
 
+@needs_tools
+@pytest.mark.parametrize(("core", "frame"), [("cortex-m0plus", "kept"), ("cortex-m4", "rows"), ("cortex-m7", "kept")])
+def test_a_network_that_rounds_in_64_bits_takes_no_more_than_was_promised_before_its_weights_were_known(core: str, frame: Frame) -> None:
+    tables = benchmark("compiled_tables")
+    qgraph = tables.widened(random_quantized(tables.network(*tables.SHOWN), seed=1))
+    graph = qgraph.graph
+    model = compile_network(qgraph, name="net", frame=frame)
+    assert b"return rescale_wide(sum" in model.files["net.c"]
+    images = images_of(graph, seed=1)[:1]
+    ran = run_network(CORES[core], "net", model.files, [images[0].tobytes()], outputs=graph.classes, operators=len(graph.ops))
+    assert ran.outputs == (outputs_of(qgraph, images)[0].tobytes(),)
+    cost = estimate(graph, {"kept": "compiled", "rows": "compiled-rows"}[frame], core=core)
+    assert ran.flash_bytes <= cost.program_bytes
+    assert ran.stack_bytes <= cost.stack_bytes
+    assert model.work_bytes == cost.sram_bytes
+
+
 @needs_gcc
 def test_a_network_that_was_turned_is_turned_back(tmp_path: Path) -> None:
     # Odd and even sizes, strides and kernels: what SAME pads before differs from what it pads behind.
