@@ -1,8 +1,9 @@
 """What the code and the stack of compiled networks take, by core and kernel: the table tinynas/cost/compiled.json.
 
 For each emulated core, small networks of one kernel beside those that every classifier has are compiled with both ways to take frames, and
-with both arithmetics (a network of which sums may leave +-2^30, or are shifted left, rounds in 64 bits). The linker says the code: the
-table has that of 32 bits, and for every classifier what whole networks take beyond the sum. The compiler's call graph (``-fcallgraph-
+with all three arithmetics (a network of which a sum is not shifted right tells, output by output, which rounding it needs; one of which
+sums may leave +-2^30 rounds in 64 bits). The linker says the code: the table has that of networks whose sums are all shifted right, no less
+than that of the others (with weights of few bits the most of all), and for every classifier what whole networks take beyond the sum. The compiler's call graph (``-fcallgraph-
 info=su``) says the deepest way through the stack: the table has the most of all. What the C library's functions take of the stack the
 compiler does not know: they lie at the end of a way, and count as ``LIBRARY_BYTES``. benchmarks/compiled_equal.py holds the table against
 linked programs and painted stacks of whole networks.
@@ -21,7 +22,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Literal
 from unittest import mock
 
 import numpy as np
@@ -45,6 +46,8 @@ TABLE = ROOT / "tinynas" / "cost" / "compiled.json"
 #: What memcpy, memset, and multiplications and divisions of 64 bits take at most: measured at the end of ways whose frames are known.
 LIBRARY_BYTES = 40
 #: A kind of operators -> operators that show its kernels, beside a mean and a matrix product.
+Sums = Literal["right", "left", "wide"]
+"""What rounding the sums of a network need, in the order of the code that it takes."""
 SHOWN = ("conv2d", "depthwiseconv2d", "add", "mul", "maxgather", "maxpool2d", "averagepool2d", "hardswish", "resizenearestneighbor")
 
 #: What weights of few bits bring (tinynas.cost.compiled.FEW) -> (kinds of operators, bits by operator's name): what the code of these takes
@@ -111,10 +114,15 @@ def network(*kinds: str, bits: Mapping[str, WeightBits] = MappingProxyType({})) 
     return Graph(tuple(build.tensors), tuple(build.ops), Input(8, 8, 8), (0,), (logits,))
 
 
+def lefted(qgraph: QuantizedGraph, by: int = 600) -> QuantizedGraph:
+    """The same with weights in steps ``by`` times as large, so that sums are shifted left, or not at all."""
+    scales = {name: scale * np.float32(by) for name, scale in qgraph.weight_scales.items()}
+    return replace(qgraph, weight_scales=scales, biases={name: bias // by for name, bias in qgraph.biases.items()})
+
+
 def widened(qgraph: QuantizedGraph) -> QuantizedGraph:
-    """The same with sums that are shifted left."""
-    scales = {name: scale * np.float32(600) for name, scale in qgraph.weight_scales.items()}
-    return replace(qgraph, weight_scales=scales, biases={name: bias // 600 for name, bias in qgraph.biases.items()})
+    """The same with sums beyond 2^30."""
+    return replace(qgraph, biases={name: bias * 0 + (1 << 30) for name, bias in qgraph.biases.items()})
 
 
 def of_graph(graph: Graph) -> dict[str, frozenset[int]]:
@@ -138,15 +146,22 @@ def with_bits(graph: Graph, widths: Sequence[int]) -> Graph:
     return replace(graph, ops=tuple(ops))
 
 
-def models(graph: Graph) -> dict[tuple[Frame, bool], CompiledModel]:
-    """(frame, whether it rounds in 64 bits) -> ``graph`` compiled."""
+def models(graph: Graph) -> dict[tuple[Frame, Sums], CompiledModel]:
+    """(frame, what its sums need) -> ``graph`` compiled."""
     qgraph = random_quantized(graph, seed=1)
     # Random weights of few bits have large steps: a sum of theirs may be shifted left.
     plain = replace(qgraph, weight_scales={name: scale / np.float32(64) for name, scale in qgraph.weight_scales.items()})
-    both = {False: plain if few_bits(graph) else qgraph, True: widened(qgraph)}
-    made = {(frame, wide): compile_network(one, name="net", frame=frame) for frame in FRAMES for wide, one in both.items()}
-    assert all(("return rescale_wide(sum" in model.files["net.c"].decode()) == wide for (_, wide), model in made.items())
+    every: dict[Sums, QuantizedGraph] = {"right": plain if few_bits(graph) else qgraph}
+    every |= {"left": lefted(qgraph), "wide": widened(every["right"])}
+    made = {(frame, sums): compile_network(one, name="net", frame=frame) for frame in FRAMES for sums, one in every.items()}
+    for (_, sums), model in made.items():
+        assert sums == sums_of(model.files["net.c"].decode())
     return made
+
+
+def sums_of(code: str) -> Sums:
+    """What the sums of a network need, by its code."""
+    return "wide" if "return rescale_wide(sum" in code else "left" if "if (shift < 0) return upper(" in code else "right"
 
 
 def frames_and_calls(core: Core, model: CompiledModel) -> tuple[dict[str, int], dict[str, set[str]]]:
@@ -200,32 +215,34 @@ def measured(core: Core) -> dict[str, Any]:
     stack: dict[str, int] = dict.fromkeys(("", *KERNELS, *FEW_KERNELS), 0)
     graphs = {kind: network(kind) for kind in ("", *SHOWN)} | {"all": network(*SHOWN)} | {name: lower(load_arch(name)) for name in WHOLE}
     for kind, graph in graphs.items():
-        for (frame, wide), model in models(graph).items():
+        for (frame, sums), model in models(graph).items():
             sizes = code[frame]
-            if kind in ("", *SHOWN) and not wide:
+            if kind in ("", *SHOWN) and sums == "right":
                 sizes[kind] = code_of(core, model) - (sizes[""] if kind else 0)
-            elif kind in WHOLE and not wide:
+            elif kind in WHOLE and sums == "right":
                 present = {spelled(code_kind(piece)) for piece in from_graph(graph).pieces} & set(SHOWN)
                 sizes[""] += max(0, code_of(core, model) - sizes[""] - sum(sizes[name] for name in present))
             stack |= {name: max(stack[name], now) for name, now in stack_of(core, model, few=False).items()}
     for name, (kinds, bits) in FEW_SHOWN.items():
-        for (frame, wide), model in models(network(*kinds, bits=bits)).items():
-            if not wide:
-                present = {kind for kind in kinds if kind in SHOWN}
-                known = few_kernels(of_graph(model.plan.graph)) - {name}
-                code[frame][name] = code_of(core, model) - sum(code[frame][each] for each in ("", *present, *known))
+        for (frame, _), model in models(network(*kinds, bits=bits)).items():
+            present = {kind for kind in kinds if kind in SHOWN}
+            known = few_kernels(of_graph(model.plan.graph)) - {name}
+            beyond = code_of(core, model) - sum(code[frame][each] for each in ("", *present, *known))
+            code[frame][name] = max(code[frame].get(name, beyond), beyond)
             stack |= {kind: max(stack[kind], now) for kind, now in stack_of(core, model, few=True).items()}
     for name, widths in product(WHOLE, ((4, 4, 4), (2, 2, 2), (8, 4, 4), (4, 2, 8))):
         graph = with_bits(lower(load_arch(name)), widths)
-        for (frame, wide), model in models(graph).items():
-            if not wide:
+        for (frame, sums), model in models(graph).items():
+            if sums == "right":
                 operators = {spelled(code_kind(piece)) for piece in from_graph(graph).pieces} & set(SHOWN)
                 sizes, few = code[frame], few_kernels(of_graph(graph))
                 beyond = code_of(core, model) - sizes[""] - sum(sizes[each] for each in operators | few)
                 sizes[f"products{min(widths)}"] += max(0, beyond)
             stack |= {kind: max(stack[kind], now) for kind, now in stack_of(core, model, few=True).items()}
-            # What is promised before weights are known covers networks that round in 64 bits, which call that where others write it out.
-            assert wide or code_of(core, model) >= code_of(core, models(graph)[frame, True])
+    for graph in graphs.values():
+        # What is promised before weights are known covers the others: they call what is written out where all shifts are to the right.
+        sized = {key: code_of(core, model) for key, model in models(graph).items()}
+        assert all(size <= sized[frame, "right"] for (frame, _), size in sized.items())
     return {"code": code, "stack": stack}
 
 

@@ -56,7 +56,7 @@ def tinynas(*words: str) -> dict[str, Any]:
 def work(name: str, options: argparse.Namespace, rows: Path) -> None:
     """The search against ``name``, and the trainings of both sides that are not done."""
     place = str(Path(options.images) / options.data)
-    said = [word for key, value in DATA[options.data].items() for word in ("--set", f"data.{key}={value!r}")]
+    said = [word for key, value in DATA[options.data].items() for word in ("--set", f"data.{key}='{value}'")]
     folder = Path(options.work) / f"{options.data}-{name}"
     folder.mkdir(parents=True, exist_ok=True)
     arch = load_arch(name).with_classes(len(open_data(place, options=DataOptions(**DATA[options.data])).labels))

@@ -73,7 +73,9 @@ class _Constants:
     numbers: list[int] = field(default_factory=list)
     shifts: list[int] = field(default_factory=list)
     wide: bool = False
-    """Whether its sums may leave +-2^30, or are shifted left."""
+    """Whether its sums, shifted left where they are, may leave +-2^30."""
+    left: bool = False
+    """Whether a channel's sums are not shifted right, which is rounded once, not twice."""
 
 
 @dataclass(frozen=True)
@@ -129,7 +131,7 @@ def compile_network(
     used = [kind for kind in KERNELS if kind in kinds]
     words |= bits_words(used) | _rows_words(graph)
     words["cases"] = "\n".join(f"    case {kind.upper()}: {KERNELS[kind][1]} break;" for kind in used)
-    kernels = kernel_sections(used, wide=wide, products=words["products"] == "products")
+    kernels = kernel_sections(used, wide=wide, left=any(one.left for one in constants), products=words["products"] == "products")
     sections = ["rows_of", *kernels, "place_resized" if "resize" in used else "place_plain", "driver", frame]
     body = kernel_text(sections, wide=wide)
     enum = "enum { " + ", ".join(kind.upper() for kind in used) + " };\n"
@@ -161,14 +163,15 @@ def check_compilable(qgraph: QuantizedGraph, name: str) -> None:
         raise UserError(f"weights of {qgraph.bits} bits cannot be compiled", "use 8 bits or fewer")
 
 
-def kernel_sections(used: Sequence[str], *, wide: bool, products: bool) -> list[str]:
-    """The templates of the kernels of kinds ``used``, in order. ``wide``: some sums leave 32 bits; ``products``: convolutions choose."""
+def kernel_sections(used: Sequence[str], *, wide: bool, left: bool, products: bool) -> list[str]:
+    """The templates of the kernels of kinds ``used``, in order. ``wide``: some sums leave 32 bits; ``left``: some are not shifted right;
+    ``products``: convolutions choose."""
     widths = [bits for bits, those in _PRODUCTS.items() if those & set(used)]
     weighted, paired = bool(widths or _DEPTHWISE.keys() & set(used)), bool({"add", "mul"} & set(used))
     sections = ["rescale_wide"] if wide or "mean" in used else []
     sections += ["rescale_narrow"] if not wide and (weighted or paired) else []
     sections += ["rescale_add"] if not wide and paired else []
-    sections += ["dot", "output_wide" if wide else "output_narrow"] if weighted else []
+    sections += ["dot", "output_wide" if wide else "output_left" if left else "output_narrow"] if weighted else []
     sections += ["dense"] if 8 in widths else []
     sections += ["parts"] if {4, 2} & set(widths) else []
     sections += [f"narrow{bits}" for bits in widths if bits < 8]
@@ -347,12 +350,14 @@ def _weighted(qgraph: QuantizedGraph, op: Conv2D | DepthwiseConv2D | FullyConnec
     reach = np.abs(biases) + most * np.abs(sums).sum(1)
     if int((most * np.abs(sums).sum(1)).max()) << (8 - op.weight_bits) >= 1 << 31:
         raise InternalError(f"{op.name}: sums of weights in the highest bits of a byte beyond 32 bits")
-    if any(far << max(shift, 0) >= 1 << 31 for far, (_, shift) in zip(reach.tolist(), pairs, strict=True)):
+    farthest = max(far << max(shift, 0) for far, (_, shift) in zip(reach.tolist(), pairs, strict=True))
+    if farthest >= 1 << 31:
         raise InternalError(f"{op.name}: sums beyond 32 bits")
     numbers, shifts = [0] * (2 * channels), [0] * channels
     for i, (bias, (m, shift)) in enumerate(zip(biases.tolist(), pairs, strict=True)):
-        numbers[2 * i], numbers[2 * i + 1], shifts[i] = bias, m, -shift - 1  # the second rounding takes the last bit
-    return _Constants(packed_rows(rows, op.weight_bits), numbers, shifts, bool(reach.max() >= 1 << 30) or min(shifts) < 0)
+        numbers[2 * i], numbers[2 * i + 1] = bias, m
+        shifts[i] = -shift - 1 if m else 0  # the second rounding takes the last bit
+    return _Constants(packed_rows(rows, op.weight_bits), numbers, shifts, farthest >= 1 << 30, min(shifts) < 0)
 
 
 # text ----------------------------------------------------------------------------------------------------

@@ -92,7 +92,7 @@ def compile_stream(qgraph: QuantizedGraph, *, name: str = "network", file: str |
     back = "o->window - 1u - i"
     words |= bits_words(used) | {"row": f"({back}) * o->apart" if dilated(graph) else back}
     words["cases"] = "\n".join(f"    case {kind.upper()}: {_CALLS.get(kind, KERNELS[kind][1])} break;" for kind in used)
-    kernels = kernel_sections(used, wide=wide, products=words["products"] == "products")
+    kernels = kernel_sections(used, wide=wide, left=any(one.left for one in constants), products=words["products"] == "products")
     body = kernel_text([*("mean_stream" if section == "mean" else section for section in kernels), "stream"], wide=wide)
     rows = []
     for index, op in enumerate(graph.ops):
