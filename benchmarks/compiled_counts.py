@@ -4,7 +4,7 @@ The counts are those of results/benchmarks/compiled.json: every operator of smal
 step (benchmarks/compiled_equal.py). What drives the steps is the rest of the whole inference, less the conversion of the pixels; it is
 shared out by steps. A formula has a nonnegative number of instructions for each turn of a kernel's loops (those of
 tinynas/cost/compiled_loops.py), fitted by relative least squares on every second network; errors are those of the other networks, operator
-by operator and as a whole. Networks that round in 64 bits are left out.
+by operator and as a whole. Networks of which a sum is not shifted right are left out.
 
     python benchmarks/compiled_counts.py [--results results/benchmarks/compiled.json]
 
@@ -36,8 +36,9 @@ INTRO = """# Executed instructions of compiled networks, counted and by formula
 
 Made by `benchmarks/compiled_counts.py` from the counts of `benchmarks/compiled_equal.py` (qemu-system-arm, `-icount`). A formula has a
 number of instructions for each turn of a kernel's loops, fitted on every second network; errors are those of the others. What drives the
-steps is in; the conversion of the pixels is not, as it is not in TFLM's (instructions a byte: {convert}). Networks that round in 64 bits
-(sums that may leave +-2^30, or are shifted left) execute more, and are left out. Of kinds of operators that the table below lacks (fewer
+steps is in; the conversion of the pixels is not, as it is not in TFLM's (instructions a byte: {convert}). Networks of
+which a sum is not shifted right execute more (a trained one 6 %), as do those whose sums may leave +-2^30, and are left out. Of kinds of
+operators that the table below lacks (fewer
 than {enough} to fit; averages, and maxima of windows that overlap) instructions are not known. Table:
 `tinynas/cost/compiled_instructions.json`; terms: `loops` in `tinynas/cost/compiled_loops.py`.
 """

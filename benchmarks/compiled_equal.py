@@ -386,7 +386,7 @@ def emulated_row(case: Case, core_name: str, frame: Frame) -> dict[str, Any]:
         "area_bytes_touched": ran.touched_bytes,
         "stack_bytes": ran.stack_bytes,
         "flash_bytes": ran.flash_bytes,
-        "wide": "return rescale_wide(sum" in model.files["net.c"].decode(),
+        "wide": model.sums != "right",
         "input_bytes": graph.tensors[0].elements,
         "instructions": ran.instructions,
         "by_operator": list(ran.by_operator),

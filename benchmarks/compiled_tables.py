@@ -3,10 +3,10 @@
 For each emulated core, small networks of one kernel beside those that every classifier has are compiled with both ways to take frames, and
 with all three arithmetics (a network of which a sum is not shifted right tells, output by output, which rounding it needs; one of which
 sums may leave +-2^30 rounds in 64 bits). The linker says the code: the table has that of networks whose sums are all shifted right, no less
-than that of the others (with weights of few bits the most of all), and for every classifier what whole networks take beyond the sum. The compiler's call graph (``-fcallgraph-
-info=su``) says the deepest way through the stack: the table has the most of all. What the C library's functions take of the stack the
-compiler does not know: they lie at the end of a way, and count as ``LIBRARY_BYTES``. benchmarks/compiled_equal.py holds the table against
-linked programs and painted stacks of whole networks.
+than that of the others (with weights of few bits the most of all), and for every classifier what whole networks take beyond the sum. The
+compiler's call graph (``-fcallgraph-info=su``) says the deepest way through the stack: the table has the most of all. What the C library's
+functions take of the stack the compiler does not know: they lie at the end of a way, and count as ``LIBRARY_BYTES``.
+benchmarks/compiled_equal.py holds the table against linked programs and painted stacks of whole networks.
 
     python benchmarks/compiled_tables.py
 """
@@ -22,7 +22,7 @@ from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -33,7 +33,7 @@ from tinynas.cost.code_flash import spelled
 from tinynas.cost.compiled import FEW, Sizes, code_kind, few_kernels
 from tinynas.cost.streamed import FRAMES, Frame
 from tinynas.cost.work import from_graph
-from tinynas.export.compiled import CompiledModel, compile_network
+from tinynas.export.compiled import CompiledModel, Sums, compile_network
 from tinynas.graph import WEIGHTED, Builder, DepthwiseConv2D, Graph, Kind, few_bits, lower
 from tinynas.inputs import Input
 from tinynas.quantize.grid import QuantizedGraph, random_quantized
@@ -46,8 +46,6 @@ TABLE = ROOT / "tinynas" / "cost" / "compiled.json"
 #: What memcpy, memset, and multiplications and divisions of 64 bits take at most: measured at the end of ways whose frames are known.
 LIBRARY_BYTES = 40
 #: A kind of operators -> operators that show its kernels, beside a mean and a matrix product.
-Sums = Literal["right", "left", "wide"]
-"""What rounding the sums of a network need, in the order of the code that it takes."""
 SHOWN = ("conv2d", "depthwiseconv2d", "add", "mul", "maxgather", "maxpool2d", "averagepool2d", "hardswish", "resizenearestneighbor")
 
 #: What weights of few bits bring (tinynas.cost.compiled.FEW) -> (kinds of operators, bits by operator's name): what the code of these takes
@@ -154,14 +152,8 @@ def models(graph: Graph) -> dict[tuple[Frame, Sums], CompiledModel]:
     every: dict[Sums, QuantizedGraph] = {"right": plain if few_bits(graph) else qgraph}
     every |= {"left": lefted(qgraph), "wide": widened(every["right"])}
     made = {(frame, sums): compile_network(one, name="net", frame=frame) for frame in FRAMES for sums, one in every.items()}
-    for (_, sums), model in made.items():
-        assert sums == sums_of(model.files["net.c"].decode())
+    assert all(model.sums == sums for (_, sums), model in made.items())
     return made
-
-
-def sums_of(code: str) -> Sums:
-    """What the sums of a network need, by its code."""
-    return "wide" if "return rescale_wide(sum" in code else "left" if "if (shift < 0) return upper(" in code else "right"
 
 
 def frames_and_calls(core: Core, model: CompiledModel) -> tuple[dict[str, int], dict[str, set[str]]]:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import NamedTuple, assert_never
+from typing import Literal, NamedTuple, assert_never
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,6 +78,11 @@ class _Constants:
     """Whether a channel's sums are not shifted right, which is rounded once, not twice."""
 
 
+Sums = Literal["right", "left", "wide"]
+"""How sums become outputs: all are shifted right, and rounded twice; some are not, and rounded once; some may leave +-2^30, and all are
+rounded in 64 bits."""
+
+
 @dataclass(frozen=True)
 class CompiledModel:
     """The two files, and what they take."""
@@ -87,6 +92,7 @@ class CompiledModel:
     plan: StreamPlan
     constant_bytes: int
     """Weights, biases, multipliers, shifts and tables, in flash."""
+    sums: Sums
 
     def stack_bytes(self, core: str | None) -> int:
         """Bytes of stack that it promises not to exceed on ``core``, interrupts excluded; on any where that is None."""
@@ -125,21 +131,21 @@ def compile_network(
     plan = plan_streamed(graph, frame=frame)
     kinds = [kernel_of(op) for op in graph.ops]
     constants = [constants_for(qgraph, op) for op in graph.ops]
-    wide = any(one.wide for one in constants)
+    sums = sums_of(constants)
     file = file or name
     words = {**_words(qgraph, plan, name, shape or graph.input.shape), "file": file}
     used = [kind for kind in KERNELS if kind in kinds]
     words |= bits_words(used) | _rows_words(graph)
     words["cases"] = "\n".join(f"    case {kind.upper()}: {KERNELS[kind][1]} break;" for kind in used)
-    kernels = kernel_sections(used, wide=wide, left=any(one.left for one in constants), products=words["products"] == "products")
+    kernels = kernel_sections(used, sums=sums, products=words["products"] == "products")
     sections = ["rows_of", *kernels, "place_resized" if "resize" in used else "place_plain", "driver", frame]
-    body = kernel_text(sections, wide=wide)
+    body = kernel_text(sections, sums=sums)
     enum = "enum { " + ", ".join(kind.upper() for kind in used) + " };\n"
     tables = _tables(qgraph, plan, kinds, constants)
     code = fill(template("types.c"), words) + "\n" + enum + tables + fill(body, words)
     header = fill(template("model.h"), {**words, "api": fill(template(f"{frame}.h"), words)})
     files = {f"{file}.h": header.encode(), f"{file}.c": code.encode()}
-    return CompiledModel(name, files, plan, constant_bytes(plan))
+    return CompiledModel(name, files, plan, constant_bytes(plan), sums)
 
 
 def _rows_words(graph: Graph) -> dict[str, str]:
@@ -163,15 +169,20 @@ def check_compilable(qgraph: QuantizedGraph, name: str) -> None:
         raise UserError(f"weights of {qgraph.bits} bits cannot be compiled", "use 8 bits or fewer")
 
 
-def kernel_sections(used: Sequence[str], *, wide: bool, left: bool, products: bool) -> list[str]:
-    """The templates of the kernels of kinds ``used``, in order. ``wide``: some sums leave 32 bits; ``left``: some are not shifted right;
-    ``products``: convolutions choose."""
+def sums_of(constants: Sequence[_Constants]) -> Sums:
+    """What the sums of a network of these ``constants`` need."""
+    return "wide" if any(one.wide for one in constants) else "left" if any(one.left for one in constants) else "right"
+
+
+def kernel_sections(used: Sequence[str], *, sums: Sums, products: bool) -> list[str]:
+    """The templates of the kernels of kinds ``used``, in order. ``products``: convolutions choose."""
+    wide = sums == "wide"
     widths = [bits for bits, those in _PRODUCTS.items() if those & set(used)]
     weighted, paired = bool(widths or _DEPTHWISE.keys() & set(used)), bool({"add", "mul"} & set(used))
     sections = ["rescale_wide"] if wide or "mean" in used else []
     sections += ["rescale_narrow"] if not wide and (weighted or paired) else []
     sections += ["rescale_add"] if not wide and paired else []
-    sections += ["dot", "output_wide" if wide else "output_left" if left else "output_narrow"] if weighted else []
+    sections += ["dot", {"right": "output_narrow", "left": "output_left", "wide": "output_wide"}[sums]] if weighted else []
     sections += ["dense"] if 8 in widths else []
     sections += ["parts"] if {4, 2} & set(widths) else []
     sections += [f"narrow{bits}" for bits in widths if bits < 8]
@@ -180,10 +191,10 @@ def kernel_sections(used: Sequence[str], *, wide: bool, left: bool, products: bo
     return sections + list(dict.fromkeys(KERNELS[kind][0] for kind in used if KERNELS[kind][0] not in {"dense", "narrow"}))
 
 
-def kernel_text(sections: Sequence[str], *, wide: bool) -> str:
+def kernel_text(sections: Sequence[str], *, sums: Sums) -> str:
     """The code of ``sections``, of which words are still to be filled in."""
     body = "".join(_narrow(int(section[-1])) if section in {"narrow4", "narrow2"} else template(f"{section}.c") for section in sections)
-    if not wide:
+    if sums != "wide":
         return body
     # Called, not copied to each of its places, which took 2.3 kB: so the code is no larger than that of networks that need it not, which
     # is what was promised before weights were known.
