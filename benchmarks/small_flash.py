@@ -11,8 +11,8 @@ and power meters, 32 x 20 pixels; the test is the set's own ``val/``, which are 
 kept together. Rows go to results/benchmarks/small_flash.jsonl; the script continues where it stopped.
 
 What it does not show. The folder's image converter, classifier and labels, which come on top: at most 3.6 kB on a Cortex-M4, less where a
-program takes one kind of pixels. One search, one seed of training unless ``--seeds`` says more. The meters' labels are within 0.2 of a whole digit, so
-some digits are half turned; what people read of them was not measured. Validation of the meters is two of them.
+program takes one kind of pixels. One search, one seed of training unless ``--seeds`` says more. The meters' labels are within 0.2 of a
+whole digit, so some digits are half turned; what people read of them was not measured. Validation of the meters is two of them.
 
 Why gtsrb48 is searched twice. Of its images three in five are a smaller sign in the corner of a black square, and the darkest fifth of the
 validation images (which are those) has 15 % errors where the others have 2.4 % (gtsrb48-signs, default recipe). ``gtsrb48-cut`` cuts the
