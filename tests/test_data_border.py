@@ -1,4 +1,4 @@
-"""Borders of one colour: found to the pixel, said where they are many, cut off where that is asked, and never taken from a photograph."""
+"""Borders of one colour: found to the pixel, said where they are many, cut off where asked; and what is said of how images are made."""
 
 from __future__ import annotations
 
@@ -158,3 +158,11 @@ def test_few_borders_are_not_worth_a_word(bordered: Path, capsys: pytest.Capture
 def test_another_word_is_refused(bordered: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "info", str(bordered), "--set", "data.border=trim"]) == 2
     assert "border: must be one of 'keep' or 'cut' (got 'trim')" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("fit", ["crop", "squash", "pad"])
+def test_a_fit_that_the_firmware_does_not_have_is_said(bordered: Path, fit: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["data", "info", str(bordered), "--set", f"data.fit={fit}", "--json"]) == 0
+    said = [note for note in json.loads(capsys.readouterr().out)["notes"] if "data.fit" in note]
+    assert len(said) == (fit != "crop")
+    assert all(f"data.fit={fit}" in note and "the firmware's converter cuts out the centre" in note for note in said)

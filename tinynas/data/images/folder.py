@@ -9,7 +9,7 @@ from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.folder import read_folder
 from tinynas.data.images.decode import EXTENSIONS, MAX_BYTES
-from tinynas.data.images.signal import border_notes, image_signal, measure, sized
+from tinynas.data.images.signal import image_signal, made_notes, measure, sized
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.scan import scan, sort_out
@@ -48,7 +48,7 @@ def open_folder(
         sized(records, options),
         lambda i: found.read(rows[i]),
         bad=bad,
-        notes=[*found.reading.notes, *border_notes(options)],
+        notes=[*found.reading.notes, *made_notes(options)],
         faults=found.reading.faults,
         label_order=found.label_order,
         several=found.several,

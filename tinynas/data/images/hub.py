@@ -14,7 +14,7 @@ from tinynas.data.assemble import Source, assemble
 from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.hugging import datasets_module
-from tinynas.data.images.signal import border_notes, image_signal, measure, sized
+from tinynas.data.images.signal import image_signal, made_notes, measure, sized
 from tinynas.data.labels import clean
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
@@ -146,7 +146,7 @@ def _open(
         sized(records, options),
         lambda i: read(rows[i]),
         bad=bad,
-        notes=[*notes, *border_notes(options)],
+        notes=[*notes, *made_notes(options)],
         label_order=columns.names,
     )
     return assemble(found, options, seed=seed, cache=store, on_progress=on_progress)

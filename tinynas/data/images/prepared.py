@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from tinynas.data.assemble import Source, assemble
 from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
-from tinynas.data.images.signal import border_notes, image_signal
+from tinynas.data.images.signal import image_signal, made_notes
 from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, BadInput, Record
@@ -83,7 +83,7 @@ def open_store(
         records,
         read,
         bad=_bad(store, keys),
-        notes=[*notes, *border_notes(options)],
+        notes=[*notes, *made_notes(options)],
         label_order=header["labels"],
         attributes=_attributes(flags),
     )

@@ -58,14 +58,20 @@ def sized(records: Sequence[Record], options: DataOptions) -> list[Record]:
     return [record if record.inner is None else record._replace(size=record.inner) for record in records]
 
 
-def border_notes(options: DataOptions) -> list[str]:
-    """What those who use a network must know of how its images were made."""
-    if options.border == "keep":
-        return []
-    return [
-        "borders of one colour are cut off (data.border=cut): a device must hand over the picture alone, as a detector or a fixed window "
-        "cuts it out, without a canvas around it"
-    ]
+def made_notes(options: DataOptions) -> list[str]:
+    """What those who use a network must know of how its images were made, where a device does otherwise by itself."""
+    notes = []
+    if options.border == "cut":
+        notes.append(
+            "borders of one colour are cut off (data.border=cut): a device must hand over the picture alone, as a detector or a fixed "
+            "window cuts it out, without a canvas around it"
+        )
+    if options.fit != "crop":
+        notes.append(
+            f"images of another shape than the input are fitted by data.fit={options.fit}: the firmware's converter cuts out the centre, "
+            "so that a device must hand over images of the input's shape, fitted likewise"
+        )
+    return notes
 
 
 def measure(data: bytes) -> Measured:
