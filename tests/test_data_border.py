@@ -16,6 +16,8 @@ from tinynas.cli import run
 from tinynas.data import DataOptions, open_data
 from tinynas.data.images.border import FLAT, RIPPLE, cut, inside
 from tinynas.data.images.decode import decode
+from tinynas.data.images.signal import image_signal
+from tinynas.data.records import Record
 from tinynas.inputs import Input
 
 
@@ -153,6 +155,14 @@ def test_few_borders_are_not_worth_a_word(bordered: Path, capsys: pytest.Capture
     assert run(["data", "info", str(bordered), "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
     assert not any("border" in line for line in said["notes"] + said["warnings"])
+
+
+@pytest.mark.parametrize(("rows", "said"), [(16, 0), (15, 1)])
+def test_how_wide_a_border_is_worth_a_word_by_hand(rows: int, said: int) -> None:
+    records = [Record(f"{i}", "a", None, f"{i}", (20, 20), inner=(rows, 20)) for i in range(10)]
+    advice = [line for line in image_signal(DataOptions()).advice(records) if "border" in line]
+    assert len(advice) == said
+    assert all("10 of 10 images" in line and "at most 75 % of their pixels" in line for line in advice)
 
 
 def test_another_word_is_refused(bordered: Path, capsys: pytest.CaptureFixture[str]) -> None:
