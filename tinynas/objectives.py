@@ -33,6 +33,8 @@ class Objective:
     """Score that only exists where it is asked for (``int8_accuracy``, :data:`WORST_SUBSET`), or None."""
     cost: str | None = None
     """The quantity of :data:`tinynas.cost.quantities.QUANTITIES` that it is; None where it is none."""
+    score: bool = False
+    """True where it is a score, whatever the network costs."""
 
     def scaled(self, trial: Trial) -> float:
         """Its value of ``trial`` on the scale on which distances count; NaN where it is not known."""
@@ -51,8 +53,8 @@ def _cost(quantity: Quantity, name: str) -> Objective:
     return Objective(name, False, quantity.unit, lambda trial: trial.costs.get(quantity.name), trained=False, cost=quantity.name)
 
 
-def _score(name: str) -> Callable[[Trial], float | None]:
-    return lambda trial: trial.scores.get(name)
+def _score(name: str, of: str, needs: str | None = None) -> Objective:
+    return Objective(name, True, "share", lambda trial: trial.scores.get(of), trained=True, needs=needs, score=True)
 
 
 #: What the challenge's reference network costs: mcunet-vww2 (55.771 M MACs; 174 kB of SRAM in TinyEngine's table;
@@ -91,15 +93,20 @@ MEAN_AVERAGE_PRECISION = "mean_average_precision"
 OBJECTIVES: dict[str, Objective] = {
     objective.name: objective
     for objective in (
-        Objective("accuracy", True, "share", _score("accuracy"), trained=True),
-        Objective(MEAN_AVERAGE_PRECISION, True, "share", _score("accuracy"), trained=True),
-        Objective("int8_accuracy", True, "share", _score("int8_accuracy"), trained=True, needs="int8_accuracy"),
-        Objective(WORST_SUBSET, True, "share", _score(WORST_SUBSET), trained=True, needs=WORST_SUBSET),
-        Objective(ADAPTED, True, "share", _score(ADAPTED), trained=True, needs=ADAPTED),
+        _score("accuracy", "accuracy"),
+        _score(MEAN_AVERAGE_PRECISION, "accuracy"),
+        _score("int8_accuracy", "int8_accuracy", needs="int8_accuracy"),
+        _score(WORST_SUBSET, WORST_SUBSET, needs=WORST_SUBSET),
+        _score(ADAPTED, ADAPTED, needs=ADAPTED),
         *(_cost(quantity, quantity.objective) for quantity in QUANTITIES.values() if quantity.objective is not None),
         Objective("wake-vision-score", True, "points", _wake_vision, trained=True),
     )
 }
+
+
+def traded(goals: Sequence[Objective]) -> bool:
+    """Whether ``goals`` trade costs against scores; else the best network that fits is all that is asked for."""
+    return not all(goal.score for goal in goals)
 
 
 def of_several(names: Sequence[str]) -> tuple[str, ...]:

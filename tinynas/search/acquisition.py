@@ -1,4 +1,4 @@
-"""The acquisition: what an untrained network promises, as the expected improvement of the front of (score, log cost)."""
+"""The acquisition: what an untrained network promises, as the expected improvement of the front of (score, log cost), or of the best."""
 
 from __future__ import annotations
 
@@ -39,10 +39,14 @@ class Front:
 
 
 class Acquisition:
-    """Picks for one run: ``cost`` names the cost that fronts go by, ``costs`` (N,) are those of the pool."""
+    """Picks for one run: ``cost`` names the cost that fronts go by, ``costs`` (N,) are those of the pool; None where costs do not count, and
+    improvements are those of the highest score."""
 
-    def __init__(self, surrogate: Surrogate, cost: str, costs: Floats) -> None:
-        self.surrogate, self.cost = surrogate, cost
+    def __init__(self, surrogate: Surrogate, cost: str, costs: Floats | None) -> None:
+        self.surrogate, self.cost, self.traded = surrogate, cost, costs is not None
+        self.low, self.high = 0.0, 1.0
+        if costs is None:
+            return
         # A little wider than the pool, so that its cheapest and its dearest count too.
         self.low, self.high = math.log(max(costs.min() * 0.95, 1e-9)), math.log(costs.max() * 1.05)
 
@@ -55,7 +59,11 @@ class Acquisition:
             found = self.surrogate.feasible.costs(rows)
             expected = fit.model.expected(self.surrogate.features(rows, found), self.surrogate.genes(rows))
             estimates, costs = np.concatenate([estimates, expected]), np.concatenate([costs, found[self.cost]])
-        return Front(estimates, np.log(np.maximum(costs, 1e-9)), self.low, self.high, fit.floor)
+        return Front(estimates, self._place(costs), self.low, self.high, fit.floor)
+
+    def _place(self, costs: Floats) -> Floats:
+        # Where costs do not count, all cost the least: the front is one step over the whole axis, as high as the best.
+        return np.log(np.maximum(costs, 1e-9)) if self.traded else np.full(len(costs), self.low)
 
     def expected_improvement(self, fit: Fit, nets: Sequence[Net], genotypes: NDArray[np.int64], awaited: Sequence[Genotype] = ()) -> Floats:
         """(M,) improvements that untrained networks (M, genes) promise, in expectation by the model (which must be fitted).
@@ -65,6 +73,6 @@ class Acquisition:
         """
         assert fit.model is not None
         costs = self.surrogate.feasible.costs(genotypes)
-        heights, widths = self.front(fit, nets, awaited).steps(np.log(np.maximum(costs[self.cost], 1e-9)))
+        heights, widths = self.front(fit, nets, awaited).steps(self._place(costs[self.cost]))
         excess = fit.model.excess(self.surrogate.features(genotypes, costs), self.surrogate.genes(genotypes), heights)
         return np.asarray((widths * excess).sum(axis=1))

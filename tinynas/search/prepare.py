@@ -24,7 +24,7 @@ from tinynas.errors import DataError, RunError, counted
 from tinynas.files import cores, write_atomic
 from tinynas.graph import Graph, lower
 from tinynas.model import Network, load_weights
-from tinynas.objectives import MEAN_AVERAGE_PRECISION, Objective, objectives
+from tinynas.objectives import MEAN_AVERAGE_PRECISION, Objective, objectives, traded
 from tinynas.recipe import LEAST_IMAGES, Recipe
 from tinynas.records import ADAPTED, WORST_SUBSET, JsonRecord, Trial
 from tinynas.runs import MISSING, Run
@@ -118,10 +118,12 @@ class RunPlan(JsonRecord):
     """Images that its training counts as (:meth:`Session.share_of_images`)."""
     ramp: int = 0
     """As in :class:`Plan`; runs that were begun before 0.10 have none."""
+    traded: bool = True
+    """As in :class:`Plan`; runs that were begun before 0.12 search a front, whatever their objectives."""
 
     def schedule(self, networks: int | None) -> Plan:
         """The schedule's plan for so many networks (None: as many as the time allows), which a resumption may change."""
-        return Plan(self.rungs, self.epoch_images, self.edges, self.deepen, self.ramp, networks, self.explore)
+        return Plan(self.rungs, self.epoch_images, self.edges, self.deepen, self.ramp, networks, self.explore, self.traded)
 
     def feasible(self, space: Space, budget: Budget) -> Feasible:
         """What fits, within what is searched."""
@@ -172,6 +174,11 @@ class Session:
 def cost_of(goals: Sequence[Objective]) -> str:
     """The cost name of the first objective that is a cost; MACs where none is."""
     return next((goal.cost for goal in goals if goal.cost is not None), "macs")
+
+
+def bands_of(settings: SearchSettings) -> int:
+    """Cost bands that are served alike: one where no cost is traded, because the best of what fits is in no cheaper one."""
+    return settings.bands if traded(objectives(settings.objectives)) else 1
 
 
 def image_weight(speed: Speed, pool: Pool, macs: float) -> float:
@@ -248,9 +255,10 @@ def prepare(
     plan = RunPlan(
         rungs=rungs,
         epoch_images=epoch_images,
-        edges=strata(pool.costs[cost_of(goals)], settings.bands, log=QUANTITIES[cost_of(goals)].log),
+        edges=strata(pool.costs[cost_of(goals)], bands_of(settings), log=QUANTITIES[cost_of(goals)].log),
         deepen=settings.deepen,
         ramp=RAMP,
+        traded=traded(goals),
         explore=strategy.explore(settings.explore),
         subspaces=subspaces,
         max_macs=max_macs,
@@ -392,7 +400,7 @@ def choose_subspaces(space: Space, budget: Budget, data: DataSet, settings: Sear
         budget,
         classes=classes_for(data.labels),
         seed=settings.seed,
-        bands=settings.bands,
+        bands=bands_of(settings),
         max_resolution=largest_size(space, data.native_size),
         max_macs=max_macs,
     )
@@ -409,7 +417,7 @@ def plan_epochs(
     """
     if settings.epoch_images or capacity is None:
         return _untimed_epoch(settings, inputs)
-    spread = _spread_sample(pool, settings.bands)
+    spread = _spread_sample(pool, bands_of(settings))
     mean = float(np.mean([speed.of(macs) for macs in spread]))
     starting = capacity * settings.explore * (1 - share_of_front(settings.deepen, RAMP, STARTED))
     each = starting / STARTED - (0.0 if learning is None else float(np.mean([learning.of(macs) for macs in spread])))

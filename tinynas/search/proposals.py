@@ -17,11 +17,10 @@ from numpy.typing import NDArray
 from optuna.distributions import IntDistribution
 from optuna.trial import TrialState, create_trial
 
-from tinynas import pareto
 from tinynas.search.acquisition import Acquisition
 from tinynas.search.feasible import Feasible, Pool, as_genotype, band
 from tinynas.search.genes import distributions, genotype_of, params_of
-from tinynas.search.schedule import Net, Plan
+from tinynas.search.schedule import Net, Plan, ranked
 from tinynas.search.surrogate import MODELLED, Fit, Surrogate
 from tinynas.space import Genotype
 
@@ -77,7 +76,7 @@ class Proposer:
         self.feasible, self.pool, self.plan, self.seed = feasible, pool, plan, seed
         self.baseline, self.start, self.cost, self.children = baseline, start, cost, children
         self.surrogate = Surrogate(feasible, chance, belief=belief, floor=floor)
-        self.acquisition = Acquisition(self.surrogate, cost, pool.costs[cost])
+        self.acquisition = Acquisition(self.surrogate, cost, pool.costs[cost] if plan.traded else None)
         rng = np.random.default_rng((seed, 0xB45E))
         bands = [np.flatnonzero([band(value, plan.edges) == b for value in pool.costs[cost]]) for b in range(len(plan.edges) + 1)]
         self._bands = [rng.permutation(rows) for rows in bands if len(rows)]
@@ -182,7 +181,7 @@ class Proposer:
         taken: Collection[bytes],
         awaited: Sequence[Genotype],
     ) -> Proposal | None:
-        """The candidate that promises the largest improvement of the front; candidates are of the pool and mutations of the front."""
+        """The candidate that promises the largest improvement of the front (or of the best); candidates are of the pool and mutations of the front."""
         fit = self.surrogate.fit(trained, genotypes)
         candidates, parents = self._candidates(rng, self.parents(trained, fit), genotypes, taken)
         if not len(candidates):
@@ -211,10 +210,9 @@ class Proposer:
             parents += [chosen[i // self.children].id for i in new]
         return candidates, parents
 
-    @staticmethod
-    def parents(trained: Sequence[Net], fit: Fit) -> list[Net]:
-        """The networks estimated to be on the front, two fronts deep where it is short."""
-        ranks = pareto.ranks([(value, net.cost) for value, net in zip(fit.estimates, trained, strict=True)], (True, False))
+    def parents(self, trained: Sequence[Net], fit: Fit) -> list[Net]:
+        """The networks estimated to be on the front, two fronts deep where it is short; without a front the best few."""
+        ranks = ranked(list(fit.estimates), trained, traded=self.plan.traded)
         best = [net for net, rank in zip(trained, ranks, strict=True) if rank == 0]
         if len(best) < 6:
             best += [net for net, rank in zip(trained, ranks, strict=True) if rank == 1]
@@ -239,10 +237,10 @@ class Proposer:
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         space = self.feasible.space
         sampler = tpe_sampler(seed=int(rng.integers(2**31)), multivariate=True, startup=0)
-        study = optuna.create_study(directions=["maximize", "minimize"], sampler=sampler)
+        study = optuna.create_study(directions=["maximize", "minimize"] if self.plan.traded else ["maximize"], sampler=sampler)
         estimates = self.estimates(trained, genotypes)
         for net in trained[-TPE_MEMORY:]:
-            values = [estimates[net.id], float(np.log(net.cost))]
+            values = [estimates[net.id], *([float(np.log(net.cost))] if self.plan.traded else [])]
             study.add_trial(create_trial(values=values, params=params_of(space, genotypes[net.id]), distributions=self._distributions))
         for genotype, over in infeasible[-50:]:
             study.add_trial(

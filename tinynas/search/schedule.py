@@ -75,6 +75,8 @@ class Plan:
     """Networks to start; None: as many as the time allows."""
     explore: float = 0.7
     """Share of the time after which no network is started any more."""
+    traded: bool = True
+    """Whether a cost is traded against accuracy, and a front is wanted; else the most accurate network alone."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ class Schedule:
         if not known:
             return None
         values = levelled(known, self.value) if estimates is None else [estimates[net.id] for net in known]
-        ranks = pareto.ranks([(value, net.cost) for value, net in zip(values, known, strict=True)], (True, False))
+        ranks = ranked(values, known, traded=self.plan.traded)
         # Where the time ends the search, what is left of it goes to the next best when the front is done.
         deepest = 0 if exploring or self.plan.networks is not None else len(known)
         chosen: list[tuple[tuple[int, int, float, int], Net]] = []
@@ -194,6 +196,19 @@ class Schedule:
             return None
         net = min(chosen, key=lambda pair: pair[0])[1]
         return Continue(net, net.rung + 1)
+
+
+#: Networks that are deepened side by side where the most accurate alone is wanted (benchmarks/search_alone.py).
+FINALISTS = 4
+
+
+def ranked(values: Sequence[float], nets: Sequence[Net], *, traded: bool) -> list[int]:
+    """How many fronts of ``nets`` lie above each, by ``values`` and costs; where none is ``traded``, how many times ``FINALISTS`` of higher
+    values do."""
+    if traded:
+        return pareto.ranks([(value, net.cost) for value, net in zip(values, nets, strict=True)], (True, False))
+    places = {index: place for place, index in enumerate(sorted(range(len(nets)), key=lambda index: (-values[index], index)))}
+    return [places[index] // FINALISTS for index in range(len(nets))]
 
 
 #: ``Plan.ramp`` of a search. What a short training of one more network says to the model is worth more at first than a longer one of a
