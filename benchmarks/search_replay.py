@@ -33,6 +33,7 @@ from __future__ import annotations
 import argparse
 import functools
 import json
+import math
 import multiprocessing
 import os
 import warnings
@@ -52,8 +53,10 @@ from tinynas.budget import load_budget
 from tinynas.config import load
 from tinynas.cost.anatomy import Figures
 from tinynas.files import append_line, read_lines, write_atomic
+from tinynas.objectives import objectives, traded
 from tinynas.search.feasible import COSTS, Feasible, Pool, as_genotype, strata
 from tinynas.search.genes import distributions, genotype_of, params_of
+from tinynas.search.prepare import bands_of
 from tinynas.search.proposals import Proposer, tpe_sampler
 from tinynas.search.schedule import RAMP, Continue, Net, New, Plan, Result, Schedule
 from tinynas.search.settings import SearchSettings
@@ -293,57 +296,99 @@ def one_epoch_top_k(replay: Replay) -> Iterator[Step]:
         yield replay.train(int(order[k]), table.rungs[-1])
 
 
+@dataclass
+class Ours:
+    """A search of ours, as it goes on."""
+
+    nets: dict[int, Net]
+    """By row of the table."""
+    genotypes: dict[str, tuple[int, ...]]
+    proposer: Proposer
+
+    def expected(self) -> dict[str, float]:
+        """What is expected of each network that was trained, by its row as text."""
+        return self.proposer.surrogate.expected_accuracies(list(self.nets.values()), self.genotypes)
+
+
+def search_of_ours(replay: Replay, settings: SearchSettings, seconds: float = math.inf) -> Iterator[tuple[Step, Ours]]:
+    """The schedule and the proposer of the product: after each training what was paid for (with the front by what was seen) and the
+    search. ``seconds`` of one core are its time limit, by which the product shares its time out."""
+    table, feasible = replay.table, replay.table.feasible
+    timed = math.isfinite(seconds)
+    # As the product plans: under a time limit every strategy's last rung is the table's.
+    plan = Plan(
+        table.rungs,
+        table.images,
+        strata(table.macs, bands_of(settings)),
+        settings.deepen,
+        RAMP,
+        explore=settings.explore,
+        traded=traded(objectives(settings.objectives)),
+    )
+    schedule = Schedule(plan, 1 / table.classes)
+    order = replay.rng.permutation(len(table.rows))
+    pool = Pool(table.genotypes[order], dict.fromkeys(COSTS, table.macs[order]), len(order), 1.0)
+    # No mutations: the table knows no other networks.
+    proposer = Proposer(
+        feasible,
+        pool,
+        plan,
+        seed=replay.seed,
+        baseline=settings.baseline,
+        start=settings.start,
+        cost="macs",
+        chance=1 / table.classes,
+        children=0,
+        belief=settings.belief,
+        floor=table.floor,
+    )
+    ours, used = Ours({}, {}, proposer), 0.0
+    nets, genotypes = ours.nets, ours.genotypes
+    while True:
+        known = list(nets.values())
+        decision = schedule.next(
+            known,
+            proposer.estimates(known, genotypes),
+            progress=used / seconds if timed else 0.0,
+            seconds_left=seconds - used,
+            exhausted=len(nets) == len(table.rows),
+        )
+        if isinstance(decision, New):
+            proposal = proposer.propose(len(nets), known, genotypes, [])
+            rows = np.flatnonzero((table.genotypes == np.array(proposal.genotype)).all(axis=1))
+            fresh = [int(i) for i in rows if int(i) not in nets]
+            i = fresh[0] if fresh else replay.nearest_fresh(proposal.genotype, feasible)
+            nets[i] = Net(str(i), len(nets), float(table.macs[i]), table.seconds_per_image(i))
+            genotypes[str(i)] = as_genotype(table.genotypes[i])
+            rung = 0
+        elif isinstance(decision, Continue):
+            i, rung = int(decision.net.id), decision.rung
+        else:
+            return
+        epoch = table.rungs[rung]
+        step = replay.train(i, epoch)
+        used += step.seconds
+        if used > seconds:
+            # Cut short before the rung: nothing is concluded from it.
+            nets[i].failed = not nets[i].results
+            return
+        nets[i].results.append(Result(epoch, epoch * table.images, table.scores(i, epoch)))
+        yield step, ours
+
+
 def tinynas_search(changes: dict | None = None, *, expect: bool = True) -> Callable[[Replay], Iterator[Step]]:
     settings = SearchSettings(**(changes or {}))
 
     def strategy(replay: Replay) -> Iterator[Step]:
-        table, feasible = replay.table, replay.table.feasible
-        plan = Plan(table.rungs, table.images, strata(table.macs, settings.bands), settings.deepen, RAMP)
-        schedule = Schedule(plan, 1 / table.classes)
-        order = replay.rng.permutation(len(table.rows))
-        pool = Pool(table.genotypes[order], dict.fromkeys(COSTS, table.macs[order]), len(order), 1.0)
-        # No mutations: the table knows no other networks.
-        proposer = Proposer(
-            feasible,
-            pool,
-            plan,
-            seed=replay.seed,
-            baseline=settings.baseline,
-            start=settings.start,
-            cost="macs",
-            chance=1 / table.classes,
-            children=0,
-            belief=settings.belief,
-            floor=table.floor,
-        )
-        nets: dict[int, Net] = {}
-        genotypes: dict[str, tuple[int, ...]] = {}
-        while True:
-            known = list(nets.values())
-            decision = schedule.next(known, proposer.estimates(known, genotypes), exhausted=len(nets) == len(table.rows))
-            if isinstance(decision, New):
-                proposal = proposer.propose(len(nets), known, genotypes, [])
-                rows = np.flatnonzero((table.genotypes == np.array(proposal.genotype)).all(axis=1))
-                fresh = [int(i) for i in rows if int(i) not in nets]
-                i = fresh[0] if fresh else replay.nearest_fresh(proposal.genotype, feasible)
-                nets[i] = Net(str(i), len(nets), float(table.macs[i]))
-                genotypes[str(i)] = as_genotype(table.genotypes[i])
-                rung = 0
-            elif isinstance(decision, Continue):
-                i, rung = int(decision.net.id), decision.rung
-            else:
-                return
-            epoch = table.rungs[rung]
-            step = replay.train(i, epoch)
-            nets[i].results.append(Result(epoch, epoch * table.images, table.scores(i, epoch)))
+        for step, ours in search_of_ours(replay, settings):
             if not expect:
                 yield step
                 continue
             # Handed over as the product does: by what is expected of each network.
-            expected = proposer.surrogate.expected_accuracies(list(nets.values()), genotypes)
-            front = pareto.front([(expected[net.id], net.cost) for net in nets.values()], (True, False))
-            ids = list(nets)
-            yield Step(step.images, step.seconds, [ids[k] for k in front])
+            expected = ours.expected()
+            front = pareto.front([(expected[net.id], net.cost) for net in ours.nets.values()], (True, False))
+            rows = list(ours.nets)
+            yield Step(step.images, step.seconds, [rows[k] for k in front])
 
     return strategy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tinynas.errors import UserError
-from tinynas.objectives import OBJECTIVES, objectives, wake_vision_score
+from tinynas.objectives import OBJECTIVES, objectives, traded, wake_vision_score
 from tinynas.records import ADAPTED, WORST_SUBSET, Trial
 
 COSTS: dict[str, float | None] = {
@@ -37,6 +37,14 @@ def test_every_objective_reads_or_declines(name: str) -> None:
 def test_accuracy_is_added_where_nothing_trained_is_named() -> None:
     assert [o.name for o in objectives(["macs"])] == ["accuracy", "macs"]
     assert [o.name for o in objectives(["int8_accuracy", "sram", "flash"])] == ["int8_accuracy", "sram", "flash"]
+
+
+def test_scores_alone_trade_nothing() -> None:
+    for names in (["accuracy"], ["int8_accuracy"], ["accuracy", WORST_SUBSET], [ADAPTED], ["mean_average_precision"]):
+        assert not traded(objectives(names)), names
+    # A score that costs make worse is a trade; so is a cost alone, beside which accuracy is put.
+    for names in (["macs"], ["accuracy", "sram"], ["wake-vision-score"], ["accuracy", "wake-vision-score"]):
+        assert traded(objectives(names)), names
 
 
 def test_unknown_names_get_the_nearest() -> None:

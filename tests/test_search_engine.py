@@ -135,6 +135,25 @@ def test_several_objectives(prepared: Callable[..., PreparedSearch]) -> None:
     assert 0 < result.hypervolume <= 1
     score = prepared("score", trials=4, objectives=["wake-vision-score"]).go()
     assert len(score.front) == 1, "one objective, one best"
+    assert json.loads((Path(score.run) / "plan.json").read_text())["traded"], "costs make that score worse"
+
+
+def test_accuracy_alone_is_a_search_for_the_best_that_fits(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=8, objectives=["accuracy"])
+    result = one.go()
+    plan = one.run.read_json("plan")
+    assert (plan["traded"], plan["edges"]) == (False, [])
+    (row,) = result.front
+    expected = {t.id: t.expected_accuracy for t in one.run.trials() if t.was_trained}
+    assert row["id"] == one.run.best == one.run.knee and expected[row["id"]] == max(expected.values())
+    # It is told of neither MACs nor a front.
+    assert session_of(one).study.optuna.directions == [optuna.study.StudyDirection.MAXIMIZE]
+    # What earlier versions began with one objective searched a front all the same, and goes on so.
+    del plan["traded"]
+    one.run.write_json("plan", plan)
+    again = prepare_search(None, out=one.run.path, resume=True, trials=9)
+    assert session_of(again).plan.traded
+    assert again.go().counts.trained == 9
 
 
 def test_the_part_that_is_served_worst_is_an_objective(stripes: str, tmp_path: Path) -> None:

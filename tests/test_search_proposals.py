@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
+import optuna
+import pytest
+from optuna.study import StudyDirection
 
 from tinynas import pareto
 from tinynas.budget import load_budget
@@ -24,10 +28,10 @@ def result(epochs: int, accuracy: float) -> Result:
     return Result(epochs, 1000 * epochs, {"accuracy": accuracy, "val_loss": 1.0})
 
 
-def proposer(seed: int = 0, **more: int) -> Proposer:
+def proposer(seed: int = 0, *, traded: bool = True, **more: int) -> Proposer:
     feasible = Feasible(TINY, 2, load_budget("stm32f746"), max_macs=2e6)
     pool = draw_pool(feasible, 200, np.random.default_rng(0))
-    plan = Plan(RUNGS, 1000, strata(pool.costs["macs"], 4))
+    plan = Plan(RUNGS, 1000, strata(pool.costs["macs"], 4), traded=traded)
     return Proposer(feasible, pool, plan, seed=seed, cost="macs", chance=0.5, **{"baseline": 4, "start": 4, **more})
 
 
@@ -175,10 +179,38 @@ def test_what_was_refused_is_not_proposed() -> None:
 def test_parents_are_the_front_and_the_next_where_it_is_short() -> None:
     nets = [Net(str(i), i, float(cost), results=[result(1, 0.5)]) for i, cost in enumerate([1, 2, 3, 4, 5, 6, 7, 2, 3])]
     scores = np.array([0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.15, 0.1])
+    one = proposer()
     # Seven on the front: enough. Of six the same; of five the second front as well, and not the third.
     for dropped, expected in ((0, {0, 1, 2, 3, 4, 5, 6}), (1, {1, 2, 3, 4, 5, 6}), (2, {2, 3, 4, 5, 6, 7})):
         fit = Fit(scores[dropped:], 0.0, None)
-        assert {net.number for net in Proposer.parents(nets[dropped:], fit)} == expected
+        assert {net.number for net in one.parents(nets[dropped:], fit)} == expected
+
+
+def test_without_a_front_the_best_are_the_parents_whatever_they_cost() -> None:
+    nets = [Net(str(i), i, float(cost), results=[result(1, 0.5)]) for i, cost in enumerate([9, 8, 7, 6, 5, 4, 3, 2, 1, 10])]
+    scores = np.array([0.1, 0.9, 0.3, 0.8, 0.5, 0.6, 0.7, 0.2, 0.4, 0.0])
+    # Two times FINALISTS: one group is fewer than six.
+    assert {net.number for net in proposer(traded=False).parents(nets, Fit(scores, 0.0, None))} == {1, 3, 6, 5, 4, 8, 2, 7}
+
+
+def test_without_a_front_the_dearest_are_proposed_where_they_are_the_best(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of what follows the first eight networks: scores grow with MACs, so that only the dearest promise to be better."""
+    studies: list[list[StudyDirection]] = []
+    made = optuna.create_study
+
+    def noted(**given: Any) -> optuna.Study:
+        study = made(**given)
+        studies.append(study.directions)
+        return study
+
+    monkeypatch.setattr(optuna, "create_study", noted)
+    medians = {}
+    for traded in (True, False):
+        one = proposer(traded=traded)
+        costs = one.feasible.costs(np.array([genotype for genotype, source in grow(one, 20) if source == "model"]))["macs"]
+        medians[traded] = np.median(costs)
+    assert medians[False] > 1.3 * medians[True]
+    assert {tuple(one) for one in studies} == {(StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE), (StudyDirection.MAXIMIZE,)}
 
 
 def test_repair_falls_back_on_the_nearest_of_the_pool_that_is_new() -> None:

@@ -13,6 +13,7 @@ from tinynas import pareto
 from tinynas.config import load, shipped
 from tinynas.search.feasible import band, strata
 from tinynas.search.schedule import (
+    FINALISTS,
     GAIN_PER_FOLD,
     GAIN_WEIGHT,
     Continue,
@@ -307,3 +308,32 @@ def test_levelling_adds_up_over_rungs() -> None:
     full, middle, short = trained(0, 1e6, 0.5, 0.6, 0.8), trained(1, 1e6, 0.4, 0.6), trained(2, 1e6, 0.3)
     # From the first to the second rung 0.1 and 0.2, from there 0.2.
     assert levelled([full, middle, short], accuracy_of) == pytest.approx([0.8, 0.8, 0.3 + 0.15 + 0.2])
+
+
+def test_where_nothing_is_traded_the_best_few_are_deepened_whatever_they_cost() -> None:
+    accuracies = [0.5, 0.9, 0.3, 0.8, 0.7, 0.6, 0.2]
+    plan = Plan(RUNGS, 1000, deepen=0.5, networks=len(accuracies), traded=False)
+    # The dearest is the worst, the cheapest the best: on a front all would be.
+    costs = [3.0, 1.0, 5.0, 2.0, 2.5, 2.7, 9.0]
+    nets, _ = simulate(accuracies, costs, plan)
+    deepest = {net.number for net in nets.values() if net.rung == len(RUNGS) - 1}
+    assert {1, 3, 4, 5} <= deepest and FINALISTS == 4
+    assert not {6, 2} & deepest
+    fronted, _ = simulate(accuracies, costs, Plan(RUNGS, 1000, deepen=0.5, networks=len(accuracies)))
+    assert {net.number for net in fronted.values() if net.rung == len(RUNGS) - 1} != deepest
+
+
+def test_of_the_best_few_the_least_trained_goes_on_and_of_those_the_dearest() -> None:
+    def net(number: int, cost: float, accuracies: list[float]) -> Net:
+        return Net(str(number), number, cost, results=[result(r, a) for r, a in zip(RUNGS, accuracies, strict=False)])
+
+    plan = Plan(RUNGS, 1000, deepen=0.5, networks=5, traded=False)
+    nets = [net(0, 1.0, [0.5, 0.8]), net(1, 2.0, [0.6]), net(2, 3.0, [0.5]), net(3, 4.0, [0.5, 0.6]), net(4, 9.0, [0.1])]
+    estimates = {"0": 0.8, "1": 0.7, "2": 0.75, "3": 0.65, "4": 0.1}
+    decision = Schedule(plan, 0.1).next(nets, estimates)
+    assert decision == Continue(nets[2], 1)
+    # The last is no finalist, but when the time is to be used up it comes after them.
+    timed = Plan(RUNGS, 1000, explore=0.5, traded=False)
+    done = [net(i, 1.0, [0.5, 0.6, 0.7]) for i in range(FINALISTS)]
+    decision = Schedule(timed, 0.1).next([*done, net(4, 9.0, [0.1])], progress=0.9, seconds_left=1e9)
+    assert isinstance(decision, Continue) and decision.net.number == 4

@@ -271,6 +271,23 @@ def test_expected_improvement_is_the_mean_over_what_is_believed(feasible: Feasib
     assert said.max() > 0
 
 
+@pytest.mark.parametrize("belief", ["regression", "process"])
+def test_without_costs_improvements_are_those_of_the_best(feasible: Feasible, belief: str) -> None:
+    surrogate = Surrogate(feasible, 0.5, belief=belief)
+    nets, genotypes = grown(feasible, 12, surprise=0.1)
+    fit, one = surrogate.fit(nets, genotypes), Acquisition(surrogate, "params", None)
+    assert fit.model is not None
+    candidates = feasible.draw(7, np.random.default_rng(9))
+    best = np.array([fit.estimates.max()])
+    features, genes = surrogate.features(candidates, feasible.costs(candidates)), surrogate.genes(candidates)
+    assert one.expected_improvement(fit, nets, candidates) == pytest.approx(fit.model.excess(features, genes, best)[:, 0])
+    # What others train already counts as what is expected of it.
+    awaited = as_genotype(candidates[int(np.argmax(fit.model.expected(features, genes)))])
+    waited = np.maximum(best, fit.model.expected(features, genes).max())
+    said = one.expected_improvement(fit, nets, candidates, [awaited])
+    assert said == pytest.approx(fit.model.excess(features, genes, waited)[:, 0])
+
+
 def test_improvements_count_above_the_floor_and_scores_are_believed_as_they_are(feasible: Feasible) -> None:
     nets, genotypes = grown(feasible, 8)
     plain, floored = (Surrogate(feasible, 0.5, floor=floor).fit(nets, genotypes) for floor in (None, 0.45))

@@ -72,7 +72,11 @@ def search(
     seed: Annotated[int | None, typer.Option("--seed", min=0, help="Seed of everything random. Default: 0.")] = None,
     objective: Annotated[
         list[str] | None,
-        typer.Option("--objective", "-o", help="What to trade against accuracy: macs (default), sram, flash, latency, ..."),
+        typer.Option(
+            "--objective",
+            "-o",
+            help="What to trade against accuracy: macs (default), sram, flash, latency, ...; accuracy: nothing, the best that fits.",
+        ),
     ] = None,
     adapt_data: Annotated[
         str | None,

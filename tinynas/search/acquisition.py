@@ -39,8 +39,8 @@ class Front:
 
 
 class Acquisition:
-    """Picks for one run: ``cost`` names the cost that fronts go by, ``costs`` (N,) are those of the pool; None where costs do not count, and
-    improvements are those of the highest score."""
+    """Picks for one run: ``cost`` names the cost that fronts go by, ``costs`` (N,) are those of the pool; None where costs do not count,
+    and improvements are those of the highest score."""
 
     def __init__(self, surrogate: Surrogate, cost: str, costs: Floats | None) -> None:
         self.surrogate, self.cost, self.traded = surrogate, cost, costs is not None

@@ -157,7 +157,8 @@ def _plan_text(session: Session) -> str:
     if len(plan.rungs) == 1:
         return f"{how_many}; {counted(plan.rungs[0], 'epoch')} of {images} for every network"
     share = f"{'up to ' if plan.ramp else ''}{plan.deepen:.0%}"
-    return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {share} of the training deepens the {'front' if plan.traded else 'best'}"
+    what = "the front" if plan.traded else "the best"
+    return f"{how_many}; rungs at {', '.join(map(str, plan.rungs))} epochs of {images}; {share} of the training deepens {what}"
 
 
 def _finish(session: Session, view: View, reason: str, interrupted: bool, started: float) -> SearchResult:

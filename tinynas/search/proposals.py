@@ -181,7 +181,7 @@ class Proposer:
         taken: Collection[bytes],
         awaited: Sequence[Genotype],
     ) -> Proposal | None:
-        """The candidate that promises the largest improvement of the front (or of the best); candidates are of the pool and mutations of the front."""
+        """The candidate that promises the largest improvement of the front, or of the best; candidates are of the pool and mutations."""
         fit = self.surrogate.fit(trained, genotypes)
         candidates, parents = self._candidates(rng, self.parents(trained, fit), genotypes, taken)
         if not len(candidates):
