@@ -99,6 +99,16 @@ def test_the_last_lines_of_a_search(size: int, words: str, tmp_path: Path, capsy
 
 
 @pytest.mark.usefixtures("told")
+def test_a_search_for_the_best_alone_speaks_of_no_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = run_of(tmp_path / "run", {"a" * 10: (1e6, 0.6)}, objectives=("accuracy",))
+    prepared: Any = SimpleNamespace(run=run)
+    _finish(prepared, SearchResult("r", Counts(trained=7), 0.5, tuple(run.front()), "", 60.0), False)
+    said = capsys.readouterr().out
+    assert "the best of 7 trained in 1m00s; 0 proposals did not fit" in said
+    assert "front" not in said.replace(str(run.path), "") and "knee" not in said
+
+
+@pytest.mark.usefixtures("told")
 def test_an_older_run_says_no_times(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path / "run", {"a" * 10: (1e6, 0.6), "b" * 10: (4e6, 0.69), "c" * 10: (3e7, 0.7)}, images=None)
     assert tinynas(["pareto", str(run.path)]) == 0

@@ -18,12 +18,14 @@ from tinynas.space import Space
 COSTS = {"sram_bytes": 10_000.0, "flash_bytes": 10_000.0}
 
 
-def run_of(path: Path, networks: dict[str, tuple[float, float]], **env: object) -> Run:
+def run_of(
+    path: Path, networks: dict[str, tuple[float, float]], *, objectives: tuple[str, ...] = ("accuracy", "macs"), **env: object
+) -> Run:
     """A finished run of ``networks``: id to (MACs, accuracy), cheapest first, all on the front."""
     recipe = Recipe.proxy(bn_images=30).model_dump(mode="json")
     run = Run.create(
         path,
-        config={"data": "d", "data_options": {}, "settings": {"objectives": ["accuracy", "macs"], "seed": 0, "recipe": recipe}},
+        config={"data": "d", "data_options": {}, "settings": {"objectives": [*objectives], "seed": 0, "recipe": recipe}},
         space=load(shipped("search_spaces")["tiny"], Space),
         budget=load_budget("stm32f746"),
         env={"images": {"train": 600, "val": 60}, **env},

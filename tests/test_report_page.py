@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import threading
 import time
 from html.parser import HTMLParser
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from report_runs import EVIL, make_run
 
 from tinynas.budget import load_budget
@@ -276,3 +278,21 @@ def test_space_picture_is_one_offline_file(tmp_path: Path) -> None:
     text = write_space_picture(Table(), tmp_path / "spaces.html").read_text(encoding="utf-8")
     assert "48 px" in text
     assert not re.search(r'<(script|link)[^>]+(src|href)="http', text)
+
+
+def test_a_search_for_the_best_alone_says_so(run: Run, tmp_path: Path) -> None:
+    """The page of the same networks, whose front had many; unknown objectives are taken for a trade."""
+    words = {}
+    for name, objectives in (("alone", ["accuracy", "int8_accuracy"]), ("front", ["accuracy", "macs"]), ("old", ["no-longer-known"])):
+        copy = tmp_path / name
+        shutil.copytree(run.path, copy)
+        config = yaml.safe_load((copy / "config.yaml").read_text())
+        config["settings"]["objectives"] = objectives
+        (copy / "config.yaml").write_text(yaml.safe_dump(config))
+        words[name] = Source(Run.open(copy), False)
+    assert [source.traded for source in words.values()] == [False, True, True]
+    slots = page.document(words["alone"])["slots"]
+    assert "asked for the best that fits, whatever it costs" in slots["front-words"]
+    assert slots["table-title"] == "The best" and "on the front<" not in slots["kpis"]
+    slots = page.document(words["front"])["slots"]
+    assert slots["table-title"] == "The front, most accurate first" and "on the front<" in slots["kpis"]

@@ -215,13 +215,17 @@ def _finish(prepared: PreparedSearch, result: SearchResult, json_: bool) -> None
                 "report": str(page),
             }
         )
+    from tinynas.objectives import objectives, traded
     from tinynas.report.words import duration
 
     if result.front:
         _show_front(run, result.front)
     counts, out = result.counts, console()
+    found = (
+        f"{counted(len(result.front), 'network')} on the front" if traded(objectives(run.config["settings"]["objectives"])) else "the best"
+    )
     out.print(
-        f"{counted(len(result.front), 'network')} on the front of {counts.trained:,} trained in {duration(result.seconds)}; "
+        f"{found} of {counts.trained:,} trained in {duration(result.seconds)}; "
         f"{counted(counts.infeasible, 'proposal')} did not fit, {counts.duplicate:,} known already, {counts.failed:,} failed"
     )
     out.print(
@@ -233,10 +237,11 @@ def _finish(prepared: PreparedSearch, result: SearchResult, json_: bool) -> None
 
 
 def _names(run: Run) -> dict[str, str]:
-    """What networks of the front are called, by id; empty where there is no front."""
-    if not run.front():
+    """What networks of the front are called, by id; empty where there is no front. One alone has no knee."""
+    front = run.front()
+    if not front:
         return {}
-    names = {run.knee: "knee"}
+    names = {run.knee: "knee"} if len(front) > 1 else {}
     names[run.best] = "best, knee" if run.best in names else "best"
     return names
 

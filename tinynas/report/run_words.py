@@ -22,6 +22,7 @@ def run_slots(source: Source, progress: ProgressInfo, limits: LimitsInfo, spaces
         "lead": _lead(source),
         "kpis": _kpis(source, progress),
         "front-words": _front_words(source),
+        "table-title": _table_title(source),
         "table-words": _table_words(source),
         "front-table": _front_table(source),
         "progress-words": _progress_words(source, progress),
@@ -108,7 +109,8 @@ def _kpis(source: Source, progress: ProgressInfo) -> str:
         int8 = source.int8_accuracy(one.id)
         if int8 is not None:
             cells.append((percent(int8), "the same in int8, on kernels equal to the microcontroller's"))
-    cells.append((f"{len(source.front)}", "network on the front" if len(source.front) == 1 else "networks on the front"))
+    if source.traded:
+        cells.append((f"{len(source.front)}", "network on the front" if len(source.front) == 1 else "networks on the front"))
     cells.append((f"{len(source.scored):,}", "network trained" if len(source.scored) == 1 else "networks trained"))
     volume, alone = (source.summary.get(key) for key in ("hypervolume", "baseline_hypervolume"))
     if volume and alone:
@@ -125,7 +127,12 @@ def _front_words(source: Source) -> str:
     cheap = min((source.scored[i] for i in source.front), key=lambda t: cost_of(t, source.cost))
     best = _best(source)
     assert best is not None
-    if len(source.front) == 1:
+    if not source.traded:
+        said = (
+            "Each dot is a network; up is more accurate, left is cheaper. The search was asked for the best that fits, whatever it costs: "
+            f"{text(best.id)}. Blue dots are those that nothing tried beats in both"
+        )
+    elif len(source.front) == 1:
         said = f"Each dot is a network. One beats all others in both: {text(best.id)}"
     else:
         low, high = (amount(source.cost, cost_of(t, source.cost)) for t in (cheap, best))
@@ -140,6 +147,10 @@ def _front_words(source: Source) -> str:
             "farthest, allowing for luck; what was seen is in the table"
         )
     return f"{said}. Click a dot, or walk along the front with the arrow keys."
+
+
+def _table_title(source: Source) -> str:
+    return "The front, most accurate first" if source.traded else "The best"
 
 
 def _table_words(source: Source) -> str:

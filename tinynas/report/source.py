@@ -116,6 +116,12 @@ class Source:
         return self.costs[0] if self.costs else "macs"
 
     @cached_property
+    def traded(self) -> bool:
+        """Whether the search served a front; else it looked for the best that fits alone (:func:`tinynas.objectives.traded`)."""
+        names = self.settings.get("objectives", ())
+        return not names or any(name not in OBJECTIVES or not OBJECTIVES[name].score for name in names)
+
+    @cached_property
     def fronts(self) -> dict[str, ParetoInfo]:
         """Accuracy against each cost."""
         return {cost: figures.pareto_info(self.trials, self.budget, cost=cost, picked=self.picked) for cost in self.costs}
