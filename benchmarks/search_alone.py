@@ -7,7 +7,8 @@ as the product shares it out, in units of what the table's network of middle cos
 after all epochs of the table of the one network that is handed over as the best, mean of the seeds, beside the best of the table; on the
 table as it is and on the three in five networks of the fewest MACs, as if the budget ended there. ``front``: the default, which trades MACs
 against accuracy, and its most accurate. ``alone``: ``-o accuracy``; with other numbers of networks that are deepened side by side
-(FINALISTS), and another share of time in which networks are started. Optuna's TPE and random train each in full, for accuracy alone.
+(FINALISTS), and another share of time in which networks are started. ``front, and ...``: what a front calls its best with something added
+for size, as in search_handover.py. Optuna's TPE and random train each in full, for accuracy alone.
 
 Every replay is a line of search_alone.jsonl: begun again, the script goes on where it was stopped.
 
@@ -17,6 +18,7 @@ What it does not show. Mutations, and what a budget refuses. Full trainings of f
 from __future__ import annotations
 
 import argparse
+import math
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -43,8 +45,8 @@ SHARES = (1.0, 0.6)
 Chooser = Callable[[Table, int, float], int | None]
 
 
-def ours(objectives: tuple[str, ...], finalists: int = schedule.FINALISTS, **changes: object) -> Chooser:
-    """The row that a search of ours hands over as its best after so many seconds."""
+def ours(objectives: tuple[str, ...], finalists: int = schedule.FINALISTS, per_fold: float = 0.0, **changes: object) -> Chooser:
+    """The row that a search of ours hands over as its best after so many seconds, with ``per_fold`` added for each e-fold of MACs."""
     settings = SearchSettings.model_validate({"objectives": objectives, **changes})
 
     def choose(table: Table, seed: int, seconds: float) -> int | None:
@@ -56,7 +58,7 @@ def ours(objectives: tuple[str, ...], finalists: int = schedule.FINALISTS, **cha
         if not steps:
             return None
         expected = steps[-1][1].expected()
-        return int(max(expected, key=lambda row: expected[row]))
+        return int(max(expected, key=lambda row: expected[row] + per_fold * math.log(table.macs[int(row)])))
 
     return choose
 
@@ -101,6 +103,7 @@ CHOOSERS: dict[str, Chooser] = {
     "random": in_full(at_random),
     "TPE, multivariate": in_full(by_tpe),
     "front": ours(("accuracy", "macs")),
+    "front, and 0.02 for each e-fold of MACs": ours(("accuracy", "macs"), per_fold=0.02),
     "alone": ours(("accuracy",)),
     "alone, 2 deepened side by side": ours(("accuracy",), 2),
     "alone, 8": ours(("accuracy",), 8),

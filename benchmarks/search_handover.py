@@ -8,8 +8,8 @@ after 4 or 2 of 9, person64 after 4 of 9): after 2, 4 and 8 trainings of that le
 MACs), and its accuracy after all epochs of the table, mean of 24 replays. ``largest``: of those tried the one of most MACs; ``best tried``:
 what a choice by the last epoch would give.
 
-What it does not show. Full trainings with a cosine schedule; searches by the clock; what else a front is used for. Nothing is changed by it
-yet: K would have to be larger than what is best here to turn the one live search that showed the fault (docs/search.md, signs).
+What it does not show. Full trainings with a cosine schedule; searches by the clock (search_alone.py replays those: there it costs as much
+as it gives); what else a front is used for. Nothing was changed by it: ``-o accuracy`` is the answer where size is no matter.
 """
 
 from __future__ import annotations
