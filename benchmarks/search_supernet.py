@@ -7,12 +7,12 @@
 The supernet has the weights of the largest network of benchmarks/search_space.yaml; every other network is a part of them: the first
 channels, the middle of kernels, the first blocks; only the classifier of networks without a head is one of its own. A step trains four
 of them on the same images, each at its own resolution (sandwich rule, arXiv 1903.05134): the largest, the smallest and two of
-the table's; gradients are summed. ``--taught``: the last three also learn from the largest (in-place distillation, arXiv 2003.11142).
+the table's; gradients are summed.
 Recipe, images, averaged weights and loss are those of the tables that benchmarks/search_table.py trained. To be scored a network gets
 its part of the averaged weights, its batch norm measured anew on 256 training images, and is validated.
 
 Time. 1 = a full training of the table's median network. A step of the supernet is charged what its four networks cost as trainings of
-their own (``Table.seconds_per_image``), which is more than what it took (``cpu`` in the rows, beside ``pace``: what trainings
+their own (``Table.seconds_per_image``), a little less than what it took (``cpu`` in the rows, beside ``pace``: what trainings
 of networks alone take now of what the table says). Scoring is not charged: the page says what it costs.
 
 The decision. Replays of the product's search on the table say which networks it has trained, how far, after any time. The belief
@@ -21,7 +21,7 @@ the supernet's score as one feature more, fitted to what the search has trained 
 feature and which score it is were chosen on tin20.
 
 What it does not show. A search that proposes by such a belief would train other networks than the replayed one. Kernels of 3 are not
-transformed out of those of 5. The weights are not what a search would begin its trainings with (benchmarks/slices.py tried that).
+transformed out of those of 5, smaller networks do not learn from the largest. The weights are not what a search would begin its trainings with (benchmarks/slices.py tried that).
 
 Rows: one a checkpoint of a supernet (scores in the order of the table's networks), one a replay. A stopped run goes on from its state.
 """
@@ -44,7 +44,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import torch
-from search_replay import RESULTS, Replay, Table, load_table, tinynas_search
+from search_replay import CLASSES, RESULTS, Replay, Table, load_table, tinynas_search
 from search_table import table_recipe
 from search_tau import kendall, seed_ceiling, twice_trained
 from torch import Tensor, nn
@@ -55,24 +55,31 @@ from tinynas.data.split import epoch_order
 from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
 from tinynas.model import Network, normalise, read_tensors, trainable_groups, write_tensors
-from tinynas.recipe import Recipe
-from tinynas.search.feasible import Floats, as_genotype, band, strata
+from tinynas.search.feasible import Floats, Genotypes, as_genotype, band, strata
 from tinynas.search.schedule import Net, Result
 from tinynas.search.surrogate import Features, Surrogate
 from tinynas.search.training import Trainings
 from tinynas.space import Genotype, Space
 from tinynas.train.feed import Feed, make_feed
 from tinynas.train.loop import EMA_MAX_DECAY, Trainer, evaluate
-from tinynas.train.losses import make_loss, taught
+from tinynas.train.losses import make_loss
 from tinynas.train.norms import reestimate_norms
 from tinynas.train.quantised import weights_in
 
 HERE = Path(__file__).parent
 ROWS = RESULTS / "search_supernet.jsonl"
 #: Full trainings' worth of supernet after which networks are scored; and of everything, at which searches are compared.
-MARKS, TOTALS = (1, 2, 4, 8), (2, 4, 8, 16)
-#: Training images that measure batch norm of a network to be scored; seeds of replays.
-NORM_IMAGES, REPLAYS = 256, 20
+MARKS, TOTALS = (1, 2, 4, 8), (2, 4, 8)
+#: Training images that measure batch norm of a network to be scored.
+NORM_IMAGES = 256
+#: The belief, the supernet's score that it is told, and the deviation expected of that feature's effect; the first is reported in full.
+VARIANTS = (
+    ("process", "loss", 1.0),
+    ("process", "loss", 3.0),
+    ("process", "accuracy", 1.0),
+    ("regression", "loss", 1.0),
+    ("regression", "loss", 3.0),
+)
 #: Steps after which the state is kept.
 KEEP = 50
 
@@ -125,8 +132,8 @@ def part(shared: Tensor, shape: Sequence[int]) -> Tensor:
 class Training:
     """The supernet's training on one data set. Nothing random has hidden state."""
 
-    def __init__(self, table: Table, trainings: Trainings, seed: int, teach: bool) -> None:
-        self.table, self.trainings, self.seed, self.teach = table, trainings, seed, teach
+    def __init__(self, table: Table, trainings: Trainings, seed: int) -> None:
+        self.table, self.trainings, self.seed = table, trainings, seed
         self.recipe = trainings.recipe
         self.net = Supernet(table.space, table.classes, seed)
         self.average = copy.deepcopy(self.net)
@@ -165,15 +172,10 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = self.recipe.lr * min(1.0, (self.steps + 1) / (warmup + 1))
         self.optimizer.zero_grad()
-        said: Tensor | None = None
         for genotype in (*self.ends, *drawn):
             network, seconds = self.network(genotype)
             images, labels = self.batch(network, self.steps)
-            logits = torch.func.functional_call(network.train(), self.net.parts(network), (images,))
-            loss = self.loss(logits, labels)
-            if said is not None and self.teach:
-                loss = taught(loss, logits, said, weight=self.recipe.teacher_weight, temperature=self.recipe.teacher_temperature)
-            said = logits.detach() if said is None else said
+            loss = self.loss(torch.func.functional_call(network.train(), self.net.parts(network), (images,)), labels)
             if not math.isfinite(loss.item()):
                 raise SystemExit(f"the loss became {loss.item()} in step {self.steps}")
             loss.backward()
@@ -236,13 +238,13 @@ def pace(table: Table, trainings: Trainings) -> float:
     return float(np.mean(shares))
 
 
-def train(table: Table, trainings: Trainings, name: str, seed: int, teach: bool, marks: Sequence[int], state: Path) -> None:
+def train(table: Table, trainings: Trainings, name: str, seed: int, marks: Sequence[int], state: Path) -> None:
     """Train one supernet as far as it is missing in the rows."""
-    key = {"table": name, "seed": seed, "taught": teach}
+    key = {"table": name, "seed": seed}
     done = {row["trainings"] for row in read_lines(ROWS) if "trainings" in row and {k: row[k] for k in key} == key}
     if done >= set(marks):
         return
-    training, path = Training(table, trainings, seed, teach), state / f"{name}-{seed}{'-taught' * teach}.safetensors"
+    training, path = Training(table, trainings, seed), state / f"{name}-{seed}.safetensors"
     if path.exists():
         training.load(path)
     speed = pace(table, trainings)
@@ -272,7 +274,115 @@ def replay(table: Table, name: str, seed: int) -> None:
         spent += step.seconds
         if spent > max(TOTALS) * unit(table):
             break
-    append_line(ROWS, {"table": name, "replay": seed, "trained": kept})
+    append_line(ROWS, {"table": name, "replay": seed, "until": max(TOTALS), "trained": kept})
+
+
+class Told:
+    """Features of networks, and one more: the supernet's ``scores`` of the table's networks, its effect expected to be of ``weight``."""
+
+    def __init__(self, features: Features, table: Table, scores: Floats, weight: float) -> None:
+        self.features, self.weights = features, np.append(features.weights, weight)
+        self._known = dict(zip(map(as_genotype, table.genotypes), scores, strict=True))
+
+    def __call__(self, genotypes: Genotypes, costs: dict[str, Floats]) -> Floats:
+        """(N, features + 1)."""
+        return np.column_stack([self.features(genotypes, costs), [self._known[as_genotype(one)] for one in genotypes]])
+
+
+def believed(table: Table, trained: list[list[int]], seconds: float, belief: str, scores: Floats | None, weight: float) -> Floats:
+    """What a search expects of every network of the table when ``seconds`` of the trainings of a replay are done."""
+    reached: dict[int, int] = {}
+    for i, epoch in trained:
+        seconds -= (epoch - reached.get(i, 0)) * table.images * table.seconds_per_image(i)
+        if seconds < 0:
+            break
+        reached[i] = epoch
+    nets = [Net(str(i), number, float(table.macs[i])) for number, i in enumerate(reached)]
+    for net, (i, epoch) in zip(nets, reached.items(), strict=True):
+        net.results += [Result(rung, rung * table.images, table.scores(i, rung)) for rung in table.rungs if rung <= epoch]
+    surrogate: Any = Surrogate(table.feasible, 1 / table.classes, belief=belief)
+    if scores is not None:
+        surrogate.features = Told(surrogate.features, table, scores, weight)
+    fit = surrogate.fit(nets, {str(i): as_genotype(table.genotypes[i]) for i in reached})
+    features = surrogate.features(table.genotypes, table.feasible.costs(table.genotypes))
+    expected = fit.model.expected(features, surrogate.genes(table.genotypes))
+    expected[list(reached)] = fit.estimates
+    return expected
+
+
+def taus(table: Table, values: Floats) -> Floats:
+    """Kendall's tau of ``values`` with the truth: over all, and the mean of four MACs bands."""
+    edges = strata(table.macs, 4)
+    bands = np.array([band(macs, edges) for macs in table.macs])
+    within = [kendall(values[bands == b], table.truth[bands == b]) for b in range(4) if (bands == b).sum() >= 8]
+    return np.array([kendall(values, table.truth), np.mean(within)])
+
+
+def signed(net: dict, kind: str) -> Floats:
+    """A supernet's scores, better ones larger."""
+    return np.array(net[kind]) * (-1.0 if kind == "loss" else 1.0)
+
+
+def compared(table: Table, replays: list[dict], nets: list[dict], variant: tuple[str, str, float]) -> dict[tuple[int, int], Floats]:
+    """By (total, of which supernet): taus of the search alone and of the search with the supernet, (replays, 2, 2)."""
+    belief, kind, weight = variant
+    found: dict[tuple[int, int], Floats] = {}
+    for total, mark in itertools.product(TOTALS, MARKS):
+        told = [signed(net, kind) for net in nets if net["trainings"] == mark]
+        if mark < total and told:
+            left = (total - mark) * unit(table)
+            alone = [taus(table, believed(table, row["trained"], total * unit(table), "process", None, 0.0)) for row in replays]
+            beside = [
+                np.mean([taus(table, believed(table, row["trained"], left, belief, scores, weight)) for scores in told], axis=0)
+                for row in replays
+            ]
+            found[total, mark] = np.stack([alone, beside], axis=1)
+    return found
+
+
+def alone(table: Table, name: str, nets: list[dict]) -> Iterator[str]:
+    """How well supernets order networks by themselves, as lines."""
+    twice = twice_trained(name, table)
+    scores = {"MACs": table.macs}
+    for net, kind in itertools.product(nets, ("accuracy", "loss")):
+        what = f"supernet, seed {net['seed']}, {net['trainings']} trainings' worth ({net['steps']} steps)"
+        scores[f"{what}: {kind}"] = signed(net, kind)
+    yield f"| score | all | within bands | the {len(twice)} trained twice |\n|---|--:|--:|--:|"
+    for what, values in scores.items():
+        everywhere, within = taus(table, values)
+        yield f"| {what} | {everywhere:.2f} | {within:.2f} | {kendall(values[twice], table.truth[twice]):.2f} |"
+    text, _, everywhere, within = seed_ceiling(name, table)[-1]
+    yield f"| {text} | - | {within:.2f} | {everywhere:.2f} |"
+    step = np.median([net["cpu"] / (net["charged"] * net["pace"]) for net in nets])
+    score = np.median([net["score_cpu"] / net["pace"] * len(table.rows) / unit(table) for net in nets])
+    yield f"\nA step took {step:.2f} of what it is charged. To score all networks took {score:.1f} trainings' worth more, not charged."
+
+
+def page() -> Iterator[str]:
+    """The page of all rows, as lines."""
+    rows = list(read_lines(ROWS))
+    yield "# A supernet before the search, or not\n\nMade by `python benchmarks/search_supernet.py`; what is not shown is said there."
+    for name in CLASSES:
+        nets = [row for row in rows if row["table"] == name and "trainings" in row]
+        replays = [row for row in rows if row["table"] == name and row.get("until", 0) >= max(TOTALS)]
+        if not nets:
+            continue
+        table = load_table(name)
+        yield f"\n## {name}: {len(table.rows)} networks\n"
+        yield from alone(table, name, nets)
+        found = {variant: compared(table, replays, nets, variant) for variant in VARIANTS}
+        yield f"\nIn equal time, {len(replays)} replays (± standard error of the paired difference); {VARIANTS[0]}:\n"
+        yield "| trainings' worth | of which supernet | all: search alone | with it | more | in bands: search alone | with it | more |"
+        yield "|--:|--:|--:|--:|--:|--:|--:|--:|"
+        for (total, mark), values in found[VARIANTS[0]].items():
+            means, more = values.mean(axis=0), values[:, 1] - values[:, 0]
+            errors = more.std(axis=0, ddof=1) / len(replays) ** 0.5
+            cells = [f"{means[0, k]:.3f} | {means[1, k]:.3f} | {more[:, k].mean():+.3f} ± {errors[k]:.3f}" for k in range(2)]
+            yield f"| {total} | {mark} | {' | '.join(cells)} |"
+        yield "\nThe mean difference of all these rows:\n\n| belief, score told, weight | all | within bands |\n|---|--:|--:|"
+        for variant, cells_of in found.items():
+            more = np.mean([(values[:, 1] - values[:, 0]).mean(axis=0) for values in cells_of.values()], axis=0)
+            yield f"| {', '.join(map(str, variant))} | {more[0]:+.3f} | {more[1]:+.3f} |"
 
 
 def main() -> None:
@@ -281,8 +391,8 @@ def main() -> None:
     parser.add_argument("--name", choices=("tin20", "person64"), default="tin20")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--until", type=int, choices=MARKS, default=MARKS[-1], help="full trainings' worth of supernet")
-    parser.add_argument("--taught", action="store_true", help="the smaller networks learn from the largest, too")
     parser.add_argument("--replays", type=int, default=0, help="replay so many searches")
+    parser.add_argument("--report", action="store_true", help="write the page")
     parser.add_argument("--state", type=Path, default=HERE.parent / "results" / "search-supernet-state")
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -293,10 +403,12 @@ def main() -> None:
         for seed in range(options.seeds):
             trainings = Trainings(data, recipe, seed, options.state)
             marks = [mark for mark in MARKS if mark <= options.until]
-            train(table, trainings, options.name, seed, options.taught, marks, options.state)
-    known = {row["replay"] for row in read_lines(ROWS) if row["table"] == options.name and "replay" in row}
+            train(table, trainings, options.name, seed, marks, options.state)
+    known = {row["replay"] for row in read_lines(ROWS) if row["table"] == options.name and row.get("until", 0) >= max(TOTALS)}
     for seed in set(range(options.replays)) - known:
         replay(table, options.name, seed)
+    if options.report:
+        write_atomic(RESULTS / "search_supernet.md", "\n".join(page()) + "\n")
 
 
 if __name__ == "__main__":
