@@ -1,15 +1,15 @@
 """Does a search that first trains one supernet order networks better, in equal time, than one that trains networks alone?
 
-    python benchmarks/search_supernet.py --data ../shared/data/images/tin20 --name tin20 --seeds 2
-    python benchmarks/search_supernet.py --data ../shared/data/images/person64 --name person64 --seeds 1
+    python benchmarks/search_supernet.py --data ../shared/data/images/tin20 --name tin20 --replays 8
+    python benchmarks/search_supernet.py --data ../shared/data/images/person64 --name person64 --replays 8
     python benchmarks/search_supernet.py --report
 
 The supernet has the weights of the largest network of benchmarks/search_space.yaml; every other network is a part of them: the first
 channels, the middle of kernels, the first blocks; only the classifier of networks without a head is one of its own. A step trains four
 of them on the same images, each at its own resolution (sandwich rule, arXiv 1903.05134): the largest, the smallest and two of
-the table's; gradients are summed.
-Recipe, images, averaged weights and loss are those of the tables that benchmarks/search_table.py trained. To be scored a network gets
-its part of the averaged weights, its batch norm measured anew on 256 training images, and is validated.
+the table's; gradients are summed. Recipe, images, averaged weights and loss are those of the tables that benchmarks/search_table.py
+trained. To be scored a network gets its part of the averaged weights, its batch norm measured anew on 256 training images, and is
+validated.
 
 Time. 1 = a full training of the table's median network. A step of the supernet is charged what its four networks cost as trainings of
 their own (``Table.seconds_per_image``), a little less than what it took (``cpu`` in the rows, beside ``pace``: what trainings
@@ -17,11 +17,12 @@ of networks alone take now of what the table says). Scoring is not charged: the 
 
 The decision. Replays of the product's search on the table say which networks it has trained, how far, after any time. The belief
 of tinynas/search/surrogate.py, fitted to those, orders all networks of the table; Kendall's tau with the truth. Beside it the same with
-the supernet's score as one feature more, fitted to what the search has trained in the time that the supernet leaves. The weight of that
-feature and which score it is were chosen on tin20.
+the supernet's score as one feature more, fitted to what the search has trained in the time that the supernet leaves; and without the
+score, for a shorter search may order the table better than a longer one, too.
 
 What it does not show. A search that proposes by such a belief would train other networks than the replayed one. Kernels of 3 are not
-transformed out of those of 5, smaller networks do not learn from the largest. The weights are not what a search would begin its trainings with (benchmarks/slices.py tried that).
+transformed out of those of 5, smaller networks do not learn from the largest. The weights are not what a search would begin its
+trainings with (benchmarks/slices.py tried that).
 
 Rows: one a checkpoint of a supernet (scores in the order of the table's networks), one a replay. A stopped run goes on from its state.
 """
@@ -73,13 +74,9 @@ MARKS, TOTALS = (1, 2, 4, 8), (2, 4, 8)
 #: Training images that measure batch norm of a network to be scored.
 NORM_IMAGES = 256
 #: The belief, the supernet's score that it is told, and the deviation expected of that feature's effect; the first is reported in full.
-VARIANTS = (
-    ("process", "loss", 1.0),
-    ("process", "loss", 3.0),
-    ("process", "accuracy", 1.0),
-    ("regression", "loss", 1.0),
-    ("regression", "loss", 3.0),
-)
+VARIANTS = (("process", "loss", 1.0), ("process", "loss", 3.0), ("process", "accuracy", 1.0), ("regression", "loss", 1.0))
+#: The product's belief, told nothing.
+PLAIN = ("process", None, 0.0)
 #: Steps after which the state is kept.
 KEEP = 50
 
@@ -93,9 +90,7 @@ def extreme(space: Space, *, large: bool, head: bool = True) -> Genotype:
     """The network with the most, or the least, of everything; ``head`` False: but without a head."""
     chosen = []
     for gene in space.genes:
-        most = large != gene.name.endswith(".stride")
-        if gene.name == "head.out":
-            most = most and head
+        most = (large != gene.name.endswith(".stride")) and (head or gene.name != "head.out")
         chosen.append(0 if isinstance(gene.choices[0], str) else int((np.argmax if most else np.argmin)(gene.choices)))
     return space.canonical(chosen)
 
@@ -133,8 +128,7 @@ class Training:
     """The supernet's training on one data set. Nothing random has hidden state."""
 
     def __init__(self, table: Table, trainings: Trainings, seed: int) -> None:
-        self.table, self.trainings, self.seed = table, trainings, seed
-        self.recipe = trainings.recipe
+        self.table, self.trainings, self.seed, self.recipe = table, trainings, seed, trainings.recipe
         self.net = Supernet(table.space, table.classes, seed)
         self.average = copy.deepcopy(self.net)
         self.optimizer = torch.optim.AdamW(trainable_groups(self.net, self.recipe.weight_decay), lr=self.recipe.lr)
@@ -324,19 +318,17 @@ def signed(net: dict, kind: str) -> Floats:
 
 
 def compared(table: Table, replays: list[dict], nets: list[dict], variant: tuple[str, str, float]) -> dict[tuple[int, int], Floats]:
-    """By (total, of which supernet): taus of the search alone and of the search with the supernet, (replays, 2, 2)."""
+    """By (total, of which supernet): taus (replays, 3, 2) of the search alone, of its trainings in what the supernet leaves, of both."""
     belief, kind, weight = variant
     found: dict[tuple[int, int], Floats] = {}
     for total, mark in itertools.product(TOTALS, MARKS):
         told = [signed(net, kind) for net in nets if net["trainings"] == mark]
         if mark < total and told:
-            left = (total - mark) * unit(table)
-            alone = [taus(table, believed(table, row["trained"], total * unit(table), "process", None, 0.0)) for row in replays]
-            beside = [
-                np.mean([taus(table, believed(table, row["trained"], left, belief, scores, weight)) for scores in told], axis=0)
-                for row in replays
-            ]
-            found[total, mark] = np.stack([alone, beside], axis=1)
+            found[total, mark] = np.zeros((len(replays), 3, 2))
+            for row, (alone, left, both) in zip(replays, found[total, mark], strict=True):
+                ends = [spent * unit(table) for spent in (total, total - mark)]
+                alone[:], left[:] = (taus(table, believed(table, row["trained"], end, *PLAIN)) for end in ends)
+                both[:] = np.mean([taus(table, believed(table, row["trained"], ends[1], belief, one, weight)) for one in told], axis=0)
     return found
 
 
@@ -371,18 +363,21 @@ def page() -> Iterator[str]:
         yield f"\n## {name}: {len(table.rows)} networks\n"
         yield from alone(table, name, nets)
         found = {variant: compared(table, replays, nets, variant) for variant in VARIANTS}
-        yield f"\nIn equal time, {len(replays)} replays (± standard error of the paired difference); {VARIANTS[0]}:\n"
-        yield "| trainings' worth | of which supernet | all: search alone | with it | more | in bands: search alone | with it | more |"
-        yield "|--:|--:|--:|--:|--:|--:|--:|--:|"
-        for (total, mark), values in found[VARIANTS[0]].items():
-            means, more = values.mean(axis=0), values[:, 1] - values[:, 0]
-            errors = more.std(axis=0, ddof=1) / len(replays) ** 0.5
-            cells = [f"{means[0, k]:.3f} | {means[1, k]:.3f} | {more[:, k].mean():+.3f} ± {errors[k]:.3f}" for k in range(2)]
-            yield f"| {total} | {mark} | {' | '.join(cells)} |"
-        yield "\nThe mean difference of all these rows:\n\n| belief, score told, weight | all | within bands |\n|---|--:|--:|"
-        for variant, cells_of in found.items():
-            more = np.mean([(values[:, 1] - values[:, 0]).mean(axis=0) for values in cells_of.values()], axis=0)
-            yield f"| {', '.join(map(str, variant))} | {more[0]:+.3f} | {more[1]:+.3f} |"
+        yield f"\nIn equal time, {len(replays)} replays (± standard error of the paired mean); {', '.join(map(str, VARIANTS[0]))}:"
+        for over, where in enumerate(("all", "bands")):
+            yield f"\n| {where}: trainings' worth | of which supernet | search alone | what is left, without the score | with it | more |"
+            yield "|--:|--:|--:|--:|--:|--:|"
+            for spent, values in found[VARIANTS[0]].items():
+                more = values[:, 2, over] - values[:, 0, over]
+                means = " | ".join(f"{x:.3f}" for x in values[:, :, over].mean(axis=0))
+                error = more.std(ddof=1) / len(replays) ** 0.5
+                yield f"| {spent[0]} | {spent[1]} | {means} | {more.mean():+.3f} ± {error:.3f} |"
+        yield "\nMean differences over these rows, to the search alone and to what is left without the score:\n"
+        yield "| belief, score told, weight | all, alone | all, left | bands, alone | bands, left |\n|---|--:|--:|--:|--:|"
+        for variant, by_time in found.items():
+            mean = np.mean([values.mean(axis=0) for values in by_time.values()], axis=0)
+            cells = " | ".join(f"{mean[2, over] - mean[other, over]:+.3f}" for over in range(2) for other in range(2))
+            yield f"| {', '.join(map(str, variant))} | {cells} |"
 
 
 def main() -> None:
