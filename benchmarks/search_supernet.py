@@ -75,8 +75,6 @@ MARKS, TOTALS = (1, 2, 4, 8), (2, 4, 8)
 NORM_IMAGES = 256
 #: The belief, the supernet's score that it is told, and the deviation expected of that feature's effect; the first is reported in full.
 VARIANTS = (("process", "loss", 1.0), ("process", "loss", 3.0), ("process", "accuracy", 1.0), ("regression", "loss", 1.0))
-#: The product's belief, told nothing.
-PLAIN = ("process", None, 0.0)
 #: Steps after which the state is kept.
 KEEP = 50
 
@@ -317,18 +315,20 @@ def signed(net: dict, kind: str) -> Floats:
     return np.array(net[kind]) * (-1.0 if kind == "loss" else 1.0)
 
 
-def compared(table: Table, replays: list[dict], nets: list[dict], variant: tuple[str, str, float]) -> dict[tuple[int, int], Floats]:
-    """By (total, of which supernet): taus (replays, 3, 2) of the search alone, of its trainings in what the supernet leaves, of both."""
-    belief, kind, weight = variant
-    found: dict[tuple[int, int], Floats] = {}
-    for total, mark in itertools.product(TOTALS, MARKS):
-        told = [signed(net, kind) for net in nets if net["trainings"] == mark]
-        if mark < total and told:
-            found[total, mark] = np.zeros((len(replays), 3, 2))
-            for row, (alone, left, both) in zip(replays, found[total, mark], strict=True):
-                ends = [spent * unit(table) for spent in (total, total - mark)]
-                alone[:], left[:] = (taus(table, believed(table, row["trained"], end, *PLAIN)) for end in ends)
-                both[:] = np.mean([taus(table, believed(table, row["trained"], ends[1], belief, one, weight)) for one in told], axis=0)
+def compared(table: Table, replays: list[dict], nets: list[dict]) -> dict[Any, dict[tuple[int, int], Floats]]:
+    """By variant and (total, of which supernet): taus (replays, 3, 2) of the search alone, of what the supernet leaves of it, of both."""
+    times = [(total, mark) for total in TOTALS for mark in MARKS if mark < total and any(net["trainings"] == mark for net in nets)]
+    found = {variant: {time: np.zeros((len(replays), 3, 2)) for time in times} for variant in VARIANTS}
+    for number, row in enumerate(replays):
+
+        def known(spent: int, *told: Any, trained: list[list[int]] = row["trained"]) -> Floats:
+            return taus(table, believed(table, trained, spent * unit(table), *told))
+
+        plain = {spent: known(spent, "process", None, 0.0) for spent in {spent for pair in times for spent in (pair[0], pair[0] - pair[1])}}
+        for (belief, kind, weight), (total, mark) in itertools.product(VARIANTS, times):
+            told = [signed(net, kind) for net in nets if net["trainings"] == mark]
+            both = np.mean([known(total - mark, belief, scores, weight) for scores in told], axis=0)
+            found[belief, kind, weight][total, mark][number] = plain[total], plain[total - mark], both
     return found
 
 
@@ -362,7 +362,7 @@ def page() -> Iterator[str]:
         table = load_table(name)
         yield f"\n## {name}: {len(table.rows)} networks\n"
         yield from alone(table, name, nets)
-        found = {variant: compared(table, replays, nets, variant) for variant in VARIANTS}
+        found = compared(table, replays, nets)
         yield f"\nIn equal time, {len(replays)} replays (± standard error of the paired mean); {', '.join(map(str, VARIANTS[0]))}:"
         for over, where in enumerate(("all", "bands")):
             yield f"\n| {where}: trainings' worth | of which supernet | search alone | what is left, without the score | with it | more |"
