@@ -283,14 +283,19 @@ def test_space_picture_is_one_offline_file(tmp_path: Path) -> None:
 def test_a_search_for_the_best_alone_says_so(run: Run, tmp_path: Path) -> None:
     """The page of the same networks, whose front had many; unknown objectives are taken for a trade."""
     words = {}
-    for name, objectives in (("alone", ["accuracy", "int8_accuracy"]), ("front", ["accuracy", "macs"]), ("old", ["no-longer-known"])):
+    for name, objectives in (
+        ("alone", ["accuracy", "int8_accuracy"]),
+        ("front", ["accuracy", "macs"]),
+        ("old", ["no-longer-known"]),
+        ("unsaid", []),
+    ):
         copy = tmp_path / name
         shutil.copytree(run.path, copy)
         config = yaml.safe_load((copy / "config.yaml").read_text())
         config["settings"]["objectives"] = objectives
         (copy / "config.yaml").write_text(yaml.safe_dump(config))
         words[name] = Source(Run.open(copy), False)
-    assert [source.traded for source in words.values()] == [False, True, True]
+    assert [source.traded for source in words.values()] == [False, True, True, True]
     slots = page.document(words["alone"])["slots"]
     assert "asked for the best that fits, whatever it costs" in slots["front-words"]
     assert slots["table-title"] == "The best" and "on the front<" not in slots["kpis"]
