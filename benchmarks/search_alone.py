@@ -10,7 +10,7 @@ against accuracy, and its most accurate. ``alone``: ``-o accuracy``; with other 
 (FINALISTS), and another share of time in which networks are started. ``front, and ...``: what a front calls its best with something added
 for size, as in search_handover.py. Optuna's TPE and random train each in full, for accuracy alone.
 
-Every replay is a line of search_alone.jsonl: begun again, the script goes on where it was stopped.
+Every cell is a line of search_alone.jsonl, the accuracy of each seed: begun again, the script goes on where it was stopped.
 
 What it does not show. Mutations, and what a budget refuses. Full trainings of forty epochs: those of the tables are of nine and 27.
 """
@@ -124,7 +124,7 @@ def main() -> None:
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     path = RESULTS / "search_alone.jsonl"
-    done = {(r["table"], r["share"], r["search"], r["limit"], r["seed"]): r for r in (read_lines(path) if path.exists() else ())}
+    done = {(r["table"], r["share"], r["search"], r["limit"]): r["accuracy"] for r in (read_lines(path) if path.exists() else ())}
     lines = ["# A search for the most accurate network alone", ""]
     lines += ["Made by `python benchmarks/search_alone.py`, which says what is compared. Accuracy in % after all epochs of the table, of"]
     lines += [
@@ -143,16 +143,12 @@ def main() -> None:
             for search in options.only:
                 cells, errors = [], []
                 for limit in LIMITS:
-                    found: list[float | None] = []
-                    for seed in range(SEEDS):
-                        key = (name, share, search, limit, seed)
-                        if key not in done:
-                            row = CHOOSERS[search](table, seed, limit * unit)
-                            handed = None if row is None else round(float(table.truth[row]), 5)
-                            done[key] = dict(zip(("table", "share", "search", "limit", "seed"), key, strict=True)) | {"accuracy": handed}
-                            append_line(path, done[key])
-                        found.append(done[key]["accuracy"])
-                    known = [value for value in found if value is not None]
+                    key = (name, share, search, limit)
+                    if key not in done:
+                        handed = [CHOOSERS[search](table, seed, limit * unit) for seed in range(SEEDS)]
+                        done[key] = [None if row is None else round(float(table.truth[row]), 5) for row in handed]
+                        append_line(path, dict(zip(("table", "share", "search", "limit", "accuracy"), (*key, done[key]), strict=True)))
+                    known = [value for value in done[key] if value is not None]
                     cells.append(f"{100 * mean(known):.1f}" if len(known) == SEEDS else "-")
                     errors.append(100 * stdev(known) / len(known) ** 0.5 if len(known) == SEEDS else 0.0)
                 lines.append(f"| {search} | {' | '.join(cells)} | {max(errors):.1f} |")

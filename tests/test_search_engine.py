@@ -143,6 +143,8 @@ def test_accuracy_alone_is_a_search_for_the_best_that_fits(prepared: Callable[..
     result = one.go()
     plan = one.run.read_json("plan")
     assert (plan["traded"], plan["edges"]) == (False, [])
+    left = [t.reason for t in one.run.trials() if t.state == "stopped"]
+    assert left and set(left) == {"left at rung 1 of 2: others did better"}
     (row,) = result.front
     expected = {t.id: t.expected_accuracy for t in one.run.trials() if t.was_trained}
     assert row["id"] == one.run.best == one.run.knee and expected[row["id"]] == max(expected.values())

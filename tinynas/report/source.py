@@ -14,7 +14,7 @@ from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.quantities import shown
 from tinynas.graph import Graph, lower
-from tinynas.objectives import MEAN_AVERAGE_PRECISION, OBJECTIVES
+from tinynas.objectives import MEAN_AVERAGE_PRECISION, OBJECTIVES, traded
 from tinynas.records import Artifact, Promoted, Trial
 from tinynas.report import figures
 from tinynas.report.search_figures import LimitsInfo, ParetoInfo, ProgressInfo, SpacesInfo, scored
@@ -119,7 +119,9 @@ class Source:
     def traded(self) -> bool:
         """Whether the search served a front; else it looked for the best that fits alone (:func:`tinynas.objectives.traded`)."""
         names = self.settings.get("objectives", ())
-        return not names or any(name not in OBJECTIVES or not OBJECTIVES[name].score for name in names)
+        known = [OBJECTIVES[name] for name in names if name in OBJECTIVES]
+        # What a run does not say, or is not known any more, is taken for a trade.
+        return not known or len(known) < len(names) or traded(known)
 
     @cached_property
     def fronts(self) -> dict[str, ParetoInfo]:

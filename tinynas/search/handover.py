@@ -45,7 +45,8 @@ def hand_over(session: Session, *, finished: bool) -> list[dict[str, Any]]:
         front = {record.number for record in front_rows(list(final.values()), session.goals)}
         for net in nets:
             if finished and net.rung == 0 and net.number not in front and final[net.number].state == "trained":
-                text = f"left at rung 1 of {len(session.plan.rungs)}: others of its size did better"
+                others = "others of its size" if session.plan.traded else "others"
+                text = f"left at rung 1 of {len(session.plan.rungs)}: {others} did better"
                 final[net.number] = replace(final[net.number], state="stopped", reason=text)
         for number in sorted(final):
             if final[number] != written[number]:
