@@ -10,9 +10,10 @@ import shlex
 import socket
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -23,17 +24,18 @@ from rich.text import Text
 from test_report_pace import run_of
 
 from tinynas import report
+from tinynas.api import PreparedSearch
 from tinynas.arch import Arch, ConvLayer
 from tinynas.budget import load_budget
 from tinynas.cli import run as tinynas
 from tinynas.cli.common import session
-from tinynas.cli.search import MORE, _finish, _first_line, _prose
+from tinynas.cli.search import MORE, _finish, _first_line, _prose, _run
 from tinynas.config import load, shipped
 from tinynas.errors import ConfigError, Fault, counted
 from tinynas.report.page import document, render
 from tinynas.report.source import Source
 from tinynas.runs import Run
-from tinynas.search.settings import Counts, SearchResult
+from tinynas.search.settings import Counts, SearchEvent, SearchResult, SearchSettings
 from tinynas.space import Space
 
 
@@ -81,7 +83,7 @@ def test_the_last_lines_of_a_search(size: int, words: str, tmp_path: Path, capsy
     run = run_of(tmp_path / "a run", dict(list({"a" * 10: (1e6, 0.6), "b" * 10: (3e7, 0.7)}.items())[:size]))
     run.append_log("times", {"number": 0, "id": "a" * 10, "epochs": 1, "images": 100, "seconds": (100 + 30) * 2 * 2e-3})
     result = SearchResult("r", Counts(trained=2, infeasible=1), 0.5, tuple(run.front()), "", 60.0)
-    prepared: Any = SimpleNamespace(run=run)
+    prepared: Any = SimpleNamespace(run=run, traded=True)
     _finish(prepared, result, False)
     said = capsys.readouterr().out
     assert words in said, said
@@ -101,11 +103,30 @@ def test_the_last_lines_of_a_search(size: int, words: str, tmp_path: Path, capsy
 @pytest.mark.usefixtures("told")
 def test_a_search_for_the_best_alone_speaks_of_no_front(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     run = run_of(tmp_path / "run", {"a" * 10: (1e6, 0.6)}, objectives=("accuracy",))
-    prepared: Any = SimpleNamespace(run=run)
+    prepared: Any = SimpleNamespace(run=run, traded=False)
     _finish(prepared, SearchResult("r", Counts(trained=7), 0.5, tuple(run.front()), "", 60.0), False)
     said = capsys.readouterr().out
     assert "the best of 7 trained in 1m00s; 0 proposals did not fit" in said
     assert "front" not in said.replace(str(run.path), "") and "knee" not in said
+
+
+@pytest.mark.parametrize("traded", [True, False])
+@pytest.mark.usefixtures("told")
+def test_what_runs_on_counts_the_front_where_there_is_one(traded: bool, capsys: pytest.CaptureFixture[str]) -> None:
+    def go(show: Callable[[SearchEvent], None]) -> None:
+        show(SearchEvent("trial", counts=Counts(trained=3), front_size=2, elapsed=5.0, best_accuracy=0.5))
+
+    prepared: Any = SimpleNamespace(settings=SearchSettings(timeout=60.0), go=go, traded=traded)
+    _run(prepared, False)
+    said = "".join(capsys.readouterr())
+    assert "3 trained" in said and "best 50.0 %" in said
+    assert ("front 2" in said) == traded and ("front" in said) == traded
+
+
+def test_a_front_is_wanted_where_a_cost_is_named() -> None:
+    for names, wanted in ((("accuracy", "macs"), True), (("accuracy",), False), (("worst_subset_accuracy",), False)):
+        prepared = PreparedSearch(*[cast(Any, None)] * 4, SearchSettings(timeout=60.0, objectives=names))
+        assert prepared.traded == wanted
 
 
 @pytest.mark.usefixtures("told")

@@ -26,7 +26,7 @@ from tinynas.errors import BudgetError, ModelFileError, RunError, TinynasError, 
 from tinynas.files import cores, disk_error, write_atomic
 from tinynas.foreign import refuse_models, require_tflite, what_is
 from tinynas.graph import Graph, lower
-from tinynas.objectives import MEAN_AVERAGE_PRECISION, of_several
+from tinynas.objectives import MEAN_AVERAGE_PRECISION, of_several, traded
 from tinynas.objectives import objectives as known_objectives
 from tinynas.records import ADAPTED
 from tinynas.runs import STORAGE_VARIABLE, Run, data_place, without_password
@@ -487,6 +487,11 @@ class PreparedSearch:
     settings: SearchSettings
     cluster: Place | None = None
     """Where it trains; None: in processes of this machine."""
+
+    @property
+    def traded(self) -> bool:
+        """Whether a front is wanted, of accuracy and costs; else the best network alone."""
+        return traded(known_objectives(self.settings.objectives))
 
     def go(self, on_event: Callable[[SearchEvent], None] | None = None) -> SearchResult:
         """Search; returns when the front is final, or early after Ctrl-C with everything finished on disk.

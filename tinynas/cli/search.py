@@ -190,6 +190,8 @@ def _run(prepared: PreparedSearch, verbose: bool) -> SearchResult:
                 check_interrupted()
             names = ("front_size", "hypervolume", "elapsed", "eta", "best_accuracy", "points", "cost")
             facts: dict[str, Any] = {name: getattr(event, name) for name in names}
+            if not prepared.traded:
+                del facts["front_size"]  # one network
             # What is decided before the first training is told on the page too.
             before = event.kind in ("start", "space", "pool", "plan")
             facts["status" if before and not verbose else "message"] = event.message
@@ -215,15 +217,12 @@ def _finish(prepared: PreparedSearch, result: SearchResult, json_: bool) -> None
                 "report": str(page),
             }
         )
-    from tinynas.objectives import objectives, traded
     from tinynas.report.words import duration
 
     if result.front:
         _show_front(run, result.front)
     counts, out = result.counts, console()
-    found = (
-        f"{counted(len(result.front), 'network')} on the front" if traded(objectives(run.config["settings"]["objectives"])) else "the best"
-    )
+    found = f"{counted(len(result.front), 'network')} on the front" if prepared.traded else "the best"
     out.print(
         f"{found} of {counts.trained:,} trained in {duration(result.seconds)}; "
         f"{counted(counts.infeasible, 'proposal')} did not fit, {counts.duplicate:,} known already, {counts.failed:,} failed"
