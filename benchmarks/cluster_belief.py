@@ -89,8 +89,8 @@ def replayed(name: str, way: str, size: int, seed: int, limit: float) -> dict[st
             known = list(nets.values())
             if way == "hold" and len(nets) >= FIRST and sum(net.trained for net in known) < FIRST:
                 break
-            estimates = proposer.estimates(known, genotypes)
-            decision = schedule.next(known, estimates, progress=used / total, exhausted=len(nets) == len(table.rows))
+            outlooks = proposer.outlooks(known, genotypes)
+            decision = schedule.next(known, outlooks, progress=used / total, exhausted=len(nets) == len(table.rows))
             if isinstance(decision, New):
                 genotype = proposer.propose(len(nets), known, genotypes, []).genotype
                 row = row_of.get(genotype)

@@ -348,7 +348,7 @@ def search_of_ours(replay: Replay, settings: SearchSettings, seconds: float = ma
         known = list(nets.values())
         decision = schedule.next(
             known,
-            proposer.estimates(known, genotypes),
+            proposer.outlooks(known, genotypes),
             progress=used / seconds if timed else 0.0,
             seconds_left=seconds - used,
             exhausted=len(nets) == len(table.rows),

@@ -104,7 +104,7 @@ def test_a_short_training_is_believed_less_than_a_long_one() -> None:
             cost = float(one.feasible.costs(np.array([genotype]))["macs"][0])
             surprise = 0.1 if i == 0 else 0.0
             nets.append(Net(str(i), i, cost, results=[result(RUNGS[r], 0.5 + surprise) for r in range(rungs)]))
-        estimates = one.estimates(nets, genotypes)
+        estimates = {name: outlook.score for name, outlook in one.outlooks(nets, genotypes).items()}
         return estimates["0"] - float(np.median(list(estimates.values())))
 
     assert 0 < spread(1) < spread(3)
@@ -182,7 +182,7 @@ def test_parents_are_the_front_and_the_next_where_it_is_short() -> None:
     one = proposer()
     # Seven on the front: enough. Of six the same; of five the second front as well, and not the third.
     for dropped, expected in ((0, {0, 1, 2, 3, 4, 5, 6}), (1, {1, 2, 3, 4, 5, 6}), (2, {2, 3, 4, 5, 6, 7})):
-        fit = Fit(scores[dropped:], 0.0, None)
+        fit = Fit(scores[dropped:], 0.0, 0.0, None)
         assert {net.number for net in one.parents(nets[dropped:], fit)} == expected
 
 
@@ -190,7 +190,7 @@ def test_without_a_front_the_best_are_the_parents_whatever_they_cost() -> None:
     nets = [Net(str(i), i, float(cost), results=[result(1, 0.5)]) for i, cost in enumerate([9, 8, 7, 6, 5, 4, 3, 2, 1, 10])]
     scores = np.array([0.1, 0.9, 0.3, 0.8, 0.5, 0.6, 0.7, 0.2, 0.4, 0.0])
     # Two times FINALISTS: one group is fewer than six.
-    assert {net.number for net in proposer(traded=False).parents(nets, Fit(scores, 0.0, None))} == {1, 3, 6, 5, 4, 8, 2, 7}
+    assert {net.number for net in proposer(traded=False).parents(nets, Fit(scores, 0.0, 0.0, None))} == {1, 3, 6, 5, 4, 8, 2, 7}
 
 
 def test_without_a_front_the_dearest_are_proposed_where_they_are_the_best(monkeypatch: pytest.MonkeyPatch) -> None:

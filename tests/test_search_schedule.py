@@ -20,6 +20,7 @@ from tinynas.search.schedule import (
     Finished,
     Net,
     New,
+    Outlook,
     Plan,
     Result,
     Schedule,
@@ -36,6 +37,11 @@ TINY = load(shipped("search_spaces")["tiny"], Space)
 
 def result(epochs: int, accuracy: float) -> Result:
     return Result(epochs, 1000 * epochs, {"accuracy": accuracy, "val_loss": 1.0})
+
+
+def believed(scores: dict[str, float]) -> dict[str, Outlook]:
+    """Outlooks of networks of which no more is worth knowing than these scores."""
+    return {name: Outlook(score) for name, score in scores.items()}
 
 
 def simulate(accuracies: list[float], costs: list[float], plan: Plan) -> tuple[dict[str, Net], list[tuple[str, int]]]:
@@ -125,7 +131,7 @@ def test_estimates_decide_who_goes_on() -> None:
     first = schedule.next(nets)
     assert isinstance(first, Continue)
     assert first.net.id == "a", "b costs more and showed less"
-    second = schedule.next(nets, {"a": 0.5, "b": 0.6})
+    second = schedule.next(nets, believed({"a": 0.5, "b": 0.6}))
     assert isinstance(second, Continue)
     assert second.net.id == "b"
 
@@ -235,24 +241,67 @@ def test_the_least_trained_of_the_front_goes_first_then_the_dearest_then_the_old
     plan = Plan(RUNGS, 1000, networks=3)
     schedule = Schedule(plan, 0.1)
     far, near = trained(0, 3.0, 0.5, 0.9), trained(1, 1.0, 0.2)
-    decision = schedule.next([far, near, trained(2, 2.0, 0.3)], {"0": 0.9, "1": 0.2, "2": 0.3})
+    decision = schedule.next([far, near, trained(2, 2.0, 0.3)], believed({"0": 0.9, "1": 0.2, "2": 0.3}))
     assert isinstance(decision, Continue)
     assert (decision.net.number, decision.rung) == (2, 1)
     twins = [trained(1, 2.0, 0.3), trained(0, 2.0, 0.3)]
-    decision = Schedule(Plan(RUNGS, 1000, networks=2), 0.1).next(twins, {"0": 0.3, "1": 0.3})
+    decision = Schedule(Plan(RUNGS, 1000, networks=2), 0.1).next(twins, believed({"0": 0.3, "1": 0.3}))
     assert isinstance(decision, Continue)
     assert decision.net.number == 0
+
+
+def test_what_an_epoch_gains_most_by_goes_on() -> None:
+    nets = [trained(0, 1.0, 0.5), trained(1, 2.0, 0.6), trained(2, 3.0, 0.4, 0.5), trained(3, 4.0, 0.7, 0.8, 0.9)]
+    schedule = Schedule(Plan(RUNGS, 1000, deepen=0.9), 0.1)
+
+    def goes_on(gains: dict[str, tuple[float, ...]], scores: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8)) -> tuple[int, int]:
+        outlooks = {str(i): Outlook(score, gains.get(str(i), (0.0,) * 3)) for i, score in enumerate(scores)}
+        decision = schedule.next(nets, outlooks)
+        assert isinstance(decision, Continue)
+        return decision.net.number, decision.rung
+
+    # To 3 epochs from 1, to 9 from 1, to 9 from 3: 0.01 / 2, 0.048 / 8 and 0.024 / 6 an epoch; on the way to 9 comes 3.
+    assert goes_on({"0": (0.0, 0.01, 0.01), "1": (0.0, 0.0, 0.048), "2": (0.0, 0.0, 0.024)}) == (1, 1)
+    assert goes_on({"0": (0.0, 0.01, 0.01), "1": (0.0, 0.0, 0.032), "2": (0.0, 0.0, 0.024)}) == (0, 1)
+    assert goes_on({"0": (0.0, 0.006, 0.0), "1": (0.0, 0.0, 0.024), "2": (0.0, 0.0, 0.024)}) == (2, 2)
+    # What was reached gains nothing more, whatever is said of it.
+    assert goes_on({"0": (9.0, 0.01, 0.0), "2": (9.0, 9.0, 0.0), "3": (9.0, 9.0, 9.0)}) == (0, 1)
+    # Off the front, of its second rank, only where that is worth something.
+    behind = (0.5, 0.6, 0.55, 0.8)
+    assert goes_on({"2": (0.0, 0.0, 1e-9)}, behind) == (2, 2)
+    assert goes_on({}, behind) == (1, 1)
+    for net in nets:
+        net.seconds_per_image = 0.001
+    # 8 epochs of a second to the last rung are too long for what is left; the next rung is not.
+    outlooks = {
+        str(i): Outlook(0.5 + 0.1 * i, gain) for i, gain in enumerate([(0.0, 0.01, 9.0), (0.0, 0.02, 0.02), (0.0,) * 3, (0.0,) * 3])
+    }
+    for left, number in ((100.0, 0), (8.0, 0), (7.9, 1), (2.0, 1)):
+        decision = Schedule(Plan(RUNGS, 1000, explore=0.5), 0.1).next(nets, outlooks, progress=0.9, seconds_left=left)
+        assert isinstance(decision, Continue) and decision.net.number == number, left
+
+
+def test_a_search_of_so_many_networks_ends_with_its_front_whatever_may_be_gained() -> None:
+    front, behind = trained(0, 1.0, 0.7, 0.8, 0.9), trained(1, 2.0, 0.5)
+    outlooks = {"0": Outlook(0.9), "1": Outlook(0.5, (0.0, 1.0, 1.0))}
+    assert isinstance(Schedule(Plan(RUNGS, 1000, networks=2), 0.1).next([front, behind], outlooks), Finished)
+    going = Schedule(Plan(RUNGS, 1000, networks=3), 0.1).next([front, behind], outlooks)
+    assert isinstance(going, New), "the front has had more than its share"
+    deep = Schedule(Plan(RUNGS, 1000, deepen=0.9, networks=3), 0.1).next([front, behind], outlooks)
+    assert isinstance(deep, Continue) and deep.net is behind
 
 
 def test_time_that_is_left_goes_to_the_next_fronts_in_order() -> None:
     schedule = Schedule(Plan(RUNGS, 1000, explore=0.5), 0.1)
     best, second, third = trained(0, 1.0, 0.9, 0.9, 0.9), trained(1, 3.0, 0.5, 0.6), trained(2, 2.0, 0.4)
-    estimates = {"0": 0.9, "1": 0.6, "2": 0.5}
-    decision = schedule.next([best, second, third], estimates, progress=0.9, seconds_left=1000)
+    outlooks = believed({"0": 0.9, "1": 0.6, "2": 0.5})
+    decision = schedule.next([best, second, third], outlooks, progress=0.9, seconds_left=1000)
     assert isinstance(decision, Continue)
     # Cheaper and dearer, worse and better: both are on the second front, the less trained of them goes on.
     assert decision.net is third
-    decision = schedule.next([best, second, trained(3, 4.0, 0.1)], {"0": 0.9, "1": 0.6, "3": 0.1}, progress=0.9, seconds_left=1000)
+    decision = schedule.next(
+        [best, second, trained(3, 4.0, 0.1)], believed({"0": 0.9, "1": 0.6, "3": 0.1}), progress=0.9, seconds_left=1000
+    )
     assert isinstance(decision, Continue)
     assert decision.net is second, "a front before the one behind it, whatever their rungs"
 
@@ -329,8 +378,8 @@ def test_of_the_best_few_the_least_trained_goes_on_and_of_those_the_dearest() ->
 
     plan = Plan(RUNGS, 1000, deepen=0.5, networks=5, traded=False)
     nets = [net(0, 1.0, [0.5, 0.8]), net(1, 2.0, [0.6]), net(2, 3.0, [0.5]), net(3, 4.0, [0.5, 0.6]), net(4, 9.0, [0.1])]
-    estimates = {"0": 0.8, "1": 0.7, "2": 0.75, "3": 0.65, "4": 0.1}
-    decision = Schedule(plan, 0.1).next(nets, estimates)
+    outlooks = believed({"0": 0.8, "1": 0.7, "2": 0.75, "3": 0.65, "4": 0.1})
+    decision = Schedule(plan, 0.1).next(nets, outlooks)
     assert decision == Continue(nets[2], 1)
     # The last is no finalist, but when the time is to be used up it comes after them.
     timed = Plan(RUNGS, 1000, explore=0.5, traded=False)

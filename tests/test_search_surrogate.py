@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ from scipy.special import ndtri
 from tinynas import pareto
 from tinynas.budget import load_budget
 from tinynas.config import load, shipped
-from tinynas.search.acquisition import Acquisition, Front
+from tinynas.search.acquisition import DOUBT, LEAST_MISSED, Acquisition, Front
 from tinynas.search.feasible import Feasible, as_genotype
 from tinynas.search.process import Process
 from tinynas.search.schedule import LOSS_WEIGHT, Net, Result, levelled, score
@@ -177,6 +178,7 @@ def test_before_enough_networks_nothing_is_modelled(feasible: Feasible) -> None:
     assert few.model is None
     assert few.estimates == pytest.approx(scores[:-1])
     assert few.floor == pytest.approx(min(scores[:-1]) - 0.1)
+    assert few.missed == 0.0
     assert surrogate.fit(nets, genotypes).model is not None
 
 
@@ -192,6 +194,7 @@ def test_estimates_lie_between_what_was_seen_and_what_is_predicted(feasible: Fea
         assert abs(seen - predicted).max() > 0.02, "or this tests nothing"
         assert fit.estimates == pytest.approx(part * seen + (1 - part) * predicted)
         assert fit.floor == pytest.approx(seen.min() - 0.1)
+        assert fit.missed == pytest.approx((1 - part) * math.sqrt(((seen - predicted) ** 2).mean()))
 
 
 def test_expected_accuracies_are_shares_of_trained_networks_without_the_loss(feasible: Feasible) -> None:
@@ -295,3 +298,43 @@ def test_improvements_count_above_the_floor_and_scores_are_believed_as_they_are(
     front = Front(np.array([0.3, 0.7]), np.array([1.0, 2.0]), 0.0, 4.0, 0.45)
     # From 1 to 2 above the floor, not above 0.3.
     assert improvement(front, np.array([0.5, 0.4]), np.array([1.0, 1.0])) == pytest.approx([0.05, 0.0])
+
+
+@pytest.mark.parametrize("traded", [True, False])
+def test_the_knowledge_gradient_is_the_mean_gain_of_the_front(feasible: Feasible, traded: bool) -> None:
+    surrogate = Surrogate(feasible, 0.5)
+    nets, genotypes = grown(feasible, 9, surprise=0.1)
+    rungs = (1, 4, 8, 64)
+    for i in (2, 5):
+        nets[i].results.extend(Result(epochs, 1000, {"accuracy": 0.55, "val_loss": 1.0}) for epochs in (4, 8))
+    one = Acquisition(surrogate, "macs", np.array([net.cost for net in nets]) if traded else None)
+    fit = surrogate.fit(nets, genotypes)
+    said = one.knowledge_gradients(fit, nets, rungs)
+    assert fit.missed > LEAST_MISSED
+    places = np.log([net.cost for net in nets]) if traded else np.zeros(len(nets))
+    low, high = (one.low, one.high) if traded else (0.0, 1.0)
+
+    def volume(scores: np.ndarray) -> float:
+        return pareto.hypervolume(list(zip(scores.tolist(), places.tolist(), strict=True)), (fit.floor, high), (True, False))
+
+    normal = ndtri((np.arange(800) + 0.5) / 800)
+    for i, rung in ((0, 1), (0, 3), (4, 2), (5, 3), (int(np.argmax(fit.estimates)), 3)):
+        trusted = trust([rungs[rung], nets[i].results[-1].epochs])
+        moved = np.tile(fit.estimates, (len(normal), 1))
+        moved[:, i] += DOUBT * fit.missed * math.sqrt(trusted[0] - trusted[1]) * normal
+        by_hand = float(np.mean([volume(scores) for scores in moved])) - volume(fit.estimates)
+        assert said[i, rung] == pytest.approx(by_hand, rel=0.05, abs=2e-6), (i, rung)
+    assert low <= min(places)
+    # Nothing for what is reached, and more for what is trusted more.
+    assert not said[:, 0].any() and not said[[2, 5], :3].any()
+    assert (said[0, 1:] > 0).all() and (np.diff(said[:, 1:], axis=1) >= -1e-12).all()
+
+
+def test_a_model_that_misses_nothing_is_doubted_a_little(feasible: Feasible) -> None:
+    surrogate = Surrogate(feasible, 0.5)
+    nets, genotypes = grown(feasible, 9)
+    fit = surrogate.fit(nets, genotypes)
+    one = Acquisition(surrogate, "macs", np.array([net.cost for net in nets]))
+    least = one.knowledge_gradients(replace(fit, missed=LEAST_MISSED), nets, (1, 8))
+    assert one.knowledge_gradients(replace(fit, missed=0.0), nets, (1, 8)) == pytest.approx(least)
+    assert least.any() and (one.knowledge_gradients(replace(fit, missed=0.02), nets, (1, 8)) >= least).all()

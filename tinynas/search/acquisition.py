@@ -1,4 +1,5 @@
-"""The acquisition: what an untrained network promises, as the expected improvement of the front of (score, log cost), or of the best."""
+"""The acquisition: what an untrained network promises, as the expected improvement of the front of (score, log cost), or of the best;
+and what it is worth to know a trained one better, as the knowledge gradient."""
 
 from __future__ import annotations
 
@@ -8,9 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.special import ndtr
 
 from tinynas.search.schedule import Net
-from tinynas.search.surrogate import Fit, Floats, Surrogate
+from tinynas.search.surrogate import Fit, Floats, Surrogate, trust
 from tinynas.space import Genotype
 
 
@@ -36,6 +38,13 @@ class Front:
         heights = np.maximum.accumulate(np.concatenate([[self.floor], self.estimates[order]]))
         edges = np.concatenate([[self.low], self.log_costs[order], [self.high]])
         return heights, np.maximum(0.0, edges[1:] - np.maximum(edges[:-1], log_costs[:, None]))
+
+
+#: Deviation of a network from what is expected of it by the model alone, in units of ``Fit.missed``, which has the noise of short trainings
+#: in it: chosen on tin20 (results/benchmarks/search_belief.md).
+DOUBT = 0.5
+#: The least of ``Fit.missed``: a model that goes through all it was fitted to is not sure of the rest.
+LEAST_MISSED = 0.005
 
 
 class Acquisition:
@@ -76,3 +85,25 @@ class Acquisition:
         heights, widths = self.front(fit, nets, awaited).steps(self._place(costs[self.cost]))
         excess = fit.model.excess(self.surrogate.features(genotypes, costs), self.surrogate.genes(genotypes), heights)
         return np.asarray((widths * excess).sum(axis=1))
+
+    def knowledge_gradients(self, fit: Fit, nets: Sequence[Net], rungs: Sequence[int]) -> Floats:
+        """(N, R) by how much the front is expected to gain if each of the ``nets`` that ``fit`` was fitted to were trained to each of the
+        ``rungs`` (epochs), because another choice may then be made: 0 for rungs that it has reached.
+
+        What is expected of a network moves from the model's prediction towards its own score as that is trusted more: by a deviation whose
+        square is in proportion to the trust that a longer training gains. The others are taken as they are estimated.
+        """
+        place = self._place(np.array([net.cost for net in nets]))
+        doubt = DOUBT * max(LEAST_MISSED, fit.missed)
+        gained = np.maximum(0.0, trust(rungs) - trust([net.results[-1].epochs for net in nets])[:, None])
+        moves = doubt * np.sqrt(np.where(np.array([[rung > net.rung for rung in range(len(rungs))] for net in nets]), gained, 0.0))
+        found = np.zeros(moves.shape)
+        everyone = np.arange(len(nets))
+        for i in np.flatnonzero(moves.any(axis=1)):
+            others = everyone != i
+            heights, widths = Front(fit.estimates[others], place[others], self.low, self.high, fit.floor).steps(place[i : i + 1])
+            # Beside each height: by how much more it is expected to be passed than it is now.
+            away = np.abs(fit.estimates[i] - heights[:, None]) / (moves[i] + 1e-12)
+            passed = moves[i] * (np.exp(-0.5 * away**2) / math.sqrt(2.0 * math.pi) - away * ndtr(-away))
+            found[i] = widths[0] @ passed
+        return found

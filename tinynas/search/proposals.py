@@ -20,7 +20,7 @@ from optuna.trial import TrialState, create_trial
 from tinynas.search.acquisition import Acquisition
 from tinynas.search.feasible import Feasible, Pool, as_genotype, band
 from tinynas.search.genes import distributions, genotype_of, params_of
-from tinynas.search.schedule import Net, Plan, ranked
+from tinynas.search.schedule import Net, Outlook, Plan, ranked
 from tinynas.search.surrogate import MODELLED, Fit, Surrogate
 from tinynas.space import Genotype
 
@@ -218,13 +218,16 @@ class Proposer:
             best += [net for net, rank in zip(trained, ranks, strict=True) if rank == 1]
         return best
 
-    def estimates(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> dict[str, float]:
-        """The surrogate's scores by id, of the networks with results."""
+    def outlooks(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> dict[str, Outlook]:
+        """What is believed of the networks with results, by id."""
         trained = [net for net in nets if net.trained]
         if not trained:
             return {}
-        values = self.surrogate.fit(trained, genotypes).estimates
-        return {net.id: float(value) for net, value in zip(trained, values, strict=True)}
+        fit = self.surrogate.fit(trained, genotypes)
+        gains: list[list[float]] = [[]] * len(trained)
+        if fit.model is not None:
+            gains = self.acquisition.knowledge_gradients(fit, trained, self.plan.rungs).tolist()
+        return {net.id: Outlook(float(value), tuple(gain)) for net, value, gain in zip(trained, fit.estimates, gains, strict=True)}
 
     def _tpe(
         self,
@@ -238,9 +241,9 @@ class Proposer:
         space = self.feasible.space
         sampler = tpe_sampler(seed=int(rng.integers(2**31)), multivariate=True, startup=0)
         study = optuna.create_study(directions=["maximize", "minimize"] if self.plan.traded else ["maximize"], sampler=sampler)
-        estimates = self.estimates(trained, genotypes)
+        estimates = dict(zip([net.id for net in trained], self.surrogate.fit(trained, genotypes).estimates, strict=True))
         for net in trained[-TPE_MEMORY:]:
-            values = [estimates[net.id], *([float(np.log(net.cost))] if self.plan.traded else [])]
+            values = [float(estimates[net.id]), *([float(np.log(net.cost))] if self.plan.traded else [])]
             study.add_trial(create_trial(values=values, params=params_of(space, genotypes[net.id]), distributions=self._distributions))
         for genotype, over in infeasible[-50:]:
             study.add_trial(

@@ -1,9 +1,10 @@
 """The fidelity schedule: which training comes next. Pure: it sees results and answers with a decision.
 
 Trainings are continued through rungs (epochs at which they may be left). While networks are still started, a share of all training, which
-grows with their number, goes into those that are estimated to be on the front: the least trained first, of those the dearest. So the front
-is served as a whole, there is a usable one at any moment, and what turns out worse simply is not continued. Nothing waits for anything:
-like asynchronous successive halving (arXiv 1810.05934), every decision uses what is known now.
+grows with their number, goes into those of which it is worth most to know more: by how much the front is expected to gain, for each epoch.
+That is little where a network is far from the front, and little where it is known well. Before anything is modelled, the least trained of
+the front goes on, of those the dearest. So there is a usable front at any moment, and what turns out worse simply is not continued. Nothing
+waits for anything: like asynchronous successive halving (arXiv 1810.05934), every decision uses what is known now.
 """
 
 from __future__ import annotations
@@ -55,6 +56,15 @@ class Net:
     def trained(self) -> bool:
         """True where it has a result and did not fail."""
         return bool(self.results) and not self.failed
+
+
+@dataclass(frozen=True, slots=True)
+class Outlook:
+    """What is believed of a network that has results."""
+
+    score: float
+    gains: tuple[float, ...] = ()
+    """By how much the front is expected to gain if it were trained to each rung; empty before anything is modelled."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +140,7 @@ class Schedule:
     def next(
         self,
         nets: Sequence[Net],
-        estimates: Mapping[str, float] | None = None,
+        outlooks: Mapping[str, Outlook] | None = None,
         *,
         progress: float = 0.0,
         seconds_left: float = math.inf,
@@ -138,7 +148,7 @@ class Schedule:
     ) -> Decision:
         """The next training.
 
-        ``estimates`` are the surrogate's scores by id of every network with results (default: their levelled scores).
+        ``outlooks`` are what is believed of every network with results, by id (default: their levelled scores).
         ``progress`` is the share of the time that is gone (0 without a time limit); ``exhausted`` says that no new
         network can be had.
         """
@@ -147,7 +157,7 @@ class Schedule:
         exploring = not exhausted and progress < plan.explore and (plan.networks is None or started < plan.networks)
         if exploring and not self._owes(nets):
             return New()
-        decision = self._deepen(nets, estimates, seconds_left, exploring)
+        decision = self._deepen(nets, outlooks, seconds_left, exploring)
         if decision is not None:
             return decision
         if exploring:
@@ -176,26 +186,37 @@ class Schedule:
         spent = sum(reached) + rungs[1] - rungs[0]
         return spent - rungs[0] * len(reached) < share_of_front(self.plan.deepen, self.plan.ramp, len(reached)) * spent
 
-    def _deepen(self, nets: Sequence[Net], estimates: Mapping[str, float] | None, seconds_left: float, exploring: bool) -> Continue | None:
+    def _deepen(self, nets: Sequence[Net], outlooks: Mapping[str, Outlook] | None, seconds_left: float, exploring: bool) -> Continue | None:
         known = [net for net in nets if net.trained]
         if not known:
             return None
-        values = levelled(known, self.value) if estimates is None else [estimates[net.id] for net in known]
-        ranks = ranked(values, known, traded=self.plan.traded)
-        # Where the time ends the search, what is left of it goes to the next best when the front is done.
-        deepest = 0 if exploring or self.plan.networks is not None else len(known)
-        chosen: list[tuple[tuple[int, int, float, int], Net]] = []
+        if outlooks is None:
+            outlooks = {net.id: Outlook(value) for net, value in zip(known, levelled(known, self.value), strict=True)}
+        ranks = ranked([outlooks[net.id].score for net in known], known, traded=self.plan.traded)
+        # Where a number of networks ends the search, those of the front are trained in full, and no others.
+        deepest = 0 if not exploring and self.plan.networks is not None else len(known)
+        chosen: list[tuple[tuple[float, int, int, float, int], Net]] = []
         for rank, net in zip(ranks, known, strict=True):
             if rank > deepest or net.busy or net.rung + 1 >= len(self.plan.rungs):
                 continue
             # The last trainings may be cut short, but not before their first epoch.
             needed = self.seconds(net, net.rung + 1) if exploring else self.plan.epoch_images * net.seconds_per_image
-            if needed <= seconds_left:
-                chosen.append(((rank, net.rung, -net.cost, net.number), net))
+            if needed > seconds_left:
+                continue
+            worth = self._worth(net, outlooks[net.id].gains, seconds_left)
+            # While networks are started, what is off the front goes on only where that is worth something.
+            if worth > 0 or rank == 0 or not exploring:
+                chosen.append(((-worth, rank, net.rung, -net.cost, net.number), net))
         if not chosen:
             return None
         net = min(chosen, key=lambda pair: pair[0])[1]
         return Continue(net, net.rung + 1)
+
+    def _worth(self, net: Net, gains: Sequence[float], seconds_left: float) -> float:
+        # The most that an epoch of the way to some rung gains: short trainings are trusted too little for the next rung alone to count.
+        rungs, done = self.plan.rungs, net.results[-1].epochs
+        ahead = [(gain, rungs[rung] - done, rung) for rung, gain in enumerate(gains) if rung > net.rung]
+        return max((gain / epochs for gain, epochs, rung in ahead if self.seconds(net, rung) <= seconds_left), default=0.0)
 
 
 #: Networks that are deepened side by side where the most accurate alone is wanted (benchmarks/search_alone.py).

@@ -19,7 +19,7 @@ from tinynas.objectives import Objective
 from tinynas.records import Trial
 from tinynas.search import schedule
 from tinynas.search.proposals import Proposal, Proposer, tpe_sampler
-from tinynas.search.schedule import Continue, Finished, Net, New, Schedule, Wait
+from tinynas.search.schedule import Continue, Finished, Net, New, Outlook, Schedule, Wait
 from tinynas.search.study import Job, Ledger, Study
 from tinynas.space import Genotype
 
@@ -49,8 +49,8 @@ class Desk(Protocol):
     def nets(self, ledger: Ledger) -> list[Net]:
         """The networks by number, with their predicted training times."""
 
-    def estimates(self, ledger: Ledger) -> dict[str, float]:
-        """The surrogate's scores by id, of the networks with results."""
+    def outlooks(self, ledger: Ledger) -> dict[str, Outlook]:
+        """What is believed of the networks with results, by id."""
 
     def propose(self, ledger: Ledger) -> Proposal:
         """The next proposal, given what is known."""
@@ -156,7 +156,7 @@ class Staged(Strategy):
         timed = desk.schedule.plan.networks is None
         return desk.schedule.next(
             desk.nets(ledger),
-            desk.estimates(ledger),
+            desk.outlooks(ledger),
             progress=desk.progress() if timed else 0.0,
             seconds_left=desk.seconds_left() if timed else math.inf,
             exhausted=exhausted,

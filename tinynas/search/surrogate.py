@@ -44,6 +44,9 @@ class Fit:
     """(N,) expected scores."""
     floor: float
     """Above which improvements count."""
+    missed: float
+    """Root mean square of what was seen beside the estimates, everyone levelled: how far estimates may be wrong; 0 before anything is
+    modelled."""
     model: Linear | Process | None
     """Predicts scores of untrained networks; None before ``MODELLED`` networks are trained."""
 
@@ -67,14 +70,15 @@ class Surrogate:
         """Fit trained ``nets`` (at least one); ``value`` is what counts of the scores of a rung (default: ``score``)."""
         value = value or (lambda scores: score(scores, self.chance))
         scores = np.array(levelled(nets, lambda net, rung: value(net.results[rung].scores)))
-        floor, model = float(scores.min()) - 0.1 if self.floor is None else self.floor, None
+        floor, model, missed = float(scores.min()) - 0.1 if self.floor is None else self.floor, None, 0.0
         if len(nets) >= MODELLED:
             known = np.array([genotypes[net.id] for net in nets])
             features = self.features(known, self.feasible.costs(known))
             model = self.belief(Known(features, self.features.weights, self.genes(known), scores))
             predicted = model.expected(features, self.genes(known))
-            scores = predicted + trust([net.results[-1].epochs for net in nets]) * (scores - predicted)
-        return Fit(scores, floor, model)
+            estimates = predicted + trust([net.results[-1].epochs for net in nets]) * (scores - predicted)
+            scores, missed = estimates, float(np.sqrt(np.mean((scores - estimates) ** 2)))
+        return Fit(scores, floor, missed, model)
 
     def expected_accuracies(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> dict[str, float]:
         """By id: the validation accuracy expected of each of ``nets`` that has results, after the farthest rung that any reached."""

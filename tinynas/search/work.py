@@ -19,7 +19,7 @@ from tinynas.records import Trial, TrialState
 from tinynas.search.crew import Alone, Crew
 from tinynas.search.prepare import POLL, Session
 from tinynas.search.proposals import Proposal, Proposer
-from tinynas.search.schedule import Net, Schedule
+from tinynas.search.schedule import Net, Outlook, Schedule
 from tinynas.search.strategies import Decision
 from tinynas.search.study import HEARTBEAT_SECONDS, MAX_RETRIES, Job, Ledger, Study, clipped
 from tinynas.search.training import Outcome
@@ -187,9 +187,9 @@ class Worker:
             rehearsed = ledger.key
         raise AssertionError("the last one decides")
 
-    def estimates(self, ledger: Ledger) -> dict[str, float]:
-        """The surrogate's scores by id, of the networks with results."""
-        return self._thought("estimates", ledger, lambda: self.proposer.estimates(self.nets(ledger), ledger.genotypes))
+    def outlooks(self, ledger: Ledger) -> dict[str, Outlook]:
+        """What is believed of the networks with results, by id."""
+        return self._thought("outlooks", ledger, lambda: self.proposer.outlooks(self.nets(ledger), ledger.genotypes))
 
     def propose(self, ledger: Ledger) -> Proposal:
         """The next proposal, given what is known."""
