@@ -3,12 +3,14 @@
     python benchmarks/search_belief.py --name tin20 --seeds 6 --limit 8
     python benchmarks/search_belief.py --name tin20 --full --seeds 16 --limit 40
     python benchmarks/search_belief.py --name tin20 --match ramp --seeds 8 --limit 8
+    python benchmarks/search_belief.py --name gtsrb48 --match '"ramp": 64' --seeds 12 --limit 16
     python benchmarks/search_belief.py --taus       # how well accuracies of networks not seen are predicted, of tin20 and person64
     python benchmarks/search_belief.py --report     # with search_replay_macro.jsonl, which benchmarks/search_replay.py makes
 
 A variant is a line of JSON in ``VARIANTS``: what is trusted after 1, 2, 4, ... epochs (``trust``; ``own``: never), who has turns, how many
-networks are drawn before anything is modelled, after how many the front gets its whole share of the training (``ramp``), the model
-(``belief``: the regression, the process, or the regression with a prior carried
+networks are drawn before anything is modelled, after how many the front gets its whole share of the training (``ramp``), how far what is
+expected of a network is doubted when it is asked what a longer training is worth (``doubt``; without it the least trained of the front goes
+on, of those the dearest), the model (``belief``: the regression, the process, or the regression with a prior carried
 over from another table), the weight of the loss, what improvements are divided by, what is seen of a network (``seen``: the weight of
 sizes given what shows of them, and that of the anatomy: the mean of layers' log MACs, activations, the narrowest). With ``full`` every
 training is a full one, of which accuracy alone counts, in a box that begins at that quantile of the table's accuracies. Replays go to
@@ -32,7 +34,7 @@ from typing import Any
 import numpy as np
 import search_replay
 from scipy.stats import kendalltau
-from search_replay import RESULTS, Table, at, curve, load_table, quartiles, spent_until, tinynas_search
+from search_replay import CLASSES, RESULTS, Table, at, curve, load_table, quartiles, spent_until, tinynas_search
 
 from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.search import acquisition, proposals, schedule, surrogate
@@ -64,6 +66,7 @@ VARIANTS: tuple[dict[str, Any], ...] = (
     {**NOW, **FOUR, **MODEL},
     {**NOW, "modelled": 3, "settings": {"baseline": 1, "start": 2}},
     *({**NOW, **FOUR, "ramp": networks} for networks in (0, 32, 48, 64)),
+    *({**NOW, **FOUR, "ramp": 64, "doubt": doubt} for doubt in (0.25, 0.5, 1.0)),
     {**MODEL, "own": 1, "belief": "prior"},
     {**MODEL, "own": 1, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
     {**MODEL, "trust": LATER, "belief": "prior", "modelled": 4, "settings": {"baseline": 2, "start": 3}},
@@ -157,6 +160,7 @@ def vary(table: Table, name: str, variant: dict[str, Any]) -> None:
     proposals.TURNS = tuple(options.get("turns", ("model", "model", "model", "tpe")))
     schedule.LOSS_WEIGHT = options.get("loss", 0.1)
     search_replay.RAMP = options.get("ramp", 0)
+    acquisition.DOUBT = options.get("doubt", 0.0)
     prior = prior_of(OTHER[name]) if options.get("belief") == "prior" else None
     regression = SHIPPED["regression"] if prior is None else functools.partial(Carried, prior)
     surrogate.BELIEFS.update({**SHIPPED, "regression": regression})
@@ -229,7 +233,7 @@ def page() -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--name", choices=tuple(OTHER), default="tin20")
+    parser.add_argument("--name", choices=tuple(CLASSES), default="tin20")
     parser.add_argument("--seeds", type=int, default=6)
     parser.add_argument("--limit", type=float, default=8.0)
     parser.add_argument("--full", action="store_true", help="the variants of full trainings alone")

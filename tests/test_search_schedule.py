@@ -289,6 +289,7 @@ def test_a_search_of_so_many_networks_ends_with_its_front_whatever_may_be_gained
     assert isinstance(going, New), "the front has had more than its share"
     deep = Schedule(Plan(RUNGS, 1000, deepen=0.9, networks=3), 0.1).next([front, behind], outlooks)
     assert isinstance(deep, Continue) and deep.net is behind
+    assert isinstance(Schedule(Plan(RUNGS, 1000, deepen=0.9, networks=3), 0.1).next([front, behind], believed({"0": 0.9, "1": 0.5})), New)
 
 
 def test_time_that_is_left_goes_to_the_next_fronts_in_order() -> None:

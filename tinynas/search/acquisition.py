@@ -95,8 +95,8 @@ class Acquisition:
         """
         place = self._place(np.array([net.cost for net in nets]))
         doubt = DOUBT * max(LEAST_MISSED, fit.missed)
-        gained = np.maximum(0.0, trust(rungs) - trust([net.results[-1].epochs for net in nets])[:, None])
-        moves = doubt * np.sqrt(np.where(np.array([[rung > net.rung for rung in range(len(rungs))] for net in nets]), gained, 0.0))
+        gained = trust(rungs) - trust([net.results[-1].epochs for net in nets])[:, None]
+        moves = doubt * np.sqrt(np.maximum(0.0, gained))
         found = np.zeros(moves.shape)
         everyone = np.arange(len(nets))
         for i in np.flatnonzero(moves.any(axis=1)):
