@@ -71,7 +71,7 @@ STARTS = ("nothing", "file", "ours", "teacher")
 #: Networks that are taught on tin20, by their MACs; the last one is the teacher, trained alike.
 TAUGHT = {"0.3 M": "32/0.35/111111/3/3", "1.7 M": "mcunet-tiny2", "8.5 M": "64/0.75/122221/3/4", "teacher": "mcunet-in4@64"}
 TAUGHT_EPOCHS = 40
-#: Steps of a few images with strong augmentation, from weights: what they know is forgotten by more (chosen on person64's validation images).
+#: Steps of few images with strong augmentation, from weights: more of them forget what is known (chosen on person64's validation images).
 STRONG_STEPS = 300
 
 
