@@ -252,7 +252,8 @@ def test_the_least_trained_of_the_front_goes_first_then_the_dearest_then_the_old
 
 def test_what_an_epoch_gains_most_by_goes_on() -> None:
     nets = [trained(0, 1.0, 0.5), trained(1, 2.0, 0.6), trained(2, 3.0, 0.4, 0.5), trained(3, 4.0, 0.7, 0.8, 0.9)]
-    schedule = Schedule(Plan(RUNGS, 1000, deepen=0.9), 0.1)
+    nets[1].seconds_per_image *= 100  # of a number of networks no time decides
+    schedule = Schedule(Plan(RUNGS, 1000, deepen=0.9, networks=9), 0.1)
 
     def goes_on(gains: dict[str, tuple[float, ...]], scores: tuple[float, ...] = (0.5, 0.6, 0.7, 0.8)) -> tuple[int, int]:
         outlooks = {str(i): Outlook(score, gains.get(str(i), (0.0,) * 3)) for i, score in enumerate(scores)}
@@ -272,13 +273,20 @@ def test_what_an_epoch_gains_most_by_goes_on() -> None:
     assert goes_on({}, behind) == (1, 1)
     for net in nets:
         net.seconds_per_image = 0.001
+    timed = Schedule(Plan(RUNGS, 1000, explore=0.5), 0.1)
     # 8 epochs of a second to the last rung are too long for what is left; the next rung is not.
     outlooks = {
         str(i): Outlook(0.5 + 0.1 * i, gain) for i, gain in enumerate([(0.0, 0.01, 9.0), (0.0, 0.02, 0.02), (0.0,) * 3, (0.0,) * 3])
     }
     for left, number in ((100.0, 0), (8.0, 0), (7.9, 1), (2.0, 1)):
-        decision = Schedule(Plan(RUNGS, 1000, explore=0.5), 0.1).next(nets, outlooks, progress=0.9, seconds_left=left)
+        decision = timed.next(nets, outlooks, progress=0.9, seconds_left=left)
         assert isinstance(decision, Continue) and decision.net.number == number, left
+    # By time it is a second that counts, not an epoch.
+    outlooks = {str(i): Outlook(0.5 + 0.1 * i, gain) for i, gain in enumerate([(0.0, 0.01, 0.0), (0.0, 0.02, 0.0), (0.0,) * 3, (0.0,) * 3])}
+    for slower, number in ((1.9, 1), (2.1, 0)):
+        nets[1].seconds_per_image = 0.001 * slower
+        decision = timed.next(nets, outlooks, progress=0.9, seconds_left=100.0)
+        assert isinstance(decision, Continue) and decision.net.number == number
 
 
 def test_a_search_of_so_many_networks_ends_with_its_front_whatever_may_be_gained() -> None:

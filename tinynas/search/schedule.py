@@ -1,7 +1,7 @@
 """The fidelity schedule: which training comes next. Pure: it sees results and answers with a decision.
 
 Trainings are continued through rungs (epochs at which they may be left). While networks are still started, a share of all training, which
-grows with their number, goes into those of which it is worth most to know more: by how much the front is expected to gain, for each epoch.
+grows with their number, goes into those of which it is worth most to know more: by how much the front is expected to gain, a second.
 That is little where a network is far from the front, and little where it is known well. Before anything is modelled, the least trained of
 the front goes on, of those the dearest. So there is a usable front at any moment, and what turns out worse simply is not continued. Nothing
 waits for anything: like asynchronous successive halving (arXiv 1810.05934), every decision uses what is known now.
@@ -213,10 +213,12 @@ class Schedule:
         return Continue(net, net.rung + 1)
 
     def _worth(self, net: Net, gains: Sequence[float], seconds_left: float) -> float:
-        # The most that an epoch of the way to some rung gains: short trainings are trusted too little for the next rung alone to count.
+        # The most that a second of the way to some rung gains: short trainings are trusted too little for the next rung alone to count. Of a
+        # number of networks it is an epoch, because times that are measured must not decide where everything is to be repeatable.
         rungs, done = self.plan.rungs, net.results[-1].epochs
-        ahead = [(gain, rungs[rung] - done, rung) for rung, gain in enumerate(gains) if rung > net.rung]
-        return max((gain / epochs for gain, epochs, rung in ahead if self.seconds(net, rung) <= seconds_left), default=0.0)
+        ahead = [(gain, self.seconds(net, rung), rungs[rung] - done) for rung, gain in enumerate(gains) if rung > net.rung]
+        counted = self.plan.networks is not None
+        return max((gain / (epochs if counted else seconds) for gain, seconds, epochs in ahead if seconds <= seconds_left), default=0.0)
 
 
 #: Networks that are deepened side by side where the most accurate alone is wanted (benchmarks/search_alone.py).
