@@ -40,8 +40,8 @@ class Front:
         return heights, np.maximum(0.0, edges[1:] - np.maximum(edges[:-1], log_costs[:, None]))
 
 
-#: Deviation of a network from what is expected of it by the model alone, in units of ``Fit.missed``. Chosen on tin20, where half of it is as
-#: good (results/benchmarks/search_belief.md).
+#: Deviation of a network from what is expected of it by the model alone, in units of ``Fit.missed``. Chosen on tin20, where half of it is
+#: as good (results/benchmarks/search_belief.md).
 DOUBT = 1.0
 #: The least of ``Fit.missed``: a model that goes through all it was fitted to is not sure of the rest.
 LEAST_MISSED = 0.005

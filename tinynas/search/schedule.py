@@ -213,8 +213,8 @@ class Schedule:
         return Continue(net, net.rung + 1)
 
     def _worth(self, net: Net, gains: Sequence[float], seconds_left: float) -> float:
-        # The most that a second of the way to some rung gains: short trainings are trusted too little for the next rung alone to count. Of a
-        # number of networks it is an epoch, because times that are measured must not decide where everything is to be repeatable.
+        # The most that a second of the way to some rung gains: short trainings are trusted too little for the next rung alone to count.
+        # Of a number of networks it is an epoch, because times that are measured must not decide where everything is to be repeatable.
         rungs, done = self.plan.rungs, net.results[-1].epochs
         ahead = [(gain, self.seconds(net, rung), rungs[rung] - done) for rung, gain in enumerate(gains) if rung > net.rung]
         counted = self.plan.networks is not None
