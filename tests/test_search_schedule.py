@@ -283,6 +283,10 @@ def test_what_an_epoch_gains_most_by_goes_on() -> None:
         assert isinstance(decision, Continue) and decision.net.number == number, left
     # By time it is a second that counts, not an epoch.
     outlooks = {str(i): Outlook(0.5 + 0.1 * i, gain) for i, gain in enumerate([(0.0, 0.01, 0.0), (0.0, 0.02, 0.0), (0.0,) * 3, (0.0,) * 3])}
+    nets[0].beyond = 3
+    free = timed.next(nets, outlooks, progress=0.9, seconds_left=100.0)
+    assert isinstance(free, Continue) and free.net is nets[0], "it was trained so far already"
+    nets[0].beyond = 0
     for slower, number in ((1.9, 1), (2.1, 0)):
         nets[1].seconds_per_image = 0.001 * slower
         decision = timed.next(nets, outlooks, progress=0.9, seconds_left=100.0)

@@ -218,7 +218,9 @@ class Schedule:
         rungs, done = self.plan.rungs, net.results[-1].epochs
         ahead = [(gain, self.seconds(net, rung), rungs[rung] - done) for rung, gain in enumerate(gains) if rung > net.rung]
         counted = self.plan.networks is not None
-        return max((gain / (epochs if counted else seconds) for gain, seconds, epochs in ahead if seconds <= seconds_left), default=0.0)
+        # What was trained before it was cut short costs nothing.
+        prices = [(gain, epochs if counted else max(seconds, 1e-9)) for gain, seconds, epochs in ahead if seconds <= seconds_left]
+        return max((gain / price for gain, price in prices), default=0.0)
 
 
 #: Networks that are deepened side by side where the most accurate alone is wanted (benchmarks/search_alone.py).
