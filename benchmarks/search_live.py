@@ -1,4 +1,4 @@
-"""Live comparison: the same time, the same two cores, the same training code; ours against Optuna's samplers.
+"""Live comparison: the same time, the same cores, the same training code; ours against Optuna's samplers.
 
     python benchmarks/search_live.py --data ../shared/data/images/tin20 --name tin20
     python benchmarks/search_live.py --data ../shared/data/images/tin20 --name tin20-tiny --budget mcunet-tiny2 --workers 1 \\
@@ -124,31 +124,34 @@ def write_table(options: argparse.Namespace, rows: list[dict]) -> None:
     classes = len(open_data(options.data).labels)
     macs = [math.log(net["macs"]) for row in rows for net in row["front"]]
     low, high = min(macs) - 0.05, max(macs) + 0.05
-    by_strategy: dict[str, list[tuple[float, float, int]]] = defaultdict(list)
+    by_strategy: dict[str, list[tuple[float, float, dict]]] = defaultdict(list)
     for row in rows:
         points = [(net["verified"], (high - math.log(net["macs"])) / (high - low)) for net in row["front"]]
         volume = pareto.hypervolume(points, (1 / classes, 0.0), (True, True)) / (1 - 1 / classes)
-        by_strategy[row["strategy"]].append((volume, max(p[0] for p in points), row["trials"]["trained"]))
+        by_strategy[row["strategy"]].append((volume, max(p[0] for p in points), row["trials"]))
     lines = [
         f"# Live searches on {options.name}: {options.timeout} on {options.workers} cores, budget {options.budget}, space {options.space}",
         "",
         f"Networks of each front trained alike for {options.verify} passes; validation accuracy. Made by "
         "`python benchmarks/search_live.py`.",
         "",
-        "| strategy | seeds | hypervolume, mean (each) | best accuracy, mean (each) | networks trained |",
-        "|---|---|---|---|---|",
+        "| strategy | seeds | hypervolume, mean (each) | best accuracy, mean (each) | networks trained | did not fit | known already |",
+        "|---|---|---|---|---|---|---|",
     ]
     for strategy, values in by_strategy.items():
-        volumes, best, trained = zip(*values, strict=True)
+        volumes, best, trials = zip(*values, strict=True)
+        counts = [", ".join(f"{one[name]:,}" for one in trials) for name in ("trained", "infeasible", "duplicate")]
         lines.append(
             f"| {strategy} | {len(values)} | {np.mean(volumes):.3f} ({', '.join(f'{v:.3f}' for v in volumes)}) | "
-            f"{np.mean(best):.1%} ({', '.join(f'{v:.1%}' for v in best)}) | {', '.join(map(str, trained))} |"
+            f"{np.mean(best):.1%} ({', '.join(f'{v:.1%}' for v in best)}) | {' | '.join(counts)} |"
         )
     lines += [
         "",
         f"A plain sampler trained each network on {PLAIN['rungs'][-1] * PLAIN['epoch_images']:,} images. At most {options.front} "
         "networks of each front were verified, so the hypervolumes are lower than those of whole fronts.",
     ]
+    if "one-epoch" in by_strategy:
+        lines[-1] += f" one-epoch: drawn at random and trained on {PLAIN['epoch_images']:,} images each."
     earlier = [str(row["seed"]) for row in rows if row["strategy"] == "tinynas" and not any("expected" in net for net in row["front"])]
     if earlier:
         lines += ["", f"tinynas, seed {', '.join(earlier)}: handed over by the accuracy last seen, as an earlier version did."]
