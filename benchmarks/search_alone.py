@@ -6,9 +6,9 @@ What it measures. ``tinynas search -o accuracy`` replayed on the tables of short
 as the product shares it out, in units of what the table's network of middle costs takes for all its epochs. The measure is the accuracy
 after all epochs of the table of the one network that is handed over as the best, mean of the seeds, beside the best of the table; on the
 table as it is and on the three in five networks of the fewest MACs, as if the budget ended there. ``front``: the default, which trades MACs
-against accuracy, and its most accurate. ``alone``: ``-o accuracy``, also with another share of time in which networks are started.
-``front, and ...``: what a front calls its best with something added for size, as in search_handover.py. Optuna's TPE and random train each
-in full, for accuracy alone.
+against accuracy, and its most accurate. ``alone``: ``-o accuracy``; with other numbers of networks that are deepened side by side
+(FINALISTS), and another share of time in which networks are started. ``front, and ...``: what a front calls its best with something added
+for size, as in search_handover.py. Optuna's TPE and random train each in full, for accuracy alone.
 
 Every cell is a line of search_alone.jsonl, the accuracy of each seed: begun again, the script goes on where it was stopped.
 
@@ -32,6 +32,7 @@ from optuna.trial import TrialState, create_trial
 from search_replay import CLASSES, RESULTS, Replay, Table, load_table, search_of_ours
 
 from tinynas.files import append_line, read_lines, write_atomic
+from tinynas.search import schedule
 from tinynas.search.genes import distributions, genotype_of, params_of
 from tinynas.search.proposals import tpe_sampler
 from tinynas.search.settings import SearchSettings
@@ -44,12 +45,16 @@ SHARES = (1.0, 0.6)
 Chooser = Callable[[Table, int, float], int | None]
 
 
-def ours(objectives: tuple[str, ...], per_fold: float = 0.0, **changes: object) -> Chooser:
+def ours(objectives: tuple[str, ...], finalists: int = schedule.FINALISTS, per_fold: float = 0.0, **changes: object) -> Chooser:
     """The row that a search of ours hands over as its best after so many seconds, with ``per_fold`` added for each e-fold of MACs."""
     settings = SearchSettings.model_validate({"objectives": objectives, **changes})
 
     def choose(table: Table, seed: int, seconds: float) -> int | None:
-        steps = list(search_of_ours(Replay(table, seed), settings, seconds))
+        kept, schedule.FINALISTS = schedule.FINALISTS, finalists
+        try:
+            steps = list(search_of_ours(Replay(table, seed), settings, seconds))
+        finally:
+            schedule.FINALISTS = kept
         if not steps:
             return None
         expected = steps[-1][1].expected()
@@ -100,6 +105,8 @@ CHOOSERS: dict[str, Chooser] = {
     "front": ours(("accuracy", "macs")),
     "front, and 0.02 for each e-fold of MACs": ours(("accuracy", "macs"), per_fold=0.02),
     "alone": ours(("accuracy",)),
+    "alone, 2 deepened side by side": ours(("accuracy",), 2),
+    "alone, 8": ours(("accuracy",), 8),
     "alone, networks started half the time": ours(("accuracy",), explore=0.5),
 }
 

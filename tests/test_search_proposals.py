@@ -17,7 +17,7 @@ from tinynas.search.feasible import Feasible, as_genotype, band, strata
 from tinynas.search.pool import draw_pool
 from tinynas.search.proposals import TURNS, Proposer, _key
 from tinynas.search.schedule import Net, Plan, Result
-from tinynas.search.surrogate import Fit
+from tinynas.search.surrogate import MODELLED, Fit
 from tinynas.space import Genotype, Space
 
 RUNGS = (1, 3, 9)
@@ -256,3 +256,18 @@ def test_where_the_pool_is_used_up_networks_mutate() -> None:
     assert proposal.genotype not in genotypes.values()
     assert one.feasible.fits(one.feasible.costs(np.array([proposal.genotype])))[0]
     assert one.propose(200, [], genotypes, []).source == "uniform", "of nothing nothing can be mutated"
+
+
+def test_what_is_worth_knowing_is_asked_of_a_front_and_of_what_is_modelled() -> None:
+    for traded in (True, False):
+        one = proposer(traded=traded)
+        said = grow(one, 8)
+        genotypes = {str(i): genotype for i, (genotype, _) in enumerate(said)}
+        costs = one.feasible.costs(np.array(list(genotypes.values())))["macs"]
+        nets = [Net(str(i), i, float(cost), results=[result(1, 0.5 + 0.02 * (i % 3))]) for i, cost in enumerate(costs)]
+        assert all(outlook.gains == () for outlook in one.outlooks(nets[: MODELLED - 1], genotypes).values())
+        outlooks = one.outlooks(nets, genotypes)
+        fit = one.surrogate.fit(nets, genotypes)
+        assert [outlook.score for outlook in outlooks.values()] == pytest.approx(fit.estimates.tolist())
+        gains = one.acquisition.knowledge_gradients(fit, nets, one.plan.rungs)
+        assert [outlook.gains for outlook in outlooks.values()] == ([tuple(row) for row in gains.tolist()] if traded else [()] * 8)

@@ -225,7 +225,8 @@ class Proposer:
             return {}
         fit = self.surrogate.fit(trained, genotypes)
         gains: list[list[float]] = [[]] * len(trained)
-        if fit.model is not None:
+        # For the best network alone the best few serve as well (benchmarks/search_alone.py).
+        if fit.model is not None and self.plan.traded:
             gains = self.acquisition.knowledge_gradients(fit, trained, self.plan.rungs).tolist()
         return {net.id: Outlook(float(value), tuple(gain)) for net, value, gain in zip(trained, fit.estimates, gains, strict=True)}
 

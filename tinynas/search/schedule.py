@@ -2,9 +2,10 @@
 
 Trainings are continued through rungs (epochs at which they may be left). While networks are still started, a share of all training, which
 grows with their number, goes into those of which it is worth most to know more: by how much the front is expected to gain, a second.
-That is little where a network is far from the front, and little where it is known well. Before anything is modelled, the least trained of
-the front goes on, of those the dearest. So there is a usable front at any moment, and what turns out worse simply is not continued. Nothing
-waits for anything: like asynchronous successive halving (arXiv 1810.05934), every decision uses what is known now.
+That is little where a network is far from the front, and little where it is known well. Before anything is modelled, and where the most
+accurate network alone is wanted, the least trained of the front (of the best few) goes on, of those the dearest. So there is a usable front
+at any moment, and what turns out worse simply is not continued. Nothing waits for anything: like asynchronous successive halving
+(arXiv 1810.05934), every decision uses what is known now.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ class Outlook:
 
     score: float
     gains: tuple[float, ...] = ()
-    """By how much the front is expected to gain if it were trained to each rung; empty before anything is modelled."""
+    """By how much the front is expected to gain if it were trained to each rung; empty where that is not known, or not asked."""
 
 
 @dataclass(frozen=True, slots=True)
