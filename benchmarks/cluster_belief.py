@@ -74,6 +74,7 @@ def replayed(name: str, way: str, size: int, seed: int, limit: float) -> dict[st
         cost="macs",
         chance=chance,
         children=0,
+        samples=0,
         belief=settings.belief,
         floor=table.floor,
     )

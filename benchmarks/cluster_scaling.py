@@ -162,7 +162,7 @@ class Tabled:
 
     def __init__(self, proposer: Proposer, table: Table) -> None:
         self.inner, self.table = proposer, table
-        proposer.children = 0
+        proposer.children = proposer.samples = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.inner, name)

@@ -132,7 +132,8 @@ def taus() -> str:
         cells = []
         for table in map(load_table, OTHER):
             known = surrogate.Surrogate(table.feasible, 1 / table.classes)
-            features, genes = known.features(table.genotypes, table.feasible.costs(table.genotypes)), known.genes(table.genotypes)
+            looks = known.look(table.genotypes)
+            features, genes = looks.features, looks.genes
             scores = np.array([table.seen(i, table.rungs[-1]) for i in range(len(table.rows))])
             for count in (8, 16, 32):
                 rng, found = np.random.default_rng(0), []
@@ -183,7 +184,6 @@ def vary(table: Table, name: str, variant: dict[str, Any]) -> None:
     look(*options["seen"])
     surrogate.TRUST = tuple(0 * np.array(options["trust"])) if options.get("own") else tuple(options["trust"])
     surrogate.MODELLED = proposals.MODELLED = options["modelled"]
-    proposals.TURNS = tuple(options.get("turns", ("model", "model", "model", "tpe")))
     schedule.LOSS_WEIGHT = options.get("loss", 0.1)
     search_replay.RAMP = options.get("ramp", 0)
     acquisition.DOUBT = options.get("doubt", 0.0)
@@ -193,9 +193,9 @@ def vary(table: Table, name: str, variant: dict[str, Any]) -> None:
     plain = acquisition.Acquisition.expected_improvement if not hasattr(vary, "plain") else vary.plain
     vary.plain = plain
 
-    def per_second(self, fit, nets, genotypes):
-        seconds = table.fixed + table.per_mac * self.surrogate.feasible.costs(genotypes)["macs"]
-        return plain(self, fit, nets, genotypes) / seconds ** options["per_second"]
+    def per_second(self, fit, nets, looks, awaited=()):
+        seconds = table.fixed + table.per_mac * looks.costs["macs"]
+        return plain(self, fit, nets, looks, awaited) / seconds ** options["per_second"]
 
     acquisition.Acquisition.expected_improvement = per_second if "per_second" in options else plain
     first = proposals.Proposer.__init__ if not hasattr(vary, "first") else vary.first
@@ -204,8 +204,7 @@ def vary(table: Table, name: str, variant: dict[str, Any]) -> None:
     def best_first(self, *args, **more):
         # The start takes what the prior puts first in each band.
         first(self, *args, **more)
-        known = self.surrogate.features(self.pool.genotypes, self.feasible.costs(self.pool.genotypes))
-        said = prior.predict(known, prior.weights)
+        said = prior.predict(self.surrogate.look(self.pool.genotypes).features, prior.weights)
         self._bands = [rows[np.argsort(-said[rows], kind="stable")] for rows in self._bands]
 
     proposals.Proposer.__init__ = best_first if prior is not None else first

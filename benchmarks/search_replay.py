@@ -83,6 +83,8 @@ class Table:
     def __post_init__(self) -> None:
         self.reference = 1 / self.classes
         self.floor: float | None = None
+        #: No mutations, and no proposals of TPE: the table knows no other networks.
+        self.alone = {"children": 0, "samples": 0}
         self.genotypes = np.array([row["genotype"] for row in self.rows], dtype=np.int64)
         self.macs = np.array([row["costs"]["macs"] for row in self.rows], dtype=float)
         top = self.rungs[-1]
@@ -151,6 +153,7 @@ class MacroTable(Table):
         genes = [Gene(f"block{i}", ("identity", "k3e3", "k5e6")) for i in range(len(names[0]))]
         self.space = SimpleNamespace(genes=genes, canonical=lambda genotype: tuple(int(i) for i in genotype))
         self.rungs, self.classes, self.reference, self.floor = (MACRO_EPOCHS,), 10, MACRO_FLOOR, MACRO_FLOOR
+        self.alone = {}
         self.genotypes = np.array([[int(choice) for choice in name] for name in names], dtype=np.int64)
         self.macs = np.array([known[name]["flops"] for name in names], dtype=float)
         self.rows = []
@@ -165,7 +168,7 @@ class MacroTable(Table):
         self.images, self.fixed, self.per_mac = 1, 0.0, 1.0 / (MACRO_EPOCHS * float(self.macs.mean()))
         self.low, self.high = np.log(self.macs.min()), np.log(self.macs.max())
         self.best = self.volume(range(len(self.rows)))
-        self.feasible = TableFeasible(self)
+        self.feasible = WholeFeasible(self)
 
     def seen(self, i: int, epoch: int) -> float:
         return float(self.first[i])
@@ -190,6 +193,19 @@ class TableFeasible(Feasible):
     def costs(self, genotypes):
         rows = [self._row[genotype.tobytes()] for genotype in np.ascontiguousarray(genotypes, dtype=np.int64)]
         return {name: values[rows] for name, values in self._known.items()}
+
+
+class WholeFeasible(TableFeasible):
+    """The table is the whole space: every genotype is of it."""
+
+    def canonical(self, genotypes):
+        return genotypes
+
+    def fits(self, costs):
+        return np.ones(len(costs["macs"]), dtype=bool)
+
+    def repair(self, genotype):
+        return genotype
 
 
 def load_table(name: str) -> Table:
@@ -326,9 +342,8 @@ def search_of_ours(replay: Replay, settings: SearchSettings, seconds: float = ma
         traded=traded(objectives(settings.objectives)),
     )
     schedule = Schedule(plan, 1 / table.classes)
-    order = replay.rng.permutation(len(table.rows))
+    order = replay.rng.permutation(len(table.rows))[: settings.pool]
     pool = Pool(table.genotypes[order], dict.fromkeys(COSTS, table.macs[order]), len(order), 1.0)
-    # No mutations: the table knows no other networks.
     proposer = Proposer(
         feasible,
         pool,
@@ -338,7 +353,7 @@ def search_of_ours(replay: Replay, settings: SearchSettings, seconds: float = ma
         start=settings.start,
         cost="macs",
         chance=1 / table.classes,
-        children=0,
+        **table.alone,
         belief=settings.belief,
         floor=table.floor,
     )

@@ -296,8 +296,8 @@ def believed(table: Table, trained: list[list[int]], seconds: float, belief: str
     if scores is not None:
         surrogate.features = Told(surrogate.features, table, scores, weight)
     fit = surrogate.fit(nets, {str(i): as_genotype(table.genotypes[i]) for i in reached})
-    features = surrogate.features(table.genotypes, table.feasible.costs(table.genotypes))
-    expected = fit.model.expected(features, surrogate.genes(table.genotypes))
+    looks = surrogate.look(table.genotypes)
+    expected = fit.model.expected(looks.features, looks.genes)
     expected[list(reached)] = fit.estimates
     return expected
 

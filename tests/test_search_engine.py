@@ -9,6 +9,7 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import optuna
 import pytest
 import torch
@@ -21,8 +22,10 @@ from tinynas.errors import BudgetError, DataError, RunError
 from tinynas.graph import lower
 from tinynas.model import Network
 from tinynas.records import Trial
-from tinynas.search import SearchEvent, SearchSettings, prepare, proposals, search, worker
+from tinynas.search import SearchEvent, SearchSettings, prepare, search, worker
+from tinynas.search.feasible import as_genotype
 from tinynas.search.prepare import open_session
+from tinynas.search.proposals import Proposal, Proposer
 from tinynas.space import Space
 from tinynas.train.branches import fold_branches
 from tinynas.train.slices import slice_weights
@@ -93,11 +96,14 @@ def test_equal_seeds_write_equal_bytes(prepared: Callable[..., PreparedSearch]) 
 
 
 def test_what_does_not_fit_is_recorded_and_costs_nothing(prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(proposals, "TURNS", ("tpe",))
+    def anything(proposer: Proposer, number: int, *_: object, **__: object) -> Proposal:
+        return Proposal(as_genotype(proposer.feasible.draw(1, np.random.default_rng(number))[0]), "uniform")
+
+    monkeypatch.setattr(Proposer, "propose", anything)
     one = prepared(trials=20, seed=1, limits=budget(macs=16_000), rungs=[1])
     result = one.go()
     refused = [t for t in one.run.trials() if t.state == "infeasible"]
-    assert refused, "TPE proposes outside the feasible set under so tight a limit"
+    assert refused, "under so tight a limit little of what is drawn fits"
     assert result.counts.infeasible == len(refused)
     for trial in refused:
         assert trial.images == 0

@@ -15,7 +15,7 @@ from tinynas.budget import load_budget
 from tinynas.config import load, shipped
 from tinynas.search.feasible import Feasible, as_genotype, band, strata
 from tinynas.search.pool import draw_pool
-from tinynas.search.proposals import TURNS, Proposer, _key
+from tinynas.search.proposals import ASKED, Proposer, _key
 from tinynas.search.schedule import Net, Plan, Result
 from tinynas.search.surrogate import MODELLED, Fit
 from tinynas.space import Genotype, Space
@@ -57,29 +57,52 @@ def test_proposals_are_reproducible_and_begin_with_baseline_and_start() -> None:
     sources = [source for _, source in first]
     assert sources[:8].count("baseline") == 4
     assert sources[:8].count("start") == 4
-    assert set(sources[8:]) == {"model", "tpe"}
+    assert {"model"} <= set(sources[8:]) <= {"model", "tpe"}
 
 
-def test_proposals_but_tpes_fit_and_are_new() -> None:
+def test_proposals_fit_and_are_new() -> None:
     one = proposer()
-    said = grow(one, 30)
-    for index, (genotype, source) in enumerate(said):
-        assert TINY.canonical(genotype) == genotype
-        if source != "tpe":
-            assert one.feasible.fits(one.feasible.costs(np.array([genotype])))[0]
-            assert genotype not in [g for g, _ in said[:index]]
+    said = [genotype for genotype, _ in grow(one, 30)]
+    assert all(TINY.canonical(genotype) == genotype for genotype in said)
+    assert one.feasible.fits(one.feasible.costs(np.array(said))).all()
+    assert len(set(said)) == 30
 
 
-def test_tpe_learns_from_what_did_not_fit() -> None:
-    one = proposer()
+def trained_by(one: Proposer) -> tuple[list[Net], dict[str, Genotype]]:
     said = grow(one, 12)
-    nets = [Net(str(i), i, 1e6, results=[result(1, 0.5)]) for i in range(12)]
-    genotypes = {str(i): g for i, (g, _) in enumerate(said)}
+    return [Net(str(i), i, 1e6, results=[result(1, 0.5)]) for i in range(12)], {str(i): g for i, (g, _) in enumerate(said)}
+
+
+def test_tpe_learns_from_what_did_not_fit_and_what_it_samples_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = proposer(samples=5)
+    nets, genotypes = trained_by(one)
+    known: list[optuna.trial.FrozenTrial] = []
+    monkeypatch.setattr(optuna.Study, "add_trial", lambda study, trial: known.append(trial))
     refused = [(as_genotype(g), 0.4) for g in Feasible(TINY, 2, load_budget("stm32f746")).draw(5, np.random.default_rng(3))]
-    number = next(n for n in range(12, 18) if TURNS[n % len(TURNS)] == "tpe")
-    proposal = one.propose(number, nets, genotypes, refused)
-    assert proposal.source == "tpe"
-    assert all(0 <= i < len(g.choices) for i, g in zip(proposal.genotype, TINY.genes, strict=True))
+    sampled = one._tpe(np.random.default_rng(0), nets, genotypes, refused)
+    assert [trial.state.name for trial in known] == ["COMPLETE"] * 12 + ["PRUNED"] * 5
+    assert len(sampled) == 5
+    assert one.feasible.fits(one.feasible.costs(np.array(sampled))).all()
+    assert [TINY.canonical(genotype) for genotype in sampled] == sampled
+
+
+def test_the_acquisition_chooses_among_what_tpe_samples_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
+    one = proposer(children=0)
+    nets, genotypes = trained_by(one)
+    fresh = [as_genotype(row) for row in one.pool.genotypes if as_genotype(row) not in genotypes.values()]
+    large = TINY.canonical([len(gene.choices) - 1 for gene in TINY.genes])
+    assert not one.feasible.fits(one.feasible.costs(np.array([large])))[0]
+    # One that is known already, one that does not fit, and two that serve.
+    monkeypatch.setattr(one, "_tpe", lambda *_: [genotypes["3"], large, *fresh[:2]])
+    monkeypatch.setattr(one.acquisition, "expected_improvement", lambda fit, nets, looks, awaited: np.arange(len(looks)))
+    for number in range(12, 20):
+        said = one.propose(number, nets, genotypes, [])
+        asked = number % ASKED == ASKED - 1
+        assert (said.source, said.parent) == ("tpe" if asked else "model", None)
+        if asked:
+            assert said.genotype == fresh[1], "the last of the candidates"
+    monkeypatch.setattr(one.acquisition, "expected_improvement", lambda fit, nets, looks, awaited: -np.arange(len(looks)))
+    assert one.propose(15, nets, genotypes, []).source == "model", "the first of the candidates is of the pool"
 
 
 def test_repair_of_a_proposal_is_new_and_fits() -> None:
@@ -159,11 +182,9 @@ def test_baseline_and_start_take_turns_and_what_is_left_of_either_follows() -> N
     assert [source for _, source in grow(proposer(baseline=1, start=3), 5)] == ["baseline", "start", "start", "start", "model"]
 
 
-def test_turns_begin_with_the_fourth_network_and_tpe_has_one_of_four() -> None:
-    one = proposer(baseline=0, start=0)
-    sources = [source for _, source in grow(one, 16)]
-    assert sources[:4] == ["pool"] * 4
-    assert sources[4:] == ["model", "model", "model", "tpe"] * 3
+def test_the_model_chooses_from_the_fourth_network_on() -> None:
+    sources = [source for _, source in grow(proposer(baseline=0, start=0, samples=0), 16)]
+    assert sources == ["pool"] * 4 + ["model"] * 12
 
 
 def test_what_was_refused_is_not_proposed() -> None:
@@ -207,7 +228,7 @@ def test_without_a_front_the_dearest_are_proposed_where_they_are_the_best(monkey
     medians = {}
     for traded in (True, False):
         one = proposer(traded=traded)
-        costs = one.feasible.costs(np.array([genotype for genotype, source in grow(one, 20) if source == "model"]))["macs"]
+        costs = one.feasible.costs(np.array([genotype for genotype, source in grow(one, 20) if source in ("model", "tpe")]))["macs"]
         medians[traded] = np.median(costs)
     assert medians[False] > 1.3 * medians[True]
     assert {tuple(one) for one in studies} == {(StudyDirection.MAXIMIZE, StudyDirection.MINIMIZE), (StudyDirection.MAXIMIZE,)}
@@ -231,8 +252,10 @@ def test_candidates_are_new_fit_and_know_their_parents() -> None:
     genotypes = {str(i): genotype for i, (genotype, _) in enumerate(said)}
     chosen = [Net(str(i), i, 1e6) for i in (3, 9)]
     taken = {_key(genotype) for genotype, _ in said}
-    rows, parents = one._candidates(np.random.default_rng(1), chosen, genotypes, taken)
+    looks, origins = one._candidates(np.random.default_rng(1), chosen, genotypes, taken)
+    rows, parents = looks.genotypes, [parent for _, parent in origins]
     assert len(rows) == len(parents)
+    assert {source for source, _ in origins} == {"model"}
     assert one.feasible.fits(one.feasible.costs(rows)).all()
     assert not {_key(row) for row in rows} & taken
     of_pool = [row for row, parent in zip(rows, parents, strict=True) if parent is None]

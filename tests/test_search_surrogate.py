@@ -189,8 +189,8 @@ def test_estimates_lie_between_what_was_seen_and_what_is_predicted(feasible: Fea
         fit = surrogate.fit(nets, genotypes)
         assert fit.model is not None
         seen = np.array(levelled(nets, lambda net, rung: score(net.results[rung].scores, 0.5)))
-        rows = np.array([genotypes[net.id] for net in nets])
-        predicted = fit.model.expected(surrogate.features(rows, feasible.costs(rows)), surrogate.genes(rows))
+        looks = surrogate.look(np.array([genotypes[net.id] for net in nets]))
+        predicted = fit.model.expected(looks.features, looks.genes)
         assert abs(seen - predicted).max() > 0.02, "or this tests nothing"
         assert fit.estimates == pytest.approx(part * seen + (1 - part) * predicted)
         assert fit.floor == pytest.approx(seen.min() - 0.1)
@@ -209,6 +209,23 @@ def test_expected_accuracies_are_shares_of_trained_networks_without_the_loss(fea
     assert surrogate.expected_accuracies(nets[3:], genotypes) == {}
 
 
+def test_looks_are_taken_and_put_together_network_by_network(feasible: Feasible) -> None:
+    surrogate = Surrogate(feasible, 0.5)
+    rows = feasible.draw(9, np.random.default_rng(4))
+    whole, first = surrogate.look(rows), surrogate.look(rows[:4])
+    assert len(whole) == 9
+    assert np.array_equal(whole.genes, rows[:, list(feasible.acting)])
+    assert np.array_equal(whole.features, surrogate.features(rows, feasible.costs(rows)))
+    order = np.array([7, 0, 2])
+    for said, told in ((whole.take(order), rows[order]), (first + whole.take(order), np.concatenate([rows[:4], rows[order]]))):
+        expected = surrogate.look(told)
+        assert np.array_equal(said.genotypes, told)
+        assert said.features == pytest.approx(expected.features)
+        assert np.array_equal(said.genes, expected.genes)
+        assert said.costs["macs"] == pytest.approx(expected.costs["macs"])
+    assert len(whole.take(np.zeros(0, dtype=np.int64))) == 0
+
+
 # the acquisition --------------------------------------------------------------------------------------
 
 
@@ -223,7 +240,10 @@ def test_improvement_by_hand() -> None:
     scores, costs = np.array([0.6, 0.4, 0.9, 0.3]), np.array([1.0, 1.5, 2.0, 0.0])
     # Above the 0.5 from 1 to 2; below it; above the 0.7 from 2 to 4; above the floor from 0 to 1.
     assert improvement(front, scores, costs) == pytest.approx([0.1, 0.0, 0.4, 0.2])
-    # What is worse and dearer than another is no step of the front.
+    # Of equal heights one stair is left, and what is worse and dearer than another, or as good, is none.
+    heights, widths = Front(np.array([0.5, 0.7, 0.6, 0.7, 0.05]), np.array([1.0, 2.0, 2.5, 3.0, 0.5]), 0.0, 4.0, 0.1).steps(costs)
+    assert heights.tolist() == [0.1, 0.5, 0.7]
+    assert widths.tolist() == [[0.0, 1.0, 2.0], [0.0, 0.5, 2.0], [0.0, 0.0, 2.0], [1.0, 1.0, 2.0]]
     beaten = Front(np.array([0.7, 0.5]), np.array([1.0, 2.0]), 0.0, 4.0, 0.1)
     assert improvement(beaten, np.array([0.8]), np.array([2.0])) == pytest.approx([0.1 * 2])
 
@@ -258,10 +278,9 @@ def test_expected_improvement_is_the_mean_over_what_is_believed(feasible: Feasib
     front = one.front(fit, nets)
     assert front.log_costs == pytest.approx([math.log(net.cost) for net in nets])
     assert (front.low, front.high, front.floor) == (one.low, one.high, fit.floor)
-    candidates = feasible.draw(5, np.random.default_rng(9))
-    said = one.expected_improvement(fit, nets, candidates)
-    costs = feasible.costs(candidates)
-    features, genes = surrogate.features(candidates, costs), surrogate.genes(candidates)
+    looks = surrogate.look(feasible.draw(5, np.random.default_rng(9)))
+    said = one.expected_improvement(fit, nets, looks)
+    features, genes, costs = looks.features, looks.genes, looks.costs
     # Quantiles of each network's score in place of draws.
     normal = ndtri((np.arange(4000) + 0.5) / 4000)[:, None]
     if isinstance(fit.model, Linear):
@@ -280,14 +299,14 @@ def test_without_costs_improvements_are_those_of_the_best(feasible: Feasible, be
     nets, genotypes = grown(feasible, 12, surprise=0.1)
     fit, one = surrogate.fit(nets, genotypes), Acquisition(surrogate, "params", None)
     assert fit.model is not None
-    candidates = feasible.draw(7, np.random.default_rng(9))
+    looks = surrogate.look(feasible.draw(7, np.random.default_rng(9)))
     best = np.array([fit.estimates.max()])
-    features, genes = surrogate.features(candidates, feasible.costs(candidates)), surrogate.genes(candidates)
-    assert one.expected_improvement(fit, nets, candidates) == pytest.approx(fit.model.excess(features, genes, best)[:, 0])
+    features, genes = looks.features, looks.genes
+    assert one.expected_improvement(fit, nets, looks) == pytest.approx(fit.model.excess(features, genes, best)[:, 0])
     # What others train already counts as what is expected of it.
-    awaited = as_genotype(candidates[int(np.argmax(fit.model.expected(features, genes)))])
+    awaited = as_genotype(looks.genotypes[int(np.argmax(fit.model.expected(features, genes)))])
     waited = np.maximum(best, fit.model.expected(features, genes).max())
-    said = one.expected_improvement(fit, nets, candidates, [awaited])
+    said = one.expected_improvement(fit, nets, looks, [awaited])
     assert said == pytest.approx(fit.model.excess(features, genes, waited)[:, 0])
 
 

@@ -8,11 +8,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from tinynas.search.schedule import Net
-from tinynas.search.surrogate import Fit, Floats, Surrogate, trust
+from tinynas.search.surrogate import Fit, Floats, Looks, Surrogate, trust
 from tinynas.space import Genotype
 
 
@@ -32,12 +31,16 @@ class Front:
     """Improvements count above it."""
 
     def steps(self, log_costs: Floats) -> tuple[Floats, Floats]:
-        """The stairs that the front is: heights (N + 1,), and how wide each is (M, N + 1) for networks of these log costs (M,), which reach
-        from there to the right."""
+        """The stairs that the front is: heights (K,), ascending, and how wide each is (M, K) for networks of these log costs (M,), which
+        reach from there to the right."""
         order = np.argsort(self.log_costs, kind="stable")
         heights = np.maximum.accumulate(np.concatenate([[self.floor], self.estimates[order]]))
-        edges = np.concatenate([[self.low], self.log_costs[order], [self.high]])
-        return heights, np.maximum(0.0, edges[1:] - np.maximum(edges[:-1], log_costs[:, None]))
+        starts = np.concatenate([[self.low], self.log_costs[order]])
+        # What is behind the front raises no stair.
+        raised = np.concatenate([[True], np.diff(heights) > 0])
+        heights, starts = heights[raised], starts[raised]
+        ends = np.append(starts[1:], self.high)
+        return heights, np.maximum(0.0, ends - np.maximum(starts, log_costs[:, None]))
 
 
 #: Deviation of a network from what is expected of it by the model alone, in units of ``Fit.missed``. Chosen on tin20, where half of it is
@@ -64,26 +67,24 @@ class Acquisition:
         estimates, costs = fit.estimates, np.array([net.cost for net in nets])
         if len(awaited):
             assert fit.model is not None
-            rows = np.array(awaited)
-            found = self.surrogate.feasible.costs(rows)
-            expected = fit.model.expected(self.surrogate.features(rows, found), self.surrogate.genes(rows))
-            estimates, costs = np.concatenate([estimates, expected]), np.concatenate([costs, found[self.cost]])
+            looks = self.surrogate.look(np.array(awaited))
+            expected = fit.model.expected(looks.features, looks.genes)
+            estimates, costs = np.concatenate([estimates, expected]), np.concatenate([costs, looks.costs[self.cost]])
         return Front(estimates, self._place(costs), self.low, self.high, fit.floor)
 
     def _place(self, costs: Floats) -> Floats:
         # Where costs do not count, all cost the least: the front is one step over the whole axis, as high as the best.
         return np.log(np.maximum(costs, 1e-9)) if self.traded else np.full(len(costs), self.low)
 
-    def expected_improvement(self, fit: Fit, nets: Sequence[Net], genotypes: NDArray[np.int64], awaited: Sequence[Genotype] = ()) -> Floats:
-        """(M,) improvements that untrained networks (M, genes) promise, in expectation by the model (which must be fitted).
+    def expected_improvement(self, fit: Fit, nets: Sequence[Net], looks: Looks, awaited: Sequence[Genotype] = ()) -> Floats:
+        """(M,) improvements that untrained networks promise, in expectation by the model (which must be fitted).
 
         The front is taken as it is estimated, so each step of it asks only for what is expected above one height of one network. Networks
         ``awaited``, which others train at the moment, count as what is expected of them: else all would train neighbours of one.
         """
         assert fit.model is not None
-        costs = self.surrogate.feasible.costs(genotypes)
-        heights, widths = self.front(fit, nets, awaited).steps(self._place(costs[self.cost]))
-        excess = fit.model.excess(self.surrogate.features(genotypes, costs), self.surrogate.genes(genotypes), heights)
+        heights, widths = self.front(fit, nets, awaited).steps(self._place(looks.costs[self.cost]))
+        excess = fit.model.excess(looks.features, looks.genes, heights)
         return np.asarray((widths * excess).sum(axis=1))
 
     def knowledge_gradients(self, fit: Fit, nets: Sequence[Net], rungs: Sequence[int]) -> Floats:

@@ -164,8 +164,9 @@ class Process:
         width = features.shape[1]
         product = features @ self._features.T
         square = np.maximum(0.0, (features**2).sum(axis=1)[:, None] + (self._features**2).sum(axis=1) - 2 * product)
-        differ = np.zeros_like(product)
-        for one, other in zip(genotypes.T, self._genotypes.T, strict=True):
+        differ = np.zeros(product.shape, dtype=np.int16)
+        # Short integers, a gene at a time: most of a decision's time goes here.
+        for one, other in zip(genotypes.T.astype(np.int16), self._genotypes.T.astype(np.int16), strict=True):
             differ += one[:, None] != other
         return product / width, square / width, differ / max(1, genotypes.shape[1])
 

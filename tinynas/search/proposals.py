@@ -1,4 +1,5 @@
-"""Who proposes the next network: the uniform baseline, a spread start, then in turn the acquisition over the surrogate, and TPE.
+"""Who proposes the next network: the uniform baseline, a spread start, then the acquisition over the surrogate, which chooses among the
+pool, mutations of the front, and what TPE proposes.
 
 Every proposal draws from a generator of its own, seeded by (seed, proposal number): a resumed search and one that
 ran through propose alike, and no generator's state has to be saved.
@@ -9,6 +10,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -21,17 +23,19 @@ from tinynas.search.acquisition import Acquisition
 from tinynas.search.feasible import Feasible, Pool, as_genotype, band
 from tinynas.search.genes import distributions, genotype_of, params_of
 from tinynas.search.schedule import Net, Outlook, Plan, ranked
-from tinynas.search.surrogate import MODELLED, Fit, Surrogate
+from tinynas.search.surrogate import MODELLED, Fit, Looks, Surrogate
 from tinynas.space import Genotype
 
 #: Mutations change this many genes: one mostly, sometimes more, so that no net is a dead end.
 MUTATION_SIZES = (1, 1, 1, 2, 2, 3)
-#: Who proposes, in turn, once something is known.
-TURNS = ("model", "model", "model", "tpe")
-#: Networks of the pool that the acquisition chooses among.
-CANDIDATES = 1500
-#: Mutations of each network of the front among them.
+#: At most so many networks of the pool are candidates of one proposal: a pool of the usual size is looked at whole.
+CANDIDATES = 8000
+#: Mutations of each network of the front among the candidates.
 CHILDREN = 32
+#: Proposals of TPE among them, where it is asked: it takes longer to think than all the rest.
+SAMPLES = 2
+#: TPE is asked each so many proposals.
+ASKED = 4
 #: TPE sees at most this many networks (its time grows with their number).
 TPE_MEMORY = 300
 
@@ -54,8 +58,8 @@ class _Shared(IntDistribution):  # type: ignore[misc]  # optuna is untyped here
 class Proposer:
     """Proposes networks for one run; knows the pool, the schedule's bands and nothing of training.
 
-    ``children`` mutations of each network of the front are among the acquisition's candidates; ``belief`` and ``floor`` are the
-    surrogate's.
+    ``children`` mutations of each network of the front, and ``samples`` proposals of TPE, are among the acquisition's candidates;
+    ``belief`` and ``floor`` are the surrogate's.
     """
 
     def __init__(
@@ -70,11 +74,12 @@ class Proposer:
         cost: str,
         chance: float,
         children: int = CHILDREN,
+        samples: int = SAMPLES,
         belief: str = "process",
         floor: float | None = None,
     ) -> None:
         self.feasible, self.pool, self.plan, self.seed = feasible, pool, plan, seed
-        self.baseline, self.start, self.cost, self.children = baseline, start, cost, children
+        self.baseline, self.start, self.cost, self.children, self.samples = baseline, start, cost, children, samples
         self.surrogate = Surrogate(feasible, chance, belief=belief, floor=floor)
         self.acquisition = Acquisition(self.surrogate, cost, pool.costs[cost] if plan.traded else None)
         rng = np.random.default_rng((seed, 0xB45E))
@@ -107,10 +112,9 @@ class Proposer:
                 return Proposal(first, "baseline" if uniform else "start")
         trained = [net for net in nets if net.trained]
         if len(trained) >= MODELLED:
-            if TURNS[number % len(TURNS)] == "tpe":
-                return Proposal(self._tpe(rng, trained, genotypes, infeasible), "tpe")
             awaited = [genotypes[net.id] for net in nets if not net.results and not net.failed]
-            found = self._acquired(rng, trained, genotypes, taken, awaited)
+            sampled = self._tpe(rng, trained, genotypes, infeasible) if self.samples and number % ASKED == ASKED - 1 else []
+            found = self._acquired(rng, trained, genotypes, taken, awaited, sampled)
             if found is not None:
                 return found
         fresh = self._spread(started, taken) or self._uniform(rng, taken)
@@ -173,6 +177,10 @@ class Proposer:
                     return Proposal(as_genotype(child), "mutation", parent.id)
         return None
 
+    @cached_property
+    def _pool_looks(self) -> Looks:
+        return self.surrogate.look(self.pool.genotypes)
+
     def _acquired(
         self,
         rng: np.random.Generator,
@@ -180,35 +188,51 @@ class Proposer:
         genotypes: Mapping[str, Genotype],
         taken: Collection[bytes],
         awaited: Sequence[Genotype],
+        sampled: Sequence[Genotype] = (),
     ) -> Proposal | None:
-        """The candidate that promises the largest improvement of the front, or of the best; candidates are of the pool and mutations."""
+        """The candidate that promises the largest improvement of the front, or of the best; candidates are of the pool, mutations, and
+        ``sampled``."""
         fit = self.surrogate.fit(trained, genotypes)
-        candidates, parents = self._candidates(rng, self.parents(trained, fit), genotypes, taken)
-        if not len(candidates):
+        looks, origins = self._candidates(rng, self.parents(trained, fit), genotypes, taken, sampled)
+        if not len(looks):
             return None
-        chosen = int(np.argmax(self.acquisition.expected_improvement(fit, trained, candidates, awaited)))
-        return Proposal(as_genotype(candidates[chosen]), "model", parents[chosen])
+        chosen = int(np.argmax(self.acquisition.expected_improvement(fit, trained, looks, awaited)))
+        source, parent = origins[chosen]
+        return Proposal(as_genotype(looks.genotypes[chosen]), source, parent)
 
     def _candidates(
-        self, rng: np.random.Generator, chosen: Sequence[Net], genotypes: Mapping[str, Genotype], taken: Collection[bytes]
-    ) -> tuple[NDArray[np.int64], list[str | None]]:
+        self,
+        rng: np.random.Generator,
+        chosen: Sequence[Net],
+        genotypes: Mapping[str, Genotype],
+        taken: Collection[bytes],
+        sampled: Sequence[Genotype] = (),
+    ) -> tuple[Looks, list[tuple[str, str | None]]]:
+        """What fits and is not ``taken``, and of each the source and the parent."""
         drawn = rng.permutation(len(self.pool))[:CANDIDATES]
-        candidates = self.pool.genotypes[np.array([i for i in drawn if self._keys[i] not in taken], dtype=np.int64)]
-        parents: list[str | None] = [None] * len(candidates)
+        looks = self._pool_looks.take(np.array([i for i in drawn if self._keys[i] not in taken], dtype=np.int64))
+        origins: list[tuple[str, str | None]] = [("model", None)] * len(looks)
+        others: list[tuple[NDArray[np.int64], list[tuple[str, str | None]]]] = []
         if chosen and self.children and self.feasible.acting:
-            mutated = np.repeat(np.array([genotypes[parent.id] for parent in chosen]), self.children, axis=0)
-            acting = np.array(self.feasible.acting)
-            # The first few genes of a random order are drawn anew.
-            order = np.argsort(rng.random((len(mutated), len(acting))), axis=1)
-            for row, places, count in zip(mutated, order, rng.choice(MUTATION_SIZES, len(mutated)), strict=True):
-                genes = acting[places[:count]]
-                row[genes] = rng.integers(self.feasible.sizes[genes])
-            mutated = self.feasible.canonical(self.feasible.inside(mutated))
-            fitting = np.flatnonzero(self.feasible.fits(self.feasible.costs(mutated)))
-            new = [int(i) for i in fitting if _key(mutated[i]) not in taken]
-            candidates = np.concatenate([candidates, mutated[np.array(new, dtype=np.int64)]])
-            parents += [chosen[i // self.children].id for i in new]
-        return candidates, parents
+            others.append((self._mutations(rng, chosen, genotypes), [("model", net.id) for net in chosen for _ in range(self.children)]))
+        if len(sampled):
+            others.append((np.array(sampled), [("tpe", None)] * len(sampled)))
+        for rows, sources in others:
+            found = self.surrogate.look(rows)
+            new = [int(i) for i in np.flatnonzero(self.feasible.fits(found.costs)) if _key(rows[i]) not in taken]
+            looks, origins = looks + found.take(np.array(new, dtype=np.int64)), origins + [sources[i] for i in new]
+        return looks, origins
+
+    def _mutations(self, rng: np.random.Generator, chosen: Sequence[Net], genotypes: Mapping[str, Genotype]) -> NDArray[np.int64]:
+        """``children`` of each of the networks ``chosen``, one after the other; whether they fit is not looked at."""
+        mutated = np.repeat(np.array([genotypes[parent.id] for parent in chosen]), self.children, axis=0)
+        acting = np.array(self.feasible.acting)
+        # The first few genes of a random order are drawn anew.
+        order = np.argsort(rng.random((len(mutated), len(acting))), axis=1)
+        for row, places, count in zip(mutated, order, rng.choice(MUTATION_SIZES, len(mutated)), strict=True):
+            genes = acting[places[:count]]
+            row[genes] = rng.integers(self.feasible.sizes[genes])
+        return self.feasible.canonical(self.feasible.inside(mutated))
 
     def parents(self, trained: Sequence[Net], fit: Fit) -> list[Net]:
         """The networks estimated to be on the front, two fronts deep where it is short; without a front the best few."""
@@ -236,7 +260,8 @@ class Proposer:
         trained: Sequence[Net],
         genotypes: Mapping[str, Genotype],
         infeasible: Sequence[tuple[Genotype, float]],
-    ) -> Genotype:
+    ) -> list[Genotype]:
+        """``samples`` proposals of Optuna's multivariate TPE; for what does not fit the nearest network that does."""
         # An in-memory study, because Optuna's finished trials are immutable while what is known of a network grows.
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         space = self.feasible.space
@@ -256,8 +281,9 @@ class Proposer:
                 )
             )
         # Every trial has every gene, so TPE samples all of them together; asking for each by name would copy them each time.
-        params = study.ask().relative_params
-        return as_genotype(self.feasible.inside(np.array([genotype_of(space, params)]))[0])
+        asked = np.array([genotype_of(space, study.ask().relative_params) for _ in range(self.samples)])
+        near = [self.feasible.repair(row) for row in self.feasible.canonical(self.feasible.inside(asked))]
+        return [as_genotype(row) for row in near if row is not None]
 
 
 def _key(genotype: Sequence[int] | NDArray[np.int64]) -> bytes:

@@ -37,6 +37,33 @@ MODELLED = 4
 
 
 @dataclass(frozen=True)
+class Looks:
+    """Networks as the surrogate looks at them, M of them."""
+
+    genotypes: Genotypes
+    """(M, genes)"""
+    features: Floats
+    """(M, F), of :class:`Features`."""
+    genes: Genotypes
+    """(M, G) genes with a choice, which a belief may look at one by one."""
+    costs: dict[str, Floats]
+    """By name, each (M,), as :meth:`Feasible.costs` gives them."""
+
+    def __len__(self) -> int:
+        return len(self.genotypes)
+
+    def take(self, rows: NDArray[np.int64]) -> Looks:
+        """Those of these indices."""
+        costs = {name: values[rows] for name, values in self.costs.items()}
+        return Looks(self.genotypes[rows], self.features[rows], self.genes[rows], costs)
+
+    def __add__(self, other: Looks) -> Looks:
+        costs = {name: np.concatenate([values, other.costs[name]]) for name, values in self.costs.items()}
+        genotypes, genes = (np.concatenate(pair) for pair in ((self.genotypes, other.genotypes), (self.genes, other.genes)))
+        return Looks(genotypes, np.concatenate([self.features, other.features]), genes, costs)
+
+
+@dataclass(frozen=True)
 class Fit:
     """The surrogate at one moment; ``estimates`` in the order of the networks that it was fitted to."""
 
@@ -62,9 +89,10 @@ class Surrogate:
         self.features = Features(feasible)
         self._acting = np.array(feasible.acting, dtype=np.int64)
 
-    def genes(self, genotypes: Genotypes) -> Genotypes:
-        """(N, G) the genes that a belief may look at one by one: those with a choice."""
-        return np.asarray(genotypes[:, self._acting])
+    def look(self, genotypes: Genotypes) -> Looks:
+        """Networks (M, genes) as a belief looks at them."""
+        costs = self.feasible.costs(genotypes)
+        return Looks(genotypes, self.features(genotypes, costs), genotypes[:, self._acting], costs)
 
     def fit(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype], value: Value | None = None) -> Fit:
         """Fit trained ``nets`` (at least one); ``value`` is what counts of the scores of a rung (default: ``score``)."""
@@ -72,10 +100,9 @@ class Surrogate:
         scores = np.array(levelled(nets, lambda net, rung: value(net.results[rung].scores)))
         floor, model, missed = float(scores.min()) - 0.1 if self.floor is None else self.floor, None, 0.0
         if len(nets) >= MODELLED:
-            known = np.array([genotypes[net.id] for net in nets])
-            features = self.features(known, self.feasible.costs(known))
-            model = self.belief(Known(features, self.features.weights, self.genes(known), scores))
-            predicted = model.expected(features, self.genes(known))
+            known = self.look(np.array([genotypes[net.id] for net in nets]))
+            model = self.belief(Known(known.features, self.features.weights, known.genes, scores))
+            predicted = model.expected(known.features, known.genes)
             estimates = predicted + trust([net.results[-1].epochs for net in nets]) * (scores - predicted)
             scores, missed = estimates, float(np.sqrt(np.mean((scores - estimates) ** 2)))
         return Fit(scores, floor, missed, model)
