@@ -19,7 +19,7 @@ from tinynas.budget import load_budget
 from tinynas.config import load, shipped
 from tinynas.errors import DiskError, RunError
 from tinynas.files import append_line, read_lines, write_atomic
-from tinynas.records import Artifact, Promoted, Trial
+from tinynas.records import Artifact, Promoted, Trial, as_expected
 from tinynas.runs import Run
 from tinynas.space import Space
 
@@ -134,7 +134,7 @@ def test_a_full_disk_is_one_message_and_keeps_the_old_file(tmp_path: Path, monke
 
 
 def test_ids_resolve_by_their_beginning(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "a")
+    run = make_run(tmp_path / "a", {"settings": {"objectives": ["accuracy", "macs"]}})
     arch = load_arch("mcunet-tiny2")
     run.write_arch(arch)
     assert run.resolve_id(arch.id[:3]) == arch.id
@@ -160,6 +160,28 @@ def test_the_knee_goes_by_expected_accuracy_and_the_ratio_of_costs(tmp_path: Pat
     run.write_front([{"id": net_id, "macs": costs[net_id], **scores[net_id]} for net_id in ids])
     assert run.resolve_id("knee") == run.knee == b
     assert run.resolve_id("best") == run.best == d
+
+
+def test_the_best_goes_by_the_score_that_was_asked_for(tmp_path: Path) -> None:
+    a, b, c = ids = [letter * 10 for letter in "abc"]
+    scores = {
+        a: {"accuracy": 0.9, "worst_subset_accuracy": 0.2},
+        b: {"accuracy": 0.8, "worst_subset_accuracy": 0.75, "expected_accuracy": 0.6},  # what is expected of it is .55
+        c: {"accuracy": 0.7, "worst_subset_accuracy": 0.6},
+    }
+    for objectives, best in (("accuracy", a), ("worst_subset_accuracy", c)):
+        run = make_run(tmp_path / best, {"settings": {"objectives": [objectives, "macs"]}})
+        for number, net_id in enumerate(ids):
+            run.append_trial(Trial(number, net_id, "trained", "tpe", (), {"macs": 1e5}, {}, scores[net_id]))
+        run.write_front([{"id": net_id, "macs": 1e5, **scores[net_id]} for net_id in ids])
+        assert run.best == best
+
+
+def test_what_is_expected_stays_a_share() -> None:
+    low = Trial(0, "x", "trained", "tpe", scores={"accuracy": 0.7, "expected_accuracy": 0.55, "worst_subset_accuracy": 0.1})
+    assert as_expected(low).scores["worst_subset_accuracy"] == 0.0
+    high = Trial(0, "x", "trained", "tpe", scores={"accuracy": 0.9, "expected_accuracy": 0.97, "int8_accuracy": 0.95})
+    assert as_expected(high).scores["int8_accuracy"] == 1.0
 
 
 def test_promoted_and_artifact_round_trip(tmp_path: Path) -> None:

@@ -18,14 +18,15 @@ from search_runs import RECIPE, SPACE, budget, session_of
 from tinynas import pareto
 from tinynas.api import PreparedSearch, prepare_search
 from tinynas.budget import Budget
-from tinynas.errors import BudgetError, DataError, RunError
+from tinynas.errors import BudgetError, DataError, RunError, UserError
 from tinynas.graph import lower
 from tinynas.model import Network
 from tinynas.records import Trial
-from tinynas.search import SearchEvent, SearchSettings, prepare, search, worker
+from tinynas.search import SearchEvent, SearchSettings, engine, prepare, search, worker
 from tinynas.search.feasible import as_genotype
-from tinynas.search.prepare import open_session
+from tinynas.search.prepare import RunPlan, open_session
 from tinynas.search.proposals import Proposal, Proposer
+from tinynas.search.work import Worker
 from tinynas.space import Space
 from tinynas.train.branches import fold_branches
 from tinynas.train.slices import slice_weights
@@ -132,6 +133,59 @@ def test_plain_samplers_for_comparison(prepared: Callable[..., PreparedSearch], 
     assert result.counts.trained == 6
     trained = [t for t in one.run.trials() if t.state == "trained"]
     assert all(t.epochs == 2 and t.source == strategy for t in trained), "every proposal is trained in full"
+
+
+def test_the_first_trained_objective_is_what_a_search_raises(prepared: Callable[..., PreparedSearch]) -> None:
+    for objectives, expected in (
+        (["int8_accuracy", "sram"], "int8_accuracy"),
+        (["accuracy", "int8_accuracy"], "accuracy"),
+        (["macs"], "accuracy"),
+        (["macs", "int8_accuracy"], "int8_accuracy"),
+    ):
+        one = prepared("-".join(objectives), trials=4, objectives=objectives)
+        session = session_of(one)
+        assert session.plan.counted == expected
+        worker = Worker(session, lambda _: None)
+        assert worker.proposer.surrogate.counted == expected
+    older = json.loads((one.run.path / "plan.json").read_text())
+    del older["counted"]
+    assert RunPlan.from_json(older).schedule(4).counted == "accuracy", "a run begun before goes on as it began"
+
+
+def test_what_trains_the_donor_is_no_time_for_new_networks(prepared: Callable[..., PreparedSearch]) -> None:
+    assert session_of(prepared("plain", trials=2)).plan.explore == 0.7
+    # Half of the images train it; 70 % of the rest starts networks.
+    one = prepared("sliced", images=6000, slices=0.5, rungs=[1, 2])
+    result = one.go()
+    assert json.loads((one.run.path / "plan.json").read_text())["explore"] == pytest.approx(0.5 + 0.5 * 0.7)
+    assert result.counts.trained > 1
+    most = prepared("most", images=20_000, slices=0.8, rungs=[1, 2]).go()
+    assert most.counts.trained > 1, "a donor that takes more than the share of new networks leaves some all the same"
+
+
+def test_what_a_search_would_not_heed_is_refused(prepared: Callable[..., PreparedSearch]) -> None:
+    for name in ("init", "teacher"):
+        with pytest.raises(UserError, match=rf"recipe\.{name}: zoo:mcunet-vww1 is of no use to a search") as caught:
+            prepared(name, trials=2, recipe={**RECIPE, name: "zoo:mcunet-vww1"})
+        assert "tinynas promote" in str(caught.value)
+
+
+def test_who_joins_trains_as_many_networks_as_the_resumption_was_given(
+    prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = prepared(trials=3, rungs=[1])
+    one.go()
+    assert prepare_search(None, out=one.run.path, resume=True, trials=5).go().counts.trained == 5
+    told: list[SearchSettings] = []
+    opened = engine.open_session
+
+    def noted(*arguments: Any, **more: Any) -> Any:
+        told.append(arguments[4])
+        return opened(*arguments, **more)
+
+    monkeypatch.setattr(engine, "open_session", noted)
+    worker(one.run.path)
+    assert told[0].trials == 5
 
 
 def test_several_objectives(prepared: Callable[..., PreparedSearch]) -> None:

@@ -350,6 +350,61 @@ def test_a_network_that_alone_is_too_large_is_given_up(prepared: Callable[..., P
     assert tried.count(tried[0]) == study.MAX_RETRIES
 
 
+def test_what_a_network_showed_is_not_lost_where_a_longer_training_fails(
+    prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = prepared(trials=4, rungs=[1, 2])
+    original, longer = Trainings.train, list[str]()
+
+    def train(self: Trainings, arch: Any, until_epoch: int, **more: Any) -> Outcome:
+        if until_epoch == 2:
+            longer.append(arch.id)
+            if arch.id == longer[0]:
+                return failed(ValueError("no luck"))
+        return original(self, arch, until_epoch, **more)
+
+    monkeypatch.setattr(Trainings, "train", train)
+    result = one.go()
+    assert result.counts.trained == 4 and result.counts.failed == 0
+    assert longer.count(longer[0]) == 1, "it is not tried again"
+    record = next(trial for trial in one.run.trials() if trial.id == longer[0])
+    assert record.state == "trained" and record.epochs == 1 and record.images > 0 and "accuracy" in record.scores
+    assert record.reason == "training it further failed: ValueError: no luck"
+    with session_of(one).study.deciding():
+        net = session_of(one).study.ledger().nets[longer[0]]
+    assert net.left and not net.failed and net.rung == 0
+
+
+def test_a_training_that_begins_again_and_is_cut_short_takes_nothing_back(
+    prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = prepared(trials=4, rungs=[1, 2])
+    original, cut = Trainings.train, list[str]()
+
+    def train(self: Trainings, arch: Any, until_epoch: int, **more: Any) -> Outcome:
+        if until_epoch == 2 and not cut:
+            # As where its state was lost, and the time was over after the first epoch anew.
+            cut.append(arch.id)
+            return replace(original(self, arch, 1, **more), scores={"accuracy": 0.01, "val_loss": 9.0, "loss_sum": 9.0}, new_images=64)
+        return original(self, arch, until_epoch, **more)
+
+    monkeypatch.setattr(Trainings, "train", train)
+    one.go()
+    written = [json.loads(line) for line in one.run.trials_file.read_text().splitlines()]
+    of_it = [line for line in written if line["id"] == cut[0]]
+    assert all(line["scores"]["accuracy"] > 0.01 for line in of_it)
+    assert of_it[-1]["epochs"] == 2, "it was put back, and trained by another"
+
+
+def test_of_many_states_those_that_exist_are_dropped_down_to_the_number_kept(
+    prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work, "KEPT_STATES", 3)
+    one = prepared(trials=9, rungs=[1])
+    one.go()
+    assert len(list((one.run.state_dir() / "nets").glob("*.safetensors"))) == 3
+
+
 def test_where_every_network_fails_the_search_ends_with_the_reason(
     prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
 ) -> None:

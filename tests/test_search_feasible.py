@@ -107,6 +107,13 @@ def test_nothing_fits_names_the_limit_and_the_smallest_value() -> None:
     assert caught.value.exit_code == 2
 
 
+def test_where_the_time_is_too_short_for_any_the_time_is_named() -> None:
+    feasible = Feasible(SMALL, 2, budget(), max_macs=1.0)
+    with pytest.raises(BudgetError, match=r"can be trained in the time given: the smallest has .* MACs?, and so much") as caught:
+        draw_pool(feasible, 10, np.random.default_rng(0))
+    assert "--timeout" in str(caught.value)
+
+
 def test_repair_gives_the_nearest_that_fits() -> None:
     limits = budget(macs=300_000)
     feasible = Feasible(SMALL, 2, limits)
@@ -187,6 +194,18 @@ def test_a_loose_budget_counts_every_network() -> None:
     for space in (SMALL, COARSE):
         counted = sum(start[0] for start in Counter(Feasible(space, 2, budget(10**9, 10**9))).starts())
         assert counted == space.size
+
+
+def test_shares_are_of_what_is_searched() -> None:
+    whole = Feasible(MCUNET, 2, load_budget("stm32f746"))
+    part = Feasible(MCUNET, 2, load_budget("stm32f746"), subspaces=[(0, 0), (1, 2), (2, 1)])
+    assert whole.size == MCUNET.size
+    assert part.size * len(MCUNET.resolution) * len(MCUNET.width_mult) == 3 * MCUNET.size
+    few = Feasible(SMALL, 2, budget(), subspaces=[(0, 0)])
+    rows = every_genotype(SMALL)
+    assert few.size == len(np.unique(few.inside(rows), axis=0))
+    pool = count_feasible(few, np.random.default_rng(0), 10)
+    assert pool is not None and pool.share == pytest.approx(1.0), "all of the sub-space fits"
 
 
 def test_counted_draws_are_uniform() -> None:

@@ -110,6 +110,27 @@ def test_the_front_gets_its_share_of_the_training_at_any_moment(deepen: float, r
     assert np.mean([above[net.number] for net in full]) > np.mean([above[net.number] for net in left]) + 0.02
 
 
+def test_the_score_that_was_asked_for_decides_who_goes_on() -> None:
+    """Eight networks, of which the more accurate four serve somebody badly."""
+    nets = [
+        Net(str(i), i, 1.0 + i, results=[Result(1, 1000, {"accuracy": 0.8 - 0.01 * i, "worst": 0.1 if i < 4 else 0.7, "val_loss": 1.0})])
+        for i in range(8)
+    ]
+    for counted, expected in (("accuracy", {0, 1, 2, 3}), ("worst", {4, 5, 6, 7})):
+        schedule = Schedule(Plan(RUNGS, 1000, networks=8, traded=False, counted=counted), 0.1)
+        went_on = set()
+        for _ in range(4):
+            decision = schedule.next([net for net in nets if net.number not in went_on or net.results])
+            assert isinstance(decision, Continue)
+            went_on.add(decision.net.number)
+            decision.net.busy = True
+        assert went_on == expected
+        for net in nets:
+            net.busy = False
+    with pytest.raises(KeyError):
+        score({"accuracy": 0.5, "val_loss": 1.0}, 0.1, "worst")
+
+
 def test_what_runs_is_not_given_out_twice() -> None:
     schedule = Schedule(Plan(RUNGS, 1000, networks=3), 0.1)
     nets = [Net(str(i), i, 1.0 + i) for i in range(3)]

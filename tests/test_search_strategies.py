@@ -189,6 +189,10 @@ def test_epochs_are_cut_so_that_the_time_starts_so_many_networks() -> None:
     assert plan_epochs(free, pool(macs=[1e6]), speed, 1e9, 300) == LEAST_IMAGES // 4
     assert plan_epochs(free, pool(macs=[1e6]), speed, 1e9, 10**6) == 10**6
     assert plan_epochs(free, pool(macs=[1e6]), speed, 1.0, 10**6) == 512
+    # Where images are counted as well, 40 networks take no more of them than the share that starts networks.
+    counted = free.model_copy(update={"images": 4_000_000})
+    assert plan_epochs(counted, pool(macs=[1e6]), speed, 1e9, 10**6) == int(4_000_000 * 0.7 * (1 - 0.5 * 40 / 64) / (40 * 2))
+    assert plan_epochs(counted.model_copy(update={"images": 600}), pool(macs=[1e6]), speed, 1e9, 10**6) == 512
     # A first rung of 512 images or more may take 4 % of the time.
     assert max_trainable_macs(speed, 1000.0, SearchSettings(epoch_images=1000)) == pytest.approx((0.04 * 1000 / 1000 - 1e-3) / 1e-9)
     assert max_trainable_macs(speed, 1e-3, SearchSettings(epoch_images=1000)) == 2e6

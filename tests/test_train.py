@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -214,6 +215,16 @@ def test_fewer_images_than_a_batch_still_train() -> None:
 def test_divergence_is_an_error_with_a_remedy() -> None:
     with pytest.raises(Diverged, match="lower lr"):
         trainer(lr=100.0, optimizer="sgd", weight_decay=10.0, epochs=8, ema=0.0, warmup_epochs=0).run()
+
+
+@pytest.mark.parametrize("loss", [math.nan, math.inf])
+def test_what_broke_in_the_last_step_of_an_epoch_is_divergence(loss: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    t = trainer(epochs=2)
+    seen = Trainer.evaluate
+    monkeypatch.setattr(Trainer, "evaluate", lambda self, split: replace(seen(self, split), loss=loss))
+    with pytest.raises(Diverged, match=f"the validation loss became {loss} in epoch 1"):
+        t.run()
+    assert not t.history
 
 
 def test_read_only_maps_train_and_evaluate_without_a_warning(tmp_path: Path) -> None:

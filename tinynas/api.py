@@ -287,6 +287,7 @@ def prepare_search(
     chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
     chosen = _with_places(chosen.model_copy(update={"storage": _absolute(chosen.storage)}))
     known_objectives(chosen.objectives, limits)
+    _trains_from_nothing(chosen)
     options = _absolute_files(build({}, DataOptions, source="data options", overrides=routed["data"]))
     if out is not None and (Path(out) / "config.yaml").exists():
         raise RunError(f"{out}: holds a run already", "continue it with --resume, or choose another --out")
@@ -332,6 +333,15 @@ def prepare_search(
         },
     )
     return PreparedSearch(run, chosen_space, limits, images, chosen, place)
+
+
+def _trains_from_nothing(settings: SearchSettings) -> None:
+    for name in ("init", "teacher"):
+        if (value := getattr(settings.recipe, name)) is not None:
+            raise UserError(
+                f"recipe.{name}: {value} is of no use to a search, whose networks are of many shapes and begin as drawn",
+                f"give it to tinynas promote (--set recipe.{name}={value}); networks that begin with slices of one: --set slices=0.2",
+            )
 
 
 def _prepare_again(

@@ -109,6 +109,11 @@ def traded(goals: Sequence[Objective]) -> bool:
     return not all(goal.score for goal in goals)
 
 
+def counted_score(goals: Sequence[Objective]) -> str:
+    """The score that a search raises: what the first trained one of ``goals`` needs, or accuracy."""
+    return next(goal for goal in goals if goal.trained).needs or "accuracy"
+
+
 def of_several(names: Sequence[str]) -> tuple[str, ...]:
     """The objectives ``names`` where inputs may have several labels at once: accuracy is mean average precision there."""
     renamed = [MEAN_AVERAGE_PRECISION if name == "accuracy" else name for name in names]

@@ -173,11 +173,11 @@ class Trial(JsonRecord):
 
 
 def as_expected(record: Trial) -> Trial:
-    """The record with the accuracies that are expected of it in place of those seen; int8 moves as float does."""
+    """The record with the accuracies that are expected of it in place of those seen; all others move as float's does, within 0..1."""
     if record.expected_accuracy is None or record.accuracy is None or record.expected_accuracy == record.accuracy:
         return record
     change = record.expected_accuracy - record.accuracy
-    moved = {name: value + change for name, value in record.scores.items() if name in ("accuracy", *ASKED_SCORES)}
+    moved = {name: min(1.0, max(0.0, value + change)) for name, value in record.scores.items() if name in ("accuracy", *ASKED_SCORES)}
     return replace(record, scores={**record.scores, **moved})
 
 

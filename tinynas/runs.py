@@ -34,7 +34,7 @@ from tinynas.config import build, load, parse_yaml, read_text
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.errors import ConfigError, DataError, DiskError, RunError, counted, shell_line
 from tinynas.files import LockHeldError, append_line, cores, disk_error, locked, no_number, read_lines, write_atomic
-from tinynas.objectives import objectives
+from tinynas.objectives import counted_score, objectives
 from tinynas.records import (
     ADAPTED_PARTS,
     ASKED_SCORES,
@@ -121,6 +121,7 @@ _KINDS: dict[str, Any] = {
             left=float | None,
             monotonic=float | None,
             boot=str | None,
+            trials=int | None,
         ),
         AfterValidator(_whole_clock),
     ],
@@ -634,8 +635,14 @@ class Run:
 
     @property
     def best(self) -> str:
-        """Id of the network of the front that is expected to be the most accurate. Raises RunError where there is no front."""
-        return str(max(self._begun_front(), key=lambda row: expected_accuracy(row) or 0.0)["id"])
+        """Id of the network of the front that is expected to be the most accurate, or the best by the score that was asked for in
+        its place (:func:`tinynas.objectives.counted_score`). Raises RunError where there is no front."""
+        front = self._begun_front()
+        counted = counted_score(objectives(self.config["settings"]["objectives"]))
+        if counted == "accuracy":
+            return str(max(front, key=lambda row: expected_accuracy(row) or 0.0)["id"])
+        trained = {trial.id: as_expected(trial) for trial in self.trials() if trial.was_trained}
+        return str(max(front, key=lambda row: trained[row["id"]].scores[counted])["id"])
 
     @property
     def knee(self) -> str:

@@ -42,6 +42,8 @@ SpaceOption = Annotated[
 ]
 #: Without --trials and --timeout a search takes this long: with the installation, a first run fits into a coffee break.
 DEFAULT_TIMEOUT_S = 480.0
+#: Settings that end a search, by what --set calls them.
+LIMITS = ("trials", "timeout", "images")
 
 
 def _duration(text: str | None) -> float | None:
@@ -112,7 +114,8 @@ def search(
     from tinynas import api
 
     seconds = _duration(timeout)
-    if seconds is None and trials is None and not resume:
+    limited = resume or trials is not None or any(text.partition("=")[0].strip() in LIMITS for text in overrides or ())
+    if seconds is None and not limited:
         seconds = DEFAULT_TIMEOUT_S
     first = f"continuing {out or 'the newest run'}" if resume else _first_line(budget, space, data, seconds, trials)
     console().print(first)
@@ -152,7 +155,7 @@ def _split(objective: list[str] | None) -> list[str]:
 def _first_line(budget: str | None, space: str | None, data: str | None, seconds: float | None, trials: int | None) -> str:
     from tinynas.report.words import time_words
 
-    length = counted(trials or 0, "network") if seconds is None else time_words(seconds)
+    length = time_words(seconds) if seconds is not None else counted(trials, "network") if trials is not None else "as long as --set says"
     images = data or "synthetic images (no --data given)"
     return f"searching {f'{space} ' if space else ''}for {budget or 'a budget'} on {images}, {length}"
 

@@ -247,5 +247,5 @@ def count_feasible(feasible: Feasible, rng: np.random.Generator, count: int) -> 
         return None
     genotypes = np.array(list(found.values())[:count])
     total = sum(entry[0] for entry in starts)
-    share = total / feasible.space.size * fitting / drawn
+    share = total / feasible.size * fitting / drawn
     return Pool(genotypes, feasible.costs(genotypes), drawn, share, counted=True)

@@ -121,8 +121,11 @@ def worker(
 
     run = Run.open(run_dir)
     run.ask("data", data)
-    clock = Clock.from_json(run.read_json("clock"), age_of(run.path / "clock.json"))
-    session, _ = _join(run, {"storage": run.storage(storage), "data": data}, os.getpid(), clock, count)
+    told = run.read_json("clock")
+    clock = Clock.from_json(told, age_of(run.path / "clock.json"))
+    # A resumption may have been given another number of networks than the run was begun with.
+    changes = {"trials": told["trials"]} if told is not None and "trials" in told else {}
+    session, _ = _join(run, {"storage": run.storage(storage), "data": data, **changes}, os.getpid(), clock, count)
     if done and session.run.search_ended:
         # The search ended before this machine's last training did.
         with session.study.deciding():

@@ -84,6 +84,12 @@ class Feasible:
                 other = space.gene_index[gene.only_with]
                 self._only_with.append((index, other, np.array([gene.acts_with(choice) for choice in space.genes[other].choices])))
 
+    @property
+    def size(self) -> int:
+        """Networks searched: of the space, or of its sub-spaces, which are equally large."""
+        whole = self.space.size
+        return whole * len(self.subspaces) // (len(self.space.sizes) * len(self.space.width_mult)) if self.subspaces else whole
+
     # genotypes --------------------------------------------------------------------------------------
 
     def canonical(self, genotypes: Genotypes) -> Genotypes:
@@ -143,6 +149,13 @@ class Feasible:
             f"{name}: the smallest network needs {QUANTITIES[name].exact(value)}, the limit is {QUANTITIES[name].exact(limit)}"
             for name, (value, limit) in over.items()
         ]
+        if not over and self.max_macs is not None and not costs["macs"][0] <= self.max_macs:
+            macs = QUANTITIES["macs"]
+            return BudgetError(
+                f"no network of space {self.space.name!r} can be trained in the time given: the smallest has "
+                f"{macs.exact(float(costs['macs'][0]))} MACs, and so much time is enough for {macs.exact(self.max_macs)}",
+                "give it a longer --timeout, a number of --trials, or a smaller space",
+            )
         together = "" if over else "; each limit can be met alone, not all together"
         sized = "resolution" if self.space.front_end is None else "front_end"
         raise_or_widen = f"raise the limit, shrink the reserves, or widen the space downwards ({sized}, width_mult, depth)"

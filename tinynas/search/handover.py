@@ -44,7 +44,7 @@ def hand_over(session: Session, *, finished: bool) -> list[dict[str, Any]]:
             final[net.number] = _expect(written[net.number], expected[net.id])
         front = {record.number for record in front_rows(list(final.values()), session.goals)}
         for net in nets:
-            if finished and net.rung == 0 and net.number not in front and final[net.number].state == "trained":
+            if finished and net.rung == 0 and not net.left and net.number not in front and final[net.number].state == "trained":
                 others = "others of its size" if session.plan.traded else "others"
                 text = f"left at rung 1 of {len(session.plan.rungs)}: {others} did better"
                 final[net.number] = replace(final[net.number], state="stopped", reason=text)

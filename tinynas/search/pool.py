@@ -23,7 +23,7 @@ def draw_pool(feasible: Feasible, count: int, rng: np.random.Generator, *, max_d
     seen: set[bytes] = set()
     drawn = fitting = 0
     smallest: Floats | None = None
-    while drawn < max_draws and len(seen) < min(count, feasible.space.size):
+    while drawn < max_draws and len(seen) < min(count, feasible.size):
         rows = feasible.draw(min(CHUNK, max_draws - drawn), rng)
         costs = feasible.costs(rows)
         excess = feasible.excess(costs)
@@ -37,7 +37,7 @@ def draw_pool(feasible: Feasible, count: int, rng: np.random.Generator, *, max_d
         kept.append({name: values[new] for name, values in costs.items()})
     genotypes = np.concatenate(found)[:count]
     share = fitting / max(1, drawn)
-    if share >= RARE or len(genotypes) >= min(count, feasible.space.size):
+    if share >= RARE or len(genotypes) >= min(count, feasible.size):
         return Pool(genotypes, {name: np.concatenate([k[name] for k in kept])[:count] for name in COSTS}, drawn, share)
     counted = count_feasible(feasible, rng, count)
     if counted is not None and len(counted) >= count:
@@ -48,7 +48,7 @@ def draw_pool(feasible: Feasible, count: int, rng: np.random.Generator, *, max_d
     if not known:
         raise feasible.nothing_fits(drawn, smallest)
     distinct = np.array(list({row.tobytes(): row for row in known}.values())[:count])
-    least = len(distinct) / feasible.space.size
+    least = len(distinct) / feasible.size
     return Pool(distinct, feasible.costs(distinct), drawn, max(share, least, counted.share if counted else 0.0), counted is not None)
 
 

@@ -24,7 +24,7 @@ from tinynas.errors import DataError, RunError, counted
 from tinynas.files import cores, write_atomic
 from tinynas.graph import Graph, lower
 from tinynas.model import Network, load_weights
-from tinynas.objectives import MEAN_AVERAGE_PRECISION, Objective, objectives, traded
+from tinynas.objectives import MEAN_AVERAGE_PRECISION, Objective, counted_score, objectives, traded
 from tinynas.recipe import LEAST_IMAGES, Recipe
 from tinynas.records import ADAPTED, WORST_SUBSET, JsonRecord, Trial
 from tinynas.runs import MISSING, Run
@@ -121,9 +121,12 @@ class RunPlan(JsonRecord):
     traded: bool = True
     """As in :class:`Plan`; runs that were begun before 0.12 search a front, whatever their objectives."""
 
+    counted: str = "accuracy"
+    """As in :class:`Plan`; runs that were begun before 0.14 go by accuracy, whatever their objectives."""
+
     def schedule(self, networks: int | None) -> Plan:
         """The schedule's plan for so many networks (None: as many as the time allows), which a resumption may change."""
-        return Plan(self.rungs, self.epoch_images, self.edges, self.deepen, self.ramp, networks, self.explore, self.traded)
+        return Plan(self.rungs, self.epoch_images, self.edges, self.deepen, self.ramp, networks, self.explore, self.counted, self.traded)
 
     def feasible(self, space: Space, budget: Budget) -> Feasible:
         """What fits, within what is searched."""
@@ -259,7 +262,9 @@ def prepare(
         deepen=settings.deepen,
         ramp=RAMP,
         traded=traded(goals),
-        explore=strategy.explore(settings.explore),
+        counted=counted_score(goals),
+        # What trains the donor is no time for new networks, and no less of the rest is.
+        explore=settings.slices + (1.0 - settings.slices) * strategy.explore(settings.explore),
         subspaces=subspaces,
         max_macs=max_macs,
         classes=classes,
@@ -422,6 +427,10 @@ def plan_epochs(
     starting = capacity * settings.explore * (1 - share_of_front(settings.deepen, RAMP, STARTED))
     each = starting / STARTED - (0.0 if learning is None else float(np.mean([learning.of(macs) for macs in spread])))
     planned = int(each / (mean * settings.rungs[0]))
+    if settings.images is not None:
+        # Where images are counted as well, so that they start as many.
+        starting = settings.images * (1.0 - settings.slices) * settings.explore * (1 - share_of_front(settings.deepen, RAMP, STARTED))
+        planned = min(planned, int(starting / STARTED / settings.rungs[0]))
     return max(MIN_EPOCH_IMAGES, min(planned, max(inputs, LEAST_IMAGES // settings.rungs[-1])))
 
 
@@ -430,7 +439,8 @@ def _untimed_epoch(settings: SearchSettings, inputs: int) -> int:
 
 
 def max_trainable_macs(speed: Speed, capacity: float, settings: SearchSettings) -> float:
-    """MACs above which a first rung of the fewest images takes more than its share of ``capacity`` (core seconds)."""
+    """MACs above which a first rung takes more than its share of ``capacity`` (core seconds); of 2,048 images an epoch where they are
+    not set, because they follow from the networks that this leaves."""
     seconds = MAX_FIRST_RUNG * capacity / settings.rungs[0] / max(MIN_EPOCH_IMAGES, settings.epoch_images or 2048)
     return max((seconds - speed.fixed) / speed.per_mac, 2e6)
 

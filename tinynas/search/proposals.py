@@ -80,7 +80,7 @@ class Proposer:
     ) -> None:
         self.feasible, self.pool, self.plan, self.seed = feasible, pool, plan, seed
         self.baseline, self.start, self.cost, self.children, self.samples = baseline, start, cost, children, samples
-        self.surrogate = Surrogate(feasible, chance, belief=belief, floor=floor)
+        self.surrogate = Surrogate(feasible, chance, belief=belief, floor=floor, counted=plan.counted)
         self.acquisition = Acquisition(self.surrogate, cost, pool.costs[cost] if plan.traded else None)
         rng = np.random.default_rng((seed, 0xB45E))
         bands = [np.flatnonzero([band(value, plan.edges) == b for value in pool.costs[cost]]) for b in range(len(plan.edges) + 1)]

@@ -47,6 +47,9 @@ class Net:
     nothing is concluded from it: no other network was looked at after as many epochs."""
     busy: bool = False
     failed: bool = False
+    """Its first training failed."""
+    left: bool = False
+    """A longer training of it failed: it is not continued, and what it showed before counts."""
 
     @property
     def rung(self) -> int:
@@ -86,6 +89,8 @@ class Plan:
     """Networks to start; None: as many as the time allows."""
     explore: float = 0.7
     """Share of the time after which no network is started any more."""
+    counted: str = "accuracy"
+    """The score that is to be high: the first trained objective's."""
     traded: bool = True
     """Whether a cost is traded against accuracy, and a front is wanted; else the most accurate network alone."""
 
@@ -118,15 +123,17 @@ class Finished:
 Decision = Continue | New | Wait | Finished
 
 
-def score(scores: Mapping[str, float], chance: float) -> float:
-    """One number from a rung's scores: validation accuracy, with ties and noise broken by the validation loss.
+def score(scores: Mapping[str, float], chance: float, counted: str = "accuracy") -> float:
+    """One number from a rung's scores: validation accuracy, or what is ``counted`` in its place, with ties and noise broken by the
+    validation loss.
 
     A validation set of a thousand images knows accuracy to a point and a half; its loss is smoother. Measured on tin20 after
     one epoch: Kendall's tau with the accuracy after 27 is 0.40 for accuracy, 0.43 with a weight of 0.1, 0.51 for the loss alone;
     searches replayed on the first nine were alike with weights from 0.1 to 0.5 (benchmarks/search_tau.py, search_replay.py).
     """
     # Where networks are to learn on the board, what they reach there counts.
-    return scores.get(ADAPTED, scores["accuracy"]) - LOSS_WEIGHT * min(scores.get("val_loss", 0.0), 2.0 * math.log(1.0 / chance))
+    value = scores.get(ADAPTED, scores["accuracy"]) if counted == "accuracy" else scores[counted]
+    return value - LOSS_WEIGHT * min(scores.get("val_loss", 0.0), 2.0 * math.log(1.0 / chance))
 
 
 LOSS_WEIGHT = 0.1
@@ -171,7 +178,7 @@ class Schedule:
 
     def value(self, net: Net, rung: int | None = None) -> float:
         """The score of ``net`` at ``rung`` (default: its last)."""
-        return score(net.results[net.rung if rung is None else rung].scores, self.chance)
+        return score(net.results[net.rung if rung is None else rung].scores, self.chance, self.plan.counted)
 
     def seconds(self, net: Net, rung: int) -> float:
         """Predicted seconds of continuing ``net`` to ``rung``."""
@@ -198,7 +205,7 @@ class Schedule:
         deepest = 0 if not exploring and self.plan.networks is not None else len(known)
         chosen: list[tuple[tuple[float, int, int, float, int], Net]] = []
         for rank, net in zip(ranks, known, strict=True):
-            if rank > deepest or net.busy or net.rung + 1 >= len(self.plan.rungs):
+            if rank > deepest or net.busy or net.left or net.rung + 1 >= len(self.plan.rungs):
                 continue
             # The last trainings may be cut short, but not before their first epoch.
             needed = self.seconds(net, net.rung + 1) if exploring else self.plan.epoch_images * net.seconds_per_image

@@ -34,7 +34,7 @@ class SearchSettings(Config):
     trials: Annotated[int, Field(ge=1)] | None = None
     """Networks to train; none: as many as the time allows."""
     timeout: Seconds | None = None
-    """Seconds until the front is final; none: until all ``trials`` are trained, or 8 minutes where no trials are given."""
+    """Seconds until the front is final; none: until all ``trials`` are trained, or 8 minutes where neither trials nor images are given."""
     images: Annotated[int, Field(ge=1)] | None = None
     """Training images after which no training is begun, those of larger networks counting as more; none: no such limit."""
     workers: Annotated[int, Field(ge=1, le=256)] = 1

@@ -177,7 +177,7 @@ class Staged(Strategy):
                 if job is not None:
                     return job
                 ledger = desk.study.ledger()
-            if ledger.refused >= EXHAUSTED or len(genotypes) >= desk.proposer.feasible.space.size:
+            if ledger.refused >= EXHAUSTED or len(genotypes) >= desk.proposer.feasible.size:
                 break
         return None
 

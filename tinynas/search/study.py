@@ -283,10 +283,11 @@ class Study:
                     net.results.append(result)
                 elif result.epochs > net.results[-1].epochs:
                     net.beyond = max(net.beyond, result.epochs)
-                else:
+                elif result.epochs == net.results[-1].epochs:
                     net.results[-1] = result
             elif trial.state == TrialState.FAIL and attrs.get("given_up"):
-                net.failed = True
+                # What was shown before a longer training failed holds.
+                net.failed, net.left = not net.results, bool(net.results)
         return ledger
 
     def _record(self, trial: FrozenTrial) -> Trial:

@@ -81,11 +81,14 @@ class Fit:
 class Surrogate:
     """Fits the scores of one run's networks; knows the space's genes and costs. ``chance`` is the accuracy of guessing.
 
-    ``belief`` names the model in :data:`BELIEFS`. Improvements count above ``floor`` (None: above every score).
+    ``belief`` names the model in :data:`BELIEFS`. Improvements, of the score that is ``counted``, count above ``floor`` (None: above every
+    score).
     """
 
-    def __init__(self, feasible: Feasible, chance: float, *, belief: str = "process", floor: float | None = None) -> None:
-        self.feasible, self.chance, self.belief, self.floor = feasible, chance, BELIEFS[belief], floor
+    def __init__(
+        self, feasible: Feasible, chance: float, *, belief: str = "process", floor: float | None = None, counted: str = "accuracy"
+    ) -> None:
+        self.feasible, self.chance, self.belief, self.floor, self.counted = feasible, chance, BELIEFS[belief], floor, counted
         self.features = Features(feasible)
         self._acting = np.array(feasible.acting, dtype=np.int64)
 
@@ -96,7 +99,7 @@ class Surrogate:
 
     def fit(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype], value: Value | None = None) -> Fit:
         """Fit trained ``nets`` (at least one); ``value`` is what counts of the scores of a rung (default: ``score``)."""
-        value = value or (lambda scores: score(scores, self.chance))
+        value = value or (lambda scores: score(scores, self.chance, self.counted))
         scores = np.array(levelled(nets, lambda net, rung: value(net.results[rung].scores)))
         floor, model, missed = float(scores.min()) - 0.1 if self.floor is None else self.floor, None, 0.0
         if len(nets) >= MODELLED:

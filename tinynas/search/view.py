@@ -31,9 +31,9 @@ class View:
         self._offset = 0
 
     def begin(self, session: Session) -> None:
-        """Training begins: the clock is written where every process reads it."""
+        """Training begins: the clock, and the number of networks that ends it, are written where every process reads them."""
         self.session = session
-        self.run.write_json("clock", session.clock.to_json())
+        self.run.write_json("clock", {**session.clock.to_json(), "trials": session.plan.networks})
 
     def recorded(self, trial: Trial) -> None:
         """A trial of this process was written."""

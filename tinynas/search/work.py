@@ -235,7 +235,7 @@ class Worker:
         if retries >= MAX_RETRIES:
             why = attrs.get("cut_off")
             reason = f"its worker died {retries} times while training it (out of memory?)" if why is None else f"{retries} times: {why}"
-            record = self._blank(job, "failed", reason=reason)
+            record = self._given_up(job, reason)
             study.give_up(trial.number, record)
             self._refused.append(record)
             return None
@@ -299,9 +299,9 @@ class Worker:
             if not study.owns(job.number):
                 return  # this process was taken for dead, and another was given the training
             if outcome.failure is not None:
-                record = self._blank(job, "failed", reason=outcome.failure)
+                record = self._given_up(job, outcome.failure)
                 study.give_up(job.number, record)
-            elif not outcome.scores or (not outcome.new_images and outcome.epochs < session.plan.rungs[job.rung]):
+            elif not outcome.scores or (outcome.epochs < session.plan.rungs[job.rung] and not self._is_news(job, outcome)):
                 study.hand_back(job.number)
                 return
             else:
@@ -335,6 +335,18 @@ class Worker:
             self._learn_speed(record, outcome)
         self.on_trial(record)
 
+    def _is_news(self, job: Job, outcome: Outcome) -> bool:
+        # Where its state was lost, a training begins again, and may be cut short before it is where it was.
+        net = self.session.study.ledger().nets[job.net]
+        return outcome.new_images > 0 and (not net.results or outcome.epochs > max(net.results[-1].epochs, net.beyond))
+
+    def _given_up(self, job: Job, reason: str) -> Trial:
+        # What a network showed before a longer training failed is not lost by it.
+        known = self.session.study.ledger().records.get(job.proposal)
+        if known is None or not known.was_trained:
+            return self._blank(job, "failed", reason=reason)
+        return replace(known, reason=f"training it further failed: {reason}")
+
     def _blank(self, job: Job, state: TrialState, reason: str | None = None) -> Trial:
         _, cost = self._costed(job.genotype)
         excess = self.session.budget.excess(cost)
@@ -359,9 +371,10 @@ class Worker:
         if len(files) <= KEPT_STATES:
             return
         nets = [net for net in self.session.study.ledger().nets.values() if net.results and not net.busy]
-        order = [net.id for net in sorted(nets, key=lambda net: (net.rung, self.schedule.value(net)))]
-        for net_id in order[: len(files) - KEPT_STATES]:
-            self.session.trainings.state_file(net_id).unlink(missing_ok=True)
+        worst = sorted(nets, key=lambda net: (net.rung, self.schedule.value(net)))
+        kept = [file for net in worst if (file := self.session.trainings.state_file(net.id)) in set(files)]
+        for file in kept[: len(files) - KEPT_STATES]:
+            file.unlink(missing_ok=True)
 
 
 def _macs(record: Trial) -> float:

@@ -266,6 +266,9 @@ class Trainer:
         if not math.isfinite(mean_loss):
             raise Diverged(f"the loss became {mean_loss} in epoch {epoch}", f"lower lr (now {self.recipe.lr:g})")
         result = self.evaluate(self.val)
+        # The last steps may have broken what the mean of the epoch does not show yet.
+        if not math.isfinite(result.loss):
+            raise Diverged(f"the validation loss became {result.loss} in epoch {epoch}", f"lower lr (now {self.recipe.lr:g})")
         told = seen * self.graph.classes if self.train.several else seen
         return EpochMetrics(epoch, mean_loss, int(correct) / told, result.accuracy, result.loss, time.monotonic() - started, seen)
 
