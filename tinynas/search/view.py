@@ -29,10 +29,12 @@ class View:
         self.best: float | None = None
         self.points: tuple[tuple[float, float, bool], ...] = ()
         self._offset = 0
+        self.before = 0
+        """Networks that had been trained when this process began."""
 
     def begin(self, session: Session) -> None:
         """Training begins: the clock, and the number of networks that ends it, are written where every process reads them."""
-        self.session = session
+        self.session, self.before = session, self.counts.trained
         self.run.write_json("clock", {**session.clock.to_json(), "trials": session.plan.networks})
 
     def recorded(self, trial: Trial) -> None:
@@ -77,8 +79,9 @@ class View:
         timeout, trials = self.settings.timeout, self.settings.trials
         if trials is not None:
             progress = min(1.0, self.counts.trained / trials)
-            if progress > 0:
-                eta = elapsed / progress * (1 - progress)
+            # Of a resumed search what was trained before took none of this time.
+            if (done := self.counts.trained - self.before) > 0:
+                eta = elapsed / done * max(0, trials - self.counts.trained)
         if self.session is not None:
             progress = max(progress, min(1.0, self.session.share_of_images(self.records.values())))
         if timeout is not None:
