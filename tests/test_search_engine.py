@@ -170,6 +170,16 @@ def test_what_a_search_would_not_heed_is_refused(prepared: Callable[..., Prepare
         assert "tinynas promote" in str(caught.value)
 
 
+def test_the_time_left_of_a_resumed_search_goes_by_what_it_trained_itself(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=4, rungs=[1])
+    one.go()
+    events: list[SearchEvent] = []
+    prepare_search(None, out=one.run.path, resume=True, trials=8).go(events.append)
+    left = {event.counts.trained: event.eta / event.elapsed for event in events if event.kind == "trial" and event.eta is not None}
+    assert left == pytest.approx({5: 3.0, 6: 1.0, 7: 1 / 3, 8: 0.0})
+    assert all(event.eta is None for event in events if event.counts.trained == 4), "nothing is known yet"
+
+
 def test_who_joins_trains_as_many_networks_as_the_resumption_was_given(
     prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
 ) -> None:

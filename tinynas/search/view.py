@@ -34,7 +34,9 @@ class View:
 
     def begin(self, session: Session) -> None:
         """Training begins: the clock, and the number of networks that ends it, are written where every process reads them."""
-        self.session, self.before = session, self.counts.trained
+        self.session = session
+        self.refresh()
+        self.before = self.counts.trained
         self.run.write_json("clock", {**session.clock.to_json(), "trials": session.plan.networks})
 
     def recorded(self, trial: Trial) -> None:
