@@ -396,6 +396,23 @@ def test_a_training_that_begins_again_and_is_cut_short_takes_nothing_back(
     assert of_it[-1]["epochs"] == 2, "it was put back, and trained by another"
 
 
+def test_where_too_little_time_is_left_to_begin_anything_the_search_ends(
+    prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one = prepared(timeout=300, rungs=[1], epoch_images=64, explore=1.0)
+    original, asked = Trainings.train, list[str]()
+
+    def train(self: Trainings, arch: Any, until_epoch: int, **more: Any) -> Outcome:
+        asked.append(arch.id)
+        # As one that needs more time behind the training than is left.
+        return original(self, arch, until_epoch, **more) if len(asked) <= 3 else Outcome(0, 0, {}, 0.0, 0)
+
+    monkeypatch.setattr(Trainings, "train", train)
+    result = one.go()
+    assert result.reason == "the time is used" and result.seconds < 150
+    assert result.counts.trained == 3 and len(asked) == 4, "and is not taken up again and again"
+
+
 def test_of_many_states_those_that_exist_are_dropped_down_to_the_number_kept(
     prepared: Callable[..., PreparedSearch], monkeypatch: pytest.MonkeyPatch
 ) -> None:

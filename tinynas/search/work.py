@@ -62,7 +62,7 @@ class Worker:
         self._costs: dict[Genotype, tuple[Arch, Cost]] = {}
         self._aside: list[tuple[Job, str]] = []
         self._failures, self._succeeded = 0, False
-        self._used = 0.0
+        self._used, self._over = 0.0, False
 
     def run(self, crew: Crew | None = None) -> str:
         """Work until nothing is left to do; the reason why it ended. ``crew`` trains (default: this process, one after the other).
@@ -166,7 +166,7 @@ class Worker:
     def decide(self) -> Decision:
         """What comes next, decided under the study's lock and noted in the study; most of the thinking is done before, without it."""
         session, study, strategy = self.session, self.study, self.session.strategy
-        if self.seconds_left() <= 0:
+        if self._over or self.seconds_left() <= 0:
             return "the time is used"
         rehearsed: tuple[int, ...] | None = None
         for left in reversed(range(REHEARSALS + 1)):
@@ -303,6 +303,8 @@ class Worker:
                 study.give_up(job.number, record)
             elif not outcome.scores or (outcome.epochs < session.plan.rungs[job.rung] and not self._is_news(job, outcome)):
                 study.hand_back(job.number)
+                # So little time is left that nothing could be begun: it would be taken up and put back until the end.
+                self._over = session.clock.deadline is not None and not outcome.new_images
                 return
             else:
                 reason = (
