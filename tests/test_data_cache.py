@@ -18,10 +18,10 @@ from data_cases import make_folder, picture, write_image
 from tinynas import files
 from tinynas.data import DataOptions, open_data
 from tinynas.data import cache as cache_module
-from tinynas.data.cache import cache_dir, mapped
+from tinynas.data.cache import mapped
 from tinynas.data.images import decode, resize
 from tinynas.errors import DataError, DiskError, UserError
-from tinynas.files import locked
+from tinynas.files import cache_dir, locked
 
 
 def test_a_split_is_mapped_and_its_pixels_are_the_resized_images(tmp_path: Path) -> None:

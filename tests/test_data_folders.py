@@ -279,6 +279,21 @@ def test_file_names_that_say_no_class(tmp_path: Path, files: list[str]) -> None:
     refused(named(tmp_path / "set", files), "holds 20 images but no class folders", "labels.csv", "data.label_pattern", "/person/")
 
 
+@pytest.mark.parametrize(
+    ("form", "expression", "label"),
+    [
+        ("{digit}_speaker_{i:03d}.jpg", "^([^_]+)_", "0"),  # its speakers would be the letters
+        ("{digit}.{i:03d}.take.jpg", r"^([^.]+)\.", "0"),
+        ("IMG{i:03d}.jpg", "([a-z]+)", "jpg"),
+    ],
+)
+def test_the_expression_that_is_suggested_reads_a_part_of_the_names_at_hand(tmp_path: Path, form: str, expression: str, label: str) -> None:
+    files = [form.format(i=i, digit=i % 10) for i in range(60)]
+    refused(named(tmp_path / "set", files), f"label_pattern={expression}'", f"({files[0]} is then of {label};")
+    if "{digit}" in form:
+        assert open_data(tmp_path / "set", options=DataOptions(label_pattern=expression)).labels == tuple("0123456789")
+
+
 def test_an_expression_reads_the_class(tmp_path: Path) -> None:
     root = named(tmp_path / "set", [f"all/{i:02d}-{'left' if i % 2 else 'right'}.jpg" for i in range(20)] + ["all/x.jpg"])
     data = open_data(root, options=DataOptions(label_pattern=r"-([a-z]+)\.jpg$"))

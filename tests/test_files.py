@@ -12,7 +12,7 @@ import pytest
 
 from tinynas import files
 from tinynas.errors import DiskError, UserError
-from tinynas.files import disk_error, locked, replacing, write_atomic
+from tinynas.files import cache_dir, disk_error, locked, replacing, write_atomic
 
 #: Windows as far as the lock sees it: no fcntl, and an msvcrt that locks one byte from the position on, or raises EACCES.
 WINDOWS = """
@@ -130,6 +130,13 @@ def test_one_error_for_the_disk(number: int, told: str) -> None:
     assert error.message == "some/file: cannot be written: words of the system"
     assert error.hint is not None and error.hint.startswith(told) and error.exit_code == 2
     assert disk_error(None, OSError(number, "words of the system"), "used").message == "cannot be used: words of the system"
+
+
+def test_the_cache_is_named_where_it_is_the_cache() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device")
+    assert "TINYNAS_CACHE" not in str(disk_error("results/run/trials.jsonl", full).hint)
+    for place in (None, cache_dir() / "images" / "x.npy"):
+        assert "TINYNAS_CACHE moves the cache elsewhere" in str(disk_error(place, full).hint)
 
 
 def test_what_the_block_raises_leaves_the_old_file(tmp_path: Path) -> None:

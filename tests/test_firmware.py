@@ -829,6 +829,10 @@ def test_arena_is_stated_for_host_and_target_with_its_margin() -> None:
     ):
         made = replace(arena, runtime=runtime, own_bytes=own)
         assert made.mcu_arena == size and said in " ".join(made.explained())
+    made = replace(arena, runtime="tflm-cmsis-nn", own_bytes=33_900, core="cortex-m4")
+    told = " ".join(made.explained())
+    assert "33100 with reference kernels, 33900 with those of tflm-cmsis-nn on a cortex-m4." in told
+    assert "34801" not in told, "what another core needs is not what is reserved"
     unknown = ArenaFigures(30_000, 5_000)
     assert unknown.mcu_arena == unknown.host_arena == 35_520
     assert "unknown with CMSIS-NN" in small(arena=unknown)["model_settings.h"].decode()

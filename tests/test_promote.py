@@ -130,6 +130,26 @@ def test_what_is_promoted_is_not_trained_again(tmp_path: Path) -> None:
     assert events[0].kind == "started" and run.promoted(NET.id).epochs == 2  # type: ignore[union-attr]
 
 
+def test_what_another_recipe_replaces_is_kept_and_it_is_said(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    first, _ = go(run)
+    assert first[0].note is None
+    files = {name: (run.net_dir(NET.id) / name).read_bytes() for name in ("weights.safetensors", "metrics.json", "train.csv")}
+    again, _ = go(run, recipe=RECIPE.model_copy(update={"epochs": 2}))
+    (kept,) = (run.net_dir(NET.id) / "earlier").iterdir()
+    assert {file.name: file.read_bytes() for file in kept.iterdir()} == files
+    note = str(again[0].note)
+    assert note.startswith("its training of before (5 epochs, ") and note.endswith(f"is kept in {kept.relative_to(run.path)}")
+    assert run.promoted(NET.id).epochs == 2  # type: ignore[union-attr]
+    # Back and forth: each has one place.
+    for epochs in (5, 2):
+        go(run, recipe=RECIPE.model_copy(update={"epochs": epochs}))
+    assert len(list((run.net_dir(NET.id) / "earlier").iterdir())) == 2
+    assert {file.name: file.read_bytes() for file in kept.iterdir() if file.suffix != ".csv" and file.name != "metrics.json"} == {
+        "weights.safetensors": files["weights.safetensors"]
+    }
+
+
 def test_unknown_ids_are_the_users_fault(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="nonsense"):
         go(new_run(tmp_path / "run"), "nonsense")

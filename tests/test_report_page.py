@@ -6,6 +6,7 @@ import base64
 import dataclasses
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -22,7 +23,8 @@ from report_runs import EVIL, make_run
 from tinynas.budget import load_budget
 from tinynas.config import load, shipped
 from tinynas.export.card import run_card
-from tinynas.report import page, watch_report, write_report, write_space_picture
+from tinynas.report import figures, page, watch_report, write_report, write_space_picture
+from tinynas.report.run_words import _progress_words
 from tinynas.report.source import Source
 from tinynas.runs import Run
 from tinynas.space import Space
@@ -120,6 +122,37 @@ def test_the_page_holds_the_runs_numbers(run: Run, parsed: Reader) -> None:
     assert "equals its estimate to the byte" in exported["words"]["promises-words"]
     assert "confusion_int8" in exported["figures"]
     assert "tinynas promote" in data["nets"][data["order"][-1]]["words"]["facts"]
+
+
+@pytest.mark.parametrize("named", [["macs"], ["accuracy", "macs"]])
+def test_the_search_and_its_baseline_are_compared_in_the_searchs_own_box(named: list[str], tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", networks=8)
+    config = yaml.safe_load(run.config_file.read_text())
+    config["settings"]["objectives"] = named
+    run.config_file.write_text(yaml.safe_dump(config))
+    one = Source(Run.open(run.path))
+    box = ((1 / 2, 1.0), (math.log(4.2e6), math.log(0.4e6)))
+    told = one.progress()
+    assert told == figures.progress_info(one.history, cost="macs", box=box, seconds=_seconds(one), noun="image")
+    assert told != figures.progress_info(one.history, cost="macs", box=None, seconds=_seconds(one), noun="image")
+
+
+def test_a_search_for_the_best_alone_is_compared_by_it(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", networks=8)
+    config = yaml.safe_load(run.config_file.read_text())
+    for names, volume in ((["accuracy"], False), (["accuracy", "macs"], True)):
+        config["settings"]["objectives"] = names
+        run.config_file.write_text(yaml.safe_dump(config))
+        one = Source(Run.open(run.path))
+        words = _progress_words(one, one.progress())
+        assert ("ypervolume" in words) == volume and "in this run" in words
+
+
+def _seconds(source: Source) -> dict[int, list[float]]:
+    found: dict[int, list[float]] = {}
+    for line in source.run.log("times"):
+        found.setdefault(line["number"], []).append(line["seconds"])
+    return found
 
 
 def test_a_run_of_sounds_speaks_of_sounds(tmp_path: Path) -> None:

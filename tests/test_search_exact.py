@@ -82,7 +82,7 @@ def test_what_does_not_fit_is_repaired_unless_that_is_known() -> None:
             propose=lambda _: SimpleNamespace(genotype=(9, 9), source="uniform", parent=None),
             proposer=SimpleNamespace(
                 repair=lambda genotype, taken: repaired,
-                feasible=SimpleNamespace(space=SimpleNamespace(size=100)),
+                feasible=SimpleNamespace(size=100),
             ),
             study=SimpleNamespace(ledger=lambda: ledger),
             propose_one=propose_one,

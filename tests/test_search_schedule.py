@@ -197,8 +197,12 @@ def accuracy_of(net: Net, rung: int) -> float:
 def test_levelled_scores_compare_across_rungs() -> None:
     short = Net("a", 0, 1e6, results=[result(1, 0.55)])
     long = Net("b", 1, 1e6, results=[result(1, 0.5), result(3, 0.6)])
-    assert levelled([short, long], accuracy_of) == pytest.approx([0.65, 0.6])
+    # Four errors of five are left: of 0.45 it is 0.36.
+    assert levelled([short, long], accuracy_of) == pytest.approx([0.64, 0.6])
     assert levelled([short], accuracy_of) == [0.55]
+    # However much others gained, nobody is expected to be more than right.
+    good, great = Net("c", 2, 1e6, results=[result(1, 0.95)]), Net("d", 3, 1e6, results=[result(1, 0.3), result(3, 0.98)])
+    assert 0.99 < levelled([good, great], accuracy_of)[0] < 1.0
 
 
 def test_dearer_networks_are_expected_to_gain_more() -> None:
@@ -206,11 +210,12 @@ def test_dearer_networks_are_expected_to_gain_more() -> None:
     long = Net("a", 0, 1e6, results=[result(1, 0.5), result(3, 0.6)])
     dear, cheap = Net("b", 1, 1e6 * e, results=[result(1, 0.5)]), Net("c", 2, 1e6 / e, results=[result(1, 0.5)])
     # One gain was seen: its slope is the prior's.
-    assert levelled([long, dear, cheap], accuracy_of) == pytest.approx([0.6, 0.6 + GAIN_PER_FOLD, 0.6 - GAIN_PER_FOLD])
-    # A second, of 0.2 at e folds more: slope ((0.1) * 1 / 2 + prior) / (1 / 2 + weight).
+    fold = math.exp(-GAIN_PER_FOLD)
+    assert levelled([long, dear, cheap], accuracy_of) == pytest.approx([0.6, 1 - 0.4 * fold, 1 - 0.4 / fold])
+    # A second, one e-fold dearer, of which three errors of five are left: slope ((difference) * 1 / 2 + prior) / (1 / 2 + weight).
     more = Net("d", 3, 1e6 * e, results=[result(1, 0.5), result(3, 0.7)])
-    slope = (0.1 / 2 + GAIN_WEIGHT * GAIN_PER_FOLD) / (0.5 + GAIN_WEIGHT)
-    assert levelled([long, more, dear], accuracy_of)[2] == pytest.approx(0.5 + 0.15 + slope / 2)
+    slope = (math.log(0.8 / 0.6) / 2 + GAIN_WEIGHT * GAIN_PER_FOLD) / (0.5 + GAIN_WEIGHT)
+    assert levelled([long, more, dear], accuracy_of)[2] == pytest.approx(1 - 0.5 * math.sqrt(0.8 * 0.6) * math.exp(-slope / 2))
 
 
 # single decisions, by hand ----------------------------------------------------------------------------
@@ -389,8 +394,8 @@ def test_levelling_never_predicts_a_loss_that_was_not_seen() -> None:
 
 def test_levelling_adds_up_over_rungs() -> None:
     full, middle, short = trained(0, 1e6, 0.5, 0.6, 0.8), trained(1, 1e6, 0.4, 0.6), trained(2, 1e6, 0.3)
-    # From the first to the second rung 0.1 and 0.2, from there 0.2.
-    assert levelled([full, middle, short], accuracy_of) == pytest.approx([0.8, 0.8, 0.3 + 0.15 + 0.2])
+    # Of errors 0.5 to 0.4 and 0.6 to 0.4 from the first to the second rung, a half from there.
+    assert levelled([full, middle, short], accuracy_of) == pytest.approx([0.8, 0.8, 1 - 0.7 * math.sqrt(0.8 * 2 / 3) / 2])
 
 
 def test_where_nothing_is_traded_the_best_few_are_deepened_whatever_they_cost() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from test_promote import NET, Images, new_run
 from tinynas import api
 from tinynas.config import ConfigError, shipped
 from tinynas.data.prepare import WakeVisionOptions, wake_vision
-from tinynas.errors import UserError
+from tinynas.errors import DataError, UserError
 from tinynas.promote import PromoteEvent
 from tinynas.runs import Run
 from tinynas.stages import Stages, load_stages, promote_stages
@@ -142,6 +143,15 @@ def test_a_network_without_a_run_needs_a_board_and_images(tmp_path: Path) -> Non
         api.promote("mcunet-tiny2", budget="stm32f746")
     with pytest.raises(UserError, match="each stage has its own recipe"):
         api.promote(new_run(tmp_path / "run"), stages="wake-vision", epochs=3)
+
+
+def test_all_stages_without_data_are_named_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "data" / "wake-vision-large").mkdir(parents=True)
+    lacking = "2 stages of 3 without data:\n  - stage 1 (vww): data/vww\n  - stage 3 (quality): data/wake-vision-quality"
+    with pytest.raises(DataError, match=re.escape(lacking)) as caught:
+        api.promote("mcunet-tiny2", budget="stm32f746", stages="wake-vision", out=tmp_path / "run")
+    assert "tinynas data prepare" in str(caught.value) and not (tmp_path / "run").exists()
 
 
 def test_a_file_is_tuned_from_its_own_weights(stripes: str, tmp_path: Path) -> None:

@@ -161,8 +161,8 @@ def _run_checks(
 
 def _prepare_checks(target: str, tflm: str | None, kernels: str) -> Callable[..., Verified]:
     """What verifies a model file and its firmware folder; whatever it will need is there, or UserError is raised."""
-    from tinynas.data.cache import cache_dir
     from tinynas.export.verify import check_tools, verify_model
+    from tinynas.files import cache_dir
     from tinynas.target.cores import core_named
     from tinynas.target.library import Tree, kernels_named
 
@@ -754,11 +754,16 @@ def promote(
     from tinynas.export.served import Audience
     from tinynas.promote import promote as train_in_full
     from tinynas.recipe import LENGTH, Recipe
-    from tinynas.stages import load_stages, open_stages, promote_stages
+    from tinynas.stages import check_places, load_stages, open_stages, promote_stages
     from tinynas.train.group import rank
 
     routed = route_overrides(overrides)
     staged = None if stages is None else load_stages(stages)
+    changes = [text.removeprefix("recipe.") for text in routed[""]]
+    if staged is not None and (changes or qat or epochs is not None or init is not None):
+        raise UserError("--stages: each stage has its own recipe", "write epochs, init and all else into the file of the stages")
+    if staged is not None:
+        check_places(staged)
     if isinstance(run, str) and _names_network(run):
         place = data or (staged.stages[-1].data if staged is not None else None)
         ids, run, data = [run], _run_for(run, budget, place, out, seed, routed, staged), None
@@ -770,9 +775,6 @@ def promote(
     document = Recipe.full(**given).model_dump(mode="json")
     if qat:
         document["qat_epochs"] = max(1, document["epochs"] // 6)
-    changes = [text.removeprefix("recipe.") for text in routed[""]]
-    if staged is not None and (changes or qat or epochs is not None or init is not None):
-        raise UserError("--stages: each stage has its own recipe", "write epochs, init and all else into the file of the stages")
     if init is not None:
         document["init"] = init
     images = _run_images(opened, data, routed["data"], on_note)

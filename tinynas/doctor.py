@@ -154,7 +154,7 @@ def _extras() -> Iterator[Check]:
 
 
 def _disk() -> Iterator[Check]:
-    from tinynas.data.cache import cache_dir
+    from tinynas.files import cache_dir
 
     cache = cache_dir()
     for name, folder in (("results", Path("results")), ("cache", cache)):

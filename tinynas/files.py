@@ -37,6 +37,15 @@ def process_number() -> int:
     return int(os.environ.get("RANK", "0")) if int(os.environ.get("WORLD_SIZE", "1")) > 1 else 0
 
 
+def cache_dir() -> Path:
+    """The cache folder; not created."""
+    given = os.environ.get("TINYNAS_CACHE")
+    if given:
+        return Path(given).expanduser()
+    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
+    return (Path(base) if base else Path.home() / ".cache") / "tinynas"
+
+
 def disk_error(place: object, error: OSError, failed: str = "written") -> DiskError:
     """The DiskError for what could not be ``failed`` (written, read, used) at ``place``: a path, or None where unknown."""
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -44,7 +53,9 @@ def disk_error(place: object, error: OSError, failed: str = "written") -> DiskEr
     else:
         hint = "check the path and its permissions"
     before = "" if place is None else f"{place}: "
-    return DiskError(f"{before}cannot be {failed}: {error.strerror or error}", f"{hint}. TINYNAS_CACHE moves the cache elsewhere")
+    # Of a place that is not known it may be the cache that has no room.
+    cache = ". TINYNAS_CACHE moves the cache elsewhere" if place is None or Path(str(place)).is_relative_to(cache_dir()) else ""
+    return DiskError(f"{before}cannot be {failed}: {error.strerror or error}", f"{hint}{cache}")
 
 
 # replaced in one step ---------------------------------------------------------------------------------

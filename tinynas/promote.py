@@ -172,7 +172,8 @@ def _promote(
     begun = None if source is None else begin(graph, source, labels, train.inputs, recipe, seed=seed, device=device)
     start = None if begun is None else begun.start
     trainer = Trainer(graph, train, data.read_by(graph.input, "val"), recipe, seed=seed, device=device, start=start, teacher=teacher)
-    told = [asked, *(() if teacher is None else teacher.notes)]
+    kept = None if known is None or checkpoint.state.exists() or rank() != 0 else _keep(run, known)
+    told = [asked, kept, *(() if teacher is None else teacher.notes)]
     asked = "; ".join(text for text in told if text) or None
     if checkpoint.state.exists():
         trainer.load(checkpoint.state)
@@ -208,6 +209,16 @@ def _known(run: Run, net_id: str, graph: Graph) -> Promoted | None:
     except RunError:
         return None
     return known
+
+
+def _keep(run: Run, known: Promoted) -> str:
+    """Put by what was promoted with other settings: the new training takes its place. What is said of it."""
+    content = json.dumps([_deciding(known.recipe), known.seed], sort_keys=True)
+    folder = run.set_aside(known.id, hashlib.sha256(content.encode()).hexdigest()[:10])
+    return (
+        f"its training of before ({counted(known.epochs, 'epoch')}, {known.val_accuracy:.1%} on validation) had other settings, "
+        f"and is kept in {folder.relative_to(run.path)}"
+    )
 
 
 def _deciding(settings: Mapping[str, object]) -> dict[str, object]:

@@ -666,6 +666,15 @@ class Run:
             raise RunError(f"{self.path}: has no front yet", f"continue the search: {command}")
         return front
 
+    def set_aside(self, net_id: str, name: str) -> Path:
+        """Copy what was promoted and exported of ``net_id`` to ``nets/<id>/earlier/<name>/``, which is given back; without the firmware
+        folder, which an export makes anew."""
+        folder = self.net_dir(net_id) / "earlier" / name
+        for file in sorted(self.net_dir(net_id).iterdir()):
+            if file.is_file() and file.name != "arch.yaml":
+                write_atomic(folder / file.name, file.read_bytes())
+        return folder
+
     def write_promoted(self, promoted: Promoted) -> None:
         """``nets/<id>/metrics.json``."""
         write_atomic(self.net_dir(promoted.id) / "metrics.json", json.dumps(promoted.to_json(), indent=2) + "\n")
@@ -829,7 +838,7 @@ def _is_signed(config: Mapping[str, Any]) -> bool:
 
 
 def _own_key() -> bytes:
-    from tinynas.data.cache import cache_dir
+    from tinynas.files import cache_dir
 
     path = cache_dir() / "runs.key"
     with contextlib.suppress(OSError):

@@ -18,7 +18,8 @@ from pydantic import Field, model_validator
 from tinynas.arch import Arch
 from tinynas.config import Config, load, resolve
 from tinynas.data import DataOptions, DataSet
-from tinynas.errors import UserError
+from tinynas.data.sources import exists
+from tinynas.errors import DataError, UserError, counted
 from tinynas.promote import OnEvent, PromoteEvent, promote
 from tinynas.recipe import Recipe, Stop
 from tinynas.records import Promoted
@@ -148,6 +149,17 @@ def _named(on_event: OnEvent, words: str) -> Callable[[PromoteEvent], None]:
     return tell
 
 
+def check_places(stages: Stages) -> None:
+    """Raise DataError that names the data of every stage that are not there."""
+    lacking = [f"stage {i} ({one.name}): {one.data}" for i, one in enumerate(stages.stages, 1) if not exists(Path(one.data).expanduser())]
+    if lacking:
+        raise DataError(
+            f"{counted(len(lacking), 'stage')} of {len(stages.stages)} without data:" + "".join(f"\n  - {line}" for line in lacking),
+            "prepare them (tinynas data prepare; a shipped file of stages says how at its beginning), or write where yours are into a copy",
+        )
+
+
 def open_stages(stages: Stages, opener: Callable[..., DataSet], *, seed: int = 0) -> list[DataSet]:
-    """The images of each stage."""
+    """The images of each stage. Raises DataError that names all places where there is nothing, before any is opened."""
+    check_places(stages)
     return [opener(str(Path(stage.data).expanduser()), seed=seed, options=stage.data_options) for stage in stages.stages]

@@ -194,7 +194,7 @@ def _run(prepared: PreparedSearch, verbose: bool) -> SearchResult:
             names = ("front_size", "hypervolume", "elapsed", "eta", "best_accuracy", "points", "cost")
             facts: dict[str, Any] = {name: getattr(event, name) for name in names}
             if not prepared.traded:
-                del facts["front_size"]  # one network
+                del facts["front_size"], facts["hypervolume"]  # one network
             # What is decided before the first training is told on the page too.
             before = event.kind in ("start", "space", "pool", "plan")
             facts["status" if before and not verbose else "message"] = event.message
@@ -230,10 +230,9 @@ def _finish(prepared: PreparedSearch, result: SearchResult, json_: bool) -> None
         f"{found} of {counts.trained:,} trained in {duration(result.seconds)}; "
         f"{counted(counts.infeasible, 'proposal')} did not fit, {counts.duplicate:,} known already, {counts.failed:,} failed"
     )
-    out.print(
-        f"hypervolume of what was seen {result.hypervolume:.4f}, uniform feasible baseline {result.baseline_hypervolume:.4f}; "
-        "accuracies are of the short proxy training"
-    )
+    short = "accuracies are of the short proxy training"
+    volumes = f"hypervolume of what was seen {result.hypervolume:.4f}, uniform feasible baseline {result.baseline_hypervolume:.4f}; "
+    out.print(f"{volumes}{short}" if prepared.traded else short)
     say(f"picture: {page}")
     return None if result.interrupted else _promotions(run, result.front)
 

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 
 from tinynas.data.assign import assign
 from tinynas.data.attributes import read_attributes
-from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet, UnusableData
 from tinynas.data.groups import find_groups
 from tinynas.data.labels import joined_labels, number_labels, number_several, parts_of
@@ -26,6 +25,7 @@ from tinynas.data.records import Bad, Record, Recording, plural
 from tinynas.data.signal import Decoded, Signal
 from tinynas.data.split import SPLITS, apportion, class_counts, order_key, strata_of
 from tinynas.errors import DataError
+from tinynas.files import cache_dir
 
 T = TypeVar("T")
 FINGERPRINT = 1

@@ -7,7 +7,6 @@ would end in a bus error where the disk is full.
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -21,15 +20,6 @@ from tinynas.files import locked, replacing
 
 SPARE_BYTES = 64 * 1024 * 1024
 """Left free on the disk when an array is written: a full disk breaks more than this program."""
-
-
-def cache_dir() -> Path:
-    """The cache folder; not created."""
-    given = os.environ.get("TINYNAS_CACHE")
-    if given:
-        return Path(given).expanduser()
-    base = os.environ.get("XDG_CACHE_HOME") or (os.environ.get("LOCALAPPDATA") if os.name == "nt" else None)
-    return (Path(base) if base else Path.home() / ".cache") / "tinynas"
 
 
 def mapped(path: Path, shape: tuple[int, ...], make: Callable[[], Iterable[NDArray[np.uint8]]]) -> NDArray[np.uint8]:

@@ -12,7 +12,6 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tinynas.data.cache import cache_dir as default_cache_dir
 from tinynas.data.cache import mapped
 from tinynas.data.groups import Groups
 from tinynas.data.labels import positive_of
@@ -23,6 +22,7 @@ from tinynas.data.scan import in_threads
 from tinynas.data.signal import Decoded, Signal, Waves
 from tinynas.data.split import ALL, SPLITS, Anew, Split, class_counts
 from tinynas.errors import DataError, counted
+from tinynas.files import cache_dir as default_cache_dir
 from tinynas.front_end import FrontEnd
 from tinynas.inputs import Input, kind_of_channels
 from tinynas.recipe import SoundAugment

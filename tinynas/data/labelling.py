@@ -272,9 +272,18 @@ def _say_unlabelled(name: str, root: Path, tree: Folder, reading: Reading) -> No
         DataError(
             f"{name}: holds {count}{where} but no class folders, so nothing says what they show "
             f"(the first: {shown(reading.files[0].path)})",
-            f"{remedy}; or, where the file names say it: --set 'data.label_pattern=([a-z]+)'",
+            f"{remedy}; or, where the file names say it: {_pattern_for(reading.files[0].path.rpartition('/')[2])}",
         )
     )
+
+
+def _pattern_for(name: str) -> str:
+    """A pattern that takes the first part of names like this one, with what it makes of it; letters where it has no parts."""
+    parts = re.match(r"[^_\-. ]+([_\-. ])(?=.*[_\-. ])", name)
+    expression = "([a-z]+)" if parts is None else f"^([^{parts[1]}]+)" + parts[1].replace(".", r"\.")
+    found = re.search(expression, name)
+    told = f" ({shown(name)} is then of {shown(found[1])}; another part, another expression)" if found is not None else ""
+    return f"--set 'data.label_pattern={expression}'{told}"
 
 
 def _train_first(found: Found) -> bool:

@@ -58,9 +58,9 @@ def _synthetic(options: DataOptions, *, seed: int, cache: Path | None, on_progre
 
 def _prepared(name: str) -> Opener:
     def opened(options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
-        from tinynas.data.cache import cache_dir
         from tinynas.data.images.prepared import open_store
         from tinynas.data.store import Store
+        from tinynas.files import cache_dir
 
         # A folder of this name here may be what it was prepared into (--out).
         root = next((at for at in ((cache or cache_dir()) / "prepared" / name, Path(name)) if Store(at).exists()), None)
@@ -77,8 +77,8 @@ def _prepared(name: str) -> Opener:
 
 def _recorded(name: str) -> Opener:
     def opened(options: DataOptions, *, seed: int, cache: Path | None, on_progress: OnProgress | None) -> DataSet:
-        from tinynas.data.cache import cache_dir
         from tinynas.data.sounds.folder import open_sounds
+        from tinynas.files import cache_dir
 
         # A folder of this name here may be what it was prepared into (--out).
         folders = ((cache or cache_dir()) / "prepared" / name, Path(name))
@@ -197,6 +197,11 @@ def open_data(
     options = options or DataOptions()
     opened = _opened(str(spec), options, seed, cache_dir, on_progress)
     return hold_out(opened, options.held_out) if options.held_out else opened
+
+
+def exists(spec: str | Path) -> bool:
+    """Whether :func:`open_data` has something to open: a data set of a name, or a place that is there."""
+    return str(spec) in DATASETS or any(place.holds(str(spec)) for place in PLACES)
 
 
 def _opened(

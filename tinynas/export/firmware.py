@@ -113,6 +113,8 @@ class ArenaFigures:
     """The runtime the model was made for, whose figure is reserved; None: enough for either of the two."""
     own_bytes: int | None = None
     """The whole arena with the kernels of :attr:`runtime` on the core the model was made for, where that is one of TFLM's."""
+    core: str | None = None
+    """The core that :attr:`own_bytes` is of; None: of any."""
     section: str | None = None
     """Linker section of the arena on the target, as the budget's region has it; None: the linker's own."""
 
@@ -141,6 +143,17 @@ class ArenaFigures:
     def explained(self) -> list[str]:
         """Lines for people: where the figures come from."""
         reference, cmsis = ("unknown" if b is None else f"{b}" for b in (self.mcu_bytes, self.mcu_cmsis_bytes))
+        if self.own_bytes is not None and self.core is not None:
+            # Of the core that it is made for: another one may need twice as much.
+            known = f"{reference} with reference kernels, {self.own_bytes} with those of {self.runtime} on a {self.core}."
+            return [
+                f"64-bit host, measured, reference kernels: {self.host_bytes} ({self.head_bytes} activations and scratch,",
+                f"{self.host_tail_bytes} persistent). 32-bit targets, by the cost model: {known}",
+                "Pointers half as long make the difference to the host.",
+                f"Reserved on 32-bit targets is what {self._reserved()} need on that core.",
+                f"{ARENA_MARGIN} bytes of margin for other versions of the interpreter are added, rounded up to 16.",
+                "Setup says so where it is too little; ArenaUsedBytes tells what is really used.",
+            ]
         return [
             f"64-bit host, measured, reference kernels: {self.host_bytes} ({self.head_bytes} activations and scratch,",
             f"{self.host_tail_bytes} persistent). 32-bit targets, by the cost model: {reference} with reference kernels,",
@@ -284,10 +297,10 @@ def measured_arena(model: bytes, runtime: str | None = None, core: str | None = 
         chosen = [] if runtime is None or not runtime_named(runtime).tail else [(runtime, core)]
         costs = [parsed.estimate(name, core=on) for name, on in [("tflm", None), ("tflm-cmsis-nn", None), *chosen]]
     except ModelFileError:  # an operator that the cost model does not know
-        return ArenaFigures(head, tail, runtime=runtime)
+        return ArenaFigures(head, tail, runtime=runtime, core=core)
     # A figure that is only known to be at least so much is no size to reserve.
     mcu, cmsis, *own = (None if cost.unknown else cost.sram_bytes for cost in costs)
-    return ArenaFigures(head, tail, mcu, cmsis, runtime, own[0] if own else None)
+    return ArenaFigures(head, tail, mcu, cmsis, runtime, own[0] if own else None, core)
 
 
 def _check_inputs(facts: ModelFacts, source: Input, labels: Sequence[str], images: npt.NDArray[np.uint8], rotation: int) -> None:

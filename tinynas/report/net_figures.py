@@ -18,7 +18,7 @@ from tinynas.errors import counted
 from tinynas.graph import Add, Conv2D, DepthwiseConv2D, FullyConnected, Graph, HardSwish, Kind, Mean, Mul, Pool2D, Resize
 from tinynas.records import Trial, network_figures, of_network
 from tinynas.report.search_figures import Drawing
-from tinynas.report.words import axes_text, count, percent, shape
+from tinynas.report.words import axes_text, count, percent, percent_ticks, shape
 from tinynas.report.words import text as escape
 
 #: Color names of kernel sizes, by the longer side; anything larger takes the last.
@@ -606,7 +606,7 @@ def draw_training(info: TrainingInfo) -> Drawing:
             }
         )
     layout: dict[str, Any] = {
-        "yaxis": {"title": {"text": "accuracy"}, "tickformat": ".0%"},
+        "yaxis": {"title": {"text": "accuracy"}, "tickformat": percent_ticks([*info.train, *info.val])},
         "xaxis": {"title": {"text": "epoch"}, "rangemode": "tozero"},
     }
     if info.loss:

@@ -59,7 +59,7 @@ def _headline(source: Source) -> str:
         one = max(fully, key=lambda p: p.val_accuracy)
         int8 = source.int8_accuracy(one.id)
         reached = f"{percent(int8)} in int8" if int8 is not None else percent(one.test_accuracy)
-        return text(f"{reached} on test {source.noun}s, {fits}")
+        return text(f"{reached} on test {source.noun}s: {one.id}, {fits}")
     return text(f"{percent(best.accuracy)} after a short training, {fits}")
 
 
@@ -91,7 +91,7 @@ def _lead(source: Source) -> str:
         else f"gets <strong>{percent(best.accuracy)}</strong> of the validation {source.noun}s right "
     )
     said = (
-        f"{_most_accurate(source, best)} {reached}"
+        f"{_most_accurate(source, best)}, <code>{text(best.id)}</code>, {reached}"
         f"after a short training, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and were trained"
     )
     return said + (
@@ -113,7 +113,7 @@ def _kpis(source: Source, progress: ProgressInfo) -> str:
         cells.append((f"{len(source.front)}", "network on the front" if len(source.front) == 1 else "networks on the front"))
     cells.append((f"{len(source.scored):,}", "network trained" if len(source.scored) == 1 else "networks trained"))
     volume, alone = (source.summary.get(key) for key in ("hypervolume", "baseline_hypervolume"))
-    if volume and alone:
+    if volume and alone and source.traded:
         drawn = progress.arms[1].networks
         cells.append((f"{float(volume):.3f}", f"hypervolume; {counted(drawn, 'uniformly drawn network')} alone: {float(alone):.3f}"))
     if source.summary.get("seconds"):
@@ -201,19 +201,24 @@ def _progress_words(source: Source, info: ProgressInfo) -> str:
     search, baseline = info.arms
     if not search.spent and not baseline.spent:
         return "The curves begin with the first result."
-    said = (
-        "Uniform drawing takes networks that fit at random and trains them by the same schedule: whoever searches should do better. "
-        "Hypervolume is the share of the box between worst and best values that the front covers. "
-    )
+    said = "Uniform drawing takes networks that fit at random and trains them by the same schedule: whoever searches should do better. "
+    if source.traded:
+        said += (
+            "Hypervolume is the share of the box between worst and best values that the front covers; the search's is without the networks "
+            "of the baseline. "
+        )
     if info.at is None:
         return said + "This run has only one of the two, so there is nothing to compare yet."
     unit = f"{count(info.at)} training {source.noun}s" if info.unit == "images" else f"{duration(info.at)} of training"
     by, volume = info.best_at[0] - info.best_at[1], info.volume_at[0] - info.volume_at[1]
-    verdict = "ahead" if volume > 0 else "behind" if volume < 0 else "level"
+    # Without a front the best network is all that was searched for.
+    ahead = volume if source.traded else by
+    verdict = "ahead" if ahead > 0 else "behind" if ahead < 0 else "level"
+    volumes = f" and hypervolume {info.volume_at[0]:.3f} against {info.volume_at[1]:.3f}" if source.traded else ""
     return (
         f"{said}After {text(unit)} for each, the search had found <strong>{percent(info.best_at[0])}</strong> against "
-        f"<strong>{percent(info.best_at[1])}</strong> ({points(by)}) and hypervolume {info.volume_at[0]:.3f} against "
-        f"{info.volume_at[1]:.3f}: {verdict} in this run. The baseline is {counted(baseline.networks, 'network')}; one run is one sample."
+        f"<strong>{percent(info.best_at[1])}</strong> ({points(by)}){volumes}: {verdict} in this run. The baseline is "
+        f"{counted(baseline.networks, 'network')}; one run is one sample."
     )
 
 

@@ -12,7 +12,7 @@ from tinynas.budget import Budget
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.errors import counted
 from tinynas.records import Trial
-from tinynas.report.words import amount, percent, subspace_input, title
+from tinynas.report.words import amount, percent, percent_ticks, subspace_input, title
 from tinynas.report.words import text as escape
 
 #: Source of the uniformly drawn networks that every search is compared with.
@@ -192,7 +192,7 @@ def _pareto_layout(info: ParetoInfo) -> dict[str, Any]:
     accuracy = "expected validation accuracy" if info.expected else "validation accuracy"
     layout: dict[str, Any] = {
         "xaxis": {**_axis(info.cost), **_cost_ticks(info)},
-        "yaxis": {"title": {"text": accuracy}, "tickformat": ".0%" if top - bottom > 0.05 else ".1%"},
+        "yaxis": {"title": {"text": accuracy}, "tickformat": percent_ticks((bottom, top))},
         "legend": {"y": -0.2, "yanchor": "top", "itemsizing": "trace"},
         "margin": {"l": 52, "r": 16, "t": 26, "b": 44},
         "shapes": [],
@@ -419,7 +419,7 @@ def draw_progress(info: ProgressInfo) -> Drawing:
             "grid": {"rows": 2, "columns": 1, "pattern": "independent", "roworder": "top to bottom", "ygap": 0.12},
             "xaxis": {"showticklabels": False, "matches": "x2", "rangemode": "tozero"},
             "xaxis2": {"title": {"text": unit}, "rangemode": "tozero"},
-            "yaxis": {"title": {"text": "best accuracy"}, "tickformat": ".0%"},
+            "yaxis": {"title": {"text": "best accuracy"}, "tickformat": percent_ticks([y for arm in info.arms for y in arm.best])},
             "yaxis2": {"title": {"text": "hypervolume"}, "rangemode": "tozero"},
         },
     }
@@ -565,7 +565,7 @@ def draw_limits(info: LimitsInfo) -> Drawing:
         gap = max(max(highs) - min(lows), 0.01)
         layout["yaxis"] = {
             "title": {"text": "best accuracy"},
-            "tickformat": ".0%" if gap > 0.05 else ".1%",
+            "tickformat": percent_ticks((0.0, gap)),
             "range": [max(0.0, min(lows) - 0.2 * gap), max(highs) + 0.1 * gap],
         }
     return {"data": data, "layout": layout}

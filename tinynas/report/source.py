@@ -14,7 +14,7 @@ from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.latency import LatencyModel
 from tinynas.cost.quantities import shown
 from tinynas.graph import Graph, lower
-from tinynas.objectives import MEAN_AVERAGE_PRECISION, OBJECTIVES, traded
+from tinynas.objectives import MEAN_AVERAGE_PRECISION, OBJECTIVES, objectives, traded
 from tinynas.records import Artifact, Promoted, Trial
 from tinynas.report import figures
 from tinynas.report.search_figures import LimitsInfo, ParetoInfo, ProgressInfo, SpacesInfo, scored
@@ -203,7 +203,9 @@ class Source:
 
     def progress(self) -> ProgressInfo:
         """The search beside the baseline, in the search's own box."""
-        wanted = list(self.settings.get("objectives", ()))
+        named = self.settings.get("objectives", ())
+        # As the search reads them: accuracy comes first where none that is trained is named.
+        wanted = [goal.name for goal in objectives(named)] if all(name in OBJECTIVES for name in named) else []
         reference = self.plan.get("reference") or []
         box = None
         score = next((name for name in wanted if name in ("accuracy", MEAN_AVERAGE_PRECISION)), None)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, assert_never
 
 from tinynas.arch import Arch, Axes, ConvLayer, MBConv, Pool, Separable, pair
@@ -28,6 +28,12 @@ def text(value: object) -> str:
 def percent(share: float | None, digits: int = 1) -> str:
     """A share (0..1) as ``84.2 %``; a dash where it is not known."""
     return "–" if share is None else f"{100 * share:.{digits}f} %"
+
+
+def percent_ticks(shares: Iterable[float]) -> str:
+    """The format of an axis over ``shares``: with a decimal where whole percents would say the same several times."""
+    known = list(shares)
+    return ".0%" if known and max(known) - min(known) > 0.05 else ".1%"
 
 
 def points(difference: float, digits: int = 1) -> str:

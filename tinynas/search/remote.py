@@ -26,10 +26,10 @@ from tinynas.arch import Arch
 from tinynas.budget import Budget
 from tinynas.config import parse_yaml
 from tinynas.data import DataSet
-from tinynas.data.cache import cache_dir, check_space
+from tinynas.data.cache import check_space
 from tinynas.data.replica import NotHereError, unpack
 from tinynas.errors import DataError, TinynasError
-from tinynas.files import disk_error, locked, write_atomic
+from tinynas.files import cache_dir, disk_error, locked, write_atomic
 from tinynas.graph import lower
 from tinynas.model import Network, load_weights
 from tinynas.recipe import Recipe

@@ -18,6 +18,7 @@ import numpy as np
 
 from tinynas import pareto
 from tinynas.records import ADAPTED
+from tinynas.search.process import inward, outward
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,8 +256,9 @@ def share_of_front(deepen: float, ramp: int, started: int) -> float:
     return deepen if started >= ramp else deepen * started / ramp
 
 
-#: What a rung gains more for each e-fold of cost, before the run itself says. Measured: 0.009-0.012 on tin20, 0.004-0.012 on person64.
-GAIN_PER_FOLD = 0.01
+#: What a rung gains more of -log(1 - score) for each e-fold of cost, before the run itself says: chosen on tables of short trainings, of which
+#: .02 and .04 are as good (results/benchmarks/search_belief.md).
+GAIN_PER_FOLD = 0.03
 #: How many networks (one e-fold of cost from the mean) that is worth.
 GAIN_WEIGHT = 4.0
 
@@ -264,18 +266,24 @@ GAIN_WEIGHT = 4.0
 def levelled(nets: Sequence[Net], value: Callable[[Net, int], float]) -> list[float]:
     """Values as if every network had been trained as far as the farthest: its own last, plus what others gained since.
 
-    The gain of a rung is a line in log cost, fitted to the networks that went on, with a prior on its slope.
+    The gain of a rung, on the scale of -log(1 - value), is a line in log cost, fitted to the networks that went on, with a prior on its
+    slope: an error shrinks by a share, so that no gain makes more than everything right.
     """
     folds = np.array([math.log(net.cost) for net in nets])
     rungs = np.array([net.rung for net in nets])
-    result = np.array([value(net, net.rung) for net in nets])
+
+    def scaled(net: Net, rung: int) -> float:
+        return float(inward(np.array(value(net, rung))))
+
+    result = np.array([scaled(net, net.rung) for net in nets])
     for rung in range(int(rungs.max())):
         went_on = np.flatnonzero(rungs > rung)
-        gains = np.array([value(nets[int(i)], rung + 1) - value(nets[int(i)], rung) for i in went_on])
+        gains = np.array([scaled(nets[int(i)], rung + 1) - scaled(nets[int(i)], rung) for i in went_on])
         middle = folds[went_on].mean()
         away = folds[went_on] - middle
         slope = (away @ (gains - gains.mean()) + GAIN_WEIGHT * GAIN_PER_FOLD) / (away @ away + GAIN_WEIGHT)
         behind = rungs <= rung
         # A line may predict a loss far from where it was fitted; nothing was seen to lose by training.
         result[behind] += np.maximum(gains.mean() + slope * (folds[behind] - middle), min(0.0, gains.min()))
-    return [float(x) for x in result]
+    # What was trained as far as the farthest is what it is, to the last digit.
+    return [value(net, net.rung) if net.rung == rungs.max() else float(x) for net, x in zip(nets, outward(result), strict=True)]

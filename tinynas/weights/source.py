@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tinynas.arch import Arch
 from tinynas.config import shipped
-from tinynas.data.cache import cache_dir
 from tinynas.errors import ModelFileError, RunError, UserError
 from tinynas.export.pixels import parse_pixels
+from tinynas.files import cache_dir
 from tinynas.foreign import what_is
 from tinynas.graph import WEIGHTED, Graph, lower
 from tinynas.model import Network

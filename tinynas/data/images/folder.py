@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 from tinynas.data.assemble import Source, assemble
-from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.folder import read_folder
 from tinynas.data.images.decode import EXTENSIONS, MAX_BYTES
@@ -14,6 +13,7 @@ from tinynas.data.options import DataOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.scan import scan, sort_out
 from tinynas.data.walk import Wanted
+from tinynas.files import cache_dir
 
 IMAGES = Wanted(
     kind="image",

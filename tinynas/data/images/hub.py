@@ -11,7 +11,6 @@ from threading import Lock
 from typing import Any
 
 from tinynas.data.assemble import Source, assemble
-from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.hugging import datasets_module
 from tinynas.data.images.signal import image_signal, made_notes, measure, sized
@@ -21,6 +20,7 @@ from tinynas.data.progress import OnProgress
 from tinynas.data.records import BadInput
 from tinynas.data.scan import scan, sort_out
 from tinynas.errors import DataError
+from tinynas.files import cache_dir
 
 LABEL_NAMES = ("label", "labels", "class", "category", "target", "fine_label", "person", "coarse_label")
 """Columns taken for the label, in this order, before others that could be one."""

@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data.assemble import Source, assemble
-from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.images.signal import image_signal, made_notes
 from tinynas.data.options import DataOptions
@@ -19,6 +18,7 @@ from tinynas.data.progress import OnProgress
 from tinynas.data.records import Bad, BadInput, Record
 from tinynas.data.store import Store, line_size
 from tinynas.errors import counted
+from tinynas.files import cache_dir
 
 
 class _Packs:

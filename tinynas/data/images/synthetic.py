@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tinynas.data.assemble import one_label_each
-from tinynas.data.cache import cache_dir, mapped
+from tinynas.data.cache import mapped
 from tinynas.data.dataset import DataSet
 from tinynas.data.images.decode import Image
 from tinynas.data.images.signal import image_signal
@@ -30,6 +30,7 @@ from tinynas.data.options import DataOptions, SyntheticOptions
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import Record
 from tinynas.data.split import SPLITS
+from tinynas.files import cache_dir
 
 GENERATOR = 2
 """Version of the drawing; part of the fingerprint."""

@@ -11,10 +11,10 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
-from tinynas.data.cache import cache_dir
 from tinynas.data.images.shards import OnPrepare, PrepareOptions, PrepareReport, Row, Shard, prepare
 from tinynas.data.split import order_key
 from tinynas.errors import DataError
+from tinynas.files import cache_dir
 
 SHARD_IMAGES = 2000
 

@@ -19,10 +19,10 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
-from tinynas.data.cache import cache_dir
 from tinynas.data.hugging import datasets_module
 from tinynas.data.images.shards import Expectation, OnPrepare, PrepareOptions, PrepareReport, Row, Shard, expect, prepare, shuffled
 from tinynas.errors import DataError, counted
+from tinynas.files import cache_dir
 
 Part = Literal["quality", "large", "validation", "test"]
 

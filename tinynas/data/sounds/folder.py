@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from tinynas.data.assemble import Source, assemble
-from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.folder import Labelled, read_folder
 from tinynas.data.labels import clean, joined_labels, parts_of
@@ -26,6 +25,7 @@ from tinynas.data.split import SPLITS, order_key
 from tinynas.data.table import MULTILABEL
 from tinynas.data.walk import Wanted
 from tinynas.errors import DataError
+from tinynas.files import cache_dir
 
 SOUNDS = Wanted(
     kind="sound",

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 
 from tinynas.data.assemble import Source, assemble
-from tinynas.data.cache import cache_dir
 from tinynas.data.dataset import DataSet
 from tinynas.data.folder import read_folder
 from tinynas.data.options import DataOptions
@@ -17,6 +16,7 @@ from tinynas.data.scan import Measured, scan, sort_out
 from tinynas.data.signal import Decoded, Signal
 from tinynas.data.walk import Wanted
 from tinynas.errors import DataError, printable
+from tinynas.files import cache_dir
 from tinynas.inputs import Input
 
 FEATURES = Wanted(

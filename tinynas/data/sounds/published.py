@@ -28,14 +28,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from tinynas.config import Config
-from tinynas.data.cache import cache_dir
 from tinynas.data.progress import OnProgress
 from tinynas.data.records import BadInput
 from tinynas.data.scan import Measured
 from tinynas.data.sounds.decode import measure
 from tinynas.data.sounds.folder import LISTS, NOISE, SPEAKER
 from tinynas.errors import DataError
-from tinynas.files import disk_error, replacing
+from tinynas.files import cache_dir, disk_error, replacing
 
 COLUMNS = ("path", "label", "split", "fold", "speaker", "seconds", "rate", "sha256")
 TEXT_BYTES = 64 * 1024 * 1024
