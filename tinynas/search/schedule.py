@@ -256,8 +256,8 @@ def share_of_front(deepen: float, ramp: int, started: int) -> float:
     return deepen if started >= ramp else deepen * started / ramp
 
 
-#: What a rung gains more of -log(1 - score) for each e-fold of cost, before the run itself says: chosen on tables of short trainings, of which
-#: .02 and .04 are as good (results/benchmarks/search_belief.md).
+#: What a rung gains more of -log(1 - score) for each e-fold of cost, before the run itself says: chosen on three tables of short trainings
+#: (results/benchmarks/search_belief.md).
 GAIN_PER_FOLD = 0.03
 #: How many networks (one e-fold of cost from the mean) that is worth.
 GAIN_WEIGHT = 4.0
