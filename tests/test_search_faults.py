@@ -370,8 +370,7 @@ def test_what_a_network_showed_is_not_lost_where_a_longer_training_fails(
     record = next(trial for trial in one.run.trials() if trial.id == longer[0])
     assert record.state == "trained" and record.epochs == 1 and record.images > 0 and "accuracy" in record.scores
     assert record.reason == "training it further failed: ValueError: no luck"
-    with session_of(one).study.deciding():
-        net = session_of(one).study.ledger().nets[longer[0]]
+    net = session_of(one).study.ledger().nets[longer[0]]
     assert net.left and not net.failed and net.rung == 0
 
 

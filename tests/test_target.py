@@ -168,6 +168,7 @@ def test_a_cache_that_cannot_be_written_is_named(tree: Tree, tmp_path: Path, mon
     monkeypatch.setenv("PATH", tools_that_do(tmp_path / "bin", 'echo o > "$out"'))
     (tmp_path / "cache").mkdir()
     (tmp_path / "cache" / "tflm").touch()
+    monkeypatch.setenv("TINYNAS_CACHE", str(tmp_path / "cache"))
     with pytest.raises(DiskError, match=r"cache/tflm/.*cannot be written.*\n.*TINYNAS_CACHE"):
         build_library(tree, CORES["cortex-m4"], "reference", tmp_path / "cache")
 
