@@ -181,6 +181,13 @@ def test_a_fault_is_one_clear_message(
         assert words in shown.err, f"{words!r} is not in:\n{shown.err}"
 
 
+@pytest.mark.parametrize("words", [["--budget", "nope"], ["--budget", "rp2040", "--space", "nope"]])
+def test_a_search_of_what_is_not_there_is_not_announced(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["search", *words]) == 2
+    shown = capsys.readouterr()
+    assert "searching" not in shown.out + shown.err and shown.err.startswith("error: nope")
+
+
 @pytest.mark.parametrize("arguments", [["estimate", "nope", "--json"], ["pareto", "nope", "--json"]])
 def test_json_mode_prints_one_document_for_a_fault_too(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert run(arguments) == 2

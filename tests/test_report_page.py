@@ -124,6 +124,19 @@ def test_the_page_holds_the_runs_numbers(run: Run, parsed: Reader) -> None:
     assert "tinynas promote" in data["nets"][data["order"][-1]]["words"]["facts"]
 
 
+@pytest.mark.parametrize("expected", [0.7, 0.876])
+def test_the_first_words_say_how_short_the_training_was_and_what_is_expected(expected: float, tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run", networks=3, promoted=0)
+    best = Source(run).front[0]
+    (trial,) = [one for one in run.trials() if one.id == best]
+    run.append_trial(dataclasses.replace(trial, scores={"accuracy": 0.7, "expected_accuracy": expected}, epochs=1))
+    slots = Reader(write_report(Run.open(run.path)).read_text(encoding="utf-8")).data["slots"]
+    hope = ", 87.6 % expected" if expected > 0.7 else ""
+    assert f"70.0 % after 1 epoch of training{hope}, fits" in slots["headline"]
+    assert "after 1 epoch of training" in slots["lead"] and ("87.6 %" in slots["lead"]) == bool(hope)
+    assert f"after 1 epoch{hope.replace(',', ';')}</span>" in slots["kpis"]
+
+
 @pytest.mark.parametrize("named", [["macs"], ["accuracy", "macs"]])
 def test_the_search_and_its_baseline_are_compared_in_the_searchs_own_box(named: list[str], tmp_path: Path) -> None:
     run = make_run(tmp_path / "run", networks=8)

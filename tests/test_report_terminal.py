@@ -223,6 +223,19 @@ def test_progress_takes_mappings_and_missing_counts() -> None:
     assert file.getvalue().splitlines() == ["[markup] is not read", "[5.0s, 15s left] 3 of 12 trained (36.0/min)"]
 
 
+def test_the_pace_of_a_resumed_search_is_that_of_what_it_trained_itself() -> None:
+    file = io.StringIO()
+    with terminal.search_progress(Console(file=file, width=80), every=0) as progress:
+        progress({"elapsed": 0.0, "timeout": 60.0, "trained": 0, "front_size": 0, "status": "searching tiny"})
+        progress({"elapsed": 30.0, "timeout": 60.0, "trained": 25, "trained_before": 25})
+        progress({"elapsed": 30.0, "timeout": 60.0, "trained": 26, "trained_before": 25})
+    assert file.getvalue().splitlines() == [
+        "[0.0s of 1m00s] searching tiny",
+        "[30s of 1m00s] 25 trained (25 before)",
+        "[30s of 1m00s] 26 trained (25 before, 2.0/min)",
+    ]
+
+
 def test_search_progress_on_a_terminal_redraws_one_block() -> None:
     file = io.StringIO()
     console = Console(file=file, force_terminal=True, width=80, legacy_windows=False)

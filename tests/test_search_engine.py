@@ -178,6 +178,19 @@ def test_the_time_left_of_a_resumed_search_goes_by_what_it_trained_itself(prepar
     left = {event.counts.trained: event.eta / event.elapsed for event in events if event.kind == "trial" and event.eta is not None}
     assert left == pytest.approx({5: 3.0, 6: 1.0, 7: 1 / 3, 8: 0.0})
     assert all(event.eta is None for event in events if event.counts.trained == 4), "nothing is known yet"
+    assert {event.trained_before for event in events if event.kind == "trial"} == {4}
+
+
+def test_a_resumed_search_took_the_time_of_its_earlier_trainings_too(prepared: Callable[..., PreparedSearch]) -> None:
+    one = prepared(trials=2, rungs=[1])
+    run = one.go() and one.run
+    # An hour of two trainings at a time, one of which waits for nothing, and then one alone for a minute.
+    (run.path / "times.jsonl").unlink()
+    for number, (begun, ended) in enumerate(((0, 1800), (900, 3600), (950, 1000), (7200, 7260))):
+        run.append_log("times", {"number": number, "images": 10, "seconds": ended - begun, "finished": ended})
+    assert run.seconds_in_training() == 3660
+    again = prepare_search(None, out=run.path, resume=True, trials=3).go()
+    assert 3660 < again.seconds == pytest.approx(run.read_json("summary")["seconds"], abs=0.1)
 
 
 def test_who_joins_trains_as_many_networks_as_the_resumption_was_given(

@@ -700,6 +700,12 @@ def test_exports_count_their_dead_channels(tmp_path: Path) -> None:
     assert row.to_json()["dead_channels"] == row.report["dead_channels"]
 
 
+def test_of_random_weights_nobody_is_told_to_shrink(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["export", "mobilenetv1-0.1", "--out", str(tmp_path), "--format", "tflite"]) == 0
+    assert dead_channels((tmp_path / "model_int8.tflite").read_bytes()) > 0
+    assert "tinynas shrink" not in capsys.readouterr().err
+
+
 # Models of others
 
 

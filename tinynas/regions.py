@@ -86,7 +86,9 @@ def overfull(regions: Sequence[Region], kept: Mapping[str, int]) -> str | None:
         if taken > region.size or ("arena" in region.use and taken == region.size):
             rest = "nothing is left for a network" if "arena" in region.use else "more than there is"
             where = f"SRAM in the region {region.name}" if len(regions) > 1 else "SRAM"
-            return f"the reserves take {format_size(taken)} of {format_size(region.size)} {where}: {rest}"
+            largest = max(uses, key=kept.__getitem__)
+            remedy = f"lower reserves.sram.{largest} ({format_size(kept[largest])}), or give more memory"
+            return f"the reserves take {format_size(taken)} of {format_size(region.size)} {where}: {rest}; {remedy}"
     return None
 
 

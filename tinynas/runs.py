@@ -522,6 +522,14 @@ class Run:
         path = self.path / f"{name}.jsonl"
         return [self._checked(name, line, path) for line in self._lines(path)]
 
+    def seconds_in_training(self) -> float:
+        """Seconds in which at least one network of the search was in training, in whichever process."""
+        total, until = 0.0, -math.inf
+        for begun, ended in sorted((one["finished"] - one["seconds"], one["finished"]) for one in self.log("times") if "finished" in one):
+            total += max(0.0, ended - max(begun, until))
+            until = max(until, ended)
+        return total
+
     def check(self) -> None:
         """Raise RunError where a file that a search goes on from, and does not write anew, is damaged."""
         for name in ("plan", "spaces"):

@@ -215,7 +215,8 @@ def promote(
 
 
 def _say_dead(row: Any) -> None:
-    if dead := row.report.get("dead_channels"):
+    # Of random weights it says nothing: other channels will be without effect once it is trained.
+    if row.promoted is not None and (dead := row.report.get("dead_channels")):
         file = next((path for path in row.files.values() if str(path).endswith(".tflite")), "the .tflite")
         say(
             f"{counted(dead, 'channel')} provably without effect on any output; remove with: {shell_line('tinynas', 'shrink', file)}",

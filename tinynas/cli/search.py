@@ -23,6 +23,7 @@ from tinynas.cli.common import (
     say,
     session,
 )
+from tinynas.config import resolve
 from tinynas.errors import UserError, counted, shell_line
 
 if TYPE_CHECKING:
@@ -117,6 +118,10 @@ def search(
     limited = resume or trials is not None or any(text.partition("=")[0].strip() in LIMITS for text in overrides or ())
     if seconds is None and not limited:
         seconds = DEFAULT_TIMEOUT_S
+    # What is not there is refused before anything is announced.
+    for name, kind in ((budget, "budgets"), (space, "search_spaces")):
+        if name is not None:
+            resolve(name, kind)
     first = f"continuing {out or 'the newest run'}" if resume else _first_line(budget, space, data, seconds, trials)
     console().print(first)
     prepared = api.prepare_search(
@@ -191,7 +196,7 @@ def _run(prepared: PreparedSearch, verbose: bool) -> SearchResult:
         def show(event: SearchEvent) -> None:
             if event.kind == "trial":
                 check_interrupted()
-            names = ("front_size", "hypervolume", "elapsed", "eta", "best_accuracy", "points", "cost")
+            names = ("front_size", "hypervolume", "elapsed", "eta", "best_accuracy", "points", "cost", "trained_before")
             facts: dict[str, Any] = {name: getattr(event, name) for name in names}
             if not prepared.traded:
                 del facts["front_size"], facts["hypervolume"]  # one network

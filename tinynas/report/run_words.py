@@ -60,7 +60,17 @@ def _headline(source: Source) -> str:
         int8 = source.int8_accuracy(one.id)
         reached = f"{percent(int8)} in int8" if int8 is not None else percent(one.test_accuracy)
         return text(f"{reached} on test {source.noun}s: {one.id}, {fits}")
-    return text(f"{percent(best.accuracy)} after a short training, {fits}")
+    hope = f", {percent(best.expected_accuracy)} expected" if _expected_of(best) else ""
+    return text(f"{percent(best.accuracy)} after {_short_training(best)}{hope}, {fits}")
+
+
+def _expected_of(best: Trial) -> bool:
+    """Whether more training is expected to change what ``best`` showed."""
+    return percent(best.expected_accuracy) != percent(best.accuracy)
+
+
+def _short_training(best: Trial) -> str:
+    return f"{counted(best.epochs, 'epoch')} of training"
 
 
 def _most_accurate(source: Source, best: Trial) -> str:
@@ -90,9 +100,11 @@ def _lead(source: Source) -> str:
         if source.several
         else f"gets <strong>{percent(best.accuracy)}</strong> of the validation {source.noun}s right "
     )
+    hope = f" (<strong>{percent(best.expected_accuracy)}</strong> expected, trained as far as the farthest)" if _expected_of(best) else ""
     said = (
         f"{_most_accurate(source, best)}, <code>{text(best.id)}</code>, {reached}"
-        f"after a short training, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and were trained"
+        f"after {_short_training(best)}{hope}, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and "
+        "were trained"
     )
     return said + (
         f"; {counted(refused, 'proposal')} did not fit and cost no training." if refused else "; nothing was trained that does not fit."
@@ -103,7 +115,9 @@ def _kpis(source: Source, progress: ProgressInfo) -> str:
     cells = []
     best = _best(source)
     if best is not None:
-        cells.append((percent(best.accuracy), f"validation {source.score_words} of the best network, in the search"))
+        hope = f"; {percent(best.expected_accuracy)} expected" if _expected_of(best) else ""
+        trained = f"after {counted(best.epochs, 'epoch')}{hope}"
+        cells.append((percent(best.accuracy), f"validation {source.score_words} of the best network, {trained}"))
     for one in sorted(source.promoted.values(), key=lambda p: -p.val_accuracy)[:1]:
         cells.append((percent(one.test_accuracy), f"test {source.score_words} of {one.id}, float, after full training"))
         int8 = source.int8_accuracy(one.id)

@@ -362,7 +362,7 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     Of a compiled network memory is its work area and stack, measured where it was verified: TFLM runs it nowhere but here.
     """
     compiled = any(row.get("firmware") for row in rows)
-    memory = ("work area (promised)", "stack (promised)") if compiled else ("arena (estimated)",)
+    memory = ("work area (promised)", "stack (promised)") if compiled else ("arena here (estimated)",)
     columns = ("float", "int8", "agreement", "file (estimated)" if compiled else "flash (estimated)", *memory)
     table = _table("network", *columns, right=columns)
     for row in rows:
@@ -810,8 +810,11 @@ class _SearchProgress(_Progress):
         elapsed = _get(event, "elapsed", "elapsed_s", "seconds", default=0.0)
         trained, trials = _get(event, "trained", default=0), _get(event, "trials", "target")
         facts = [f"{trained:,}" + (f" of {trials:,}" if trials else "") + " trained"]
-        if trained and elapsed > 1:
-            facts[0] += f" ({60 * trained / elapsed:.1f}/min)"
+        before = min(trained, _get(event, "trained_before", default=0))
+        notes = [f"{before:,} before"] if before else []
+        if trained > before and elapsed > 1:
+            notes.append(f"{60 * (trained - before) / elapsed:.1f}/min")
+        facts[0] += f" ({', '.join(notes)})" if notes else ""
         for names, words in (
             (("infeasible",), "do not fit"),
             (("duplicate", "duplicates"), "seen before"),
@@ -839,8 +842,9 @@ class _SearchProgress(_Progress):
         return Group(*parts, *([FrontPlot(points, _get(event, "cost", default="macs"))] if points else []))
 
     def line(self, event: Any) -> str:
-        """One plain line."""
-        return f"[{self._clock(event)}] " + ", ".join(self._facts(event))
+        """One plain line: of counts, or of what is prepared."""
+        preparing = not _get(event, "trained", default=0) and self._status
+        return f"[{self._clock(event)}] " + (self._status if preparing else ", ".join(self._facts(event)))
 
 
 class _PromoteProgress(_Progress):
@@ -889,7 +893,7 @@ class _PromoteProgress(_Progress):
 def search_progress(console: Console, *, every: float = PLAIN_EVERY) -> Iterator[Callable[[Any], None]]:
     """A callable for ``search``'s ``on_event``: a live bar on a terminal, else a plain line every ``every`` seconds.
 
-    Events may be objects or mappings with any of: elapsed, timeout, trials, trained, infeasible, duplicate, stopped,
+    Events may be objects or mappings with any of: elapsed, timeout, trials, trained, trained_before, infeasible, duplicate, stopped,
     failed, front_size, hypervolume, best_accuracy, message (printed once), status (shown in place of counts until something
     is trained), points and cost (drawn as a :class:`tinynas.report.small_plot.FrontPlot`).
     """

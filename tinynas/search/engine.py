@@ -173,7 +173,7 @@ def _finish(session: Session, view: View, reason: str, interrupted: bool, starte
     records = sorted(view.records.values(), key=lambda record: record.number)
     volume = normalised_hypervolume(records, session.goals, session.reference)
     base = normalised_hypervolume([r for r in records if r.source == "baseline"], session.goals, session.reference)
-    seconds = time.monotonic() - started
+    seconds = view.seconds_before + time.monotonic() - started
     run.write_json(
         "summary",
         {

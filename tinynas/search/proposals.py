@@ -42,7 +42,7 @@ TPE_MEMORY = 300
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """A genotype and where it came from; ``repaired`` stands in for an infeasible one."""
+    """A genotype, where it came from, and the network that it was mutated from."""
 
     genotype: Genotype
     source: str

@@ -122,6 +122,8 @@ class SearchEvent:
     """The cost that ``points`` are over."""
     points: tuple[tuple[float, float, bool], ...] = ()
     """(cost, accuracy seen, whether on the front) of the networks trained so far."""
+    trained_before: int = 0
+    """Networks that had been trained when a search that is resumed was resumed."""
 
 
 @dataclass(frozen=True)
@@ -136,6 +138,7 @@ class SearchResult:
     reason: str
     """Why it ended."""
     seconds: float
+    """How long it took, with the trainings of before where it was resumed."""
     interrupted: bool = False
     baseline_hypervolume: float = 0.0
     """The same measure of the uniform-feasible baseline alone."""

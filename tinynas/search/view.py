@@ -31,12 +31,14 @@ class View:
         self._offset = 0
         self.before = 0
         """Networks that had been trained when this process began."""
+        self.seconds_before = 0.0
+        """How long a search that is resumed had been training."""
 
     def begin(self, session: Session) -> None:
         """Training begins: the clock, and the number of networks that ends it, are written where every process reads them."""
         self.session = session
         self.refresh()
-        self.before = self.counts.trained
+        self.before, self.seconds_before = self.counts.trained, self.run.seconds_in_training()
         self.run.write_json("clock", {**session.clock.to_json(), "trials": session.plan.networks})
 
     def recorded(self, trial: Trial) -> None:
@@ -104,5 +106,6 @@ class View:
                 self.workers,
                 "macs" if self.session is None else self.session.cost,
                 self.points,
+                self.before,
             )
         )
