@@ -257,17 +257,18 @@ def share_of_front(deepen: float, ramp: int, started: int) -> float:
 
 
 #: What a rung gains more of -log(1 - score) for each e-fold of cost, before the run itself says: chosen on three tables of short trainings
-#: (results/benchmarks/search_belief.md).
+#: for what networks are worth in the end, which is more than short trainings show of large ones; as a forecast of the farthest rung it is
+#: too much (results/benchmarks/search_belief.md).
 GAIN_PER_FOLD = 0.03
 #: How many networks (one e-fold of cost from the mean) that is worth.
 GAIN_WEIGHT = 4.0
 
 
-def levelled(nets: Sequence[Net], value: Callable[[Net, int], float]) -> list[float]:
+def levelled(nets: Sequence[Net], value: Callable[[Net, int], float], per_fold: float = GAIN_PER_FOLD) -> list[float]:
     """Values as if every network had been trained as far as the farthest: its own last, plus what others gained since.
 
-    The gain of a rung, on the scale of -log(1 - value), is a line in log cost, fitted to the networks that went on, with a prior on its
-    slope: an error shrinks by a share, so that no gain makes more than everything right.
+    The gain of a rung, on the scale of -log(1 - value), is a line in log cost, fitted to the networks that went on, with a prior
+    ``per_fold`` on its slope: an error shrinks by a share, so that no gain makes more than everything right.
     """
     folds = np.array([math.log(net.cost) for net in nets])
     rungs = np.array([net.rung for net in nets])
@@ -281,7 +282,7 @@ def levelled(nets: Sequence[Net], value: Callable[[Net, int], float]) -> list[fl
         gains = np.array([scaled(nets[int(i)], rung + 1) - scaled(nets[int(i)], rung) for i in went_on])
         middle = folds[went_on].mean()
         away = folds[went_on] - middle
-        slope = (away @ (gains - gains.mean()) + GAIN_WEIGHT * GAIN_PER_FOLD) / (away @ away + GAIN_WEIGHT)
+        slope = (away @ (gains - gains.mean()) + GAIN_WEIGHT * per_fold) / (away @ away + GAIN_WEIGHT)
         behind = rungs <= rung
         # A line may predict a loss far from where it was fitted; nothing was seen to lose by training.
         result[behind] += np.maximum(gains.mean() + slope * (folds[behind] - middle), min(0.0, gains.min()))

@@ -18,11 +18,12 @@ from operator import itemgetter
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 from scipy.special import ndtr
 
 from tinynas.search.feasible import Feasible, Genotypes
 from tinynas.search.process import Process
-from tinynas.search.schedule import Net, levelled, score
+from tinynas.search.schedule import GAIN_PER_FOLD, Net, levelled, score
 from tinynas.space import Gene, Genotype
 
 Floats = NDArray[np.float64]
@@ -97,10 +98,13 @@ class Surrogate:
         costs = self.feasible.costs(genotypes)
         return Looks(genotypes, self.features(genotypes, costs), genotypes[:, self._acting], costs)
 
-    def fit(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype], value: Value | None = None) -> Fit:
-        """Fit trained ``nets`` (at least one); ``value`` is what counts of the scores of a rung (default: ``score``)."""
+    def fit(
+        self, nets: Sequence[Net], genotypes: Mapping[str, Genotype], value: Value | None = None, per_fold: float = GAIN_PER_FOLD
+    ) -> Fit:
+        """Fit trained ``nets`` (at least one); ``value`` is what counts of the scores of a rung (default: ``score``), ``per_fold`` as of
+        :func:`levelled`."""
         value = value or (lambda scores: score(scores, self.chance, self.counted))
-        scores = np.array(levelled(nets, lambda net, rung: value(net.results[rung].scores)))
+        scores = np.array(levelled(nets, lambda net, rung: value(net.results[rung].scores), per_fold))
         floor, model, missed = float(scores.min()) - 0.1 if self.floor is None else self.floor, None, 0.0
         if len(nets) >= MODELLED:
             known = self.look(np.array([genotypes[net.id] for net in nets]))
@@ -111,12 +115,41 @@ class Surrogate:
         return Fit(scores, floor, missed, model)
 
     def expected_accuracies(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> dict[str, float]:
-        """By id: the validation accuracy expected of each of ``nets`` that has results, after the farthest rung that any reached."""
+        """By id: the validation accuracy expected of each of ``nets`` that has results, after the farthest rung that any reached.
+
+        Networks are in the order of what they promise in the end, of which larger ones have more to come (``GAIN_PER_FOLD``). What is said
+        of each is what the run itself lets expect, without that: the nearest figures that are in this order.
+        """
         trained = [net for net in nets if net.trained]
         if not trained:
             return {}
-        values = self.fit(trained, genotypes, itemgetter("accuracy")).estimates
+        promises, likely = (self.fit(trained, genotypes, itemgetter("accuracy"), gain).estimates for gain in (GAIN_PER_FOLD, 0.0))
+        farthest = max(net.rung for net in trained)
+        sure = trust([net.results[-1].epochs for net in trained]) * [net.rung == farthest for net in trained] == 1.0
+        values = in_order(likely, promises, np.where(sure, SURE, 1.0))
         return {net.id: min(1.0, max(0.0, float(value))) for net, value in zip(trained, values, strict=True)}
+
+
+#: What was trained as far as the farthest, and is trusted wholly, counts as so many others where figures are put in order.
+SURE = 1e6
+#: Figures that would be one are this far apart, so that their order is seen in six digits.
+APART = 2e-6
+
+
+def in_order(values: Floats, order: Floats, weights: Floats) -> Floats:
+    """(N,) the figures nearest to ``values`` (N,), by squares with ``weights`` (N,), that rise where ``order`` (N,) does.
+
+    Where ``order`` is equal they are, elsewhere they are at least ``APART`` from one another.
+    """
+    _, place = np.unique(order, return_inverse=True)
+    total = np.bincount(place, weights)
+    rising = isotonic_regression(np.bincount(place, weights * values) / total, weights=total).x
+    # Equal figures are drawn apart around the one among them that weighs most.
+    for level in np.unique(rising):
+        alike = np.flatnonzero(rising == level)
+        rising[alike] += APART * (alike - alike[np.argmax(total[alike])])
+    steps = APART * np.arange(len(rising))
+    return np.asarray((np.maximum.accumulate(rising - steps) + steps)[place])
 
 
 def trust(epochs: Sequence[int]) -> Floats:
