@@ -3,6 +3,8 @@
     python benchmarks/search_table.py --data ../shared/data/images/tin20 --name tin20
     python benchmarks/search_table.py --data ../shared/data/images/gtsrb48 --name gtsrb48 --networks 100 --levels 3 \\
         --set "data.groups='([^/]+/\\d+)_'" --set recipe.augment.light.flip=0
+    python benchmarks/search_table.py --data ../shared/data/images/inria_64x128 --name inria --networks 100 --levels 3 \\
+        --set "data.groups='(\\D*\\d+)[a-z]?(?:_\\d+)?\\.jpg$'"
 
 What it measures. Networks of benchmarks/search_space.yaml, drawn uniformly and evenly over log MACs, are trained by
 tinynas' own Trainer and proxy recipe (constant rate, averaged weights), an epoch being 2,000 images drawn afresh. All
@@ -45,6 +47,14 @@ EPOCH_IMAGES = 2000
 LEVELS = (1, 3, 9, 27)
 SEEDS = ((0, 1.0), (1, 0.2), (2, 0.1))
 """Seeds and the share of the networks trained with each."""
+#: Tables of other shapes than square -> their resolutions, in place of search_space.yaml's.
+RESOLUTIONS = {"inria": ((32, 16), (48, 24), (64, 32), (80, 40))}
+
+
+def table_space(name: str) -> Space:
+    """The space whose networks the table holds."""
+    space = load(HERE / "search_space.yaml", Space)
+    return space.model_copy(update={"resolution": RESOLUTIONS[name]}) if name in RESOLUTIONS else space
 
 
 def stratified(values: Floats, edges: Sequence[float], rng: np.random.Generator) -> list[int]:
@@ -92,7 +102,7 @@ def main() -> None:
     deadline = time.monotonic() + 60 * options.minutes
     part, parts = map(int, options.part.split("/"))
 
-    space = load(HERE / "search_space.yaml", Space)
+    space = table_space(options.name)
     data = open_data(options.data, options=build({}, DataOptions, source="data", overrides=said["data"]))
     classes = len(data.labels)
     chosen = networks(space, classes, options.networks)
