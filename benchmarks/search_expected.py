@@ -3,9 +3,9 @@
     python benchmarks/search_expected.py [--name tin20 person64 gtsrb48 inria] [--seeds 12]
 
 What it measures. Searches as in search_replay.py, stopped after the training of 1, 2, 4 and 8 networks in full. Of every network of the
-front that is then handed over: the accuracy that is expected of it, if it were trained as far as the farthest, less what the table
-says that it shows there. Mean, mean of the absolute values, and both for the most accurate network of each front, which is the one that
-the page begins with; in points, and in the same replays for what networks promise (by which they are ordered, and what was told until 0.14).
+front that is then handed over: the accuracy that is expected of it, if it were trained as far as the farthest, less what the table says
+that it shows there. Mean, mean of the absolute values, and both for the most accurate network of each front, which is the one that the
+page begins with; in points, and in the same replays for what networks promise (which orders them, and was told until 0.14).
 
 What it does not show. Full training: "the farthest" is 1 to 8 of the tables' 9 and 27 epochs. What a table says is one validation, with
 its own noise (about 1 point).

@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
+from rich.table import Table
 from rich.text import Text
 from test_report_pace import run_of
 
@@ -164,6 +165,17 @@ def test_a_file_has_room_for_every_line(monkeypatch: pytest.MonkeyPatch) -> None
     narrow = io.StringIO()
     PlainConsole(file=narrow).print("word " * 100)
     assert len(narrow.getvalue().splitlines()) == 13
+
+
+def test_a_file_gets_no_blanks_behind_its_lines() -> None:
+    table = Table("name", "what it is", box=None)
+    table.add_row("a", "short")
+    table.add_row("b", "longer  than that")
+    file, terminal = io.StringIO(), io.StringIO()
+    PlainConsole(file=file).print(table)
+    PlainConsole(file=terminal, width=40, force_terminal=True, no_color=True).print(table)
+    assert all(line == line.rstrip() for line in file.getvalue().splitlines()) and "longer  than that" in file.getvalue()
+    assert any(line != line.rstrip() for line in terminal.getvalue().splitlines()), "else this tests nothing"
 
 
 def test_the_console_reads_no_markup_no_emoji_and_no_escapes() -> None:

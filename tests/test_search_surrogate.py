@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
+from operator import itemgetter
 
 import numpy as np
 import pytest
@@ -17,8 +19,8 @@ from tinynas.config import load, shipped
 from tinynas.search.acquisition import DOUBT, LEAST_MISSED, Acquisition, Front
 from tinynas.search.feasible import Feasible, as_genotype
 from tinynas.search.process import Process
-from tinynas.search.schedule import LOSS_WEIGHT, Net, Result, levelled, score
-from tinynas.search.surrogate import LESS, MODELLED, RIDGES, Features, Linear, Surrogate, trust
+from tinynas.search.schedule import GAIN_PER_FOLD, LOSS_WEIGHT, Net, Result, levelled, score
+from tinynas.search.surrogate import APART, LESS, MODELLED, RIDGES, SURE, Features, Linear, Surrogate, in_order, trust
 from tinynas.space import Genotype, Space
 
 TINY = load(shipped("search_spaces")["tiny"], Space)
@@ -207,6 +209,61 @@ def test_expected_accuracies_are_shares_of_trained_networks_without_the_loss(fea
     nets = [net(0, 1.3), net(1, -0.2), net(2, 0.6), net(3, 0.7, failed=True), Net("4", 4, 1e6)]
     assert surrogate.expected_accuracies(nets, genotypes) == {"0": 1.0, "1": 0.0, "2": 0.6}
     assert surrogate.expected_accuracies(nets[3:], genotypes) == {}
+
+
+@given(st.lists(st.tuples(st.floats(0.05, 0.95), st.integers(0, 12), st.sampled_from([1.0, SURE])), min_size=1, max_size=40))
+def test_figures_in_order_are_the_nearest_that_rise_with_it(drawn: list[tuple[float, int, float]]) -> None:
+    values, order, weights = (np.array(part, dtype=float) for part in zip(*drawn, strict=True))
+    found = in_order(values, order, weights)
+    for i, j in itertools.product(range(len(found)), repeat=2):
+        assert (found[i] == found[j]) if order[i] == order[j] else (found[i] < found[j]) == (order[i] < order[j])
+        assert order[i] == order[j] or abs(found[i] - found[j]) > 0.9 * APART
+    # Of equal figures the mean; else the largest of the least means of what lies around, a rule of isotonic regression.
+    levels = sorted(set(order))
+    total = np.array([weights[order == level].sum() for level in levels])
+    means = [(weights * values)[order == level].sum() / one for level, one in zip(levels, total, strict=True)]
+
+    def mean(first: int, last: int) -> float:
+        return float(np.average(means[first : last + 1], weights=total[first : last + 1]))
+
+    count = len(levels)
+    nearest = [max(min(mean(a, b) for b in range(i, count)) for a in range(i + 1)) for i in range(count)]
+    assert [found[order == level][0] for level in levels] == pytest.approx(nearest, abs=2 * APART * count)
+
+
+def test_what_is_expected_is_without_what_larger_networks_have_to_come(feasible: Feasible) -> None:
+    def net(number: int, cost: float, *accuracies: float) -> Net:
+        results = [
+            Result(epochs, 1000 * epochs, {"accuracy": x, "val_loss": 1.0}) for epochs, x in zip((1, 2, 4), accuracies, strict=False)
+        ]
+        return Net(str(number), number, cost, results=results)
+
+    _, genotypes = grown(feasible, 3)
+    surrogate = Surrogate(feasible, 0.5)
+    # Three networks are too few for a model: what is levelled is what is expected. An error fell to 0.8 and 0.75 of itself.
+    nets = [net(0, 1e6, 0.5, 0.6, 0.7), net(1, math.e * 1e6, 0.5), net(2, 1e6 / math.e, 0.49)]
+    expected = surrogate.expected_accuracies(nets, genotypes)
+    assert expected == pytest.approx({"0": 0.7, "1": 0.7, "2": 1 - 0.51 * 0.6}, abs=1e-5)
+    promised = surrogate.fit(nets, genotypes, itemgetter("accuracy")).estimates
+    assert promised == pytest.approx([0.7, 1 - 0.3 * math.exp(-2 * GAIN_PER_FOLD), 1 - 0.51 * 0.6 * math.exp(2 * GAIN_PER_FOLD)])
+    # In the order of the promises, though: the larger network is told before the one that showed as much.
+    assert expected["2"] < expected["0"] < expected["1"]
+    # Where it showed less it is told as much, and both as what lies between.
+    nets[1] = net(1, math.e * 1e6, 0.49)
+    expected = surrogate.expected_accuracies(nets, genotypes)
+    assert expected["0"] < expected["1"] < expected["0"] + 1e-5
+    assert expected["0"] == pytest.approx((0.7 + 1 - 0.51 * 0.6) / 2, abs=1e-5)
+
+
+def test_what_was_trained_longest_and_far_is_told_as_it_was_seen(feasible: Feasible) -> None:
+    def net(number: int, cost: float, *epochs: int) -> Net:
+        seen = {"accuracy": 0.6 + 0.01 * number, "val_loss": 1.0}
+        return Net(str(number), number, cost, results=[Result(one, 1000 * one, seen) for one in epochs])
+
+    _, genotypes = grown(feasible, 6)
+    nets = [net(n, 1e6 * (n + 1), *((1, 32) if n in (2, 4) else (1,))) for n in range(6)]
+    expected = Surrogate(feasible, 0.5).expected_accuracies(nets, genotypes)
+    assert expected["2"] == pytest.approx(0.62, abs=5e-6) and expected["4"] == pytest.approx(0.64, abs=5e-6)
 
 
 def test_looks_are_taken_and_put_together_network_by_network(feasible: Feasible) -> None:

@@ -8,6 +8,7 @@ turn the line around. None of it is read: markup and emoji are off, so styles ar
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from typing import IO, Any, Never
 
@@ -42,6 +43,11 @@ class PlainConsole(Console):
     def _clean(segments: Iterable[Segment]) -> Iterator[Segment]:
         for segment in segments:
             yield segment if segment.control else segment._replace(text=printable(segment.text, lines=True))
+
+    def _render_buffer(self, buffer: Iterable[Segment]) -> str:
+        # Tables fill their last column with blanks, which a file or a program has no use for.
+        text = super()._render_buffer(buffer)
+        return text if self.is_terminal else re.sub(r" +(?=\n)", "", text)
 
     def on_broken_pipe(self) -> Never:
         """The reader (``head``, ``less``) has gone; who called decides what that means."""

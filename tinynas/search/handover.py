@@ -2,7 +2,8 @@
 
 Accuracies seen after trainings of different lengths do not compare, and the best of many noisy ones is partly luck. So
 the front is taken by what is expected of each network if it were trained as far as the farthest: what was seen, levelled,
-and drawn to the surrogate's prediction where the training was short. docs/search.md has what that is worth.
+and drawn to the surrogate's prediction where the training was short, in the order of what networks promise in the end.
+docs/search.md has what that is worth.
 """
 
 from __future__ import annotations
