@@ -132,7 +132,7 @@ def test_the_first_words_say_how_short_the_training_was_and_what_is_expected(exp
     run.append_trial(dataclasses.replace(trial, scores={"accuracy": 0.7, "expected_accuracy": expected}, epochs=1))
     slots = Reader(write_report(Run.open(run.path)).read_text(encoding="utf-8")).data["slots"]
     hope = ", 87.6 % expected" if expected > 0.7 else ""
-    assert f"70.0 % after 1 epoch of training{hope}, fits" in slots["headline"]
+    assert f"70.0 % after 1 epoch{hope}, fits".replace(" %", "\N{NO-BREAK SPACE}%") in slots["headline"]
     assert "after 1 epoch of training" in slots["lead"] and ("87.6 %" in slots["lead"]) == bool(hope)
     assert f"after 1 epoch{hope.replace(',', ';')}</span>" in slots["kpis"]
 

@@ -61,7 +61,8 @@ def _headline(source: Source) -> str:
         reached = f"{percent(int8)} in int8" if int8 is not None else percent(one.test_accuracy)
         return text(f"{reached} on test {source.noun}s: {one.id}, {fits}")
     hope = f", {percent(best.expected_accuracy)} expected" if _expected_of(best) else ""
-    return text(f"{percent(best.accuracy)} after {_short_training(best)}{hope}, {fits}")
+    # A percent sign does not begin a line.
+    return text(f"{percent(best.accuracy)} after {counted(best.epochs, 'epoch')}{hope}, {fits}".replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def _expected_of(best: Trial) -> bool:
