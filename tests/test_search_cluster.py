@@ -326,10 +326,14 @@ def test_nothing_is_lost_with_a_worker(prepared: Callable[..., PreparedSearch], 
 
     def watch(event: SearchEvent) -> None:
         if event.workers == 2 and not nodes.stopped:
-            # Stopped, it keeps its training, or is being sent images: it dies with it.
-            nodes.stopped = True
+            # Stopped, it keeps its training, or is being sent images: it dies with it. Between two trainings it has nothing to lose.
             nodes.processes["two"].send_signal(signal.SIGSTOP)
-            threading.Timer(1.5, kill).start()
+            with Client(nodes.address) as client:
+                nodes.stopped = any(client.processing(workers=["two"]).values())
+            if nodes.stopped:
+                threading.Timer(0.2, kill).start()
+            else:
+                nodes.processes["two"].send_signal(signal.SIGCONT)
         events.append(event)
 
     one = replace(prepared(trials=12, rungs=[1]), cluster=Place(nodes.address))
