@@ -7,8 +7,8 @@ front that is then handed over: the accuracy that is expected of it, if it were 
 that it shows there. Mean, mean of the absolute values, and both for the most accurate network of each front, which is the one that the
 page begins with; in points, and in the same replays for what networks promise (which orders them, and was told until 0.14).
 
-What it does not show. Full training: "the farthest" is 1 to 8 of the tables' 9 and 27 epochs. What a table says is one validation, with
-its own noise (about 1 point).
+What it does not show. Full training: "the farthest" (a median in the table) is 1 to 16 of tin20's 27 epochs, 1 to 9 of the others' 9. What
+a table says is one validation, with its own noise (about 1 point).
 """
 
 from __future__ import annotations

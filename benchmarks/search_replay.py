@@ -212,8 +212,17 @@ class WholeFeasible(TableFeasible):
 
 
 def load_table(name: str) -> Table:
-    if name == "macro":
-        return MacroTable()
+    """A table; of ``NAME@SHARE`` the box begins at that accuracy."""
+    name, _, reference = name.partition("@")
+    table = MacroTable() if name == "macro" else trained_table(name)
+    if reference:
+        table.reference = float(reference)
+        table.best = table.volume(range(len(table.rows)))
+    return table
+
+
+def trained_table(name: str) -> Table:
+    """A table of benchmarks/search_table.py."""
     latest: dict[tuple[str, int], dict] = {}
     for row in read_lines(RESULTS / f"search_table_{name}.jsonl"):
         key = (row["id"], row["seed"])
@@ -611,10 +620,14 @@ def main() -> None:
     parser.add_argument("--ours", type=float, help="the same for tinynas, whose decisions take longer; default: --limit")
     parser.add_argument("--only", nargs="*", help="prints, writes no table")
     parser.add_argument("--set", default="{}", help="JSON of settings for the tinynas strategy; prints, writes no table")
+    parser.add_argument("--reference", help="accuracy at which the box begins; prints, writes no table, and needs --rows")
     parser.add_argument("--processes", type=int, default=2, help="replays side by side")
     parser.add_argument("--rows", type=Path, help="file that replays are added to and taken from; default: search_replay_NAME.jsonl")
     options = parser.parse_args()
-    table = load_table(options.name)
+    if options.reference and options.rows is None:
+        parser.error("--reference needs --rows: these are other replays than the table's")
+    name = f"{options.name}@{options.reference}" if options.reference else options.name
+    table = load_table(name)
     path = options.rows or RESULTS / f"search_replay_{options.name}.jsonl"
     known = {(row["strategy"], row["settings"], row["seed"], row["limit"]): row for row in (read_lines(path) if path.exists() else ())}
     keys = [key for key in STRATEGIES if not options.only or key in options.only]
@@ -622,7 +635,7 @@ def main() -> None:
         keys = [key for key in keys if key not in SHORT]
     limits = (options.limit, options.ours or options.limit)
     jobs = [
-        (options.name, key, options.set if key == "tinynas" else "{}", seed, limits[key.startswith("tinynas")])
+        (name, key, options.set if key == "tinynas" else "{}", seed, limits[key.startswith("tinynas")])
         for key in keys
         for seed in range(options.seeds)
     ]
@@ -640,7 +653,7 @@ def main() -> None:
     runs: dict[str, list[dict]] = {key: [] for key in keys}
     for job in jobs:
         runs[job[1]].append(known[job[1:]])
-    if options.only or options.set != "{}":
+    if options.only or options.set != "{}" or options.reference:
         for key, rows in runs.items():
             print(
                 key,

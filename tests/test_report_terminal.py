@@ -227,10 +227,12 @@ def test_the_pace_of_a_resumed_search_is_that_of_what_it_trained_itself() -> Non
     file = io.StringIO()
     with terminal.search_progress(Console(file=file, width=80), every=0) as progress:
         progress({"elapsed": 0.0, "timeout": 60.0, "trained": 0, "front_size": 0, "status": "searching tiny"})
+        progress({"elapsed": 5.0, "timeout": 60.0, "trained": 0, "infeasible": 3, "failed": 1})
         progress({"elapsed": 30.0, "timeout": 60.0, "trained": 25, "trained_before": 25})
         progress({"elapsed": 30.0, "timeout": 60.0, "trained": 26, "trained_before": 25})
     assert file.getvalue().splitlines() == [
         "[0.0s of 1m00s] searching tiny",
+        "[5.0s of 1m00s] 0 trained, 3 do not fit, 1 failed",
         "[30s of 1m00s] 25 trained (25 before)",
         "[30s of 1m00s] 26 trained (25 before, 2.0/min)",
     ]

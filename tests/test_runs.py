@@ -19,7 +19,7 @@ from tinynas.budget import load_budget
 from tinynas.config import load, shipped
 from tinynas.errors import DiskError, RunError
 from tinynas.files import append_line, read_lines, write_atomic
-from tinynas.records import Artifact, Promoted, Trial, as_expected
+from tinynas.records import Artifact, Promoted, Trial, as_promised
 from tinynas.runs import Run
 from tinynas.space import Space
 
@@ -179,9 +179,9 @@ def test_the_best_goes_by_the_score_that_was_asked_for(tmp_path: Path) -> None:
 
 def test_what_is_expected_stays_a_share() -> None:
     low = Trial(0, "x", "trained", "tpe", scores={"accuracy": 0.7, "expected_accuracy": 0.55, "worst_subset_accuracy": 0.1})
-    assert as_expected(low).scores["worst_subset_accuracy"] == 0.0
+    assert as_promised(low).scores["worst_subset_accuracy"] == 0.0
     high = Trial(0, "x", "trained", "tpe", scores={"accuracy": 0.9, "expected_accuracy": 0.97, "int8_accuracy": 0.95})
-    assert as_expected(high).scores["int8_accuracy"] == 1.0
+    assert as_promised(high).scores["int8_accuracy"] == 1.0
 
 
 def test_promoted_and_artifact_round_trip(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from tinynas.objectives import objectives
-from tinynas.records import Trial, as_expected
+from tinynas.records import Trial, as_promised
 from tinynas.search.fronts import count, front_row, front_rows, normalised_hypervolume, unit_point
 
 GOALS = objectives(("accuracy", "macs"))
@@ -63,8 +63,8 @@ def test_expected_accuracies_move_every_trained_objective() -> None:
     scores = {"accuracy": 0.5, "int8_accuracy": 0.48, "loss_sum": 3.0, "expected_accuracy": 0.6}
     lucky = Trial(0, "lucky", "trained", "model", costs=costs, scores={**scores, "accuracy": 0.7, "expected_accuracy": 0.55})
     steady = Trial(1, "steady", "trained", "model", costs=costs, scores=scores)
-    assert as_expected(steady).scores == pytest.approx({**scores, "accuracy": 0.6, "int8_accuracy": 0.58})
+    assert as_promised(steady).scores == pytest.approx({**scores, "accuracy": 0.6, "int8_accuracy": 0.58})
     for names in (("accuracy", "macs"), ("int8_accuracy", "macs"), ("wake-vision-score", "macs")):
         assert [row.id for row in front_rows([lucky, steady], objectives(names))] == ["steady"]
     unknown = Trial(2, "running", "trained", "model", costs=costs, scores={"accuracy": 0.5})
-    assert as_expected(unknown) is unknown
+    assert as_promised(unknown) is unknown

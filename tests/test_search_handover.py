@@ -61,7 +61,8 @@ def test_a_training_cut_short_is_not_compared_with_whole_ones(prepared: Callable
     hand_over(session, finished=True)
     handed = next(t for t in one.run.trials() if t.number == net.number)
     assert handed.accuracy == 1.0, "what was seen is kept"
-    assert handed.scores["expected_accuracy"] == pytest.approx(before[net.id], abs=1e-6)
+    assert handed.scores["expected_accuracy"] == pytest.approx(before[0][net.id], abs=1e-6)
+    assert handed.scores["promised_accuracy"] == pytest.approx(before[1][net.id], abs=1e-6)
 
 
 def test_an_interrupted_search_hands_over_although_its_database_is_gone(

@@ -231,6 +231,21 @@ def test_figures_in_order_are_the_nearest_that_rise_with_it(drawn: list[tuple[fl
     assert [found[order == level][0] for level in levels] == pytest.approx(nearest, abs=2 * APART * count)
 
 
+def test_what_is_sure_stays_and_the_rest_is_drawn_apart_around_it() -> None:
+    weights = np.array([1.0, SURE, 1.0, 1.0])
+    found = in_order(np.array([0.7, 0.7, 0.7, 0.7]), np.arange(4.0), weights)
+    assert found - 0.7 == pytest.approx(APART * np.array([-1, 0, 1, 2]), abs=1e-12)
+    # Forty that would be one figure below another that is sure, and at both ends.
+    values = np.array([0.8] * 40 + [0.80001])
+    found = in_order(values, np.arange(41.0), np.array([1.0] * 40 + [SURE]))
+    assert found[-1] == pytest.approx(0.80001, abs=1e-9) and (np.diff(found) > 0.9 * APART).all() and found[0] > 0.8 - 41 * APART
+    for end in (-0.5, 1.5):
+        found = in_order(np.full(5, end), np.arange(5.0), np.ones(5))
+        assert (np.diff(found) > 0.9 * APART).all() and found.min() >= 0.0 and found.max() <= 1.0
+    # Without anything sure the middle stays.
+    assert in_order(np.full(5, 0.5), np.arange(5.0), np.ones(5)).mean() == pytest.approx(0.5, abs=1e-9)
+
+
 def test_what_is_expected_is_without_what_larger_networks_have_to_come(feasible: Feasible) -> None:
     def net(number: int, cost: float, *accuracies: float) -> Net:
         results = [
@@ -262,8 +277,14 @@ def test_what_was_trained_longest_and_far_is_told_as_it_was_seen(feasible: Feasi
 
     _, genotypes = grown(feasible, 6)
     nets = [net(n, 1e6 * (n + 1), *((1, 32) if n in (2, 4) else (1,))) for n in range(6)]
-    expected = Surrogate(feasible, 0.5).expected_accuracies(nets, genotypes)
-    assert expected["2"] == pytest.approx(0.62, abs=5e-6) and expected["4"] == pytest.approx(0.64, abs=5e-6)
+    # A larger one that showed less, briefly, promises more: it is told as much as the one that is known.
+    larger = net(0, 5e8, 1)
+    nets[5] = replace(larger, id="5", number=5, results=[Result(1, 1000, {"accuracy": 0.63, "val_loss": 1.0})])
+    surrogate = Surrogate(feasible, 0.5)
+    expected, promised = surrogate.expected_accuracies(nets, genotypes), surrogate.promised_accuracies(nets, genotypes)
+    assert (promised["2"], promised["4"]) == (0.62, 0.64)
+    assert (expected["2"], expected["4"]) == pytest.approx((0.62, 0.64), abs=1e-7)
+    assert promised["5"] > 0.64 + 0.01 and 0.64 < expected["5"] < 0.64 + 1e-4
 
 
 def test_looks_are_taken_and_put_together_network_by_network(feasible: Feasible) -> None:

@@ -186,9 +186,10 @@ class Budget(Config):
         if (why := overfull(self.regions, dict(self.reserves.sram))) is not None:
             raise ValueError(why)
         if (kept := self._kept(self.reserves.flash)) >= self.flash:
+            use, most = max(self.reserves.flash, key=lambda one: one[1] or 0)
             raise ValueError(
                 f"the reserves take {format_size(kept)} of {format_size(self.flash)} flash: nothing is left for a network; "
-                "lower reserves.flash, or give more flash"
+                f"lower reserves.flash.{use} ({format_size(most)}), or give more flash"
             )
         if self.latency and (self.core is None or self.clock_mhz is None):
             raise ValueError("latency: measurements need core and clock_mhz")

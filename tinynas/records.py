@@ -35,6 +35,8 @@ ASKED_SCORES = ("int8_accuracy", WORST_SUBSET, ADAPTED)
 """The accuracies that are measured only where an objective needs them."""
 EXPECTED = "expected_accuracy"
 """The score that a search adds when it ends, see :attr:`Trial.expected_accuracy`."""
+PROMISED = "promised_accuracy"
+"""And the one that ranks its networks: what is expected, and what larger networks have to come (docs/search.md). No forecast."""
 
 
 def expected_accuracy(scores: Mapping[str, Any]) -> float | None:
@@ -172,11 +174,13 @@ class Trial(JsonRecord):
         return expected_accuracy(self.scores)
 
 
-def as_expected(record: Trial) -> Trial:
-    """The record with the accuracies that are expected of it in place of those seen; all others move as float's does, within 0..1."""
-    if record.expected_accuracy is None or record.accuracy is None or record.expected_accuracy == record.accuracy:
+def as_promised(record: Trial) -> Trial:
+    """The record with the accuracies that rank it in place of those seen, as far as the search has said them: float's is what it promises
+    (what is expected, in runs that say no more), and all others move as that does, within 0..1."""
+    promised = record.scores.get(PROMISED, record.expected_accuracy)
+    if promised is None or record.accuracy is None or promised == record.accuracy:
         return record
-    change = record.expected_accuracy - record.accuracy
+    change = promised - record.accuracy
     moved = {name: min(1.0, max(0.0, value + change)) for name, value in record.scores.items() if name in ("accuracy", *ASKED_SCORES)}
     return replace(record, scores={**record.scores, **moved})
 

@@ -44,7 +44,7 @@ from tinynas.records import (
     NetId,
     Promoted,
     Trial,
-    as_expected,
+    as_promised,
     document,
     expected_accuracy,
     rows,
@@ -649,18 +649,18 @@ class Run:
         counted = counted_score(objectives(self.config["settings"]["objectives"]))
         if counted == "accuracy":
             return str(max(front, key=lambda row: expected_accuracy(row) or 0.0)["id"])
-        trained = {trial.id: as_expected(trial) for trial in self.trials() if trial.was_trained}
+        trained = {trial.id: as_promised(trial) for trial in self.trials() if trial.was_trained}
         return str(max(front, key=lambda row: trained[row["id"]].scores[counted])["id"])
 
     @property
     def knee(self) -> str:
         """Id of the network where the front bends: beyond it a little accuracy costs much. Raises RunError where there is no front.
 
-        See :func:`tinynas.pareto.knee`: by the run's objectives, accuracies as expected, costs on the scale on which a search
+        See :func:`tinynas.pareto.knee`: by the run's objectives, accuracies as promised, costs on the scale on which a search
         counts them.
         """
         front = self._begun_front()
-        trained = {trial.id: as_expected(trial) for trial in self.trials() if trial.was_trained}
+        trained = {trial.id: as_promised(trial) for trial in self.trials() if trial.was_trained}
         goals = objectives(self.config["settings"]["objectives"])
         ids = [str(row["id"]) for row in front if row["id"] in trained]
         values = [[goal.scaled(trained[net_id]) for goal in goals] for net_id in ids]

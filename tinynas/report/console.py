@@ -47,7 +47,7 @@ class PlainConsole(Console):
     def _render_buffer(self, buffer: Iterable[Segment]) -> str:
         # Tables fill their last column with blanks, which a file or a program has no use for.
         text = super()._render_buffer(buffer)
-        return text if self.is_terminal else re.sub(r" +(?=\n)", "", text)
+        return text if self.is_terminal else re.sub(r"(?<! ) +(?=\n)", "", text)
 
     def on_broken_pipe(self) -> Never:
         """The reader (``head``, ``less``) has gone; who called decides what that means."""

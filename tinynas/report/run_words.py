@@ -59,14 +59,18 @@ def _headline(source: Source) -> str:
         one = max(fully, key=lambda p: p.val_accuracy)
         int8 = source.int8_accuracy(one.id)
         reached = f"{percent(int8)} in int8" if int8 is not None else percent(one.test_accuracy)
-        return text(f"{reached} on test {source.noun}s: {one.id}, {fits}")
+        return _unbroken(f"{reached} on test {source.noun}s: {one.id}, {fits}")
     hope = f", {percent(best.expected_accuracy)} expected" if _expected_of(best) else ""
+    return _unbroken(f"{percent(best.accuracy)} after {counted(best.epochs, 'epoch')}{hope}, {fits}")
+
+
+def _unbroken(words: str) -> str:
     # A percent sign does not begin a line.
-    return text(f"{percent(best.accuracy)} after {counted(best.epochs, 'epoch')}{hope}, {fits}".replace(" %", "\N{NO-BREAK SPACE}%"))
+    return text(words.replace(" %", "\N{NO-BREAK SPACE}%"))
 
 
 def _expected_of(best: Trial) -> bool:
-    """Whether more training is expected to change what ``best`` showed."""
+    """Whether something else is expected of ``best`` than it showed."""
     return percent(best.expected_accuracy) != percent(best.accuracy)
 
 
@@ -101,7 +105,9 @@ def _lead(source: Source) -> str:
         if source.several
         else f"gets <strong>{percent(best.accuracy)}</strong> of the validation {source.noun}s right "
     )
-    hope = f" (<strong>{percent(best.expected_accuracy)}</strong> expected, trained as far as the farthest)" if _expected_of(best) else ""
+    short = best.epochs < max(trial.epochs for trial in source.scored.values())
+    how = "trained as far as the farthest" if short else "allowing for luck"
+    hope = f" (<strong>{percent(best.expected_accuracy)}</strong> expected, {how})" if _expected_of(best) else ""
     said = (
         f"{_most_accurate(source, best)}, <code>{text(best.id)}</code>, {reached}"
         f"after {_short_training(best)}{hope}, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and "

@@ -834,17 +834,20 @@ class _SearchProgress(_Progress):
 
     def draw(self, event: Any) -> Group:
         """The bar with the clock, a line of counts (or of what is prepared), and the front as a small plot."""
-        counts = Text(" · ".join(self._facts(event)), overflow="fold")
         points = _get(event, "points")
-        if not _get(event, "trained", default=0) and self._status:
-            counts = Text(self._status, "dim", overflow="fold")
+        counts = (
+            Text(self._status, "dim", overflow="fold") if self._preparing(event) else Text(" · ".join(self._facts(event)), overflow="fold")
+        )
         parts: list[Any] = [_bar_line(self.console, "searching", self._share(event), self._clock(event)), counts]
         return Group(*parts, *([FrontPlot(points, _get(event, "cost", default="macs"))] if points else []))
 
     def line(self, event: Any) -> str:
         """One plain line: of counts, or of what is prepared."""
-        preparing = not _get(event, "trained", default=0) and self._status
-        return f"[{self._clock(event)}] " + (self._status if preparing else ", ".join(self._facts(event)))
+        return f"[{self._clock(event)}] " + (self._status if self._preparing(event) else ", ".join(self._facts(event)))
+
+    def _preparing(self, event: Any) -> bool:
+        # Nothing came of a proposal yet, good or bad.
+        return bool(self._status) and not any(_get(event, name, default=0) for name in ("trained", "infeasible", "duplicate", "failed"))
 
 
 class _PromoteProgress(_Progress):

@@ -8,7 +8,7 @@ from typing import Any
 from tinynas import pareto
 from tinynas.cost.quantities import QUANTITIES
 from tinynas.objectives import Objective
-from tinynas.records import ADAPTED_PARTS, ASKED_SCORES, EXPECTED, Trial, as_expected
+from tinynas.records import ADAPTED_PARTS, ASKED_SCORES, EXPECTED, Trial, as_promised
 from tinynas.search.feasible import COSTS
 from tinynas.search.settings import Counts
 
@@ -24,9 +24,9 @@ def count(records: Iterable[Trial]) -> Counts:
 def front_rows(records: Sequence[Trial], goals: Sequence[Objective]) -> list[Trial]:
     """The records on the front of the objectives, cheapest first; duplicates, refusals and failures take no part.
 
-    Expected accuracies count where they are known.
+    What is promised counts where it is known.
     """
-    known = [(record, [goal.of(as_expected(record)) for goal in goals]) for record in records if record.was_trained]
+    known = [(record, [goal.of(as_promised(record)) for goal in goals]) for record in records if record.was_trained]
     usable = [(record, [float(v) for v in values if v is not None]) for record, values in known if None not in values]
     chosen = pareto.front([values for _, values in usable], [goal.maximize for goal in goals])
     return sorted((usable[i][0] for i in chosen), key=lambda record: (record.costs.get("macs") or 0, record.number))

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Any
 
 from tinynas.errors import UserError
-from tinynas.records import EXPECTED, Trial
+from tinynas.records import EXPECTED, PROMISED, Trial
 from tinynas.search.fronts import front_row, front_rows
 from tinynas.search.prepare import Session
 from tinynas.search.study import Ledger, database_errors
@@ -39,10 +39,10 @@ def hand_over(session: Session, *, finished: bool) -> list[dict[str, Any]]:
                 raise
             # What was seen is on this disk: an interrupted search still has a front.
             return write_front(session, written)
-        expected = expected_accuracies(session, ledger)
+        expected, promised = expected_accuracies(session, ledger)
         nets = [net for net in ledger.nets.values() if net.id in expected and net.number in written]
         for net in nets:
-            final[net.number] = _expect(written[net.number], expected[net.id])
+            final[net.number] = _expect(written[net.number], expected[net.id], promised[net.id])
         front = {record.number for record in front_rows(list(final.values()), session.goals)}
         for net in nets:
             if finished and net.rung == 0 and not net.left and net.number not in front and final[net.number].state == "trained":
@@ -62,15 +62,20 @@ def write_front(session: Session, records: dict[int, Trial]) -> list[dict[str, A
     return rows
 
 
-def expected_accuracies(session: Session, ledger: Ledger) -> dict[str, float]:
-    """By id: what is expected of each trained network of the run."""
+def expected_accuracies(session: Session, ledger: Ledger) -> tuple[dict[str, float], dict[str, float]]:
+    """By id: what is expected of each trained network of the run, and what it promises."""
     surrogate = Surrogate(session.feasible, session.chance, belief=session.settings.belief)
-    return surrogate.expected_accuracies(sorted(ledger.nets.values(), key=lambda net: net.number), ledger.genotypes)
+    nets = sorted(ledger.nets.values(), key=lambda net: net.number)
+    return surrogate.expected_accuracies(nets, ledger.genotypes), surrogate.promised_accuracies(nets, ledger.genotypes)
 
 
-def _expect(record: Trial, value: float) -> Trial:
-    if record.accuracy is None:
+def _expect(record: Trial, expected: float, promised: float) -> Trial:
+    seen = record.accuracy
+    if seen is None:
         return record
     # What was seen is said with all its digits where nothing else is expected.
-    same = abs(value - record.accuracy) < 10.0**-DIGITS
-    return replace(record, scores={**record.scores, EXPECTED: record.accuracy if same else round(value, DIGITS)})
+    said = {
+        name: seen if abs(value - seen) < 10.0**-DIGITS else round(value, DIGITS)
+        for name, value in ((EXPECTED, expected), (PROMISED, promised))
+    }
+    return replace(record, scores={**record.scores, **said})

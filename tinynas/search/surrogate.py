@@ -117,39 +117,59 @@ class Surrogate:
     def expected_accuracies(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> dict[str, float]:
         """By id: the validation accuracy expected of each of ``nets`` that has results, after the farthest rung that any reached.
 
-        Networks are in the order of what they promise in the end, of which larger ones have more to come (``GAIN_PER_FOLD``). What is said
-        of each is what the run itself lets expect, without that: the nearest figures that are in this order.
+        Networks are in the order of what they promise. What is said of each is what the run itself lets expect, without what larger ones
+        have to come (``GAIN_PER_FOLD``): the nearest figures that are in this order.
         """
         trained = [net for net in nets if net.trained]
         if not trained:
             return {}
         promises, likely = (self.fit(trained, genotypes, itemgetter("accuracy"), gain).estimates for gain in (GAIN_PER_FOLD, 0.0))
-        farthest = max(net.rung for net in trained)
-        sure = trust([net.results[-1].epochs for net in trained]) * [net.rung == farthest for net in trained] == 1.0
+        sure = trust([net.results[-1].epochs for net in trained]) == 1.0
         values = in_order(likely, promises, np.where(sure, SURE, 1.0))
+        return {net.id: float(value) for net, value in zip(trained, values, strict=True)}
+
+    def promised_accuracies(self, nets: Sequence[Net], genotypes: Mapping[str, Genotype]) -> dict[str, float]:
+        """By id: what ranks each of ``nets`` that has results, as validation accuracy: levelled by what is gained in the end."""
+        trained = [net for net in nets if net.trained]
+        if not trained:
+            return {}
+        values = self.fit(trained, genotypes, itemgetter("accuracy")).estimates
         return {net.id: min(1.0, max(0.0, float(value))) for net, value in zip(trained, values, strict=True)}
 
 
-#: What was trained as far as the farthest, and is trusted wholly, counts as so many others where figures are put in order.
+#: A network that is trusted wholly counts as so many others where figures are put in order.
 SURE = 1e6
 #: Figures that would be one are this far apart, so that their order is seen in six digits.
 APART = 2e-6
 
 
 def in_order(values: Floats, order: Floats, weights: Floats) -> Floats:
-    """(N,) the figures nearest to ``values`` (N,), by squares with ``weights`` (N,), that rise where ``order`` (N,) does.
+    """(N,) the figures in 0..1 nearest to ``values`` (N,), by squares with ``weights`` (N,), that rise where ``order`` (N,) does.
 
-    Where ``order`` is equal they are, elsewhere they are at least ``APART`` from one another.
+    Where ``order`` is equal they are, elsewhere they are at least ``APART`` from one another. A figure of weight ``SURE`` stays what it is,
+    unless another contradicts it or lies nearer than there is room between them. Nothing given may be NaN.
     """
     _, place = np.unique(order, return_inverse=True)
     total = np.bincount(place, weights)
-    rising = isotonic_regression(np.bincount(place, weights * values) / total, weights=total).x
-    # Equal figures are drawn apart around the one among them that weighs most.
-    for level in np.unique(rising):
-        alike = np.flatnonzero(rising == level)
-        rising[alike] += APART * (alike - alike[np.argmax(total[alike])])
-    steps = APART * np.arange(len(rising))
-    return np.asarray((np.maximum.accumulate(rising - steps) + steps)[place])
+    means = np.bincount(place, weights * np.clip(values, 0.0, 1.0)) / total
+    level = isotonic_regression(means, weights=total).x
+    rising, last = level.copy(), len(level) - 1
+    # Those that would be one figure are drawn apart around the one that weighs most, or else around their middle, which stays.
+    held = np.zeros(len(level), dtype=bool)
+    for figure in np.unique(level):
+        alike = np.flatnonzero(level == figure)
+        heaviest = alike[np.argmax(total[alike])]
+        held[heaviest] = total[heaviest] >= SURE
+        rising[alike] += APART * (alike - (heaviest if held[heaviest] else alike.mean()))
+    for i in range(1, len(level)):
+        if not held[i]:
+            rising[i] = max(rising[i], rising[i - 1] + APART)
+    for i in reversed(range(last)):
+        if not held[i]:
+            rising[i] = min(rising[i], rising[i + 1] - APART)
+    steps = APART * np.arange(len(level))
+    rising = np.clip(np.maximum.accumulate(rising - steps) + steps, steps, 1.0 - steps[::-1])
+    return np.asarray(rising[place])
 
 
 def trust(epochs: Sequence[int]) -> Floats:

@@ -38,7 +38,9 @@ class View:
         """Training begins: the clock, and the number of networks that ends it, are written where every process reads them."""
         self.session = session
         self.refresh()
-        self.before, self.seconds_before = self.counts.trained, self.run.seconds_in_training()
+        # An earlier end said how long it all had taken; a kill said nothing.
+        told = (self.run.read_json("summary") or {}).get("seconds", 0.0)
+        self.before, self.seconds_before = self.counts.trained, max(told, self.run.seconds_in_training())
         self.run.write_json("clock", {**session.clock.to_json(), "trials": session.plan.networks})
 
     def recorded(self, trial: Trial) -> None:
