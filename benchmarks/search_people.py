@@ -6,7 +6,7 @@
 
 What it measures. For each of five published architectures (tinynas/zoo): a budget that allows exactly its MACs, its SRAM and its flash
 (TFLM, the runtime's code and the file), no byte more; ``tinynas search --timeout 10m --workers 1 -o accuracy`` under that budget, in the
-shipped space that it chooses itself, for the most accurate network alone (and before 0.12 without ``-o``: a front of accuracy and MACs,
+shipped space that it chooses itself, for the most accurate network alone (and in 0.11 without ``-o``: a front of accuracy and MACs,
 whose most accurate counts); then the published network and that one are promoted alike, ``tinynas promote --epochs 40``, each seed.
 Validation chooses the epoch; the test images are read once, for the int8 file. gtsrb48 is split by track, so no sign of the test was
 seen. Rows go to results/benchmarks/search_people_<data>-full.jsonl; the script continues where it stopped. Pages without ``-full`` are of
@@ -32,6 +32,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from tinynas import __version__
 from tinynas.arch import load_arch
 from tinynas.cost import estimate
 from tinynas.data import DataOptions, open_data
@@ -72,11 +73,13 @@ def work(name: str, options: argparse.Namespace, rows: Path) -> None:
     write_atomic(network, arch.model_dump_json())
     for seed in range(options.seeds):
         for made_by in options.sides:
-            if (name, made_by, seed) in {(row["person"], row["made_by"], row["seed"]) for row in read_lines(rows)}:
+            # A search is of its version; a network that people made, and the recipe, are the same in all.
+            of = "" if made_by == "people" else __version__
+            if (name, made_by, seed, of) in {(row["person"], row["made_by"], row["seed"], row["version"]) for row in read_lines(rows)}:
                 continue
             length = ("--epochs", str(options.epochs), "--seed", str(seed))
             objectives, where = SEARCHES.get(made_by, ("", f"people-{seed}"))
-            run = folder / where
+            run = folder / (f"{where}-{of}" if of else where)
             if made_by == "people":
                 words = ("promote", str(network), "-d", place, *said, "-b", str(budget), *length, "--out", str(run))
                 (row,) = tinynas(*words)["promoted"]
@@ -91,6 +94,7 @@ def work(name: str, options: argparse.Namespace, rows: Path) -> None:
             record = {
                 "person": name,
                 "made_by": made_by,
+                "version": of,
                 "id": row["id"],
                 "seed": seed,
                 "epochs": training["epochs"],
@@ -123,22 +127,22 @@ def page(rows: Sequence[dict[str, Any]], data: str, timeout: str) -> str:
         "|---|---|--:|--:|--:|--:|---|--:|---|--:|",
     ]
     for person in PEOPLE:
-        by = {maker: [r for r in rows if r["person"] == person and r["made_by"] == maker] for maker in MADE_BY}
-        means = {maker: mean(r["test_accuracy"] for r in found) for maker, found in by.items() if found}
+        by: dict[tuple[str, str], list[dict[str, Any]]] = {}
+        for row in sorted((r for r in rows if r["person"] == person), key=lambda r: (list(MADE_BY).index(r["made_by"]), r["version"])):
+            by.setdefault((row["made_by"], row["version"]), []).append(row)
+        means = {maker: mean(r["test_accuracy"] for r in found) for maker, found in by.items()}
         for maker, found in by.items():
-            if not found:
-                continue
             first = found[0]
             each = ", ".join(f"{r['test_accuracy']:.1%}" for r in sorted(found, key=lambda r: r["seed"]))
             margin = ""
-            if maker != "people" and "people" in means:
-                both = means[maker], means["people"]
+            if maker != ("people", "") and ("people", "") in means:
+                both = means[maker], means["people", ""]
                 error = math.sqrt(sum(m * (1 - m) / first["test_images"] for m in both))
                 margin = f"{100 * (both[0] - both[1]):+.1f} ± {100 * error:.1f}"
             equal = all(r[key]["estimated"] == r[key]["measured"] for r in found for key in ("flash", "arena"))
-            called = person if maker == "people" else f"found at its cost ({first['id']})"
+            called = person if maker == ("people", "") else f"found at its cost ({first['id']})"
             lines.append(
-                f"| {called} | {MADE_BY[maker]} | {first['resolution']} "
+                f"| {called} | {MADE_BY[maker[0]]}{maker[1] and f', {maker[1]}'} | {first['resolution']} "
                 f"| {first['macs'] / 1e6:.2f} M | {first['sram_bytes']:,} | {first['program_bytes']:,} | {'yes' if equal else 'no'} "
                 f"| {mean(r['val_accuracy'] for r in found):.1%} | {each} | {margin} |"
             )
