@@ -96,7 +96,7 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
-    run = make_run(tmp_path_factory.mktemp("runs") / "demo", networks=16)
+    run = make_run(tmp_path_factory.mktemp("runs") / "demo", networks=16, seed=4)
     write_report(run)
     return run
 
@@ -125,8 +125,10 @@ def test_a_click_on_a_dot_selects_it_everywhere(browser: Browser, run: Run) -> N
     # The screen position of a dot of the front that is not selected yet.
     target = browser.js(
         """
-        const box = document.querySelector('#pareto'), rect = box.getBoundingClientRect();
-        const trace = box.data.find(t => t.name === 'front'), layout = box._fullLayout;
+        const box = document.querySelector('#pareto');
+        box.scrollIntoView({block: 'center', behavior: 'instant'});
+        const rect = box.getBoundingClientRect(), layout = box._fullLayout;
+        const trace = box.data.find(t => t.name === 'front');
         const index = trace.customdata.findIndex(id => id !== arguments[0]);
         return [trace.customdata[index], rect.left + layout.xaxis._offset + layout.xaxis.d2p(trace.x[index]),
                 rect.top + layout.yaxis._offset + layout.yaxis.d2p(trace.y[index])];

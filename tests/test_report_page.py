@@ -117,7 +117,7 @@ def test_the_page_holds_the_runs_numbers(run: Run, parsed: Reader) -> None:
         row = re.search(rf'data-id="{net_id}".*?</tr>', data["slots"]["front-table"])
         assert row
         assert f"{100 * (trial.accuracy or 0):.1f} %" in row[0]
-    assert "84.1 % in int8 on test images" in data["slots"]["headline"]
+    assert "84.1\N{NO-BREAK SPACE}% in int8 on test images" in data["slots"]["headline"]
     exported = data["nets"][source.picked[0]]
     assert "equals its estimate to the byte" in exported["words"]["promises-words"]
     assert "confusion_int8" in exported["figures"]
@@ -190,7 +190,8 @@ def test_a_run_of_sounds_speaks_of_sounds(tmp_path: Path) -> None:
     words = [*data["slots"].values(), *(word for net in data["nets"].values() for word in net["words"].values())]
     assert not [word for word in words if re.search(r"\bimages?\b", word)], "nothing here is an image"
     assert 'from <span data-slot="noun">sound</span> to answer' in text
-    assert "84.1 % in int8 on test sounds" in data["slots"]["headline"] and "validation sounds right" in data["slots"]["lead"]
+    assert "84.1\N{NO-BREAK SPACE}% in int8 on test sounds" in data["slots"]["headline"]
+    assert "validation sounds right" in data["slots"]["lead"]
     net = data["nets"][source.picked[0]]
     heard = source.network(source.picked[0])[2].front_end
     assert heard is not None and heard.front_end.summary in net["words"]["facts"]

@@ -165,7 +165,7 @@ def _front_words(source: Source) -> str:
     if source.fronts[source.cost].expected:
         said += (
             ". They were trained for different times, so accuracies are what is expected of each if it were trained as far as the "
-            "farthest, allowing for luck; what was seen is in the table"
+            "farthest, allowing for luck (of two told alike the larger has more to come); what was seen is in the table"
         )
     return f"{said}. Click a dot, or walk along the front with the arrow keys."
 

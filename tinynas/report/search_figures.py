@@ -470,7 +470,9 @@ def limits_info(trials: Sequence[Trial], budget: Budget, *, resamples: int = 200
     limits = []
     networks = 0
     for cost, limit in budget.limits.items():
-        pairs = sorted((cost_of(t, cost), t.expected_accuracy or 0.0) for t in scored(trials, cost) if cost_of(t, cost) <= limit)
+        # To what is told of them: what is expected of two networks may differ by as little as keeps them in order.
+        known = [(cost_of(t, cost), round(t.expected_accuracy or 0.0, 4)) for t in scored(trials, cost)]
+        pairs = sorted(pair for pair in known if pair[0] <= limit)
         networks = max(networks, len(pairs))
         if len(pairs) < 2:
             continue
