@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from tinynas.errors import RunError
 from tinynas.records import Trial
 from tinynas.runs import Run
 from tinynas.search.fronts import count, front_rows, normalised_hypervolume
@@ -38,8 +39,10 @@ class View:
         """Training begins: the clock, and the number of networks that ends it, are written where every process reads them."""
         self.session = session
         self.refresh()
-        # An earlier end said how long it all had taken; a kill said nothing.
-        told = (self.run.read_json("summary") or {}).get("seconds", 0.0)
+        told = 0.0
+        # An earlier end said how long it all had taken; a kill said nothing, and what is damaged is written anew at the next end.
+        with contextlib.suppress(RunError):
+            told = (self.run.read_json("summary") or {}).get("seconds", 0.0)
         self.before, self.seconds_before = self.counts.trained, max(told, self.run.seconds_in_training())
         self.run.write_json("clock", {**session.clock.to_json(), "trials": session.plan.networks})
 
