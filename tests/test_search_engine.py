@@ -191,6 +191,9 @@ def test_a_resumed_search_took_the_time_of_its_earlier_trainings_too(prepared: C
     assert run.seconds_in_training() == 3660
     again = prepare_search(None, out=run.path, resume=True, trials=3).go()
     assert 3660 < again.seconds == pytest.approx(run.read_json("summary")["seconds"], abs=0.1)
+    # Where it ended well it said so itself, with what was not training.
+    run.write_json("summary", {**run.read_json("summary"), "seconds": 5000.0})
+    assert 5000 < prepare_search(None, out=run.path, resume=True, trials=4).go().seconds < 6000
 
 
 def test_who_joins_trains_as_many_networks_as_the_resumption_was_given(
