@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator, Mapping
-from operator import itemgetter
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -37,7 +36,6 @@ def errors(table: Table, ours: Ours) -> dict[str, float]:
     """Figures less what the table says, in points, at this moment of a search."""
     nets = [net for net in ours.nets.values() if net.trained]
     farthest = max(net.results[-1].epochs for net in nets)
-    promises = ours.proposer.surrogate.fit(nets, ours.genotypes, itemgetter("accuracy")).estimates
 
     def away(said: Mapping[str, float]) -> dict[str, float]:
         front = pareto.front([(said[net.id], net.cost) for net in nets], (True, False))
@@ -46,7 +44,7 @@ def errors(table: Table, ours: Ours) -> dict[str, float]:
         values = 100 * np.array(list(wrong.values()))
         return {"mean": float(values.mean()), "absolute": float(np.abs(values).mean()), "best": 100 * wrong[best]}
 
-    both = {"expected": ours.expected(), "promised": dict(zip([net.id for net in nets], promises.tolist(), strict=True))}
+    both = {"expected": ours.expected(), "promised": ours.proposer.surrogate.promised_accuracies(nets, ours.genotypes)}
     found = {f"{kind}_{name}": round(value, 3) for kind, said in both.items() for name, value in away(said).items()}
     return {"epochs": farthest, **found}
 

@@ -118,7 +118,7 @@ def search(
     limited = resume or trials is not None or any(text.partition("=")[0].strip() in LIMITS for text in overrides or ())
     if seconds is None and not limited:
         seconds = DEFAULT_TIMEOUT_S
-    # What is not there is refused before anything is announced.
+    # A budget or a space that is not there is refused before anything is announced.
     for name, kind in ((budget, "budgets"), (space, "search_spaces")):
         if name is not None:
             resolve(name, kind)

@@ -74,10 +74,6 @@ def _expected_of(best: Trial) -> bool:
     return percent(best.expected_accuracy) != percent(best.accuracy)
 
 
-def _short_training(best: Trial) -> str:
-    return f"{counted(best.epochs, 'epoch')} of training"
-
-
 def _most_accurate(source: Source, best: Trial) -> str:
     # The one that showed most may have been trained longest, or been lucky.
     if all((trial.accuracy or 0.0) <= (best.accuracy or 0.0) for trial in source.scored.values()):
@@ -110,8 +106,8 @@ def _lead(source: Source) -> str:
     hope = f" (<strong>{percent(best.expected_accuracy)}</strong> expected, {how})" if _expected_of(best) else ""
     said = (
         f"{_most_accurate(source, best)}, <code>{text(best.id)}</code>, {reached}"
-        f"after {_short_training(best)}{hope}, with {_costs_in_words(best.costs)}. It is one of {len(source.scored):,} that fit and "
-        "were trained"
+        f"after {counted(best.epochs, 'epoch')} of training{hope}, with {_costs_in_words(best.costs)}. "
+        f"It is one of {len(source.scored):,} that fit and were trained"
     )
     return said + (
         f"; {counted(refused, 'proposal')} did not fit and cost no training." if refused else "; nothing was trained that does not fit."
