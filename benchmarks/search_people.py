@@ -5,8 +5,8 @@
     python benchmarks/search_people.py --data tin20 --table                          # the page alone
 
 What it measures. For each of five published architectures (tinynas/zoo): a budget that allows exactly its MACs, its SRAM and its flash
-(TFLM, the runtime's code and the file), no byte more; ``tinynas search --workers 1 -o accuracy`` of ten or forty minutes under that budget, in the
-shipped space that it chooses itself, for the most accurate network alone (and in 0.11 without ``-o``: a front of accuracy and MACs,
+(TFLM, the runtime's code and the file), no byte more; ``tinynas search --timeout 10m --workers 1 -o accuracy`` (or 40m) under that budget,
+in the shipped space that it chooses itself, for the most accurate network alone (and in 0.11 without ``-o``: a front of accuracy and MACs,
 whose most accurate counts); then the published network and that one are promoted alike, ``tinynas promote --epochs 40``, each seed.
 Validation chooses the epoch; the test images are read once, for the int8 file. gtsrb48 is split by track, so no sign of the test was
 seen. Rows go to results/benchmarks/search_people_<data>-full.jsonl; the script continues where it stopped. Pages without ``-full`` are of
