@@ -181,11 +181,31 @@ def test_a_fault_is_one_clear_message(
         assert words in shown.err, f"{words!r} is not in:\n{shown.err}"
 
 
-@pytest.mark.parametrize("words", [["--budget", "nope"], ["--budget", "rp2040", "--space", "nope"]])
-def test_a_search_of_what_is_not_there_is_not_announced(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--budget", "nope"], "error: nope"),
+        (["--budget", "rp2040", "--space", "nope"], "error: nope"),
+        ([], "error: no budget given"),
+        (["--budget", "rp2040", "--data", "nowhere"], "error: nowhere: does not exist"),
+        (["--budget", "rp2040", "-o", "nope"], "error: unknown objective 'nope'"),
+        (["--budget", "rp2040", "--set", "nope=1"], "error: search settings: 1 fault"),
+        (["--budget", "rp2040", "--storage", "nope"], "error: --storage nope: Could not parse"),
+        (["--budget", "rp2040", "--storage", "nope://host/db"], "error: --storage nope://host/db: Can't load plugin"),
+        (["--budget", "rp2040", "--storage", "mysql+nope://host/db"], "error: --storage mysql+nope://host/db: "),
+        (["--resume", "--out", "nope"], "error: nope: no run there"),
+        (["--resume"], "error: results: holds no run"),
+    ],
+)
+def test_a_search_of_what_is_not_there_is_not_announced(
+    words: list[str], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     assert run(["search", *words]) == 2
     shown = capsys.readouterr()
-    assert "searching" not in shown.out + shown.err and shown.err.startswith("error: nope")
+    assert "searching" not in shown.out + shown.err and "continuing" not in shown.out + shown.err
+    assert shown.err.startswith(said)
+    assert not list(tmp_path.iterdir()), "nothing is left behind"
 
 
 @pytest.mark.parametrize("arguments", [["estimate", "nope", "--json"], ["pareto", "nope", "--json"]])

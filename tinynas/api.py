@@ -252,6 +252,7 @@ def prepare_search(
     storage: str | None = None,
     cluster: str | None = None,
     settings: SearchSettings | None = None,
+    begins: Callable[[], None] | None = None,
 ) -> PreparedSearch:
     """Everything a search needs, checked before anything is trained.
 
@@ -261,12 +262,15 @@ def prepare_search(
     ``results/``) goes on with the settings it was begun with: the same ones may be given again, others are refused by name. Only
     ``trials``, ``timeout`` and ``workers`` may change, ``data`` may name another place of the same data, and ``storage`` another
     address of the same study (or, before the first network, any). ``cluster`` is the address of a Dask scheduler whose workers train, at
-    most ``workers`` networks at once where that is given; the run does not keep it. Raises UserError subclasses.
+    most ``workers`` networks at once where that is given; the run does not keep it. ``begins`` is called when what was said has been
+    checked, before the data is looked at, which may take minutes. Raises UserError subclasses.
     """
     from tinynas.adapt.candidates import Adaptation, open_new, with_room
     from tinynas.data import SPLITS, DataOptions, open_data
+    from tinynas.data.sources import exists
     from tinynas.search import Place, SearchSettings
     from tinynas.search.prepare import check_goals
+    from tinynas.search.study import check_storage
 
     place = None if cluster is None else Place(cluster, workers)
     changing = _given(trials=trials, timeout=timeout, workers=workers)
@@ -276,7 +280,7 @@ def prepare_search(
         if settings is not None:
             raise UserError("settings beside resume: a run goes on with its own", "leave them out; --set changes a single one")
         run = Run.open(out if out is not None else _newest_run())
-        return replace(_prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage), cluster=place)
+        return replace(_prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage, begins), cluster=place)
     data = data or "synthetic"
     if budget is None:
         raise UserError("no budget given", "add --budget with a YAML or a shipped name (see: tinynas budgets)")
@@ -291,6 +295,10 @@ def prepare_search(
     options = _absolute_files(build({}, DataOptions, source="data options", overrides=routed["data"]))
     if out is not None and (Path(out) / "config.yaml").exists():
         raise RunError(f"{out}: holds a run already", "continue it with --resume, or choose another --out")
+    if chosen.storage is not None:
+        check_storage(chosen.storage)
+    if begins is not None and exists(data):
+        begins()
     images = open_data(data, seed=chosen.seed, options=options)
     if images.several:
         chosen = chosen.model_copy(update={"objectives": of_several(chosen.objectives)})
@@ -352,10 +360,12 @@ def _prepare_again(
     named: dict[str, object],
     routed: Mapping[str, Sequence[str]],
     storage: str | None,
+    begins: Callable[[], None] | None,
 ) -> PreparedSearch:
     """A search that goes on with what its run was begun with: anything else is refused, not ignored."""
     from tinynas.data import DataOptions
     from tinynas.search import SearchSettings
+    from tinynas.search.study import check_storage
 
     begun = build(run.setting("settings"), SearchSettings, source=run.config_file)
     wanted = _with_places(build({**begun.model_dump(mode="json"), **named}, SearchSettings, source=run.config_file, overrides=routed[""]))
@@ -388,6 +398,10 @@ def _prepare_again(
         lines = f" {other[0]}" if len(other) == 1 else "".join(f"\n  - {line}" for line in other)
         raise RunError(f"{run.path}: was begun with{lines}", f"leave that out, or begin another run; what may change: {MAY_CHANGE}")
     run.ask("data", data)
+    if (url := run.storage(_absolute(storage))) is not None:
+        check_storage(url)
+    if begins is not None:
+        begins()
     files = {"groups": asked.groups, "attributes": asked.attributes}
     images, place = run.images(data, overrides=[f"{name}={json.dumps(file)}" for name, file in files.items() if file is not None])
     if (difference := run.other_data(images)) is not None:
@@ -401,7 +415,6 @@ def _prepare_again(
             "restore the file, or start a new run",
         )
     run.check()  # what is damaged is said before hours of training
-    url = run.storage(_absolute(storage))
     if data is not None or place != run.config.get("data_path"):
         run.moved(data=data_place(place, run.path, data or run.config["data"]))
     going_on = begun.model_copy(update={**{name: getattr(wanted, name) for name in _CHANGING}, "storage": url})

@@ -23,7 +23,6 @@ from tinynas.cli.common import (
     say,
     session,
 )
-from tinynas.config import resolve
 from tinynas.errors import UserError, counted, shell_line
 
 if TYPE_CHECKING:
@@ -118,12 +117,7 @@ def search(
     limited = resume or trials is not None or any(text.partition("=")[0].strip() in LIMITS for text in overrides or ())
     if seconds is None and not limited:
         seconds = DEFAULT_TIMEOUT_S
-    # A budget or a space that is not there is refused before anything is announced.
-    for name, kind in ((budget, "budgets"), (space, "search_spaces")):
-        if name is not None:
-            resolve(name, kind)
     first = f"continuing {out or 'the newest run'}" if resume else _first_line(budget, space, data, seconds, trials)
-    console().print(first)
     prepared = api.prepare_search(
         budget,
         space=space,
@@ -138,6 +132,7 @@ def search(
         seed=seed,
         storage=storage,
         cluster=cluster,
+        begins=lambda: console().print(first),
     )
     on_cluster = [] if cluster is None else ["--cluster", cluster]
     session.continue_command = shell_line("tinynas", "search", "--resume", "--out", prepared.run.path, *on_cluster)

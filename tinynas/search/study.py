@@ -527,6 +527,24 @@ def database_errors(url: str | None) -> Iterator[None]:
         raise UserError(f"--storage {without_password(url)}: {cause}", hint) from None
 
 
+def check_storage(url: str) -> None:
+    """Refuse a ``url`` that no database can answer: not a URL, of no known kind, or whose client is not installed. Asks no server.
+
+    Raises:
+        UserError: with what to say in its place, or to install.
+    """
+    import sqlalchemy
+
+    plain = without_password(url)
+    try:
+        sqlalchemy.make_url(_with_driver(url)).get_dialect().import_dbapi()
+    except ImportError as error:
+        raise MissingExtraError(f"--storage {plain}: {error}", "pip install 'tinynas[postgresql]'") from None
+    except (sqlalchemy.exc.SQLAlchemyError, ValueError) as error:
+        cause = str(error).splitlines()[0].replace(url, plain)
+        raise UserError(f"--storage {plain}: {cause}", "give postgresql://user@host/database, or sqlite:///file.db") from None
+
+
 def _with_driver(url: str) -> str:
     # The client that tinynas[postgresql] installs; SQLAlchemy's own default has changed between versions.
     for plain in ("postgresql://", "postgres://"):
