@@ -28,6 +28,7 @@ from tinynas.model import load_weights, read_tensors
 from tinynas.promote import PromoteEvent, best_epoch, promote
 from tinynas.quantize.qat import QatNetwork
 from tinynas.recipe import Augment, Recipe
+from tinynas.records import Trial
 from tinynas.runs import Run
 from tinynas.space import Space
 from tinynas.train import EpochMetrics, evaluate
@@ -73,9 +74,9 @@ class Images:
         return Split(pixels.clip(0, 255).astype(np.uint8), labels.astype(np.int64), tuple(f"{split}{i}" for i in range(n)))
 
 
-def new_run(path: Path) -> Run:
+def new_run(path: Path, **env: str) -> Run:
     shipped = Path(__file__).parent.parent / "search_spaces" / "tiny.yaml"
-    run = Run.create(path, config={}, space=load(shipped, Space), budget=load_budget("stm32f746"), env={})
+    run = Run.create(path, config={}, space=load(shipped, Space), budget=load_budget("stm32f746"), env=env)
     run.write_arch(NET)
     run.write_arch(OTHER)
     return run
@@ -128,6 +129,30 @@ def test_what_is_promoted_is_not_trained_again(tmp_path: Path) -> None:
     assert run.weights_file(NET.id).read_bytes() == weights and data.asked == ["train", "val", "test"]
     events, _ = go(run, recipe=RECIPE.model_copy(update={"epochs": 2}))
     assert events[0].kind == "started" and run.promoted(NET.id).epochs == 2  # type: ignore[union-attr]
+
+
+def test_a_training_that_ends_behind_what_the_search_had_shown_says_so(tmp_path: Path) -> None:
+    def last(name: str, fingerprint: str, *accuracies: float) -> str | None:
+        run = new_run(tmp_path / name, data=fingerprint)
+        for number, accuracy in enumerate(accuracies):
+            known = NET if number == 0 else OTHER
+            run.append_trial(Trial(number, known.id, "trained", "model", scores={"accuracy": accuracy}, images=64_000 + number))
+        events, _ = go(run, recipe=RECIPE.model_copy(update={"epochs": 1}))
+        return events[-1].note
+
+    now = go(new_run(tmp_path / "first"), recipe=RECIPE.model_copy(update={"epochs": 1}))[0][-1].promoted
+    assert now is not None and 0.3 < now.val_accuracy < 0.9
+    said = last("behind", "f00d", 0.99)
+    assert said is not None
+    assert said.startswith(
+        f"the search had shown 99.0% of it on validation, after 64,000 images; this training comes to {now.val_accuracy:.1%}: "
+    )
+    assert last("ahead", "f00d", now.val_accuracy) is None
+    # 96 images do not tell two points apart.
+    assert last("alike", "f00d", now.val_accuracy + 0.02) is None
+    assert last("another", "f00d", now.val_accuracy, 0.99) is None, "what another network showed"
+    assert last("elsewhere", "beef", 0.99) is None, "of other images"
+    assert last("never", "f00d") is None
 
 
 def test_what_another_recipe_replaces_is_kept_and_it_is_said(tmp_path: Path) -> None:

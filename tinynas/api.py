@@ -566,6 +566,7 @@ def search(
     storage: str | None = None,
     cluster: str | None = None,
     settings: SearchSettings | None = None,
+    begins: Callable[[], None] | None = None,
     on_event: Callable[[SearchEvent], None] | None = None,
 ) -> tuple[Run, SearchResult]:
     """Search for networks that fit ``budget`` (None with ``resume``); the parameters are those of :func:`prepare_search`.
@@ -587,6 +588,7 @@ def search(
         storage=storage,
         cluster=cluster,
         settings=settings,
+        begins=begins,
     )
     return prepared.run, prepared.go(on_event)
 

@@ -12,6 +12,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import math
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -63,7 +64,8 @@ class PromoteEvent:
     promoted: Promoted | None = None
     """With ``done`` and ``known``."""
     note: str | None = None
-    """With ``started`` and ``resumed``: what the network itself asks of its training."""
+    """With ``started`` and ``resumed``: what the network itself asks of its training; with ``done``: where it came to less than in the
+    search."""
     begun: Begun | None = None
     """With ``started``: what of ``recipe.init`` the training begins with."""
 
@@ -196,8 +198,27 @@ def _promote(
         trainer.run(until_epoch=trainer.epoch + 1, on_epoch=after_epoch)
     barrier()
     promoted = _finish(run, arch, graph, trainer, checkpoint, data, settings, begun, more.stages)
-    tell("done", recipe.epochs, promoted=promoted)
+    tell("done", recipe.epochs, promoted=promoted, note=_behind(run, promoted, data))
     return promoted
+
+
+def _behind(run: Run, promoted: Promoted, data: DataSet) -> str | None:
+    """What is said where the search had shown clearly more of the network, on the same validation images, than it comes to in full."""
+    if run.env.get("data") != data.fingerprint:
+        return None
+    try:
+        shown = [trial for trial in run.trials() if trial.id == promoted.id and trial.accuracy is not None]
+    except RunError:  # the search's record is damaged: the promotion is not
+        return None
+    best, now = max((trial.accuracy or 0.0 for trial in shown), default=0.0), promoted.val_accuracy
+    error = math.sqrt((best * (1 - best) + now * (1 - now)) / len(data.members["val"]))
+    if best - now <= error:
+        return None
+    images = max(trial.images for trial in shown)
+    return (
+        f"the search had shown {best:.1%} of it on validation, after {images:,} {data.signal.kind}s; this training comes to {now:.1%}: "
+        "try more --epochs, or --set recipe.schedule=constant --set recipe.ema=3"
+    )
 
 
 def _known(run: Run, net_id: str, graph: Graph) -> Promoted | None:
