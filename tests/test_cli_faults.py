@@ -192,6 +192,7 @@ def test_a_fault_is_one_clear_message(
         (["--budget", "rp2040", "--set", "nope=1"], "error: search settings: 1 fault"),
         (["--budget", "rp2040", "--storage", "nope"], "error: --storage nope: Could not parse"),
         (["--budget", "rp2040", "--storage", "nope://host/db"], "error: --storage nope://host/db: Can't load plugin"),
+        (["--budget", "rp2040", "--storage", "mysql://host/db"], "error: --storage mysql://host/db: No module named"),
         (["--budget", "rp2040", "--storage", "mysql+nope://host/db"], "error: --storage mysql+nope://host/db: "),
         (["--resume", "--out", "nope"], "error: nope: no run there"),
         (["--resume"], "error: results: holds no run"),

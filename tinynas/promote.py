@@ -204,11 +204,10 @@ def _promote(
 
 def _behind(run: Run, promoted: Promoted, data: DataSet) -> str | None:
     """What is said where the search had shown clearly more of the network, on the same validation images, than it comes to in full."""
-    if run.env.get("data") != data.fingerprint:
-        return None
     try:
-        shown = [trial for trial in run.trials() if trial.id == promoted.id and trial.accuracy is not None]
-    except RunError:  # the search's record is damaged: the promotion is not
+        same = run.env.get("data") == data.fingerprint
+        shown = [trial for trial in run.trials() if same and trial.id == promoted.id and trial.accuracy is not None]
+    except RunError:  # a stage's folder has no search; where a search's record is damaged, the promotion is not
         return None
     best, now = max((trial.accuracy or 0.0 for trial in shown), default=0.0), promoted.val_accuracy
     error = math.sqrt((best * (1 - best) + now * (1 - now)) / len(data.members["val"]))

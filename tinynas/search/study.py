@@ -539,7 +539,13 @@ def check_storage(url: str) -> None:
     try:
         sqlalchemy.make_url(_with_driver(url)).get_dialect().import_dbapi()
     except ImportError as error:
-        raise MissingExtraError(f"--storage {plain}: {error}", "pip install 'tinynas[postgresql]'") from None
+        ours = url.startswith(("postgresql", "postgres"))
+        remedy = (
+            "pip install 'tinynas[postgresql]'"
+            if ours
+            else "install what Python needs to speak to it, or give postgresql://user@host/database"
+        )
+        raise MissingExtraError(f"--storage {plain}: {error}", remedy) from None
     except (sqlalchemy.exc.SQLAlchemyError, ValueError) as error:
         cause = str(error).splitlines()[0].replace(url, plain)
         raise UserError(f"--storage {plain}: {cause}", "give postgresql://user@host/database, or sqlite:///file.db") from None
