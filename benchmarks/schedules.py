@@ -17,17 +17,14 @@ images are also what the found networks were chosen by.
 from __future__ import annotations
 
 import argparse
-import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 from statistics import mean
 from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
-from search_people import DATA
+from search_people import DATA, tinynas
 
 from tinynas.files import append_line, read_lines, write_atomic
 
@@ -44,8 +41,7 @@ def train(data: str, network: str, schedule: str, seed: int, options: argparse.N
     said = [word for key, value in DATA[data].items() for word in ("--set", f"data.{key}='{value}'")]
     place, length = str(Path(options.images) / data), ("--epochs", str(EPOCHS), "--seed", str(seed))
     words = ("promote", network, "-b", "stm32f746", "-d", place, *said, *length)
-    command = [sys.executable, "-m", "tinynas", *words, *SCHEDULES[schedule], "--out", str(out), "--json"]
-    (row,) = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True, text=True).stdout)["promoted"]
+    (row,) = tinynas(*words, *SCHEDULES[schedule], "--out", str(out))["promoted"]
     return {
         "data": data,
         "network": Path(network).stem,
