@@ -215,7 +215,9 @@ class Recipe(Config):
     warmup_epochs: Annotated[float, Field(ge=0)] = 2.0
     """Epochs of linear warm-up from 0 to the peak."""
     schedule: Literal["cosine", "constant"] = "cosine"
-    """After warm-up: a half cosine down to 0 at the last step, or the peak throughout."""
+    """After warm-up: a half cosine down to ``lr_end`` at the last step, or the peak throughout."""
+    lr_end: Probability = 0.0
+    """Where the half cosine ends, as a share of the peak."""
     loss: Literal["sce", "ce"] = "sce"
     """Symmetric cross entropy (arXiv 1908.06112) or plain cross entropy."""
     sce_alpha: Annotated[float, Field(ge=0, le=100)] = 1.0

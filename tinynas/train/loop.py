@@ -231,15 +231,15 @@ class Trainer:
     def learning_rate(self, step: int) -> float:
         """The rate of training step ``step``, counted from 0 over all epochs."""
         recipe = self.recipe
-        start, end, peak = self._warmup_steps, float(self._float_epochs * self.steps_per_epoch), recipe.lr
+        start, end, peak, lowest = self._warmup_steps, float(self._float_epochs * self.steps_per_epoch), recipe.lr, recipe.lr_end
         if recipe.qat_epochs and step >= end:
-            start, end, peak = end, float(recipe.epochs * self.steps_per_epoch), recipe.qat_lr
+            start, end, peak, lowest = end, float(recipe.epochs * self.steps_per_epoch), recipe.qat_lr, 0.0
         elif step < start:
             return peak * (step + 1) / (start + 1)
         elif recipe.schedule == "constant":
             return peak
         progress = (step - start) / max(1.0, end - start)
-        return peak * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress)))
+        return peak * (lowest + (1.0 - lowest) * 0.5 * (1.0 + math.cos(math.pi * min(1.0, progress))))
 
     def _epoch(self, epoch: int, deadline: float | None) -> EpochMetrics:
         started = time.monotonic()
