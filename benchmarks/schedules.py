@@ -106,7 +106,7 @@ def page(rows: list[dict[str, Any]]) -> str:
     lines = [
         "# How the learning rate should end",
         "",
-        "`python benchmarks/schedules.py`, which says what is not shown: one network by `tinynas promote`, by the schedule of its learning rate.",
+        "`python benchmarks/schedules.py`, which says what is not shown: networks by `tinynas promote`, by the schedule of the rate.",
         f"{words}.",
         "",
         "| data | network | epochs | schedule | best epochs | validation | test (int8), each seed | mean | less cosine, points |",

@@ -20,6 +20,7 @@ its own resolution. One search for each network; the seeds are of the training.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import math
 import os
@@ -38,6 +39,7 @@ from tinynas.cost import estimate
 from tinynas.data import DataOptions, open_data
 from tinynas.files import append_line, read_lines, write_atomic
 from tinynas.graph import lower
+from tinynas.recipe import Recipe
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results" / "benchmarks"
@@ -76,8 +78,9 @@ def work(name: str, options: argparse.Namespace, rows: Path) -> None:
             # A search is of its version; a network that people made, and the recipe, are the same in all.
             of = "" if made_by == "people" else __version__
             search = "" if made_by == "people" else options.timeout
-            done = {(row["person"], row["made_by"], row["seed"], row["version"], row["search"]) for row in read_lines(rows)}
-            if (name, made_by, seed, of, search) in done:
+            keys = ("person", "made_by", "seed", "version", "search", "schedule")
+            done = {tuple(row[key] for key in keys) for row in read_lines(rows)}
+            if (name, made_by, seed, of, search, Recipe().schedule) in done:
                 continue
             length = ("--epochs", str(options.epochs), "--seed", str(seed))
             objectives, where = SEARCHES.get(made_by, ("", f"people-{seed}"))
@@ -101,6 +104,7 @@ def work(name: str, options: argparse.Namespace, rows: Path) -> None:
                 "id": row["id"],
                 "seed": seed,
                 "epochs": training["epochs"],
+                "schedule": Recipe().schedule,
                 "resolution": load_arch(str(run / "nets" / row["id"] / "arch.yaml")).height,
                 **{key: int(costs_of[key]) for key in LIMITS},
                 "flash": row["flash_bytes"],
@@ -127,16 +131,18 @@ def page(rows: Sequence[dict[str, Any]], data: str) -> str:
         f"# The search against networks made by people, trained in full, on {data}",
         "",
         f"`python benchmarks/search_people.py --data {data}`: a search on one core (its length is in the table) under exactly each "
-        f"network's MACs, SRAM and flash; then both promoted alike ({rows[0]['epochs']} epochs), accuracy of the int8 file on "
+        f"network's MACs, SRAM and flash; then both promoted alike ({rows[0]['epochs']} epochs; the rate ends at 0 after a cosine, the "
+        "default until 0.15, or is constant, the default since), accuracy of the int8 file on "
         f"{rows[0]['test_images']:,} test images. Margin: ours less theirs, in points, with the standard error of a difference of two "
         "such accuracies: of the test images and, of a side with two seeds or more, of its seeds.",
         "",
-        "| network | made by | px | MACs | SRAM, B | flash, B | promised = measured | validation | test, each seed | margin |",
-        "|---|---|--:|--:|--:|--:|---|--:|---|--:|",
+        "| network | made by | px | MACs | SRAM, B | flash, B | promised = measured | rate | validation | test, each seed | margin |",
+        "|---|---|--:|--:|--:|--:|---|---|--:|---|--:|",
     ]
-    for person in PEOPLE:
+    for person, schedule in itertools.product(PEOPLE, ("cosine", "constant")):
         by: dict[tuple[str, str, str], list[dict[str, Any]]] = {}
-        for row in sorted((r for r in rows if r["person"] == person), key=lambda r: (list(MADE_BY).index(r["made_by"]), r["version"])):
+        these = [row for row in rows if (row["person"], row["schedule"]) == (person, schedule)]
+        for row in sorted(these, key=lambda r: (list(MADE_BY).index(r["made_by"]), r["version"])):
             by.setdefault((row["made_by"], row["version"], row["search"]), []).append(row)
         means = {maker: mean(r["test_accuracy"] for r in found) for maker, found in by.items()}
         for maker, found in by.items():
@@ -152,7 +158,7 @@ def page(rows: Sequence[dict[str, Any]], data: str) -> str:
             lines.append(
                 f"| {called} | {', '.join(filter(None, (MADE_BY[maker[0]], *maker[1:])))} | {first['resolution']} "
                 f"| {first['macs'] / 1e6:.2f} M | {first['sram_bytes']:,} | {first['program_bytes']:,} | {'yes' if equal else 'no'} "
-                f"| {mean(r['val_accuracy'] for r in found):.1%} | {each} | {margin} |"
+                f"| {schedule} | {mean(r['val_accuracy'] for r in found):.1%} | {each} | {margin} |"
             )
     return "\n".join([*lines, ""])
 

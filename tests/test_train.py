@@ -157,7 +157,7 @@ def test_a_deadline_inside_the_first_epoch_leaves_a_fresh_training() -> None:
 
 
 def test_schedule_warms_up_and_ends_at_zero() -> None:
-    t = trainer(epochs=10, warmup_epochs=2, lr=1.0)
+    t = trainer(epochs=10, warmup_epochs=2, lr=1.0, schedule="cosine")
     rates = [t.learning_rate(step) for step in range(10 * t.steps_per_epoch)]
     warm = 2 * t.steps_per_epoch
     assert rates[: warm + 1] == sorted(rates[: warm + 1]) and rates[warm] == 1.0
@@ -297,7 +297,7 @@ def test_last_epochs_train_on_the_grids_that_go_into_the_file() -> None:
 
 
 def test_quantised_epochs_have_their_own_rate() -> None:
-    t = trainer(epochs=10, qat_epochs=4, warmup_epochs=1, lr=1.0, qat_lr=0.01)
+    t = trainer(epochs=10, qat_epochs=4, warmup_epochs=1, lr=1.0, qat_lr=0.01, schedule="cosine")
     steps = t.steps_per_epoch
     assert t.learning_rate(6 * steps - 1) < 0.02, "the float cosine ends before"
     assert t.learning_rate(6 * steps) == 0.01 and t.learning_rate(8 * steps) == pytest.approx(0.005)

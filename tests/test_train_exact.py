@@ -24,6 +24,7 @@ from tinynas.recipe import Augment, Recipe
 from tinynas.train import Trainer, evaluate, make_loss, symmetric_cross_entropy
 from tinynas.train.feed import make_feed
 from tinynas.train.group import barrier, process_group, rank
+from tinynas.train.loop import deciding
 from tinynas.train.quantised import SCALES, ZERO_POINTS, calibration_rows, grids_in, state_of
 
 CPU = torch.device("cpu")
@@ -32,7 +33,7 @@ CPU = torch.device("cpu")
 
 
 def test_rates_of_a_warm_up_that_ends_inside_an_epoch() -> None:
-    t = trainer(epochs=4, warmup_epochs=1.5, lr=0.26)  # 8 steps an epoch: 12 of warm-up, 20 of cosine
+    t = trainer(epochs=4, warmup_epochs=1.5, lr=0.26, schedule="cosine")  # 8 steps an epoch: 12 of warm-up, 20 of cosine
     assert t.steps_per_epoch == 8
     assert [t.learning_rate(step) for step in (0, 1, 11)] == pytest.approx([0.26 / 13, 0.26 * 2 / 13, 0.26 * 12 / 13])
     assert t.learning_rate(12) == 0.26
@@ -40,6 +41,13 @@ def test_rates_of_a_warm_up_that_ends_inside_an_epoch() -> None:
         [0.26 * 0.5 * (1 + math.cos(math.pi * k / 20)) for k in (5, 10, 19)]
     )
     assert t.learning_rate(32) == pytest.approx(0) == t.learning_rate(40)
+    # To a quarter of the peak in place of 0.
+    t = trainer(epochs=4, warmup_epochs=1.5, lr=0.26, schedule="cosine", lr_end=0.25)
+    assert t.learning_rate(12) == 0.26
+    assert [t.learning_rate(step) for step in (17, 22, 31)] == pytest.approx(
+        [0.065 + 0.195 * 0.5 * (1 + math.cos(math.pi * k / 20)) for k in (5, 10, 19)]
+    )
+    assert t.learning_rate(32) == pytest.approx(0.065) == t.learning_rate(40)
 
 
 def test_rates_at_a_constant_peak_and_with_fractions_of_a_step() -> None:
@@ -48,12 +56,12 @@ def test_rates_at_a_constant_peak_and_with_fractions_of_a_step() -> None:
 
 
 def test_rates_of_the_last_phase_are_its_own_even_inside_the_warm_up() -> None:
-    t = trainer(epochs=3, qat_epochs=1, warmup_epochs=2.5, lr=0.21, qat_lr=0.04)
+    t = trainer(epochs=3, qat_epochs=1, warmup_epochs=2.5, lr=0.21, qat_lr=0.04, schedule="cosine", lr_end=0.5)
     assert t.learning_rate(15) == pytest.approx(0.21 * 16 / 21)
     assert [t.learning_rate(step) for step in (16, 18, 20, 24)] == pytest.approx([0.04, 0.02 * (1 + math.cos(math.pi / 4)), 0.02, 0])
     constant = trainer(epochs=3, qat_epochs=1, warmup_epochs=0, schedule="constant", lr=0.3, qat_lr=0.04)
     assert [constant.learning_rate(step) for step in (0, 15, 16, 20)] == pytest.approx([0.3, 0.3, 0.04, 0.02])
-    plain = trainer(epochs=2, warmup_epochs=0, lr=0.3, qat_lr=0.04)
+    plain = trainer(epochs=2, warmup_epochs=0, lr=0.3, qat_lr=0.04, schedule="cosine")
     assert plain.learning_rate(16) == pytest.approx(0), "without a last phase its rate is never seen"
 
 
@@ -478,7 +486,7 @@ def test_symmetric_cross_entropy_by_hand(smoothing: float) -> None:
 
 
 def test_the_default_recipe_is_the_one_that_was_measured() -> None:
-    # results/benchmarks/recipes_first.md: what these were measured against. A new default is a new measurement.
+    # results/benchmarks/recipes_first.md and schedules.md: what these were measured against. A new default is a new measurement.
     plain = {
         "epochs": 60,
         "batch_size": 64,
@@ -486,13 +494,14 @@ def test_the_default_recipe_is_the_one_that_was_measured() -> None:
         "lr": 5e-3,
         "weight_decay": 0.05,
         "warmup_epochs": 2.0,
-        "schedule": "cosine",
+        "schedule": "constant",
+        "lr_end": 0.0,
         "loss": "sce",
         "sce_alpha": 1.0,
         "sce_beta": 0.1,
         "sce_clip": 1e-4,
         "label_smoothing": 0.0,
-        "ema": 2.0,
+        "ema": 3.0,
         "bn_images": 1024,
         "dropout": 0.0,
         "subset": 0,
@@ -537,3 +546,10 @@ def test_phases_have_to_fit() -> None:
     assert Recipe(loss="ce", sce_alpha=0, sce_beta=0).loss == "ce"
     with pytest.raises(ConfigError, match="nothing is learnt"):
         build({"sce_alpha": 0, "sce_beta": 0}, Recipe, source="--set")
+
+
+def test_a_record_says_where_a_cosine_ends_if_it_does_not_end_at_0() -> None:
+    # What says nothing is left out: states and records of before stay what they were.
+    assert "lr_end" not in deciding(Recipe(), GRAPH) and "lr_end" not in deciding(Recipe(lr_end=0.2), GRAPH)
+    assert "lr_end" not in deciding(Recipe(schedule="cosine"), GRAPH)
+    assert deciding(Recipe(schedule="cosine", lr_end=0.2), GRAPH)["lr_end"] == 0.2

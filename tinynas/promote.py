@@ -216,7 +216,7 @@ def _behind(run: Run, promoted: Promoted, data: DataSet) -> str | None:
     images = max(trial.images for trial in shown)
     return (
         f"the search had shown {best:.1%} of it on validation, after {images:,} {data.signal.kind}s; this training comes to {now:.1%}: "
-        "try more --epochs, or --set recipe.schedule=constant --set recipe.ema=3"
+        "try more --epochs, or another --seed"
     )
 
 

@@ -214,7 +214,7 @@ class Recipe(Config):
     """Weight decay of convolution and linear weights; batch norm and biases have none. AdamW's is decoupled."""
     warmup_epochs: Annotated[float, Field(ge=0)] = 2.0
     """Epochs of linear warm-up from 0 to the peak."""
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant"] = "constant"
     """After warm-up: a half cosine down to ``lr_end`` at the last step, or the peak throughout."""
     lr_end: Probability = 0.0
     """Where the half cosine ends, as a share of the peak."""
@@ -228,7 +228,7 @@ class Recipe(Config):
     """What log(0) of a label is clipped to, as a probability: the reverse cross entropy is at most -log(clip)."""
     label_smoothing: Annotated[float, Field(ge=0, lt=1)] = 0.0
     """Share of the target spread evenly over the classes, in the cross entropy."""
-    ema: Annotated[float, Field(ge=0, le=1000)] = 2.0
+    ema: Annotated[float, Field(ge=0, le=1000)] = 3.0
     """Horizon of the weights' exponential moving average, in epochs; 0 for none. Validation, best epoch and export use the average."""
     bn_images: Annotated[int, Field(ge=0)] = 1024
     """Training images on which batch norm's statistics of the averaged weights are measured before each validation; 0 averages them."""

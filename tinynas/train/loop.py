@@ -460,6 +460,7 @@ def deciding(recipe: Recipe, graph: Graph) -> dict[str, Any]:
     # States of older versions stay theirs: what says nothing is left out.
     idle = {"threads"} if few_bits(graph) else {"threads", "few_bits_from"}
     idle |= {"branches"} if recipe.branches == "none" else set()
+    idle |= {"lr_end"} if recipe.schedule == "constant" or recipe.lr_end == 0 else set()
     idle |= _OF_INIT if recipe.init is None else set()
     idle |= _OF_TEACHER if recipe.teacher is None else set()
     known = recipe.model_dump(mode="json", exclude=idle)
