@@ -31,6 +31,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from cosine import COSINE
+
 from tinynas.adapt.budget import UpdateBudget
 from tinynas.api import load_net
 from tinynas.config import build
@@ -152,7 +154,7 @@ def base_of(name: str, options: argparse.Namespace) -> Path:
         given = {"epoch_images": options.epoch_images} if options.epoch_images else {}
         # Signs change their meaning in a mirror (results/benchmarks/label_keeping.md).
         kept = {"augment": Augment(light=LightAugment(flip=0.0))} if name == "gtsrb48" else {}
-        recipe = Recipe.full(epochs=options.epochs, **given, **kept)
+        recipe = Recipe.full(epochs=options.epochs, **COSINE, **given, **kept)
         trainer = Trainer(graph, data.read_by(graph.input, "train"), data.read_by(graph.input, "val"), recipe, seed=0)
         trainer.run()
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -27,6 +27,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from cosine import COSINE
+
 from tinynas import __version__
 from tinynas.files import append_line, read_lines, write_atomic
 
@@ -122,7 +124,7 @@ def work(job: Job, options: argparse.Namespace) -> dict[str, Any]:
         run, _ = search(str(budget), **where, trials=options.trials, timeout=options.timeout, workers=1, seed=job.seed)
         images = open_data(job.place)
         net_id = run.resolve_id("best")
-        recipe = Recipe.full(epochs=options.epochs, **({"epoch_images": options.epoch_images} if options.epoch_images else {}))
+        recipe = Recipe.full(epochs=options.epochs, **COSINE, **({"epoch_images": options.epoch_images} if options.epoch_images else {}))
         (promoted,) = promote(run, [net_id], data=images, recipe=recipe, seed=job.seed)
         accuracy, count = integer_accuracy(run, net_id, images)
         cost = estimate(lower(run.arch(net_id)), "tflm-cmsis-nn", core="cortex-m4")

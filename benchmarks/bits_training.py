@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -78,6 +78,8 @@ WHEN: tuple[tuple[str, int, int, float, int], ...] = (
     ("2 bits, on the grid from the first epoch", 2, 2, 0.0, 0),
     ("2 bits, on the grid from half the epochs on", 2, 2, 0.5, 0),
 )
+#: Bits on the grid from the first epoch that are trained at a constant rate too, the default since 0.16; the names of the first table.
+RATES = (("8 bits", 8), ("4 bits, on the grid from the first epoch", 4), ("2 bits, on the grid from the first epoch", 2))
 #: Trainings of the first table that the second shows again.
 SHOWN = (("none", "8 bits"), ("stages", "4 bits, on the grid from the first epoch"))
 WHICH: tuple[tuple[str, Bits], ...] = (
@@ -129,12 +131,21 @@ def subject(data: DataSet) -> Arch:
     return Arch.model_validate({**load_arch("mcunet-tiny2").model_dump(), "height": SIDE, "width": SIDE, "classes": len(data.labels)})
 
 
-def one(place: str, bits: Bits, share: float, qat: int, seed: int, files: Sequence[Bits]) -> list[tuple[Bits, float, float]]:
+def one(
+    place: str, bits: Bits, share: float, qat: int, seed: int, files: Sequence[Bits], schedule: Literal["cosine", "constant"] = "cosine"
+) -> list[tuple[Bits, float, float]]:
     """(bits of the file, accuracy, seconds) of a training with ``bits``, once for each of ``files``."""
     data = images(place)
     started = time.process_time()
     recipe = Recipe.full(
-        epochs=EPOCHS, epoch_images=EPOCH_IMAGES, warmup_epochs=1.0, ema=1.0, few_bits_from=share, qat_epochs=qat, bn_images=512
+        epochs=EPOCHS,
+        epoch_images=EPOCH_IMAGES,
+        warmup_epochs=1.0,
+        schedule=schedule,
+        ema=1.0,
+        few_bits_from=share,
+        qat_epochs=qat,
+        bn_images=512,
     )
     trainer = train(bits.of(subject(data)), data, recipe, seed)
     seconds = time.process_time() - started
@@ -162,7 +173,7 @@ def rank(place: str, arch: Arch) -> dict[str, float]:
     """The cheap scores of a network and its final accuracy."""
     data = images(place)
     cheap = Recipe.proxy(epochs=CHEAP, epoch_images=RANKED_IMAGES)
-    final = Recipe.full(epochs=FINAL, epoch_images=RANKED_IMAGES, warmup_epochs=1.0, ema=1.0, bn_images=512)
+    final = Recipe.full(epochs=FINAL, epoch_images=RANKED_IMAGES, warmup_epochs=1.0, schedule="cosine", ema=1.0, bn_images=512)
     plain = Bits().of(arch)
     floats, low = train(plain, data, cheap, 0), train(arch, data, cheap, 0)
     return {
@@ -203,6 +214,10 @@ def work(place: str, path: Path) -> None:
             if ("which", name, seed) not in done:
                 ((_, accuracy, seconds),) = one(place, chosen, 0.0, 0, seed, [chosen])
                 note(("which", name, seed), accuracy=accuracy, seconds=round(seconds, 1), bits=str(chosen))
+        for name, few in RATES:
+            if ("rate", name, seed) not in done:
+                ((_, accuracy, seconds),) = one(place, Bits(stages=few), 0.0, 0, seed, [Bits(stages=few)], "constant")
+                note(("rate", name, seed), accuracy=accuracy, seconds=round(seconds, 1))
         if seed == SEEDS[0]:
             for arch in ranked(place):
                 if ("rank", arch.id, 0) not in done:
@@ -216,10 +231,11 @@ def page(rows: Sequence[dict[str, Any]], place: str) -> str:
         found = [100 * row["accuracy"] for row in rows if row["key"][:2] == [part, name]]
         return f"{statistics.mean(found):.1f} | {', '.join(f'{value:.1f}' for value in found)}" if found else "- | -"
 
+    versions = dict.fromkeys(row["tinynas"] for row in rows)
     lines = [
         "# Training weights of few bits",
         "",
-        f"Made by `python benchmarks/bits_training.py`, tinynas {__version__}, on {Path(place).name}: mcunet-tiny2 at {SIDE} px,",
+        f"Made by `python benchmarks/bits_training.py`, rows of {', '.join(versions)}, on {Path(place).name}: mcunet-tiny2 at {SIDE} px,",
         f"{EPOCHS} epochs of {EPOCH_IMAGES:,} images, cosine; accuracy of the integer network in percent over validation and test images",
         "(chance is 5; the standard error of one training is about 1). Activations have 8 bits everywhere.",
         "",
@@ -230,6 +246,14 @@ def page(rows: Sequence[dict[str, Any]], place: str) -> str:
         "| training | mean | by seed |",
         "|---|---|---|",
         *(f"| {name} | {mean('when', name)} |" for name, *_ in WHEN),
+        "",
+        "## At a constant rate",
+        "",
+        "The default since 0.16 ([why](schedules.md)), with the same average over one epoch as the cosine above.",
+        "",
+        "| training | mean | by seed |",
+        "|---|---|---|",
+        *(f"| {name} | {mean('rate', name)} |" for name, _ in RATES),
         "",
         "## Which should keep 8 bits",
         "",
@@ -278,7 +302,7 @@ def main() -> None:
     torch.set_num_threads(1)
     path = options.out / "bits_training.jsonl"
     work(options.data, path)
-    write_atomic(options.out / "bits_training.md", page(read_lines(path), options.data))
+    write_atomic(options.out / "bits_training.md", page(list(read_lines(path)), options.data))
 
 
 if __name__ == "__main__":

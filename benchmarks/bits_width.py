@@ -26,6 +26,7 @@ from time import perf_counter
 from typing import Any
 
 from bits_fronts import CALIBRATION, share_right
+from cosine import COSINE
 
 from tinynas import __version__
 from tinynas.arch import Arch, load_arch
@@ -103,7 +104,7 @@ def work(data: str, flash_kib: int, bits: int, seed: int, options: argparse.Name
     graph = lower(arch)
     shape, start = graph.input.shape, perf_counter()
     train = images.split("train", *shape)
-    trainer = Trainer(graph, train, images.split("val", *shape), Recipe.full(epochs=options.epochs), seed=seed)
+    trainer = Trainer(graph, train, images.split("val", *shape), Recipe.full(epochs=options.epochs, **COSINE), seed=seed)
     trainer.run()
     trained = trainer.trained.cpu()
     qgraph = quantize(fold(trained), train.subset(CALIBRATION, 0).inputs) if isinstance(trained, Network) else finish_qat(trained)

@@ -26,6 +26,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
+from cosine import COSINE
 
 from tinynas.arch import Arch, Block, ConvLayer, MBConv, Pool, load_arch
 from tinynas.cost import estimate
@@ -138,7 +139,7 @@ def train(job: tuple[str, str, int, str]) -> dict[str, Any]:
     data, arch = open_data(path), Arch.model_validate_json(text)
     graph = lower(arch)
     shape = graph.input.shape
-    trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), Recipe.full(epochs=epochs), seed=0)
+    trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), Recipe.full(epochs=epochs, **COSINE), seed=0)
     trainer.run()
     costs = estimate(graph, "tflm").values()
     accuracy = round(max(m.val_accuracy for m in trainer.history), 5)

@@ -23,6 +23,7 @@ from time import perf_counter
 from typing import Any
 
 from bits_fronts import share_right
+from cosine import COSINE
 
 from tinynas import __version__
 from tinynas.arch import Arch, load_arch
@@ -54,7 +55,7 @@ def work(bits: int, options: argparse.Namespace) -> dict[str, Any]:
     data, started = open_data(options.data), perf_counter()
     graph = lower(subject(options.side, len(data.labels), bits))
     shape = graph.input.shape
-    recipe = Recipe.full(epochs=options.epochs, **({"epoch_images": options.epoch_images} if options.epoch_images else {}))
+    recipe = Recipe.full(epochs=options.epochs, **COSINE, **({"epoch_images": options.epoch_images} if options.epoch_images else {}))
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), recipe, seed=options.seed)
     trainer.run()
     trained = trainer.trained.cpu()

@@ -30,6 +30,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from cosine import COSINE_WORDS
+
 from tinynas.files import append_line, read_lines, write_atomic
 
 HERE = Path(__file__).parent
@@ -62,7 +64,19 @@ def line(board: str, runtime: str, data: str, seed: int, options: argparse.Names
         search = ["search", "--budget", str(budget), "--data", path, "--workers", "1"]
         call(*search, "--trials", str(options.trials), "--seed", str(seed), "--out", str(out))
     # The images are named again: a run that was trained elsewhere (on a GPU) is exported and checked here.
-    promote = ["promote", str(out), "--data", path, "--epochs", str(options.epochs), "--seed", str(seed), "--format", "tflite"]
+    promote = [
+        "promote",
+        str(out),
+        "--data",
+        path,
+        "--epochs",
+        str(options.epochs),
+        "--seed",
+        str(seed),
+        "--format",
+        "tflite",
+        *COSINE_WORDS,
+    ]
     promoted = call(*promote)["promoted"][0]
     costs = call("estimate", str(out / "nets" / promoted["id"] / "arch.yaml"), "--budget", str(out / "budget.yaml"))
     # A network that was trained further has a line for each time: the last counts.

@@ -21,6 +21,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from cosine import COSINE
+
 from tinynas.api import estimate
 from tinynas.arch import Arch, load_arch, pair
 from tinynas.budget import load_budget
@@ -196,7 +198,7 @@ def _promoted(path: Path, name: str, data: str, recipe: dict[str, Any], seed: in
         if event.metrics is not None:
             print(f"{path.name} {name} {event.epoch}/{event.epochs} val {event.metrics.val_accuracy:.4f}", flush=True)
 
-    promote(run, [arch.id], data=images, recipe=Recipe.full(**recipe), seed=seed, on_event=tell)
+    promote(run, [arch.id], data=images, recipe=Recipe.full(**COSINE, **recipe), seed=seed, on_event=tell)
     return run, arch.id
 
 

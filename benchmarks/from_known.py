@@ -199,6 +199,7 @@ class Bench:
         settings: dict[str, Any] = {
             "epochs": epochs,
             "warmup_epochs": 0.5,
+            "schedule": "cosine",
             "ema": 0.5,
             "batch_size": BATCH,
             "epoch_images": per_epoch,

@@ -23,6 +23,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from cosine import COSINE
+
 from tinynas.arch import load_arch
 from tinynas.data import DataOptions, open_data
 from tinynas.files import append_line, read_lines, write_atomic
@@ -40,7 +42,7 @@ DATA: dict[str, tuple[str, dict[str, Any]]] = {
     "esc10": ("esc10", {"folds": {"test": ["4"]}, "val_share": 0.3}),
 }
 LAST = 8
-RECIPE = Recipe.full(epochs=30, epoch_images=1280)
+RECIPE = Recipe.full(epochs=30, epoch_images=1280, **COSINE)
 FRONT_ENDS = [
     {"kind": kind, "noise_reduction": noise_reduction, "pcan": pcan}
     for kind in ("mfcc", "mel")

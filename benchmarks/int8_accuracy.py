@@ -27,6 +27,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from cosine import COSINE
 
 from tinynas import __version__
 from tinynas.api import load_space
@@ -82,7 +83,7 @@ def trained(tag: str, arch: Arch, data: DataSet, epochs: int, work: Path) -> Net
     graph = lower(arch)
     if not path.exists():
         shape = graph.input.shape
-        trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), Recipe(epochs=epochs), seed=0)
+        trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), Recipe(epochs=epochs, **COSINE), seed=0)
         trainer.run()
         save_weights(trainer.network, path, {})
     return load_weights(graph, path)

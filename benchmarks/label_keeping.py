@@ -23,6 +23,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from cosine import COSINE
+
 from tinynas.arch import load_arch
 from tinynas.config import build
 from tinynas.data import DataOptions, DataSet, open_data
@@ -67,7 +69,7 @@ def train(job: tuple[str, str, int], folder: str, epochs: int) -> dict[str, Any]
     data = opened(name, folder)
     augment = Augment(light=LightAugment.model_validate({"flip": FLIPS[which]}))
     answers, _ = ask(data, augment, seed=seed)
-    recipe = Recipe.full(epochs=epochs, augment=settled(augment, answers.known()))
+    recipe = Recipe.full(epochs=epochs, **COSINE, augment=settled(augment, answers.known()))
     graph = lower(load_arch(NET).with_classes(len(data.labels)))
     splits = {split: data.split(split, *graph.input.shape) for split in ("train", "val", "test")}
     trainer = Trainer(graph, splits["train"], splits["val"], recipe, seed=seed)

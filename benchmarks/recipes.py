@@ -27,6 +27,7 @@ from statistics import mean
 from typing import Any
 
 import numpy as np
+from cosine import COSINE
 
 from tinynas.api import route_overrides
 from tinynas.arch import load_arch
@@ -157,7 +158,7 @@ def train(job: Job, images: Path, *, smoke: bool) -> dict[str, Any]:
     labels = flip_labels(np.asarray(train_split.labels), job.flipped, len(data.labels), job.seed)
     noisy = Split(train_split.inputs, labels, train_split.names, train_split.groups, train_split.kind)
     short = {"epochs": 1, "subset": 256, "warmup_epochs": 0.5, "bn_images": 64} if smoke else {}
-    trainer = Trainer(graph, noisy, val, Recipe.full(**{**job.changes, **short}), seed=job.seed)
+    trainer = Trainer(graph, noisy, val, Recipe.full(**{**COSINE, **job.changes, **short}), seed=job.seed)
     started = time.monotonic()
     trainer.run()
     seconds = time.monotonic() - started

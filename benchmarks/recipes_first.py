@@ -20,6 +20,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from cosine import COSINE
+
 from tinynas.arch import Arch, load_arch
 from tinynas.config import load
 from tinynas.cost import estimate
@@ -110,7 +112,7 @@ def train(row: Row, data_path: str, seed: int, threads: int) -> dict[str, Any]:
     data = open_data(data_path)
     graph = lower(network(row.net, len(data.labels)))
     shape = graph.input.shape
-    recipe = Recipe.full(**{**row.recipe, "threads": threads})
+    recipe = Recipe.full(**{**COSINE, **row.recipe, "threads": threads})
     trainer = Trainer(graph, data.split("train", *shape), data.split("val", *shape), recipe, seed=seed)
     started = time.monotonic()
     trainer.run(on_epoch=lambda m: print(f"  {row.name} {m.epoch}/{recipe.epochs} val {m.val_accuracy:.4f} {m.seconds:.1f} s", flush=True))

@@ -23,6 +23,8 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
+from cosine import COSINE
+
 from tinynas import pareto
 from tinynas.api import prepare_search
 from tinynas.files import append_line, read_lines, write_atomic
@@ -75,7 +77,7 @@ def run(job: dict[str, Any], options: argparse.Namespace) -> dict[str, Any]:
         archs = [(front[place], one.run.arch(front[place]["id"])) for place in places]
     goals = objectives(settings.objectives)
     promoted, points = [], []
-    recipe = Recipe.full(epochs=options.epochs, augment=one.settings.recipe.augment)
+    recipe = Recipe.full(epochs=options.epochs, **COSINE, augment=one.settings.recipe.augment)
     for row, arch in archs:
         graph = lower(arch)
         train, val, test = (one.data.split(name, *graph.input.shape) for name in ("train", "val", "test"))

@@ -35,6 +35,7 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from cosine import COSINE_WORDS
 from search_people import tinynas
 
 from tinynas.files import append_line, read_lines, write_atomic
@@ -124,7 +125,7 @@ def work(name: str, recipes: Sequence[str], seeds: int, options: argparse.Namesp
         for recipe in recipes:
             if (name, recipe, seed) in done:
                 continue
-            (row,) = tinynas("promote", str(run), "best", "--seed", str(seed), *RECIPES[recipe])["promoted"]
+            (row,) = tinynas("promote", str(run), "best", "--seed", str(seed), *COSINE_WORDS, *RECIPES[recipe])["promoted"]
             (cost,) = [one for one in json.loads((run / "front.json").read_text()) if one["id"] == row["id"]]
             record = {
                 "data": name,

@@ -24,6 +24,8 @@ from typing import Any
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from cosine import COSINE
+
 from tinynas.arch import Arch
 from tinynas.cost import estimate
 from tinynas.data import DataOptions, open_data
@@ -78,7 +80,7 @@ def train(place: Path, row: str, speaker: str, seed: int) -> dict[str, Any]:
     train_split, val = (data.read_by(graph.input, name) for name in ("train", "val"))
     changes = ROWS[row]
     augment: dict[str, Any] = {"kind": "none"} if changes is None else {"sound": changes}
-    trainer = Trainer(graph, train_split, val, Recipe.full(epochs=EPOCHS, augment=augment), seed=seed)
+    trainer = Trainer(graph, train_split, val, Recipe.full(epochs=EPOCHS, **COSINE, augment=augment), seed=seed)
     started = time.process_time()
     trainer.run()
     last = trainer.history[-1]
