@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -24,7 +25,7 @@ from tinynas.runs import Run
 from tinynas.search.prepare import settle_augment
 from tinynas.search.prepare import settled_recipe as searched_recipe
 from tinynas.train import keeping
-from tinynas.train.keeping import QUESTIONS, Asker, ask, open_questions, settled, standard_error
+from tinynas.train.keeping import HEAVY, MUCH, QUESTIONS, Asker, Question, ask, open_questions, settled, standard_error
 
 MIRROR = next(q for q in QUESTIONS if q.kind == "light" and q.name == "mirroring")
 LIGHT = next(q for q in QUESTIONS if q.kind == "light" and q.name == "light")
@@ -151,8 +152,9 @@ def test_a_change_costs_much_beyond_noise_and_trifles() -> None:
     assert not small.costs_much(_judged([1] * 6 + [0] * 4)), "three of ten are within three errors"
 
 
-def test_a_heavy_change_has_to_teach_something_and_another_must_not_harm(monkeypatch: pytest.MonkeyPatch) -> None:
-    # 1,000 images, 900 right, 0.4 above chance. Heavy: more than 160 images fewer.
+def _verdicts(monkeypatch: pytest.MonkeyPatch, question: Question) -> Callable[[int, int], str]:
+    """The answer by images of 1,000 that are right changed, and by the second network; 900 are right as they are, 0.4 above chance."""
+
     def verdict(changed: int, second: int) -> str:
         asker = _asker([1] * 900 + [0] * 100, [0] * 1000)
         looked, trained = (_judged([1] * right + [0] * (1000 - right)) for right in (changed, second))
@@ -161,14 +163,28 @@ def test_a_heavy_change_has_to_teach_something_and_another_must_not_harm(monkeyp
         monkeypatch.setattr(asker, "exchanged", lambda looked: [])
         monkeypatch.setattr(asker, "_trained", lambda augment, deadline: None)
         monkeypatch.setattr(asker, "_judge", lambda trainer, split: next(judged))
-        return asker.answer(MIRROR, Augment()).verdict
+        return asker.answer(question, Augment()).verdict
 
-    # Of 1,000 images n that differ, all one way, are n / sqrt(n) = sqrt(n) errors, nearly: 4 are two errors.
-    assert verdict(changed=735, second=900) == "off" and verdict(changed=735, second=903) == "off"
-    assert verdict(changed=735, second=906) == "kept", "it teaches something"
-    assert verdict(changed=745, second=900) == "kept" and verdict(changed=745, second=897) == "kept"
-    assert verdict(changed=745, second=894) == "off", "it does harm"
-    assert verdict(changed=925, second=0) == "kept", "it costs nothing: no second network is asked"
+    return verdict
+
+
+def test_a_heavy_change_has_to_teach_something_and_another_must_not_harm(monkeypatch: pytest.MonkeyPatch) -> None:
+    verdict = _verdicts(monkeypatch, dataclasses.replace(MIRROR, heavy=HEAVY))
+    # Heavy: more than 160 images fewer. Of 1,000 images n that differ, all one way, are n / sqrt(n) = sqrt(n) errors, nearly: 4 are two.
+    assert verdict(735, 900) == "off" and verdict(735, 903) == "off"
+    assert verdict(735, 906) == "kept", "it teaches something"
+    assert verdict(745, 900) == "kept" and verdict(745, 897) == "kept"
+    assert verdict(745, 894) == "off", "it does harm"
+    assert verdict(925, 0) == "kept", "it costs nothing: no second network is asked"
+
+
+def test_mirroring_that_costs_much_has_to_teach_something(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert {q.heavy for q in QUESTIONS if q.name == "mirroring"} == {MUCH} and {q.heavy for q in QUESTIONS} == {MUCH, HEAVY}
+    verdict = _verdicts(monkeypatch, MIRROR)
+    # Much: more than 80 images fewer. One sign's seed: 36 % of what it knew lost, and a point better, within the noise, with it.
+    assert verdict(756, 900) == "off" and verdict(756, 903) == "off" and verdict(815, 903) == "off"
+    assert verdict(756, 906) == "kept", "it teaches something"
+    assert verdict(825, 0) == "kept", "it costs little: no second network is asked"
 
 
 def test_open_questions_are_those_with_auto_and_no_answer() -> None:
