@@ -1,17 +1,22 @@
-"""How the learning rate should end where images are few: a half cosine down to 0, or the peak throughout and an average of the weights.
+"""How the learning rate of a full training should go: along half a cosine down to 0, or at its peak throughout, with an average.
 
-    python benchmarks/schedules.py --data tin20 --network mcunet-tiny2 --seeds 2
-    python benchmarks/schedules.py --data tin20 --network results/benchmarks/schedules_found_tin20.yaml
+    python benchmarks/schedules.py --data tin20 --seeds 2
+    python benchmarks/schedules.py --data gtsrb48 --network results/benchmarks/schedules_found_gtsrb48.yaml --seeds 4
+    python benchmarks/schedules.py --data tin20 --flipped 0.2 --schedules cosine constant
+    python benchmarks/schedules.py --data fsdd --network ds-cnn-kws --schedules cosine constant
     python benchmarks/schedules.py --table                          # the page alone
 
-What it measures. ``tinynas promote`` of one network for 40 epochs with what is shipped (cosine, an average over 2 epochs), and with
-``--set schedule=constant --set ema=3``; validation chooses the epoch of both; accuracy of the int8 file on the test images, read once.
-The networks are mcunet-tiny2 and what forty minutes of search found at its costs on these images (search_people.py, whose rows these
-are for the cosine). It came up there: in forty minutes the search itself, whose trainings have a constant rate, ended above what it
-handed over was promoted to.
+What it measures. ``tinynas promote`` of one network by several schedules (``SCHEDULES``); validation chooses the epoch of each; accuracy of
+the int8 file on the test, read once. Networks: mcunet-tiny2, and what forty minutes of search found at its costs on tin20 and signs
+(search_people.py); two for sounds. With ``--flipped`` a share of the training images, and of those held back for validation, lies in a
+wrong class; ``--also`` says more of the recipe: weights to begin with (tin20's, of the constant rate, seed 1), int8 in the loop. It came up
+where a search, whose trainings have a constant rate, ended above what it handed over was promoted to.
 
-What it does not show. Other lengths and sizes of data, labels that are wrong, other averages and rates in between, optimizers. Validation
-images are also what the found networks were chosen by.
+What it does not show. Large sets, long trainings, other optimizers. Most rows have one seed; a seed moves a figure by half a point on
+tin20, one on signs. Validation images are also what the found networks were chosen by. Tried by a change of the code, and level
+with the constant rate within noise: to let it fall to 0 in the last sixth of the epochs, averaged over one (tin20 45.6 after 12 epochs and
+57.2 after 40, signs 83.3 after 12). Averages over a third to a ninth of what was trained so far and over 1 to 6 epochs: level or worse
+(validation of tin20 after 20 of 40 epochs: 49.2 to 53.4).
 """
 
 from __future__ import annotations
@@ -40,6 +45,7 @@ SCHEDULES: dict[str, tuple[str, ...]] = {
     "cosine": ("schedule=cosine", "lr_end=0", "ema=2"),
     "constant": ("schedule=constant", "ema=3"),
     "constant, shorter average": ("schedule=constant", "ema=1"),
+    "cosine, twice the rate": ("schedule=cosine", "lr_end=0", "ema=2", "lr=0.01"),
     "cosine to a fifth": ("schedule=cosine", "lr_end=0.2", "ema=3"),
 }
 #: Data set -> its folder, and the options it is opened with.
@@ -140,7 +146,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=40)
     parser.add_argument("--flipped", type=float, default=0.0, help="share of wrong training labels; folders of train/ and val/ alone")
     parser.add_argument("--also", nargs="*", default=[], help="of the recipe, for all schedules: lr=2e-3")
-    parser.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=list(SCHEDULES))
+    parser.add_argument("--schedules", nargs="+", choices=SCHEDULES, default=["cosine", "constant"])
     parser.add_argument("--table", action="store_true", help="write the page and end")
     options = parser.parse_args()
     if not options.table and options.data is None:
