@@ -232,3 +232,17 @@ def test_json_is_exact(name: str, place: Path, finished: Path, capsys: pytest.Ca
     assert json.loads(shown.out)["run"] == f"runs/{name}"
     assert tinynas(["estimate", f"none/{name}", "--json"]) == 2
     assert f"none/{name.partition(':')[0]}" in json.loads(capsys.readouterr().out)["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("words", "place"),
+    [
+        (["adapt", "export", "mcunet-tiny2"], "tinynas adapt export"),
+        (["data", "prepare", "wake-vision", "--n", "many"], "tinynas data prepare wake-vision"),
+        (["estimate"], "tinynas estimate"),
+    ],
+)
+def test_a_usage_error_points_to_the_command_that_was_typed(words: list[str], place: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert tinynas(words) == 2
+    said = capsys.readouterr().err
+    assert f"{place}: " in said and f"see: {place} --help" in said

@@ -112,6 +112,16 @@ def test_columns_of_splits(tmp_path: Path) -> None:
         assert {int(Path(name).stem) // 2 % 4 for name in names(data, split)} == wanted
 
 
+def test_a_split_that_is_none_is_refused_and_not_trained_on(tmp_path: Path) -> None:
+    root = table(tmp_path / "set", "file,label,split", lambda i, p, c: f"{p},{c},{'exclude' if i == 4 else 'train'}")
+    refused(root, "metadata.csv", "line 6", "exclude", "train, val, test")
+    # Empty cells, the word for it, and numbers of folds leave the row to be assigned.
+    for number, free in enumerate(("", "unassigned", "UNASSIGNED", "3")):
+        assert labels_are_right(
+            open_data(table(tmp_path / f"{number}", "file,label,split", lambda i, p, c, free=free: f"{p},{c},{free if i > 15 else 'test'}"))
+        )
+
+
 def test_vertex_ai(tmp_path: Path) -> None:
     part = ("TRAIN", "TRAIN", "VALIDATION", "TEST")
     root = table(tmp_path / "set", None, lambda i, p, c: f"{part[i % 4]},gs://bucket/some/{p},{c}", name="import.csv")

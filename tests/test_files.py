@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
 import textwrap
@@ -145,3 +146,13 @@ def test_what_the_block_raises_leaves_the_old_file(tmp_path: Path) -> None:
         file.write(b"half")
         raise ZeroDivisionError
     assert [(p.name, p.read_text()) for p in tmp_path.iterdir()] == [("x", "old")]
+
+
+def test_what_is_no_file_is_not_replaced_by_one(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    (tmp_path / "link").symlink_to(pipe)
+    for path in (pipe, tmp_path / "link"):
+        with pytest.raises(DiskError, match="is a device or a pipe"):
+            write_atomic(path, "text")
+    assert pipe.is_fifo() and sorted(found.name for found in tmp_path.iterdir()) == ["link", "pipe"]

@@ -90,8 +90,12 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
     write(root / "yes" / "zeros.wav", np.zeros(RATE))
     write(root / "yes" / "short.wav", tone(0.005))
     write(root / "yes" / "strange.wav", np.full(RATE, np.nan), subtype="FLOAT")
+    write(root / "yes" / "whole.wav", 9830 * tone(1.0), subtype="FLOAT")
+    write(root / "yes" / "over.wav", 7.9 * tone(1.0) / np.abs(tone(1.0)).max(), subtype="FLOAT")
     data = opened(root, tmp_path)
-    assert {bad.name.split("/")[1]: bad.reason for bad in data.bad} == {
+    (whole,) = (bad.reason for bad in data.bad if bad.name.endswith("whole.wav"))
+    assert "times full scale" in whole and "32768" in whole
+    assert {bad.name.split("/")[1]: bad.reason for bad in data.bad if bad.reason != whole} == {
         "cut.wav": "cannot be decoded",
         "none.wav": "empty file",
         "short.wav": "shorter than 10 ms",
@@ -99,7 +103,7 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
         "text.flac": "cannot be decoded",
         "zeros.wav": "silent: all zeros",
     }
-    assert len(data.records) == 32
+    assert len(data.records) == 33
 
 
 def test_long_recordings_are_cut_and_stay_together(tmp_path: Path) -> None:

@@ -15,9 +15,11 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from test_train import GRAPH, TRAIN, VAL, images, recipe, trainer
 
+from tinynas.arch import MBConv
 from tinynas.data import Split
 from tinynas.data.split import epoch_order
 from tinynas.errors import ConfigError, RunError
+from tinynas.graph import lower
 from tinynas.model import BatchNorm, normalise
 from tinynas.quantize.qat import QatNetwork
 from tinynas.recipe import Augment, Recipe
@@ -427,6 +429,17 @@ def test_two_processes_of_one_mind_report_as_one(monkeypatch: pytest.MonkeyPatch
     assert stem is not None and expected is not None
     torch.testing.assert_close(stem.running_mean, expected.running_mean)
     torch.testing.assert_close(stem.running_var, expected.running_var)
+
+
+def test_two_processes_sum_no_positions(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Spatial attention has whole numbers among its buffers, which rows and columns are read.
+    monkeypatch.setattr("tinynas.train.loop.dist.all_reduce", lambda tensor: tensor.mul_(2))
+    arch = GRAPH.arch.model_copy(update={"blocks": (MBConv(out=8, attention="spatial"), *GRAPH.arch.blocks)})
+    t = Trainer(lower(arch), TRAIN, VAL, Recipe(epochs=1, batch_size=64), seed=0)
+    t.rank, t.world = 1, 2
+    before = {name: b.clone() for name, b in t._raw.named_buffers() if not b.is_floating_point()}
+    t.run()
+    assert before and all(torch.equal(dict(t._raw.named_buffers())[name], b) for name, b in before.items())
 
 
 def test_gradients_of_two_processes_are_averaged(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -29,7 +30,7 @@ from tinynas.graph import Graph, lower
 from tinynas.objectives import MEAN_AVERAGE_PRECISION, of_several, traded
 from tinynas.objectives import objectives as known_objectives
 from tinynas.records import ADAPTED
-from tinynas.runs import STORAGE_VARIABLE, Run, data_place, without_password
+from tinynas.runs import NOT_SEARCHED, STORAGE_VARIABLE, Run, data_place, without_password
 from tinynas.space import Space
 
 if TYPE_CHECKING:
@@ -280,6 +281,10 @@ def prepare_search(
         if settings is not None:
             raise UserError("settings beside resume: a run goes on with its own", "leave them out; --set changes a single one")
         run = Run.open(out if out is not None else _newest_run())
+        if not run.searched:
+            raise RunError(
+                f"{run.path}: was made by tinynas promote, and nothing was searched in it", "name the run of a search with --out"
+            )
         return replace(_prepare_again(run, budget, space, data, {**lasting, **changing}, routed, storage, begins), cluster=place)
     data = data or "synthetic"
     if budget is None:
@@ -602,7 +607,9 @@ def _newest_run() -> Path:
     runs = sorted(Path("results").glob("*/config.yaml"), key=lambda p: (p.stat().st_mtime, str(p)))
     if not runs:
         raise RunError("results: holds no run to resume", "name it with --out, or start one: tinynas search --budget stm32f746")
-    return runs[-1].parent
+    # Those that a promotion made are not searches; damaged ones say what is wrong when they are opened.
+    searches = [path for path in runs if NOT_SEARCHED not in path.read_text(encoding="utf-8", errors="replace")]
+    return (searches or runs)[-1].parent
 
 
 def _shipped_spaces(overrides: Sequence[str] = (), *, sounds: Literal["map", "series"] | None = None, stream: bool = False) -> list[Space]:
@@ -781,8 +788,18 @@ def promote(
         check_places(staged)
     if isinstance(run, str) and _names_network(run):
         place = data or (staged.stages[-1].data if staged is not None else None)
+        if tuple(ids) not in ((), ("best",)):
+            raise UserError(
+                f"{' '.join(ids)}: {run} is a network without a run, and such are trained one at a time", "name the others one by one"
+            )
+        if routed["space"]:
+            raise UserError(f"--set space.{routed['space'][0]}: nothing is searched here", "leave it out")
         ids, run, data = [run], _run_for(run, budget, place, out, seed, routed, staged), None
         routed["data"] = []
+    elif said_of_run := [f"{part}.{text}" for part in ("budget", "space") for text in routed[part]]:
+        raise UserError(
+            f"--set {said_of_run[0]}: a run has its own budget and space", "leave it out, or search anew with it: tinynas search"
+        )
     elif budget is not None or out is not None:
         raise UserError("--budget and --out are for a network without a run, and this is a run", "leave them out: a run has its own")
     opened = run if isinstance(run, Run) else Run.open(run)
@@ -803,7 +820,7 @@ def promote(
     net_ids = list(typed)
     _leave_room(opened, net_ids)
 
-    said = {text.partition("=")[0] for text in changes}
+    said = {text.partition("=")[0].strip() for text in changes}
 
     def recipe_of(net_id: str) -> Recipe:
         own = {"init": typed[net_id]} if document.get("init") is None and staged is None and _is_tflite(typed[net_id]) else {}
@@ -903,7 +920,7 @@ def _run_for(
     from tinynas.weights.describe import arch_of_file
 
     if out is not None and (Path(out) / "config.yaml").is_file():
-        return Run.open(out)
+        return _as_begun(Run.open(out), budget, data, routed)
     if budget is None or data is None:
         missing = "--budget" if budget is None else "--data"
         raise UserError(
@@ -914,18 +931,18 @@ def _run_for(
     options = staged.stages[-1].data_options if staged is not None else DataOptions()
     options = _absolute_files(build(options.model_dump(mode="json"), DataOptions, source="data options", overrides=routed["data"]))
     images = _open_data(data, seed=seed, options=options)
-    path = (
-        Path(out)
-        if out is not None
-        else Run.fresh_path(re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(net).stem}-{Path(data).name}").strip("-."))
-    )
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"{Path(net).stem}-{Path(data).name}").strip("-.")
+    given = options.model_dump(mode="json", exclude_defaults=True)
+    if out is None and (before := _same_before(name, arch.with_classes(len(images.labels)).id, limits, images, given, seed)) is not None:
+        return before
+    path = Path(out) if out is not None else Run.fresh_path(name)
     return Run.create(
         path,
         config={
             **data_place(data, path),
-            "data_options": options.model_dump(mode="json", exclude_defaults=True),
+            "data_options": given,
             "settings": {"objectives": [MEAN_AVERAGE_PRECISION if images.several else "accuracy", "macs"], "seed": seed},
-            "space_choice": f"nothing is searched: {arch.name or net} is trained as it is",
+            "space_choice": f"{NOT_SEARCHED}: {arch.name or net} is trained as it is",
         },
         space=load_space("tiny"),
         budget=limits,
@@ -939,6 +956,45 @@ def _run_for(
             **_given(groups=_groups_digest(options), attributes=images.attributes_digest),
         },
     )
+
+
+def _as_begun(run: Run, budget: str | None, data: str | None, routed: Mapping[str, list[str]]) -> Run:
+    """``run``, where nothing that is said beside it differs from what it was begun with; RunError where something does."""
+    from tinynas.data.splits import splits_digest
+
+    remedy = "leave --budget, --data and what is set of them out: a run has its own; or name another --out"
+    if budget is None and routed["budget"]:
+        raise RunError(f"--set budget.{routed['budget'][0]}: {run.path} has its own budget", remedy)
+    if budget is not None and load_budget(budget, routed["budget"]) != run.budget:
+        raise RunError(f"--budget {budget}: {run.path} was begun with another budget, {run.budget.name}", remedy)
+    if data is not None or routed["data"]:
+        images, place = run.images(data, overrides=routed["data"])
+        other = run.other_data(images)
+        if other is None and routed["data"] and splits_digest(images.members) != splits_digest(run.images(None)[0].members):
+            other = "the splits differ"
+        if other is not None:
+            raise RunError(f"--data {place}: not what {run.path} was begun with: {other}", remedy)
+    return run
+
+
+def _same_before(name: str, net_id: str, budget: Budget, images: DataSet, options: Mapping[str, Any], seed: int) -> Run | None:
+    """The run that an earlier command with the same network, budget, images and seed made under ``results/``, finished or not."""
+    for number in itertools.count(1):
+        path = Path("results") / (name if number == 1 else f"{name}-{number}")
+        if not path.is_dir():
+            return None
+        try:
+            run = Run.open(path)
+            same = not run.searched and (run.env.get("data"), run.budget, run.config.get("data_options")) == (
+                images.fingerprint,
+                budget,
+                options,
+            )
+            if same and _seed_of(run) == seed and (run.net_dir(net_id) / "arch.yaml").exists():
+                return run
+        except UserError:
+            continue  # damaged, or no run: not what is asked for
+    raise AssertionError("there is an end of folders")
 
 
 def _id_or_reference(run: Run, text: str, classes: int) -> str:
@@ -972,6 +1028,7 @@ def export(
     sizes, arena and timing on a board, not for answers, and its report says so. ``runtime`` is the one whose memory is planned and
     checked: by default that of the run's budget, or ``tflm``. ``formats``, ``data`` and ``on_note`` as in :func:`promote`.
     """
+    from tinynas.data.splits import splits_digest
     from tinynas.export.deliver import export_promoted, export_untrained
     from tinynas.export.formats import check_formats
 
@@ -993,6 +1050,13 @@ def export(
             )
         options = _export_options(routed[""], runtime=runtime or opened.budget.runtime, core=opened.budget.core, **given)
         images = _run_images(opened, data, routed["data"], on_note)
+        if promoted.recipe.get("data_splits", splits_digest(images.members)) != splits_digest(images.members):
+            # Of promotions before 0.16 nobody knows.
+            kind = images.signal.kind
+            note = f"the splits are not those that {resolved} was trained on: what is a test {kind} here may have been learnt from"
+            if on_note is not None:
+                on_note(note)
+            images = replace(images, notes=(*images.notes, note))
         return export_promoted(opened, resolved, Path(out), images, promoted, options, formats)
     options = _export_options(routed[""], runtime=runtime or "tflm", **given)
     return export_untrained(load_net(net), Path(out), options, formats)

@@ -80,8 +80,11 @@ class Writer:
 def replacing(path: Path) -> Iterator[Writer]:
     """A temporary file that becomes ``path`` when the block ends well, and vanishes when it does not.
 
-    Raises DiskError where the disk is full or the folder is not writable; what the block raises passes through.
+    Raises DiskError where the disk is full, the folder is not writable, or ``path`` is a device or a pipe, which a file would replace; what
+    the block raises passes through.
     """
+    if path.exists() and not path.is_file() and not path.is_dir():
+        raise DiskError(f"{path}: is a device or a pipe, and what is written takes a file's place", "name a file")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = path.parent / f".{path.name}.{secrets.token_hex(4)}"

@@ -7,13 +7,13 @@ two writes loses at most the unfinished epoch. On a CPU the continued training g
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import dataclasses
 import hashlib
 import io
 import json
 import math
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,6 +26,7 @@ from tinynas import __version__, metrics
 from tinynas.arch import Arch
 from tinynas.config import build
 from tinynas.data import DataSet, Split
+from tinynas.data.splits import splits_digest
 from tinynas.errors import RunError, UserError, counted
 from tinynas.files import write_atomic
 from tinynas.graph import Graph, few_bits, lower
@@ -165,6 +166,8 @@ def _promote(
     asked = few_bits_note(graph, recipe)
     known = _known(run, net_id, graph)
     if known is not None and _deciding(known.recipe) == _deciding(settings) and known.seed == seed:
+        if rank() == 0:
+            run.restore_history(net_id, _kept_name(known))
         tell("known", known.epochs, promoted=known)
         return known
     checkpoint = _Checkpoint(run.checkpoint_dir(net_id), settings, seed)
@@ -233,12 +236,16 @@ def _known(run: Run, net_id: str, graph: Graph) -> Promoted | None:
 
 def _keep(run: Run, known: Promoted) -> str:
     """Put by what was promoted with other settings: the new training takes its place. What is said of it."""
-    content = json.dumps([_deciding(known.recipe), known.seed], sort_keys=True)
-    folder = run.set_aside(known.id, hashlib.sha256(content.encode()).hexdigest()[:10])
+    folder = run.set_aside(known.id, _kept_name(known))
     return (
         f"its training of before ({counted(known.epochs, 'epoch')}, {known.val_accuracy:.1%} on validation) had other settings, "
         f"and is kept in {folder.relative_to(run.path)}"
     )
+
+
+def _kept_name(known: Promoted) -> str:
+    content = json.dumps([_deciding(known.recipe), known.seed], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()[:10]
 
 
 def _deciding(settings: Mapping[str, object]) -> dict[str, object]:
@@ -345,7 +352,8 @@ def history_csv(history: Sequence[EpochMetrics], earlier: Sequence[tuple[str, Se
 
 def recipe_record(recipe: Recipe, graph: Graph, data: DataSet) -> dict[str, object]:
     """The settings that decide the result for ``graph``, as they are written into ``metrics.json``."""
-    return {**deciding(recipe, graph), "data": data.name, "data_fingerprint": data.fingerprint}
+    known = {"data": data.name, "data_fingerprint": data.fingerprint, "data_splits": splits_digest(data.members)}
+    return {**deciding(recipe, graph), **known}
 
 
 class _Checkpoint:
@@ -389,4 +397,8 @@ class _Checkpoint:
                 old.unlink(missing_ok=True)
 
     def remove(self) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
+        # Another training of the network may be unfinished, or under way.
+        for file in self.folder.glob(f"{self.key}*"):
+            file.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            self.folder.rmdir()

@@ -57,6 +57,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R", bound=JsonRecord)
 
+#: How the choice of a space begins in a run without a search.
+NOT_SEARCHED = "nothing is searched"
 STORAGE_VARIABLE = "TINYNAS_STORAGE"
 """The environment variable with a storage's URL, which may hold a password: command lines are seen by everybody."""
 RUN_FORMAT = 1
@@ -323,6 +325,11 @@ class Run:
                 number += 1
             except OSError as error:
                 raise disk_error(path, error) from None
+
+    @property
+    def searched(self) -> bool:
+        """False of a run that ``tinynas promote`` made for a network: nothing was, or will be, searched in it."""
+        return not str(self.config.get("space_choice", "")).startswith(NOT_SEARCHED)
 
     # resolved inputs --------------------------------------------------------------------------------
 
@@ -645,6 +652,8 @@ class Run:
     def best(self) -> str:
         """Id of the network of the front that is expected to be the most accurate, or the best by the score that was asked for in
         its place (:func:`tinynas.objectives.counted_score`). Raises RunError where there is no front."""
+        if not self.searched:
+            return self._only
         front = self._begun_front()
         counted = counted_score(objectives(self.config["settings"]["objectives"]))
         if counted == "accuracy":
@@ -659,6 +668,8 @@ class Run:
         See :func:`tinynas.pareto.knee`: by the run's objectives, accuracies as promised, costs on the scale on which a search
         counts them.
         """
+        if not self.searched:
+            return self._only
         front = self._begun_front()
         trained = {trial.id: as_promised(trial) for trial in self.trials() if trial.was_trained}
         goals = objectives(self.config["settings"]["objectives"])
@@ -666,6 +677,15 @@ class Run:
         values = [[goal.scaled(trained[net_id]) for goal in goals] for net_id in ids]
         index = pareto.knee(values, [goal.maximize for goal in goals])
         return self.best if index is None else ids[index]
+
+    @property
+    def _only(self) -> str:
+        """Of a run without a search: its network, or of several the one that full training brought the furthest."""
+        ids = self.ids()
+        if not ids:
+            raise RunError(f"{self.path}: holds no network", "promote one with --out")
+        reached = {net_id: promoted.val_accuracy for net_id in ids if (promoted := self.promoted(net_id)) is not None}
+        return max(reached, key=lambda net_id: reached[net_id]) if reached else ids[0]
 
     def _begun_front(self) -> list[dict[str, Any]]:
         front = self.front()
@@ -676,12 +696,21 @@ class Run:
 
     def set_aside(self, net_id: str, name: str) -> Path:
         """Copy what was promoted and exported of ``net_id`` to ``nets/<id>/earlier/<name>/``, which is given back; without the firmware
-        folder, which an export makes anew."""
+        folder, which an export makes anew. What is there under that name is whole, and stays."""
         folder = self.net_dir(net_id) / "earlier" / name
+        if (folder / "metrics.json").exists():
+            return folder
         for file in sorted(self.net_dir(net_id).iterdir()):
-            if file.is_file() and file.name != "arch.yaml":
+            if file.is_file() and file.name not in ("arch.yaml", "metrics.json"):
                 write_atomic(folder / file.name, file.read_bytes())
+        write_atomic(folder / "metrics.json", (self.net_dir(net_id) / "metrics.json").read_bytes())  # last: the copy is whole
         return folder
+
+    def restore_history(self, net_id: str, name: str) -> None:
+        """``train.csv`` of what was promoted, out of ``earlier/<name>/``, where another training that did not end has written its own."""
+        kept = self.net_dir(net_id) / "earlier" / name / "train.csv"
+        if kept.exists() and kept.read_bytes() != (self.train_csv(net_id).read_bytes() if self.train_csv(net_id).exists() else b""):
+            write_atomic(self.train_csv(net_id), kept.read_bytes())
 
     def write_promoted(self, promoted: Promoted) -> None:
         """``nets/<id>/metrics.json``."""

@@ -112,8 +112,11 @@ def _usage_error(error: Any) -> UserError:
     message = error.format_message()
     if not isinstance(error, _USAGE_ERROR):
         return UserError(message)
-    context = getattr(error, "ctx", None)
-    place = f"tinynas {context.info_name}" if context is not None and context.parent is not None else "tinynas"
+    names, context = [], getattr(error, "ctx", None)
+    while context is not None and context.parent is not None:
+        names.append(context.info_name)
+        context = context.parent
+    place = " ".join(["tinynas", *reversed(names)])
     return UserError(f"{place}: {message}", f"see: {place} --help")
 
 

@@ -303,6 +303,10 @@ def pareto(
     rows = opened.front()
     if json_:
         return emit(rows)
+    trained = sum(trial.was_trained for trial in opened.trials()) if not rows and opened.searched else 0
+    if trained:
+        say(f"the search has not ended, and its front is written at the end: {counted(trained, 'network')} trained so far are on its page")
+        return next_step("tinynas", "report", opened.path)
     if not rows:
         say("the front is empty: nothing was trained yet")
         return next_step("tinynas", "search", "--resume", "--out", opened.path)

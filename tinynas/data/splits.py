@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
@@ -121,3 +122,11 @@ def _carve_singles(
                 result[rows[start:stop]] = name
                 start = stop
     return result
+
+
+def splits_digest(members: Mapping[str, NDArray[np.int64]]) -> str:
+    """Of which records are in which split (name to positions): what the data's fingerprint says nothing of, where splits are made here."""
+    digest = hashlib.sha256()
+    for name in sorted(members):
+        digest.update(f"{name} {len(members[name])} ".encode() + np.sort(members[name]).astype("<i8").tobytes())
+    return digest.hexdigest()[:16]

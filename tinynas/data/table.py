@@ -346,9 +346,19 @@ class _Columns:
         for number, row in self.cells:
             name = _cell(row, self.file)
             if name:
-                split = value_of(_cell(row, self.split)) if self.split is not None else None
+                split = None if self.split is None else self._split_of(number, _cell(row, self.split), self._title(self.split))
                 found.append(Row(number, name, self._label_of(row), split, *(_cell(row, column) for column in self.further)))
         return found
+
+    def _split_of(self, number: int, cell: str, column: str) -> str | None:
+        """None where the row is to be assigned: an empty cell, ``unassigned``, the number of a fold. Raises DataError at another word."""
+        split = value_of(cell) if cell else None
+        if split is not None or not cell or cell.lower() == "unassigned" or cell.isdecimal():
+            return split
+        raise DataError(
+            f"{self.place}: line {number}: {shown(cell)} in the column {column} is none of train, val, test",
+            "write one of these, leave the cell empty to have the row assigned, or take the row out",
+        )
 
     def check_labels(self) -> None:
         """Raise DataError where the labels are hardly classes."""

@@ -144,7 +144,7 @@ def stale(run: Run) -> bool:
 
 def search_is_running(run: Run) -> bool:
     """True where a search has begun and not ended, as far as its files tell; a killed one counts as ended before long."""
-    if run.search_ended:
+    if run.search_ended or not run.searched:
         return False
     deadline = (run.read_json("clock") or {}).get("deadline")
     if isinstance(deadline, (int, float)) and time.time() > deadline + GRACE_S:

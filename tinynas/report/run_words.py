@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from tinynas import __version__
 from tinynas.cost.quantities import shown
 from tinynas.errors import counted
+from tinynas.graph import lower
 from tinynas.records import Trial
 from tinynas.report.search_figures import Limit, LimitsInfo, ProgressInfo, SpacesInfo, cost_of
 from tinynas.report.source import Source
@@ -51,17 +52,18 @@ def _best(source: Source) -> Trial | None:
 
 def _headline(source: Source) -> str:
     best = _best(source)
-    fits = f"fits {_board(source)}"
-    if best is None:
-        return text(f"Nothing trained yet for {_board(source)}")
     fully = [source.promoted[i] for i in source.picked if i in source.promoted]
     if fully:
-        one = max(fully, key=lambda p: p.val_accuracy)
+        fitting = [one for one in fully if source.budget.fits(source.budget.cost(lower(source.arch(one.id))))]
+        one = max(fitting or fully, key=lambda p: p.val_accuracy)
         int8 = source.int8_accuracy(one.id)
         reached = f"{percent(int8)} in int8" if int8 is not None else percent(one.test_accuracy)
-        return _unbroken(f"{reached} on test {source.noun}s: {one.id}, {fits}")
+        words = f"fits {_board(source)}" if fitting else f"does not fit {_board(source)}"
+        return _unbroken(f"{reached} on test {source.noun}s: {one.id}, {words}")
+    if best is None:
+        return text(f"Nothing trained yet for {_board(source)}")
     hope = f", {percent(best.expected_accuracy)} expected" if _expected_of(best) else ""
-    return _unbroken(f"{percent(best.accuracy)} after {counted(best.epochs, 'epoch')}{hope}, {fits}")
+    return _unbroken(f"{percent(best.accuracy)} after {counted(best.epochs, 'epoch')}{hope}, fits {_board(source)}")
 
 
 def _unbroken(words: str) -> str:

@@ -364,8 +364,9 @@ class Trainer:
             dist.all_reduce(tensor)
         for network in filter(None, (self._raw, self._average)):
             for buffer in network.buffers():
-                dist.all_reduce(buffer)
-                buffer /= self.world
+                if buffer.is_floating_point():  # whole numbers are positions, alike everywhere
+                    dist.all_reduce(buffer)
+                    buffer /= self.world
         return int(total)
 
     # evaluation -------------------------------------------------------------------------------------

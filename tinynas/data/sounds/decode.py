@@ -20,6 +20,8 @@ LEAST_MS = 10
 """A shorter recording is none."""
 QUIET = 4 / 32768
 """A file's samples that are all smaller are digital silence: what a lossy format makes of zeros."""
+LOUDEST = 8.0
+"""Full scale is 1. Lossy formats overshoot it a little; samples of a float file beyond are integers that nobody divided."""
 RATES = (2000, 768_000)
 """Samples a second, at least and at most."""
 BLOCK = 1 << 18
@@ -60,6 +62,8 @@ def _measured(file: soundfile.SoundFile) -> Measured:
         loud = np.abs(block).max(axis=1)
         if not np.isfinite(loud).all():
             raise BadInput("samples that are no numbers")
+        if loud.max() > LOUDEST:
+            raise BadInput(f"samples up to {loud.max():,.0f} times full scale, which is 1: divide them, by 32768 if they were of 16 bits")
         heard = np.flatnonzero(loud > QUIET)
         if len(heard):
             first = at + int(heard[0]) if first < 0 else first

@@ -1,0 +1,176 @@
+"""What is promoted a second time, beside another, or without a search: nothing is lost, nothing is taken for what it is not."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from test_promote import NET, RECIPE, Images, go, new_run
+
+from tinynas import api
+from tinynas.cli import run as cli
+from tinynas.errors import RunError, UserError
+from tinynas.promote import promote
+from tinynas.records import Trial
+from tinynas.report.page import search_is_running
+from tinynas.report.run_words import _headline
+from tinynas.report.source import Source
+from tinynas.runs import Run
+
+SHORT = RECIPE.model_copy(update={"epochs": 2})
+SHORTER = RECIPE.model_copy(update={"epochs": 3, "lr": 0.01})
+
+
+def _stopped(run: Run, recipe: Any, after: int) -> None:
+    """A training that is interrupted after so many epochs."""
+
+    def stop(event: Any) -> None:
+        if event.kind == "epoch" and event.epoch == after:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        promote(run, [NET.id], data=Images(), recipe=recipe, on_event=stop)  # type: ignore[arg-type]
+
+
+def test_other_splits_of_the_same_images_are_another_training(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    go(run, recipe=SHORT)
+    other = Images()
+    other.members = {**other.members, "test": np.arange(1, 81)}
+    events, _ = go(run, recipe=SHORT, data=other)
+    assert events[0].kind == "started" and "is kept in" in str(events[0].note)
+    turned = Images()
+    turned.members = {name: rows[::-1] for name, rows in turned.members.items()}
+    assert [e.kind for e in go(run, recipe=SHORT, data=turned)[0]][:1] == ["started"], "the first splits again"
+    assert go(run, recipe=SHORT)[0][0].kind == "known", "their order says nothing"
+
+
+def test_one_training_that_ends_leaves_anothers_state(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    _stopped(run, RECIPE, after=3)
+    go(run, recipe=SHORT)
+    events, _ = go(run)
+    assert (events[0].kind, events[0].epoch) == ("resumed", 3)
+    assert not run.checkpoint_dir(NET.id).exists(), "nothing is unfinished any more"
+
+
+def test_the_history_is_that_of_what_was_promoted(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    go(run)
+    history = run.train_csv(NET.id).read_bytes()
+    _stopped(run, SHORT, after=1)
+    assert run.train_csv(NET.id).read_bytes() != history
+    assert go(run)[0][0].kind == "known" and run.train_csv(NET.id).read_bytes() == history
+    _stopped(run, SHORT, after=2)
+    go(run, recipe=SHORTER)
+    (kept,) = (run.net_dir(NET.id) / "earlier").iterdir()
+    assert (kept / "train.csv").read_bytes() == history, "what another one had begun to write is not what was promoted"
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with ``stripes/`` of two classes and a small network, ``net.yaml``."""
+    rng = np.random.default_rng(0)
+    for label in ("a", "b"):
+        (tmp_path / "stripes" / label).mkdir(parents=True)
+        for number in range(60):
+            image = rng.integers(0, 120, (16, 16, 3)).astype(np.uint8)
+            image[:: 2 if label == "a" else 3] += 100
+            cv2.imwrite(str(tmp_path / "stripes" / label / f"{number}.png"), image)
+    (tmp_path / "net.yaml").write_text("height: 16\nwidth: 16\nclasses: 2\nstem: {out: 8, stride: 2}\nblocks: [{kind: mbconv, out: 8}]\n")
+    (tmp_path / "results").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+LINE = ("promote", "net.yaml", "--budget", "stm32f746", "--data", "stripes", "--format", "tflite")
+BRIEF = ("--epochs", "1", "--set", "recipe.augment.kind=none")
+
+
+def _answer(capsys: pytest.CaptureFixture[str], *words: str) -> dict[str, Any]:
+    capsys.readouterr()
+    assert cli([*words, "--json"]) == 0
+    document: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return document
+
+
+def test_the_same_command_goes_on_in_the_run_it_made(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    first = _answer(capsys, *LINE, *BRIEF)
+    assert first["run"] == "results/net-stripes"
+    assert _answer(capsys, *LINE, *BRIEF)["run"] == first["run"], "and nothing is trained again"
+    # Another board, other splits, another seed: another run.
+    for number, more in enumerate((("--budget", "rp2040"), ("--set", "data.val_share=0.3"), ("--seed", "1")), 2):
+        words = [*LINE, *BRIEF, *more] if more[0] != "--budget" else [*LINE[:2], *more, *LINE[4:], *BRIEF]
+        assert _answer(capsys, *words)["run"] == f"results/net-stripes-{number}"
+
+
+def test_a_run_without_a_search_is_not_one(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    document = _answer(capsys, *LINE, *BRIEF)
+    run, net_id = Run.open(document["run"]), document["promoted"][0]["id"]
+    assert not run.searched and not search_is_running(run)
+    assert run.best == run.knee == run.resolve_id("best") == net_id
+    headline = _headline(Source(run))
+    assert f"{net_id}, fits" in headline and "Nothing trained" not in headline
+    for out in (run.path, None):
+        with pytest.raises(RunError, match="nothing was searched in it"):
+            api.prepare_search(None, resume=True, out=out)
+    # A budget that it does not fit: the page does not say that it does.
+    text = (run.path / "budget.yaml").read_text()
+    (run.path / "budget.yaml").write_text(text + "macs: 10\n")
+    assert f"{net_id}, does not fit" in _headline(Source(Run.open(run.path)))
+
+
+def test_what_promote_is_told_is_done_or_refused(folder: Path) -> None:
+    def refused(*said: Any, **more: Any) -> str:
+        with pytest.raises(UserError) as caught:
+            api.promote(*said, **{"epochs": 1, "formats": ["tflite"], "overrides": ["recipe.augment.kind=none"], **more})
+        return f"{caught.value} -> {caught.value.hint}"
+
+    new: dict[str, Any] = {"budget": "stm32f746", "data": "stripes"}
+    assert "one at a time" in refused("net.yaml", ["mcunet-tiny2"], **new)
+    assert "nothing is searched" in refused("net.yaml", **new, overrides=["space.resolution=[16]"])
+    api.promote("net.yaml", **new, out="run", epochs=1, formats=["tflite"], overrides=["recipe.augment.kind=none"])
+    for text in ("budget.sram=1 KiB", "space.resolution=[16]"):
+        assert "a run has its own" in refused("run", overrides=[text])
+    assert "another budget" in refused("net.yaml", budget="rp2040", out="run")
+    assert "has its own budget" in refused("net.yaml", out="run", overrides=["budget.sram=1 KiB"])
+    (folder / "stripes" / "a" / "0.png").unlink()
+    assert "not what run was begun with" in refused("net.yaml", **new, out="run")
+
+
+def test_splits_that_were_not_trained_on_are_told_by_export(folder: Path) -> None:
+    (row,) = api.promote("net.yaml", budget="stm32f746", data="stripes", out="run", epochs=1, formats=["tflite"])
+    notes: list[str] = []
+    api.export("run", row.id, out="files", formats=["tflite"], on_note=notes.append)
+    assert not notes
+    api.export("run", row.id, out="files", formats=["tflite"], overrides=["data.test_share=0.5"], on_note=notes.append)
+    assert any("the splits are not those that" in note for note in notes)
+
+
+def test_a_length_with_blanks_is_a_length(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+
+    def train(run: Run, ids: Any, *, recipe: Any, **more: Any) -> Any:
+        seen.append(recipe)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("tinynas.promote.promote", train)
+    ask: Callable[[str], Any] = lambda text: api.promote("net.yaml", budget="stm32f746", data="stripes", overrides=[text])  # noqa: E731
+    for text in ("recipe.epochs = 2", "recipe.epochs=2", "recipe.lr=0.01"):
+        with pytest.raises(KeyboardInterrupt):
+            ask(text)
+    assert [(r.epochs, r.epoch_images > 0) for r in seen] == [(2, False), (2, False), (60, True)]
+
+
+def test_the_front_of_a_search_that_goes_on_is_not_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    run = new_run(tmp_path / "run")
+    assert cli(["pareto", str(run.path)]) == 0 and "nothing was trained yet" in capsys.readouterr().out
+    run.append_trial(Trial(0, NET.id, "trained", "model", scores={"accuracy": 0.8}, images=64_000))
+    assert cli(["pareto", str(run.path)]) == 0
+    said = capsys.readouterr().out
+    assert "1 network trained so far" in said and "tinynas report" in said
