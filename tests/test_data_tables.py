@@ -122,6 +122,49 @@ def test_a_split_that_is_none_is_refused_and_not_trained_on(tmp_path: Path) -> N
         )
 
 
+def test_a_damaged_line_of_a_table_is_refused_and_the_folders_do_not_take_its_place(tmp_path: Path) -> None:
+    root = make_folder(tmp_path / "set", {"cat": 6, "dog": 6}, suffix=".jpg")
+    files = sorted(str(path.relative_to(root)) for path in root.rglob("*.jpg"))
+    lines = [json.dumps({"file_name": name, "label": "xy"[i % 2]}) for i, name in enumerate(files)]
+    (root / "metadata.jsonl").write_text("\n".join(lines))
+    assert open_data(root).labels == ("x", "y")
+    (root / "metadata.jsonl").write_text("\n".join([*lines[:4], lines[4][:-1], *lines[5:]]))
+    refused(root, "metadata.jsonl", "line 5", "no JSON")
+    (root / "metadata.jsonl").rename(root / "log.jsonl")
+    assert open_data(root).labels == ("cat", "dog"), "another file need not be a table"
+    refused(root / "log.jsonl", "line 5")
+    (root / "log.jsonl").rename(root / "notes.csv")
+    (root / "notes.csv").write_text(
+        "file_name,label,split\n" + "".join(f"{name},{'xy'[i % 2]},{'later' if i == 1 else 'train'}\n" for i, name in enumerate(files))
+    )
+    assert open_data(root).labels == ("cat", "dog")
+    (root / "notes.csv").rename(root / "metadata.csv")
+    refused(root, "metadata.csv", "line 3", "later")
+
+
+def test_quotation_marks_that_are_not_closed(tmp_path: Path) -> None:
+    root = table(tmp_path / "set", "file,label", lambda i, p, c: f'"{p},{c}' if i == 3 else f"{p},{c}")
+    refused(root, "metadata.csv", "further down")
+    long = table(tmp_path / "long", "file,label", lambda i, p, c: f'"{p},{c}' + "," * 140_000 if i == 3 else f"{p},{c}")
+    refused(long, "metadata.csv", "line 5", "quotation mark")
+
+
+def test_lines_that_end_as_on_old_macs_and_files_that_begin_with_a_number_sign(tmp_path: Path) -> None:
+    assert labels_are_right(open_data(table(tmp_path / "mac", "file,label", lambda i, p, c: f"{p},{c}", end="\r")))
+    root = make_folder(tmp_path / "set", {"images": 12}, suffix=".jpg")
+    names_of = sorted(path.name for path in (root / "images").iterdir())
+    (root / "images" / names_of[0]).rename(root / "images" / "#1.jpg")
+    lines = [
+        "# who labelled this",
+        "file,label",
+        *(f"{name},{'ab'[i % 2]}" for i, name in enumerate(["#1.jpg", *names_of[1:]])),
+        "# the end",
+    ]
+    (root / "images" / "labels.csv").write_text("\n".join(lines))
+    data = open_data(root / "images")
+    assert len(data.records) == 12 and any(record.name.endswith("#1.jpg") for record in data.records)
+
+
 def test_vertex_ai(tmp_path: Path) -> None:
     part = ("TRAIN", "TRAIN", "VALIDATION", "TEST")
     root = table(tmp_path / "set", None, lambda i, p, c: f"{part[i % 4]},gs://bucket/some/{p},{c}", name="import.csv")

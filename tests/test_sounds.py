@@ -12,6 +12,7 @@ import soundfile
 from tinynas.config import build
 from tinynas.data import DataOptions, DataSet, open_data
 from tinynas.data.info import describe
+from tinynas.data.sounds.decode import part
 from tinynas.data.sounds.folder import gaps, spans
 from tinynas.data.sounds.signal import cut
 from tinynas.errors import ConfigError, DataError
@@ -92,10 +93,16 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
     write(root / "yes" / "strange.wav", np.full(RATE, np.nan), subtype="FLOAT")
     write(root / "yes" / "whole.wav", 9830 * tone(1.0), subtype="FLOAT")
     write(root / "yes" / "over.wav", 7.9 * tone(1.0) / np.abs(tone(1.0)).max(), subtype="FLOAT")
+    (root / "yes" / "half.wav").write_bytes(write(tmp_path / "one.wav", tone(0.5, 77.0)).read_bytes()[:-4000])
+    for length, name in ((8_044, "counted.wav"), (0xFFFFFFFF, "piped.wav")):
+        sound = bytearray(write(tmp_path / name, tone(0.5, 50.0 + length % 7), format="WAV").read_bytes())
+        sound[40:44] = length.to_bytes(4, "little")
+        (root / "yes" / name).write_bytes(bytes(sound))
     data = opened(root, tmp_path)
+    assert [bad.reason for bad in data.bad if bad.name.endswith("half.wav")] == ["cut off: 4,000 bytes of sound are missing"]
     (whole,) = (bad.reason for bad in data.bad if bad.name.endswith("whole.wav"))
     assert "times full scale" in whole and "32768" in whole
-    assert {bad.name.split("/")[1]: bad.reason for bad in data.bad if bad.reason != whole} == {
+    assert {bad.name.split("/")[1]: bad.reason for bad in data.bad if bad.reason != whole and "half" not in bad.name} == {
         "cut.wav": "cannot be decoded",
         "none.wav": "empty file",
         "short.wav": "shorter than 10 ms",
@@ -103,7 +110,16 @@ def test_what_cannot_be_used_is_counted(tmp_path: Path) -> None:
         "text.flac": "cannot be decoded",
         "zeros.wav": "silent: all zeros",
     }
-    assert len(data.records) == 33
+    assert len(data.records) == 35
+
+
+def test_codecs_that_cannot_be_wound_are_read_from_the_beginning(tmp_path: Path) -> None:
+    whole = tone(2.0, 300.0)
+    path = write(tmp_path / "gsm.wav", whole, rate=8000, subtype="GSM610")
+    with soundfile.SoundFile(path) as file:
+        assert not file.seekable()
+    heard, at_once = part(path, 500.0, 700.0, 100.0), soundfile.read(path, dtype="float32")[0]
+    assert np.array_equal(heard.samples, at_once[3200:6400])
 
 
 def test_long_recordings_are_cut_and_stay_together(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from tinynas.data.layout import Found, Reading, few, shown
 from tinynas.data.options import DataOptions
 from tinynas.data.partnames import HOLDERS, only, words
 from tinynas.data.records import plural
-from tinynas.data.table import Finder, Table, candidates, is_meant, missing_note, read_table, splits_by_name
+from tinynas.data.table import Finder, Table, TableFault, candidates, is_meant, missing_note, read_table, splits_by_name
 from tinynas.data.walk import Folder, regular
 from tinynas.errors import DataError
 
@@ -117,6 +117,8 @@ def _tables(name: str, root: Path, tree: Folder, reading: Reading, options: Data
     for path in paths:
         try:
             table = read_table(name, root, path, finder, options, given=False)
+        except TableFault:
+            raise
         except DataError as error:
             refused.append(error)
             continue

@@ -185,6 +185,10 @@ def _key(path: str) -> str:
 # reading ----------------------------------------------------------------------------------------------
 
 
+#: Files of these names are tables, whatever is in them.
+TABLES = ("labels", "metadata")
+
+
 def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOptions, *, given: bool) -> Table | None:
     """The table at ``path`` below ``root`` with its rows found among the files; None where it holds nothing about them.
 
@@ -198,14 +202,19 @@ def read_table(name: str, root: Path, path: str, finder: Finder, options: DataOp
     if end == ".labels" or (end == ".json"):
         lines = _edge_impulse(data)
         return None if lines is None else _matched(Table(path, lines, "Edge Impulse's list"), finder, options.multilabel)
-    cells = _json_lines(data) if end in (".jsonl", ".ndjson", ".manifest") else _csv(_text(data), spaced=end in (".txt", ".lst"))
-    if len(cells) < 2 and not (cells and len(cells[0][1]) > 1):
-        return None
-    read = _Columns(place, cells, finder, options, finder.near(path), given)
-    if read.file is None:
-        return None
-    read.check_labels()
-    return _matched(Table(path, read.rows(), read.said), finder, options.multilabel)
+    try:
+        cells = _json_lines(data) if end in (".jsonl", ".ndjson", ".manifest") else _csv(_text(data), spaced=end in (".txt", ".lst"))
+        if len(cells) < 2 and not (cells and len(cells[0][1]) > 1):
+            return None
+        read = _Columns(place, cells, finder, options, finder.near(path), given)
+        if read.file is None:
+            return None
+        read.check_labels()
+        return _matched(Table(path, read.rows(), read.said), finder, options.multilabel)
+    except _Damaged as error:
+        # A file of another name need not be a table: what is wrong is told where nothing else has labels.
+        kind = TableFault if given or Path(path).stem.lower() in TABLES else DataError
+        raise kind(f"{place}: line {error.line}: {error}", error.remedy) from None
 
 
 def _bytes(path: Path, place: str, kind: str) -> bytes:
@@ -228,23 +237,39 @@ def _text(data: bytes) -> str:
         return data.decode("cp1252", "replace")  # what spreadsheets of Western Europe write
 
 
+class TableFault(DataError):
+    """A fault in a line of a table: no other source of labels may take its place."""
+
+
+class _Damaged(Exception):
+    """A line that cannot be used, behind lines that can."""
+
+    def __init__(self, line: int, why: str, remedy: str = "mend the line, or take it out") -> None:
+        super().__init__(why)
+        self.line, self.remedy = line, remedy
+
+
 def _csv(text: str, spaced: bool) -> list[tuple[int, list[str]]]:
-    """Line number and cells of each line that has any."""
-    text = text.replace("\0", "")
+    """Line number and cells of each line that has any. Raises _Damaged."""
+    text = text.replace("\0", "").replace("\r\n", "\n").replace("\r", "\n")
     head = [line for line in text.splitlines()[:50] if line.strip() and not line.startswith("#")]
     if head and re.fullmatch(r"sep=.", head[0].strip()):  # a line for Excel
         head = head[1:]
     signs = ",;\t|" + (" " if spaced else "")
     delimiter = max(signs, key=lambda sign: (_even(head, sign), -signs.index(sign)))
-    rows = []
+    rows: list[tuple[int, list[str]]] = []
     reader = csv.reader(io.StringIO(text), delimiter=delimiter, skipinitialspace=delimiter != "\t")
     try:
         for row in reader:
             cells = [cell.strip() for cell in row]
-            if any(cells) and not cells[0].startswith("#") and not (len(cells) <= 2 and cells[0].startswith("sep=")):
+            # Behind the header a file may be called #1.png; a remark is alone on its line.
+            remark = cells[0].startswith("#") and (not rows or len(cells) == 1) if cells else True
+            if any(cells) and not remark and not (len(cells) <= 2 and cells[0].startswith("sep=")):
                 rows.append((reader.line_num, cells))
-    except csv.Error:
-        return []
+    except csv.Error as error:
+        if not rows:
+            return []
+        raise _Damaged(rows[-1][0] + 1, f"{error}; is a quotation mark not closed?") from None
     return rows
 
 
@@ -261,12 +286,15 @@ def _even(lines: Sequence[str], sign: str) -> float:
 
 
 def _json_lines(data: bytes) -> list[tuple[int, list[str]]]:
+    """Line number and values of each line, the keys first. Raises _Damaged."""
     documents: list[tuple[int, dict[str, Any]]] = []
     for number, line in enumerate(data.decode("utf-8-sig", "replace").splitlines(), 1):
         try:
             document = json.loads(line) if line.strip() else None
         except (ValueError, RecursionError):
-            return []
+            if not documents:
+                return []
+            raise _Damaged(number, "is no JSON") from None
         if isinstance(document, dict):
             documents.append((number, _flat(document)))
     columns = [*dict.fromkeys(key for _, document in documents for key in document)]
@@ -341,22 +369,26 @@ class _Columns:
         ) + (f", a column for each of {len(self.hot)} classes" if self.hot else "")
 
     def rows(self) -> list[Row]:
-        """The rows that name a file."""
+        """The rows that name a file. Raises _Damaged."""
         found = []
         for number, row in self.cells:
             name = _cell(row, self.file)
+            if "\n" in name:
+                first, *more = name.split("\n")
+                raise _Damaged(number, f"{shown(first)} ends {len(more)} lines further down: is a quotation mark not closed?")
             if name:
-                split = None if self.split is None else self._split_of(number, _cell(row, self.split), self._title(self.split))
+                split = self._split_of(number, _cell(row, self.split))
                 found.append(Row(number, name, self._label_of(row), split, *(_cell(row, column) for column in self.further)))
         return found
 
-    def _split_of(self, number: int, cell: str, column: str) -> str | None:
-        """None where the row is to be assigned: an empty cell, ``unassigned``, the number of a fold. Raises DataError at another word."""
+    def _split_of(self, number: int, cell: str) -> str | None:
+        """None where the row is to be assigned: an empty cell, ``unassigned``, the number of a fold. Raises _Damaged at another word."""
         split = value_of(cell) if cell else None
-        if split is not None or not cell or cell.lower() == "unassigned" or cell.isdecimal():
+        if split is not None or self.split is None or not cell or cell.lower() == "unassigned" or cell.isdecimal():
             return split
-        raise DataError(
-            f"{self.place}: line {number}: {shown(cell)} in the column {column} is none of train, val, test",
+        raise _Damaged(
+            number,
+            f"{shown(cell)} in the column {self._title(self.split)} is none of train, val, test",
             "write one of these, leave the cell empty to have the row assigned, or take the row out",
         )
 

@@ -20,6 +20,10 @@ LEAST_MS = 10
 """A shorter recording is none."""
 QUIET = 4 / 32768
 """A file's samples that are all smaller are digital silence: what a lossy format makes of zeros."""
+SLACK = 64
+"""Recorders count their header's 44 bytes as sound now and then."""
+STREAMED = 0x7FFF0000
+"""What programs write into a pipe, whose end they do not know, says this length or more."""
 LOUDEST = 8.0
 """Full scale is 1. Lossy formats overshoot it a little; samples of a float file beyond are integers that nobody divided."""
 RATES = (2000, 768_000)
@@ -46,11 +50,27 @@ def measure(data: bytes) -> Measured:
     """
     if not data:
         raise BadInput("empty file")
+    if missing := _missing(data):
+        raise BadInput(f"cut off: {missing:,} bytes of sound are missing")
     try:
         with soundfile.SoundFile(io.BytesIO(data)) as file:
             return _measured(file)
     except (soundfile.SoundFileError, OSError, ValueError, MemoryError):
         raise BadInput("cannot be decoded") from None
+
+
+def _missing(data: bytes) -> int:
+    """Bytes that the header of a WAV file has and the file has not; 0 of other formats, and where a stream's length was not known."""
+    if data[:4] != b"RIFF" or data[8:12] != b"WAVE":
+        return 0
+    at = 12
+    while at + 8 <= len(data):
+        size = int.from_bytes(data[at + 4 : at + 8], "little")
+        if data[at : at + 4] == b"data":
+            missing = at + 8 + size - len(data)
+            return missing if missing > SLACK and size < STREAMED else 0
+        at += 8 + size + size % 2
+    return 0
 
 
 def _measured(file: soundfile.SoundFile) -> Measured:
@@ -86,7 +106,12 @@ def part(source: Path | bytes, start_ms: float, end_ms: float, around_ms: float)
             rate = int(file.samplerate)
             first = max(0, round((start_ms - around_ms) * rate / 1000))
             last = min(int(file.frames), round((end_ms + around_ms) * rate / 1000))
-            file.seek(first)
+            if file.seekable():
+                file.seek(first)
+            else:  # some codecs of telephony are read from the beginning only
+                left = first
+                while left and (skipped := len(file.read(min(left, BLOCK), dtype="float32", always_2d=True))):
+                    left -= skipped
             block = file.read(max(0, last - first), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError, ValueError) as error:
         raise BadInput(f"cannot be decoded: {error}") from None
