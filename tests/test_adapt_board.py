@@ -216,8 +216,9 @@ def test_what_no_board_learns_is_refused_by_name(task: Task) -> None:
         board_learning(task, board_learner(task, budget), budget, scheme_named("random"), 0)
     with pytest.raises(UserError, match="mode: board"):
         board_learner(task, budget_of(mode="float"))
-    with pytest.raises(UserError, match="at most 64"):
-        board_learner(task, budget_of(batch=65))
+    with pytest.raises(ConfigError, match="at most 64"):
+        budget_of(batch=65)
+    assert budget_of(batch=64).learning.batch == 64
     with pytest.raises(ConfigError, match="mode board takes arithmetic board"):
         budget_of(arithmetic="int8")
     with pytest.raises(ConfigError, match="for compiled ones"):

@@ -162,6 +162,29 @@ def test_bad_overrides(override: str) -> None:
         apply_overrides({}, [override])
 
 
+def test_a_fault_of_an_override_is_on_no_line(tmp_path: Path) -> None:
+    class Inner(Config):
+        depth: int = 1
+
+    class Outer(Config):
+        width: int
+        inner: Inner = Inner()
+
+    path = tmp_path / "outer.yaml"
+    path.write_text("width: 3\ninner: {depth: 2}\n")
+    for text, place in (
+        ("width=wide", "--set width: "),
+        ("inner.depth=deep", "--set inner.depth: "),
+        ("inner={depth: x}", "--set inner.depth: "),
+    ):
+        with pytest.raises(ConfigError) as caught:
+            load(path, Outer, [text])
+        assert f"--set {key}: " in str(caught.value) and "line" not in str(caught.value)
+    path.write_text("width: wide\n")
+    with pytest.raises(ConfigError, match="line 1, width"):
+        load(path, Outer, ["inner.depth=4"])
+
+
 def test_overrides_do_not_touch_the_original() -> None:
     document = {"a": {"b": 1}}
     assert apply_overrides(document, ["a.b=2", "c.d=[1, x]"]) == {"a": {"b": 2}, "c": {"d": [1, "x"]}}

@@ -11,7 +11,7 @@ import math
 import re
 import types
 import typing
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
@@ -309,7 +309,8 @@ def build(
     try:
         return model.model_validate(document)
     except ValidationError as error:
-        faults = list(itertools.islice(_faults(error, document, model, lines or {}), MAX_FAULTS))
+        said = {tuple(text.partition("=")[0].strip().split(".")) for text in overrides}
+        faults = list(itertools.islice(_faults(error, document, model, lines or {}, said), MAX_FAULTS))
         if error.error_count() > MAX_FAULTS == len(faults):
             faults.append(Fault("file", None, f"has {error.error_count() - MAX_FAULTS:,} more faults", "mend these first"))
         raise ConfigError(source, faults) from None
@@ -336,8 +337,13 @@ def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> di
 
 
 def _faults(
-    error: ValidationError, document: object, model: type[BaseModel], lines: Mapping[tuple[str | int, ...], int]
+    error: ValidationError,
+    document: object,
+    model: type[BaseModel],
+    lines: Mapping[tuple[str | int, ...], int],
+    said: Set[tuple[str, ...]] = frozenset(),
 ) -> Iterable[Fault]:
+    # ``said`` are the paths that --set gave: what is wrong there is on no line.
     items = error.errors(include_url=False)
     nested = {item["loc"][:n] for item in items for n in range(1, len(item["loc"]))}
     for item in items:
@@ -348,6 +354,8 @@ def _faults(
         dotted = ".".join(str(part) for part in where) or "file"
         line = next((lines[where[:n]] for n in range(len(where), -1, -1) if where[:n] in lines), None)
         place = f"line {line}, {dotted}" if line is not None and where else dotted
+        if any(where[:n] in said for n in range(1, len(where) + 1)):
+            place = f"--set {dotted}"
         rule, remedy = item["msg"], None
         value: str | None = repr(item["input"])
         if item["type"] == "extra_forbidden":

@@ -13,6 +13,9 @@ from tinynas.cost.backward import UpdateCost, arithmetic_named
 from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import UserError
 
+#: Inputs a step of a board at most: it sees them one after the other.
+MOST_BATCH = 64
+
 
 class Learning(Config):
     """How the board learns. Everything here is something that a board can do."""
@@ -67,6 +70,8 @@ class Learning(Config):
             raise ValueError(f"{error.message}; {error.hint}") from None
         if (self.mode == "board") != (self.arithmetic == "board"):
             raise ValueError(f"mode {self.mode} is not counted with the arithmetic {self.arithmetic}: mode board takes arithmetic board")
+        if self.mode == "board" and self.batch > MOST_BATCH:
+            raise ValueError(f"batch {self.batch}: a board adds up at most {MOST_BATCH} inputs")
         if self.again > self.replay:
             raise ValueError(f"again {self.again}: of {self.replay} old images of each class (replay)")
         return self

@@ -30,8 +30,6 @@ from tinynas.learnings.board import BoardReference
 
 #: Steps of the self-test, or as many as move the parameters twice.
 TEST_STEPS = 4
-#: Inputs a step at most: a board sees them one after the other.
-MOST_BATCH = 64
 
 
 @dataclass(frozen=True)
@@ -68,8 +66,6 @@ def board_learner(task: Task, budget: UpdateBudget) -> Learner:
             f"learning.mode={budget.learning.mode}: the folder learns as the mode board does",
             "write mode: board into the budget's learning, or add --set learning.mode=board",
         )
-    if budget.learning.batch > MOST_BATCH:
-        raise UserError(f"learning.batch={budget.learning.batch}: a board adds up at most {MOST_BATCH} inputs", "lower it")
     source = task.floats.graph.input
     if source.noun != "image":
         raise UserError(
