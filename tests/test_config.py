@@ -172,11 +172,7 @@ def test_a_fault_of_an_override_is_on_no_line(tmp_path: Path) -> None:
 
     path = tmp_path / "outer.yaml"
     path.write_text("width: 3\ninner: {depth: 2}\n")
-    for text, place in (
-        ("width=wide", "--set width: "),
-        ("inner.depth=deep", "--set inner.depth: "),
-        ("inner={depth: x}", "--set inner.depth: "),
-    ):
+    for text, key in (("width=wide", "width"), ("inner.depth=deep", "inner.depth"), ("inner={depth: x}", "inner.depth")):
         with pytest.raises(ConfigError) as caught:
             load(path, Outer, [text])
         assert f"--set {key}: " in str(caught.value) and "line" not in str(caught.value)

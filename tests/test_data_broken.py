@@ -186,3 +186,26 @@ def test_damage_anywhere_is_survived(data: bytes, draw: st.DataObject) -> None:
         assert 0 < len(str(bad)) < 60
     else:
         assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_transparency_is_turned_with_the_colors(orientation: int) -> None:
+    rng = np.random.default_rng(orientation)
+    image = rng.integers(0, 256, (20, 12, 4)).astype(np.uint8)
+    plain = encoded(".png", image)
+    tiff = b"MM\x00*\x00\x00\x00\x08\x00\x01\x01\x12\x00\x03\x00\x00\x00\x01" + orientation.to_bytes(2, "big") + bytes(6)
+    chunk = b"eXIf" + tiff
+    turned = plain[:33] + len(tiff).to_bytes(4, "big") + chunk + zlib.crc32(chunk).to_bytes(4, "big") + plain[33:]
+    lying, found = decode(plain), decode(turned)
+    # What EXIF's numbers stand for: mirrored, upside down, mirrored so, and these over the diagonal.
+    ways = (
+        lambda x: x,
+        lambda x: x[:, ::-1],
+        lambda x: x[::-1, ::-1],
+        lambda x: x[::-1],
+        lambda x: x.transpose(1, 0, 2),
+        lambda x: np.rot90(x, -1),
+        lambda x: x[::-1, ::-1].transpose(1, 0, 2),
+        lambda x: np.rot90(x),
+    )
+    assert np.array_equal(found, ways[orientation - 1](lying))

@@ -6,9 +6,11 @@ a JPEG must reach its end marker, PNG chunks must match their checksums, dimensi
 
 from __future__ import annotations
 
+import itertools
 import struct
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 import cv2
 import numpy as np
@@ -48,7 +50,7 @@ def decode(data: bytes) -> Image:
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
         if pixels is not None and _may_be_transparent(data):
-            pixels = _flatten(cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), pixels)
+            pixels = _flatten(_turned(data, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), pixels), pixels)
     except (cv2.error, MemoryError):
         pixels = None
     if pixels is None:
@@ -206,6 +208,19 @@ def _may_be_transparent(data: bytes) -> bool:
     if data.startswith(b"\x89PNG") and len(data) > 25:
         return data[25] in (4, 6) or b"tRNS" in data[:4096]
     return data[:4] == b"RIFF" and data[12:16] in (b"VP8X", b"VP8L")
+
+
+def _turned(data: bytes, raw: NDArray[np.generic] | None, color: Image) -> NDArray[np.generic] | None:
+    """``raw`` as ``color`` lies: EXIF turns what is read as color, and not what is read unchanged."""
+    if raw is None or not any(mark in data for mark in (b"eXIf", b"EXIF", b"Exif")):
+        return raw
+    lying = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+
+    def turn(image: NDArray[Any], mirrored: bool, quarters: int) -> NDArray[Any]:
+        return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, quarters))
+
+    ways = itertools.product((False, True), range(4)) if lying is not None else ()
+    return next((turn(raw, *way) for way in ways if np.array_equal(turn(np.asarray(lying), *way), color)), raw)
 
 
 def _flatten(raw: NDArray[np.generic] | None, color: Image) -> Image:
