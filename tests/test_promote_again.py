@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -174,3 +178,31 @@ def test_the_front_of_a_search_that_goes_on_is_not_nothing(tmp_path: Path, capsy
     assert cli(["pareto", str(run.path)]) == 0
     said = capsys.readouterr().out
     assert "1 network trained so far" in said and "tinynas report" in said
+
+
+def test_several_processes_train_a_network_in_the_run_that_the_first_makes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "OMP_NUM_THREADS": "1"}
+    environment = {**os.environ, **group, "TINYNAS_CACHE": str(folder / "cache"), "PYTHONPATH": str(Path(__file__).parent.parent)}
+    children = [
+        subprocess.Popen(
+            [sys.executable, "-m", "tinynas", *LINE, *BRIEF, "--out", "run", "--json"],
+            env={**environment, "RANK": str(rank), "LOCAL_RANK": str(rank)},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in (1, 0)
+    ]
+    said = [child.communicate(timeout=120) for child in children]
+    assert [child.returncode for child in children] == [0, 0], said
+    assert said[0][0] == "" and json.loads(said[1][0])["run"] == "run"
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "1")
+    with pytest.raises(UserError, match="none is named"):
+        api.promote("net.yaml", budget="stm32f746", data="stripes")
+    monkeypatch.setattr("tinynas.api.MADE_WITHIN_S", 0.1)
+    with pytest.raises(RunError, match="made no run"):
+        api.promote("net.yaml", budget="stm32f746", data="stripes", out="elsewhere")

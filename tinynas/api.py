@@ -12,6 +12,7 @@ import itertools
 import json
 import os
 import re
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -24,7 +25,7 @@ from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
 from tinynas.cost.runtimes import runtime_named, why_no_update
 from tinynas.errors import BudgetError, ModelFileError, RunError, TinynasError, UserError, shell_line
-from tinynas.files import cores, disk_error, write_atomic
+from tinynas.files import cores, disk_error, process_number, write_atomic
 from tinynas.foreign import refuse_models, require_tflite, what_is
 from tinynas.graph import Graph, lower
 from tinynas.objectives import MEAN_AVERAGE_PRECISION, of_several, traded
@@ -221,6 +222,8 @@ def _firmware_folder(run: Run, net_id: str) -> Path | None:
 
 #: ``--set`` keys that begin with one of these go to that file; all others are settings of the search.
 _ROUTES = ("budget", "space", "data")
+#: Opening data for the first time may take the first of several processes a while.
+MADE_WITHIN_S = 600.0
 
 
 def route_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
@@ -919,6 +922,11 @@ def _run_for(
     from tinynas.data import SPLITS, DataOptions
     from tinynas.weights.describe import arch_of_file
 
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    if several and out is None:
+        raise UserError(f"{net}: several processes train one network in one folder, and none is named", "add --out")
+    if several and process_number() > 0:
+        _wait_for(Path(out or "") / "config.yaml")
     if out is not None and (Path(out) / "config.yaml").is_file():
         return _as_begun(Run.open(out), budget, data, routed)
     if budget is None or data is None:
@@ -956,6 +964,15 @@ def _run_for(
             **_given(groups=_groups_digest(options), attributes=images.attributes_digest),
         },
     )
+
+
+def _wait_for(path: Path) -> None:
+    """The first of several processes makes a run; the others find it made. Raises RunError where it is not."""
+    until = time.monotonic() + MADE_WITHIN_S
+    while not path.is_file():
+        if time.monotonic() > until:
+            raise RunError(f"{path.parent}: the first process made no run in it within {MADE_WITHIN_S:g} s", "see what it says")
+        time.sleep(0.05)
 
 
 def _as_begun(run: Run, budget: str | None, data: str | None, routed: Mapping[str, list[str]]) -> Run:
