@@ -116,7 +116,7 @@ def test_a_split_that_is_none_is_refused_and_not_trained_on(tmp_path: Path) -> N
     root = table(tmp_path / "set", "file,label,split", lambda i, p, c: f"{p},{c},{'exclude' if i == 4 else 'train'}")
     refused(root, "metadata.csv", "line 6", "exclude", "train, val, test")
     # Empty cells, the word for it, and numbers of folds leave the row to be assigned.
-    for number, free in enumerate(("", "unassigned", "UNASSIGNED", "3")):
+    for number, free in enumerate(("", "unassigned", "UNASSIGNED", "3", "Fold_2")):
         assert labels_are_right(
             open_data(table(tmp_path / f"{number}", "file,label,split", lambda i, p, c, free=free: f"{p},{c},{free if i > 15 else 'test'}"))
         )

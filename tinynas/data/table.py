@@ -64,6 +64,8 @@ FOLD_COLUMNS = _words("fold folds")
 GROUP_COLUMNS = _words("speaker speakerid group groups session recordingid srcfile source device clientid")
 MULTILABEL = "--set data.multilabel=true"
 _TRUTHS = {"0": False, "0.0": False, "false": False, "no": False, "": False, "1": True, "1.0": True, "true": True, "yes": True}
+#: What tells folds apart, which ``data.folds`` assigns: no split.
+_FOLD = re.compile(r"(fold[ _-]?)?\d+", re.IGNORECASE)
 _WHOLE = re.compile(r"^(-?\d+)\.0+$")  # a spreadsheet's numbers
 _LISTS = re.compile(r"^(labels?|annotations?|list|files|images|classes|gt|truth|index|meta(data)?|data)$", re.IGNORECASE)
 
@@ -384,7 +386,7 @@ class _Columns:
     def _split_of(self, number: int, cell: str) -> str | None:
         """None where the row is to be assigned: an empty cell, ``unassigned``, the number of a fold. Raises _Damaged at another word."""
         split = value_of(cell) if cell else None
-        if split is not None or self.split is None or not cell or cell.lower() == "unassigned" or cell.isdecimal():
+        if split is not None or self.split is None or not cell or cell.lower() == "unassigned" or _FOLD.fullmatch(cell):
             return split
         raise _Damaged(
             number,
