@@ -15,7 +15,7 @@ where a search, whose trainings have a constant rate, ended above what it handed
 What it does not show. Large sets, long trainings, other optimizers. Most rows have one seed; a seed moves a figure by half a point on
 tin20, one on signs. Validation images are also what the found networks were chosen by. Tried by a change of the code, and level
 with the constant rate within noise: to let it fall to 0 in the last sixth of the epochs, averaged over one (tin20 45.6 after 12 epochs and
-57.2 after 40, signs 83.3 after 12). Averages over a third to a ninth of what was trained so far and over 1 to 6 epochs: level or worse
+57.2 after 40, signs 83.3 after 12). Averages over a half to a ninth of what was trained so far and over 1 to 6 epochs: level or worse
 (validation of tin20 after 20 of 40 epochs: 49.2 to 53.4).
 """
 

@@ -996,10 +996,7 @@ def _as_begun(run: Run, budget: str | None, data: str | None, routed: Mapping[st
 
 def _same_before(name: str, net_id: str, budget: Budget, images: DataSet, options: Mapping[str, Any], seed: int) -> Run | None:
     """The run that an earlier command with the same network, budget, images and seed made under ``results/``, finished or not."""
-    for number in itertools.count(1):
-        path = Path("results") / (name if number == 1 else f"{name}-{number}")
-        if not path.is_dir():
-            return None
+    for path in itertools.takewhile(Path.is_dir, Run.places(name)):
         try:
             run = Run.open(path)
             same = not run.searched and (run.env.get("data"), run.budget, run.config.get("data_options")) == (
@@ -1011,7 +1008,7 @@ def _same_before(name: str, net_id: str, budget: Budget, images: DataSet, option
                 return run
         except UserError:
             continue  # damaged, or no run: not what is asked for
-    raise AssertionError("there is an end of folders")
+    return None
 
 
 def _id_or_reference(run: Run, text: str, classes: int) -> str:
@@ -1067,7 +1064,7 @@ def export(
             )
         options = _export_options(routed[""], runtime=runtime or opened.budget.runtime, core=opened.budget.core, **given)
         images = _run_images(opened, data, routed["data"], on_note)
-        if promoted.recipe.get("data_splits", splits_digest(images.members)) != splits_digest(images.members):
+        if (splits := splits_digest(images.members)) != promoted.recipe.get("data_splits", splits):
             # Of promotions before 0.16 nobody knows.
             kind = images.signal.kind
             note = f"the splits are not those that {resolved} was trained on: what is a test {kind} here may have been learnt from"

@@ -11,6 +11,7 @@ import csv
 import hashlib
 import hmac
 import io
+import itertools
 import json
 import math
 import os
@@ -312,9 +313,7 @@ class Run:
 
         Raises DiskError where it cannot be made.
         """
-        number = 1
-        while True:
-            path = root / (name if number == 1 else f"{name}-{number}")
+        for path in Run.places(name, root):
             try:
                 root.mkdir(parents=True, exist_ok=True)
                 path.mkdir()
@@ -322,9 +321,14 @@ class Run:
             except FileExistsError:
                 if not root.is_dir():
                     raise DiskError(f"{root}: is a file, not a folder", "move it away, or name a folder with --out") from None
-                number += 1
             except OSError as error:
                 raise disk_error(path, error) from None
+        raise AssertionError("places do not end")
+
+    @staticmethod
+    def places(name: str, root: Path = Path("results")) -> Iterator[Path]:
+        """``root/name``, ``root/name-2``, ``root/name-3`` and so on: where runs go that nobody gave a folder."""
+        return (root / (name if number == 1 else f"{name}-{number}") for number in itertools.count(1))
 
     @property
     def searched(self) -> bool:
