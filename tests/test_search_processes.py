@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
-from search_runs import accounted, start_process, wait_until, workers_of
+from search_runs import SPACE, accounted, budget, start_process, wait_until, workers_of
 
-from tinynas.api import PreparedSearch
-from tinynas.search import worker
+from tinynas.api import PreparedSearch, prepare_search
+from tinynas.search import SearchSettings, worker
 
 
 @pytest.mark.slow
@@ -64,3 +65,23 @@ def test_a_worker_joins_a_running_search(prepared: Callable[..., PreparedSearch]
     assert process.returncode == 0, wrong
     assert done > 0
     accounted(one.run, 16)
+
+
+@pytest.mark.slow
+def test_workers_find_the_files_of_the_datas_options_where_they_were_moved(stripes: str, tmp_path: Path) -> None:
+    """A worker process reads the run's folder alone: what the command that resumes says of the files has to be there."""
+    names = [f"{label}/{n}.png" for label in ("across", "down", "slanted") for n in range(64)]
+    files = {"groups": tmp_path / "groups.csv", "attributes": tmp_path / "light.csv"}
+    for column, file in (("group", files["groups"]), ("light", files["attributes"])):
+        file.write_text(
+            "\n".join([f"name,{column}", *(f"{name},{'ab'[i % 2] if column == 'light' else name[:-5]}" for i, name in enumerate(names))])
+        )
+    said = (f"data.groups=csv:{files['groups']}", f"data.attributes={files['attributes']}")
+    settings = SearchSettings.model_validate({"rungs": [1], "pool": 200, "baseline": 2, "start": 2, "recipe": {"batch_size": 32}})
+    one = prepare_search(budget(), space=SPACE, data=stripes, out=tmp_path / "run", settings=settings, trials=4, workers=2, overrides=said)
+    for name, file in files.items():
+        files[name] = file.rename(tmp_path / f"moved-{file.name}")
+    again = start_process(one.run.path, "--set", f"data.groups=csv:{files['groups']}", "--set", f"data.attributes={files['attributes']}")
+    _, wrong = again.communicate(timeout=300)
+    assert again.returncode == 0, wrong
+    accounted(one.run, 4)

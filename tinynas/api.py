@@ -410,8 +410,8 @@ def _prepare_again(
         check_storage(url)
     if begins is not None:
         begins()
-    files = {"groups": asked.groups, "attributes": asked.attributes}
-    images, place = run.images(data, overrides=[f"{name}={json.dumps(file)}" for name, file in files.items() if file is not None])
+    files = {name: file for name, file in (("groups", asked.groups), ("attributes", asked.attributes)) if file is not None}
+    images, place = run.images(data, overrides=[f"{name}={json.dumps(file)}" for name, file in files.items()])
     if (difference := run.other_data(images)) is not None:
         raise RunError(
             f"{place}: these are not the {images.signal.kind}s that {run.path} was begun with: {difference}",
@@ -425,6 +425,8 @@ def _prepare_again(
     run.check()  # what is damaged is said before hours of training
     if data is not None or place != run.config.get("data_path"):
         run.moved(data=data_place(place, run.path, data or run.config["data"]))
+    if elsewhere := {name: file for name, file in files.items() if file != known.get(name)}:
+        run.moved(files=elsewhere)  # workers know what the folder says, and no more
     going_on = begun.model_copy(update={**{name: getattr(wanted, name) for name in _CHANGING}, "storage": url})
     return PreparedSearch(run, begun_space, begun_budget, images, going_on)
 

@@ -371,12 +371,14 @@ class Run:
         document["format"] = RUN_FORMAT  # last, so that it is missing where the end is
         write_atomic(self.config_file, yaml.safe_dump(document, sort_keys=False))
 
-    def moved(self, *, data: Mapping[str, str] | None = None, storage: str | None = None) -> None:
-        """Note where the user has said that ``data`` (see :func:`data_place`) and study are now."""
+    def moved(self, *, data: Mapping[str, str] | None = None, files: Mapping[str, str] | None = None, storage: str | None = None) -> None:
+        """Note where the user has said that ``data`` (see :func:`data_place`), ``files`` of its options (by their names) and study are."""
         config = self.config
         changed = dict(config)
         if data is not None:
             changed = {**data, **{key: value for key, value in config.items() if key not in _DATA_KEYS}}
+        if files:
+            changed["data_options"] = {**config.get("data_options", {}), **files}
         if storage is not None:
             changed["settings"] = {**config["settings"], "storage": without_password(storage)}
         if changed != config or not _is_signed(config):
