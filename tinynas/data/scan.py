@@ -17,7 +17,7 @@ from tinynas.data.records import Bad, BadInput, Record
 from tinynas.errors import DiskError
 from tinynas.files import cores, replacing
 
-FORMAT = 6
+FORMAT = 7
 """Version of the index; others are read anew."""
 
 

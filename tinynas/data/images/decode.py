@@ -6,16 +6,15 @@ a JPEG must reach its end marker, PNG chunks must match their checksums, dimensi
 
 from __future__ import annotations
 
-import itertools
 import struct
 import zlib
 from collections.abc import Callable
-from typing import Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from tinynas.data.images.alpha import alpha_of, laid_on_grey
 from tinynas.data.majority import IMAGES
 from tinynas.data.records import BadInput
 
@@ -29,8 +28,6 @@ MAX_BYTES = 256 * 1024 * 1024
 """Larger files are refused unread."""
 EXTENSIONS = IMAGES
 """File names that end so are taken for images."""
-GREY = 128
-"""What padding is filled with: the pixel that normalises to 0."""
 
 
 # Broken images are reported by us, with their names; OpenCV's own lines on stderr would tear progress bars apart.
@@ -49,8 +46,8 @@ def decode(data: bytes) -> Image:
     _check(data)
     try:
         pixels = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
-        if pixels is not None and _may_be_transparent(data):
-            pixels = _flatten(_turned(data, cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED), pixels), pixels)
+        if pixels is not None and (alpha := alpha_of(data)) is not None:
+            pixels = laid_on_grey(data, alpha, pixels)
     except (cv2.error, MemoryError):
         pixels = None
     if pixels is None:
@@ -202,32 +199,3 @@ _OTHERS: tuple[tuple[int, bytes, str], ...] = (
     (0, b"II+\x00", "TIFF of a kind that is not read (such as floats)"),
 )
 """Where a file has which bytes, and what it then is."""
-
-
-def _may_be_transparent(data: bytes) -> bool:
-    if data.startswith(b"\x89PNG") and len(data) > 25:
-        return data[25] in (4, 6) or b"tRNS" in data[:4096]
-    return data[:4] == b"RIFF" and data[12:16] in (b"VP8X", b"VP8L")
-
-
-def _turned(data: bytes, raw: NDArray[np.generic] | None, color: Image) -> NDArray[np.generic] | None:
-    """``raw`` as ``color`` lies: EXIF turns what is read as color, and not what is read unchanged."""
-    if raw is None or not any(mark in data for mark in (b"eXIf", b"EXIF", b"Exif")):
-        return raw
-    lying = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
-
-    def turn(image: NDArray[Any], mirrored: bool, quarters: int) -> NDArray[Any]:
-        return np.ascontiguousarray(np.rot90(image[:, ::-1] if mirrored else image, quarters))
-
-    ways = itertools.product((False, True), range(4)) if lying is not None else ()
-    return next((turn(raw, *way) for way in ways if np.array_equal(turn(np.asarray(lying), *way), color)), raw)
-
-
-def _flatten(raw: NDArray[np.generic] | None, color: Image) -> Image:
-    """Transparent pixels of ``raw`` (BGRA) show mid grey; hidden colors behind them are often leftovers."""
-    if raw is None or raw.ndim != 3 or raw.shape[2] != 4 or raw.shape[:2] != color.shape[:2]:
-        return color
-    opaque = 65535.0 if raw.dtype == np.uint16 else 255.0
-    alpha = raw[:, :, 3:].astype(np.float32) / opaque
-    mixed: NDArray[np.float32] = color * alpha + GREY * (1 - alpha)
-    return np.clip(np.rint(mixed), 0, 255).astype(np.uint8)

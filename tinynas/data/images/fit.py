@@ -7,7 +7,8 @@ from typing import Literal, assert_never
 import cv2
 import numpy as np
 
-from tinynas.data.images.decode import GREY, Image
+from tinynas.data.images.alpha import GREY
+from tinynas.data.images.decode import Image
 
 Fit = Literal["crop", "squash", "pad"]
 """Of ``data.fit``; see :func:`resize`."""

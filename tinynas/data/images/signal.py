@@ -16,7 +16,7 @@ from tinynas.data.scan import Measured
 from tinynas.data.signal import Decoded, Signal
 from tinynas.inputs import Input
 
-PIXELS = 1
+PIXELS = 2
 """Version of how pixels are made (decoding, resizing)."""
 SLIVER = 32
 """An image whose pixels lie within so many of the 256 levels is nearly flat to a network."""
