@@ -29,7 +29,7 @@ from tinynas.cli import run
 from tinynas.cost.tflite import parse_model
 from tinynas.errors import InternalError, ModelFileError
 from tinynas.export.sandbox import compare_models
-from tinynas.export.shrunk import prove
+from tinynas.export.shrunk import prove, shrink
 from tinynas.export.tflite import ModelMeta, dummy_file, serialize
 from tinynas.graph import Conv2D, DepthwiseConv2D, lower
 from tinynas.quantize.grid import QuantizedGraph, random_quantized
@@ -454,6 +454,66 @@ def test_a_difference_is_found_and_nothing_is_written(tmp_path: Path, monkeypatc
     with pytest.raises(InternalError, match="of 20 inputs give other outputs"):
         api.shrink(tmp_path / "a.tflite", tmp_path / "b.tflite", inputs=20)
     assert not (tmp_path / "b.tflite").exists()
+
+
+ONE_GRID: dict[str, tuple[list[Any], tuple[int, ...], Any, str]] = {
+    "MAX_POOL_2D": (
+        [],
+        (1, 4, 4, 3),
+        options("Pool2DOptions", strideW=1, strideH=1, filterWidth=2, filterHeight=2),
+        "an output of another",
+    ),
+    "AVERAGE_POOL_2D": (
+        [],
+        (1, 4, 4, 3),
+        options("Pool2DOptions", strideW=1, strideH=1, filterWidth=2, filterHeight=2),
+        "an output of anoth",
+    ),
+    "CONCATENATION": (
+        [T((1, 4, 4, 2), data=1, scale=0.5)],
+        (1, 4, 4, 5),
+        options("ConcatenationOptions", axis=3),
+        "an input of another scale",
+    ),
+    "PADV2": (
+        [T((4, 2), "int32", data=0), T((1,), data=1, scale=0.5)],
+        (1, 4, 4, 3),
+        options("PadV2Options"),
+        "a padding value of another",
+    ),
+    "ADD_N": ([T((1, 4, 4, 3), data=1, scale=0.5)], (1, 4, 4, 3), options("AddNOptions"), "inputs of several scales"),
+}
+
+
+@pytest.mark.parametrize("zero", [-128, -100])
+@pytest.mark.parametrize("kind", ONE_GRID)
+def test_unequal_scales_where_the_format_demands_one_are_the_models_fault(
+    kind: str, zero: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more, shape, chosen, said = ONE_GRID[kind]
+    pools = "POOL" in kind
+    net = Small((1, 4, 4, 3))
+    x = net.conv(net.input, np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1]]).reshape(3, 1, 1, 3), [0, 32, 0])
+    out = net.op(kind, [x, *more], shape, chosen, zero=zero)
+    if pools and zero == -128:
+        net.net.tensors[out] = T(shape, scale=1 / 11, zero=zero)
+    (tmp_path / "a.tflite").write_bytes(net.file())
+    assert run(["shrink", str(tmp_path / "a.tflite"), "--out", str(tmp_path / "b.tflite")]) == 2
+    told = capsys.readouterr().err
+    assert f"its operator 1 ({kind}) has {said}" in told and "convert the model again" in told and not (tmp_path / "b.tflite").exists()
+    assert (f"(0.0625 around {zero} and 0.0625 around -128)" in told) == (pools and zero == -100)
+
+
+def test_what_litert_alone_runs_is_written_for_it() -> None:
+    """TFLM, which has no TILE, takes one zero point for all channels; LiteRT wants as many as scales."""
+    net = Small((1, 4, 4, 3))
+    x = net.conv(net.input, np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1]]).reshape(3, 1, 1, 3), [0, 32, 0])
+    plain = net.conv(x, alive(4, 1, 1, 3), [1, 2, 3, 4], zero=0)
+    assert shrunk(net.file(plain)).removed["constant"] == 1
+    net.op("TILE", [plain, T((4,), "int32", data=[1, 1, 1, 2])], (1, 4, 4, 8), options("TileOptions"), zero=0)
+    report = shrink(net.file(), inputs=20)
+    assert "LiteRT" in report.proof.kernels and (report.proof.compared, report.proof.different) == (20, 0)
+    assert report.shrunk.removed["constant"] == 1
 
 
 # The writer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from tinynas.cost.kernel import Check, Seen, quantized
+from tinynas.cost.schema import FileTensor
 
 
 def weights_quantized(axis: int) -> Check:
@@ -63,8 +64,48 @@ def same_grid(seen: Seen) -> str | None:
     if source is None or out is None or source.dtype == "float32":
         return None
     if abs(source.scale - out.scale) > 1e-6 or source.zero_point != out.zero_point:
-        return "an output of another scale than its input's"
+        return f"an output of another scale than its input's{_grids(out, source)}"
     return None
+
+
+def joined_grid(seen: Seen) -> str | None:
+    """CONCATENATION: int8 inputs are on the grid of the output."""
+    out = seen.output()
+    for tensor in seen.inputs() if out is not None else ():
+        if out is not None and tensor.dtype == "int8" and (tensor.scale, tensor.zero_point) != (out.scale, out.zero_point):
+            return f"an input of another scale than its output's{_grids(tensor, out)}"
+    return None
+
+
+def added_grid(seen: Seen) -> str | None:
+    """ADD_N: int8 inputs are on one grid."""
+    inputs = seen.inputs()
+    for tensor in inputs[1:]:
+        if tensor.dtype == "int8" and (tensor.scale, tensor.zero_point) != (inputs[0].scale, inputs[0].zero_point):
+            return f"inputs of several scales{_grids(inputs[0], tensor)}"
+    return None
+
+
+def padded_grid(seen: Seen) -> str | None:
+    """PAD: an int8 padding value is on the grid of the output."""
+    value, out = seen.input(2), seen.output()
+    if value is not None and out is not None and value.dtype == "int8" and (value.scale, value.zero_point) != (out.scale, out.zero_point):
+        return f"a padding value of another scale than its output's{_grids(value, out)}"
+    return None
+
+
+ONE_GRID: Mapping[str, Check] = {
+    "AVERAGE_POOL_2D": same_grid,
+    "MAX_POOL_2D": same_grid,
+    "CONCATENATION": joined_grid,
+    "ADD_N": added_grid,
+    "PADV2": padded_grid,
+}
+"""Operators of which the format demands one scale and zero point, and kernels with it: what is wrong with those of one."""
+
+
+def _grids(*tensors: FileTensor) -> str:
+    return f" ({' and '.join(f'{tensor.scale:g} around {tensor.zero_point}' for tensor in tensors)})"
 
 
 def fixed_grid(grids: Mapping[tuple[str, str], tuple[float, int]]) -> Check:
@@ -100,7 +141,7 @@ def constant(*numbers: int, rank: int = 8) -> Check:
 
 def concatenated(seen: Seen) -> str | None:
     """At most ten inputs of one type; int8 ones on the grid of the output."""
-    inputs, out = seen.inputs(), seen.output()
+    inputs = seen.inputs()
     if len(inputs) > 10:
         return f"{len(inputs)} inputs (10 are the most)"
     if seen.op.options.i8(1):
@@ -108,11 +149,9 @@ def concatenated(seen: Seen) -> str | None:
     for tensor in inputs:
         if tensor.dtype != inputs[0].dtype:
             return f"{inputs[0].dtype} and {tensor.dtype} inputs"
-        if out is not None and tensor.dtype == "int8" and (tensor.scale != out.scale or tensor.zero_point != out.zero_point):
-            return "an input of another scale than its output's"
         if tensor.dtype == "int16" and tensor.zero_point:
             return f"the int16 zero point {tensor.zero_point}"
-    return None
+    return joined_grid(seen)
 
 
 def added_up(seen: Seen) -> str | None:
@@ -123,9 +162,7 @@ def added_up(seen: Seen) -> str | None:
             return f"{inputs[0].dtype} and {tensor.dtype} inputs"
         if tensor.shape != inputs[0].shape:
             return "inputs of several shapes"
-        if tensor.dtype == "int8" and (tensor.scale, tensor.zero_point) != (inputs[0].scale, inputs[0].zero_point):
-            return "inputs of several scales"
-    return None
+    return added_grid(seen)
 
 
 def plain_int32(seen: Seen) -> str | None:
@@ -140,10 +177,7 @@ def plain_int32(seen: Seen) -> str | None:
 
 def padded(seen: Seen) -> str | None:
     """Paddings in the file; a padding value on the grid of the output."""
-    value, out = seen.input(2), seen.output()
-    if value is not None and out is not None and value.dtype == "int8" and (value.scale, value.zero_point) != (out.scale, out.zero_point):
-        return "a padding value of another scale than its output's"
-    return constant(1, rank=5)(seen)
+    return padded_grid(seen) or constant(1, rank=5)(seen)
 
 
 def rooted(seen: Seen) -> str | None:

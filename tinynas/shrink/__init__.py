@@ -11,8 +11,12 @@ import io
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
+from tinynas.cost.kernel import Seen
+from tinynas.cost.kernel_checks import ONE_GRID
 from tinynas.cost.memory import file_head_bytes, offline_work
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.tflite import parse_model, to_work
@@ -75,15 +79,17 @@ def shrink_model(data: bytes, *, strip_metadata: bool = False, keep_names: bool 
     """``data`` without what changes no output. ``strip_metadata``: also without labels and other metadata; ``keep_names``: with the
     names of all tensors.
 
-    Raises ModelFileError for broken files, and for those without int8 operators.
+    Raises ModelFileError for broken files, for those without int8 operators, and where tensors that must have one scale have several.
     """
     model = read(data)
     graph = model.main
     _need_int8(graph)
+    _need_one_grid(data)
     notes = _strip(model, data, strip_metadata)
     planned = any(name == PLAN_NAME for name, _ in model.metadata)
     model.metadata = [entry for entry in model.metadata if entry[0] != PLAN_NAME]
-    written = len(write(model, names=keep_names))
+    form = partial(write, names=keep_names, one_zero=_runs_in_tflm(data))
+    written = len(form(model))
     separate(graph)
     before = {op.number: _rows(graph, op.outputs[0]) for op in graph.ops if op.kind in WEIGHTED and len(op.outputs) == 1}
     kinds = {op.number: op.kind for op in graph.ops}
@@ -94,9 +100,9 @@ def shrink_model(data: bytes, *, strip_metadata: bool = False, keep_names: bool 
         gone += without_identities(graph)
     left = tuple(sorted({op.title for op in look(graph).unknown}))
     join(graph)
-    shrunk = write(model, names=keep_names)
+    shrunk = form(model)
     if planned:
-        shrunk, note = _planned(model, shrunk, keep_names)
+        shrunk, note = _planned(model, shrunk, form)
         notes.append(note)
     shrunk = _attach(shrunk, data, strip_metadata, notes)
     layers = []
@@ -135,6 +141,25 @@ def _need_int8(graph: Subgraph) -> None:
     )
 
 
+def _need_one_grid(data: bytes) -> None:
+    """Where an operator cannot rescale, what it gives for several scales is each kernel's own affair, and nothing can be proven of it."""
+    file = parse_model(data)
+    for number, op in enumerate(file.ops):
+        if op.kind in ONE_GRID and (reason := ONE_GRID[op.kind](Seen(op, file.tensors))) is not None:
+            raise ModelFileError(
+                f"its operator {number} ({op.title}) has {reason}; there the format demands one scale and one zero point",
+                "convert the model again, with a converter that keeps to it: TFLM does not run this one",
+            )
+
+
+def _runs_in_tflm(data: bytes) -> bool:
+    """Whether TFLM runs the file; False where nobody knows."""
+    try:
+        return to_work(parse_model(data)).reasons == ()
+    except ModelFileError:
+        return False
+
+
 def _strip(model: Model, data: bytes, everything: bool) -> list[str]:
     dropped = [name for name, _ in model.metadata if name != PLAN_NAME and (everything or name in _NOTES_OF_CONVERTERS)]
     model.metadata = [entry for entry in model.metadata if entry[0] not in dropped]
@@ -144,7 +169,7 @@ def _strip(model: Model, data: bytes, everything: bool) -> list[str]:
     return [f"metadata dropped: {names}"] if dropped else []
 
 
-def _planned(model: Model, shrunk: bytes, keep_names: bool) -> tuple[bytes, str]:
+def _planned(model: Model, shrunk: bytes, form: Callable[[Model], bytes]) -> tuple[bytes, str]:
     """``shrunk`` with a memory plan in place of the one that it had, where ours takes less than the runtime's own."""
     if len(model.subgraphs) > 1:
         return shrunk, "its memory plan was dropped: sizes changed, and it has several subgraphs"
@@ -156,7 +181,7 @@ def _planned(model: Model, shrunk: bytes, keep_names: bool) -> tuple[bytes, str]
         return shrunk, "its memory plan was dropped: the runtime's own takes no more"
     values = (1, 0, len(plan.offsets), *plan.offsets)
     model.metadata.append((PLAN_NAME, b"".join(value.to_bytes(4, "little", signed=True) for value in values)))
-    return write(model, names=keep_names), "its memory plan was made again: sizes changed"
+    return form(model), "its memory plan was made again: sizes changed"
 
 
 def _attach(shrunk: bytes, data: bytes, strip: bool, notes: list[str]) -> bytes:

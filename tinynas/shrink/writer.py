@@ -102,14 +102,15 @@ class _Pieces:
         return self._one(("packed", data), item)
 
 
-def write(model: Model, *, names: bool = False) -> bytes:
-    """The file of ``model``. ``names``: keep the names of all tensors, not of inputs and outputs alone."""
-    return _Writing(model, names).file()
+def write(model: Model, *, names: bool = False, one_zero: bool = True) -> bytes:
+    """The file of ``model``. ``names``: keep the names of all tensors, not of inputs and outputs alone. ``one_zero``: one zero point
+    stands for all channels where theirs are equal, which TFLM takes and LiteRT does not."""
+    return _Writing(model, names, one_zero).file()
 
 
 class _Writing:
-    def __init__(self, model: Model, names: bool) -> None:
-        self.model, self.names, self.make = model, names, _Pieces()
+    def __init__(self, model: Model, names: bool, one_zero: bool) -> None:
+        self.model, self.names, self.one_zero, self.make = model, names, one_zero, _Pieces()
         self.codes: list[tuple[int, bytes | None, int]] = []
         self.buffers: list[_Item] = [self.make.table({})]
         self.buffer_of: dict[bytes, int] = {}
@@ -190,9 +191,8 @@ class _Writing:
         if tensor.scale.size:
             fields[2] = ("ref", make.vector("f", tensor.scale))
         if tensor.zero_point.size:
-            # One zero point stands for all channels, in TFLM and in LiteRT, where they are equal.
-            zeros = tensor.zero_point[:1] if (tensor.zero_point == tensor.zero_point[0]).all() else tensor.zero_point
-            fields[3] = ("ref", make.vector("q", zeros))
+            same = self.one_zero and (tensor.zero_point == tensor.zero_point[0]).all()
+            fields[3] = ("ref", make.vector("q", tensor.zero_point[:1] if same else tensor.zero_point))
         kind, details = tensor.details
         if details is not None:
             fields[4], fields[5] = ("B", kind), ("ref", make.packed(details))
