@@ -31,7 +31,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 from scipy.stats import kendalltau
-from search_people import DATA
+from search_people import DATA, budget_of
 
 from tinynas.arch import Arch, load_arch
 from tinynas.budget import load_budget
@@ -67,8 +67,7 @@ def drawn() -> dict[str, Arch]:
     costs = estimate(lower(load_arch(PEOPLE).with_classes(CLASSES)), "tflm").values()
     with TemporaryDirectory() as folder:
         budget = Path(folder) / "budget.yaml"
-        limits = f"sram: {costs['sram_bytes']:.0f} B\nflash: {costs['program_bytes']:.0f} B\nmacs: {costs['macs']:.0f}\n"
-        write_atomic(budget, f"name: as-{PEOPLE}\n{limits}")
+        write_atomic(budget, budget_of(PEOPLE, costs))
         feasible = Feasible(load(ROOT / "search_spaces" / "tiny.yaml", Space), CLASSES, load_budget(budget))
     pool = draw_pool(feasible, 4_000, np.random.default_rng(5))
     nets = [feasible.space.decode(as_genotype(genotype), CLASSES) for genotype in pool.genotypes]

@@ -26,7 +26,7 @@ import math
 import os
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import mean, variance
 from typing import Any
@@ -61,6 +61,11 @@ def tinynas(*words: str) -> dict[str, Any]:
     return document
 
 
+def budget_of(name: str, costs: Mapping[str, float | None]) -> str:
+    """A budget, as YAML, that allows what ``name`` costs and no byte more."""
+    return f"name: as-{name}\nsram: {costs['sram_bytes']:.0f} B\nflash: {costs['program_bytes']:.0f} B\nmacs: {costs['macs']:.0f}\n"
+
+
 def work(name: str, options: argparse.Namespace, rows: Path) -> None:
     """The search against ``name``, and the trainings of both sides that are not done."""
     place = str(Path(options.images) / options.data)
@@ -70,8 +75,7 @@ def work(name: str, options: argparse.Namespace, rows: Path) -> None:
     arch = load_arch(name).with_classes(len(open_data(place, options=DataOptions(**DATA[options.data])).labels))
     costs = estimate(lower(arch), RUNTIME).values()
     budget, network = folder / "budget.yaml", folder / f"{name}.json"
-    limits = f"sram: {costs['sram_bytes']:.0f} B\nflash: {costs['program_bytes']:.0f} B\nmacs: {costs['macs']:.0f}\n"
-    write_atomic(budget, f"name: as-{name}\n{limits}")
+    write_atomic(budget, budget_of(name, costs))
     write_atomic(network, arch.model_dump_json())
     for seed in range(options.seeds):
         for made_by in options.sides:
