@@ -206,3 +206,69 @@ def test_several_processes_train_a_network_in_the_run_that_the_first_makes(folde
     monkeypatch.setattr("tinynas.api.MADE_WITHIN_S", 0.1)
     with pytest.raises(RunError, match="made no run"):
         api.promote("net.yaml", budget="stm32f746", data="stripes", out="elsewhere")
+
+
+def _beside(run: Run, after: int, *, recipe: Any, other: Any) -> list[Any]:
+    """Events of a training with ``recipe`` while which, after so many epochs, one with ``other`` is begun and ended."""
+    events: list[Any] = []
+
+    def hear(event: Any) -> None:
+        events.append(event)
+        if event.kind == "epoch" and event.epoch == after:
+            go(run, recipe=other)
+
+    promote(run, [NET.id], data=Images(), recipe=recipe, on_event=hear)  # type: ignore[arg-type]
+    return events
+
+
+@pytest.mark.parametrize("after", [1, 4, 5])
+def test_of_two_trainings_side_by_side_both_are_kept(tmp_path: Path, after: int) -> None:
+    alone = new_run(tmp_path / "alone")
+    go(alone, recipe=SHORT)
+    run = new_run(tmp_path / "run")
+    events = _beside(run, after, recipe=RECIPE, other=SHORT)
+    (kept,) = (run.net_dir(NET.id) / "earlier").iterdir()
+    assert f"is kept in {kept.relative_to(run.path)}" in str(events[-1].note) and "2 epochs" in str(events[-1].note)
+    homes = (run.net_dir(NET.id), kept, alone.net_dir(NET.id))
+    now, before, first = ((home / "weights.safetensors").read_bytes() for home in homes)
+    assert before == first != now
+    rows = [len((home / "train.csv").read_text().splitlines()) - 1 for home in homes]
+    assert rows == [5, 2, 2], "each has the history of its own"
+    assert [json.loads((home / "metrics.json").read_text())["epochs"] for home in homes] == rows
+
+
+def test_what_is_exported_is_of_what_is_promoted(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A training that ended between another's end and its export takes its place: neither's files are taken for the other's."""
+    words: dict[str, Any] = {"formats": ["tflite"], "overrides": ["recipe.augment.kind=none"]}
+    api.promote("net.yaml", budget="stm32f746", data="stripes", epochs=1, out="run", **words)
+    run = Run.open("run")
+    (net_id,) = (path.name for path in (run.path / "nets").iterdir())
+    first = (run.net_dir(net_id) / "model_int8.tflite").read_bytes()
+
+    def train(*said: Any, **more: Any) -> Any:
+        found = promote(*said, **more)
+        promote(run, [net_id], data=more["data"], recipe=more["recipe"].model_copy(update={"lr": 0.001}))
+        return found
+
+    monkeypatch.setattr("tinynas.promote.promote", train)
+    with pytest.raises(RunError, match=r"another training of .* has ended meanwhile") as caught:
+        api.promote("run", [net_id], epochs=2, **words)
+    assert "2 epochs, is kept in" in str(caught.value)
+    assert run.artifact(net_id) is None, "what lies there is of the first one"
+    kept = {json.loads((path / "metrics.json").read_text())["epochs"]: path for path in (run.net_dir(net_id) / "earlier").iterdir()}
+    assert sorted(kept) == [1, 2] and (kept[1] / "model_int8.tflite").read_bytes() == first
+    assert not (kept[2] / "model_int8.tflite").exists(), "it was never exported"
+
+
+def test_what_was_exported_after_a_copy_was_made_is_added_to_it(tmp_path: Path) -> None:
+    run = new_run(tmp_path / "run")
+    go(run, recipe=SHORT)
+    home = run.net_dir(NET.id)
+    (home / "model_int8.tflite").write_bytes(b"of another training")
+    copy = run.set_aside(NET.id, "0")
+    assert {path.name for path in copy.iterdir()} == {"weights.safetensors", "train.csv", "metrics.json"}
+    (home / "train.csv").write_text("of another training")
+    (home / "model_int8.tflite").write_bytes(b"its own")
+    (home / "export.json").write_text("{}")
+    run.set_aside(NET.id, "0")
+    assert (copy / "model_int8.tflite").read_bytes() == b"its own" and (copy / "train.csv").read_text() != "of another training"

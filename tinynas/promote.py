@@ -177,13 +177,23 @@ def _promote(
     begun = None if source is None else begin(graph, source, labels, train.inputs, recipe, seed=seed, device=device)
     start = None if begun is None else begun.start
     trainer = Trainer(graph, train, data.read_by(graph.input, "val"), recipe, seed=seed, device=device, start=start, teacher=teacher)
-    kept = None if known is None or checkpoint.state.exists() or rank() != 0 else _keep(run, known)
+    kept, put_by = None, list[str]()
+    if known is not None and not checkpoint.state.exists() and rank() == 0:
+        with run.finishing(net_id):
+            kept = _keep(run, known)
+
+    def write_history() -> None:
+        """In :meth:`Run.finishing`: another training of the network may have ended meanwhile, and its history lies in that file."""
+        put_by.extend(_keep_other(run, net_id, graph, settings, seed))
+        write_atomic(run.train_csv(net_id), history_csv(trainer.history, more.earlier))
+
     told = [asked, kept, *(() if teacher is None else teacher.notes)]
     asked = "; ".join(text for text in told if text) or None
     if checkpoint.state.exists():
         trainer.load(checkpoint.state)
         if rank() == 0:  # a kill between the state and its row leaves the row out, and behind the last epoch no other comes
-            write_atomic(run.train_csv(net_id), history_csv(trainer.history, more.earlier))
+            with run.finishing(net_id):
+                write_history()
         tell("resumed", trainer.epoch, note=asked)
     else:
         tell("started", 0, note=asked, begun=begun)
@@ -192,7 +202,8 @@ def _promote(
     def after_epoch(metrics: EpochMetrics) -> None:
         if rank() == 0:
             checkpoint.write(trainer)
-            write_atomic(run.train_csv(net_id), history_csv(trainer.history, more.earlier))
+            with run.finishing(net_id):
+                write_history()
         tell("epoch", metrics.epoch, metrics=metrics)
 
     if stop is None:
@@ -200,8 +211,9 @@ def _promote(
     while stop is not None and trainer.epoch < recipe.epochs and not stop.reached([m.val_accuracy for m in trainer.history]):
         trainer.run(until_epoch=trainer.epoch + 1, on_epoch=after_epoch)
     barrier()
-    promoted = _finish(run, arch, graph, trainer, checkpoint, data, settings, begun, more.stages)
-    tell("done", recipe.epochs, promoted=promoted, note=_behind(run, promoted, data))
+    promoted = _finish(run, arch, graph, trainer, checkpoint, data, settings, begun, more.stages, write_history)
+    notes = [*dict.fromkeys(put_by), _behind(run, promoted, data)]
+    tell("done", recipe.epochs, promoted=promoted, note="; ".join(text for text in notes if text) or None)
     return promoted
 
 
@@ -243,6 +255,16 @@ def _keep(run: Run, known: Promoted) -> str:
     )
 
 
+def _keep_other(run: Run, net_id: str, graph: Graph, settings: Mapping[str, object], seed: int) -> list[str]:
+    """Put by what a training with other settings has promoted, where that is not done yet; what is said of it."""
+    now = _known(run, net_id, graph)
+    if now is None or (_deciding(now.recipe) == _deciding(settings) and now.seed == seed):
+        return []
+    new = not (run.net_dir(net_id) / "earlier" / _kept_name(now)).exists()
+    said = _keep(run, now)
+    return [said] if new else []
+
+
 def _kept_name(known: Promoted) -> str:
     content = json.dumps([_deciding(known.recipe), known.seed], sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()[:10]
@@ -272,6 +294,7 @@ def _finish(
     settings: dict[str, object],
     begun: Begun | None,
     stages: tuple[dict[str, Any], ...],
+    write_history: Callable[[], None],
 ) -> Promoted:
     best = best_epoch(trainer.history, trainer.recipe, graph)
     network = load_trained(graph, checkpoint.weights(best.epoch)).to(trainer.device)
@@ -296,8 +319,10 @@ def _finish(
     )
     if rank() == 0:
         metadata = {"tinynas": __version__, "arch": arch.id, "labels": json.dumps(data.labels), "epoch": str(best.epoch)}
-        save_trained(network, run.weights_file(arch.id), metadata)
-        run.write_promoted(promoted)  # last: a network with metrics is finished
+        with run.finishing(arch.id):
+            write_history()
+            save_trained(network, run.weights_file(arch.id), metadata)
+            run.write_promoted(promoted)  # last: a network with metrics is finished
         checkpoint.remove()
     barrier()
     return promoted

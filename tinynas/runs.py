@@ -700,16 +700,27 @@ class Run:
             raise RunError(f"{self.path}: has no front yet", f"continue the search: {command}")
         return front
 
+    @contextlib.contextmanager
+    def finishing(self, net_id: str) -> Iterator[None]:
+        """Only one process at a time writes what is promoted and exported of ``net_id``; others wait."""
+        with locked(self.state_dir() / f"{net_id}.lock", needed=False):
+            yield
+
     def set_aside(self, net_id: str, name: str) -> Path:
         """Copy what was promoted and exported of ``net_id`` to ``nets/<id>/earlier/<name>/``, which is given back; without the firmware
-        folder, which an export makes anew. What is there under that name is whole, and stays."""
-        folder = self.net_dir(net_id) / "earlier" / name
-        if (folder / "metrics.json").exists():
-            return folder
-        for file in sorted(self.net_dir(net_id).iterdir()):
-            if file.is_file() and file.name not in ("arch.yaml", "metrics.json"):
+        folder, which an export makes anew. What is there under that name is whole, and stays; an export made since is added."""
+        home, folder = self.net_dir(net_id), self.net_dir(net_id) / "earlier" / name
+        whole = (folder / "metrics.json").exists()
+        # Without its record what lies there is no export of this training.
+        exported = (home / "export.json").exists() and not (folder / "export.json").exists()
+        for file in sorted(home.iterdir(), key=lambda path: (path.name == "export.json", path.name)):
+            of_training = file.name in ("weights.safetensors", "train.csv")
+            if not file.is_file() or file.name.startswith(".") or file.name in ("arch.yaml", "metrics.json"):
+                continue
+            if exported if not of_training else not whole:
                 write_atomic(folder / file.name, file.read_bytes())
-        write_atomic(folder / "metrics.json", (self.net_dir(net_id) / "metrics.json").read_bytes())  # last: the copy is whole
+        if not whole:
+            write_atomic(folder / "metrics.json", (home / "metrics.json").read_bytes())  # last: the copy is whole
         return folder
 
     def restore_history(self, net_id: str, name: str) -> None:
@@ -718,8 +729,15 @@ class Run:
         if kept.exists() and kept.read_bytes() != (self.train_csv(net_id).read_bytes() if self.train_csv(net_id).exists() else b""):
             write_atomic(self.train_csv(net_id), kept.read_bytes())
 
+    def has_promoted(self, promoted: Promoted) -> bool:
+        """Whether ``promoted`` is what is promoted of its network now: another training may have ended since."""
+        now = self.promoted(promoted.id)
+        return now is not None and json.dumps(now.to_json()) == json.dumps(promoted.to_json())
+
     def write_promoted(self, promoted: Promoted) -> None:
-        """``nets/<id>/metrics.json``."""
+        """``nets/<id>/metrics.json``. What was exported of another training is no longer what was exported of this network."""
+        with contextlib.suppress(FileNotFoundError):
+            (self.net_dir(promoted.id) / "export.json").unlink()
         write_atomic(self.net_dir(promoted.id) / "metrics.json", json.dumps(promoted.to_json(), indent=2) + "\n")
 
     def promoted(self, net_id: str) -> Promoted | None:

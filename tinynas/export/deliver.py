@@ -12,7 +12,7 @@ import numpy as np
 
 from tinynas.arch import Arch
 from tinynas.data import DataSet
-from tinynas.errors import InternalError, RunError
+from tinynas.errors import InternalError, RunError, counted
 from tinynas.export.card import data_facts, write_card
 from tinynas.export.formats import fitting
 from tinynas.export.model import ExportOptions, export_model
@@ -96,8 +96,31 @@ def export_promoted(
 
     ``formats``: by default all that can hold the network. In the run's own folder the record and the card of the run are written too,
     elsewhere ``export.json``. ``false_alarms``: the rate for which a threshold is chosen on validation images; outside of the run's own
-    folder the one that was promoted. Raises UserError subclasses with the remedy.
+    folder the one that was promoted. Raises UserError subclasses with the remedy; RunError where another training of the network has taken
+    the place of ``promoted``: nothing is written into the run's own folder then.
     """
+    if folder != run.net_dir(net_id):
+        return _export_promoted(run, net_id, folder, images, promoted, options, formats, false_alarms)
+    with run.finishing(net_id):
+        if not run.has_promoted(promoted):
+            raise RunError(
+                f"{run.path}: another training of {net_id} has ended meanwhile, and is what is promoted of it now; this one, of "
+                f"{counted(promoted.epochs, 'epoch')}, is kept in {run.net_dir(net_id) / 'earlier'}, and was not exported",
+                "train one after the other, or each in a run of its own (--out)",
+            )
+        return _export_promoted(run, net_id, folder, images, promoted, options, formats, false_alarms)
+
+
+def _export_promoted(
+    run: Run,
+    net_id: str,
+    folder: Path,
+    images: DataSet,
+    promoted: Promoted,
+    options: ExportOptions,
+    formats: Sequence[str] | None,
+    false_alarms: float | None,
+) -> ExportRow:
     graph = lower(run.arch(net_id))
     weights = run.weights_file(net_id)
     try:
