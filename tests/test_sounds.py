@@ -197,6 +197,37 @@ def test_events_of_a_table(tmp_path: Path) -> None:
         opened(table, tmp_path)
 
 
+def test_events_that_are_not_used_or_not_to_their_ends_are_said(tmp_path: Path) -> None:
+    def table(*more: str) -> Path:
+        lines = ["path,label,start,end,fold,speaker"]
+        for i in range(6):
+            write(tmp_path / "set" / f"night{i}.wav", tone(3.0, 400 + i))
+            lines += [f"night{i}.wav,owl,0.2,0.5,{i % 3},s{i // 2}", f"night{i}.wav,fox,1.0,2.2,{i % 3},s{i // 2}"]
+        path = tmp_path / "set" / "events.csv"
+        path.write_text("\n".join([*lines, *more]) + "\n")
+        return path
+
+    def said(*more: str, several: bool = False, chosen: str = "") -> list[str]:
+        options = ["clip=500", "folds={val: 1, test: [2]}", *(["multilabel=true"] if several else []), *([chosen] if chosen else [])]
+        return [note for note in opened(table(*more), tmp_path, *options).notes if "event" in note and "events.csv" not in note]
+
+    assert said() == said("night0.wav,owl,0.61,0.62,0,s0", "night0.wav,owl,2.3,2.31,0,s0") == [], "10 ms are enough"
+    brief = ("night0.wav,owl,0.700,0.705,0,s0", "night1.wav,fox,2.995,3.2,1,s0")
+    assert said(*brief) == [
+        "2 events shorter than 10 ms not used, such as line 14 (night0.wav, 0.700 to 0.705 s): start and end are seconds"
+    ]
+    beyond = ("night0.wav,fox,2.5,3.6,0,s0", "night1.wav,fox,2.4,3.009,1,s0")
+    cut = ["1 event used up to the end of the recording, and not beyond it, such as line 14 (night0.wav, 2.5 to 3.6 s, of 3 s)"]
+    assert said(*beyond) == said(*beyond, several=True) == cut
+    assert said(brief[0], several=True) == [], "of several at once it is a label all the same"
+    with pytest.raises(
+        DataError, match=r"bat: all its events are shorter than 10 ms, such as line 14 \(night0\.wav, 0\.7 to 0\.705 s\)"
+    ) as lost:
+        said("night0.wav,bat,0.7,0.705,0,s0")
+    assert "seconds" in str(lost.value.hint)
+    assert len(said("night0.wav,bat,0.7,0.705,0,s0", chosen="labels=[owl,fox]")) == 1, "a class that is not wanted may be lost"
+
+
 def test_folds_in_names(tmp_path: Path) -> None:
     for label in ("a", "b"):
         for fold in range(1, 5):

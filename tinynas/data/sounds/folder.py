@@ -48,6 +48,8 @@ LISTS = {"val": "validation_list.txt", "test": "testing_list.txt"}
 """Its lists of what is not for training."""
 SPEAKERS = 0.9
 """Of so many names at least."""
+ROUNDED = 10.0
+"""Milliseconds that an event may end behind its recording, by the decimals of its table."""
 SEGMENTS = 20
 """Into so many each recording of noise is parted, so that its pieces are in all splits and none in two."""
 
@@ -84,6 +86,7 @@ def open_sounds(
     splits = _splits(found, good, options, notes, faults)
     groups = _groups(found, good, notes)
     pieces = [piece for i in good for piece in _pieces(found, i, seen[i], splits.get(i), groups.get(i), options, faults)]
+    _look_at_events(found, good, seen, {piece.label for piece in pieces}, options, notes, faults)
     cut = [piece.file for piece in pieces if not piece.whole]
     if cut:
         how = f", overlapping by {options.overlap:g}" if options.overlap else ""
@@ -169,7 +172,7 @@ def _pieces(
     if events:
         for row in events:
             start, end = _times(row, found, length, faults)
-            if end - start < LEAST_MS or row.label is None:
+            if not _long_enough(start, end) or row.label is None:
                 continue
             for a, b in spans(start, end, options.clip, options.overlap):
                 yield Piece(i, a, b, clean(row.label), split, group or name, False)
@@ -224,6 +227,49 @@ def _times(row: Row, found: Labelled, length: float, faults: list[DataError]) ->
             )
         )
     return start, min(end, length)
+
+
+def _long_enough(start: float, end: float) -> bool:
+    return end - start > LEAST_MS - 1e-6  # tenths of seconds are no numbers of base 2
+
+
+def _look_at_events(
+    found: Labelled,
+    good: Sequence[int],
+    seen: Sequence[Seen],
+    heard: set[str],
+    options: DataOptions,
+    notes: list[str],
+    faults: list[DataError],
+) -> None:
+    """Say which events are not used, or not to their ends; a fault where a label that is wanted is not among those ``heard`` for it."""
+    short, late, lost = list[str](), list[str](), dict[str, str]()
+    for i in good:
+        length = float(seen[i].size[0])
+        for row in found.files[i].rows:
+            start, end = _times(row, found, length, []) if row.start else (0.0, 0.0)
+            if not 0 <= start < end or row.label is None:
+                continue  # no event, or a fault that is said where it is cut out
+            beyond = bool(row.end) and 1000 * float(row.end) > length + ROUNDED
+            seconds = f"{length / 1000:g}"
+            where = f"line {row.line} ({row.file}, {row.start} to {row.end or seconds} s{f', of {seconds} s' if beyond else ''})"
+            if not options.multilabel and not _long_enough(start, end):
+                short.append(where)
+                lost.setdefault(clean(row.label), where)
+            elif beyond:
+                late.append(where)
+    for label, where in lost.items():
+        if label not in heard and (options.labels is None or label in options.labels):
+            faults.append(
+                DataError(
+                    f"{found.name}: {label}: all its events are shorter than {LEAST_MS} ms, such as {where}",
+                    "start and end are seconds from the beginning of the recording; leave the lines out where there is no more to be heard",
+                )
+            )
+    if short:
+        notes.append(f"{plural(len(short), 'event')} shorter than {LEAST_MS} ms not used, such as {short[0]}: start and end are seconds")
+    if late:
+        notes.append(f"{plural(len(late), 'event')} used up to the end of the recording, and not beyond it, such as {late[0]}")
 
 
 def _record(piece: Piece, found: Labelled, seen: Seen) -> Record:
