@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 
@@ -11,9 +12,10 @@ import yaml
 from tinynas import api
 from tinynas.api import load_space
 from tinynas.budget import Budget, load_budget
+from tinynas.cli import run
 from tinynas.cost.latency import models
 from tinynas.cost.measured import Measured, refitted
-from tinynas.errors import ConfigError
+from tinynas.errors import ConfigError, UserError
 
 HEAD = "name: mine\ncore: {core}\nclock_mhz: 64\nruntime: {runtime}\nsram: 256 KiB\nflash: 1 MiB\nlatency: mine.csv\n"
 
@@ -121,3 +123,48 @@ def test_a_csv_without_its_columns_and_a_board_without_a_clock(tmp_path: Path) -
     (tmp_path / "mine.yaml").write_text("name: b\nsram: 1 MiB\nflash: 1 MiB\nlatency: mine.csv\n")
     with pytest.raises(ConfigError, match="measurements need core and clock_mhz"):
         load_budget(tmp_path / "mine.yaml")
+
+
+def test_another_runtime_is_judged_by_a_budget_of_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Measured times, frames and limits that the budget's own runtime alone has are not lent to another one."""
+    mine = budget(tmp_path, "mcunet-vww0,900,\n")
+    other = mine.for_runtime("tflm")
+    assert (other.runtime, other.latency, other.timing) == ("tflm", (), None)
+    assert other == Budget(name="mine", core="cortex-m4", clock_mhz=64, runtime="tflm", sram="256 KiB", flash="1 MiB")
+    assert mine.for_runtime("tflm-cmsis-nn") is mine
+    pinned = mine.for_runtime("tflm-cmsis-nn@arduino")
+    assert (pinned.runtime, pinned.latency) == ("tflm-cmsis-nn@arduino", mine.latency)
+    rows = Budget(name="b", core="cortex-m4", runtime="compiled", frame="rows", sram="40 KiB", flash="256 KiB")
+    assert [(b.runtime, b.frame) for b in map(rows.for_runtime, ("compiled", "tflm"))] == [("compiled", None), ("tflm", None)]
+    with pytest.raises(UserError, match="unknown runtime 'tflite'"):
+        mine.for_runtime("tflite")
+
+    # A limit that cannot be checked with it is refused as a budget of that runtime would be.
+    path = tmp_path / "mine.yaml"
+    path.write_text(HEAD.format(core="cortex-m4", runtime="tflm-cmsis-nn") + "latency_ms: 1000\n")
+    assert load_budget(path).limits["latency_ms"] == 1000
+    with pytest.raises(ConfigError, match=r"(?s)mine for the runtime tinyengine.*a latency_ms limit cannot be checked.*tflm-cmsis-nn$"):
+        load_budget(path).for_runtime("tinyengine")
+
+    # Reserves for the stack are a limit of compiled code alone, which promises its stack.
+    path.write_text("name: b\ncore: cortex-m4\nruntime: tflm\nsram: 256 KiB\nflash: 1 MiB\nreserves: {sram: {stack: 8 B}}\n")
+    for runtime, fits in (("tflm", True), ("compiled", False)):
+        command = ["estimate", "mcunet-tiny2", "-b", str(path), "--runtime", runtime, "--check"]
+        assert run(command) == (0 if fits else 1)
+        text = capsys.readouterr().out
+        assert ("fits b" in text, "Does not fit" in text) == (fits, not fits)
+        assert run([*command, "--json"]) == (0 if fits else 1)
+        document = json.loads(capsys.readouterr().out)
+        assert (document["fits"], "stack_bytes" in document["excess"]) == (fits, not fits)
+    assert document["explanation"]["binding"]["limit"] == "stack_bytes"
+
+
+def test_remedies_for_another_runtime_have_its_own_milliseconds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    budget(tmp_path, "mcunet-tiny2,1,\n")  # two hundred times faster than it is
+    plain = tmp_path / "plain.yaml"
+    plain.write_text(HEAD.format(core="cortex-m4", runtime="tflm").replace("latency: mine.csv\n", ""))
+    documents = []
+    for given in (["-b", str(tmp_path / "mine.yaml"), "--runtime", "tflm"], ["-b", str(plain)]):
+        assert run(["estimate", "mcunet-vww1", *given, "--set", "sram=64 KiB", "--json"]) == 0
+        documents.append(json.loads(capsys.readouterr().out))
+    assert documents[0] == documents[1] and documents[0]["explanation"]["changes"]

@@ -23,7 +23,7 @@ from tinynas.budget import LEARNING, Budget, load_budget
 from tinynas.config import Config, build, format_size, load, resolve, shipped
 from tinynas.cost import Cost
 from tinynas.cost import estimate as estimate_graph
-from tinynas.cost.runtimes import runtime_named, why_no_update
+from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import BudgetError, ModelFileError, RunError, TinynasError, UserError, shell_line
 from tinynas.files import cores, disk_error, process_number, write_atomic
 from tinynas.foreign import refuse_models, require_tflite, what_is
@@ -76,24 +76,26 @@ def names_tflite(net: str) -> bool:
 
 
 def estimate(net: str | Arch | Graph, budget: str | Budget | None = None, runtime: str | None = None) -> Cost:
-    """What ``net`` costs. ``runtime`` defaults to the budget's, or to ``tflm``; latency needs a budget (core and clock).
+    """What ``net`` costs. ``runtime`` defaults to the budget's, or to ``tflm``; latency needs a budget (core and clock). Whether it fits
+    with another runtime than the budget's is what ``budget.for_runtime(runtime)`` says.
 
     ``net`` may also be the path of a .tflite file made by anyone, whatever its name. Raises UserError subclasses with the remedy.
     """
     limits = load_budget(budget) if isinstance(budget, str) else budget
-    chosen = runtime or (limits.runtime if limits else "tflm")
-    core, clock_mhz = (limits.core, limits.timed_mhz) if limits else (None, None)
-    # Measurements are of the budget's runtime alone.
-    timing = limits.timing if limits and chosen.partition("@")[0] == limits.runtime.partition("@")[0] else None
+    if limits is not None and runtime is not None:
+        limits = limits.for_runtime(runtime)
+    chosen = limits.runtime if limits else "tflm" if runtime is None else runtime
     if isinstance(net, str) and names_tflite(net):
         from tinynas.cost.tflite import read_model
 
-        return read_model(Path(net)).estimate(chosen, core=core, clock_mhz=clock_mhz, timing=timing)
+        model = read_model(Path(net))
+        if limits is None:
+            return model.estimate(chosen)
+        return model.estimate(chosen, core=limits.core, clock_mhz=limits.timed_mhz, timing=limits.timing)
     if isinstance(net, str):
         net = load_net(net)
     graph = lower(net) if isinstance(net, Arch) else net
-    update = limits.update if limits and why_no_update(chosen) is None else None
-    return estimate_graph(graph, chosen, core=core, clock_mhz=clock_mhz, timing=timing, update=update)
+    return estimate_graph(graph, chosen) if limits is None else limits.cost(graph)
 
 
 def compare(nets: Sequence[str], boards: Sequence[str] | None = None) -> list[Fit]:

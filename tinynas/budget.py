@@ -16,7 +16,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
 from pydantic_core import CoreSchema, PydanticCustomError
 
-from tinynas.config import Bytes, Config, format_size, is_bytes, load, n_bytes, parse_size, resolve, yaml_size
+from tinynas.config import Bytes, Config, build, format_size, is_bytes, load, n_bytes, parse_size, resolve, yaml_size
 from tinynas.cost import Cost, estimate
 from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.latency import LatencyModel
@@ -24,7 +24,7 @@ from tinynas.cost.measured import Measured, read_measured, refitted
 from tinynas.cost.quantities import QUANTITIES, Quantity
 from tinynas.cost.runtimes import pinned_names, runtime_named, why_no_stack
 from tinynas.cost.streamed import Frame
-from tinynas.errors import UserError
+from tinynas.errors import ConfigError, UserError
 from tinynas.graph import Graph
 from tinynas.regions import Placed, Region, Sram, arena_of, overfull, placed, regions_of
 
@@ -304,11 +304,34 @@ class Budget(Config):
             return False
         return all(over <= 0 for over in self.excess(cost).values())
 
-    def to_yaml(self) -> str:
-        """YAML text that :func:`load_budget` reads back to an equal budget."""
+    def for_runtime(self, runtime: str) -> Budget:
+        """This budget with another runtime, by which alone it then judges; the reserves, which are choices, stay.
+
+        Measured times are of the runtime (whatever its version) that they were measured with, and ``frame`` is left out where
+        ``runtime`` takes its frames in another way. Raises UserError for an unknown runtime, ConfigError where a limit cannot be checked
+        with it.
+        """
+        chosen = runtime_named(runtime)
+        if runtime == self.runtime:
+            return self
+        document = {**self._document(), "runtime": runtime}
+        if chosen.plain != runtime_named(self.runtime).plain:
+            document.pop("latency", None)
+        if chosen.frame != self.frame:
+            document.pop("frame", None)
+        try:
+            return build(document, Budget, source=f"budget {self.name} for the runtime {runtime}")
+        except ConfigError as error:
+            raise ConfigError(error.source, error.faults, f"change that in the budget, or stay with its runtime, {self.runtime}") from None
+
+    def _document(self) -> dict[str, Any]:
         document = self.model_dump(mode="json", exclude_defaults=True)
         _sizes_to_text(document, self)
-        text: str = yaml.safe_dump(document, sort_keys=False, allow_unicode=True, width=110)
+        return document
+
+    def to_yaml(self) -> str:
+        """YAML text that :func:`load_budget` reads back to an equal budget."""
+        text: str = yaml.safe_dump(self._document(), sort_keys=False, allow_unicode=True, width=110)
         return text
 
 

@@ -73,6 +73,8 @@ def estimate(
         raise UserError("--set changes the budget, and no budget is given", "add --budget")
     if check and limits is None:
         raise UserError("--check asks whether it fits, and no budget is given", "add --budget")
+    if limits is not None and runtime is not None:
+        limits = limits.for_runtime(runtime)
     cost = api.estimate(net, limits, runtime)
     document: dict[str, Any] = {"name": net, **cost.to_json()}
     if limits is not None:
@@ -84,7 +86,6 @@ def estimate(
     if limits is not None and not limits.fits(cost) and not api.names_tflite(net):
         from tinynas.cost.explain import explain
 
-        limits = limits.model_copy(update={"runtime": cost.runtime})
         explanation = explain(api.load_net(net), limits)
         document["explanation"] = explanation.to_json()
     if json_:
