@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import json
 import math
 from pathlib import Path
@@ -13,6 +14,7 @@ from tinynas import api
 from tinynas.api import load_space
 from tinynas.budget import Budget, load_budget
 from tinynas.cli import run
+from tinynas.config import build
 from tinynas.cost.latency import models
 from tinynas.cost.measured import Measured, refitted
 from tinynas.errors import ConfigError, UserError
@@ -107,11 +109,66 @@ def test_the_search_counts_by_them(tmp_path: Path) -> None:
         ("nothing.tflite,9,\n", "line 2, net: "),
         ("mcunet-vww0,9,LSTM\n", "line 2, op: is no operator of mcunet-vww0"),
         ("", "holds no measurement"),
+        ("mcunet-vww0,1e300,\n", "line 2, ms: no inference takes so long (got 1e300); give milliseconds, 0.0001 to 86,400,000 (a day)"),
+        ("mcunet-vww0,9,\nmcunet-vww0,1e-30,\n", "line 3, ms: no inference takes so short (got 1e-30)"),
+        ("mcunet-vww0,1e400,\n", "line 2, ms: must be a number of milliseconds above 0 (got 1e400)"),
+        ("mcunet-vww0,nan,\n", "line 2, ms: must be a number of milliseconds above 0 (got nan)"),
+        ("mcunet-vww0,41,3,\n", "line 2: has more cells than line 1 has columns (got ); write numbers with a decimal point"),
+        ('"mcunet-vww0,41\n', "line 2: is no CSV: unexpected end of data; check its quotes"),
+        ("x" * 5000 + ",41\nnothing,3,\n", "line 3, net: file: does not exist and is no shipped zoo"),
     ],
 )
 def test_faults_are_named_with_their_line(content: str, said: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError) as caught:
         budget(tmp_path, content)
+    assert said in str(caught.value)
+
+
+def test_a_mark_of_the_editor_is_no_part_of_a_file(tmp_path: Path) -> None:
+    plain = budget(tmp_path, "mcunet-vww0,900,\n")
+    for name in ("mine.csv", "mine.yaml"):
+        (tmp_path / name).write_bytes(codecs.BOM_UTF8 + (tmp_path / name).read_bytes())
+    assert load_budget(tmp_path / "mine.yaml") == plain
+    arch = tmp_path / "net.json"
+    arch.write_text(api.load_net("mcunet-vww0").model_dump_json())
+    before = api.load_net(str(arch))
+    arch.write_bytes(codecs.BOM_UTF8 + arch.read_bytes())
+    assert api.load_net(str(arch)) == before
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("", "file: is empty; its first line is net,ms or net,ms,op"),
+        ("\n", "file: is empty"),
+        (
+            "net;ms\nmcunet-vww0;900\n",
+            "line 1: lacks the column net and the column ms: net,ms or net,ms,op (got net;ms); part the",
+        ),
+    ],
+)
+def test_a_csv_that_is_none(content: str, said: str, tmp_path: Path) -> None:
+    budget(tmp_path, "mcunet-vww0,900,\n")
+    (tmp_path / "mine.csv").write_text(content)
+    with pytest.raises(ConfigError) as caught:
+        load_budget(tmp_path / "mine.yaml")
+    assert said in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"ms": 1e300}, "latency.0.ms: Input should be less than or equal to 86400000"),
+        ({"terms": []}, "latency.0.terms: must be 9 numbers from 0, not all 0, as tinynas writes them; name your CSV instead"),
+        ({"terms": [-1.0] + [1.0] * 8}, "latency.0.terms: must be 9 numbers from 0"),
+        ({"terms": [0.0] * 9}, "latency.0.terms: must be 9 numbers from 0"),
+    ],
+)
+def test_a_kept_row_is_as_sound_as_a_line(row: dict[str, object], said: str, tmp_path: Path) -> None:
+    document = yaml.safe_load(budget(tmp_path, "mcunet-vww0,900,\n").to_yaml())
+    document["latency"][0] |= row
+    with pytest.raises(ConfigError) as caught:
+        build(document, Budget, source="kept")
     assert said in str(caught.value)
 
 

@@ -548,8 +548,8 @@ def test_a_set_prepared_in_format_1_is_read_and_continued(coco: Path, tmp_path: 
 def test_vww_minival_list_resume_and_bad_files(coco: Path, tmp_path: Path) -> None:
     (coco / "train2014" / "COCO_train2014_000000000003.jpg").unlink()
     (coco / "val2014" / "COCO_val2014_000000000030.jpg").write_bytes(b"junk")
-    listing = tmp_path / "minival.txt"
-    listing.write_text("25\n26\nCOCO_val2014_000000000027.jpg\n000000000028\n".replace("000000000028", "28"))
+    listing = tmp_path / "minival.txt"  # with an editor's mark before it
+    listing.write_text("\ufeff25\n26\nCOCO_val2014_000000000027.jpg\n000000000028\n".replace("000000000028", "28"))
     report = vww(VwwOptions(coco=coco, out=tmp_path / "out", size=40, minival=listing))
     assert {s: sum(c.values()) for s, c in report.images.items()} == {"train": 36 - 4 - 2, "test": 4}
     assert sorted(reason for _, reason in report.bad) == ["cannot be decoded", "empty file"] and not report.notes

@@ -74,8 +74,8 @@ def test_words_are_split_by_speaker_and_read_through_the_front_end(tmp_path: Pat
 
 
 def test_the_published_lists_say_the_splits(tmp_path: Path) -> None:
-    root = words(tmp_path / "words", speakers=4)
-    (root / "validation_list.txt").write_text("yes/00000001_nohash_0.wav\nno/00000001_nohash_1.wav\n")
+    root = words(tmp_path / "words", speakers=4)  # an editor's mark before the first line is none of its name
+    (root / "validation_list.txt").write_text("\ufeffyes/00000001_nohash_0.wav\nno/00000001_nohash_1.wav\n")
     (root / "testing_list.txt").write_text("yes/00000002_nohash_0.wav\nno/00000002_nohash_1.wav\n")
     data = opened(root, tmp_path)
     assert {data.records[i].name for i in data.members["val"]} == {"yes/00000001_nohash_0.wav", "no/00000001_nohash_1.wav"}

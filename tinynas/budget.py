@@ -20,7 +20,7 @@ from tinynas.config import Bytes, Config, build, format_size, is_bytes, load, n_
 from tinynas.cost import Cost, estimate
 from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.latency import LatencyModel
-from tinynas.cost.measured import Measured, read_measured, refitted
+from tinynas.cost.measured import LEAST_MS, MOST_MS, Measured, read_measured, refitted
 from tinynas.cost.quantities import QUANTITIES, Quantity
 from tinynas.cost.runtimes import pinned_names, runtime_named, why_no_stack
 from tinynas.cost.streamed import Frame
@@ -145,7 +145,7 @@ class Budget(Config):
     """Memory kept back from the network."""
     macs: Annotated[int, Field(gt=0)] | None = None
     """Limit on multiply-accumulates of one inference."""
-    latency_ms: Annotated[float, Field(gt=0)] | None = None
+    latency_ms: Annotated[float, Field(ge=LEAST_MS, le=MOST_MS)] | None = None
     """Limit on the time of one inference in milliseconds; needs core and clock_mhz."""
     update_sram: Bytes | None = None
     """Limit on the SRAM of inference and :attr:`update` together; left out, an update may take what the reserves leave."""

@@ -225,15 +225,18 @@ _Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping
 
 
 def read_text(path: Path) -> str:
-    """The text of a configuration file; unreadable, oversized and non-UTF-8 files are a :class:`ConfigError`."""
+    """The text of a user's small file, without the mark that editors put before it (BOM).
+
+    Unreadable, oversized and non-UTF-8 files are a :class:`ConfigError`.
+    """
     try:
         if path.is_dir():
-            raise ConfigError(path, [Fault("file", None, "is a folder, not a file", "give the path of a YAML file")])
+            raise ConfigError(path, [Fault("file", None, "is a folder, not a file", "give the path of a file")])
         if path.stat().st_size > MAX_CONFIG_BYTES:
             raise ConfigError(
                 path, [Fault("file", f"{path.stat().st_size:,} B", f"is larger than {MAX_CONFIG_BYTES:,} B", "is this the right file?")]
             )
-        return path.read_text(encoding="utf-8")
+        return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
         raise ConfigError(path, [Fault("file", None, "does not exist", "check the path")]) from None
     except UnicodeDecodeError as error:

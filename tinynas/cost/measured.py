@@ -14,8 +14,13 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Sequence
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, Field
+from pydantic_core import PydanticCustomError
 
 from tinynas.arch import load_arch
 from tinynas.config import Config, read_text
@@ -32,6 +37,15 @@ from tinynas.graph import lower
 ROW, PART, KIND, CALL, UNKNOWN = 0.03, 0.1, 0.15, 0.7, 3.0
 #: Cycles an instruction, and a call, where nothing was published of the core and runtime.
 _PLAIN = (1.0,) * len(RATES) + (500.0,) * len(CALLS)
+#: Milliseconds of an inference on a board that are believed: from some cycles to a day. All else is a slip of the pen.
+LEAST_MS, MOST_MS = 1e-4, 86_400_000.0
+
+
+def _of_work(terms: tuple[float, ...]) -> tuple[float, ...]:
+    if len(terms) != len(TERMS) or min(terms) < 0 or not any(terms):
+        rule = "must be {count} numbers from 0, not all 0, as tinynas writes them; name your CSV instead"
+        raise PydanticCustomError("terms", rule, {"count": len(TERMS)})
+    return terms
 
 
 class Measured(Config):
@@ -39,11 +53,11 @@ class Measured(Config):
 
     net: str
     """As the CSV names it."""
-    ms: float
+    ms: Annotated[float, Field(ge=LEAST_MS, le=MOST_MS)]
     """Milliseconds of one inference, or of all calls of ``op`` in it."""
     op: str = ""
     """An operator of TFLite such as CONV_2D; empty for the whole network."""
-    terms: tuple[float, ...]
+    terms: Annotated[tuple[float, ...], AfterValidator(_of_work)]
     """Instructions and calls by :data:`tinynas.cost.latency.TERMS`."""
 
 
@@ -57,15 +71,14 @@ def counts_name(core: str, runtime: str) -> str:
 
 def read_measured(path: Path, core: str, runtime: str) -> tuple[Measured, ...]:
     """The rows of a CSV. Raises ConfigError with all faulty lines."""
-    rows = csv.DictReader(io.StringIO(read_text(path)))
-    missing = [name for name in ("net", "ms") if name not in (rows.fieldnames or ())]
-    if missing:
-        raise ConfigError(path, [Fault("line 1", ",".join(rows.fieldnames or ()), f"lacks the column {missing[0]}: net,ms or net,ms,op")])
     faults, found = [], []
     works: dict[str, Work] = {}
-    for row in rows:
-        place, net, text = f"line {rows.line_num}", (row["net"] or "").strip(), (row["ms"] or "").strip()
+    for number, row in _rows(path):
+        place, net, text = f"line {number}", (row["net"] or "").strip(), (row["ms"] or "").strip()
         kind = (row.get("op") or "").strip()
+        if more := row.get(None):
+            faults.append(Fault(place, ",".join(more), "has more cells than line 1 has columns", "write numbers with a decimal point"))
+            continue
         try:
             ms = float(text)
         except ValueError:
@@ -73,11 +86,21 @@ def read_measured(path: Path, core: str, runtime: str) -> tuple[Measured, ...]:
         if not (math.isfinite(ms) and ms > 0):
             faults.append(Fault(f"{place}, ms", text, "must be a number of milliseconds above 0"))
             continue
+        if not LEAST_MS <= ms <= MOST_MS:
+            rule = f"no inference takes so {'long' if ms > MOST_MS else 'short'}"
+            faults.append(Fault(f"{place}, ms", text, rule, f"give milliseconds, {LEAST_MS:g} to {MOST_MS:,.0f} (a day)"))
+            continue
         try:
             if net not in works:
                 works[net] = _work(net, path.parent)
+        except ConfigError as error:
+            faults.append(Fault(f"{place}, net", net, "; ".join(map(str, error.faults))))
+            continue
         except UserError as error:
             faults.append(Fault(f"{place}, net", net, error.message))
+            continue
+        except OSError as error:  # of names that are too long for a file
+            faults.append(Fault(f"{place}, net", f"{net[:40]}...", error.strerror or str(error), "give a zoo name or a path"))
             continue
         terms = features(works[net], counts_name(core, runtime), _kind(kind) if kind else None)
         if terms is None or (why := why_untimed(works[net])) is not None:
@@ -87,10 +110,28 @@ def read_measured(path: Path, core: str, runtime: str) -> tuple[Measured, ...]:
         else:
             found.append(Measured(net=net, ms=ms, op=kind, terms=tuple(terms)))
     if not faults and not found:
-        faults.append(Fault("file", str(path), "holds no measurement"))
+        faults.append(Fault("file", None, "holds no measurement", "add lines such as mcunet-tiny2,41.3"))
     if faults:
         raise ConfigError(path, faults)
     return tuple(found)
+
+
+def _rows(path: Path) -> Iterator[tuple[int, dict[str | None, Any]]]:
+    """The number and the cells by column of each line; cells that no column is there for under None."""
+    rows = csv.DictReader(io.StringIO(read_text(path)), strict=True)
+    try:
+        heads = [head.strip() for head in rows.fieldnames or ()]
+        if not heads:
+            raise ConfigError(path, [Fault("file", None, "is empty", "its first line is net,ms or net,ms,op")])
+        if missing := [name for name in ("net", "ms") if name not in heads]:
+            remedy = "part the columns by commas" if len(heads) == 1 and re.search(r"[;\t]", heads[0]) else None
+            told = f"lacks the column {' and the column '.join(missing)}: net,ms or net,ms,op"
+            raise ConfigError(path, [Fault("line 1", ",".join(heads), told, remedy)])
+        rows.fieldnames = heads
+        for row in rows:
+            yield rows.line_num, dict(row)
+    except csv.Error as error:  # in the row that begins on the next line
+        raise ConfigError(path, [Fault(f"line {rows.line_num + 1}", None, f"is no CSV: {error}", "check its quotes")]) from None
 
 
 def _kind(op: str) -> str:

@@ -146,7 +146,7 @@ def _find(coco: Path, subset: str, name: str) -> Path:
 
 def _mark_minival(path: Path, images: dict[str, dict[str, Any]]) -> None:
     try:
-        words = {line.strip() for line in path.read_text(encoding="utf-8").splitlines() if line.strip()}
+        words = {line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines() if line.strip()}
     except (OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path}: cannot be read: {error}", "give a text file with one image id a line") from None
     missing = set(words)

@@ -331,7 +331,7 @@ def _splits(found: Labelled, good: Sequence[int], options: DataOptions, notes: l
 def _listed(base: Path, file: str) -> frozenset[str]:
     for path in (base / file, *sorted(base.glob(f"*/{file}"))):
         if path.is_file():
-            return frozenset(line.strip() for line in path.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip())
+            return frozenset(line.strip() for line in path.read_text(encoding="utf-8-sig", errors="replace").splitlines() if line.strip())
     return frozenset()
 
 
