@@ -154,6 +154,35 @@ def test_unknown_name_suggests_the_nearest() -> None:
         load_budget("stm32f764")
 
 
+NO_CSV = "latency: must be the path of a CSV of your measurements, such as mine.csv; leave it out where there are none (got "
+
+
+@pytest.mark.parametrize(
+    ("given", "told"),
+    [
+        *((f"latency: {text}", NO_CSV) for text in ("{}", "{net: a, ms: 3}", "3", "true", "null", "''", "' '")),
+        ("latency: [3]", "latency.0: must be a mapping of keys to values (got 3)"),
+        ("latency: [{ms: 3}]", "latency.0.net: is missing"),
+        ("latency_ms: 1.0e+300", "latency_ms: Input should be less than or equal to 86400000"),
+        ("at_most: 3", "at_most: must be a mapping of quantities to limits, such as params: 50000 (got 3)"),
+        ("update: 3", "update: must be a mapping of keys to values (got 3)"),
+        ("update: x", "update: must be a mapping of keys to values (got 'x')"),
+        ("sources: x", "sources: must be a list (got 'x')"),
+        ("sram: {}", 'sram: must be a size with a unit, such as "320 KiB", or a list of regions (got {})'),
+        ("sram: [3]", "sram.0: must be a mapping of keys to values (got 3)"),
+        ("reserves: {sram: 3}", "reserves.sram: must be a mapping of keys to values (got 3)"),
+    ],
+)
+def test_another_kind_of_value_is_told_in_words_of_yaml(tmp_path: Path, given: str, told: str) -> None:
+    key = given.partition(":")[0]
+    head = {"name": "x", "core": "cortex-m4", "clock_mhz": "64", "sram": "64 KiB", "flash": "1 MiB"}
+    text = "".join(f"{name}: {value}\n" for name, value in head.items() if name != key)
+    with pytest.raises(ConfigError) as caught:
+        load_budget(write(tmp_path, text + given + "\n"))
+    assert told in str(caught.value)
+    assert not any(word in str(caught.value) for word in ("tuple", "str:", "instance of", "dictionary", ".size", ".csv:"))
+
+
 def test_how_frames_come_is_part_of_the_runtimes_name() -> None:
     """``compiled`` with ``frame: rows`` is ``compiled-rows``: one name everywhere, whichever way it was written."""
     size = {"name": "b", "sram": "40 KiB", "flash": "128 KiB", "core": "cortex-m4"}

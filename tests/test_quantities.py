@@ -122,6 +122,7 @@ def test_other_quantities_are_limited_by_name(tmp_path: Path) -> None:
         ("{params: -1}", "the limit of params must be a number greater than 0"),
         ("{params: many}", "must be a number greater than 0"),
         ("{params: .inf}", "must be a number greater than 0"),
+        ("{params: 1.0e+300}", "the limit of params is larger than any; leave it out"),
         ("{params: true}", "must be a number greater than 0"),
         ("[params]", "must be a mapping"),
     ],
@@ -132,6 +133,27 @@ def test_faults_of_other_limits(tmp_path: Path, limits: str, message: str) -> No
         load_budget(tmp_path / "b.yaml")
     assert message in str(caught.value)
     assert "line 4" in str(caught.value)
+
+
+def test_faults_of_limits_are_all_said_at_once_each_on_its_line(tmp_path: Path) -> None:
+    limits = ("params: -4", "weights_bytes: 100", "stack_bytes: 1 KiB", "bogus: 3", "macs: 4", "1: 5")
+    text = "name: x\nsram: 64 KiB\nflash: 1 GB\nruntime: compiled\nat_most:\n" + "".join(f"  {limit}\n" for limit in limits)
+    (tmp_path / "b.yaml").write_text(text)
+    with pytest.raises(ConfigError) as caught:
+        load_budget(tmp_path / "b.yaml")
+    assert [fault.place for fault in caught.value.faults] == [
+        "line 3, flash",
+        "line 6, at_most.params",
+        "line 7, at_most.weights_bytes",
+        "line 9, at_most.bogus",
+        "line 10, at_most.macs",
+        "line 11, at_most.1",
+    ]
+    told = [str(fault).partition(": ")[2] for fault in caught.value.faults[1:]]
+    assert told[0] == "the limit of params must be a number greater than 0 (got -4)"
+    assert told[1] == 'needs a unit: write "100 B" or "100 KiB" (got 100)'
+    assert told[2].startswith("unknown quantity bogus; it may hold params") and told[2].endswith("(got 3)")
+    assert told[3] == "macs has a key of its own: macs (got 4)" and told[4].startswith("unknown quantity 1;")
 
 
 def test_a_feasible_set_and_an_explanation_go_by_another_limit() -> None:

@@ -13,10 +13,21 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import AfterValidator, BeforeValidator, Field, GetJsonSchemaHandler, ValidationInfo, field_validator, model_validator
-from pydantic_core import CoreSchema, PydanticCustomError
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Discriminator,
+    Field,
+    GetJsonSchemaHandler,
+    Tag,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import CoreSchema, InitErrorDetails, PydanticCustomError
 
-from tinynas.config import Bytes, Config, build, format_size, is_bytes, load, n_bytes, parse_size, resolve, yaml_size
+from tinynas.config import MAX_INTEGER, Bytes, Config, build, format_size, is_bytes, load, n_bytes, parse_size, resolve, yaml_size
 from tinynas.cost import Cost, estimate
 from tinynas.cost.board_update import BoardUpdate
 from tinynas.cost.latency import LatencyModel
@@ -63,7 +74,16 @@ def _without_field() -> dict[str, Quantity]:
 def _known_limits(value: object) -> object:
     if not isinstance(value, dict):
         raise PydanticCustomError("limits", "must be a mapping of quantities to limits, such as params: 50000")
-    return {name: _known_limit(name, limit) for name, limit in value.items()}
+    limits: dict[object, float] = {}
+    faults: list[InitErrorDetails] = []
+    for name, limit in value.items():
+        try:
+            limits[name] = _known_limit(name, limit)
+        except PydanticCustomError as error:
+            faults.append(InitErrorDetails(type=error, loc=(str(name),), input=limit))
+    if faults:
+        raise ValidationError.from_exception_data("at_most", faults)
+    return limits
 
 
 def _known_limit(name: object, limit: object) -> float:
@@ -78,8 +98,26 @@ def _known_limit(name: object, limit: object) -> float:
         limit = limit if is_bytes(limit) else parse_size(limit)
     if isinstance(limit, bool) or not isinstance(limit, (int, float)) or not 0 < limit < math.inf:
         raise PydanticCustomError("limits", "the limit of {name} must be a number greater than 0", told)
+    if limit > MAX_INTEGER:
+        raise PydanticCustomError("limits", "the limit of {name} is larger than any; leave it out where there is none", told)
     return limit
 
+
+def _kind_of_latency(value: object) -> str | None:
+    if isinstance(value, str) and value.strip():
+        return "csv"
+    return "rows" if isinstance(value, (list, tuple)) else None
+
+
+Latency = Annotated[
+    Annotated[str, Tag("csv")] | Annotated[tuple[Measured, ...], Tag("rows")],
+    Discriminator(
+        _kind_of_latency,
+        custom_error_type="latency",
+        custom_error_message="must be the path of a CSV of your measurements, such as mine.csv; leave it out where there are none",
+    ),
+]
+"""The path of a CSV of measurements, or the rows that it was read to."""
 
 _ZERO = n_bytes(0)
 #: The quantity that an update on the board is limited by.
@@ -151,7 +189,7 @@ class Budget(Config):
     """Limit on the SRAM of inference and :attr:`update` together; left out, an update may take what the reserves leave."""
     update: BoardUpdate | None = None
     """What is to be learned on the board: networks that leave no room for it do not fit. Such as ``{scheme: last, layers: 3}``."""
-    latency: str | tuple[Measured, ...] = ()
+    latency: Latency = ()
     """A CSV of your own measurements on this board (``net,ms`` or ``net,ms,op``), beside this file; its rows are kept in copies."""
     at_most: Annotated[dict[str, int | float], BeforeValidator(_known_limits), _LimitNames()] = Field(default={}, validate_default=False)
     """Limits on other quantities by name, sizes with a unit: ``params: 50000``, ``weights_bytes: 100 KiB``."""

@@ -339,6 +339,16 @@ def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> di
     return result
 
 
+#: What pydantic says in words of Python -> in words of YAML.
+_SHAPES = {
+    "model_type": "must be a mapping of keys to values",
+    "model_attributes_type": "must be a mapping of keys to values",
+    "dict_type": "must be a mapping of keys to values",
+    "tuple_type": "must be a list",
+    "list_type": "must be a list",
+}
+
+
 def _faults(
     error: ValidationError,
     document: object,
@@ -374,6 +384,8 @@ def _faults(
             near = difflib.get_close_matches(str(item["input"]), choices, n=1, cutoff=0.4)
             rule = f"must be one of {expected}"
             remedy = f'did you mean "{near[0]}"?' if near else None
+        elif item["type"] in _SHAPES:
+            rule = _SHAPES[item["type"]]
         elif item["type"] == "value_error":
             rule = rule.removeprefix("Value error, ")
             value = None if isinstance(item["input"], (dict, list)) else value

@@ -54,12 +54,19 @@ def _sound(regions: tuple[Region, ...]) -> tuple[Region, ...]:
     return regions
 
 
-def _form(value: object) -> str:
+def _form(value: object) -> str | None:
+    if isinstance(value, Mapping):
+        return None
     return "regions" if isinstance(value, (list, tuple)) else "size"
 
 
 Sram: TypeAlias = Annotated[
-    Annotated[Bytes, Tag("size")] | Annotated[tuple[Region, ...], AfterValidator(_sound), Tag("regions")], Discriminator(_form)
+    Annotated[Bytes, Tag("size")] | Annotated[tuple[Region, ...], AfterValidator(_sound), Tag("regions")],
+    Discriminator(
+        _form,
+        custom_error_type="sram",
+        custom_error_message='must be a size with a unit, such as "320 KiB", or a list of regions',
+    ),
 ]
 """A size with a unit, or a list of regions."""
 
