@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
@@ -12,11 +13,14 @@ from tflite_files import Graph, file
 
 from tinynas import api
 from tinynas.boards import boards
-from tinynas.budget import load_budget
+from tinynas.budget import UNKNOWN, load_budget
 from tinynas.cli import run
 from tinynas.compare import all_boards, board_budget, by_board, compare
 from tinynas.config import shipped
-from tinynas.errors import UserError
+from tinynas.cost.runtimes import refuse, runtime_named, unrun
+from tinynas.cost.work import from_graph
+from tinynas.errors import UnrunError, UserError
+from tinynas.graph import lower
 from tinynas.init import budget_text
 from tinynas.report.figures import compare_info, draw
 from tinynas.report.words import amount, short_names
@@ -138,6 +142,46 @@ def test_a_network_that_a_runtime_refuses_comes_first_and_says_why(tmp_path: Pat
     assert run(["compare", "mcunet-vww1", str(refused), "--boards", "nucleo-l010rb,pico"]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert out.count("no does not run") == 2 and out.count("where there are 3") == 1 and "refused.tflite" in out
+
+
+def test_what_a_board_cannot_cost_is_a_row_beside_all_others(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Compiled code is made of networks, and a stream of causal ones: what is neither does not run there, and the others are told."""
+    model = tmp_path / "net.tflite"
+    graph = Graph()
+    tensors = [graph.tensor([1, 64]) for _ in range(2)]
+    graph.op("RESHAPE", tensors[:1], tensors[1:], options("ReshapeOptions", newShape=[1, 64]))
+    model.write_bytes(file(graph.ends(tensors[:1], tensors[1:])))
+    boards_ = []
+    for runtime in ("compiled", "compiled-stream"):
+        boards_.append(str(tmp_path / f"{runtime}.yaml"))
+        Path(boards_[-1]).write_text(f"name: b\nruntime: {runtime}\ncore: cortex-m4\nsram: 256 KiB\nflash: 1 MiB\n")
+    nets = ["mcunet-tiny2", str(model)]
+    command = ["compare", *nets, "--boards", ",".join([*boards_, "pico"])]
+    assert run([*command, "--json"]) == 0
+    rows = {(row["net"], row["board"]): row for row in json.loads(capsys.readouterr().out)}
+    assert {key for key, row in rows.items() if row["runs"]} == {(nets[0], boards_[0]), (nets[0], "pico"), (nets[1], "pico")}
+    assert {row["runs"] for row in rows.values()} == {True, False} and len(rows) == 6
+    refused = rows[nets[1], boards_[0]]
+    assert refused["reasons"] == ["a .tflite is not compiled: give the network that it was made from"]
+    assert (refused["runtime"], refused["fits"], refused["sram_bytes"], refused["latency_ms"]) == ("compiled", False, None, None)
+    assert refused["limits"] == load_budget(boards_[0]).limits and set(refused["excess"].values()) == {UNKNOWN}
+    assert set(refused) | {"flash_bytes"} == set(rows[nets[0], boards_[0]])
+    assert rows[nets[0], boards_[1]]["reasons"][0].startswith("the network cannot be streamed: ")
+    assert run([*command, "--draw", str(tmp_path / "x.html")]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert out.count("no does not run") == 3 and out.count("a .tflite is not compiled") == 2
+    assert run(["compare", str(model), "--boards", f"{boards_[0]},pico", "--fits", "--json"]) == 0
+    assert [row["board"] for row in json.loads(capsys.readouterr().out)] == ["pico"]
+    assert run(["compare", str(tmp_path / "none.tflite"), "--boards", boards_[0]]) == 2
+
+
+def test_all_reasons_of_a_runtime_come_with_the_error() -> None:
+    odd = [replace(piece, weight_bits=3, dilation=(2, 2)) for piece in from_graph(lower(api.load_net("mcunet-tiny2"))).pieces]
+    for runtime in ("compiled", "tinyengine"):
+        with pytest.raises(UnrunError) as caught:
+            refuse(runtime_named(runtime), odd)
+        assert caught.value.reasons == unrun(runtime_named(runtime), odd) and isinstance(caught.value, UserError)
+        assert len(caught.value.reasons) == (1 if runtime_named(runtime).dilated == "any" else 2)
 
 
 def test_heads_are_short_where_they_stay_apart() -> None:

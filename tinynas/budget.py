@@ -326,11 +326,14 @@ class Budget(Config):
             result[name] = UNKNOWN if value is None else (value - limit) / limit
         return result
 
-    def told(self, cost: Cost) -> dict[str, Any]:
+    def told(self, cost: Cost | None) -> dict[str, Any]:
         """``fits``, ``limits`` and ``excess`` of ``cost`` as documents have them: the model's file has a limit there in any case.
 
-        Where flash is for the model and its code, ``flash_bytes`` is limited by what the code leaves.
+        Where flash is for the model and its code, ``flash_bytes`` is limited by what the code leaves. None: of a network that the
+        runtime does not run, nothing is known and nothing fits.
         """
+        if cost is None:
+            return {"fits": False, "limits": dict(self.limits), "excess": self.excess({})}
         limits, excess = dict(self.limits), self.excess(cost)
         if "program_bytes" in limits and cost.code_bytes is not None:
             limits["flash_bytes"], excess["flash_bytes"] = limits["program_bytes"] - cost.code_bytes, excess["program_bytes"]

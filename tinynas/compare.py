@@ -12,7 +12,8 @@ from tinynas.boards import find_board
 from tinynas.budget import Budget, load_budget
 from tinynas.config import build, parse_yaml, shipped
 from tinynas.cost import Cost
-from tinynas.errors import UserError
+from tinynas.cost.quantities import QUANTITIES
+from tinynas.errors import UnrunError, UserError
 from tinynas.init import budget_text
 
 
@@ -23,17 +24,30 @@ class Fit:
     net: str
     board: str
     budget: Budget
-    cost: Cost
+    cost: Cost | None
+    """None where the runtime does not run the network, and nothing is known of it there."""
+    refused: tuple[str, ...] = ()
+    """Why there is no cost."""
+
+    @property
+    def runs(self) -> bool | None:
+        """Whether the board's runtime runs it; None where that is not known."""
+        return False if self.cost is None else self.cost.runs
+
+    @property
+    def reasons(self) -> tuple[str, ...]:
+        """Why it does not."""
+        return self.refused if self.cost is None else self.cost.reasons
 
     @property
     def excess(self) -> dict[str, float]:
-        """(value - limit) / limit for each limit of the board's budget."""
-        return self.budget.excess(self.cost)
+        """(value - limit) / limit for each limit of the board's budget; :data:`tinynas.budget.UNKNOWN` where nothing is known."""
+        return self.budget.excess({} if self.cost is None else self.cost)
 
     @property
     def fits(self) -> bool:
         """Whether no limit is exceeded."""
-        return self.budget.fits(self.cost)
+        return self.cost is not None and self.budget.fits(self.cost)
 
     @property
     def binding(self) -> str:
@@ -46,10 +60,10 @@ class Fit:
         return {
             "net": self.net,
             "board": self.board,
-            "runtime": self.cost.runtime,
-            "runs": self.cost.runs,
-            "reasons": list(self.cost.reasons),
-            **self.cost.values(),
+            "runtime": self.budget.runtime,
+            "runs": self.runs,
+            "reasons": list(self.reasons),
+            **(dict.fromkeys(QUANTITIES) if self.cost is None else self.cost.values()),
             **self.budget.told(self.cost),
             "binding": self.binding,
         }
@@ -74,7 +88,8 @@ def all_boards() -> tuple[str, ...]:
 def compare(nets: Sequence[str], boards: Sequence[str], estimate: Callable[[str, Budget], Cost]) -> list[Fit]:
     """Every network on every board, worst first: what does not run, then by how far the binding limit is exceeded.
 
-    ``estimate`` gives the cost of a network under a budget. Raises UserError where one is named twice or none is named.
+    ``estimate`` gives the cost of a network under a budget; that a runtime does not run one is a row like all others. Raises UserError
+    where one is named twice or none is named.
     """
     for what, names in (("network", nets), ("board", boards)):
         if not names:
@@ -82,8 +97,15 @@ def compare(nets: Sequence[str], boards: Sequence[str], estimate: Callable[[str,
         if twice := sorted({name for name in names if list(names).count(name) > 1}):
             raise UserError(f"the {what} {twice[0]} is given twice", "name each once")
     budgets = {name: board_budget(name) for name in boards}
-    fits = [Fit(net, board, budget, estimate(net, budget)) for net in nets for board, budget in budgets.items()]
-    return sorted(fits, key=lambda fit: (fit.cost.runs is not False, -fit.excess[fit.binding]))
+    fits = [_fit(net, board, budget, estimate) for net in nets for board, budget in budgets.items()]
+    return sorted(fits, key=lambda fit: (fit.runs is not False, -fit.excess[fit.binding]))
+
+
+def _fit(net: str, board: str, budget: Budget, estimate: Callable[[str, Budget], Cost]) -> Fit:
+    try:
+        return Fit(net, board, budget, estimate(net, budget))
+    except UnrunError as error:
+        return Fit(net, board, budget, None, error.reasons)
 
 
 def by_board(fits: Sequence[Fit]) -> Mapping[str, Sequence[Fit]]:

@@ -8,6 +8,7 @@
     |   |-- ArchError           an architecture that cannot be built
     |   |-- DataError           images, labels, splits, caches
     |   |-- BudgetError         nothing fits, or a limit that makes no sense
+    |   |-- UnrunError          a network that a runtime does not run, so that what it would take there is not known
     |   |-- ModelFileError      a .tflite (or weights) file that is broken or foreign
     |   |-- RunError            a run folder: missing, locked, of another version, unknown id
     |   |-- DiskError           a file that cannot be written, read or locked: the disk is full, or permissions
@@ -132,6 +133,16 @@ class DataError(UserError):
 
 class BudgetError(UserError):
     """Nothing fits the budget, or a limit makes no sense."""
+
+
+class UnrunError(UserError):
+    """A network that a runtime does not run, so that what it would take there is not known; ``reasons`` say why, the runtime named once
+    beside them.
+    """
+
+    def __init__(self, message: str, hint: str | None = None, *, reasons: Sequence[str]) -> None:
+        super().__init__(message, hint)
+        self.reasons = tuple(reasons)
 
 
 class ModelFileError(UserError):

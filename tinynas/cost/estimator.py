@@ -22,7 +22,7 @@ from tinynas.cost.setup import setup_bytes
 from tinynas.cost.stepwise import StreamCost, plan_steps, step_constants, stream_cost
 from tinynas.cost.tail import closed_tail, open_tail_bytes, tail_bytes, unknown_tails
 from tinynas.cost.work import Work, from_graph
-from tinynas.errors import UserError
+from tinynas.errors import UnrunError
 from tinynas.front_end import FrontEnd
 from tinynas.graph import Graph, Shape, padded_as_same, zeros_behind
 
@@ -277,7 +277,8 @@ def estimate(
     evidence exists, by ``timing`` where there is one of the user's own (:mod:`tinynas.cost.measured`); what ``update`` takes, where the
     board is to learn.
 
-    Raises UserError for an unknown runtime, and for an update on one that is none of TFLM's.
+    Raises UserError for an unknown runtime, and for an update on one that is none of TFLM's; UnrunError where nothing is known of the
+    network there.
     """
     cost = _network_cost(graph, runtime, core, clock_mhz, timing)
     if update is not None:
@@ -342,10 +343,14 @@ def file_cost(
 ) -> Cost:
     """The cost of a .tflite of ``size_bytes`` as it is: with the memory ``plan`` that it carries, or None where the runtime plans.
 
-    Raises UserError for compiled code, which is not made of files.
+    Raises UnrunError for compiled code, which is not made of files.
     """
     if runtime.frame is not None:
-        raise UserError(f"{runtime.name} is for networks: a .tflite is not compiled", "give the network that the file was made from")
+        raise UnrunError(
+            f"{runtime.name} is for networks: a .tflite is not compiled",
+            "give the network that the file was made from",
+            reasons=("a .tflite is not compiled: give the network that it was made from",),
+        )
     heads = file_heads(work, runtime, plan) if runtime.plans else None
     if not runtime.plans and (reasons := unrun(runtime, work.pieces)):
         work = replace(work, reasons=(*(work.reasons or ()), *reasons))

@@ -9,7 +9,7 @@ from typing import Any, Literal, assert_never
 
 from tinynas.cost.kernel import Build, aligned
 from tinynas.cost.work import Piece, Work
-from tinynas.errors import UserError
+from tinynas.errors import UnrunError, UserError
 from tinynas.graph import Kind, Shape
 
 Evidence = Literal["exact", "fitted", "bound"]
@@ -387,17 +387,16 @@ _WITH_BITS = ("conv", "dw", "fc")
 
 
 def refuse(runtime: Runtime, pieces: Sequence[Piece]) -> None:
-    """Raise UserError where ``runtime`` does not run ``pieces``: see :func:`unrun`."""
+    """Raise UnrunError where ``runtime`` does not run ``pieces``: see :func:`unrun`."""
     if reasons := _unrun_bits(runtime, pieces):
         bits = sorted({piece.weight_bits for piece in pieces if piece.weight_bits < 8})
         able = [r.name for r in RUNTIMES.values() if all(set(bits) <= set(weight_bits_of(r, kind)) for kind in _WITH_BITS)]
         remedy = f"use 8 bits, or a runtime that runs {' and '.join(map(str, bits))}: {', '.join(able)}" if able else "use 8 or 4 bits"
-        raise UserError(f"{runtime.name} does not run {'; '.join(reasons)}", remedy)
+        raise UnrunError(f"{runtime.name} does not run {'; '.join(reasons)}", remedy, reasons=unrun(runtime, pieces))
     if reasons := _unrun_dilated(runtime, pieces):
         able = [r.name for r in RUNTIMES.values() if not _unrun_dilated(r, pieces)]
-        raise UserError(
-            f"{runtime.name} does not run {reasons[0]}", f"leave out dilation, or use a runtime that runs it: {', '.join(able)}"
-        )
+        remedy = f"leave out dilation, or use a runtime that runs it: {', '.join(able)}"
+        raise UnrunError(f"{runtime.name} does not run {reasons[0]}", remedy, reasons=unrun(runtime, pieces))
 
 
 def widest_scratch(runtime: Runtime, piece: Piece) -> tuple[int, ...]:

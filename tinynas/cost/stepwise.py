@@ -28,7 +28,7 @@ from tinynas.cost.streamed import (
     window_of,
 )
 from tinynas.cost.work import from_graph
-from tinynas.errors import InternalError, UserError
+from tinynas.errors import InternalError, UnrunError
 from tinynas.graph import WINDOWED, Graph, Mean, Mul, Op, Resize, Tensor
 
 #: Steps after which what is computed repeats itself: beyond it a network is no use.
@@ -110,9 +110,10 @@ def why_no_stream(graph: Graph) -> str | None:
 
 
 def check_streams(graph: Graph) -> None:
-    """Raise UserError where ``graph`` cannot be computed step by step."""
+    """Raise UnrunError where ``graph`` cannot be computed step by step."""
     if (why := why_no_stream(graph)) is not None:
-        raise UserError(f"the network cannot be streamed: {why}", "give it causal: true, without attention")
+        told = f"the network cannot be streamed: {why}"
+        raise UnrunError(told, "give it causal: true, without attention", reasons=(told,))
 
 
 @dataclass(frozen=True)
@@ -187,13 +188,14 @@ class StepPlan:
 
 
 def period_of(graph: Graph) -> int:
-    """Steps after which what a stream computes repeats itself. Raises UserError beyond :data:`MAX_PERIOD`."""
+    """Steps after which what a stream computes repeats itself. Raises UnrunError beyond :data:`MAX_PERIOD`."""
     strides = {graph.inputs[0]: 1}
     for op in graph.ops:
         strides[op.output] = max(strides[tensor] for tensor in op.inputs) * next_wait(graph, op)
     period = math.lcm(*strides.values())
     if period > MAX_PERIOD:
-        raise UserError(f"the network's strides along time make {period:,} frames one step", f"stay below {MAX_PERIOD:,}")
+        told = f"the network's strides along time make {period:,} frames one step"
+        raise UnrunError(told, f"stay below {MAX_PERIOD:,}", reasons=(told,))
     return period
 
 
@@ -215,7 +217,7 @@ def steps(graph: Graph) -> Iterator[frozenset[int]]:
 
 
 def plan_steps(graph: Graph) -> StepPlan:
-    """The plan of ``graph``. Raises UserError where it cannot be streamed."""
+    """The plan of ``graph``. Raises UnrunError where it cannot be streamed."""
     check_streams(graph)
     rings = rings_of(graph.ops, graph.tensors)
     offsets: dict[int, int] = {}
