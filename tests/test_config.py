@@ -162,6 +162,15 @@ def test_bad_overrides(override: str) -> None:
         apply_overrides({}, [override])
 
 
+def test_an_override_without_a_value_is_none() -> None:
+    """``--set package.name=$NAME`` of a variable that is not set would take the default in silence."""
+    for override in ("a.b=", "a.b=  "):
+        with pytest.raises(ConfigError, match=r"a\.b=: has no value behind =; write one, or a\.b=null for none$"):
+            apply_overrides({"a": {"b": 1}}, [override])
+    assert apply_overrides({"a": {"b": 1}}, ["a.b=null"]) == {"a": {"b": None}}
+    assert apply_overrides({}, ["a=''"]) == {"a": ""}
+
+
 def test_a_fault_of_an_override_is_on_no_line(tmp_path: Path) -> None:
     class Inner(Config):
         depth: int = 1

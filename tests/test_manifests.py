@@ -363,6 +363,10 @@ def test_the_version_names_the_model_and_what_a_user_sets_is_said() -> None:
 @pytest.mark.parametrize(
     ("key", "bad"),
     [
+        ("name", ""),
+        ("name", " "),
+        ("name", "--_"),
+        ("name", "дверь"),
         ("version", "1.2"),
         ("version", "v1.2.0"),
         ("version", "1.02.0"),
@@ -377,6 +381,14 @@ def test_the_version_names_the_model_and_what_a_user_sets_is_said() -> None:
 def test_what_no_package_system_takes_is_refused(key: str, bad: str) -> None:
     with pytest.raises(ConfigError, match=f"package.{key}"):
         build({"package": {key: bad}}, ExportOptions, source="export options")
+
+
+def test_a_package_without_a_name_has_the_networks() -> None:
+    assert build({}, ExportOptions, source="export options", overrides=["package.name=null"]).package.name is None
+    with pytest.raises(ConfigError, match=r"package\.name=: has no value behind ="):
+        build({}, ExportOptions, source="export options", overrides=["package.name="])
+    with pytest.raises(ConfigError, match=r"--set package\.name: must hold a letter of a to z or a digit, such as front-door.*got ''"):
+        build({}, ExportOptions, source="export options", overrides=["package.name=''"])
 
 
 def test_twister_passes_over_boards_that_are_too_small() -> None:

@@ -320,7 +320,7 @@ def build(
 
 
 def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> dict[str, Any]:
-    """A copy of ``document`` with every ``a.b=c`` set; values are read as YAML."""
+    """A copy of ``document`` with every ``a.b=c`` set; values are read as YAML. Raises ConfigError where one is no such text."""
     result: dict[str, Any] = dict(document)
     for text in overrides:
         key, equals, raw = text.partition("=")
@@ -328,6 +328,8 @@ def apply_overrides(document: Mapping[str, Any], overrides: Sequence[str]) -> di
         if not equals or not all(parts) or len(parts) > MAX_DEPTH:
             text = text if len(text) <= 120 else text[:117] + "..."
             raise ConfigError("--set", [Fault(text, None, "is not of the form a.b=value", "such as --set train.epochs=20")])
+        if not raw.strip():  # as a shell makes it of a variable that is not set
+            raise ConfigError("--set", [Fault(text.strip(), None, "has no value behind =", f"write one, or {key.strip()}=null for none")])
         value, _ = parse_yaml(raw, f"--set {key}")
         cursor = result
         for part in parts[:-1]:

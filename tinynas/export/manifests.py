@@ -40,6 +40,14 @@ _SPDX = re.compile(rf"{_SPDX_TERM}( (AND|OR|WITH) {_SPDX_TERM})*")
 _URL = re.compile(r"https?://[A-Za-z0-9][^\s\"'\\<>@{}|^`]*")
 
 
+def _nameable(text: str) -> str:
+    if not re.search("[0-9A-Za-z]", text):
+        raise PydanticCustomError(
+            "package_name", "must hold a letter of a to z or a digit, such as front-door; leave it out for the network's"
+        )
+    return text
+
+
 def _semver(text: str) -> str:
     if not _SEMVER.fullmatch(text):
         raise PydanticCustomError("semver", "must be a semantic version, such as 1.2.0")
@@ -61,7 +69,7 @@ def _url(text: str) -> str:
 class PackageOptions(Config):
     """What the manifests of the folder ``c/`` say; for whoever publishes it."""
 
-    name: str | None = None
+    name: Annotated[str, AfterValidator(_nameable)] | None = None
     """Its name, made valid for each package system; none: the network's."""
     version: Annotated[str, AfterValidator(_semver)] | None = None
     """Its semantic version; none: that of tinynas, with the first digits of the model's SHA-256 behind a ``+``."""
