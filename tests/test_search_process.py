@@ -68,7 +68,7 @@ def test_members_are_those_with_the_most_evidence() -> None:
                 covariance = kernel.of(parts) + noise * np.eye(9)
                 # The scale with the largest likelihood, and the log density of a normal with that covariance, less constants.
                 scale = t @ np.linalg.solve(covariance, t) / 9
-                evidence = -0.5 * np.linalg.slogdet(scale * covariance)[1] + slopes - (2.0 if share else 0.0)
+                evidence = -0.5 * np.linalg.slogdet(scale * covariance)[1] + slopes - (3.0 if share else 0.0)
                 found.append((evidence, kernel, scale, remains))
     found.sort(key=lambda each: -each[0])
     assert one.evidences == pytest.approx([each[0] for each in found[:KEPT]], abs=1e-6)

@@ -33,10 +33,11 @@ NOISES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 #: Members of the mixture that are kept: those with the most evidence.
 KEPT = 4
 #: Errors that remain whatever the network, as shares of the least that was seen.
-ASYMPTOTES = (0.0, 0.4, 0.7)
-#: By so many nats the evidence for one above zero must be ahead, because noise among the best looks like an asymptote: "positive" on
-#: the scale of Kass and Raftery (Bayes factors, 1995). Where accuracies are noisy it keeps all searches as they are.
-CLEARLY = 2.0
+ASYMPTOTES = (0.0, 0.3, 0.5, 0.7, 0.85)
+#: By so many nats the evidence for one above zero must be ahead, because noise among the best looks like an asymptote: "strong" evidence
+#: on the scale of Kass and Raftery (Bayes factors, 1995). Where accuracies are noisy that leaves searches as they are without
+#: (results/benchmarks/search_belief.md).
+CLEARLY = 3.0
 #: Scores count as errors of at least this much.
 LEAST_ERROR = 1e-3
 SMALLEST = 1e-12
