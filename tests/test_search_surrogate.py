@@ -365,7 +365,8 @@ def test_expected_improvement_is_the_mean_over_what_is_believed(feasible: Feasib
         drawn = [(1.0, fit.model.expected(features, genes) + normal * fit.model.spread(features))]
     else:
         assert isinstance(fit.model, Process)
-        drawn = [(share, 1 - np.exp(-(middle + spread * normal.T).T)) for share, middle, spread in fit.model.beliefs(features, genes)]
+        beliefs = fit.model.beliefs(features, genes)
+        drawn = [(share, 1 - remains - np.exp(-(middle + spread * normal.T).T)) for share, remains, middle, spread in beliefs]
     by_hand = sum(share * np.mean([improvement(front, row, np.log(costs["params"])) for row in scores], axis=0) for share, scores in drawn)
     assert said == pytest.approx(by_hand, rel=1e-2, abs=1e-6)
     assert said.max() > 0

@@ -5,12 +5,14 @@ all that the data carry; later the genes do count. So the kernel is a sum of thr
 regression of ``surrogate.Linear``), a squared exponential of them, and the exponential of the share of genes that differ. Its
 hyperparameters are not chosen but mixed, by the evidence of a grid, which one eigendecomposition for each kernel makes cheap.
 
-Scores are looked at as -log(1 - score): an error halved counts alike from .4 to .2 and from .04 to .02. Improvements are counted in
-scores again.
+Scores are looked at as -log(1 - score): an error halved counts alike from .4 to .2 and from .04 to .02. Where the networks clearly say
+that their errors flatten out above zero, so that the larger half of a space is hardly better than its middle, it is -log(1 - score - error
+that remains): the asymptotes are mixed by evidence as well. Improvements are counted in scores again.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,8 +32,16 @@ SHARES = (0.3,)
 NOISES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
 #: Members of the mixture that are kept: those with the most evidence.
 KEPT = 4
+#: Errors that remain whatever the network, as shares of the least that was seen.
+ASYMPTOTES = (0.0, 0.3, 0.5, 0.7, 0.85)
+#: By so many nats the evidence for one above zero must be ahead, because noise among the best looks like an asymptote: "strong" evidence
+#: on the scale of Kass and Raftery (Bayes factors, 1995). Where accuracies are noisy that leaves searches as they are without
+#: (results/benchmarks/search_belief.md).
+CLEARLY = 3.0
 #: Scores count as errors of at least this much.
 LEAST_ERROR = 1e-3
+SMALLEST = 1e-12
+"""Of which a logarithm is still taken."""
 
 
 @dataclass(frozen=True)
@@ -86,6 +96,22 @@ class Posterior:
         return cross @ self.weights, self.scale * np.maximum(1e-12, self.kernel.prior(product) - known)
 
 
+class Scale:
+    """Scores (N,) on the scale of -log(1 - score - ``remains``), and standardised there: ``targets`` (N,)."""
+
+    def __init__(self, scores: Floats, remains: float) -> None:
+        self.remains = remains
+        values = inward(scores, remains)
+        self.offset, self.spread = float(values.mean()), float(values.std()) + 1e-9
+        self.targets = (values - self.offset) / self.spread
+        self.log_jacobian = float(values.sum()) - len(values) * math.log(self.spread)
+        """Of targets by scores: densities on two scales are compared as densities of scores."""
+
+    def outward(self, targets: Floats) -> Floats:
+        """Scores of standardised values."""
+        return outward(targets * self.spread + self.offset, self.remains)
+
+
 class Process:
     """Fitted to ``scores`` (N,) below 1 of networks with these features (N, F) and genotypes (N, G).
 
@@ -98,62 +124,72 @@ class Process:
         self._weights = weights / np.sqrt((weights**2).mean())
         self._mean, self._scale = features.mean(axis=0), features.std(axis=0) + 1e-9
         self._features, self._genotypes = self._standard(features), genotypes
-        values = inward(scores)
-        self.offset, self.spread = float(values.mean()), float(values.std()) + 1e-9
-        self.targets = (values - self.offset) / self.spread
+        least = float(np.maximum(LEAST_ERROR, 1.0 - scores).min())
+        self.scales = tuple(Scale(scores, share * least) for share in ASYMPTOTES)
         self.evidences, self.members = self._mix()
         shares = np.exp(self.evidences - self.evidences.max())
         self.shares = shares / shares.sum()
 
-    def _mix(self) -> tuple[Floats, list[Posterior]]:
-        count = len(self.targets)
+    def _mix(self) -> tuple[Floats, list[tuple[Scale, Posterior]]]:
+        count = len(self._features)
         parts = self._parts(self._features, self._genotypes)
-        found: list[tuple[float, Kernel, float, float]] = []
+        found: list[tuple[float, Scale, Kernel, float, float]] = []
         for kernel in KERNELS:
             # Noise shifts the eigenvalues of the kernel.
             eigenvalues, vectors = np.linalg.eigh(kernel.of(parts))
-            power = (vectors.T @ self.targets) ** 2
-            for noise in NOISES:
-                spectrum = np.maximum(eigenvalues, 0.0) + noise
-                scale = float((power / spectrum).sum()) / count + 1e-12
-                evidence = -0.5 * count * np.log(scale) - 0.5 * float(np.log(spectrum).sum())
-                found.append((evidence, kernel, noise, scale))
+            for on in self.scales:
+                power = (vectors.T @ on.targets) ** 2
+                prior = on.log_jacobian - (CLEARLY if on.remains else 0.0)
+                for noise in NOISES:
+                    spectrum = np.maximum(eigenvalues, 0.0) + noise
+                    scale = float((power / spectrum).sum()) / count + 1e-12
+                    evidence = -0.5 * count * np.log(scale) - 0.5 * float(np.log(spectrum).sum()) + prior
+                    found.append((evidence, on, kernel, noise, scale))
         found.sort(key=lambda one: -one[0])
         members = [
-            Posterior(kernel, kernel.of(parts) + noise * np.eye(count), scale, self.targets) for _, kernel, noise, scale in found[:KEPT]
+            (on, Posterior(kernel, kernel.of(parts) + noise * np.eye(count), scale, on.targets))
+            for _, on, kernel, noise, scale in found[:KEPT]
         ]
         return np.array([one[0] for one in found[:KEPT]]), members
 
     def expected(self, features: Floats, genotypes: Genotypes) -> Floats:
         """Scores (M,) expected."""
         parts = self._parts(self._standard(features), genotypes)
-        means = [member.mean(parts) for member in self.members]
-        return self._outward(np.asarray(self.shares @ np.array(means)))
+        total = np.zeros(len(features))
+        # Members of one scale are averaged there: so that errors of a few percent do not vanish beside large ones.
+        for on in self.scales:
+            means = [(share, member.mean(parts)) for share, (of, member) in zip(self.shares, self.members, strict=True) if of is on]
+            if means:
+                together = sum(share for share, _ in means)
+                total += together * on.outward(np.asarray(sum(share * mean for share, mean in means) / together))
+        return total
 
     def excess(self, features: Floats, genotypes: Genotypes, heights: Floats) -> Floats:
         """(M, K) by how much scores are expected to lie above ``heights`` (K,) below 1, where below counts as 0.
 
-        On the scale of -log(1 - score) a member's belief is normal, so errors are log-normal, and what is expected of an error below a
-        bound has a closed form.
+        On its scale a member's belief is normal, so what an error has beyond what remains is log-normal, and what is expected of it below
+        a bound has a closed form.
         """
-        bound = np.maximum(LEAST_ERROR, 1.0 - heights)
+        bounds = np.maximum(LEAST_ERROR, 1.0 - heights)
         total = np.zeros((len(features), len(heights)))
-        for share, middle, deviation in self.beliefs(features, genotypes):
+        for share, remains, middle, deviation in self.beliefs(features, genotypes):
+            # No error is below what remains, so nothing is expected there.
+            bound = np.maximum(SMALLEST, bounds - remains)
             below = (np.log(bound) + middle) / deviation
             # In logarithms, because a wide belief has a huge mean.
             error = np.exp(0.5 * deviation**2 - middle + log_ndtr(below - deviation))
             total += share * np.maximum(0.0, bound * ndtr(below) - error)
         return total
 
-    def beliefs(self, features: Floats, genotypes: Genotypes) -> list[tuple[float, Floats, Floats]]:
-        """(share, mean (M, 1), deviation (M, 1)) on the scale of -log(1 - score), of each member."""
+    def beliefs(self, features: Floats, genotypes: Genotypes) -> list[tuple[float, float, Floats, Floats]]:
+        """(share, error that remains, mean (M, 1), deviation (M, 1)) of each member, on the scale of -log(1 - score - what remains)."""
         standard = self._standard(features)
         parts, product = self._parts(standard, genotypes), (standard**2).mean(axis=1)
         found = []
-        for share, member in zip(self.shares, self.members, strict=True):
+        for share, (on, member) in zip(self.shares, self.members, strict=True):
             mean, variance = member.moments(parts, product)
-            middle, deviation = mean * self.spread + self.offset, np.sqrt(variance) * self.spread
-            found.append((float(share), middle[:, None], deviation[:, None]))
+            middle, deviation = mean * on.spread + on.offset, np.sqrt(variance) * on.spread
+            found.append((float(share), on.remains, middle[:, None], deviation[:, None]))
         return found
 
     def _standard(self, features: Floats) -> Floats:
@@ -170,15 +206,12 @@ class Process:
             differ += one[:, None] != other
         return product / width, square / width, differ / max(1, genotypes.shape[1])
 
-    def _outward(self, values: Floats) -> Floats:
-        return outward(values * self.spread + self.offset)
+
+def inward(scores: Floats, remains: float = 0.0) -> Floats:
+    """-log(1 - score - ``remains``), which lies below the least error."""
+    return np.asarray(-np.log(np.maximum(LEAST_ERROR, 1.0 - scores) - remains))
 
 
-def inward(scores: Floats) -> Floats:
-    """-log(1 - score)."""
-    return np.asarray(-np.log(np.maximum(LEAST_ERROR, 1.0 - scores)))
-
-
-def outward(values: Floats) -> Floats:
-    """The score of -log(1 - score); below -1.7 all scores are alike."""
-    return np.asarray(1.0 - np.exp(-np.maximum(-1.0, values)))
+def outward(values: Floats, remains: float = 0.0) -> Floats:
+    """The score of -log(1 - score - ``remains``); below -1.7 all scores are alike."""
+    return np.asarray(1.0 - remains - np.exp(-np.maximum(-1.0, values)))
