@@ -46,6 +46,7 @@ from tinynas.quantize import FakeQuantNetwork, fold, quantize
 from tinynas.quantize.floats import pixels
 from tinynas.quantize.grid import random_quantized
 from tinynas.quantize.qat import finish_qat, prepare_qat
+from tinynas.records import firmware_words
 from tinynas.train.norms import reestimate_norms
 
 #: Runtimes of .tflite files; compiled code is made of networks.
@@ -338,6 +339,18 @@ def test_the_call_of_the_command_line_passes_runtime_and_formats_on(tmp_path: Pa
     sound.write_text(Arch(height=49, width=10, channels=1, input_kind="features", classes=4, stem=ConvLayer(out=8, stride=2)).to_yaml())
     row = api_export(str(sound), out=tmp_path / "sound")
     assert row.problems == [] and set(row.files) == {"tflite"}
+
+
+def test_what_a_network_as_c_takes_is_told_of_the_folder_that_was_written(tmp_path: Path) -> None:
+    """The network alone has no converter of images; of another runtime's network nothing is said."""
+
+    def told(runtime: str, *formats: str) -> Any:
+        return api_export("mcunet-tiny2", out=tmp_path / runtime / "-".join(formats), runtime=runtime, formats=formats).report["firmware"]
+
+    alone, around = told("compiled-rows", "compiled"), told("compiled-rows", "c")
+    assert (alone["folder"], around["folder"]) == ("compiled", "c") and alone["converter_bytes"] == 0 < around["converter_bytes"]
+    assert alone["work_bytes"] == around["work_bytes"] == estimate(lower(load_arch("mcunet-tiny2")), "compiled-rows").sram_bytes
+    assert firmware_words(alone).startswith("The folder compiled/ holds") and told("tflm", "compiled") is None
 
 
 # Inputs that are no photographs

@@ -290,7 +290,7 @@ def export(
         console().print(promoted_table([row.to_json()]))
         for kind, path in row.files.items():
             say(f"{kind}: {path}")
-        if row.report.get("plan"):
+        if "tflite" in row.files and row.report.get("plan"):
             say(f"memory plan: {row.report['plan']}")
         if firmware := row.report.get("firmware"):
             say(firmware_words(firmware))

@@ -268,7 +268,7 @@ def export_model(
         "dead_channels": dead_channels(exported.model) if options.io == "int8" else None,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
         "files": files,
-        "firmware": _firmware_facts(graph, options) if "c" in formats else None,
+        "firmware": _firmware_facts(graph, options, formats),
         **exported.notes,
     }
     first = next(iter(files))
@@ -334,18 +334,21 @@ def _decision(point: OperatingPoint | ClassCuts | None, formats: Sequence[str], 
             assert_never(point)
 
 
-def _firmware_facts(graph: Graph, options: ExportOptions) -> dict[str, Any] | None:
-    """What the folder ``c/`` takes on a microcontroller where it holds the network as C; of TFLM's the rest of the report tells."""
-    frame = runtime_named(options.runtime).frame
-    if frame is None:
+def _firmware_facts(graph: Graph, options: ExportOptions, formats: Sequence[str]) -> dict[str, Any] | None:
+    """What the folder that holds the network as C takes on a microcontroller; None where there is none of the options' runtime. Of TFLM's
+    folder the rest of the report tells."""
+    runtime = runtime_named(options.runtime)
+    folder = next((name for name in ("c", "stream" if runtime.stream else "compiled") if name in formats), None)
+    if runtime.frame is None or folder is None:
         return None
     cost = estimate(graph, options.runtime, core=options.core)
     return {
         "runtime": options.runtime,
-        "frame": frame,
+        "folder": folder,
+        "frame": runtime.frame,
         "work_bytes": cost.sram_bytes,
         "stack_bytes": cost.stack_bytes,
-        "converter_bytes": converter_bytes(graph.input, frame),
+        "converter_bytes": converter_bytes(graph.input, runtime.frame) if folder == "c" else 0,
         "flash_bytes": cost.flash_bytes,
         "code_bytes": cost.code_bytes,
     }
