@@ -342,8 +342,11 @@ def evaluate(
         ),
     ] = None,
     alarms_an_hour: Annotated[
-        float, typer.Option("--alarms-an-hour", metavar="N", min=0, help="So many an hour are allowed where the smoothing is chosen.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--alarms-an-hour", metavar="N", min=0, help="With --stream: so many are allowed where the smoothing is chosen; default: 1."
+        ),
+    ] = None,
     false_alarms: FalseAlarmsOption = None,
     subsets: Annotated[
         bool,

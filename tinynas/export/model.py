@@ -150,6 +150,9 @@ def _write_tensorflow(source: Source) -> Exported:
         raise UserError("the tensorflow exporter writes weights of 8 bits only", "use the exporter tinynas")
     if source.qgraph is not None:
         raise UserError("the tensorflow exporter cannot keep the grids of quantisation-aware training", "use the exporter tinynas")
+    if source.options.flavour != "full" or source.options.quantization != QuantOptions():
+        said = "--flavour" if source.options.flavour != "full" else "quantization"
+        raise UserError(f"{said}: the tensorflow exporter does it TensorFlow's way alone", "leave it out, or use the exporter tinynas")
     theirs = export_keras(source.floats, source.calibration)
     notes = {"tensorflow": theirs.tensorflow, "keras": theirs.keras, "peak_rss_bytes": theirs.peak_rss_bytes}
     return Exported(theirs.model, None, None, {"convert": theirs.seconds, "process": theirs.wall_seconds}, tuple(KNOWN_EXTRAS), notes)
@@ -179,6 +182,8 @@ def build_model(
     if options.exporter not in EXPORTERS:
         raise UserError(f"unknown exporter {options.exporter!r}", f"known: {', '.join(EXPORTERS)}")
     runtime_named(options.runtime)
+    if qgraph is not None and options.quantization != QuantOptions():
+        raise UserError("quantization: quantisation-aware training has chosen the grids", "leave it out")
     return EXPORTERS[options.exporter](Source(floats, calibration, tuple(labels), options, qgraph, input_rotation))
 
 
@@ -217,6 +222,8 @@ def export_model(
     floats = network if isinstance(network, FloatGraph) else fold(network)
     graph = floats.graph
     check_formats(formats, graph.input)
+    if options.package != PackageOptions() and "c" not in formats:
+        raise UserError("package: is what the manifests in the folder c/ say, and --format does not name it", "add c to --format")
     check_compiled(formats, options.runtime, graph.input, exporter=options.exporter, io=options.io, rotation=input_rotation)
     turn: Callable[[NDArray[Any]], NDArray[Any]] = rotate_images if input_rotation else np.asarray
     exported = build_model(floats, turn(calibration), labels=labels, options=options, qgraph=qgraph, input_rotation=input_rotation)
