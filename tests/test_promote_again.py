@@ -165,6 +165,25 @@ def test_what_export_is_told_is_read_or_refused(folder: Path) -> None:
     assert "quantization: the tensorflow exporter" in refused("net.yaml", exporter="tensorflow", overrides=["quantization.weights=mse"])
 
 
+def test_what_was_edited_in_a_runs_own_folder_is_said_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {"overrides": ["recipe.augment.kind=none"]}
+    (row,) = api.promote("net.yaml", budget="stm32f746", data="stripes", out="run", epochs=1, **asked)
+    main = row.folder / "c" / "example_main.cc"
+    main.write_text(main.read_text() + "// mine\n")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"example_main.cc: changed since tinynas wrote it"):
+        patch.setattr("tinynas.promote.promote", lambda *_, **__: pytest.fail("it trains"))
+        api.promote("run", epochs=2, **asked)
+    main.unlink()
+    notes: list[str] = []
+    api.promote("run", epochs=2, formats=["tflite"], on_note=notes.append, **asked)
+    assert any("of an earlier export that this one does not write: c/" in note for note in notes)
+    assert not (row.folder / "c").exists(), "of weights that are promoted no longer"
+    # What a tinynas without records promoted is written over.
+    (row.folder / ".tinynas-export.json").unlink()
+    (again,) = api.promote("run", epochs=1, **asked)
+    assert set(again.files) == {"tflite", "c", "card"}
+
+
 def test_splits_that_were_not_trained_on_are_told_by_export(folder: Path) -> None:
     (row,) = api.promote("net.yaml", budget="stm32f746", data="stripes", out="run", epochs=1, formats=["tflite"])
     notes: list[str] = []

@@ -779,6 +779,7 @@ def promote(
     from tinynas.export.deliver import add_verified, export_promoted
     from tinynas.export.formats import check_formats
     from tinynas.export.served import Audience
+    from tinynas.export.written import check_unchanged
     from tinynas.promote import promote as train_in_full
     from tinynas.recipe import LENGTH, Recipe
     from tinynas.stages import check_places, load_stages, open_stages, promote_stages
@@ -822,6 +823,8 @@ def promote(
     typed = {_id_or_reference(opened, text, len(images.labels)): text for text in ids}
     net_ids = list(typed)
     _leave_room(opened, net_ids)
+    for net_id in net_ids:
+        check_unchanged(opened.net_dir(net_id))  # what was edited there is said before hours of training, too
 
     said = {text.partition("=")[0].strip() for text in changes}
 
@@ -855,7 +858,9 @@ def promote(
             )
         if rank() == 0:
             own = opened.net_dir(net_id)
-            rows.append(export_promoted(opened, net_id, own, images, promoted, options, formats, false_alarms=false_alarms))
+            rows.append(
+                export_promoted(opened, net_id, own, images, promoted, options, formats, false_alarms=false_alarms, on_note=on_note)
+            )
     if checks is None:
         return rows
     try:
@@ -1057,6 +1062,8 @@ def export(
     from tinynas.export.deliver import export_promoted, export_untrained
     from tinynas.export.formats import check_formats
 
+    if Path(out).exists() and not Path(out).is_dir():
+        raise UserError(f"{out}: is a file", "name a folder")
     if formats is not None:
         check_formats(formats)
     routed = route_overrides(overrides)
@@ -1083,7 +1090,7 @@ def export(
             if on_note is not None:
                 on_note(note)
             images = replace(images, notes=(*images.notes, note))
-        return export_promoted(opened, resolved, Path(out), images, promoted, options, formats)
+        return export_promoted(opened, resolved, Path(out), images, promoted, options, formats, on_note=on_note)
     if said := f"--data {data}" if data is not None else _said(routed, "data"):
         raise UserError(
             f"{said}: {net} is a network without a run, written with random weights: no data are read",
@@ -1092,7 +1099,7 @@ def export(
     if said := _said(routed, "budget", "space"):
         raise UserError(f"{said}: {net} is a network without a run, and has no budget and no space", "leave it out; --runtime R is for all")
     options = _export_options(routed[""], runtime=runtime or "tflm", **given)
-    return export_untrained(load_net(net), Path(out), options, formats)
+    return export_untrained(load_net(net), Path(out), options, formats, on_note=on_note)
 
 
 def _run_images(run: Run, data: str | None, overrides: Sequence[str], on_note: Callable[[str], None] | None) -> DataSet:

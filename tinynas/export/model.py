@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from tinynas.export.stream_ear import stream_ear
 from tinynas.export.streams import Stream, probabilities, stream_report, timed, window_ear
 from tinynas.export.tflite import ModelMeta, serialize, storable, storable_graph, with_zeros_behind
 from tinynas.export.told_thresholds import with_thresholds
+from tinynas.export.written import read_folder, write_parts
 from tinynas.graph import WEIGHTED, Graph, few_bits
 from tinynas.model import Network
 from tinynas.quantize.calibrate import QuantOptions, quantize
@@ -203,6 +205,8 @@ def export_model(
     arena_section: str | None = None,
     net_id: str | None = None,
     audience: Audience | None = None,
+    owned: bool = False,
+    on_note: Callable[[str], None] | None = None,
 ) -> Artifact:
     """Write ``formats`` (see :data:`tinynas.export.formats.FORMATS`) into ``out`` and say what they are; the report holds every
     promised figure beside the measured one.
@@ -214,7 +218,10 @@ def export_model(
     calibration images are upright and are turned here. ``audience``: who is served, and with which false-alarm rate; ``evaluation`` are the
     images of its split. A threshold that is chosen goes into the code of the firmware folder.
     ``report["problems"]`` lists what keeps the file from being good.
-    Raises UserError for formats that are unknown or cannot hold the network, before anything is written.
+    What an earlier export wrote into ``out`` and this one does not is removed, and ``on_note`` hears of it; ``owned``: the folder is
+    tinynas's own (:mod:`tinynas.export.written`).
+    Raises UserError for formats that are unknown or cannot hold the network, and for files of the user's in the way, before anything is
+    written.
     """
     options = options or ExportOptions()
     if evaluation is not None and evaluation.several and audience is None:
@@ -261,7 +268,10 @@ def export_model(
         qgraph=exported.qgraph if options.io == "int8" else None,
         decision=_decision(point, formats, options.io),
     )
-    files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
+    with tempfile.TemporaryDirectory() as scratch:  # whole before anything in `out` is touched
+        made_in = Path(scratch)
+        files = {name: FORMATS[name].write(made, made_in).relative_to(made_in).as_posix() for name in formats}
+        write_parts(out, read_folder(made_in), owned=owned, on_note=on_note)
     document = {
         **report.to_json(),
         **served,

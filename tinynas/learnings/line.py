@@ -122,7 +122,7 @@ class AdaptLine:
             learner = board_learner(task, budget)
             learning = board_learning(task, learner, budget, scheme, self.seeds[0])
             made = build_folder(task, learning, budget, scheme.name)
-        write_folder(made, out)
+        write_folder(made, out, on_note)
         document = {"tinynas": __version__, **_about(task), "data": self.data, "budget": budget.model_dump(mode="json")}
         return {**document, **made.to_json(), "out": str(out), "files": sorted(made.files)}
 
