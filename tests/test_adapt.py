@@ -700,6 +700,9 @@ def test_two_processes_make_the_rows_of_one(case: Case, tmp_path: Path) -> None:
         (["plan", "mcunet-tiny2", "-b", "U", "--set", "runtime=tinyengine"], "TFLM's runtimes alone"),
         (["plan", "mcunet-tiny2", "-b", "U", "--set", "learning.arithmetic=fp4"], "use one of float32"),
         (["plan", "mcunet-tiny2", "-b", "U", "--init", "x.safetensors"], "add --data"),
+        (["plan", "mcunet-tiny2", "-b", "U", "--pixels", "bogus"], "add --data"),
+        (["plan", "mcunet-tiny2", "-b", "U", "--old", "x", "--set", "learning.head=replace"], "nothing of the old classes"),
+        (["plan", "ARCH", "--init", "WEIGHTS", "-b", "U", "--data", "nowhere", "--set", "old.limit=3"], "--set old.limit=3: there are no"),
         (["plan", "mcunet-tiny2", "-b", "U", "--draw", "x.png"], "written as HTML"),
         (["plan", "mcunet-tiny2", "-b", "U", "--layers"], "name it with --scheme"),
         (["run", "mcunet-tiny2", "-b", "U", "--data", "synthetic"], "0 schemes"),
@@ -712,7 +715,8 @@ def test_two_processes_make_the_rows_of_one(case: Case, tmp_path: Path) -> None:
     ],
 )
 def test_a_users_fault_is_one_message(case: Case, capsys: pytest.CaptureFixture[str], words: list[str], said: str) -> None:
-    filled = [{"U": str(case.budget), "NEW": str(case.new)}.get(word, word) for word in words]
+    places = {"U": case.budget, "NEW": case.new, "ARCH": case.arch, "WEIGHTS": case.weights}
+    filled = [str(places.get(word, word)) for word in words]
     code, _, err = line(capsys, "adapt", *filled)
     assert code == 2, err
     assert said in err
@@ -773,6 +777,14 @@ def test_a_network_of_a_run_and_a_tflite_learn_the_same_way(case: Case, tmp_path
     of_file = open_task(Setup(str(file), str(case.new), old=None), budget_of(), 0)
     assert of_file.labels[:3] == ("output 0", "output 1", "output 2")
     assert of_file.old_test is None
+    # What they tell themselves is not told beside them; said before images are read.
+    for net, more, said in (
+        (setup.net, {"pixels": "0..1"}, "--pixels 0..1: what networks of runs read is known"),
+        (setup.net, {"init": "x"}, "--init: .* has weights of its own"),
+        (str(file), {"init": "x"}, "--init: .* has weights of its own"),
+    ):
+        with pytest.raises(UserError, match=said):
+            open_task(Setup(net, "nowhere", **more), budget_of(), 0)
     whole, quantised = predict(task.net.floats, images), predict(of_file.net.floats, images)
     assert np.abs(whole - quantised).max() < 0.25 * np.abs(whole).max()
     one, two = (choose(scheme_named("last"), scene_of(each, budget_of()))[1] for each in (task, of_file))

@@ -394,6 +394,9 @@ def test_adapt_export_by_the_line(tmp_path: Path, capsys: pytest.CaptureFixture[
     assert document["learning_bytes"] == document["cost"]["extra_bytes"] == 4 * 36 + 16 + 16 and document["blob_bytes"] == 4 * (36 + 4)
     assert {"adapt.h", "adapt.c", "adapt_data.c", "network.c", "NetModel.zip"} <= set(document["files"])
     assert all((tmp_path / "c" / name).is_file() for name in document["files"])
+    assert tinynas([*line, "--scheme", "classifier", "--set", "runtime=tflm"]) == 0
+    assert "of an earlier export that this one does not write: adapt.c" in capsys.readouterr().out
+    assert (tmp_path / "c" / "adapt.cc").is_file() and not list((tmp_path / "c").glob("*.c")), "a build by wildcard takes all that is there"
     for more, why in (
         ([], "a folder learns by one"),
         (["--scheme", "classifier", "--set", "learning.mode=float", "--set", "runtime=tflm"], "the mode board does"),

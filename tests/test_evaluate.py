@@ -563,6 +563,12 @@ def test_the_command_shows_names_range_threshold_and_warnings(folder: Path, tmp_
     for wrong in (["--pixels", "zero"], ["--threshold", "x"]):
         assert cli(["evaluate", str(path), "--data", str(folder), *wrong]) == 2
         assert "->" in capsys.readouterr().err
+    for unread, said in (
+        (["--front-end", "ds-cnn-kws"], "--front-end: says how sounds become the model's input"),
+        (["--alarms-an-hour", "2"], "--alarms-an-hour 2.0: says how recordings are heard, and none are"),
+    ):
+        assert cli(["evaluate", str(path), "--data", str(folder), *unread]) == 2
+        assert said in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(("layout", "channels"), [("nchw", 3), ("nchw", 1), ("nhw", 1), ("nhwc", 1)])

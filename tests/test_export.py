@@ -39,6 +39,7 @@ from tinynas.export.judge import Rule
 from tinynas.export.model import file_plan
 from tinynas.export.sandbox import inspect, measure_arena, run_litert, run_tflm
 from tinynas.export.tflite import ModelMeta, dummy_file, serialize
+from tinynas.export.written import RECORD
 from tinynas.graph import Builder, Graph, lower
 from tinynas.inputs import Input, kind_of_channels
 from tinynas.model import Network
@@ -46,6 +47,7 @@ from tinynas.quantize import FakeQuantNetwork, fold, quantize
 from tinynas.quantize.floats import pixels
 from tinynas.quantize.grid import random_quantized
 from tinynas.quantize.qat import finish_qat, prepare_qat
+from tinynas.records import firmware_words
 from tinynas.train.norms import reestimate_norms
 
 #: Runtimes of .tflite files; compiled code is made of networks.
@@ -304,7 +306,7 @@ def test_export_plans_and_promises_for_its_runtime(network: Network, held_out: S
 def test_formats_contract(name: str, network: Network, held_out: Split, tmp_path: Path) -> None:
     """A format writes one thing into the folder, and needs no other format's files."""
     artifact = export_model(network, calibration=held_out.inputs[:32], labels=LABELS, out=tmp_path, formats=(name,))
-    assert [path.name for path in tmp_path.iterdir()] == [artifact.file]
+    assert [path.name for path in tmp_path.iterdir() if path.name != RECORD] == [artifact.file]
     assert artifact.format == name and artifact.report["files"] == {name: artifact.file}
 
 
@@ -338,6 +340,18 @@ def test_the_call_of_the_command_line_passes_runtime_and_formats_on(tmp_path: Pa
     sound.write_text(Arch(height=49, width=10, channels=1, input_kind="features", classes=4, stem=ConvLayer(out=8, stride=2)).to_yaml())
     row = api_export(str(sound), out=tmp_path / "sound")
     assert row.problems == [] and set(row.files) == {"tflite"}
+
+
+def test_what_a_network_as_c_takes_is_told_of_the_folder_that_was_written(tmp_path: Path) -> None:
+    """The network alone has no converter of images; of another runtime's network nothing is said."""
+
+    def told(runtime: str, *formats: str) -> Any:
+        return api_export("mcunet-tiny2", out=tmp_path / runtime / "-".join(formats), runtime=runtime, formats=formats).report["firmware"]
+
+    alone, around = told("compiled-rows", "compiled"), told("compiled-rows", "c")
+    assert (alone["folder"], around["folder"]) == ("compiled", "c") and alone["converter_bytes"] == 0 < around["converter_bytes"]
+    assert alone["work_bytes"] == around["work_bytes"] == estimate(lower(load_arch("mcunet-tiny2")), "compiled-rows").sram_bytes
+    assert firmware_words(alone).startswith("The folder compiled/ holds") and told("tflm", "compiled") is None
 
 
 # Inputs that are no photographs

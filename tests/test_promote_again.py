@@ -147,6 +147,43 @@ def test_what_promote_is_told_is_done_or_refused(folder: Path) -> None:
     assert "not what run was begun with" in refused("net.yaml", **new, out="run")
 
 
+def test_what_export_is_told_is_read_or_refused(folder: Path) -> None:
+    def refused(*said: Any, **more: Any) -> str:
+        with pytest.raises(UserError) as caught:
+            api.export(*said, **{"out": "files", "formats": ["tflite"], **more})
+        assert not Path("files").exists()
+        return f"{caught.value} -> {caught.value.hint}"
+
+    (row,) = api.promote("net.yaml", budget="stm32f746", data="stripes", out="run", epochs=1, formats=["tflite"])
+    for text in ("budget.sram=1 KiB", "space.resolution=[16]"):
+        assert f"--set {text}: a run has its own budget and space" in refused("run", row.id, overrides=[text])
+        assert f"--set {text}: net.yaml is a network without a run" in refused("net.yaml", overrides=[text])
+    assert "--data nowhere: net.yaml is a network without a run" in refused("net.yaml", data="nowhere")
+    assert "--set data.limit=3: net.yaml is a network" in refused("net.yaml", overrides=["data.limit=3"])
+    assert "add c to --format" in refused("net.yaml", overrides=["package.license=MIT"])
+    assert "--flavour: the tensorflow exporter" in refused("net.yaml", exporter="tensorflow", flavour="lean")
+    assert "quantization: the tensorflow exporter" in refused("net.yaml", exporter="tensorflow", overrides=["quantization.weights=mse"])
+
+
+def test_what_was_edited_in_a_runs_own_folder_is_said_before_training(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {"overrides": ["recipe.augment.kind=none"]}
+    (row,) = api.promote("net.yaml", budget="stm32f746", data="stripes", out="run", epochs=1, **asked)
+    main = row.folder / "c" / "example_main.cc"
+    main.write_text(main.read_text() + "// mine\n")
+    with monkeypatch.context() as patch, pytest.raises(UserError, match=r"example_main.cc: changed since tinynas wrote it"):
+        patch.setattr("tinynas.promote.promote", lambda *_, **__: pytest.fail("it trains"))
+        api.promote("run", epochs=2, **asked)
+    main.unlink()
+    notes: list[str] = []
+    api.promote("run", epochs=2, formats=["tflite"], on_note=notes.append, **asked)
+    assert any("of an earlier export that this one does not write: c/" in note for note in notes)
+    assert not (row.folder / "c").exists(), "of weights that are promoted no longer"
+    # What a tinynas without records promoted is written over.
+    (row.folder / ".tinynas-export.json").unlink()
+    (again,) = api.promote("run", epochs=1, **asked)
+    assert set(again.files) == {"tflite", "c", "card"}
+
+
 def test_splits_that_were_not_trained_on_are_told_by_export(folder: Path) -> None:
     (row,) = api.promote("net.yaml", budget="stm32f746", data="stripes", out="run", epochs=1, formats=["tflite"])
     notes: list[str] = []

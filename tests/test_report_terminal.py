@@ -6,6 +6,7 @@ import io
 import re
 from dataclasses import replace
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from rich.console import Console, RenderableType
@@ -139,15 +140,20 @@ def test_front_table_shows_what_is_expected_and_what_was_seen() -> None:
     assert text.split()[:3] == ["network", "expected", "seen"]
 
 
+PROMOTED: dict[str, Any] = {
+    "id": "aaaaaaaaaa",
+    "accuracy": {"float": 0.861, "int8": 0.858, "split": "test"},
+    "agreement": 0.991,
+    "flash_bytes": {"estimated": 84000, "measured": 84000},
+    "arena_bytes": {"estimated": 43008, "measured": 43024},
+    "runtime": "tflm",
+    "firmware": None,
+    "files": {"tflite": "model_int8.tflite"},
+}
+
+
 def test_promoted_table_shows_estimated_beside_measured() -> None:
-    document = {
-        "id": "aaaaaaaaaa",
-        "accuracy": {"float": 0.861, "int8": 0.858, "split": "test"},
-        "agreement": 0.991,
-        "flash_bytes": {"estimated": 84000, "measured": 84000},
-        "arena_bytes": {"estimated": 43008, "measured": 43024},
-    }
-    whole = shown(terminal.promoted_table([document]), width=80)
+    whole = shown(terminal.promoted_table([PROMOTED]), width=80)
     assert "…" not in whole
     text = row(whole, "aaaaaaaaaa")
     assert re.findall(r"([0-9.]+) %", text) == ["86.1", "85.8", "99.1"]
@@ -157,20 +163,31 @@ def test_promoted_table_shows_estimated_beside_measured() -> None:
 
 def test_promoted_table_shows_work_area_and_stack_of_compiled_networks() -> None:
     """Promised, and measured where it was verified; not the arena of TFLM, which does not run them."""
-    document = {
-        "id": "aaaaaaaaaa",
-        "accuracy": {"float": 0.861, "int8": 0.858, "split": "test"},
-        "agreement": 0.991,
-        "flash_bytes": {"estimated": 84000, "measured": 84000},
-        "arena_bytes": {"estimated": 43008, "measured": 43024},
-        "firmware": {"runtime": "compiled", "work_bytes": 10240, "stack_bytes": 512},
-    }
+    document = PROMOTED | {"runtime": "compiled", "firmware": {"runtime": "compiled", "work_bytes": 10240, "stack_bytes": 512}}
     whole = shown(terminal.promoted_table([document]), width=120)
     assert "arena" not in whole and "work area (promised)" in whole and "stack (promised)" in whole
-    assert "– (10.0)" in row(whole, "aaaaaaaaaa") and "– (0.5)" in row(whole, "aaaaaaaaaa") and "42.0" not in whole
+    assert "– (10.0 KiB)" in row(whole, "aaaaaaaaaa") and "– (512 B)" in row(whole, "aaaaaaaaaa") and "42.0" not in whole
+    assert "file (estimated)" in whole and "82.0 KiB (82.0)" in whole
     document["verified"] = {"used_work_bytes": 10000, "stack_bytes": 480}
     text = row(shown(terminal.promoted_table([document]), width=120), "aaaaaaaaaa")
-    assert "9.8 KiB (10.0)" in text and "480 B (0.5)" in text
+    assert "9.8 KiB (10.0)" in text and "480 B (512 B)" in text
+
+
+@pytest.mark.parametrize(
+    ("runtime", "files", "said"),
+    [
+        ("tflm", ["c"], ["flash", "arena here"]),  # the model lies in it
+        ("tflm", ["compiled"], []),
+        ("compiled", ["compiled"], []),
+        ("compiled", ["tflite"], ["file"]),
+        ("compiled", ["c"], []),
+    ],
+)
+def test_promoted_table_says_nothing_of_a_model_that_was_not_written(runtime: str, files: list[str], said: list[str]) -> None:
+    document = PROMOTED | {"runtime": runtime, "files": dict.fromkeys(files, "somewhere")}
+    whole = shown(terminal.promoted_table([document]), width=120)
+    assert re.findall(r"(flash|file|arena here) \(estimated\)", whole) == said
+    assert ("82.0" in whole) == bool(said) and ("42.0" in whole) == ("arena here" in said)
 
 
 def test_bars_are_ascii_where_the_terminal_is() -> None:

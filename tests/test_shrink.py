@@ -735,6 +735,9 @@ def test_the_command_says_what_it_did(tmp_path: Path, capsys: pytest.CaptureFixt
         (["m.tflite", "--out", "."], "is a folder"),
         (["m.tflite", "--out", "m.tflite/x"], "cannot be written"),
         (["m.tflite", "--inputs", "0"], "--inputs"),
+        (["m.tflite", "--pixels", "0..1"], "--pixels 0..1: says how images are read, and none are"),
+        (["m.tflite", "--set", "data.limit=3"], "--set data.limit=3: says how images are read"),
+        (["m.tflite", "--data", "nowhere", "--pixels", "bogus"], "--pixels bogus: is not understood"),
     ],
 )
 def test_faults_of_the_command(

@@ -781,6 +781,7 @@ def promote(
     from tinynas.export.deliver import add_verified, export_promoted
     from tinynas.export.formats import check_formats
     from tinynas.export.served import Audience
+    from tinynas.export.written import check_unchanged
     from tinynas.promote import promote as train_in_full
     from tinynas.recipe import LENGTH, Recipe
     from tinynas.stages import check_places, load_stages, open_stages, promote_stages
@@ -803,12 +804,10 @@ def promote(
             raise UserError(f"--set space.{routed['space'][0]}: nothing is searched here", "leave it out")
         ids, run, data = [run], _run_for(run, budget, place, out, seed, routed, staged), None
         routed["data"] = []
-    elif said_of_run := [f"{part}.{text}" for part in ("budget", "space") for text in routed[part]]:
-        raise UserError(
-            f"--set {said_of_run[0]}: a run has its own budget and space", "leave it out, or search anew with it: tinynas search"
-        )
-    elif budget is not None or out is not None:
-        raise UserError("--budget and --out are for a network without a run, and this is a run", "leave them out: a run has its own")
+    else:
+        _refuse_of_run(routed)
+        if budget is not None or out is not None:
+            raise UserError("--budget and --out are for a network without a run, and this is a run", "leave them out: a run has its own")
     opened = run if isinstance(run, Run) else Run.open(run)
     given = {key: value for key, value in {"epochs": epochs, "threads": threads}.items() if value is not None}
     document = Recipe.full(**given).model_dump(mode="json")
@@ -826,6 +825,8 @@ def promote(
     typed = {_id_or_reference(opened, text, len(images.labels)): text for text in ids}
     net_ids = list(typed)
     _leave_room(opened, net_ids)
+    for net_id in net_ids:
+        check_unchanged(opened.net_dir(net_id))  # what was edited there is said before hours of training, too
 
     said = {text.partition("=")[0].strip() for text in changes}
 
@@ -859,7 +860,9 @@ def promote(
             )
         if rank() == 0:
             own = opened.net_dir(net_id)
-            rows.append(export_promoted(opened, net_id, own, images, promoted, options, formats, false_alarms=false_alarms))
+            rows.append(
+                export_promoted(opened, net_id, own, images, promoted, options, formats, false_alarms=false_alarms, on_note=on_note)
+            )
     if checks is None:
         return rows
     try:
@@ -870,6 +873,17 @@ def promote(
         error.hint = kept if error.hint is None else f"{error.hint}\n  -> {kept}"
         raise
     return [add_verified(opened, row, verified.to_json(), images) for row, verified in zip(rows, found, strict=True)]
+
+
+def _refuse_of_run(routed: Mapping[str, Sequence[str]]) -> None:
+    """Raise UserError where settings are of what a run has decided."""
+    if said := _said(routed, "budget", "space"):
+        raise UserError(f"{said}: a run has its own budget and space", "leave it out, or search anew with it: tinynas search")
+
+
+def _said(routed: Mapping[str, Sequence[str]], *parts: str) -> str | None:
+    """The first setting of ``parts``, as it was said."""
+    return next((f"--set {part}.{text}" for part in parts for text in routed[part]), None)
 
 
 def _leave_room(run: Run, net_ids: Sequence[str]) -> None:
@@ -1050,6 +1064,8 @@ def export(
     from tinynas.export.deliver import export_promoted, export_untrained
     from tinynas.export.formats import check_formats
 
+    if Path(out).exists() and not Path(out).is_dir():
+        raise UserError(f"{out}: is a file", "name a folder")
     if formats is not None:
         check_formats(formats)
     routed = route_overrides(overrides)
@@ -1058,6 +1074,7 @@ def export(
     if net_id is None and colon and not Path(net).exists():
         net, net_id = run_name, tail
     if net_id is not None:
+        _refuse_of_run(routed)
         opened = Run.open(net)
         resolved = opened.resolve_id(net_id)
         promoted = opened.promoted(resolved)
@@ -1075,9 +1092,16 @@ def export(
             if on_note is not None:
                 on_note(note)
             images = replace(images, notes=(*images.notes, note))
-        return export_promoted(opened, resolved, Path(out), images, promoted, options, formats)
+        return export_promoted(opened, resolved, Path(out), images, promoted, options, formats, on_note=on_note)
+    if said := f"--data {data}" if data is not None else _said(routed, "data"):
+        raise UserError(
+            f"{said}: {net} is a network without a run, written with random weights: no data are read",
+            "leave it out, or train it first: tinynas promote NET --data D",
+        )
+    if said := _said(routed, "budget", "space"):
+        raise UserError(f"{said}: {net} is a network without a run, and has no budget and no space", "leave it out; --runtime R is for all")
     options = _export_options(routed[""], runtime=runtime or "tflm", **given)
-    return export_untrained(load_net(net), Path(out), options, formats)
+    return export_untrained(load_net(net), Path(out), options, formats, on_note=on_note)
 
 
 def _run_images(run: Run, data: str | None, overrides: Sequence[str], on_note: Callable[[str], None] | None) -> DataSet:
@@ -1123,7 +1147,7 @@ def evaluate(
     stream: bool = False,
     hop_ms: int | None = None,
     runtime: str | None = None,
-    alarms_an_hour: float = 1.0,
+    alarms_an_hour: float | None = None,
     false_alarms: float | None = None,
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
@@ -1134,15 +1158,15 @@ def evaluate(
     quantised output. ``false_alarms``: of two classes the share of negative inputs that may be taken for positive ones, for which a
     threshold is chosen on the validation part. ``front_end``: the network whose front end makes sounds the input, where the file does not
     tell it. ``stream``: also false alarms an hour and missed events on whole recordings, in windows every ``hop_ms``, smoothed as misses
-    the fewest validation events at ``alarms_an_hour``. Where the board takes frame by frame (its ``runtime``, or that of the export's
-    report beside the file) they are heard and told as there. Raises UserError subclasses with the remedy.
+    the fewest validation events at ``alarms_an_hour`` (default: 1). Where the board takes frame by frame (its ``runtime``, or that of
+    the export's report beside the file) they are heard and told as there. Raises UserError subclasses with the remedy.
     """
     from tinynas.export.evaluate import evaluate_splits, read_file
     from tinynas.export.pixels import read_pixels
     from tinynas.export.streams import Stream
 
     require_tflite(model)
-    for option, given in (("--runtime", runtime), ("--hop", hop_ms)):
+    for option, given in (("--runtime", runtime), ("--hop", hop_ms), ("--alarms-an-hour", alarms_an_hour)):
         if given is not None and not stream:
             raise UserError(f"{option} {given}: says how recordings are heard, and none are", "add --stream, or leave it out")
     read_pixels(read_file(model).facts, pixels)  # a broken file, or an option that is not understood, is said before images are read
@@ -1160,7 +1184,7 @@ def evaluate(
         false_alarms=false_alarms,
         workers=default_workers(),
         front_end=hears,
-        stream=Stream(hop_ms, alarms_an_hour, runtime=runtime) if stream else None,
+        stream=Stream(hop_ms, 1.0 if alarms_an_hour is None else alarms_an_hour, runtime=runtime) if stream else None,
     )
 
 
@@ -1183,6 +1207,8 @@ def shrink(
     :func:`evaluate`), extremes, and random ones. Raises UserError subclasses with the remedy, InternalError where an output differs;
     then nothing is written.
     """
+    from tinynas.export.pixels import AUTO, read_pixels
+    from tinynas.export.sandbox import inspect
     from tinynas.export.shrunk import image_inputs
     from tinynas.export.shrunk import shrink as shrunk_of
 
@@ -1195,8 +1221,13 @@ def shrink(
         raise UserError(f"{target}: is a folder", "name the file to write, such as --out model_shrunk.tflite")
     if target is not None and target.exists() and target.samefile(path):
         raise UserError(f"{target}: is the model itself", "write to another file with --out; the original stays to compare with")
+    if data is None and (pixels != AUTO or overrides):
+        said = f"--pixels {pixels}" if pixels != AUTO else f"--set {overrides[0]}"
+        raise UserError(f"{said}: says how images are read, and none are", "add --data, or leave it out")
     content = _read_model(path)
     try:
+        if data is not None:
+            read_pixels(inspect(content).facts, pixels)  # what is not understood is said before images are read
         images = None if data is None else image_inputs(content, open_images(data, overrides=overrides, judged=True), pixels, inputs)
         report = shrunk_of(content, strip_metadata=strip_metadata, keep_names=keep_names, inputs=inputs, seconds=seconds, images=images)
     except ModelFileError as error:

@@ -359,12 +359,13 @@ def network_figures(verified: Mapping[str, Any]) -> list[tuple[str, int | None, 
 
 
 def firmware_words(firmware: Mapping[str, Any]) -> str:
-    """What the folder ``c/`` around a compiled network takes (``firmware`` of an export's report)."""
+    """What the folder of a compiled network takes (``firmware`` of an export's report)."""
     converter = f" and {firmware['converter_bytes']:,} B of the image converter" if firmware["converter_bytes"] else ""
     stack = f", {firmware['stack_bytes']:,} B of stack" if firmware.get("stack_bytes") is not None else ""
     code = "" if firmware["code_bytes"] is None else f" and about {firmware['code_bytes']:,} B of code"
     return (
-        f"The folder c/ holds the network itself as C99, for {firmware['runtime']}: {firmware['work_bytes']:,} B of work area"
+        f"The folder {firmware.get('folder', 'c')}/ holds the network itself as C99, for {firmware['runtime']}: "
+        f"{firmware['work_bytes']:,} B of work area"
         f"{stack}{converter}, {firmware['flash_bytes']:,} B of constants{code}."
     )
 
@@ -565,6 +566,7 @@ _Report = document(
         *("runtime", "frame", "work_bytes", "converter_bytes", "flash_bytes"),
         **dict.fromkeys(["runtime", "frame"], str),
         **dict.fromkeys(["work_bytes", "converter_bytes", "flash_bytes"], _Count),
+        folder=Literal["c", "compiled", "stream"],
         code_bytes=_Count | None,
         stack_bytes=_Count | None,
     )

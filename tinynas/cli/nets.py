@@ -291,7 +291,7 @@ def export(
         console().print(promoted_table([row.to_json()]))
         for kind, path in row.files.items():
             say(f"{kind}: {path}")
-        if row.report.get("plan"):
+        if "tflite" in row.files and row.report.get("plan"):
             say(f"memory plan: {row.report['plan']}")
         if firmware := row.report.get("firmware"):
             say(firmware_words(firmware))
@@ -343,8 +343,11 @@ def evaluate(
         ),
     ] = None,
     alarms_an_hour: Annotated[
-        float, typer.Option("--alarms-an-hour", metavar="N", min=0, help="So many an hour are allowed where the smoothing is chosen.")
-    ] = 1.0,
+        float | None,
+        typer.Option(
+            "--alarms-an-hour", metavar="N", min=0, help="With --stream: so many are allowed where the smoothing is chosen; default: 1."
+        ),
+    ] = None,
     false_alarms: FalseAlarmsOption = None,
     subsets: Annotated[
         bool,

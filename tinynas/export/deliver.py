@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from tinynas.export.formats import fitting
 from tinynas.export.model import ExportOptions, export_model
 from tinynas.export.served import Audience
 from tinynas.export.verify import still_verified
+from tinynas.export.written import REPORT
 from tinynas.files import write_atomic
 from tinynas.graph import lower
 from tinynas.model import Network
@@ -91,16 +92,17 @@ def export_promoted(
     formats: Sequence[str] | None = None,
     *,
     false_alarms: float | None = None,
+    on_note: Callable[[str], None] | None = None,
 ) -> ExportRow:
     """Write and check the promoted network ``net_id`` of ``run``; its int8 accuracy is that on the test images.
 
     ``formats``: by default all that can hold the network. In the run's own folder the record and the card of the run are written too,
     elsewhere ``export.json``. ``false_alarms``: the rate for which a threshold is chosen on validation images; outside of the run's own
     folder the one that was promoted. Raises UserError subclasses with the remedy; RunError where another training of the network has taken
-    the place of ``promoted``: nothing is written into the run's own folder then.
+    the place of ``promoted``: nothing is written into the run's own folder then. ``on_note`` hears of files of an earlier export that went.
     """
     if folder != run.net_dir(net_id):
-        return _export_promoted(run, net_id, folder, images, promoted, options, formats, false_alarms)
+        return _export_promoted(run, net_id, folder, images, promoted, options, formats, false_alarms, on_note)
     with run.finishing(net_id):
         if not run.has_promoted(promoted):
             raise RunError(
@@ -108,7 +110,7 @@ def export_promoted(
                 f"{counted(promoted.epochs, 'epoch')}, is kept in {run.net_dir(net_id) / 'earlier'}, and was not exported",
                 "train one after the other, or each in a run of its own (--out)",
             )
-        return _export_promoted(run, net_id, folder, images, promoted, options, formats, false_alarms)
+        return _export_promoted(run, net_id, folder, images, promoted, options, formats, false_alarms, on_note)
 
 
 def _export_promoted(
@@ -120,6 +122,7 @@ def _export_promoted(
     options: ExportOptions,
     formats: Sequence[str] | None,
     false_alarms: float | None,
+    on_note: Callable[[str], None] | None,
 ) -> ExportRow:
     graph = lower(run.arch(net_id))
     weights = run.weights_file(net_id)
@@ -144,6 +147,8 @@ def _export_promoted(
         arena_section=run.budget.arena.section,
         net_id=net_id,
         audience=Audience(images, false_alarms=false_alarms),
+        owned=folder == run.net_dir(net_id),
+        on_note=on_note,
     )
     files = _paths(folder, artifact)
     if folder == run.net_dir(net_id):
@@ -175,7 +180,14 @@ def add_verified(run: Run, row: ExportRow, verified: dict[str, Any], images: Dat
     return replace(row, report=artifact.report)
 
 
-def export_untrained(arch: Arch, folder: Path, options: ExportOptions, formats: Sequence[str] | None = None) -> ExportRow:
+def export_untrained(
+    arch: Arch,
+    folder: Path,
+    options: ExportOptions,
+    formats: Sequence[str] | None = None,
+    *,
+    on_note: Callable[[str], None] | None = None,
+) -> ExportRow:
     """Write ``arch`` with random weights: for sizes, arena and timing on a board, not for answers, and the report says so."""
     graph = lower(arch)
     noise = np.random.default_rng(0).integers(0, 256, (_NOISE_IMAGES, *graph.input.shape), dtype=np.uint8)
@@ -186,6 +198,7 @@ def export_untrained(arch: Arch, folder: Path, options: ExportOptions, formats: 
         out=folder,
         formats=fitting(graph.input, options.runtime) if formats is None else formats,
         options=options,
+        on_note=on_note,
     )
     artifact = replace(artifact, report={**artifact.report, "weights": "random: for sizes and timing only"})
     _write_record(folder, artifact)
@@ -197,4 +210,4 @@ def _paths(folder: Path, artifact: Artifact) -> dict[str, str]:
 
 
 def _write_record(folder: Path, artifact: Artifact) -> None:
-    write_atomic(folder / "export.json", json.dumps(artifact.to_json(), indent=2) + "\n")
+    write_atomic(folder / REPORT, json.dumps(artifact.to_json(), indent=2) + "\n")

@@ -138,9 +138,11 @@ def evaluate_splits(
 
 def front_end_of(inspected: Inspected, data: DataSet, path: str, given: FrontEnd | None = None) -> FrontEnd | None:
     """What makes the model's input out of ``data``: None unless these are sounds. Raises DataError where that is not known, or where a
-    model of sounds is to judge images."""
+    model of sounds is to judge images, UserError where one is ``given`` for anything else."""
     told, shape = inspected.facts.front_end, inspected.facts.input_shape
     if data.signal.waves is None:
+        if given is not None:
+            raise UserError(f"--front-end: says how sounds become the model's input, and {data.name} holds none", "leave it out")
         if told is not None and data.signal.kind == "image":
             raise DataError(f"{path}: hears sound ({told.summary}); {data.name} holds images", "give recordings with --data")
         return None

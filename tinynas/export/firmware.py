@@ -44,7 +44,7 @@ from tinynas.export.manifests import ARDUINO_TFLM, ARDUINO_TFLM_OWNER, ARDUINO_T
 from tinynas.export.rotate import rotate_images
 from tinynas.export.sandbox import inspect, measure_arena, run_tflm
 from tinynas.export.sound_firmware import OF_IMAGES, check_sound, sound_templates, sound_words
-from tinynas.files import write_atomic
+from tinynas.export.written import write_folder
 from tinynas.inputs import Input
 from tinynas.target.registrations import added, int8_functions, int8_includes
 
@@ -242,7 +242,7 @@ def write_firmware(
 ) -> list[Path]:
     """Write the folder (see :func:`build_firmware`) and return its files. ``arena`` is measured where None.
 
-    Each file is replaced atomically; files of an earlier export that no longer belong are left alone.
+    Each file is replaced atomically, and what an earlier call wrote that no longer belongs is removed: :mod:`tinynas.export.written`.
     """
     if arena is None:
         arena = measured_arena(model)
@@ -258,9 +258,7 @@ def write_firmware(
         package=package,
         decision=decision,
     )
-    for path, content in files.items():
-        write_atomic(folder / path, content)
-    return [folder / path for path in files]
+    return write_folder(folder, files)
 
 
 def write_format(made: Made, folder: Path) -> Path:

@@ -60,7 +60,7 @@ class Format:
 
     title: str
     write: Write
-    """Writes into a folder and gives the file or folder that it wrote. Everything is inside it: no format needs another's files."""
+    """Writes into an empty folder and gives the file or folder that it wrote. Everything is inside it: no format needs another's files."""
     kinds: frozenset[InputKind] = frozenset({"rgb", "gray", "features"})
     """Inputs that it can hold."""
     sounds: bool = False

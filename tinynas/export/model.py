@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -35,6 +36,7 @@ from tinynas.export.stream_ear import stream_ear
 from tinynas.export.streams import Stream, probabilities, stream_report, timed, window_ear
 from tinynas.export.tflite import ModelMeta, serialize, storable, storable_graph, with_zeros_behind
 from tinynas.export.told_thresholds import with_thresholds
+from tinynas.export.written import read_folder, write_parts
 from tinynas.graph import WEIGHTED, Graph, few_bits
 from tinynas.model import Network
 from tinynas.quantize.calibrate import QuantOptions, quantize
@@ -150,6 +152,9 @@ def _write_tensorflow(source: Source) -> Exported:
         raise UserError("the tensorflow exporter writes weights of 8 bits only", "use the exporter tinynas")
     if source.qgraph is not None:
         raise UserError("the tensorflow exporter cannot keep the grids of quantisation-aware training", "use the exporter tinynas")
+    if source.options.flavour != "full" or source.options.quantization != QuantOptions():
+        said = "--flavour" if source.options.flavour != "full" else "quantization"
+        raise UserError(f"{said}: the tensorflow exporter does it TensorFlow's way alone", "leave it out, or use the exporter tinynas")
     theirs = export_keras(source.floats, source.calibration)
     notes = {"tensorflow": theirs.tensorflow, "keras": theirs.keras, "peak_rss_bytes": theirs.peak_rss_bytes}
     return Exported(theirs.model, None, None, {"convert": theirs.seconds, "process": theirs.wall_seconds}, tuple(KNOWN_EXTRAS), notes)
@@ -179,6 +184,8 @@ def build_model(
     if options.exporter not in EXPORTERS:
         raise UserError(f"unknown exporter {options.exporter!r}", f"known: {', '.join(EXPORTERS)}")
     runtime_named(options.runtime)
+    if qgraph is not None and options.quantization != QuantOptions():
+        raise UserError("quantization: quantisation-aware training has chosen the grids", "leave it out")
     return EXPORTERS[options.exporter](Source(floats, calibration, tuple(labels), options, qgraph, input_rotation))
 
 
@@ -198,6 +205,8 @@ def export_model(
     arena_section: str | None = None,
     net_id: str | None = None,
     audience: Audience | None = None,
+    owned: bool = False,
+    on_note: Callable[[str], None] | None = None,
 ) -> Artifact:
     """Write ``formats`` (see :data:`tinynas.export.formats.FORMATS`) into ``out`` and say what they are; the report holds every
     promised figure beside the measured one.
@@ -209,7 +218,10 @@ def export_model(
     calibration images are upright and are turned here. ``audience``: who is served, and with which false-alarm rate; ``evaluation`` are the
     images of its split. A threshold that is chosen goes into the code of the firmware folder.
     ``report["problems"]`` lists what keeps the file from being good.
-    Raises UserError for formats that are unknown or cannot hold the network, before anything is written.
+    What an earlier export wrote into ``out`` and this one does not is removed, and ``on_note`` hears of it; ``owned``: the folder is
+    tinynas's own (:mod:`tinynas.export.written`).
+    Raises UserError for formats that are unknown or cannot hold the network, and for files of the user's in the way, before anything is
+    written.
     """
     options = options or ExportOptions()
     if evaluation is not None and evaluation.several and audience is None:
@@ -217,6 +229,8 @@ def export_model(
     floats = network if isinstance(network, FloatGraph) else fold(network)
     graph = floats.graph
     check_formats(formats, graph.input)
+    if options.package != PackageOptions() and "c" not in formats:
+        raise UserError("package: is what the manifests in the folder c/ say, and --format does not name it", "add c to --format")
     check_compiled(formats, options.runtime, graph.input, exporter=options.exporter, io=options.io, rotation=input_rotation)
     turn: Callable[[NDArray[Any]], NDArray[Any]] = rotate_images if input_rotation else np.asarray
     exported = build_model(floats, turn(calibration), labels=labels, options=options, qgraph=qgraph, input_rotation=input_rotation)
@@ -254,7 +268,10 @@ def export_model(
         qgraph=exported.qgraph if options.io == "int8" else None,
         decision=_decision(point, formats, options.io),
     )
-    files = {name: FORMATS[name].write(made, out).relative_to(out).as_posix() for name in formats}
+    with tempfile.TemporaryDirectory() as scratch:  # whole before anything in `out` is touched
+        made_in = Path(scratch)
+        files = {name: FORMATS[name].write(made, made_in).relative_to(made_in).as_posix() for name in formats}
+        write_parts(out, read_folder(made_in), owned=owned, on_note=on_note)
     document = {
         **report.to_json(),
         **served,
@@ -268,7 +285,7 @@ def export_model(
         "dead_channels": dead_channels(exported.model) if options.io == "int8" else None,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
         "files": files,
-        "firmware": _firmware_facts(graph, options) if "c" in formats else None,
+        "firmware": _firmware_facts(graph, options, formats),
         **exported.notes,
     }
     first = next(iter(files))
@@ -334,18 +351,21 @@ def _decision(point: OperatingPoint | ClassCuts | None, formats: Sequence[str], 
             assert_never(point)
 
 
-def _firmware_facts(graph: Graph, options: ExportOptions) -> dict[str, Any] | None:
-    """What the folder ``c/`` takes on a microcontroller where it holds the network as C; of TFLM's the rest of the report tells."""
-    frame = runtime_named(options.runtime).frame
-    if frame is None:
+def _firmware_facts(graph: Graph, options: ExportOptions, formats: Sequence[str]) -> dict[str, Any] | None:
+    """What the folder that holds the network as C takes on a microcontroller; None where there is none of the options' runtime. Of TFLM's
+    folder the rest of the report tells."""
+    runtime = runtime_named(options.runtime)
+    folder = next((name for name in ("c", "stream" if runtime.stream else "compiled") if name in formats), None)
+    if runtime.frame is None or folder is None:
         return None
     cost = estimate(graph, options.runtime, core=options.core)
     return {
         "runtime": options.runtime,
-        "frame": frame,
+        "folder": folder,
+        "frame": runtime.frame,
         "work_bytes": cost.sram_bytes,
         "stack_bytes": cost.stack_bytes,
-        "converter_bytes": converter_bytes(graph.input, frame),
+        "converter_bytes": converter_bytes(graph.input, runtime.frame) if folder == "c" else 0,
         "flash_bytes": cost.flash_bytes,
         "code_bytes": cost.code_bytes,
     }

@@ -25,7 +25,7 @@ from tinynas.config import build
 from tinynas.data import DataOptions, DataSet, open_data
 from tinynas.errors import BudgetError, DataError, RunError, UserError
 from tinynas.files import append_line, read_lines, write_atomic
-from tinynas.weights.learnable import graph_of, open_learnable
+from tinynas.weights.learnable import check_said, graph_of, open_learnable
 from tinynas.weights.source import run_of
 
 
@@ -48,6 +48,9 @@ class Setup:
 
 @lru_cache(maxsize=4)
 def _opened(setup: Setup) -> tuple[Learnable, DataSet, DataSet | None]:
+    check_said(setup.net, setup.init, setup.pixels)  # before images are read
+    if setup.old_options and setup.old is None and run_of(setup.net) is None:
+        raise UserError(f"--set old.{setup.old_options[0]}: there are no old images", "say where they are with --old D, or leave it out")
     options = build({}, DataOptions, source="data options", overrides=setup.data_options)
     data = open_data(setup.data, seed=0, options=options)
     images = None

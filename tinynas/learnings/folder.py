@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +21,12 @@ from tinynas.cost import plan_offline
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.updates import Update
 from tinynas.errors import BudgetError, UserError
+from tinynas.export import written
 from tinynas.export.adapt_code import BoardLearning, TestStep
 from tinynas.export.compiled_firmware import build_compiled_firmware
 from tinynas.export.firmware import build_firmware, measured_arena
 from tinynas.export.folder import pick_images
 from tinynas.export.tflite import ModelMeta, serialize, storable
-from tinynas.files import write_atomic
 from tinynas.learnings.board import BoardReference
 
 #: Steps of the self-test, or as many as move the parameters twice.
@@ -144,7 +145,6 @@ def build_folder(task: Task, learning: BoardLearning, budget: UpdateBudget, sche
     return BoardFolder(files, learning, model, scheme)
 
 
-def write_folder(made: BoardFolder, folder: Path) -> None:
-    """All files, each replaced atomically."""
-    for path, content in made.files.items():
-        write_atomic(folder / path, content)
+def write_folder(made: BoardFolder, folder: Path, on_note: Callable[[str], None] | None = None) -> None:
+    """All files, in the place of those of an earlier export: :mod:`tinynas.export.written`."""
+    written.write_folder(folder, made.files, on_note=on_note)

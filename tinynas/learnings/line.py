@@ -18,6 +18,7 @@ from tinynas.adapt.plans import plan
 from tinynas.adapt.schemes import SCHEMES, Scheme, scheme_named
 from tinynas.adapt.tasks import Task
 from tinynas.errors import UserError
+from tinynas.export.pixels import AUTO
 from tinynas.files import write_atomic
 from tinynas.learnings.comparing import Setup, compare, open_task, table, table_csv
 from tinynas.learnings.folder import board_learner, board_learning, build_folder, write_folder
@@ -59,7 +60,11 @@ class AdaptLine:
             raise UserError("--budget is missing", 'write a YAML such as "extra: 64 KiB" and give its path')
         if not several and len(self.budgets) > 1:
             raise UserError(f"--budget: {len(self.budgets)} budgets, and one is of use here", "compare takes several")
-        return [load_update_budget(path, self.overrides[""]) for path in self.budgets]
+        budgets = [load_update_budget(path, self.overrides[""]) for path in self.budgets]
+        if (self.old is not None or self.overrides["old"]) and all(budget.learning.head == "replace" for budget in budgets):
+            said = f"--set old.{self.overrides['old'][0]}" if self.old is None else f"--old {self.old}"
+            raise UserError(f"{said}: learning.head=replace leaves nothing of the old classes", "leave one of them out")
+        return budgets
 
     def chosen(self) -> list[Scheme]:
         """The schemes; all where none is named."""
@@ -70,8 +75,8 @@ class AdaptLine:
         (budget,) = self.loaded(several=False)
         chosen = self.chosen()
         if self.data is None:
-            if self.init is not None or self.old is not None or self.overrides["data"] or self.overrides["old"]:
-                raise UserError("--init, --old and data settings are for images, and there are none", "add --data")
+            if self.init is not None or self.old is not None or self.pixels != AUTO or self.overrides["data"] or self.overrides["old"]:
+                raise UserError("--init, --old, --pixels and data settings are for images, and there are none", "add --data")
             rows = plan(graph_of(self.net), budget, chosen, seed=self.seeds[0], on_step=on_step)
             about: dict[str, Any] = {"net": self.net, "data": None}
         else:
@@ -117,7 +122,7 @@ class AdaptLine:
             learner = board_learner(task, budget)
             learning = board_learning(task, learner, budget, scheme, self.seeds[0])
             made = build_folder(task, learning, budget, scheme.name)
-        write_folder(made, out)
+        write_folder(made, out, on_note)
         document = {"tinynas": __version__, **_about(task), "data": self.data, "budget": budget.model_dump(mode="json")}
         return {**document, **made.to_json(), "out": str(out), "files": sorted(made.files)}
 

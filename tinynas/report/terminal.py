@@ -27,6 +27,7 @@ from tinynas.budget import UNKNOWN, Budget
 from tinynas.cost import Cost
 from tinynas.cost.latency import latency_model, why_uncounted
 from tinynas.cost.quantities import milliseconds, shown
+from tinynas.cost.runtimes import runtime_named
 from tinynas.errors import counted, printable
 from tinynas.records import (
     CLASS_COLUMNS,
@@ -357,13 +358,20 @@ def front_table(rows: Sequence[Mapping[str, Any]], names: Mapping[str, str] | No
 
 
 def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
-    """The rows of ``tinynas promote --json``: float and int8 accuracy, estimated and measured sizes.
+    """The rows of ``tinynas promote --json``: float and int8 accuracy, estimated and measured sizes of what was written.
 
     Of a compiled network memory is its work area and stack, measured where it was verified: TFLM runs it nowhere but here.
     """
-    compiled = any(row.get("firmware") for row in rows)
-    memory = ("work area (promised)", "stack (promised)") if compiled else ("arena here (estimated)",)
-    columns = ("float", "int8", "agreement", "file (estimated)" if compiled else "flash (estimated)", *memory)
+    by_tflm = not any(_compiled(row) for row in rows)
+    sizes: dict[str, Callable[[Mapping[str, Any]], str]] = {}
+    if any(_has_model(row) for row in rows):
+        sizes["flash (estimated)" if by_tflm else "file (estimated)"] = lambda row: _measured(row.get("flash_bytes") or {})
+        if by_tflm:
+            sizes["arena here (estimated)"] = lambda row: _measured(row.get("arena_bytes") or {})
+    if any(row.get("firmware") for row in rows):
+        sizes["work area (promised)"] = lambda row: _compiled_memory(row, "work_bytes", "used_work_bytes")
+        sizes["stack (promised)"] = lambda row: _compiled_memory(row, "stack_bytes", "stack_bytes")
+    columns = ("float", "int8", "agreement", *sizes)
     table = _table("network", *columns, right=columns)
     for row in rows:
         accuracy = row.get("accuracy") or {}
@@ -372,8 +380,7 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             percent(accuracy.get("float")),
             percent(accuracy.get("int8")),
             percent(row.get("agreement")),
-            _measured(row.get("flash_bytes") or {}),
-            *(_compiled_memory(row) if compiled else [_measured(row.get("arena_bytes") or {})]),
+            *(words(row) for words in sizes.values()),
         )
     parts: list[RenderableType] = [table]
     for row in rows:
@@ -399,16 +406,25 @@ def init_table(begun: Mapping[str, Any]) -> RenderableType:
     return table
 
 
-def _compiled_memory(row: Mapping[str, Any]) -> list[str]:
+def _compiled(row: Mapping[str, Any]) -> bool:
+    return runtime_named(row["runtime"]).frame is not None
+
+
+def _has_model(row: Mapping[str, Any]) -> bool:
+    """Whether the .tflite was written, as a file or inside the sources around TFLM."""
+    return "tflite" in row["files"] or ("c" in row["files"] and not _compiled(row))
+
+
+def _compiled_memory(row: Mapping[str, Any], promised: str, measured: str) -> str:
     firmware, verified = row.get("firmware") or {}, row.get("verified") or {}
-    pairs = [("work_bytes", "used_work_bytes"), ("stack_bytes", "stack_bytes")]
-    return [_measured({"estimated": firmware.get(promised), "measured": verified.get(measured)}) for promised, measured in pairs]
+    return _measured({"estimated": firmware.get(promised), "measured": verified.get(measured)})
 
 
 def _measured(pair: Mapping[str, Any]) -> str:
-    measured, estimated = pair.get("measured"), pair.get("estimated")
-    promised = "–" if estimated is None else f"{estimated / 1024:,.1f}"
-    return f"{size(measured)} ({promised})"
+    measured, estimated = size(pair.get("measured")), size(pair.get("estimated"))
+    # One unit for both where it is the same.
+    same = measured[-4:] == estimated[-4:] == " KiB"
+    return f"{measured} ({estimated[:-4] if same else estimated})"
 
 
 def budgets_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:

@@ -10,6 +10,7 @@ import numpy as np
 from tinynas.adapt.tasks import Learnable
 from tinynas.arch import Arch, load_arch
 from tinynas.errors import UserError
+from tinynas.export.pixels import AUTO
 from tinynas.foreign import what_is
 from tinynas.graph import Graph, lower
 from tinynas.model import Network
@@ -23,12 +24,25 @@ def graph_of(net: str) -> Graph:
     """The graph of ``net`` without its weights: ``RUN:ID``, a .tflite, an arch file or a zoo name. Raises UserError subclasses."""
     if (found := run_of(net)) is not None:
         return lower(found[0].arch(found[1]))
-    if Path(net).is_file() and what_is(net).is_tflite:
+    if _is_tflite(net):
         known = open_source(net)
         if known.net is None:
             raise UserError(f"{net}: the network cannot be rebuilt: {known.why_no_net}", "give RUN:ID, or an arch file with --init")
         return known.net.graph
     return lower(load_arch(net))
+
+
+def check_said(net: str, init: str | None, pixels: str) -> None:
+    """Raise UserError where ``init`` or ``pixels`` would not be read, because ``net`` tells it itself."""
+    of_run = run_of(net) is not None
+    if init is not None and (of_run or _is_tflite(net)):
+        raise UserError(f"--init: {net} has weights of its own", "leave --init out, or give an arch file")
+    if pixels != AUTO and of_run:
+        raise UserError(f"--pixels {pixels}: what networks of runs read is known", "leave --pixels out")
+
+
+def _is_tflite(net: str) -> bool:
+    return Path(net).is_file() and what_is(net).is_tflite
 
 
 def open_learnable(net: str, *, init: str | None = None, pixels: str = "auto", images: np.ndarray | None = None) -> Learnable:
@@ -37,13 +51,12 @@ def open_learnable(net: str, *, init: str | None = None, pixels: str = "auto", i
     ``images``: uint8 (N, H, W, C) on which batch norm is measured where weights come without it. Raises UserError subclasses where
     there is no such network, or no weights of it.
     """
+    check_said(net, init, pixels)
     if (found := run_of(net)) is not None:
-        if init is not None:
-            raise UserError(f"--init: {net} has weights of its own", "leave --init out, or give an arch file")
         _, network, digest, labels = trained_of(net, *found)
         floats = fold(network) if isinstance(network, Network) else network.floats()
         return Learnable(net, floats, _named(labels, floats.graph), digest, found[0])
-    tflite = Path(net).is_file() and what_is(net).is_tflite
+    tflite = _is_tflite(net)
     if not tflite and init is None:
         load_arch(net)  # a name that is nothing is said first
         raise UserError(f"{net}: is a network without weights", "give RUN:ID or a .tflite, or its weights with --init SOURCE")
