@@ -516,6 +516,28 @@ def test_what_litert_alone_runs_is_written_for_it() -> None:
     assert report.shrunk.removed["constant"] == 1
 
 
+def test_litert_loads_what_is_written_for_it_and_is_told_of_otherwise(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    net = Small((1, 4, 4, 3))
+    x = net.conv(net.input, np.array([[1, 0, 0], [0, 0, 0], [0, 1, 1]]).reshape(3, 1, 1, 3), [0, 32, 0])
+    content = net.file(net.conv(x, alive(4, 1, 1, 3), [1, 2, 3, 4], zero=0))
+    (tmp_path / "a.tflite").write_bytes(content)
+    words = ["shrink", str(tmp_path / "a.tflite"), "--out", str(tmp_path / "b.tflite")]
+    assert run([*words, "--json"]) == 0
+    document, plain = json.loads(capsys.readouterr().out), (tmp_path / "b.tflite").read_bytes()
+    with pytest.raises(ModelFileError):
+        compare_models(content, plain, 5, seconds=5.0, kernels="BUILTIN_REF")
+    assert run([*words, "--json", "--litert"]) == 0
+    for_both, both = json.loads(capsys.readouterr().out), (tmp_path / "b.tflite").read_bytes()
+    for kernels in ("BUILTIN_REF", "tflm"):
+        found = compare_models(content, both, 5, seconds=5.0, kernels=kernels)
+        assert (found.compared, found.different) == (5, 0)
+    more = len(both) - len(plain)
+    assert more > 0 and document["notes"] == [
+        f"LiteRT does not load it: one zero point stands for all channels, which TFLM takes; --litert writes all, {more} B more"
+    ]
+    assert for_both["notes"] == [] and for_both["channels"] == document["channels"]
+
+
 # The writer
 
 

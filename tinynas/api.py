@@ -1194,6 +1194,7 @@ def shrink(
     *,
     strip_metadata: bool = False,
     keep_names: bool = False,
+    litert: bool = False,
     inputs: int = 10_000,
     seconds: float = 60.0,
     data: str | None = None,
@@ -1201,7 +1202,7 @@ def shrink(
     overrides: Sequence[str] = (),
 ) -> dict[str, Any]:
     """The int8 .tflite ``model`` without what provably changes no bit of its outputs, written to ``out`` (None: nothing is written):
-    the document of ``shrink --json``.
+    the document of ``shrink --json``. ``litert``: with a zero point for each channel, without which LiteRT does not load it; TFLM does.
 
     Both files run on ``inputs`` inputs, for no longer than about ``seconds``: images of ``data`` where it is given (``pixels`` as in
     :func:`evaluate`), extremes, and random ones. Raises UserError subclasses with the remedy, InternalError where an output differs;
@@ -1229,7 +1230,15 @@ def shrink(
         if data is not None:
             read_pixels(inspect(content).facts, pixels)  # what is not understood is said before images are read
         images = None if data is None else image_inputs(content, open_images(data, overrides=overrides, judged=True), pixels, inputs)
-        report = shrunk_of(content, strip_metadata=strip_metadata, keep_names=keep_names, inputs=inputs, seconds=seconds, images=images)
+        report = shrunk_of(
+            content,
+            strip_metadata=strip_metadata,
+            keep_names=keep_names,
+            litert=litert,
+            inputs=inputs,
+            seconds=seconds,
+            images=images,
+        )
     except ModelFileError as error:
         raise ModelFileError(f"{path}: {error.message}", error.hint) from None
     document = {"model": str(path), "out": None if target is None else str(target), **report.to_json()}

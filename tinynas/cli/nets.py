@@ -402,6 +402,9 @@ def shrink(
     keep_names: Annotated[
         bool, typer.Option("--keep-names", help="Keep the names of inner tensors, which only people and debuggers read.")
     ] = False,
+    litert: Annotated[
+        bool, typer.Option("--litert", help="LiteRT is to load it, too: with a zero point for each channel, which TFLM does without.")
+    ] = False,
     data: DataOption = None,
     pixels: Annotated[str, typer.Option("--pixels", metavar="RANGE", help="What the input is made of, as evaluate takes it.")] = "auto",
     overrides: SetOption = None,
@@ -415,6 +418,7 @@ def shrink(
         out,
         strip_metadata=strip_metadata,
         keep_names=keep_names,
+        litert=litert,
         inputs=inputs,
         seconds=seconds,
         data=data,

@@ -91,17 +91,18 @@ def shrink(
     *,
     strip_metadata: bool = False,
     keep_names: bool = False,
+    litert: bool = False,
     inputs: int = INPUTS,
     seconds: float = SECONDS,
     images: NDArray[Any] | None = None,
 ) -> ShrinkReport:
     """``model`` without what provably changes no output bit, compared with it on ``inputs`` inputs, for no longer than ``seconds``.
 
-    ``images``: elements (N, *input shape) of the first input that are compared first. Raises ModelFileError for broken files and those
-    without int8 operators, InternalError where an output differs: nothing must be written then.
+    ``litert``: LiteRT is to load it too. ``images``: elements (N, *input shape) of the first input that are compared first. Raises
+    ModelFileError for broken files and those without int8 operators, InternalError where an output differs: nothing must be written then.
     """
     started = time.perf_counter()
-    shrunk = shrink_model(model, strip_metadata=strip_metadata, keep_names=keep_names)
+    shrunk = shrink_model(model, strip_metadata=strip_metadata, keep_names=keep_names, litert=litert)
     took = time.perf_counter() - started
     if not shrunk.changed:
         return ShrinkReport(shrunk, model, Proof(0, 0, 0, "", 0.0, "nothing was changed"), took)

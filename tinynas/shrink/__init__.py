@@ -75,9 +75,9 @@ class Shrunk:
         return sum(self.removed.values())
 
 
-def shrink_model(data: bytes, *, strip_metadata: bool = False, keep_names: bool = False) -> Shrunk:
+def shrink_model(data: bytes, *, strip_metadata: bool = False, keep_names: bool = False, litert: bool = False) -> Shrunk:
     """``data`` without what changes no output. ``strip_metadata``: also without labels and other metadata; ``keep_names``: with the
-    names of all tensors.
+    names of all tensors; ``litert``: LiteRT is to load it too, not TFLM alone.
 
     Raises ModelFileError for broken files, for those without int8 operators, and where tensors that must have one scale have several.
     """
@@ -88,7 +88,8 @@ def shrink_model(data: bytes, *, strip_metadata: bool = False, keep_names: bool 
     notes = _strip(model, data, strip_metadata)
     planned = any(name == PLAN_NAME for name, _ in model.metadata)
     model.metadata = [entry for entry in model.metadata if entry[0] != PLAN_NAME]
-    form = partial(write, names=keep_names, one_zero=_runs_in_tflm(data))
+    one_zero = not litert and _runs_in_tflm(data)
+    form = partial(write, names=keep_names, one_zero=one_zero)
     written = len(form(model))
     separate(graph)
     before = {op.number: _rows(graph, op.outputs[0]) for op in graph.ops if op.kind in WEIGHTED and len(op.outputs) == 1}
@@ -104,6 +105,7 @@ def shrink_model(data: bytes, *, strip_metadata: bool = False, keep_names: bool 
     if planned:
         shrunk, note = _planned(model, shrunk, form)
         notes.append(note)
+    more = len(write(model, names=keep_names, one_zero=False)) - len(form(model)) if one_zero else 0
     shrunk = _attach(shrunk, data, strip_metadata, notes)
     layers = []
     for number, rows in before.items():
@@ -111,6 +113,10 @@ def shrink_model(data: bytes, *, strip_metadata: bool = False, keep_names: bool 
         if why:
             layers.append(LayerChange(number, kinds[number], rows, rows - sum(why.values()), why))
     changed = bool(layers or gone) or len(shrunk) < len(data)
+    if changed and more:
+        notes.append(
+            f"LiteRT does not load it: one zero point stands for all channels, which TFLM takes; --litert writes all, {more:,} B more"
+        )
     operators = tuple(sorted((op.number, op.title) for op in gone))
     return Shrunk(shrunk if changed else data, changed, tuple(layers), operators, written, left, tuple(notes))
 
