@@ -275,9 +275,9 @@ def test_resume_refuses_other_inputs(searched: Path, capsys: pytest.CaptureFixtu
 def test_spaces_without_a_space_chooses_one_and_says_so(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli(["spaces", "--budget", "mcunet-tiny2"]) == 0
     shown = capsys.readouterr().out
-    assert shown.startswith("for two classes and images of any size: space tiny (mean MACs of what fits")
-    assert "sub-spaces of tiny" in shown
-    assert "next: tinynas search --budget mcunet-tiny2 --space tiny" in shown
+    assert shown.startswith("for two classes and images of any size: space micro (mean MACs of what fits")
+    assert "sub-spaces of micro" in shown
+    assert "next: tinynas search --budget mcunet-tiny2 --space micro" in shown
     rows = answer(capsys, "spaces", "--budget", "stm32f746")
     assert {row["space"] for row in rows} == {"mcunet"}
     assert any(row["chosen"] for row in rows)

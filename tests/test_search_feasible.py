@@ -269,7 +269,10 @@ def test_space_choice_where_nothing_fits() -> None:
     ("limits", "chosen"),
     [
         (load_budget("stm32f746"), MCUNET),
-        (load_budget("mcunet-tiny2"), TINY),
+        # What fits of tiny has more MACs, by a tenth, and a third more parameters.
+        (load_budget("mcunet-tiny2"), MICRO),
+        # Without a limit on MACs that does not count.
+        (budget(flash=512 * 1024, sram=48 * 1024), TINY),
         # ColabNAS k8c5's costs: a file of 41 kB.
         (budget(flash=41_772, sram=31_300, macs=2_086_995), MICRO),
         # Of mcunet nothing fits, of tiny one draw in hundreds.
@@ -281,6 +284,22 @@ def test_the_space_with_the_most_macs_within_the_budget_is_chosen(limits: Budget
     space, why = choose_space([MCUNET, MICRO, TINY], limits)
     assert space is chosen
     assert all(one.name in why for one in (MCUNET, MICRO, TINY))
+
+
+def test_spaces_level_under_a_limit_on_macs_are_told_by_their_fewest_parameters() -> None:
+    limits = load_budget("mcunet-tiny2")
+    _, why = choose_space([MCUNET, MICRO, TINY], limits)
+    told = re.search(r"; level under a limit on MACs, by fewest parameters: micro (\d+) k, tiny (\d+) k\)", why)
+    assert told is not None, "mcunet has 0.5 M MACs"
+    for space, thousands in zip((MICRO, TINY), map(int, told.groups()), strict=True):
+        clear = [row for row in rank_spaces(space, limits).rows if row.share >= 0.05]
+        most = max(row.mean_macs for row in rank_spaces(TINY, limits).rows if row.share >= 0.05)
+        assert round(min(row.mean_params for row in clear if row.mean_macs >= 0.85 * most) / 1e3) == thousands
+    # mcunet-vww0's costs, images of 48 px: of mcunet 5.1 M MACs and 205 k parameters, of tiny 4.7 M and 95 k.
+    larger = budget(flash=460_000, sram=110_400, macs=5_961_280)
+    assert choose_space([MCUNET, MICRO, TINY], larger, native_size=(48, 48))[0] is TINY
+    free = limits.model_copy(update={"macs": None})
+    assert "level" not in choose_space([MCUNET, MICRO, TINY], free)[1]
 
 
 def test_where_no_space_fits_the_nearest_one_says_so() -> None:

@@ -5,7 +5,8 @@ is its resolution, a sound's follows from the parameters of the front end. Under
 fitting networks can spend the most MACs holds the most accurate ones (MCUNet, arXiv 2007.10319). A front wants good
 networks at every size, so the rule is applied once for each MACs band, with the band's upper edge as a further limit
 that most networks of the sub-space must keep. Between whole spaces the same rule holds: where the user names none,
-the shipped space that leads is searched.
+the shipped space that leads is searched. Where the budget limits MACs as well, most spaces can spend them, and the rule says
+little between those: of spaces that are level by it the one is searched whose networks do as much work with the fewest weights.
 """
 
 from __future__ import annotations
@@ -38,6 +39,9 @@ MIN_FITTING = 10
 #: Of a sub-space that speaks for its space beside other spaces, at least this share must fit: what just fits of a larger
 #: one has many MACs, but its networks are too thin.
 CLEARLY = 0.05
+#: Under a limit on MACs sub-spaces with at least this share of the most MACs are level. Two searches led here, and four more, at the costs
+#: of two networks on three data sets, agreed (results/benchmarks/search_spaces.md).
+LEVEL = 0.85
 #: Share of a sub-space's networks that must be within a band's limit.
 MOSTLY = 0.75
 QUANTILES = tuple(i / 20 for i in range(21))
@@ -57,6 +61,8 @@ class SubSpace:
     """Of the networks that fit; 0 where none does."""
     macs_quantiles: tuple[float, ...] = ()
     """MACs of the networks that fit, at 0 %, 5 %, ..., 100 %: the CDF."""
+    mean_params: float = 0.0
+    """Parameters of the networks that fit; 0 where none does, or where they were counted."""
     bands: tuple[int, ...] = ()
     """MACs bands it was chosen for (0 is the cheapest); empty where it was not chosen."""
     counted_share: float | None = None
@@ -193,7 +199,8 @@ def _drawn(
             if max_resolution is not None and not within(size, max_resolution):
                 fits &= False
             macs = costs["macs"][fits]
-            rows.append(SubSpace(size, width, genes, draws, len(macs), *_mean_and_quantiles(macs)))
+            params = float(costs["params"][fits].mean()) if len(macs) else 0.0
+            rows.append(SubSpace(size, width, genes, draws, len(macs), *_mean_and_quantiles(macs), params))
             fitting.append(macs)
     return rows, fitting
 
@@ -207,11 +214,13 @@ def choose_space(
 ) -> tuple[Space, str]:
     """The same rule between spaces: the one whose best sub-space has the most MACs within ``budget``, and a sentence for people.
 
-    Only sub-spaces count of which ``CLEARLY`` something fits; where there is none, the largest share of draws that fit
+    Where the budget limits MACs, of those that are ``LEVEL`` by it the one whose networks have the fewest parameters. Only sub-spaces count
+    of which ``CLEARLY`` something fits; where there is none, the largest share of draws that fit
     decides, and where no draw fits, whose smallest network is farthest below the limits. ``native_size``: the images' own
     (height, width) in pixels, zeros where it is not known. Raises BudgetError, that of the space that comes nearest, where nothing fits.
     """
-    leads: list[tuple[bool, float, Space]] = []
+    clearly: list[tuple[SubSpace, Space]] = []
+    hardly: list[tuple[float, Space]] = []
     said: list[str] = []
     # One limit for all: a space that only has larger resolutions would lead by enlarging images.
     known = [size for space in spaces if (size := largest_size(space, native_size)) is not None]
@@ -224,16 +233,32 @@ def choose_space(
         clear = [row for row in rows if row.share >= CLEARLY]
         share = max(row.share for row in rows)
         if clear:
-            leads.append((True, max(row.mean_macs for row in clear), space))
-            said.append(f"{space.name} {leads[-1][1] / 1e6:.2f} M")
+            clearly += [(row, space) for row in clear]
+            said.append(f"{space.name} {max(row.mean_macs for row in clear) / 1e6:.2f} M")
         elif share:
-            leads.append((False, share, space))
+            hardly.append((share, space))
             said.append(f"{space.name} hardly any that fits")
         else:
             said.append(f"{space.name} none drawn that fits")
-    chosen = max(leads, key=lambda lead: lead[:2])[2] if leads else _with_the_smallest(spaces, budget, classes)
+    fewest = ""
+    if clearly:
+        lead, chosen = max(clearly, key=lambda one: one[0].mean_macs)
+        level = [(row.mean_params, space) for row, space in clearly if row.mean_macs >= LEVEL * lead.mean_macs]
+        if budget.macs is not None and len({space.name for _, space in level}) > 1:
+            level.sort(key=lambda one: one[0])
+            chosen = level[0][1]
+            least: dict[str, float] = {}
+            for params, space in level:
+                least.setdefault(space.name, params)
+            fewest = (
+                f"; level under a limit on MACs, by fewest parameters: {', '.join(f'{name} {n / 1e3:.0f} k' for name, n in least.items())}"
+            )
+    elif hardly:
+        chosen = max(hardly, key=lambda one: one[0])[1]
+    else:
+        chosen = _with_the_smallest(spaces, budget, classes)
     sized = "resolution" if chosen.front_end is None else "input"
-    why = f"mean MACs of what fits, in the best ({sized}, width) of each shipped space: {'; '.join(said)}"
+    why = f"mean MACs of what fits, in the best ({sized}, width) of each shipped space: {'; '.join(said)}{fewest}"
     return chosen, f"space {chosen.name} ({why}). --space takes another."
 
 
@@ -284,7 +309,7 @@ def _of_rare(feasible: Feasible, pool: Pool, bands: int) -> SpaceTable:
         # All sub-spaces are equally large.
         share = pool.share * len(macs) / len(pool) * len(subspaces)
         searched = tuple(range(bands)) if len(macs) else ()
-        rows.append(SubSpace(size, width, genes, pool.drawn, len(macs), *_mean_and_quantiles(macs), searched, share))
+        rows.append(SubSpace(size, width, genes, pool.drawn, len(macs), *_mean_and_quantiles(macs), bands=searched, counted_share=share))
     return SpaceTable(space.name, feasible.budget.name, tuple(sorted(rows, key=lambda row: -row.mean_macs)))
 
 
