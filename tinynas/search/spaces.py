@@ -39,8 +39,8 @@ MIN_FITTING = 10
 #: Of a sub-space that speaks for its space beside other spaces, at least this share must fit: what just fits of a larger
 #: one has many MACs, but its networks are too thin.
 CLEARLY = 0.05
-#: Under a limit on MACs sub-spaces with at least this share of the most MACs are level. Two searches at mcunet-tiny2's costs led here; two
-#: more, on people and at mcunet-vww0's costs, agreed (results/benchmarks/search_spaces.md).
+#: Under a limit on MACs sub-spaces with at least this share of the most MACs are level. Two searches at mcunet-tiny2's costs led here;
+#: three more, on people, on meters and at mcunet-vww0's costs, agreed (results/benchmarks/search_spaces.md).
 LEVEL = 0.85
 #: Share of a sub-space's networks that must be within a band's limit.
 MOSTLY = 0.75
