@@ -8,7 +8,7 @@ What it measures. A budget that allows exactly what a published network (``--net
 ``tinynas search --timeout 10m --workers 1 -o accuracy`` in each space that is named (``SPACES``), and in the one that the search chooses
 itself; then the network found is promoted, 40 epochs, each seed, and so is the published one. Validation chooses the epoch; the test
 images are read once, for the int8 file. tin20 and gtsrb48 at mcunet-tiny2's costs
-suggested the rule (of spaces that are level, the one of the fewest parameters); person64, and mcunet-vww0's costs, judge it.
+suggested the rule (of spaces that are level, the one of the fewest parameters); person64, meter, and mcunet-vww0's costs, judge it.
 
 What it does not show. More than one search of a space and data set, unless the table says so; other lengths of searches; large data sets.
 """
