@@ -66,6 +66,22 @@ def budget_of(name: str, costs: Mapping[str, float | None]) -> str:
     return f"name: as-{name}\nsram: {costs['sram_bytes']:.0f} B\nflash: {costs['program_bytes']:.0f} B\nmacs: {costs['macs']:.0f}\n"
 
 
+def measured(row: Mapping[str, Any], costs: Mapping[str, Any]) -> dict[str, Any]:
+    """What a table keeps of a row of ``promote`` and of the network's costs."""
+    training = row["training"]
+    return {
+        "epochs": training["epochs"],
+        **{limit: int(costs[limit]) for limit in LIMITS},
+        "flash": row["flash_bytes"],
+        "arena": row["arena_bytes"],
+        "val_accuracy": training["val_accuracy"],
+        "float": row["accuracy"]["float"],
+        "test_accuracy": row["accuracy"]["int8"],
+        "test_images": training["test_images"],
+        "seconds": training["seconds"],
+    }
+
+
 def work(name: str, options: argparse.Namespace, rows: Path) -> None:
     """The search against ``name``, and the trainings of both sides that are not done."""
     place = str(Path(options.images) / options.data)
@@ -99,7 +115,6 @@ def work(name: str, options: argparse.Namespace, rows: Path) -> None:
                     tinynas(*words, "--out", str(run))
                 (row,) = tinynas("promote", str(run), "best", *length)["promoted"]
                 (costs_of,) = [one for one in json.loads((run / "front.json").read_text()) if one["id"] == row["id"]]
-            training = row["training"]
             record = {
                 "person": name,
                 "made_by": made_by,
@@ -107,18 +122,10 @@ def work(name: str, options: argparse.Namespace, rows: Path) -> None:
                 "search": search,
                 "id": row["id"],
                 "seed": seed,
-                "epochs": training["epochs"],
                 "schedule": Recipe().schedule,
                 "resolution": load_arch(str(run / "nets" / row["id"] / "arch.yaml")).height,
-                **{key: int(costs_of[key]) for key in LIMITS},
-                "flash": row["flash_bytes"],
-                "arena": row["arena_bytes"],
-                "best_epoch": training["best_epoch"],
-                "val_accuracy": training["val_accuracy"],
-                "float": row["accuracy"]["float"],
-                "test_accuracy": row["accuracy"]["int8"],
-                "test_images": training["test_images"],
-                "seconds": training["seconds"],
+                "best_epoch": row["training"]["best_epoch"],
+                **measured(row, costs_of),
             }
             append_line(rows, record)
             print(json.dumps(record), flush=True)

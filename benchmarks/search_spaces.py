@@ -26,7 +26,7 @@ from typing import Any
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from schedules import DATA
-from search_people import LIMITS, RUNTIME, budget_of, of_seeds, tinynas
+from search_people import RUNTIME, budget_of, measured, of_seeds, tinynas
 
 from tinynas import __version__
 from tinynas.arch import load_arch
@@ -93,21 +93,7 @@ def work(options: argparse.Namespace, data: str) -> None:
                 (row,) = tinynas("promote", str(run), "best", *length)["promoted"]
                 (costs_of,) = [one for one in json.loads((run / "front.json").read_text()) if one["id"] == row["id"]]
                 networks = json.loads((run / "summary.json").read_text())["trials"]["trained"]
-            training = row["training"]
-            record = {
-                **dict(zip(keys, key, strict=True)),
-                "id": row["id"],
-                "networks": networks,
-                "epochs": training["epochs"],
-                **{limit: int(costs_of[limit]) for limit in LIMITS},
-                "flash": row["flash_bytes"],
-                "arena": row["arena_bytes"],
-                "val_accuracy": training["val_accuracy"],
-                "float": row["accuracy"]["float"],
-                "test_accuracy": row["accuracy"]["int8"],
-                "test_images": training["test_images"],
-                "seconds": training["seconds"],
-            }
+            record = {**dict(zip(keys, key, strict=True)), "id": row["id"], "networks": networks, **measured(row, costs_of)}
             append_line(ROWS, record)
             print(json.dumps(record), flush=True)
 
