@@ -53,6 +53,18 @@ def strided() -> Space:
     return Space.model_validate({**said, "name": "strided"})
 
 
+def gated() -> Space:
+    """`micro` of 0.17, with squeeze-and-excite and h-swish as choices of each stage."""
+    said = load(ROOT / "search_spaces" / "micro.yaml", Space).model_dump(mode="json")
+    for stage in said["stages"]:
+        stage |= {"attention": ["none", "se"], "act": ["relu6", "h_swish"]}
+    return Space.model_validate({**said, "name": "gated"})
+
+
+#: Spaces that are made here.
+MADE = {"strided": strided, "gated": gated}
+
+
 def work(options: argparse.Namespace, data: str) -> None:
     """The searches and trainings of one data set that are not done."""
     folder, opened = DATA[data]
@@ -67,9 +79,9 @@ def work(options: argparse.Namespace, data: str) -> None:
     write_atomic(network, arch.model_dump_json())
     for name in options.spaces:
         run = home / "-".join((name, __version__, options.timeout, str(options.search_seed)))
-        space = str(home / "strided.json") if name == "strided" else name
-        if name == "strided":
-            write_atomic(Path(space), strided().model_dump_json())
+        space = str(home / f"{name}.json") if name in MADE else name
+        if name in MADE:
+            write_atomic(Path(space), MADE[name]().model_dump_json())
         if name != PEOPLE and not (run / "summary.json").exists():
             words = ("search", "-b", str(budget), "-d", place, *said, "-t", options.timeout, "-w", "1", "-o", "accuracy")
             tinynas(*words, "--space", space, "--seed", str(options.search_seed), "--out", str(run))

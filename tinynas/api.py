@@ -237,6 +237,20 @@ def route_overrides(overrides: Sequence[str]) -> dict[str, list[str]]:
     return routed
 
 
+def _refuse_misplaced(texts: Sequence[str], settings: type[Config]) -> None:
+    """Raise UserError for ``--set`` keys that are none of ``settings`` and are keys of the budget, the space or the data."""
+    from tinynas.data import DataOptions
+
+    models: tuple[type[Config], ...] = (Budget, Space, DataOptions)
+    for text in texts:
+        key = re.split(r"[.=]", text, maxsplit=1)[0].strip()
+        homes = [name for name, model in zip(_ROUTES, models, strict=True) if key in model.model_fields]
+        if homes and key not in settings.model_fields:
+            raise UserError(
+                f"--set {text}: {key} is no setting of the search, but of the {homes[0]}", f"write it as --set {homes[0]}.{text}"
+            )
+
+
 def default_workers() -> int:
     """One process for each core this process may use, at most 8: beyond that memory, not cores, is short."""
     return min(8, cores())
@@ -298,6 +312,7 @@ def prepare_search(
     chosen_space = load_space(space, routed["space"]) if isinstance(space, str) else space
     defaults = (settings or SearchSettings()).model_dump(mode="json")
     lasting |= _given(storage=storage or os.environ.get(STORAGE_VARIABLE) or None)
+    _refuse_misplaced(routed[""], SearchSettings)
     chosen = build({**defaults, **lasting, **changing}, SearchSettings, source="search settings", overrides=routed[""])
     chosen = _with_places(chosen.model_copy(update={"storage": _absolute(chosen.storage)}))
     known_objectives(chosen.objectives, limits)
@@ -317,7 +332,9 @@ def prepare_search(
     if any(goal.needs == ADAPTED for goal in known_objectives(chosen.objectives, limits)):
         limits, new = with_room(limits, chosen.adapt), open_new(chosen.adapt, images, seed=chosen.seed)
     elif chosen.adapt != Adaptation():
-        raise UserError("adapt: nothing asks for what is learned on the board", f"add --objective {ADAPTED}, or leave adapt out")
+        raise UserError(
+            "--adapt-data, or --set adapt.: nothing asks for what is learned on the board", f"add --objective {ADAPTED}, or leave it out"
+        )
     choice = None
     if chosen_space is None:
         from tinynas.search import choose_space
@@ -787,6 +804,10 @@ def promote(
     from tinynas.stages import check_places, load_stages, open_stages, promote_stages
     from tinynas.train.group import rank
 
+    if verify is None:
+        for option, given_one in (("--tflm", tflm), ("--kernels", kernels)):
+            if given_one is not None:
+                raise UserError(f"{option} {given_one}: says how it is verified, and nothing is", "add --verify CORE, or leave it out")
     routed = route_overrides(overrides)
     staged = None if stages is None else load_stages(stages)
     changes = [text.removeprefix("recipe.") for text in routed[""]]

@@ -348,7 +348,17 @@ _SHAPES = {
     "dict_type": "must be a mapping of keys to values",
     "tuple_type": "must be a list",
     "list_type": "must be a list",
+    "int_parsing": "must be a whole number in digits, such as 5000000",
+    "int_from_float": "must be a whole number",
+    "int_type": "must be a whole number",
+    "float_parsing": "must be a number",
+    "float_type": "must be a number",
+    "bool_parsing": "must be true or false",
+    "bool_type": "must be true or false",
 }
+
+#: Of these it helps to know what the number is of, and in which unit.
+_NUMBERS = frozenset({"int_parsing", "int_from_float", "int_type", "float_parsing", "float_type"})
 
 
 def _faults(
@@ -388,6 +398,7 @@ def _faults(
             remedy = f'did you mean "{near[0]}"?' if near else None
         elif item["type"] in _SHAPES:
             rule = _SHAPES[item["type"]]
+            remedy = _said_of(model, where) if item["type"] in _NUMBERS else None
         elif item["type"] == "value_error":
             rule = rule.removeprefix("Value error, ")
             value = None if isinstance(item["input"], (dict, list)) else value
@@ -409,7 +420,19 @@ def _document_path(location: tuple[int | str, ...], document: object) -> tuple[s
     return tuple(path)
 
 
+def _said_of(model: type[BaseModel], path: tuple[str | int, ...]) -> str | None:
+    """The first sentence that documents the key at ``path``."""
+    for holder in _models_at(model, path[:-1]):
+        if path and (field := holder.model_fields.get(str(path[-1]))) is not None and field.description:
+            return f"it is: {' '.join(field.description.split()).partition('. ')[0].rstrip('.')}"
+    return None
+
+
 def _known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str]:
+    return sorted({name for candidate in _models_at(model, path) for name in candidate.model_fields})
+
+
+def _models_at(model: type[BaseModel], path: tuple[str | int, ...]) -> list[type[BaseModel]]:
     models: list[type[BaseModel]] = [model]
     for part in path:
         following: list[type[BaseModel]] = []
@@ -419,7 +442,7 @@ def _known_keys(model: type[BaseModel], path: tuple[str | int, ...]) -> list[str
                 continue
             following += _models_in(candidate.model_fields[part].annotation)
         models = following
-    return sorted({name for candidate in models for name in candidate.model_fields})
+    return models
 
 
 def _models_in(annotation: object) -> list[type[BaseModel]]:
@@ -452,5 +475,10 @@ def resolve(name_or_path: str, kind: str) -> Path:
     if name_or_path in known:
         return known[name_or_path]
     near = difflib.get_close_matches(path.stem, known, n=1, cutoff=0.4)
+    if path.is_dir():
+        inside = sorted(str(file) for file in path.iterdir() if file.suffix in {".yaml", ".yml", ".json"})
+        named = [file for file in inside if Path(file).stem == kind.removeprefix("search_").rstrip("s")]
+        remedy = f"give {named[0]}" if named else f"give the file: {', '.join(inside[:5])}" if inside else "give a file"
+        raise ConfigError(name_or_path, [Fault("file", None, "is a folder", remedy)])
     remedy = f'did you mean "{near[0]}"?' if near else f"shipped: {', '.join(known) or 'none'}"
     raise ConfigError(name_or_path, [Fault("file", None, f"does not exist and is no shipped {kind.replace('_', ' ').rstrip('s')}", remedy)])

@@ -561,6 +561,7 @@ _Report = document(
     dead_channels=_Count | None,
     kernels=str | None,
     runtime=str | None,
+    cost=dict[str, float] | None,
     firmware=document(
         "compiled",
         *("runtime", "frame", "work_bytes", "converter_bytes", "flash_bytes"),

@@ -270,6 +270,10 @@ class Run:
                 return run
             if (candidate / "trials.jsonl").is_file() or (candidate / "study.journal").is_file():
                 raise RunError(f"{candidate}: its config.yaml is missing", _REMEDIES["config.yaml"])
+        if Path(name_or_path).is_file():
+            raise RunError(f"{name_or_path}: is a file, and neither a run nor a .tflite", "name the folder of a run, or a .tflite")
+        if (inside := sorted(Path(name_or_path).glob("*.tflite"))) and Path(name_or_path).is_dir():
+            raise RunError(f"{name_or_path}: is no run, and a folder with a .tflite", f"where that is meant, name it: {inside[0]}")
         known = sorted(p.parent.name for p in Path("results").glob("*/config.yaml"))
         hint = f"runs here: {', '.join(known)}" if known else "start one with: tinynas search --budget stm32f746"
         raise RunError(f"{name_or_path}: no run there", hint)

@@ -109,7 +109,7 @@ _USAGE_ERROR, _CLICK_ERROR = cast("tuple[type[Exception], type[Exception]]", typ
 
 
 def _usage_error(error: Any) -> UserError:
-    message = error.format_message()
+    message = error.format_message().replace("Value error, ", "")  # pydantic's words, which typer passes on
     if not isinstance(error, _USAGE_ERROR):
         return UserError(message)
     names, context = [], getattr(error, "ctx", None)

@@ -48,8 +48,9 @@ def budgets(json_: JsonOption = False) -> None:
 @app.command()
 def schema(
     what: Annotated[Literal["budget", "space", "recipe", "arch"], typer.Argument(help="Which file's schema.")],
+    json_: JsonOption = False,
 ) -> None:
-    """Print the JSON Schema of a YAML file, for editors."""
+    """Print the JSON Schema of a YAML file, for editors: JSON with and without --json."""
     from tinynas.init import json_schema
 
     emit(json_schema(what))

@@ -37,7 +37,7 @@ _NOISE_IMAGES = 64
 SERVED = (
     *("balanced_accuracy", "auc", "accuracy_interval", "top5", "top5_interval", "positive", "recall", "recall_interval"),
     "several",
-    *("false_alarms", "false_alarms_interval", "operating_point", "subsets_by", "subsets", "gaps"),
+    *("false_alarms", "false_alarms_interval", "operating_point", "stream", "subsets_by", "subsets", "gaps"),
 )
 
 
@@ -67,6 +67,7 @@ class ExportRow:
             "accuracy": self.report.get("accuracy") or {"float": None, "int8": None, "split": None},
             **{name: self.report[name] for name in SERVED if name in self.report},
             "agreement": agreement.get("overall") if isinstance(agreement, dict) else agreement,
+            "cost": self.report.get("cost"),
             "flash_bytes": self.report.get("flash_bytes"),
             "arena_bytes": self.report.get("arena_bytes"),
             "runtime": self.report.get("runtime"),

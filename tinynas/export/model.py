@@ -285,6 +285,7 @@ def export_model(
         "dead_channels": dead_channels(exported.model) if options.io == "int8" else None,
         "seconds": {key: round(value, 3) for key, value in seconds.items()},
         "files": files,
+        "cost": _cost_facts(graph, options),
         "firmware": _firmware_facts(graph, options, formats),
         **exported.notes,
     }
@@ -349,6 +350,12 @@ def _decision(point: OperatingPoint | ClassCuts | None, formats: Sequence[str], 
             return None
         case _:
             assert_never(point)
+
+
+def _cost_facts(graph: Graph, options: ExportOptions) -> dict[str, float]:
+    """What was estimated of the network, with the names of the front and of ``tinynas estimate``; without times, which are of a board."""
+    cost = estimate(graph, options.runtime, core=options.core)
+    return {name: value for name, value in cost.values().items() if value is not None and name != "latency_ms"}
 
 
 def _firmware_facts(graph: Graph, options: ExportOptions, formats: Sequence[str]) -> dict[str, Any] | None:

@@ -117,7 +117,7 @@ def _write_picture(title: str, shown: Sequence[tuple[str, Info]], path: Path) ->
             div = plot(info, mode=mode).to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
             parts += f'<div class="{mode}">{div}</div>'
     page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>{title}</title><style>{style}</style>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>{style}</style>'
         f"<script>{get_plotlyjs()}</script></head><body>{parts}</body></html>"
     )
     write_atomic(path, page)

@@ -193,7 +193,7 @@ def _write(drawing: Mapping[str, Any], head: str, path: Path) -> Path:
     parts = "".join(f'<div class="{mode}">{div}</div>' for mode, div in divs.items())
     write_atomic(
         path,
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><title>tinynas adapt</title><style>{style}</style>'
+        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>tinynas adapt</title><style>{style}</style>'
         f"<script>{get_plotlyjs()}</script></head><body><p>{escape(head)}</p>{parts}</body></html>",
     )
     return path

@@ -739,7 +739,7 @@ def promises_info(report: Mapping[str, Any]) -> PromisesInfo:
     """Rows from an export report: flash, arena (here and on an emulated core), accuracy (float and int8), agreement."""
     rows = []
     compiled = isinstance(report.get("firmware"), Mapping)
-    for key, what in (("flash_bytes", "flash: the .tflite file"), ("arena_bytes", "SRAM: the arena on this computer (64 bit)")):
+    for key, what in (("flash_bytes", "the .tflite file"), ("arena_bytes", "SRAM: the arena on this computer (64 bit)")):
         pair = report.get(key)
         if isinstance(pair, Mapping):
             if key != "arena_bytes" or not compiled:  # TFLM's arena says nothing of a network that it does not run

@@ -365,7 +365,7 @@ def promoted_table(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     by_tflm = not any(_compiled(row) for row in rows)
     sizes: dict[str, Callable[[Mapping[str, Any]], str]] = {}
     if any(_has_model(row) for row in rows):
-        sizes["flash (estimated)" if by_tflm else "file (estimated)"] = lambda row: _measured(row.get("flash_bytes") or {})
+        sizes["file (estimated)"] = lambda row: _measured(row.get("flash_bytes") or {})
         if by_tflm:
             sizes["arena here (estimated)"] = lambda row: _measured(row.get("arena_bytes") or {})
     if any(row.get("firmware") for row in rows):
