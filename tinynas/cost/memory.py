@@ -167,6 +167,24 @@ def written_over(work: Work, runtime: Runtime) -> dict[int, int]:
     return found
 
 
+def apart(work: Work, runtime: Runtime, offsets: Sequence[int]) -> bool:
+    """Whether ``offsets`` (a place for each tensor, -1: the runtime's choice) give no byte to two tensors of ``work`` at once, but where an
+    operator of ``runtime`` may write over what it reads (:func:`written_over`)."""
+    first, last = lifetimes(work)
+    aliases = {(t, source) for t, source in _aliases(work, written_over(replace(work, spans=None, moments=None), runtime))}
+    placed = sorted((t for t, at in enumerate(offsets) if at >= 0 and work.sizes[t] and last[t] >= 0), key=lambda t: first[t])
+    alive: list[int] = []
+    for tensor in placed:
+        alive = [other for other in alive if last[other] >= first[tensor]]
+        low, high = offsets[tensor], offsets[tensor] + aligned(work.sizes[tensor])
+        for other in alive:
+            meet = offsets[other] < high and low < offsets[other] + aligned(work.sizes[other])
+            if meet and not ((tensor, other) in aliases and low == offsets[other]):
+                return False
+        alive.append(tensor)
+    return True
+
+
 def _before(work: Work, index: int) -> set[int]:
     """The operators that must have run before operator ``index``."""
     producer = {t: i for i, piece in enumerate(work.pieces) for t in piece.outputs}

@@ -95,6 +95,21 @@ def reads(graph: Graph, op: Op, step: int) -> tuple[Span, ...]:
     return tuple((min(max(first, 0), height - 1), min(first + window, height) - 1) for height in heights)
 
 
+def rows_left(graph: Graph, begin: int, end: int) -> bool:
+    """Whether operators ``begin`` to ``end`` (without it), a segment, may still compute rows when its last one has ended: such as nobody
+    reads. The segment's own input counts: rows of it may be yet to come."""
+    ops = graph.ops[begin:end]
+    for tensor in {t for op in ops for t in op.inputs}:
+        last = max(max(span[op.inputs.index(tensor)][1] for span in _all_reads(graph, op)) for op in ops if tensor in op.inputs)
+        if last < rows_of(graph, tensor) - 1:
+            return True
+    return False
+
+
+def _all_reads(graph: Graph, op: Op) -> list[tuple[Span, ...]]:
+    return [reads(graph, op, step) for step in range(steps_of(graph, op)[0])]
+
+
 def scratch_of_shape(op: Op, out: Sequence[Any]) -> Any:
     """Bytes that a step of ``op`` needs beside its rows, for an output of shape ``out``: two patches of a convolution, a row of four
     channels of a depthwise one, with the weights of these channels where they are unpacked."""

@@ -21,7 +21,7 @@ from tinynas import __version__
 from tinynas.cost.compiled import BLOCK, WIDE_INDEX, constant_bytes, kernel_of, most_rows, network_stack
 from tinynas.cost.runtimes import refuse, runtime_named
 from tinynas.cost.schema import packed_bytes
-from tinynas.cost.streamed import Frame, Place, StreamPlan, plan_streamed, row_bytes, rows_of, steps_of, taps_of, window_of
+from tinynas.cost.streamed import Frame, Place, StreamPlan, plan_streamed, row_bytes, rows_left, rows_of, steps_of, taps_of, window_of
 from tinynas.cost.work import from_graph
 from tinynas.errors import InternalError, UserError
 from tinynas.export.formats import Made
@@ -117,10 +117,12 @@ def compile_network(
     file: str | None = None,
     rotation: int = 0,
     shape: tuple[int, int, int] | None = None,
+    learned: bool = False,
 ) -> CompiledModel:
     """``qgraph`` as ``FILE.h`` and ``FILE.c`` (None: ``NAME``). ``name`` becomes the prefix of all names in C. ``rotation`` is 180 for a
     network that reads its images upside down (:mod:`tinynas.export.rotate`): compiled, it reads them as they are. ``shape``: what the
-    header says of its input, another view of the same bytes of each row (None: the input's own).
+    header says of its input, another view of the same bytes of each row (None: the input's own). ``learned``: what the last operator
+    reads is to be there behind it, because the network learns from it.
 
     Raises UserError for a name that C cannot hold, or a network of several outputs or of weights that are no int8.
     """
@@ -136,6 +138,15 @@ def compile_network(
     words = {**_words(qgraph, plan, name, shape or graph.input.shape), "file": file}
     used = [kind for kind in KERNELS if kind in kinds]
     words |= bits_words(used) | _rows_words(graph)
+    words |= {"done": "", "done_row": ""}
+    if learned and rows_left(graph, *plan.segments[-1]):
+        # Nothing reads the rows that are left, but they would be written over what is learned from.
+        words["done"] = "\n    if (m->at[count - 1u] == ops[count - 1u].steps) return;"
+        if len(plan.segments) == 1:
+            last = len(graph.ops) - 1
+            words["done_row"] = fill(
+                f"\n  if (m->at[{last}] == operators[{last}].steps) return ++m->rows >= @UPPER@_HEIGHT; /* nothing reads it */", words
+            )
     words["cases"] = "\n".join(f"    case {kind.upper()}: {KERNELS[kind][1]} break;" for kind in used)
     kernels = kernel_sections(used, sums=sums, products=words["products"] == "products")
     sections = ["rows_of", *kernels, "place_resized" if "resize" in used else "place_plain", "driver", frame]

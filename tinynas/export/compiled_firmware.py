@@ -139,7 +139,9 @@ def build_compiled_firmware(
     if expected.shape != (len(images), qgraph.graph.classes) or expected.dtype != np.dtype("int8"):
         raise InternalError(f"expected outputs are {expected.dtype} {expected.shape}")
     package = package or PackageOptions()
-    network = compile_network(qgraph, name=identifier(package.name or name), frame=frame, file="network", shape=source.shape)
+    network = compile_network(
+        qgraph, name=identifier(package.name or name), frame=frame, file="network", shape=source.shape, learned=learning is not None
+    )
     words = shared_words(
         source,
         labels,
@@ -158,7 +160,7 @@ def build_compiled_firmware(
     words |= code_words(words, cost, network.constant_bytes, network.stack_bytes(core), converter_bytes(source, frame))
     words = _words(words, frame, source)
     if learning is not None:
-        (kept,) = learning.apart.kept  # the classifier's input, which nothing writes over behind it
+        (kept,) = learning.apart.kept  # the classifier's input
         more = adapt_more(learning, "c", words, network.plan.places[kept].offset)
         return fill_folder("firmware_c", {**words, **more.words}, "c", network.files, over=more.templates)
     if source.front_end is None:

@@ -176,7 +176,8 @@ def _facts(data: bytes, model: Any, schema: Any, kept: bool) -> ModelFacts:
             f"the model keeps state between calls ({', '.join(stateful)}): it reads a stream, piece by piece",
             "a classifier of single images is needed; tinynas estimate works with it",
         )
-    shape, layout = _image_shape([int(n) for n in source.shape])
+    metadata = _metadata(model)
+    shape, layout = _image_shape([int(n) for n in source.shape], ours="tinynas" in metadata)
     input_scale, input_zero = _quantisation(source, types[source.type])
     output_scale, output_zero = _quantisation(target, types[target.type])
     dims = tuple(int(n) for n in target.shape)
@@ -192,7 +193,7 @@ def _facts(data: bytes, model: Any, schema: Any, kept: bool) -> ModelFacts:
         output_scale,
         output_zero,
         operators,
-        _metadata(model),
+        metadata,
         read_told(data, told),
         layout,
         dims,
@@ -208,8 +209,8 @@ def _described(tensor: Any, type_names: dict[int, str]) -> str:
     return f"{name!r} {[int(n) for n in tensor.shape]} {type_names.get(tensor.type, f'type {tensor.type}')}"
 
 
-def _image_shape(shape: list[int]) -> tuple[tuple[int, int, int], Layout]:
-    # ((height, width, channels), how they lie); PyTorch's converters leave the channels in front
+def _image_shape(shape: list[int], *, ours: bool) -> tuple[tuple[int, int, int], Layout]:
+    # ((height, width, channels), how they lie); PyTorch's converters leave the channels in front, files of tinynas never do
     if shape and shape[0] != 1 and len(shape) in (3, 4):
         raise ModelFileError(
             f"the model's input has the shape {shape}: it reads {shape[0]} images at a time",
@@ -219,7 +220,7 @@ def _image_shape(shape: list[int]) -> tuple[tuple[int, int, int], Layout]:
         return (shape[1], shape[2], 1), "nhw"
     if len(shape) != 4:
         raise ModelFileError(f"the model's input has the shape {shape}", "an image classifier reads [1, height, width, channels]")
-    if shape[1] in _IMAGE_CHANNELS and shape[3] not in _IMAGE_CHANNELS:
+    if not ours and shape[1] in _IMAGE_CHANNELS and shape[3] not in _IMAGE_CHANNELS:
         return (shape[2], shape[3], shape[1]), "nchw"
     return (shape[1], shape[2], shape[3]), "nhwc"
 

@@ -17,7 +17,6 @@ from tinynas.adapt.learning import CALIBRATION
 from tinynas.adapt.scenes import Scene
 from tinynas.adapt.schemes import Scheme, choose
 from tinynas.adapt.tasks import Task
-from tinynas.cost import plan_offline
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.updates import Update
 from tinynas.errors import BudgetError, UserError
@@ -26,6 +25,7 @@ from tinynas.export.adapt_code import BoardLearning, TestStep
 from tinynas.export.compiled_firmware import build_compiled_firmware
 from tinynas.export.firmware import build_firmware, measured_arena
 from tinynas.export.folder import pick_images
+from tinynas.export.model import file_plan
 from tinynas.export.tflite import ModelMeta, serialize, storable
 from tinynas.learnings.board import BoardReference
 
@@ -124,7 +124,7 @@ def build_folder(task: Task, learning: BoardLearning, budget: UpdateBudget, sche
     name = Path(task.net.title).stem
     kept = replace(learning.qgraph, graph=learning.apart.graph)
     stored = storable(kept)
-    plan = plan_offline(stored.graph)
+    plan, _ = file_plan(stored.graph, budget.runtime, budget.core)  # as the promise is planned
     arch = task.net.floats.graph.arch
     model = serialize(stored, ModelMeta("0" * 10 if arch is None else arch.id, task.labels), plan)
     images, _ = _test_images(task)

@@ -32,7 +32,7 @@ from tinynas.graph import (
 )
 from tinynas.inputs import Input
 from tinynas.lsq import LEAST_STEP
-from tinynas.model import Network, normalise, per_pixel, spread
+from tinynas.model import Network, convolve, normalise, per_pixel, spread
 
 
 @dataclass(frozen=True)
@@ -122,7 +122,7 @@ def linear_part(op: Weighted, x: Tensor, weight: Tensor, bias: Tensor | None) ->
     if not pad.none:
         x = F.pad(x, (pad.left, pad.right, pad.top, pad.bottom))
     groups = op.channels if isinstance(op, DepthwiseConv2D) else 1
-    return F.conv2d(x, weight, bias, op.stride, dilation=op.dilation, groups=groups)
+    return convolve(x, weight, bias, op.stride, dilation=op.dilation, groups=groups)
 
 
 class FloatRunner:

@@ -11,13 +11,13 @@ import io
 import zipfile
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from tinynas.cost.kernel import Seen
 from tinynas.cost.kernel_checks import ONE_GRID
-from tinynas.cost.memory import file_head_bytes, offline_work
+from tinynas.cost.memory import apart, file_head_bytes, offline_work
 from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.tflite import parse_model, to_work
 from tinynas.errors import ModelFileError
@@ -25,7 +25,7 @@ from tinynas.shrink.channels import REASONS, look, removed_in
 from tinynas.shrink.identities import without_identities
 from tinynas.shrink.model import PLAN_NAME, Model, Subgraph, join, read, separate
 from tinynas.shrink.weighted import WEIGHTED
-from tinynas.shrink.writer import write
+from tinynas.shrink.writer import used, write
 
 #: Metadata that no runtime reads: how a converter was called, and where operators came from.
 _NOTES_OF_CONVERTERS = frozenset({b"CONVERSION_METADATA", b"DEBUG_METADATA"})
@@ -87,6 +87,8 @@ def shrink_model(data: bytes, *, strip_metadata: bool = False, keep_names: bool 
     _need_one_grid(data)
     notes = _strip(model, data, strip_metadata)
     planned = any(name == PLAN_NAME for name, _ in model.metadata)
+    for tensor, place in zip(graph.tensors, parse_model(data).plan or (), strict=False):
+        tensor.planned = place
     model.metadata = [entry for entry in model.metadata if entry[0] != PLAN_NAME]
     one_zero = not litert and _runs_in_tflm(data)
     form = partial(write, names=keep_names, one_zero=one_zero)
@@ -176,18 +178,27 @@ def _strip(model: Model, data: bytes, everything: bool) -> list[str]:
 
 
 def _planned(model: Model, shrunk: bytes, form: Callable[[Model], bytes]) -> tuple[bytes, str]:
-    """``shrunk`` with a memory plan in place of the one that it had, where ours takes less than the runtime's own."""
+    """``shrunk`` with a memory plan: of the one that it had and one made anew the one that takes less, where that is less than the
+    runtime's own."""
     if len(model.subgraphs) > 1:
         return shrunk, "its memory plan was dropped: sizes changed, and it has several subgraphs"
     runtime = runtime_named("tflm")
     work = to_work(parse_model(shrunk))
     plan = offline_work(work, runtime)
-    own = file_head_bytes(work, runtime, None)
-    if plan.order != tuple(range(len(work.pieces))) or file_head_bytes(work, runtime, plan.offsets) >= own:
-        return shrunk, "its memory plan was dropped: the runtime's own takes no more"
-    values = (1, 0, len(plan.offsets), *plan.offsets)
+    heads: dict[str, int] = {"dropped: the runtime's own takes no more": file_head_bytes(work, runtime, None)}
+    places: dict[str, Sequence[int]] = {}
+    kept = [model.main.tensors[tensor].planned for tensor in used(model.main)]
+    if apart(work, runtime, kept):
+        places["kept: what is left stays where it was"] = kept
+    if plan.order == tuple(range(len(work.pieces))):
+        places["made again: sizes changed"] = plan.offsets
+    heads |= {name: file_head_bytes(work, runtime, offsets) for name, offsets in places.items()}
+    least = min(heads, key=lambda name: heads[name])
+    if (offsets := places.get(least)) is None:
+        return shrunk, f"its memory plan was {least}"
+    values = (1, 0, len(offsets), *offsets)
     model.metadata.append((PLAN_NAME, b"".join(value.to_bytes(4, "little", signed=True) for value in values)))
-    return form(model), "its memory plan was made again: sizes changed"
+    return form(model), f"its memory plan was {least}"
 
 
 def _attach(shrunk: bytes, data: bytes, strip: bool, notes: list[str]) -> bytes:

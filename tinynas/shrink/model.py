@@ -57,6 +57,8 @@ class Tensor:
     sparsity: Any = None
     has_rank: bool = False
     variants: Any = None
+    planned: int = -1
+    """Its place in the file's memory plan, bytes from the beginning of the arena; -1 where the plan gives none."""
 
     @property
     def dims(self) -> tuple[int, ...]:

@@ -117,7 +117,7 @@ class _Writing:
 
     def file(self) -> bytes:
         make, model = self.make, self.model
-        self.numbers = [_used(graph) for graph in model.subgraphs]
+        self.numbers = [used(graph) for graph in model.subgraphs]
         graphs = [self._subgraph(graph, number) for graph, number in zip(model.subgraphs, self.numbers, strict=True)]
         codes = []
         for number, custom, version in self.codes:
@@ -247,7 +247,7 @@ class _Writing:
         return make.table(fields)
 
 
-def _used(graph: Subgraph) -> dict[int, int]:
+def used(graph: Subgraph) -> dict[int, int]:
     """The new number of each tensor that something refers to, in the old order."""
     used = graph.ends
     for op in graph.ops:

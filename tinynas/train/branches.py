@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from tinynas.arch import Activation
 from tinynas.graph import Conv2D, DepthwiseConv2D, Graph
-from tinynas.model import BatchNorm, ConvBN, Network, activate, module_name
+from tinynas.model import BatchNorm, Conv, ConvBN, Network, activate, module_name
 
 
 class Branch(nn.Module):
@@ -32,7 +32,7 @@ class Branch(nn.Module):
         #: Less than 0: what no tap sees is cut off.
         self.pad = (pad.left - left * across, pad.right - right * across, pad.top - above * down, pad.bottom - below * down)
         self.conv: nn.Conv2d = nn.utils.skip_init(  # type: ignore[no-untyped-call]
-            nn.Conv2d, inputs, outputs, kernel, stride=op.stride, dilation=op.dilation, groups=groups, bias=False
+            Conv, inputs, outputs, kernel, stride=op.stride, dilation=op.dilation, groups=groups, bias=False
         )
         self.bn = BatchNorm(outputs)
         if self.pad[0] == self.pad[1] >= 0 and self.pad[2] == self.pad[3] >= 0:

@@ -36,7 +36,7 @@ void @name@_trace(int op, int ends);
 static APART void advance(@name@_t *m) {
   const op_t *ops = &operators[segments[m->segment].first];
   const uint32_t count = segments[m->segment].count;
-  for (uint32_t i = count; i-- > 0;) {
+  for (uint32_t i = count; i-- > 0;) {@done@
     if (!ready(m, &ops[i], m->at[i])) continue;
     TRACE(ops + i, 0);
     step(m, &ops[i], m->at[i]);
