@@ -161,7 +161,31 @@ FAULTS: dict[str, tuple[Callable[[Place], list[str]], list[str]]] = {
     "export format unknown": (lambda p: ["export", "mcunet-tiny2", "--out", str(p.path / "o"), "--format", "onnx"], ["onnx"]),
     "command unknown": (lambda p: ["serach"], ["serach"]),
     "option unknown": (lambda p: ["search", "--bugdet", "x"], ["--bugdet"]),
-    "schema unknown": (lambda p: ["schema", "budgets"], ["budget"]),
+    "schema unknown": (lambda p: ["schema", "budgets"], ["'budgets' is not one of 'budget'"]),
+    "kernels of no check": (lambda p: ["promote", "mcunet-tiny2", "--kernels", "nonsense"], ["--kernels nonsense", "add --verify CORE"]),
+    "tree of no check": (lambda p: ["promote", "mcunet-tiny2", "--tflm", "/none"], ["--tflm /none", "add --verify CORE"]),
+    "a folder with a budget": (
+        lambda p: ["estimate", "mcunet-tiny2", "-b", str(Path(p.budget(base="name: a\nsram: 1 KiB\nflash: 1 KiB\n")).parent)],
+        ["is a folder", ".yaml"],
+    ),
+    "verify of a text": (lambda p: ["verify", p.file("notes.txt", b"hello"), "--target", "cortex-m4"], ["neither a run nor a .tflite"]),
+    "verify of an export's folder": (
+        lambda p: ["verify", str(Path(p.file("model_int8.tflite", b"TFL3")).parent), "--target", "cortex-m4"],
+        ["is no run", "model_int8.tflite"],
+    ),
+    "a number in words": (
+        lambda p: ["estimate", "mcunet-tiny2", "-b", p.budget(base="name: a\nsram: 9 KiB\nflash: 1 KiB\nmacs: 5M\n")],
+        ["macs: must be a whole number in digits", "it is: Limit on multiply-accumulates"],
+    ),
+    "seconds for milliseconds": (lambda p: ["data", "info", "synthetic", "--set", "data.clip=0.5"], ["whole number", "in milliseconds"]),
+    "a limit beside the budget": (
+        lambda p: ["search", "-b", "rp2040", "--data", "synthetic", "--set", "reserves.flash.runtime=1 KiB"],
+        ["of the budget", "--set budget.reserves.flash.runtime=1 KiB"],
+    ),
+    "learning that nothing asks for": (
+        lambda p: ["search", "-b", "rp2040", "--data", "synthetic", "--adapt-data", "synthetic"],
+        ["--adapt-data", "adapted_accuracy"],
+    ),
 }
 
 

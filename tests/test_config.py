@@ -290,6 +290,15 @@ def test_resolve_and_shipped() -> None:
     assert shipped("nothing") == {}
 
 
+def test_a_folder_in_the_place_of_a_file_names_what_is_in_it(tmp_path: Path) -> None:
+    for name in ("space.yaml", "budget.yaml", "notes.txt"):
+        (tmp_path / name).write_text("")
+    with pytest.raises(ConfigError, match=rf"is a folder; give {tmp_path / 'budget.yaml'}"):
+        resolve(str(tmp_path), "budgets")
+    with pytest.raises(ConfigError, match=rf"is a folder; give {tmp_path / 'space.yaml'}"):
+        resolve(str(tmp_path), "search_spaces")
+
+
 def test_error_tree() -> None:
     fault = Fault("line 1, a", "3", "is wrong", "do this")
     assert str(fault) == "line 1, a: is wrong (got 3); do this"

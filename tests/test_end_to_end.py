@@ -146,6 +146,9 @@ def test_promote_and_export_keep_every_promise(place: Path, searched: Path, caps
     assert abs(row["accuracy"]["float"] - row["accuracy"]["int8"]) < 0.1
     assert row["flash_bytes"]["estimated"] == row["flash_bytes"]["measured"]
     assert row["arena_bytes"]["estimated"] == row["arena_bytes"]["measured"]
+    (front,) = [one for one in Run.open(searched).front() if one["id"] == row["id"]]
+    shared = row["cost"].keys() & front.keys()
+    assert {name: row["cost"][name] for name in shared} == {name: front[name] for name in shared} and "program_bytes" in shared
     net = Run.open(searched).net_dir(row["id"])
     for name in ("arch.yaml", "metrics.json", "weights.safetensors", "train.csv", "model_int8.tflite", "export.json", "MODEL_CARD.md"):
         assert (net / name).is_file(), name

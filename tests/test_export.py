@@ -32,6 +32,7 @@ from tinynas.data import DataOptions, Split, open_data
 from tinynas.errors import DataError, ModelFileError, TinynasError, UserError
 from tinynas.export import EXPORTERS, ExportOptions, build_model, export_model
 from tinynas.export.check import Promise, check, expected_operators, host_arena_bytes, sram_bytes
+from tinynas.export.deliver import export_untrained
 from tinynas.export.evaluate import evaluate, evaluate_splits, input_shape
 from tinynas.export.facts import input_table
 from tinynas.export.formats import FORMATS
@@ -635,3 +636,14 @@ def test_file_size_is_pure_arithmetic_and_fast() -> None:
     for _ in range(1000):
         file_bytes(graph)
     assert time.process_time() - started < 0.5  # 20,000 a second and more on a quiet core
+
+
+@pytest.mark.parametrize(
+    ("shape", "kernel"), [((1, 16, 4), (1, 3)), ((3, 1, 13), (3, 1)), ((3, 8, 2), (3, 3)), ((1, 9, 3), (1, 1)), ((8, 8, 3), (3, 3))]
+)
+def test_a_file_of_ours_is_read_as_it_lies(shape: tuple[int, int, int], kernel: tuple[int, int], tmp_path: Path) -> None:
+    # (1, 1, 16, 4) may be one channel in front, as PyTorch's converters leave it; ours never are.
+    height, width, channels = shape
+    arch = Arch(height=height, width=width, channels=channels, classes=2, stem=ConvLayer(out=4, kernel=kernel, stride=1))
+    row = export_untrained(arch, tmp_path / "export", ExportOptions(), ("tflite",))
+    assert row.problems == [] and inspect(Path(row.files["tflite"]).read_bytes()).facts.input_shape == shape

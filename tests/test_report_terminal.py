@@ -176,7 +176,7 @@ def test_promoted_table_shows_work_area_and_stack_of_compiled_networks() -> None
 @pytest.mark.parametrize(
     ("runtime", "files", "said"),
     [
-        ("tflm", ["c"], ["flash", "arena here"]),  # the model lies in it
+        ("tflm", ["c"], ["file", "arena here"]),  # the model lies in it
         ("tflm", ["compiled"], []),
         ("compiled", ["compiled"], []),
         ("compiled", ["tflite"], ["file"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import io
+import itertools
 import json
 import os
 import random
@@ -26,7 +27,10 @@ from tflm_many import run_many
 from tinynas import api
 from tinynas.arch import Arch, ConvLayer, MBConv, load_arch
 from tinynas.cli import run
+from tinynas.cost.memory import apart, lifetimes, plan_offline
+from tinynas.cost.runtimes import runtime_named
 from tinynas.cost.tflite import parse_model
+from tinynas.cost.work import from_graph
 from tinynas.errors import InternalError, ModelFileError
 from tinynas.export.sandbox import compare_models
 from tinynas.export.shrunk import prove, shrink
@@ -34,7 +38,7 @@ from tinynas.export.tflite import ModelMeta, dummy_file, serialize
 from tinynas.graph import Conv2D, DepthwiseConv2D, lower
 from tinynas.quantize.grid import QuantizedGraph, random_quantized
 from tinynas.shrink import Shrunk, dead_channels, shrink_model
-from tinynas.shrink.model import content, read
+from tinynas.shrink.model import PLAN_NAME, content, read
 from tinynas.shrink.writer import write
 
 RNG = np.random.default_rng(5)
@@ -638,8 +642,6 @@ def test_names_are_kept_where_they_are_asked_for() -> None:
 def test_a_memory_plan_is_made_again() -> None:
     arch = Arch(height=24, width=24, channels=1, classes=3, stem=ConvLayer(out=8, kernel=3, stride=1),
                 blocks=(MBConv(out=8, kernel=3, stride=1, expand=3), MBConv(out=12, kernel=3, stride=2, expand=4)))  # fmt: skip
-    from tinynas.cost.memory import plan_offline
-
     graph = lower(arch)
     qgraph = planted(random_quantized(graph, seed=3), 3)
     plan = plan_offline(graph)
@@ -648,7 +650,41 @@ def test_a_memory_plan_is_made_again() -> None:
     assert made.channels and any("memory plan was" in note for note in made.notes)
     before, after = run_many([model, made.model])
     assert after.head <= before.head
-    assert (parse_model(made.model).plan is not None) == any("made again" in note for note in made.notes)
+    assert (parse_model(made.model).plan is not None) != any("was dropped" in note for note in made.notes)
+
+
+def test_a_plan_that_writes_over_what_is_read_is_kept_where_no_other_takes_as_little() -> None:
+    act: Any = {"act": "h_swish", "attention": "se"}
+    arch = Arch(height=48, width=48, classes=2, stem=ConvLayer(out=16, stride=2, act="h_swish"),
+                blocks=(MBConv(out=16, expand=2, stride=2, **act), MBConv(out=16, expand=3, residual=True, **act)))  # fmt: skip
+    graph = lower(arch)
+    model = serialize(planted(random_quantized(graph, seed=1), 1), ModelMeta("0" * 10, ()), plan_offline(graph))
+    made = shrunk(model)
+    assert made.channels and "its memory plan was kept: what is left stays where it was" in made.notes
+    before, after = (parse_model(data).estimate("tflm").sram_bytes for data in (model, made.model))
+    assert after <= before < parse_model(shrink_model(unplanned(model)).model).estimate("tflm").sram_bytes
+    used = run_many([model, made.model])
+    assert used[1].head <= used[0].head
+
+
+def unplanned(model: bytes) -> bytes:
+    """``model`` without its memory plan."""
+    found = read(model)
+    found.metadata = [entry for entry in found.metadata if entry[0] != PLAN_NAME]
+    return write(found)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_plan_gives_no_byte_to_two_at_once(seed: int) -> None:
+    graph = random_graph(seed)
+    runtime, work = runtime_named("tflm"), from_graph(graph)
+    plan = plan_offline(graph).offsets
+    assert apart(work, runtime, plan)
+    first, last = lifetimes(work)
+    placed = [t for t, at in enumerate(plan) if at >= 0 and work.sizes[t]]
+    for one, other in itertools.combinations(placed, 2):
+        if first[other] <= last[one] and first[one] <= last[other] and plan[one] != plan[other]:
+            assert not apart(work, runtime, [*plan[:other], plan[one], *plan[other + 1 :]])
 
 
 def test_further_subgraphs_stay_as_they_are() -> None:

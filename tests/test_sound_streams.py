@@ -17,6 +17,7 @@ from tinynas.arch import Arch, ConvLayer
 from tinynas.cli import run
 from tinynas.data import DataOptions, DataSet, open_data
 from tinynas.errors import DataError
+from tinynas.export.deliver import ExportRow
 from tinynas.export.model import export_model
 from tinynas.export.served import Audience
 from tinynas.export.streams import Heard, choose, counted, each_threshold, heard, probabilities
@@ -28,7 +29,7 @@ from tinynas.quantize import fold, quantize
 from tinynas.recipe import Augment, Recipe, SoundAugment
 from tinynas.records import Artifact
 from tinynas.report.figures import draw, stream_info
-from tinynas.report.terminal import evaluation_table
+from tinynas.report.terminal import evaluation_table, promoted_table
 from tinynas.train import Trainer
 
 RATE = 8000
@@ -153,6 +154,12 @@ def test_the_whole_line_from_recordings_to_a_judged_file(
     assert listened["events"] == 18 and listened["hop_ms"] == 100 and listened["smoothing"]["chosen_on"] == "val"
     assert listened["curve"] == stream["curve"], "by promote as by evaluate"
     assert Artifact.from_json(artifact.to_json()) == artifact
+    told = ExportRow(artifact.id, tmp_path, artifact.report["files"], artifact.report).to_json()
+    assert told["stream"] == listened and told["cost"]["flash_bytes"] > told["flash_bytes"]["measured"], "the front end is code"
+    said = Console(width=160)
+    with said.capture() as lines:
+        said.print(promoted_table([told]))
+    assert "as it listens: " in lines.get() and "file (estimated)" in lines.get()
     console = Console(width=120)
     with console.capture() as shown:
         console.print(evaluation_table(document))

@@ -99,26 +99,15 @@ def write_evaluation_picture(document: Mapping[str, Any], path: Path) -> Path:
 
 def _write_picture(title: str, shown: Sequence[tuple[str, Info]], path: Path) -> Path:
     """One HTML file of figures, words above each, light or dark as the reader's system is."""
-    from plotly.offline import get_plotlyjs
-
     from tinynas.report.figures import plot
-    from tinynas.report.theme import FONT, PALETTES, Mode
+    from tinynas.report.theme import MODES, picture_page
 
-    modes: tuple[Mode, ...] = ("light", "dark")
-    light, dark = PALETTES["light"], PALETTES["dark"]
-    style = (
-        f"body{{margin:16px;font-family:{FONT};color:{light['ink']};background:{light['paper']}}}.dark{{display:none}}"
-        f"@media(prefers-color-scheme:dark){{body{{color:{dark['ink']};background:{dark['paper']}}}.dark{{display:block}}.light{{display:none}}}}"
-    )
     parts = ""
     for head, info in shown:
         parts += f"<p>{html.escape(head)}</p>"
-        for mode in modes:
+        for mode in MODES:
             div = plot(info, mode=mode).to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
             parts += f'<div class="{mode}">{div}</div>'
-    page = (
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>{title}</title><style>{style}</style>'
-        f"<script>{get_plotlyjs()}</script></head><body>{parts}</body></html>"
-    )
+    page = picture_page(title, parts)
     write_atomic(path, page)
     return path

@@ -15,7 +15,7 @@ from rich.text import Text
 from tinynas.config import format_size
 from tinynas.errors import printable
 from tinynas.files import write_atomic
-from tinynas.report.theme import FONT, PALETTES, Mode, colored, layout
+from tinynas.report.theme import MODES, colored, layout, picture_page
 from tinynas.report.words import amount, percent
 
 #: Colors and marks of schemes, in turn.
@@ -177,25 +177,14 @@ def write_learned_picture(lines: Sequence[Mapping[str, Any]], path: Path, noun: 
 
 def _write(drawing: Mapping[str, Any], head: str, path: Path) -> Path:
     import plotly.graph_objects as go
-    from plotly.offline import get_plotlyjs
 
-    modes: tuple[Mode, ...] = ("light", "dark")
-    divs = {}
-    for mode in modes:
+    parts = f"<p>{escape(head)}</p>"
+    for mode in MODES:
         shown = colored(drawing, mode)
         figure = go.Figure(data=shown["data"], layout={**shown["layout"], "template": {"layout": layout(mode)}})
-        divs[mode] = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
-    light, dark = PALETTES["light"], PALETTES["dark"]
-    style = (
-        f"body{{margin:16px;font-family:{FONT};color:{light['ink']};background:{light['paper']}}}.dark{{display:none}}"
-        f"@media(prefers-color-scheme:dark){{body{{color:{dark['ink']};background:{dark['paper']}}}.dark{{display:block}}.light{{display:none}}}}"
-    )
-    parts = "".join(f'<div class="{mode}">{div}</div>' for mode, div in divs.items())
-    write_atomic(
-        path,
-        f'<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1"><title>tinynas adapt</title><style>{style}</style>'
-        f"<script>{get_plotlyjs()}</script></head><body><p>{escape(head)}</p>{parts}</body></html>",
-    )
+        div = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
+        parts += f'<div class="{mode}">{div}</div>'
+    write_atomic(path, picture_page("tinynas adapt", parts))
     return path
 
 

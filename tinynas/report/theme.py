@@ -10,6 +10,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 Mode = Literal["light", "dark"]
+MODES: tuple[Mode, ...] = ("light", "dark")
 
 PALETTES: dict[Mode, dict[str, str]] = {
     "light": {
@@ -116,3 +117,19 @@ def colored(node: Any, mode: Mode) -> Any:
     if isinstance(node, (list, tuple)):
         return [colored(value, mode) for value in node]
     return node
+
+
+def picture_page(title: str, body: str) -> str:
+    """A page of figures by itself, as HTML: ``body`` holds a ``div`` of class ``light`` and one of class ``dark`` of each, of which the
+    reader's system shows one. It opens offline, and is as wide as the screen."""
+    from plotly.offline import get_plotlyjs
+
+    light, dark = PALETTES["light"], PALETTES["dark"]
+    style = (
+        f"body{{margin:16px;font-family:{FONT};color:{light['ink']};background:{light['paper']}}}.dark{{display:none}}"
+        f"@media(prefers-color-scheme:dark){{body{{color:{dark['ink']};background:{dark['paper']}}}.dark{{display:block}}.light{{display:none}}}}"
+    )
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{title}</title><style>{style}</style><script>{get_plotlyjs()}</script></head><body>{body}</body></html>"
+    )
