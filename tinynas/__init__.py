@@ -21,7 +21,7 @@ if typing.TYPE_CHECKING:
     from tinynas.runs import Run
     from tinynas.space import Space
 
-__version__ = "0.17.0"
+__version__ = "0.18.0"
 
 __all__ = [
     "Arch",
