@@ -119,7 +119,8 @@ def page(rows: list[dict[str, Any]]) -> str:
         "`python benchmarks/search_spaces.py`: one search on one core for accuracy alone under exactly the published network's MACs, SRAM "
         f"and flash, in each space; then promoted alike ({rows[0]['epochs']} epochs), accuracy of the int8 file on the test images, each "
         "seed of the training. `strided` is `tiny` with a choice of strides (1 or 2) in its third and fourth stage too, `gated` is `micro` "
-        "with squeeze-and-excite and h-swish as choices of each stage, which are hardly any MACs, but time. Margin: less the published network's mean, in points, with the standard error of the test images and of the seeds where a side has several. "
+        "with squeeze-and-excite and h-swish as choices of each stage, which are hardly any MACs, but time. Margin: less the published "
+        "network's mean, in points, with the standard error of the test images and of the seeds where a side has several. "
         "Rows of 0.15.0 and 0.16.0, and the published networks on tin20 and gtsrb48, are those of benchmarks/search_people.py (`micro` by "
         "the same commands by hand): the trainings are the same.",
         "",
