@@ -171,7 +171,7 @@ def apart(work: Work, runtime: Runtime, offsets: Sequence[int]) -> bool:
     """Whether ``offsets`` (a place for each tensor, -1: the runtime's choice) give no byte to two tensors of ``work`` at once, but where an
     operator of ``runtime`` may write over what it reads (:func:`written_over`)."""
     first, last = lifetimes(work)
-    aliases = {(t, source) for t, source in _aliases(work, written_over(replace(work, spans=None, moments=None), runtime))}
+    aliases = set(_aliases(work, written_over(replace(work, spans=None, moments=None), runtime)))
     placed = sorted((t for t, at in enumerate(offsets) if at >= 0 and work.sizes[t] and last[t] >= 0), key=lambda t: first[t])
     alive: list[int] = []
     for tensor in placed:

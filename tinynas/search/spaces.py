@@ -40,7 +40,8 @@ MIN_FITTING = 10
 #: one has many MACs, but its networks are too thin.
 CLEARLY = 0.05
 #: Under a limit on MACs sub-spaces with at least this share of the most MACs are level. Two searches at mcunet-tiny2's costs led here;
-#: three more, on people, on meters and at mcunet-vww0's costs, agreed (results/benchmarks/search_spaces.md).
+#: three more, on people, on meters and at mcunet-vww0's costs on tin20, agreed; at these on people all are level
+#: (results/benchmarks/search_spaces.md).
 LEVEL = 0.85
 #: Share of a sub-space's networks that must be within a band's limit.
 MOSTLY = 0.75
